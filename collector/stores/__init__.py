@@ -1,0 +1,114 @@
+"""Where records end up. One small interface carries the protocol that makes storing exactly-once.
+
+A store keeps one ``Position`` per collector name and commits it together with the data, in one atomic
+step, on the condition that the position is still the one expected. No store retries by itself:
+the writer decides, because only a fresh look at the position tells whether a lost answer was a commit.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from collector.records import AnyRecord
+from collector.settings import Settings
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a store has got with one collector's records.
+
+    Attributes:
+        owner: identity of the spool that the records come from.
+        incarnation: the run of that spool under which the last stored record was written.
+        sequence: of the next record to store; with the incarnation it never names two records.
+    """
+
+    owner: str
+    incarnation: str
+    sequence: int
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive records of one incarnation; ``records[i]`` has the sequence ``first + i``."""
+
+    incarnation: str
+    first: int
+    records: Sequence[AnyRecord]
+
+    @property
+    def end(self) -> int:
+        """The sequence after the last record."""
+        return self.first + len(self.records)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A record that the store refuses for what it is, not for its state; sending it again won't help."""
+
+    sequence: int
+    record: AnyRecord
+    reason: str
+
+
+class StoreUnavailableError(Exception):
+    """The store cannot be reached or cannot take data now; trying again later may help."""
+
+
+class StoreRefusedError(Exception):
+    """The store will not have us (credentials, another type under our key); somebody must act."""
+
+
+class PositionLostError(Exception):
+    """The position is not the one expected: another writer is at work, or the store forgot."""
+
+
+class Store(Protocol):
+    """A backend. ``name`` in the calls is the collector's name.
+
+    Attributes:
+        batch_records: most records it likes in one commit.
+        batch_seconds: how long records may be gathered for one commit.
+        fixed_batches: a batch that may have been tried must be tried again with the same bounds.
+    """
+
+    batch_records: int
+    batch_seconds: float
+    fixed_batches: bool
+
+    async def open(self, name: str) -> Position | None:
+        """Connects anew and reads the position; None where the store knows no collector of that name.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """Stores ``batch`` and moves the position from ``expected`` to ``after``, or does neither.
+
+        Returns the records that were refused for what they are; the rest is stored.
+        Raises StoreUnavailableError (the outcome is unknown: open again and look), StoreRefusedError
+        or PositionLostError.
+        """
+
+    async def close(self) -> None:
+        """Lets go of connections; never raises."""
+
+
+def create(settings: Settings) -> Store:
+    """The store that ``settings`` ask for, not yet opened."""
+    # Each backend's library is imported only where it is used: they are slow to load.
+    match settings.backend:
+        case "REDIS" | "REDISSTREAM":
+            from collector.stores.redis import RedisStore  # noqa: PLC0415
+
+            return RedisStore(settings)
+        case "PARQUET":
+            from collector.stores.parquet import ParquetStore  # noqa: PLC0415
+
+            return ParquetStore(settings)
+        case "TTY":
+            from collector.stores.terminal import TerminalStore  # noqa: PLC0415
+
+            return TerminalStore(settings)
+        case other:
+            raise ValueError(f"no store for {other}")

@@ -1,0 +1,353 @@
+"""The environment contract: variables -> Settings. It lives here and nowhere else.
+
+``VARIABLES`` is the contract as data: the docs, ``collector --help`` and the launcher are made from
+it. ``Settings.read`` turns an environment into typed settings or raises ``SettingsError`` with every
+fault at once. Nothing here touches the network, and nothing imports cryptofeed.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector import catalog
+
+#: Backends that we store into, with the port each listens on (None: it has none).
+BACKENDS: dict[str, int | None] = {"REDIS": 6379, "REDISSTREAM": 6379, "PARQUET": None, "TTY": None}
+#: Backends whose turn is next; asking for one says so.
+PLANNED_BACKENDS = ("MONGO", "POSTGRES")
+
+_TRUE = ("true", "t", "1", "yes")
+_FALSE = ("false", "f", "0", "no")
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing wrong with the environment. ``value`` is what was given, never that of a secret."""
+
+    variable: str
+    value: str | None
+    message: str
+
+    def __str__(self) -> str:
+        given = "is not set" if self.value is None else f"= {self.value!r}"
+        return f"{self.variable} {given}: {self.message}"
+
+
+class SettingsError(Exception):
+    """The environment is wrong; ``faults`` says all that is."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One collector's settings. Durations are seconds, sizes bytes."""
+
+    exchange: str
+    symbols: tuple[str, ...]
+    channels: tuple[str, ...]
+    backend: str
+    config: Path | None
+    snapshot_only: bool
+    snapshot_interval: int
+    max_depth: int
+    candle_interval: str
+    host: str
+    port: int | None
+    database: str | None
+    user: str | None
+    password: str | None
+    parquet_dir: Path
+    name: str
+    spool_dir: Path
+    spool_max_bytes: int
+    spool_keep: float
+    spool_sync: float
+    report_interval: float
+    log_level: str
+    log_format: str
+    https_proxy: str | None
+    ssl_cert_file: Path | None
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """The settings that ``environment`` asks for. Raises SettingsError with all faults."""
+        return _Reader(environment).settings()
+
+    @property
+    def home(self) -> Path:
+        """The folder of this collector's spool and status, below SPOOL_DIR."""
+        return self.spool_dir / self.name
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("takes true or false (also t, f, 1, 0, yes, no)")
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]+", text) or not least <= int(text) <= most:
+            raise ValueError(f"takes a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.lower())
+    if not match or match[2] not in _SIZES or not int(match[1]):
+        raise ValueError("takes a size such as 2GiB, 512MB or a number of bytes")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.lower())
+    if not match or match[2] not in _TIMES or not float(match[1]):
+        raise ValueError("takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)")
+    return float(match[1]) * _TIMES[match[2]]
+
+
+def _list(text: str) -> tuple[str, ...]:
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise ValueError("takes one value or a comma-separated list without empty places")
+    return tuple(dict.fromkeys(items))
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        for value in values:
+            if text.lower() == value.lower():
+                return value
+        raise ValueError(f"takes one of {', '.join(values)}")
+
+    return parse
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("takes up to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit")
+    return text
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+def _exchange(text: str) -> str:
+    name = text.upper()
+    if name in catalog.exchanges():
+        return name
+    near = catalog.nearest(name, catalog.exchanges())
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(catalog.exchanges())}"
+    raise ValueError(f"no such exchange; {hint}")
+
+
+def _backend(text: str) -> str:
+    name = text.upper()
+    if name in BACKENDS:
+        return name
+    if name in PLANNED_BACKENDS:
+        raise ValueError(f"is planned but not there yet; there are {', '.join(BACKENDS)}")
+    near = catalog.nearest(name, BACKENDS)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"no such backend{hint}; there are {', '.join(BACKENDS)}")
+
+
+def _proxy(text: str) -> str:
+    if not re.fullmatch(r"https?://\S+", text):
+        raise ValueError("takes a URL such as http://proxy.example:3128")
+    return text
+
+
+class Variable(msgspec.Struct, frozen=True):
+    """One variable of the contract: how its text is read, its default (as text) and what it means."""
+
+    name: str
+    parse: Callable[[str], Any]
+    meaning: str
+    default: str | None = None
+    required: bool = False
+    secret: bool = False
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("EXCHANGE", _exchange, "the exchange to record: cryptofeed's id, in any case", required=True),
+    Variable(
+        "SYMBOLS",
+        _list,
+        "a symbol or a comma-separated list, in cryptofeed's naming (BTC-USD)",
+        required=True,
+    ),
+    Variable(
+        "CHANNELS", _list, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True
+    ),
+    Variable(
+        "BACKEND",
+        _backend,
+        "where records go: REDIS (sorted sets), REDISSTREAM, PARQUET or TTY",
+        required=True,
+    ),
+    Variable("CONFIG", _existing_file, "path of a cryptofeed configuration file (API keys)"),
+    Variable(
+        "SNAPSHOT_ONLY", _boolean, "order books: store a complete book at every update, no deltas", "false"
+    ),
+    Variable(
+        "SNAPSHOT_INTERVAL",
+        _integer(1, 10**9),
+        "order books: a complete book follows after this many deltas of a symbol",
+        "1000",
+    ),
+    Variable(
+        "MAX_DEPTH",
+        _integer(0, 10**5),
+        "order books: levels kept a side; 0 keeps all that the exchange sends",
+        "0",
+    ),
+    Variable("CANDLE_INTERVAL", str, "length of a candle, as the exchange offers it", "1m"),
+    Variable("HOST", str, "host of the backend", "localhost"),
+    Variable("PORT", _integer(1, 65535), "port of the backend; the backend's own by default"),
+    Variable("DATABASE", str, "REDIS, REDISSTREAM: number of the database"),
+    Variable("USER", str, "user of the backend; counts only together with PASSWORD or PASSWORD_FILE"),
+    Variable("PASSWORD", str, "password of the backend", secret=True),
+    Variable("PASSWORD_FILE", _existing_file, "file that holds the password, instead of PASSWORD"),
+    Variable("PARQUET_DIR", Path, "PARQUET: folder of the dataset", "data"),
+    Variable(
+        "NAME",
+        _name,
+        "the collector's name in the store; made from exchange, channels and symbols by default",
+    ),
+    Variable("SPOOL_DIR", Path, "folder of the spool, on a disk that outlives the process", "spool"),
+    Variable(
+        "SPOOL_MAX_BYTES", _size, "most bytes of undelivered records on disk; beyond it the oldest go", "2GiB"
+    ),
+    Variable(
+        "SPOOL_KEEP",
+        _duration,
+        "how long delivered records are kept, to send again what a store forgot",
+        "60s",
+    ),
+    Variable("SPOOL_SYNC", _duration, "most that a power failure may cost", "1s"),
+    Variable(
+        "REPORT_INTERVAL",
+        _duration,
+        "time between the log lines that say what was received and stored",
+        "60s",
+    ),
+    Variable(
+        "LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "least severity that is logged", "INFO"
+    ),
+    Variable("LOG_FORMAT", _one_of("text", "json"), "form of the log lines on standard error", "text"),
+    Variable("HTTPS_PROXY", _proxy, "proxy for every connection to the exchange"),
+    Variable(
+        "SSL_CERT_FILE", _existing_file, "certificate authorities to trust instead of the system's (PEM)"
+    ),
+)
+
+
+class _Reader:
+    """Reads one environment, collecting faults on the way."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.given = {
+            variable.name: environment[variable.name].strip()
+            for variable in VARIABLES
+            if environment.get(variable.name, "").strip()
+        }
+        self.environment = environment
+        self.faults: list[Fault] = []
+
+    def settings(self) -> Settings:
+        values = {variable.name: self._value(variable) for variable in VARIABLES}
+        values["CHANNELS"] = self._channels(values["EXCHANGE"], values["CHANNELS"])
+        self._check_candles(values)
+        self._check_database(values)
+        self._credentials(values)
+        if self.faults:
+            raise SettingsError(self.faults)
+        values["PORT"] = values["PORT"] or BACKENDS[values["BACKEND"]]
+        values["NAME"] = values["NAME"] or _default_name(
+            values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"]
+        )
+        del values["PASSWORD_FILE"]
+        return Settings(**{name.lower(): value for name, value in values.items()})
+
+    def _value(self, variable: Variable) -> Any:
+        text = self.given.get(variable.name, variable.default)
+        if text is None:
+            if variable.required:
+                self._missing(variable)
+            return None
+        try:
+            return variable.parse(text)
+        except ValueError as error:
+            self._fault(variable.name, str(error))
+            return None
+
+    def _missing(self, variable: Variable) -> None:
+        known = {each.name for each in VARIABLES}
+        near = catalog.nearest(variable.name, [name for name in self.environment if name not in known])
+        hint = f" ({near[0]} is set: a slip of the pen?)" if near else ""
+        self.faults.append(Fault(variable.name, None, f"it is required: {variable.meaning}{hint}"))
+
+    def _fault(self, name: str, message: str) -> None:
+        secret = any(variable.secret for variable in VARIABLES if variable.name == name)
+        value = self.given.get(name)
+        self.faults.append(Fault(name, "***" if secret and value else value, message))
+
+    def _channels(self, exchange: str | None, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+        offered = catalog.exchanges()[exchange].channels if exchange else catalog.CHANNELS
+        channels = tuple(dict.fromkeys(catalog.canonical_channel(channel) for channel in asked or ()))
+        for channel in channels:
+            if channel in offered:
+                continue
+            near = catalog.nearest(channel, offered)
+            hint = f"did you mean {near[0]}? " if near else ""
+            of = f"{exchange} offers" if exchange else "there are"
+            self._fault("CHANNELS", f"no channel {channel!r}; {hint}{of} {', '.join(offered)}")
+        return channels
+
+    def _check_candles(self, values: dict[str, Any]) -> None:
+        exchange, interval = values["EXCHANGE"], values["CANDLE_INTERVAL"]
+        if not exchange or "candles" not in values["CHANNELS"]:
+            return
+        offered = catalog.exchanges()[exchange].candle_intervals
+        if offered and interval not in offered:
+            self._fault("CANDLE_INTERVAL", f"{exchange} offers {', '.join(offered)}")
+
+    def _check_database(self, values: dict[str, Any]) -> None:
+        database = values["DATABASE"]
+        if values["BACKEND"] in ("REDIS", "REDISSTREAM") and database and not database.isdecimal():
+            self._fault("DATABASE", "a Redis database is a number, 0 by default")
+
+    def _credentials(self, values: dict[str, Any]) -> None:
+        if values["PASSWORD"] and values["PASSWORD_FILE"]:
+            self._fault("PASSWORD_FILE", "PASSWORD is set too; one of the two, please")
+        elif values["PASSWORD_FILE"]:
+            try:
+                values["PASSWORD"] = values["PASSWORD_FILE"].read_text().strip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                self._fault("PASSWORD_FILE", f"cannot be read: {error}")
+        if not values["PASSWORD"]:
+            values["USER"] = None  # a login shell sets USER as well
+
+
+def _default_name(exchange: str, channels: tuple[str, ...], symbols: tuple[str, ...]) -> str:
+    """Differs where exchange, channels or symbols differ, whatever their order."""
+    subscription = "|".join([*sorted(channels), "", *sorted(symbols)])
+    digest = hashlib.sha256(subscription.encode()).hexdigest()[:8]
+    return f"{exchange.lower().replace('.', '')}-{digest}"

@@ -1,0 +1,95 @@
+"""The middle of the house: a fleet as the containers it should be.
+
+Everything before (fleet.py) makes a ``FleetSpec``, everything after (render.py, plan.py, engines/)
+takes one. A spec holds values that Docker takes as they are: bytes, seconds, full names.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+LABEL_FLEET = "cryptostore.fleet"
+LABEL_COLLECTOR = "cryptostore.collector"
+LABEL_HASH = "cryptostore.config-hash"
+LABEL_MANAGER = "cryptostore.managed-by"  # launcher or compose
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """A named volume (``volume``) or a file of the engine's host (``bind``) in a container."""
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """A health check; durations in seconds."""
+
+    command: tuple[str, ...]
+    interval: float
+    timeout: float
+    start_period: float
+    retries: int
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """One container. ``name`` is its full name on the engine; ``memory`` is in bytes, None is no limit.
+
+    What all containers of a fleet have in common is not here but in HARDENING and LOGGING.
+    """
+
+    name: str
+    image: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    aliases: tuple[str, ...] = ()
+    health: HealthCheck | None = None
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int = 256
+    restart: str = "unless-stopped"
+    stop_grace: int = 30
+
+
+class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One collector: ``name`` is its name in the fleet; its environment holds the whole contract."""
+
+    fleet: str
+    name: str
+    container: Container
+    secrets: frozenset[str] = frozenset()  # variables that are never shown
+
+    @property
+    def config_hash(self) -> str:
+        """Differs when, and only when, the container would be another one."""
+        canonical = msgspec.json.encode(self.container, order="deterministic")
+        return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """The network that the containers join; an ``external`` one is there already and stays."""
+
+    name: str
+    external: bool = False
+
+
+class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole fleet. ``simulator`` is the stand-in exchange where the fleet asks for simulated data."""
+
+    name: str
+    network: Network
+    collectors: tuple[CollectorSpec, ...]
+    simulator: CollectorSpec | None = None
+
+
+#: How every container of a fleet is locked down, in the words of the compose file.
+READ_ONLY = True
+CAP_DROP = ("ALL",)
+SECURITY_OPT = ("no-new-privileges:true",)
+INIT = True
+TMPFS = {"/tmp": "size=16m,mode=1777"}  # noqa: S108 - inside a container
+LOG_DRIVER = "json-file"
+LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}
