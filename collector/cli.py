@@ -1,0 +1,78 @@
+"""``collector``: the container's program, and small commands about it."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from collector import health, logs
+from collector.settings import VARIABLES, Settings, SettingsError
+
+_DESCRIPTION = """\
+Records the market data of one exchange. Without a command it runs until it is stopped; what it
+records is told by environment variables:
+"""
+
+_EPILOG = """\
+exit status: 0 stopped by a signal, 1 a part died (start it again), 78 wrong settings
+example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        settings = Settings.read(os.environ)
+    except SettingsError as error:
+        print(_explain(error), file=sys.stderr)
+        return 78
+    match options.command:
+        case "check":
+            print(f"{settings.name}: the settings are fine")
+            return 0
+        case "health":
+            healthy, line = health.check(settings.home)
+            print(line)
+            return 0 if healthy else 1
+        case _:
+            return _run(settings)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    width = max(len(variable.name) for variable in VARIABLES)
+    variables = "\n".join(f"  {variable.name:{width}}  {_about(variable.name)}" for variable in VARIABLES)
+    parser = argparse.ArgumentParser(
+        prog="collector",
+        description=f"{_DESCRIPTION}\n{variables}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("run", help="record (what happens without a command, too)")
+    commands.add_parser("check", help="check the settings and end; nothing is connected to")
+    commands.add_parser("health", help="tell whether the collector with these settings is alive")
+    return parser
+
+
+def _about(name: str) -> str:
+    variable = next(each for each in VARIABLES if each.name == name)
+    if variable.required:
+        return f"{variable.meaning} (required)"
+    return variable.meaning + (f" [{variable.default}]" if variable.default else "")
+
+
+def _explain(error: SettingsError) -> str:
+    count = len(error.faults)
+    head = f"collector: {count} fault{'s' if count > 1 else ''} in the environment"
+    return "\n".join([head, *(f"  {fault}" for fault in error.faults)])
+
+
+def _run(settings: Settings) -> int:
+    # Importing cryptofeed takes a second: only what records needs to.
+    from collector.supervisor import collect  # noqa: PLC0415
+
+    logs.configure(settings.log_level, settings.log_format)
+    return asyncio.run(collect(settings))

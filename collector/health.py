@@ -1,0 +1,121 @@
+"""What state a collector is in: written every second to a file, read by the health check and the launcher.
+
+The file, ``status.json`` beside the spool, is the ``Status`` below as JSON. A collector is healthy while it
+rewrites the file: a store or an exchange that is away makes it degraded, because a restart would not help.
+"""
+
+import time
+from pathlib import Path
+
+import msgspec
+
+STATUS_FILE = "status.json"
+INTERVAL = 1.0  # seconds between two writings
+STALE = 15.0  # seconds without one after which the process counts as stuck
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The store as the writer sees it; ``state`` is connecting, connected, away or refused."""
+
+    backend: str
+    state: str
+    since: float
+    error: str | None = None
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One connection to the exchange; ``state`` is connecting, open or waiting (to connect again)."""
+
+    id: str
+    state: str
+    since: float
+    error: str | None = None
+
+
+class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How many subscriptions are confirmed, and by name (``trades BTC-USD``) those that are not."""
+
+    confirmed: int = 0
+    pending: tuple[str, ...] = ()
+    refused: dict[str, str] = {}
+
+
+class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Records of one channel since the start."""
+
+    received: int
+    stored: int
+
+
+class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for the store (records, bytes) and what had to be dropped (records)."""
+
+    records: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one collector; times are float seconds since 1970, UTC."""
+
+    version: int = 1
+    name: str
+    exchange: str
+    started: float
+    time: float
+    state: str  # starting, ready, degraded, stopping, stopped, failed
+    detail: str
+    store: StoreStatus
+    connections: tuple[ConnectionStatus, ...] = ()
+    subscriptions: SubscriptionStatus = SubscriptionStatus()
+    channels: dict[str, ChannelStatus] = {}
+    spool: SpoolStatus = SpoolStatus()
+    last_received: float | None = None
+    last_stored: float | None = None
+
+
+def judge(store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: bool) -> tuple[str, str]:
+    """The state (starting, ready or degraded) and one line that says why."""
+    if subscriptions.refused:
+        name, reason = next(iter(subscriptions.refused.items()))
+        return "degraded", f"the exchange refused {len(subscriptions.refused)}: {name}: {reason}"
+    if store.state == "refused":
+        return "degraded", f"the store refuses us: {store.error}"
+    pending = "degraded" if was_ready else "starting"
+    if store.state != "connected":
+        return pending, f"store {store.state}" + (f": {store.error}" if store.error else "")
+    if subscriptions.pending:
+        return pending, f"waiting for {len(subscriptions.pending)} subscriptions: {subscriptions.pending[0]}"
+    if not subscriptions.confirmed:
+        return pending, "reading the exchange's reference data"
+    return "ready", f"{subscriptions.confirmed} subscriptions, store connected"
+
+
+def write(folder: Path, status: Status) -> None:
+    """Replaces the status file in one step; a full disk must not cost more than the file."""
+    path = folder / STATUS_FILE
+    aside = path.with_suffix(".part")
+    aside.write_bytes(msgspec.json.encode(status))
+    aside.replace(path)
+
+
+def read(folder: Path) -> Status:
+    """The last status. Raises OSError or msgspec.DecodeError."""
+    return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
+
+
+def check(folder: Path, now: float | None = None) -> tuple[bool, str]:
+    """Whether the collector of ``folder`` is alive, and one line for a person."""
+    try:
+        status = read(folder)
+    except (OSError, msgspec.DecodeError) as error:
+        return False, f"no status: {error}"
+    age = (time.time() if now is None else now) - status.time
+    if age > STALE:
+        return False, f"stuck: no sign of life for {age:.0f} s (was {status.state}: {status.detail})"
+    stored = (
+        "nothing stored yet"
+        if status.last_stored is None
+        else f"stored {status.time - status.last_stored:.0f} s ago"
+    )
+    return status.state != "failed", f"{status.state}: {status.detail}; {stored}"

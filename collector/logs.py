@@ -1,0 +1,53 @@
+"""The log: one line an event, on standard error, as text or as JSON."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from typing import override
+
+
+def configure(level: str, form: str) -> None:
+    """Sends every logger's lines of at least ``level`` to standard error; ``form`` is text or json."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Each of these says on INFO what our own lines say better.
+    for chatty in ("asyncio", "websockets", "urllib3", "aiohttp"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.123Z INFO collector.writer: message``; a traceback stays on the line."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_utc(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        if trace := _trace(record):
+            line += f" | {trace}"
+        return line.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: time (ISO 8601, UTC), level, logger, message and, where there is one, trace."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        event = {
+            "time": _utc(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if trace := _trace(record):
+            event["trace"] = trace
+        return json.dumps(event, ensure_ascii=False)
+
+
+def _utc(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z"
+
+
+def _trace(record: logging.LogRecord) -> str:
+    return "".join(traceback.format_exception(*record.exc_info)).strip() if record.exc_info else ""

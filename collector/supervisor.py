@@ -1,0 +1,212 @@
+"""Starts the parts of a collector, guards every task that should live for ever, stops them in order.
+
+    exchange -> feed -> receiver -> spool -> writer -> store
+
+A task that ends by itself is a fault: it is logged, the others are stopped, and the process ends with a
+status other than 0, so that whoever started it starts it again.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from collector import health, stores
+from collector.feeds import ExchangeFeed
+from collector.metrics import Metrics
+from collector.receiver import Receiver
+from collector.settings import Settings, SettingsError
+from collector.spool import Spool
+from collector.writer import Writer
+
+LOG = logging.getLogger(__name__)
+
+#: Exit statuses.
+STOPPED, DIED, MISCONFIGURED = 0, 1, 78
+
+#: Seconds that each part gets to stop. Together they stay below the 10 s that `docker stop` waits.
+FEED_GRACE, RECEIVER_GRACE, WRITER_GRACE, SPOOL_GRACE = 2.0, 1.0, 4.0, 1.5
+
+
+async def collect(settings: Settings) -> int:
+    """Runs one collector until a signal, a wrong setting or the death of a part; the exit status."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    spool = await Spool.open(
+        settings.home,
+        max_bytes=settings.spool_max_bytes,
+        keep=settings.spool_keep,
+        sync=settings.spool_sync,
+    )
+    try:
+        return await _Collector(settings, spool).run(stop)
+    finally:
+        await _within(SPOOL_GRACE, spool.close(), "closing the spool")
+
+
+class _Collector:
+    def __init__(self, settings: Settings, spool: Spool) -> None:
+        self.settings = settings
+        self.spool = spool
+        self.metrics = Metrics()
+        self.store = stores.create(settings)
+        self.receiver = Receiver(settings, spool, self.metrics)
+        self.writer = Writer(settings.name, self.store, spool, self.metrics)
+        self.feed = ExchangeFeed(settings, self.receiver)
+        self.started = time.time()
+        self.was_ready = False
+
+    async def run(self, stop: asyncio.Event) -> int:
+        async with _Guard() as guard:
+            guard.start("writer", self.writer.run())
+            guard.start("receiver", self.receiver.run())
+            guard.start("feed", self.feed.run())
+            guard.start("health", self._tell_health())
+            guard.start("report", self._report())
+            died = await guard.watch(stop)
+            self._write_status(*died.status if died else ("stopping", "stopping"))
+            await _within(FEED_GRACE, self.feed.stop(), "stopping the feed")
+            await _within(RECEIVER_GRACE, self.receiver.drain(), "saving what was received")
+            await _within(WRITER_GRACE, self.writer.drain(WRITER_GRACE), "storing what was received")
+        await self.store.close()
+        LOG.info("stopped; %s", self._summary())
+        self._write_status(*died.status if died else ("stopped", self._summary()))
+        return died.exit_status if died else STOPPED
+
+    async def _tell_health(self) -> None:
+        while True:
+            self._write_status(*self._judge())
+            await asyncio.sleep(health.INTERVAL)
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.report_interval)
+            LOG.info("%s", self._summary())
+
+    def _judge(self) -> tuple[str, str]:
+        state, detail = health.judge(self._store_status(), self._subscriptions(), was_ready=self.was_ready)
+        if state == "ready" and not self.was_ready:
+            self.was_ready = True
+            LOG.info("ready: %s", detail)
+        return state, detail
+
+    def _write_status(self, state: str, detail: str) -> None:
+        try:
+            health.write(self.settings.home, self._status(state, detail))
+        except OSError as error:  # a full disk must not end a collector whose spool copes with it
+            LOG.warning("status file not written: %s", error)
+
+    def _status(self, state: str, detail: str) -> health.Status:
+        records, size = self.spool.undelivered
+        return health.Status(
+            name=self.settings.name,
+            exchange=self.settings.exchange,
+            started=self.started,
+            time=time.time(),
+            state=state,
+            detail=detail,
+            store=self._store_status(),
+            connections=tuple(
+                health.ConnectionStatus(id=each.id, state=each.state, since=each.since, error=each.error)
+                for each in self.feed.connections
+            ),
+            subscriptions=self._subscriptions(),
+            channels={
+                channel: health.ChannelStatus(
+                    received=self.metrics.received[channel], stored=self.metrics.stored[channel]
+                )
+                for channel in self.settings.channels
+            },
+            spool=health.SpoolStatus(records=records, bytes=size, dropped=self.spool.dropped),
+            last_received=self.metrics.last_received,
+            last_stored=self.metrics.last_stored,
+        )
+
+    def _store_status(self) -> health.StoreStatus:
+        state = self.writer.state
+        return health.StoreStatus(
+            backend=self.settings.backend, state=state.state, since=state.since, error=state.error
+        )
+
+    def _subscriptions(self) -> health.SubscriptionStatus:
+        subscriptions = self.feed.subscriptions
+        return health.SubscriptionStatus(
+            confirmed=len(subscriptions.confirmed),
+            pending=tuple(f"{channel} {symbol}" for channel, symbol in sorted(subscriptions.pending)),
+            refused={
+                f"{channel} {symbol}": reason
+                for (channel, symbol), reason in sorted(subscriptions.refused.items())
+            },
+        )
+
+    def _summary(self) -> str:
+        counts = ", ".join(
+            f"{channel} {self.metrics.received[channel]} received {self.metrics.stored[channel]} stored"
+            for channel in self.settings.channels
+        )
+        waiting, _ = self.spool.undelivered
+        return f"{counts}; {waiting} in the spool" + (
+            f", {self.spool.dropped} dropped" if self.spool.dropped else ""
+        )
+
+
+class _Death:
+    """A guarded task that ended: which, and what that means for the process."""
+
+    def __init__(self, name: str, error: BaseException | None) -> None:
+        self.exit_status = MISCONFIGURED if isinstance(error, SettingsError) else DIED
+        reason = "it returned" if error is None else f"{type(error).__name__}: {error}"
+        self.status = ("failed", f"{name} died: {reason}")
+        if isinstance(error, SettingsError):
+            self.status = ("failed", str(error))
+            for fault in error.faults:
+                LOG.error("%s", fault)
+        else:
+            LOG.critical("%s died: %s; ending", name, reason, exc_info=error)
+
+
+class _Guard:
+    """Tasks that should live for ever. On exit those that still run are cancelled."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[asyncio.Task[None], str] = {}
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self.tasks[asyncio.create_task(work, name=name)] = name
+
+    async def watch(self, stop: asyncio.Event) -> _Death | None:
+        """Waits for ``stop`` (None) or for the first task to end (its death)."""
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({*self.tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        for task in done - {stopping}:
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            return _Death(self.tasks[task], error)  # type: ignore[index]
+        return None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.wait(self.tasks, timeout=1)
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, None], doing: str) -> None:
+    """Awaits ``work`` for ``seconds`` at the most; what goes wrong is logged and stops nothing."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        LOG.warning("%s took longer than %.1f s", doing, seconds)
+    except Exception:
+        LOG.exception("%s failed", doing)

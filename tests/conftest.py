@@ -1,0 +1,46 @@
+"""What every test shares: a part that cannot be had here leaves its tests out, loudly.
+
+With CRYPTOSTORE_REQUIRE=all nothing may be left out: a missing part is a failure.
+"""
+
+import os
+
+import pytest
+from servers import Missing
+
+pytest_plugins: list[str] = []
+
+LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
+
+
+def pytest_configure(config):
+    config.stash[LEFT_OUT] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request):
+    try:
+        return (yield)
+    except Missing as missing:
+        _leave_out(request.config, missing)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    try:
+        return (yield)
+    except Missing as missing:
+        _leave_out(item.config, missing)
+        raise
+
+
+def _leave_out(config, missing):
+    config.stash[LEFT_OUT][missing.what] = missing
+    if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
+        pytest.skip(str(missing))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for missing in config.stash[LEFT_OUT].values():
+        terminalreporter.write_line(f"left out: {missing.what} ({missing.why}); to add it: {missing.command}")
