@@ -19,7 +19,7 @@ Level = tuple[Decimal, Decimal]
 Order = tuple[str, Decimal, Decimal]
 
 
-class Record(msgspec.Struct, array_like=True, gc=False):
+class Record(msgspec.Struct, array_like=True, tag_field="channel", gc=False):
     """What every record has."""
 
     exchange: str
