@@ -1,0 +1,67 @@
+from collector import health
+from collector.health import ConnectionStatus, Status, StoreStatus, SubscriptionStatus
+
+CONNECTED = StoreStatus(backend="REDIS", state="connected", since=1.0)
+AWAY = StoreStatus(backend="REDIS", state="away", since=1.0, error="connection refused")
+CONFIRMED = SubscriptionStatus(confirmed=2)
+
+
+def status(**changes):
+    fields = {
+        "name": "c",
+        "exchange": "COINBASE",
+        "started": 100.0,
+        "time": 1000.0,
+        "state": "ready",
+        "detail": "fine",
+        "store": CONNECTED,
+    }
+    return Status(**(fields | changes))
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    written = status(
+        connections=(ConnectionStatus(id="1", state="open", since=2.0),), subscriptions=CONFIRMED
+    )
+    health.write(tmp_path, written)
+    assert health.read(tmp_path) == written
+    assert [path.name for path in tmp_path.iterdir()] == [health.STATUS_FILE]
+
+
+def test_alive_while_the_file_is_young(tmp_path):
+    health.write(tmp_path, status(last_stored=997.0))
+    assert health.check(tmp_path, now=1001.0) == (True, "ready: fine; stored 3 s ago")
+    healthy, line = health.check(tmp_path, now=1000.0 + health.STALE + 1)
+    assert not healthy
+    assert line == "stuck: no sign of life for 16 s (was ready: fine)"
+
+
+def test_without_a_file_unhealthy(tmp_path):
+    healthy, line = health.check(tmp_path)
+    assert not healthy
+    assert "no status" in line
+
+
+def test_a_store_that_is_away_is_degraded_not_unhealthy(tmp_path):
+    state, detail = health.judge(AWAY, CONFIRMED, was_ready=True)
+    assert (state, detail) == ("degraded", "store away: connection refused")
+    health.write(tmp_path, status(state=state, detail=detail, store=AWAY))
+    assert health.check(tmp_path, now=1000.0)[0]
+
+
+def test_a_failed_collector_is_unhealthy(tmp_path):
+    health.write(tmp_path, status(state="failed", detail="writer died"))
+    assert health.check(tmp_path, now=1000.0) == (False, "failed: writer died; nothing stored yet")
+
+
+def test_ready_means_store_reached_and_every_subscription_confirmed():
+    pending = SubscriptionStatus(confirmed=1, pending=("trades BTC-USD",))
+    assert health.judge(CONNECTED, CONFIRMED, was_ready=False)[0] == "ready"
+    assert health.judge(CONNECTED, pending, was_ready=False)[0] == "starting"
+    assert health.judge(CONNECTED, SubscriptionStatus(), was_ready=False)[0] == "starting"
+    assert health.judge(AWAY, CONFIRMED, was_ready=False)[0] == "starting"
+    refused = SubscriptionStatus(confirmed=1, refused={"trades FOO-USD": "no such product"})
+    assert health.judge(CONNECTED, refused, was_ready=False) == (
+        "degraded",
+        "the exchange refused 1: trades FOO-USD: no such product",
+    )

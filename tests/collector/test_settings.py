@@ -1,0 +1,224 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.settings import VARIABLES, Settings, SettingsError
+
+GOOD = {
+    "EXCHANGE": "COINBASE",
+    "SYMBOLS": "BTC-USD,ETH-USD",
+    "CHANNELS": "trades,ticker,l2_book",
+    "BACKEND": "REDISSTREAM",
+}
+COINBASE_OFFERS = "COINBASE offers trades, ticker, l2_book"
+BACKENDS = "there are REDIS, REDISSTREAM, PARQUET, TTY"
+
+# What is changed in GOOD, and the lines that follow the first one of the message.
+BAD = {
+    "exchange misspelt": (
+        {"EXCHANGE": "COINBSE"},
+        ["EXCHANGE = 'COINBSE': no such exchange; did you mean COINBASE?"],
+    ),
+    "channel misspelt": (
+        {"CHANNELS": "l2-book"},
+        [f"CHANNELS = 'l2-book': no channel 'l2-book'; did you mean l2_book? {COINBASE_OFFERS}"],
+    ),
+    "channel not offered": (
+        {"CHANNELS": "trades,funding"},
+        [f"CHANNELS = 'trades,funding': no channel 'funding'; {COINBASE_OFFERS}"],
+    ),
+    "empty place in a list": (
+        {"SYMBOLS": "BTC-USD,,ETH-USD"},
+        [
+            "SYMBOLS = 'BTC-USD,,ETH-USD': takes one value or a comma-separated list without empty places",
+        ],
+    ),
+    "backend misspelt": (
+        {"BACKEND": "REDISTREAM"},
+        [f"BACKEND = 'REDISTREAM': no such backend; did you mean REDISSTREAM?; {BACKENDS}"],
+    ),
+    "backend of cryptofeed that we do not have": (
+        {"BACKEND": "INFLUX"},
+        [f"BACKEND = 'INFLUX': no such backend; {BACKENDS}"],
+    ),
+    "config that does not exist": (
+        {"CONFIG": "/nowhere/config.yaml"},
+        ["CONFIG = '/nowhere/config.yaml': there is no such file"],
+    ),
+    "not a boolean": (
+        {"SNAPSHOT_ONLY": "maybe"},
+        ["SNAPSHOT_ONLY = 'maybe': takes true or false (also t, f, 1, 0, yes, no)"],
+    ),
+    "not a number": (
+        {"SNAPSHOT_INTERVAL": "often"},
+        ["SNAPSHOT_INTERVAL = 'often': takes a whole number from 1 to 1000000000"],
+    ),
+    "number too small": (
+        {"SNAPSHOT_INTERVAL": "0"},
+        ["SNAPSHOT_INTERVAL = '0': takes a whole number from 1 to 1000000000"],
+    ),
+    "negative depth": ({"MAX_DEPTH": "-1"}, ["MAX_DEPTH = '-1': takes a whole number from 0 to 100000"]),
+    "port out of range": ({"PORT": "70000"}, ["PORT = '70000': takes a whole number from 1 to 65535"]),
+    "redis database by name": (
+        {"DATABASE": "market"},
+        ["DATABASE = 'market': a Redis database is a number, 0 by default"],
+    ),
+    "candle interval not offered": (
+        {"EXCHANGE": "KRAKEN", "CHANNELS": "candles", "CANDLE_INTERVAL": "2m"},
+        ["CANDLE_INTERVAL = '2m': KRAKEN offers 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m"],
+    ),
+    "name with a blank": (
+        {"NAME": "my collector"},
+        [
+            "NAME = 'my collector': takes up to 63 letters, digits, '-', '_' and '.', "
+            "beginning with a letter or digit",
+        ],
+    ),
+    "size without a number": (
+        {"SPOOL_MAX_BYTES": "lots"},
+        ["SPOOL_MAX_BYTES = 'lots': takes a size such as 2GiB, 512MB or a number of bytes"],
+    ),
+    "duration of an unknown unit": (
+        {"SPOOL_SYNC": "1 fortnight"},
+        [
+            "SPOOL_SYNC = '1 fortnight': takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)"
+        ],
+    ),
+    "log level": ({"LOG_LEVEL": "LOUD"}, ["LOG_LEVEL = 'LOUD': takes one of DEBUG, INFO, WARNING, ERROR"]),
+    "log format": ({"LOG_FORMAT": "xml"}, ["LOG_FORMAT = 'xml': takes one of text, json"]),
+    "proxy without a scheme": (
+        {"HTTPS_PROXY": "proxy:3128"},
+        ["HTTPS_PROXY = 'proxy:3128': takes a URL such as http://proxy.example:3128"],
+    ),
+    "authority that does not exist": (
+        {"SSL_CERT_FILE": "/nowhere/ca.pem"},
+        ["SSL_CERT_FILE = '/nowhere/ca.pem': there is no such file"],
+    ),
+    "password file that does not exist": (
+        {"PASSWORD_FILE": "/nowhere/secret"},
+        ["PASSWORD_FILE = '/nowhere/secret': there is no such file"],
+    ),
+    "nothing at all": (
+        dict.fromkeys(GOOD, ""),
+        [
+            "EXCHANGE is not set: it is required: the exchange to record: cryptofeed's id, in any case",
+            "SYMBOLS is not set: it is required: a symbol or a comma-separated list, "
+            "in cryptofeed's naming (BTC-USD)",
+            "CHANNELS is not set: it is required: a channel or a comma-separated list: trades, ticker, l2_book, ...",
+            "BACKEND is not set: it is required: where records go: REDIS (sorted sets), REDISSTREAM, PARQUET or TTY",
+        ],
+    ),
+    "a slip of the pen": (
+        {"SYMBOLS": "", "SYMBOL": "BTC-USD"},
+        [
+            "SYMBOLS is not set: it is required: a symbol or a comma-separated list, "
+            "in cryptofeed's naming (BTC-USD) (SYMBOL is set: a slip of the pen?)",
+        ],
+    ),
+    "many at once": (
+        {"EXCHANGE": "KRAKN", "PORT": "x", "LOG_LEVEL": "y"},
+        [
+            "EXCHANGE = 'KRAKN': no such exchange; did you mean KRAKEN?",
+            "PORT = 'x': takes a whole number from 1 to 65535",
+            "LOG_LEVEL = 'y': takes one of DEBUG, INFO, WARNING, ERROR",
+        ],
+    ),
+}
+
+
+def collector(environment, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "collector", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_environment_is_explained(name):
+    changes, lines = BAD[name]
+    ended = collector(GOOD | changes)
+    head = f"collector: {len(lines)} fault{'s' if len(lines) > 1 else ''} in the environment"
+    assert ended.stderr.splitlines() == [head, *(f"  {line}" for line in lines)]
+    assert ended.returncode == 78
+    assert ended.stdout == ""
+
+
+def test_a_secret_is_not_shown(tmp_path):
+    (tmp_path / "secret").write_text("canary-in-a-file\n")
+    ended = collector(GOOD | {"PASSWORD": "canary", "PASSWORD_FILE": str(tmp_path / "secret"), "PORT": "0"})
+    assert ended.returncode == 78
+    assert "PASSWORD_FILE" in ended.stderr
+    assert "canary" not in ended.stderr.replace(str(tmp_path), "")
+
+
+def test_defaults():
+    settings = Settings.read(GOOD)
+    assert (settings.host, settings.port, settings.snapshot_interval) == ("localhost", 6379, 1000)
+    assert settings.candle_interval == "1m"
+    assert not settings.snapshot_only
+
+
+def test_spaces_and_case_are_forgiven():
+    settings = Settings.read(
+        {
+            "EXCHANGE": " coinbase ",
+            "SYMBOLS": "BTC-USD , ETH-USD",
+            "CHANNELS": "L2BOOK, trades",
+            "BACKEND": "redis",
+            "SNAPSHOT_ONLY": "T",
+        }
+    )
+    assert settings.exchange == "COINBASE"
+    assert settings.symbols == ("BTC-USD", "ETH-USD")
+    assert settings.channels == ("l2_book", "trades")
+    assert settings.backend == "REDIS"
+    assert settings.snapshot_only
+
+
+def test_the_user_of_a_login_shell_is_not_a_credential():
+    assert Settings.read(GOOD | {"USER": "root"}).user is None
+    assert Settings.read(GOOD | {"USER": "root", "PASSWORD": "x"}).user == "root"
+
+
+def test_a_password_from_a_file_loses_its_line_end(tmp_path):
+    (tmp_path / "secret").write_text("p ass\n")
+    assert Settings.read(GOOD | {"PASSWORD_FILE": str(tmp_path / "secret")}).password == "p ass"
+
+
+def test_the_default_name_tells_collectors_of_one_exchange_apart():
+    name = Settings.read(GOOD).name
+    assert name.startswith("coinbase-")
+    assert Settings.read(GOOD | {"CHANNELS": "l2_book,ticker,trades"}).name == name
+    assert Settings.read(GOOD | {"SYMBOLS": "BTC-USD"}).name != name
+    assert Settings.read(GOOD | {"CHANNELS": "trades"}).name != name
+
+
+@given(st.dictionaries(st.sampled_from([each.name for each in VARIABLES]), st.text(max_size=20)))
+def test_whatever_is_given_ends_in_settings_or_faults(environment):
+    try:
+        settings = Settings.read(environment)
+    except SettingsError as error:
+        assert error.faults
+        assert all(str(fault) for fault in error.faults)
+    else:
+        assert settings.name
+
+
+def test_help_names_every_variable():
+    ended = collector(dict(os.environ), "--help")
+    assert ended.returncode == 0
+    assert all(variable.name in ended.stdout for variable in VARIABLES)
+
+
+def test_check_connects_to_nothing_and_says_so():
+    ended = collector(GOOD, "check")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "the settings are fine" in ended.stdout
