@@ -1,0 +1,332 @@
+"""Parquet: a folder of files that pyarrow, pandas, polars and duckdb read as tables, one per channel.
+
+Layout, below PARQUET_DIR::
+
+    channel=trades/exchange=COINBASE/symbol=BTC-USD/date=2025-01-31/NAME-INCARNATION-FIRST-END.parquet
+    _positions/NAME.json      how far collector NAME has got, and who it is; NAME.lock is held while it lives
+    _tmp/NAME/                files that are not complete yet
+
+Values of the partitions are percent-encoded, as hive readers expect; the date is the receipt's, UTC.
+The columns of a channel are the fields of its record, without those that the folders' names carry, and:
+
+- ``sequence`` (int64): the record's number in the collector's spool; records of one file are in its order.
+- times are ``timestamp[us, UTC]``. A float second of this century carries microseconds and no more, so
+  every digit that an exchange's time has left in the record is kept, and none is made up.
+- numbers are ``decimal128(38, 18)``: 20 digits before the point and 18 after it, exactly. What does not
+  fit is refused, never rounded.
+- sides of a book are ``list<struct<price, size>>``; of a book by order, ``order_id`` comes before these.
+
+A file appears under its name when it is complete and on disk, and the position moves when all files of a
+batch are there. So a commit that was interrupted anywhere is finished by trying the same batch again:
+a file that exists is not written twice, because its name says exactly which records are in it.
+"""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import cache, partial
+from itertools import accumulate, chain
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from collector.records import AnyRecord, Level, Order, Record, channel_of
+from collector.settings import Settings
+from collector.stores import (
+    Batch,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+TIME = pa.timestamp("us", tz="UTC")
+NUMBER = pa.decimal128(38, 18)
+LEVEL = pa.struct([("price", NUMBER), ("size", NUMBER)])
+ORDER = pa.struct([("order_id", pa.string()), ("price", NUMBER), ("size", NUMBER)])
+
+_DAY = 86400
+#: A first file soon, for whoever is watching; then fewer and larger ones.
+_FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
+
+#: One record with its sequence.
+_Row = tuple[int, AnyRecord]
+#: What a file holds: the record's type, exchange, symbol and the receipt's day since 1970.
+_Partition = tuple[type[AnyRecord], str, str, float]
+
+
+class _Holder(msgspec.Struct):
+    """The position file: the position, and who moved it when (seconds since 1970)."""
+
+    owner: str
+    incarnation: str
+    sequence: int
+    host: str
+    pid: int
+    time: float
+
+    @property
+    def position(self) -> Position:
+        return Position(owner=self.owner, incarnation=self.incarnation, sequence=self.sequence)
+
+
+class ParquetStore:
+    """Writes each batch as one file per partition. All file work is on one thread of its own."""
+
+    batch_records = 50_000
+    fixed_batches = True
+
+    def __init__(self, settings: Settings) -> None:
+        self.batch_seconds = _FIRST_SECONDS
+        self._root = settings.parquet_dir
+        self._thread = ThreadPoolExecutor(1, "parquet")
+        self._lock: int | None = None
+        self._durable: set[Path] = set()  # folders whose way from the root is on disk
+
+    async def open(self, name: str) -> Position | None:
+        """Takes the collector's lock and reads its position.
+
+        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where
+        another collector of that name lives or the position file is not one.
+        """
+        return await self._on_thread(partial(self._open, name))
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """Writes the batch's files, then moves the position; see Store.commit."""
+        refusals = await self._on_thread(partial(self._commit, name, batch, expected, after))
+        self.batch_seconds = _LATER_SECONDS
+        return refusals
+
+    async def close(self) -> None:
+        """Lets go of the collector's lock, after what is being written."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._unlock)
+
+    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except OSError as error:
+            where = error.filename or self._root
+            raise StoreUnavailableError(f"cannot write to {where}: {error.strerror or error}") from error
+
+    def _open(self, name: str) -> Position | None:
+        self._unlock()
+        self._durable.clear()
+        self._make_durable(self._root / "_positions")
+        self._take_lock(name)
+        unfinished = self._root / "_tmp" / name
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(parents=True)
+        holder = self._read_position(name)
+        return holder.position if holder else None
+
+    def _commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        self._check_position(name, expected)
+        file_name = f"{name}-{batch.incarnation}-{batch.first:012}-{batch.end:012}.parquet"
+        refusals: list[Refusal] = []
+        folders = set()
+        for partition, rows in _by_partition(batch).items():
+            tables, refused = _tables(partition, rows)
+            refusals += refused
+            if not tables:
+                continue
+            folder = self._root / _folder(partition)
+            folders.add(folder)
+            if not (folder / file_name).exists():
+                self._make_durable(folder)
+                write = partial(pq.write_table, pa.concat_tables(tables), compression="zstd")
+                self._publish(name, write, folder / file_name)
+        for folder in folders:
+            _sync(folder)
+        holder = _Holder(
+            after.owner, after.incarnation, after.sequence, socket.gethostname(), os.getpid(), time.time()
+        )
+        self._publish(name, lambda file: file.write(msgspec.json.encode(holder)), self._position_file(name))
+        _sync(self._root / "_positions")
+        return sorted(refusals, key=lambda refusal: refusal.sequence)
+
+    def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
+        """Makes ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""
+        unfinished = self._root / "_tmp" / name / path.name
+        try:
+            with unfinished.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # a full disk needs the room
+            raise
+
+    def _make_durable(self, folder: Path) -> None:
+        if folder in self._durable:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        while folder != self._root:
+            self._durable.add(folder)
+            folder = folder.parent
+            _sync(folder)
+
+    def _position_file(self, name: str) -> Path:
+        return self._root / "_positions" / f"{name}.json"
+
+    def _read_position(self, name: str) -> _Holder | None:
+        path = self._position_file(name)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=_Holder)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise StoreRefusedError(
+                f"{path} is not a position file ({error}); put back the one of the last backup,"
+                " or remove it and the collector begins anew"
+            ) from error
+
+    def _check_position(self, name: str, expected: Position | None) -> None:
+        if self._lock is None:
+            raise PositionLostError("the store is not open")
+        holder = self._read_position(name)
+        if (holder.position if holder else None) != expected:
+            raise PositionLostError(f"{self._position_file(name)} is not as it was left")
+
+    def _take_lock(self, name: str) -> None:
+        lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                raise StoreRefusedError(self._taken(name)) from error
+            raise
+        self._lock = lock
+
+    def _taken(self, name: str) -> str:
+        holder = self._read_position(name)
+        if holder is None:
+            return f"another collector named {name} is writing to {self._root}"
+        last = datetime.fromtimestamp(holder.time, UTC).isoformat(timespec="seconds")
+        return (
+            f"another collector named {name} is writing to {self._root}: "
+            f"owner {holder.owner} on host {holder.host}, process {holder.pid}, last wrote at {last}"
+        )
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _by_partition(batch: Batch) -> dict[_Partition, list[_Row]]:
+    rows = defaultdict(list)
+    for sequence, record in enumerate(batch.records, batch.first):
+        day = record.receipt_timestamp // _DAY
+        rows[type(record), record.exchange, record.symbol, day].append((sequence, record))
+    return rows
+
+
+def _folder(partition: _Partition) -> Path:
+    record_type, exchange, symbol, day = partition
+    return Path(
+        f"channel={channel_of(record_type)}",
+        f"exchange={quote(exchange, safe='')}",
+        f"symbol={quote(symbol, safe='')}",
+        f"date={date(1970, 1, 1) + timedelta(days=day)}",
+    )
+
+
+def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], list[Refusal]]:
+    """The rows as tables, and those that do not fit; halving finds these without looking at each."""
+    try:
+        return [_table(partition, rows)], []
+    except (ValueError, TypeError, OverflowError) as error:
+        if len(rows) == 1:
+            sequence, record = rows[0]
+            return [], [Refusal(sequence, record, str(error))]
+    middle = len(rows) // 2
+    left, left_refused = _tables(partition, rows[:middle])
+    right, right_refused = _tables(partition, rows[middle:])
+    return left + right, left_refused + right_refused
+
+
+def _table(partition: _Partition, rows: list[_Row]) -> pa.Table:
+    _folder(partition)  # a receipt out of the calendar's range has none
+    sequences, records = zip(*rows, strict=True)
+    columns = {"sequence": pa.array(sequences, pa.int64())}
+    for field, convert in _columns(partition[0]):
+        columns[field] = convert(list(map(attrgetter(field), records)))
+    return pa.table(columns)
+
+
+@cache
+def _columns(record_type: type[Record]) -> list[tuple[str, Callable[[list[Any]], pa.Array]]]:
+    """The columns of a record's type: the name of each and how its values become an array."""
+    return [
+        (field.name, _CONVERTERS[field.type])
+        for field in msgspec.structs.fields(record_type)
+        if field.name not in ("exchange", "symbol")
+    ]
+
+
+def _array(type_: pa.DataType) -> Callable[[list[Any]], pa.Array]:
+    return lambda values: pa.array(values, type_)
+
+
+def _times(values: list[float | None]) -> pa.Array:
+    microseconds = pc.round(pc.multiply(pa.array(values, pa.float64()), 1e6))
+    return microseconds.cast(pa.int64()).cast(TIME)
+
+
+def _lists(struct: pa.StructType) -> Callable[[list[Any]], pa.Array]:
+    """Lists of tuples, whose places are the fields of ``struct``, as one array of lists of structs."""
+
+    def convert(values: list[list[tuple[Any, ...]]]) -> pa.Array:
+        items = list(chain.from_iterable(values))
+        offsets = list(accumulate(map(len, values), initial=0))
+        columns = zip(*items, strict=True) if items else [()] * struct.num_fields
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, struct, strict=True)]
+        structs = pa.StructArray.from_arrays(arrays, fields=list(struct))
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs)
+
+    return convert
+
+
+_CONVERTERS: dict[Any, Callable[[list[Any]], pa.Array]] = {
+    float: _times,
+    float | None: _times,
+    Decimal: _array(NUMBER),
+    Decimal | None: _array(NUMBER),
+    str: _array(pa.string()),
+    str | None: _array(pa.string()),
+    int | None: _array(pa.int64()),
+    bool: _array(pa.bool_()),
+    bool | None: _array(pa.bool_()),
+    list[Level]: _lists(LEVEL),
+    list[Order]: _lists(ORDER),
+}
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
