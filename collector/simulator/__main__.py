@@ -1,0 +1,5 @@
+import sys
+
+from collector.simulator.cli import main
+
+sys.exit(main())

@@ -1,0 +1,172 @@
+"""``python -m collector.simulator``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from collector.simulator import faults, server
+from collector.simulator.server import EXCHANGES, Options, Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from collector.simulator.instruments import Name
+
+DESCRIPTION = """\
+A stand-in for COINBASE (Advanced Trade), KRAKEN and BINANCE: it speaks their REST and websocket protocols over TLS,
+under their host names, with a market made up from a seed, and it keeps a log of every record that it wrote.
+
+For local processes, lead them here through its proxy:
+  python -m collector.simulator --proxy-port 0 --ca ca.pem
+  {"ready": true, "ports": [], "proxy": "http://127.0.0.1:PORT", "control": "http://127.0.0.1:PORT", "ca": ".../ca.pem"}
+  HTTPS_PROXY=http://127.0.0.1:PORT SSL_CERT_FILE=ca.pem REQUESTS_CA_BUNDLE=ca.pem collector
+In containers, give it the exchanges' host names as network aliases and their ports:
+  python -m collector.simulator --listen 0.0.0.0 --port 443 --port 9443 --ca /shared/ca.pem
+"""
+
+HOSTS = "\n".join(
+    f"  {name}: {', '.join(sorted((*kind.websocket_hosts, *kind.rest_hosts)))}; "
+    f"ports {', '.join(str(port) for port in sorted(kind.ports))}"
+    for name, kind in EXCHANGES.items()
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the simulator; returns the exit status."""
+    options = _options(_parser().parse_args(arguments))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_run(options))
+    except OSError as error:
+        sys.stderr.write(f"simulator: {error}\n")
+        return 1
+    return 0
+
+
+async def _run(options: Options) -> None:
+    await Simulator(options).run()
+
+
+def _options(given: argparse.Namespace) -> Options:
+    return Options(
+        ca=given.ca,
+        seed=given.seed,
+        rate=given.rate,
+        messages=given.messages,
+        duration=given.duration,
+        symbols=dict(given.symbols),
+        log=given.log,
+        listen=given.listen,
+        ports=given.port,
+        proxy_port=given.proxy_port,
+        control_listen=given.control_listen,
+        control_port=given.control_port,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m collector.simulator",
+        description=DESCRIPTION,
+        epilog=f"host names:\n{HOSTS}\n\ncontrol:\n{server.__doc__}\nfaults:\n{faults.__doc__}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    market = parser.add_argument_group("the market")
+    market.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="the same seed makes the same trades and book changes in the same order; only times differ. Default: 1",
+    )
+    market.add_argument(
+        "--rate",
+        type=_amount,
+        default=10.0,
+        metavar="N",
+        help="updates per second of each subscribed symbol on each channel: a quote, a book change, a message with one "
+        "or more trades. 0: as fast as clients read. Default: 10",
+    )
+    market.add_argument(
+        "--messages",
+        type=_positive,
+        metavar="N",
+        help="each symbol's market stands still after N updates (snapshots not counted); connections stay open",
+    )
+    market.add_argument(
+        "--symbols",
+        type=_symbols,
+        action="append",
+        default=[],
+        metavar="EXCHANGE=A-B,C-D",
+        help="what an exchange lists, in cryptofeed's spelling; repeatable. Default: a dozen each",
+    )
+    running = parser.add_argument_group("running")
+    running.add_argument(
+        "--duration", type=_amount, metavar="SECONDS", help="end by itself; default: run until a signal"
+    )
+    running.add_argument(
+        "--log", type=Path, metavar="FILE", help="append the log to this file; default: a temporary one"
+    )
+    running.add_argument(
+        "--ca",
+        type=Path,
+        default=Path("simulator-ca.pem"),
+        metavar="FILE",
+        help="where the certificate authority made at start is written (PEM, readable by all). Default: simulator-ca.pem",
+    )
+    where = parser.add_argument_group("addresses (port 0: a free one)")
+    where.add_argument(
+        "--listen", default="127.0.0.1", metavar="ADDRESS", help="for exchanges and proxy. Default: 127.0.0.1"
+    )
+    where.add_argument(
+        "--port",
+        type=_port,
+        action="append",
+        default=[],
+        help="serve the exchanges directly on this port; repeatable",
+    )
+    where.add_argument(
+        "--proxy-port", type=_port, metavar="PORT", help="serve an HTTP proxy (CONNECT) on this port"
+    )
+    where.add_argument("--control-listen", default="127.0.0.1", metavar="ADDRESS", help="Default: 127.0.0.1")
+    where.add_argument("--control-port", type=_port, default=0, metavar="PORT", help="Default: 0")
+    return parser
+
+
+def _amount(text: str) -> float:
+    amount = float(text)
+    if not 0 <= amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return amount
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port: 0 to 65535")
+    return port
+
+
+def _symbols(text: str) -> tuple[Name, list[str]]:
+    exchange, _, listed = text.partition("=")
+    symbols = [symbol.strip().upper() for symbol in listed.split(",") if symbol.strip()]
+    if exchange.upper() not in EXCHANGES:
+        raise argparse.ArgumentTypeError(f"{exchange!r} is not simulated; these are: {', '.join(EXCHANGES)}")
+    wrong = [symbol for symbol in symbols if len(symbol.split("-")) != 2 or not all(symbol.split("-"))]
+    if wrong or not symbols:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: symbols look like BTC-USD, as in COINBASE=BTC-USD,ETH-USD"
+        )
+    return cast("Name", exchange.upper()), symbols

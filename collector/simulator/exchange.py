@@ -1,0 +1,323 @@
+"""What the three exchanges have in common: markets that move, websockets that are told, and the log of it.
+
+A ``Session`` speaks one exchange's protocol on one websocket; it never awaits, so a subscription's snapshot and the
+updates that follow it cannot overtake each other. Its messages go through a ``Connection``: an ordered queue and a
+task that writes them, so that a client who does not read holds up nobody but itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+import time
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import msgspec
+from aiohttp import WSMsgType, web
+
+from collector.simulator.market import Instrument, Level, Market, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from collector.simulator.faults import Faults
+    from collector.simulator.log import Log, Record
+
+LOG = logging.getLogger(__name__)
+
+ROOM = 256  # frames that may wait before a market without a rate pauses for its clients
+MOST_WAITING = 10_000  # frames that may wait before a client counts as too slow and is cut off
+BEAT = 1.0  # seconds between heartbeats
+
+encode = msgspec.json.Encoder().encode
+
+
+class Frame(NamedTuple):
+    """A websocket message, and what a collector should make of it."""
+
+    data: bytes
+    records: tuple[Record, ...]
+
+
+class Answer(NamedTuple):
+    """A REST answer (JSON), and what a collector should make of it."""
+
+    body: object
+    status: int = 200
+    records: tuple[Record, ...] = ()
+
+
+class Connection:
+    """One websocket: writes frames in order and logs each record once it is written."""
+
+    def __init__(
+        self,
+        number: int,
+        exchange: str,
+        websocket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        log: Log,
+        faults: Faults,
+    ) -> None:
+        self.number = number
+        self.exchange = exchange
+        self.opened = time.time()
+        self.records = 0
+        self.unwritten = 0
+        self.quiet = False
+        self.reason: str | None = None  # why we ended it; None while it is open, or when the client ended it
+        self._websocket = websocket
+        self._transport = transport
+        self._log = log
+        self._faults = faults
+        self._queue: asyncio.Queue[Frame] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def send(self, message: object, records: Sequence[Record] = ()) -> None:
+        """Queue a message; a standing ``skip_sequence`` may lose it."""
+        if self.reason or self.quiet:
+            return
+        if any(self._loses(record) for record in records):
+            return
+        self._put(Frame(encode(message), tuple(records)))
+
+    def send_raw(self, data: bytes) -> None:
+        """Queue bytes that are no message of the protocol."""
+        if not (self.reason or self.quiet):
+            self._put(Frame(data, ()))
+
+    async def write(self) -> None:
+        """Write what is queued, for ever; ends when the client is gone."""
+        with contextlib.suppress(ConnectionError):
+            while True:
+                frame = await self._queue.get()
+                await self._websocket.send_frame(frame.data, WSMsgType.TEXT)
+                for record in frame.records:
+                    self._log.record(self.exchange, self.number, record)
+                self.records += len(frame.records)
+                self.unwritten -= 1
+                if self.unwritten == 0:
+                    self._log.flush()
+                if self.unwritten <= ROOM:
+                    self._room.set()
+
+    async def room(self) -> None:
+        """Wait until the client has taken most of what is queued."""
+        await self._room.wait()
+
+    def reset(self, reason: str = "reset") -> None:
+        """Cut the connection: no close frame, no TLS goodbye, a TCP reset; what is queued is dropped."""
+        if self._end(reason) and (raw := self._transport.get_extra_info("socket")):
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close cleanly: what was written arrives, what is queued is dropped."""
+        if self._end(reason):
+            await self._websocket.close(code=code)
+
+    def _loses(self, record: Record) -> bool:
+        content = (record.channel, record.symbol)
+        return self._faults.take("skip_sequence", self.exchange, self.number, content) is not None
+
+    def _put(self, frame: Frame) -> None:
+        if self.unwritten >= MOST_WAITING:
+            LOG.warning("connection %d of %s is too slow and is cut off", self.number, self.exchange)
+            self.reset("slow")
+            return
+        self._queue.put_nowait(frame)
+        self.unwritten += 1
+        if self.unwritten > ROOM:
+            self._room.clear()
+
+    def _end(self, reason: str) -> bool:
+        if self.reason:
+            return False
+        self.reason = reason
+        self._queue = asyncio.Queue()
+        self.unwritten = 0
+        self._room.set()
+        return True
+
+
+class Session(ABC):
+    """An exchange's protocol on one connection."""
+
+    truncated: ClassVar[bytes]  # a message of this exchange, cut in the middle
+
+    def __init__(self, connection: Connection, exchange: Exchange) -> None:
+        self.connection = connection
+        self.exchange = exchange
+        self.beats = 0
+
+    def greet(self) -> None:  # noqa: B027 - most exchanges say nothing first
+        """Send what the exchange sends before it is asked."""
+
+    def patience(self) -> float | None:
+        """Seconds that the exchange goes on waiting for a client's next message; None for ever."""
+        return None
+
+    @abstractmethod
+    def receive(self, text: str) -> None:
+        """Answer a client's message."""
+
+    @abstractmethod
+    def update(self, steps: Mapping[str, Step]) -> None:
+        """Send what changed in the markets, by symbol, to those who subscribed to it."""
+
+    @abstractmethod
+    def beat(self) -> None:
+        """Called every second, also while the markets are paused: heartbeats, and now and then an unknown message."""
+
+    @abstractmethod
+    def subscriptions(self) -> dict[str, list[str]]:
+        """What the client is subscribed to: symbols by channel, both in cryptofeed's words."""
+
+    @abstractmethod
+    def wrong_shape(self) -> None:
+        """Send a message that is good JSON and yet not what it should be."""
+
+    def refuses(self, channel: str, symbol: str) -> bool:
+        """Whether a fault refuses this subscription."""
+        fault = self.exchange.faults.take(
+            "refuse_subscription", self.exchange.name, self.connection.number, (channel, symbol)
+        )
+        return fault is not None
+
+
+class Exchange(ABC):
+    """One exchange: its markets, the sessions of its clients, and the loop that moves the first for the second."""
+
+    name: ClassVar[str]
+    websocket_hosts: ClassVar[frozenset[str]]
+    rest_hosts: ClassVar[frozenset[str]]
+    ports: ClassVar[frozenset[int]] = frozenset({443})
+
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        seed: int,
+        rate: float,
+        updates: int | None,
+        log: Log,
+        faults: Faults,
+    ) -> None:
+        self.markets = {
+            instrument.symbol: Market(instrument, f"{seed}/{self.name}/{instrument.symbol}", time.time_ns())
+            for instrument in instruments
+        }
+        self.log = log
+        self.faults = faults
+        self.sessions: list[Session] = []
+        self._rate = rate
+        self._updates = updates
+        self._wanted = asyncio.Event()  # somebody is subscribed to a market that still moves
+
+    @staticmethod
+    @abstractmethod
+    def instrument(symbol: str) -> Instrument:
+        """The instrument of a symbol, with this exchange's digits."""
+
+    @abstractmethod
+    def rest(self, request: web.BaseRequest) -> Answer:
+        """Answer a REST request."""
+
+    @abstractmethod
+    def open(self, connection: Connection, request: web.BaseRequest) -> Session:
+        """A session for a new websocket."""
+
+    def subscribed(self) -> None:
+        """A session has subscribed to something: the loop may have to move again."""
+        self._wanted.set()
+
+    async def run(self, going: asyncio.Event) -> None:
+        """Move the markets at the rate, for ever, while ``going`` is set and somebody is subscribed."""
+        due = time.monotonic()
+        while True:
+            await self._wanted.wait()
+            await going.wait()
+            if self._rate:
+                due = max(
+                    due + 1 / self._rate, time.monotonic() - BEAT
+                )  # late turns are made up for, old ones not
+                await asyncio.sleep(due - time.monotonic())
+                if not going.is_set():
+                    continue
+            else:
+                await asyncio.sleep(0)
+                await self._room()
+            self._turn()
+
+    async def beat(self) -> None:
+        """Send heartbeats, for ever."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for session in list(self.sessions):
+                session.beats += 1
+                session.beat()
+
+    def _turn(self) -> None:
+        wanted = {
+            symbol
+            for session in self.sessions
+            for symbols in session.subscriptions().values()
+            for symbol in symbols
+            if self._updates is None or self.markets[symbol].steps < self._updates
+        }
+        if not wanted:
+            self._wanted.clear()
+            return
+        now = time.time_ns()
+        steps = {symbol: self.markets[symbol].step(now) for symbol in self.markets if symbol in wanted}
+        for session in list(self.sessions):
+            if session.subscriptions() and not self._strikes(session):
+                session.update(steps)
+
+    def _strikes(self, session: Session) -> bool:
+        """Let the faults strike that stand before an update; true when they cost the connection."""
+        connection = session.connection
+        if self.faults.take("reset", self.name, connection.number):
+            connection.reset()
+            return True
+        if fault := self.faults.take("close", self.name, connection.number):
+            spawn(connection.close(fault.code, "close"))
+            return True
+        if fault := self.faults.take("malformed", self.name, connection.number):
+            if fault.kind == "shape":
+                session.wrong_shape()
+            else:
+                connection.send_raw(session.truncated)
+        return False
+
+    async def _room(self) -> None:
+        for session in list(self.sessions):
+            await session.connection.room()
+
+
+_spawned: set[asyncio.Task[None]] = set()
+
+
+def spawn(coroutine: Any) -> None:
+    """Run a coroutine that nobody waits for; a reference is kept until it ends."""
+    task = asyncio.ensure_future(coroutine)
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+
+
+def iso(nanoseconds: int, digits: int) -> str:
+    """ISO 8601 in UTC with this many fractional digits (at most 9)."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{f'{fraction:09d}'[:digits]}Z"
+
+
+def book(
+    kind: str, bids: Iterable[Level], asks: Iterable[Level], timestamp: str | None, **ids: int
+) -> dict[str, object]:
+    """The content of an ``l2_book`` record."""
+    return {"kind": kind, "bid": list(bids), "ask": list(asks), "timestamp": timestamp, **ids}

@@ -1,0 +1,133 @@
+"""Faults on demand: what ``POST /faults`` accepts, and the faults that stand.
+
+Every request names a ``fault`` and may narrow it down by ``exchange`` and ``connection`` (its number, as in
+``GET /status``). Faults of open connections take effect at once and are gone; the others stand until they have bitten
+``count`` times, until ``seconds`` are over, or until ``DELETE /faults``.
+
+at once, on the connections that are open and match:
+  reset               cut the connection without a goodbye (TCP reset); what was in flight is lost
+  close               close it cleanly, with the websocket ``code`` (default 1001); what was written arrives
+  quiet               keep it open and write nothing more, not even heartbeats; what is sent meanwhile is lost to it.
+                      After ``seconds``, or at DELETE /faults, it is reset. Default: quiet for ever
+  (reset and close with a ``count``: instead, the next ``count`` times that a matching connection is to be written an
+  update it is dropped, so that ``count: 5`` drops a client that comes back five times in a row)
+on what comes next (default count: 1):
+  malformed           before an update, send a message that no client can make sense of; ``kind``: "truncated" (cut in
+                      the middle, default) or "shape" (good JSON, fields missing)
+  skip_sequence       lose one message with records of ``symbol`` and ``channel``: the sequence number of COINBASE and
+                      the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
+on what clients ask for (default: until taken away):
+  deaf                websockets are accepted, and never answered
+  refuse_connection   websockets are refused with HTTP ``status`` (default 503)
+  refuse_subscription subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE ignores a
+                      stream in the address without a word, as the real one does
+  refuse_reference    reference data and depth snapshots are refused with HTTP ``status`` (default 503)
+  deaf_reference      such requests are accepted, and never answered
+  trickle             their answers take ``seconds`` (default 10) to arrive, a little at a time
+
+``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles), ``symbol`` too (BTC-USD).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+
+Kind = Literal[
+    "reset",
+    "close",
+    "quiet",
+    "malformed",
+    "skip_sequence",
+    "deaf",
+    "refuse_connection",
+    "refuse_subscription",
+    "refuse_reference",
+    "deaf_reference",
+    "trickle",
+]
+DROPS = ("reset", "close")
+ONCE = ("malformed", "skip_sequence")
+
+
+class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A fault as it was asked for; the fields that narrow it down match everything when they are left out."""
+
+    fault: Kind
+    exchange: Literal["COINBASE", "KRAKEN", "BINANCE"] | None = None
+    connection: int | None = None
+    channel: Literal["trades", "ticker", "l2_book", "candles"] | None = None
+    symbol: str | None = None
+    count: int | None = None
+    seconds: float | None = None
+    status: Literal[429, 500, 502, 503, 504] = 503
+    code: int = 1001
+    kind: Literal["truncated", "shape"] = "truncated"
+
+    def __post_init__(self) -> None:
+        """Refuse what would have no effect or no end; ``ValueError`` says what is possible."""
+        if self.count is not None and self.count < 1:
+            raise ValueError("count is 1 or more")
+        if self.seconds is not None and self.seconds <= 0:
+            raise ValueError("seconds is more than 0")
+        if not (1000 <= self.code <= 1014 or 3000 <= self.code <= 4999):
+            raise ValueError("code is a websocket close code: 1000 to 1014, or 3000 to 4999")
+
+    @property
+    def at_once(self) -> bool:
+        return self.fault == "quiet" or (self.fault in DROPS and self.count is None)
+
+    def matches(self, exchange: str, connection: int | None) -> bool:
+        return self.exchange in (None, exchange) and self.connection in (None, connection)
+
+    def matches_content(self, channel: str | None, symbol: str | None) -> bool:
+        return self.channel in (None, channel) and self.symbol in (None, symbol)
+
+
+class Faults:
+    """The faults that stand."""
+
+    def __init__(self) -> None:
+        self._standing: list[tuple[Fault, float | None]] = []  # with the time.monotonic() of its end
+
+    def add(self, fault: Fault) -> None:
+        if fault.fault in ONCE and fault.count is None:
+            fault.count = 1
+        ends = fault.seconds is not None and fault.fault != "trickle"
+        self._standing.append((fault, time.monotonic() + (fault.seconds or 0) if ends else None))
+
+    def clear(self) -> None:
+        self._standing.clear()
+
+    def standing(self) -> list[Fault]:
+        now = time.monotonic()
+        self._standing = [(fault, end) for fault, end in self._standing if end is None or end > now]
+        return [fault for fault, _ in self._standing]
+
+    def take(
+        self,
+        kind: Kind,
+        exchange: str,
+        connection: int | None = None,
+        content: tuple[str, str] | None = None,
+    ) -> Fault | None:
+        """The fault of this kind that strikes now, if any; ``content`` is (channel, symbol). Counts it."""
+        if not self._standing:
+            return None
+        for fault in self.standing():
+            if (
+                fault.fault == kind
+                and fault.matches(exchange, connection)
+                and (content is None or fault.matches_content(*content))
+            ):
+                self._count(fault)
+                return fault
+        return None
+
+    def _count(self, fault: Fault) -> None:
+        if fault.count is not None:
+            fault.count -= 1
+            if fault.count == 0:
+                self._standing = [entry for entry in self._standing if entry[0] is not fault]

@@ -1,0 +1,144 @@
+"""The simulator as tests use it: a process of its own, with a proxy, a log, and faults on demand.
+
+    with Simulator(rate=50) as simulator:
+        subprocess.run([...], env=simulator.environment | {...})
+        simulator.fault("reset", exchange="KRAKEN")
+        simulator.pause()
+        sent = simulator.records(exchange="KRAKEN", channel="trades")
+
+Every call blocks; in an asyncio test whose own loop talks to the simulator, use ``await asyncio.to_thread(...)``.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+
+class Simulator:
+    """Runs ``python -m collector.simulator``; ``options`` are its command line's, as in ``symbols`` below.
+
+    ``Simulator(seed=3, rate=100, messages=50, symbols={"KRAKEN": ["BTC-USD"]})``
+    """
+
+    def __init__(
+        self, symbols: dict[str, list[str]] | None = None, ports: list[int] | None = None, **options: object
+    ) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
+        self.ca = Path(self._directory.name) / "ca.pem"
+        arguments: dict[str, object] = {"proxy-port": 0, "ca": self.ca} | {
+            name.replace("_", "-"): value for name, value in options.items()
+        }
+        self._command = [sys.executable, "-m", "collector.simulator"]
+        self._command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+        for exchange, names in (symbols or {}).items():
+            self._command += ["--symbols", f"{exchange}={','.join(names)}"]
+        for port in ports or []:
+            self._command += ["--port", str(port)]
+        self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def __enter__(self) -> Self:
+        self.errors = Path(self._directory.name) / "stderr"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                self._command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=Path(__file__).parent.parent,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(START_TIMEOUT)
+            raise RuntimeError(f"the simulator did not start: {self.errors.read_text()}")
+        ready = json.loads(line)
+        self.ports: list[int] = ready["ports"]
+        self.proxy: str = ready["proxy"]
+        self.control: str = ready["control"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            self._directory.cleanup()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads a collector to the simulator, and lets it trust it."""
+        return {
+            "HTTPS_PROXY": self.proxy,
+            "https_proxy": self.proxy,
+            "SSL_CERT_FILE": str(self.ca),
+            "REQUESTS_CA_BUNDLE": str(self.ca),
+        }
+
+    def log(self) -> list[dict[str, Any]]:
+        """Everything that was logged: records and events, in order."""
+        return [json.loads(line) for line in self._call("GET", "/log").splitlines()]
+
+    def records(
+        self, exchange: str | None = None, channel: str | None = None, symbol: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The records that were written."""
+        wanted = {"exchange": exchange, "channel": channel, "symbol": symbol}
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+        return [
+            entry
+            for entry in self.log()
+            if "channel" in entry
+            and "event" not in entry
+            and all(entry[key] == value for key, value in wanted.items())
+        ]
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self._call("GET", "/status"))
+
+    def pause(self) -> dict[str, Any]:
+        """Stand still; afterwards nothing more is written, until ``resume`` or a new subscription's snapshot."""
+        return json.loads(self._call("POST", "/pause"))
+
+    def resume(self) -> None:
+        self._call("POST", "/resume")
+
+    def fault(self, fault: str, **fields: object) -> dict[str, Any]:
+        """Ask for a fault; ``python -m collector.simulator --help`` has all of them."""
+        return json.loads(self._call("POST", "/faults", {"fault": fault} | fields))
+
+    def clear_faults(self) -> None:
+        self._call("DELETE", "/faults")
+
+    def stop(self) -> int:
+        """End it cleanly; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def _call(self, method: str, path: str, body: object = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.control + path, data, method=method)
+        try:
+            with self._direct.open(request, timeout=30) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{method} {path}: {error.code} {error.read().decode()}") from None
