@@ -1,0 +1,38 @@
+"""Where collectors run. An engine tells what there is and carries out single steps; it decides nothing."""
+
+import msgspec
+
+
+class EngineError(Exception):
+    """Something that the engine refuses or cannot do; the message is for the user."""
+
+
+class Observed(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of a fleet as one list call shows it.
+
+    ``image`` is the name that it was made from, or the image's id when that name means another image by now.
+    ``state`` is Docker's word (running, exited, ...), ``health`` too (healthy, unhealthy, starting), None
+    without a health check. ``created`` is in seconds since 1970, UTC.
+    """
+
+    id: str
+    name: str
+    fleet: str
+    collector: str
+    config_hash: str
+    manager: str
+    image: str
+    state: str
+    health: str | None
+    created: int
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as it is inspected; ``started`` is in seconds since 1970, UTC, by the engine's clock."""
+
+    state: str
+    health: str | None
+    exit_code: int
+    error: str
+    restarts: int
+    started: float

@@ -1,0 +1,90 @@
+"""What has to happen so that a fleet is as its file says: specs + what there is -> actions. Pure, no I/O."""
+
+import enum
+from collections.abc import Iterable
+
+import msgspec
+
+from launcher.engines import Observed
+from launcher.spec import CollectorSpec, FleetSpec
+
+#: Who made a container (LABEL_MANAGER). What compose made is compose's business.
+LAUNCHER, COMPOSE = "launcher", "compose"
+
+
+class Kind(enum.StrEnum):
+    """What happens to one collector's container."""
+
+    CREATE = "create"
+    RECREATE = "recreate"
+    START = "start"
+    REMOVE = "remove"
+    KEEP = "keep"
+    UNCHANGED = "unchanged"
+    CONFLICT = "conflict"  # the name is taken by a container that is not ours to touch
+
+
+#: What a container that is as the file says needs, by its state; one in another state (dead) is made anew.
+_STATES = {
+    "running": (Kind.UNCHANGED, "is as the file says"),
+    "restarting": (Kind.UNCHANGED, "is as the file says"),
+    "created": (Kind.START, "was never started"),
+    "exited": (Kind.START, "is stopped"),
+    "paused": (Kind.START, "is paused"),
+}
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True):
+    """One step: ``spec`` is what should be (None: nothing), ``container`` what there is (None: nothing)."""
+
+    kind: Kind
+    collector: str
+    reason: str
+    spec: CollectorSpec | None = None
+    container: Observed | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All actions, in the order of the file, what is not in the file last."""
+
+    fleet: FleetSpec
+    actions: tuple[Action, ...]
+
+    def of(self, *kinds: Kind) -> tuple[Action, ...]:
+        """The actions of these kinds."""
+        return tuple(action for action in self.actions if action.kind in kinds)
+
+
+def make(fleet: FleetSpec, observed: Iterable[Observed], *, keep_orphans: bool = False) -> Plan:
+    """The plan that turns ``observed``, all containers with the fleet's label, into ``fleet``."""
+    containers = {container.name: container for container in observed}
+    specs = [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
+    wanted = {spec.name for spec in specs}
+    actions = [_for_spec(spec, containers.pop(spec.container.name, None)) for spec in specs]
+    for container in containers.values():
+        if container.manager == COMPOSE:
+            continue
+        actions.append(_for_orphan(container, wanted, keep=keep_orphans))
+    return Plan(fleet=fleet, actions=tuple(actions))
+
+
+def _for_spec(spec: CollectorSpec, container: Observed | None) -> Action:
+    kind, reason = _compare(spec, container) if container else (Kind.CREATE, "is not there yet")
+    return Action(kind=kind, collector=spec.name, reason=reason, spec=spec, container=container)
+
+
+def _compare(spec: CollectorSpec, container: Observed) -> tuple[Kind, str]:
+    if container.manager == COMPOSE:
+        return Kind.CONFLICT, f"{container.name} is managed by compose"
+    if container.config_hash != spec.config_hash:
+        return Kind.RECREATE, "its configuration changed"
+    if container.image != spec.container.image:
+        return Kind.RECREATE, f"{spec.container.image} is another image now"
+    return _STATES.get(container.state, (Kind.RECREATE, f"is {container.state}"))
+
+
+def _for_orphan(container: Observed, wanted: set[str], *, keep: bool) -> Action:
+    kind, reason = (Kind.KEEP if keep else Kind.REMOVE), "is not in the file"
+    if container.collector in wanted:  # under another name: it would share the collector's spool
+        kind, reason = Kind.REMOVE, f"{container.name} is left over from an interrupted update"
+    return Action(kind=kind, collector=container.collector, reason=reason, container=container)
