@@ -61,6 +61,7 @@ LEVEL = pa.struct([("price", NUMBER), ("size", NUMBER)])
 ORDER = pa.struct([("order_id", pa.string()), ("price", NUMBER), ("size", NUMBER)])
 
 _DAY = 86400
+_LONGEST_NAME = 255
 #: A first file soon, for whoever is watching; then fewer and larger ones.
 _FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
 
@@ -247,10 +248,17 @@ def _folder(partition: _Partition) -> Path:
     record_type, exchange, symbol, day = partition
     return Path(
         f"channel={channel_of(record_type)}",
-        f"exchange={quote(exchange, safe='')}",
-        f"symbol={quote(symbol, safe='')}",
+        _part("exchange", exchange),
+        _part("symbol", symbol),
         f"date={date(1970, 1, 1) + timedelta(days=day)}",
     )
+
+
+def _part(key: str, value: str) -> str:
+    part = f"{key}={quote(value, safe='')}"
+    if len(part) > _LONGEST_NAME:
+        raise ValueError(f"{key} is too long for the name of a folder")
+    return part
 
 
 def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], list[Refusal]]:

@@ -1,0 +1,256 @@
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from crashing_parquet import AFTER, BATCH, NAME, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from msgspec.structs import asdict, fields, replace
+from samples import EVERY_KIND, records
+
+from collector.records import L2Book, L3Book, Trade, channel_of
+from collector.stores import Batch, Position, PositionLostError, StoreRefusedError, StoreUnavailableError
+from collector.stores.parquet import ParquetStore
+
+D = Decimal
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = ParquetStore(settings(tmp_path))
+    yield store
+    await store.close()
+
+
+def batch(records, first=0):
+    return Batch("incarnation", first, records)
+
+
+def at(sequence):
+    return Position("owner", "incarnation", sequence)
+
+
+def stored(root):
+    """All rows by sequence, as the fields of the records that they came from."""
+    rows = {}
+    for folder in Path(root).glob("channel=*"):
+        for row in _rows(folder):
+            assert row["sequence"] not in rows, "stored twice"
+            rows[row.pop("sequence")] = row
+    return rows
+
+
+def _rows(folder):
+    strings = pa.schema([(name, pa.string()) for name in ("exchange", "symbol", "date")])
+    partitioning = ds.partitioning(strings, flavor="hive")
+    for row in ds.dataset(folder, partitioning=partitioning).to_table().to_pylist():
+        del row["date"]
+        yield row | {"channel": folder.name.removeprefix("channel=")}
+
+
+def as_row(record):
+    row = asdict(record) | {"channel": channel_of(record)}
+    for field in fields(record):
+        value = row[field.name]
+        if field.type in (float, float | None) and value is not None:
+            row[field.name] = pytest.approx(value, abs=5e-7, rel=0)
+        if isinstance(record, L2Book | L3Book) and field.name in ("bid", "ask"):
+            names = ("price", "size") if isinstance(record, L2Book) else ("order_id", "price", "size")
+            row[field.name] = [dict(zip(names, level, strict=True)) for level in value]
+    return row
+
+
+def seconds(row):
+    return {key: value.timestamp() if hasattr(value, "timestamp") else value for key, value in row.items()}
+
+
+def assert_stored(root, sent):
+    rows = stored(root)
+    assert set(rows) == set(sent)
+    for sequence, record in sent.items():
+        assert seconds(rows[sequence]) == as_row(record)
+
+
+async def test_every_kind_of_record_comes_back_as_it_was(store, tmp_path):
+    assert await store.open(NAME) is None
+    assert not await store.commit(NAME, batch(EVERY_KIND, 3), None, at(3 + len(EVERY_KIND)))
+    assert_stored(tmp_path, dict(enumerate(EVERY_KIND, 3)))
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(st.lists(records, max_size=20))
+async def test_any_record_comes_back_as_it_was(sent):
+    with tempfile.TemporaryDirectory() as folder:
+        store = ParquetStore(settings(folder))
+        await store.open(NAME)
+        assert not await store.commit(NAME, batch(sent), None, at(len(sent)))
+        await store.close()
+        assert_stored(folder, dict(enumerate(sent)))
+
+
+async def test_columns_have_types(store, tmp_path):
+    await store.open(NAME)
+    await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    trades = ds.dataset(tmp_path / "channel=trades", partitioning="hive").schema
+    assert trades.field("sequence").type == pa.int64()
+    assert trades.field("price").type == pa.decimal128(38, 18)
+    assert trades.field("timestamp").type == pa.timestamp("us", "UTC")
+    books = ds.dataset(tmp_path / "channel=l2_book", partitioning="hive").schema
+    level = pa.struct([("price", pa.decimal128(38, 18)), ("size", pa.decimal128(38, 18))])
+    assert books.field("bid").type.value_type == level
+
+
+async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
+    times = [1.7e9 + micro / 1e6 for micro in range(0, 10**6, 997)]
+    sent = [replace(EVERY_KIND[0], timestamp=time) for time in times]
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(len(sent)))
+    rows = stored(tmp_path)
+    assert [rows[sequence]["timestamp"].timestamp() for sequence in range(len(sent))] == times
+
+
+async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
+    symbols = ["BTC/USD", "a=b", "100%", "..", "../../etc", "ü"]
+    before_midnight, midnight = 1735689599.999, 1735689600.0
+    sent = [replace(EVERY_KIND[0], symbol=symbol, receipt_timestamp=before_midnight) for symbol in symbols]
+    sent.append(replace(sent[0], receipt_timestamp=midnight))
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(len(sent)))
+    assert_stored(tmp_path, dict(enumerate(sent)))
+    folders = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
+    assert "channel=trades/exchange=COINBASE/symbol=BTC%2FUSD/date=2024-12-31" in folders
+    assert "channel=trades/exchange=COINBASE/symbol=BTC%2FUSD/date=2025-01-01" in folders
+    assert len(folders) == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"price": D("1E-19")},
+        {"price": D(10**20)},
+        {"price": D("NaN")},
+        {"timestamp": float("nan")},
+        {"timestamp": float("inf")},
+        {"receipt_timestamp": float("nan")},
+        {"receipt_timestamp": 1e12},
+        {"side": "\ud800"},
+        {"symbol": "\ud800"},
+        {"symbol": "/" * 100},
+    ],
+    ids=str,
+)
+async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_path, change):
+    sent = dict(enumerate([EVERY_KIND[0]] * 9, 100))
+    sent[104] = replace(EVERY_KIND[0], **change)
+    await store.open(NAME)
+    refusals = await store.commit(NAME, batch(list(sent.values()), 100), None, at(109))
+    assert [refusal.sequence for refusal in refusals] == [104]
+    assert refusals[0].reason
+    del sent[104]
+    assert_stored(tmp_path, sent)
+
+
+async def test_a_batch_that_is_tried_again_refuses_the_same(store, tmp_path):
+    sent = [EVERY_KIND[0], replace(EVERY_KIND[0], price=D("NaN"))]
+    await store.open(NAME)
+    first = await store.commit(NAME, batch(sent), None, at(2))
+    next(tmp_path.glob("_positions/*.json")).unlink()
+    assert await store.commit(NAME, batch(sent), None, at(2)) == first
+    assert_stored(tmp_path, {0: sent[0]})
+
+
+async def test_the_position_moves_with_the_data_and_is_checked(store):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    with pytest.raises(PositionLostError):
+        await store.commit(NAME, batch([EVERY_KIND[0]], 1), None, at(2))
+    await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    assert await store.open(NAME) == at(2)
+    assert await store.open("another") is None
+
+
+async def test_a_dataset_that_was_removed_is_noticed(store, tmp_path):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    next(tmp_path.glob("_positions/*.json")).unlink()
+    with pytest.raises(PositionLostError):
+        await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+
+
+async def test_the_first_file_comes_soon_and_later_ones_are_larger(store):
+    assert store.batch_seconds < 5
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    assert store.batch_seconds > 5
+
+
+async def test_a_second_collector_of_the_name_is_told_of_the_first(store, tmp_path):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    second = ParquetStore(settings(tmp_path))
+    with pytest.raises(StoreRefusedError, match=f"owner owner on host {os.uname().nodename}"):
+        await second.open(NAME)
+    await store.close()
+    assert await second.open(NAME) == at(1)
+    with pytest.raises(PositionLostError):
+        await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    await second.close()
+
+
+async def test_a_position_file_that_is_none_is_refused(store, tmp_path):
+    (tmp_path / "_positions").mkdir()
+    (tmp_path / "_positions" / f"{NAME}.json").write_text("{")
+    with pytest.raises(StoreRefusedError, match="is not a position file"):
+        await store.open(NAME)
+
+
+async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = ParquetStore(settings(tmp_path / "file" / "data"))
+    with pytest.raises(StoreUnavailableError, match=r"cannot write to .*/file/data.*Not a directory"):
+        await store.open(NAME)
+
+
+async def test_a_write_that_fails_leaves_nothing_and_is_tried_again(store, tmp_path):
+    await store.open(NAME)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(StoreUnavailableError, match="File too large"):
+            await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob(f"_tmp/{NAME}/*"))
+    await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    assert_stored(tmp_path, dict(enumerate(EVERY_KIND)))
+
+
+def test_killed_between_any_two_changes_and_tried_again_all_is_stored_once(tmp_path):
+    script = Path(__file__).with_name("crashing_parquet.py")
+    run = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    crashes = int(run.stdout)
+    assert crashes > 20
+    for change in range(crashes + 1):
+        assert_stored(tmp_path / str(change), dict(zip(count(BATCH.first), BATCH.records, strict=False)))
+        assert not list((tmp_path / str(change)).glob(f"_tmp/{NAME}/*"))
+        assert AFTER.incarnation in (tmp_path / str(change) / "_positions" / f"{NAME}.json").read_text()
+
+
+async def test_one_channel_reads_as_one_table(store, tmp_path):
+    await store.open(NAME)
+    trades = [replace(EVERY_KIND[0], symbol=symbol) for symbol in ("BTC-USD", "ETH-USD")]
+    await store.commit(NAME, batch([*trades, *EVERY_KIND[2:]]), None, at(1))
+    await store.commit(NAME, batch(trades, 100), at(1), at(102))
+    table = ds.dataset(tmp_path / "channel=trades", partitioning="hive").to_table()
+    assert table.num_rows == 4
+    assert set(table.column_names) == {field.name for field in fields(Trade)} | {"sequence", "date"}
