@@ -37,12 +37,15 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
 class Container(msgspec.Struct, frozen=True, kw_only=True):
     """One container. ``name`` is its full name on the engine; ``memory`` is in bytes, None is no limit.
 
+    Where ``entrypoint`` or ``command`` is empty, or ``health`` is None, the image's own counts.
+
     What all containers of a fleet have in common is not here but in HARDENING and LOGGING.
     """
 
     name: str
     image: str
-    command: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     environment: Mapping[str, str]
     mounts: tuple[Mount, ...]
     aliases: tuple[str, ...] = ()
@@ -77,12 +80,18 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole fleet. ``simulator`` is the stand-in exchange where the fleet asks for simulated data."""
+    """A whole fleet. ``simulator`` is the stand-in exchange where the fleet asks for simulated data.
+
+    ``simulator_options`` are its arguments that hold wherever it runs; ``hints`` are sentences, each with its
+    place in the fleet file, about what is allowed but does not work in containers.
+    """
 
     name: str
     network: Network
     collectors: tuple[CollectorSpec, ...]
     simulator: CollectorSpec | None = None
+    simulator_options: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 #: How every container of a fleet is locked down, in the words of the compose file.

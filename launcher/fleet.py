@@ -1,0 +1,288 @@
+"""The fleet file, checked, as the containers it asks for.
+
+What a collector's settings may be is the business of ``collector.settings``: each collector becomes a
+complete environment - defaults, then its store, then its own - which the contract reads as the
+collector will.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from collector import settings
+from collector.catalog import nearest
+from launcher import fleet_file
+from launcher.fleet_file import Collector, FleetFile, Store, text_of
+from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
+from launcher.starter import STARTER
+from launcher.yaml_source import Fault, Items, Node, Scalar
+
+__all__ = ["SIMULATED", "STARTER", "Fault", "FleetError", "load"]
+
+#: The exchanges that the simulator speaks, with the host names that it answers for.
+SIMULATED = {
+    "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
+    "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
+    "BINANCE": ("api.binance.com", "stream.binance.com"),
+}
+_SIMULATOR = "simulator"
+_SIMULATOR_COMMAND = (
+    *("--listen", "0.0.0.0", "--port", "443", "--port", "9443"),  # noqa: S104 - on the fleet's own network
+    *("--ca", "/simulator/ca.pem", "--log", "/simulator/log.jsonl"),
+    *("--control-listen", "0.0.0.0", "--control-port", "8000"),  # noqa: S104
+)
+#: Where a collector's container has the files of the fleet file.
+_FILE_TARGETS = {
+    "CONFIG": "/etc/cryptostore/config.yaml",
+    "PASSWORD_FILE": "/run/secrets/password",
+    "SSL_CERT_FILE": "/etc/cryptostore/ca.pem",
+}
+_IMAGE_USER = 10001
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
+_NAME_LENGTH = 63  # of a host name's label
+
+
+class FleetError(Exception):
+    """The fleet file is wrong; ``faults`` says all that is, each as ``fleet.yaml:12:5: message``."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(sorted(set(faults)))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def load(path: Path, environ: Mapping[str, str]) -> FleetSpec:
+    """The fleet in the file at ``path``; ``environ`` has the values for ``${VAR}``. Raises FleetError."""
+    faults: list[Fault] = []
+    file = fleet_file.read(path, environ, faults)
+    fleet = _Builder(str(path), file, faults).fleet() if file else None
+    if faults or not fleet:
+        raise FleetError(faults)
+    return fleet
+
+
+class _Builder:
+    """Checks what the keys of a file mean together, and makes the spec."""
+
+    def __init__(self, path: str, file: FleetFile, faults: list[Fault]) -> None:
+        self.path = path
+        self.file = file
+        self.faults = faults
+        self.hints: dict[Fault, None] = {}
+        self.names: dict[str, Collector] = {}
+
+    def fleet(self) -> FleetSpec:
+        self._check_data_volume()
+        return FleetSpec(
+            name=self.file.name,
+            network=self.file.network,
+            collectors=tuple(self._collector(collector) for collector in self.file.collectors),
+            simulator=self._simulator() if self.file.simulated else None,
+            simulator_options=self.file.simulator,
+            hints=tuple(map(str, self.hints)),
+        )
+
+    def _collector(self, collector: Collector) -> CollectorSpec:
+        store = self._store(collector)
+        given = self.file.defaults.settings | (store.settings if store else {}) | collector.settings
+        name = self._name(collector, given)
+        environment = self._environment(given, name)
+        self._check(environment, given, collector, store)
+        mounts = [Mount(kind="volume", source=f"{self.file.name}-{name}-spool", target="/spool")]
+        if environment.get("BACKEND", "").upper() == "PARQUET":
+            mounts.append(self._data(store))
+            environment["PARQUET_DIR"] = "/data"
+        for variable, target in _FILE_TARGETS.items():
+            if variable in environment:
+                mounts.append(Mount(kind="bind", source=environment[variable], target=target, read_only=True))
+                environment[variable] = target
+        if self.file.simulated:
+            mounts.append(self._simulator_volume(read_only=True))
+            environment["SSL_CERT_FILE"] = "/simulator/ca.pem"
+        return CollectorSpec(
+            fleet=self.file.name,
+            name=name,
+            container=self._container(name, environment, mounts, collector),
+            secrets=_SECRETS.intersection(environment),
+        )
+
+    def _container(
+        self, name: str, environment: dict[str, str], mounts: list[Mount], collector: Collector
+    ) -> Container:
+        own, common = collector.limits, self.file.defaults.limits
+        return Container(
+            name=f"{self.file.name}-{name}",
+            image=self.file.image,
+            environment=environment,
+            mounts=tuple(mounts),
+            memory=own.memory or common.memory,
+            cpus=own.cpus or common.cpus,
+            pids=own.pids or common.pids or 256,
+            restart=collector.restart or self.file.defaults.restart or "unless-stopped",
+        )
+
+    def _environment(self, given: Mapping[str, Node], name: str) -> dict[str, str]:
+        """The contract's variables in the contract's order, only those that are set."""
+        ours = {"NAME": f"{self.file.name}-{name}", "SPOOL_DIR": "/spool"}
+        environment = {}
+        for variable in settings.VARIABLES:
+            text = ours.get(variable.name) or (
+                text_of(given[variable.name]) if variable.name in given else None
+            )
+            if text and text.strip():
+                environment[variable.name] = text
+        return environment
+
+    def _check(
+        self,
+        environment: dict[str, str],
+        given: Mapping[str, Node],
+        collector: Collector,
+        store: Store | None,
+    ) -> None:
+        """Reads the environment as the collector will, and puts each fault where its value stands."""
+        try:
+            read = settings.Settings.read(environment)
+        except settings.SettingsError as error:
+            for fault in error.faults:
+                self._note(fault, given, collector)
+        else:
+            environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
+            environment["CHANNELS"] = ",".join(read.channels)
+            self._check_source(read.exchange, given)
+            place = given.get("HOST") or (store.place if store else collector.place)
+            if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
+                self._hint(
+                    place,
+                    f"host {read.host}: in a container that is the container itself; name the store's "
+                    "container (in a network that the fleet joins) or the address of its machine",
+                )
+
+    def _note(self, fault: settings.Fault, given: Mapping[str, Node], collector: Collector) -> None:
+        key = fault.variable.lower()
+        node = given.get(fault.variable)
+        if isinstance(node, Scalar) and node.faulty:
+            return
+        if fault.value is None:
+            self._fault(node or collector.place, f"{key} is not set: {fault.message}")
+        else:
+            item = _quoted_item(node, fault.message)
+            given_text = "" if item else f" {fault.value!r}"
+            self._fault(item or node or collector.place, f"{key}{given_text}: {fault.message}")
+
+    def _check_source(self, exchange: str, given: Mapping[str, Node]) -> None:
+        if not self.file.simulated:
+            return
+        if exchange not in SIMULATED:
+            speaks = ", ".join(SIMULATED)
+            self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator speaks {speaks} only")
+        for variable in ("HTTPS_PROXY", "SSL_CERT_FILE"):
+            if text_of(given.get(variable, _UNSET)):
+                self._fault(
+                    given[variable], f"{variable.lower()}: the simulator brings its own; use source: live"
+                )
+
+    def _store(self, collector: Collector) -> Store | None:
+        """The store that a collector names, or the only one; a faulty one counts as given, and is noted."""
+        stores = self.file.stores
+        wanted = collector.store or self.file.defaults.store
+        if wanted is None or wanted.text is None:
+            if wanted is None or not wanted.faulty:
+                if len(stores) == 1:
+                    return next(iter(stores.values()))
+                if not stores:
+                    return None
+                self._fault(collector.place, f"store is not set; there are {', '.join(stores)}")
+        elif wanted.text in stores:
+            return stores[wanted.text]
+        else:
+            near = nearest(wanted.text, stores)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(stores) or 'none'}"
+            self._fault(wanted, f"no store {wanted.text}; {hint}")
+        return Store(collector.place, {"BACKEND": Scalar(0, 0, None, faulty=True)})
+
+    def _name(self, collector: Collector, given: Mapping[str, Node]) -> str:
+        """The collector's name, noting where another has it."""
+        place = collector.name or given.get("EXCHANGE") or collector.place
+        exchange = text_of(given.get("EXCHANGE", _UNSET)) or ""
+        default = exchange.strip().lower().replace("_", "-").replace(".", "-")
+        name = (collector.name.text if collector.name else None) or default
+        if not name:
+            return "collector"  # its exchange is missing or wrong, which is noted
+        if name == _SIMULATOR:
+            self._fault(place, f"name {name}: the simulator is called that")
+        elif name in self.names:
+            line = self.names[name].place.line
+            self._fault(place, f"a second collector {name} (line {line} has the first); give it a `name`")
+        elif len(self.file.name) + 1 + len(name) > _NAME_LENGTH:
+            self._fault(
+                place, f"{self.file.name}-{name} is too long: a name takes up to {_NAME_LENGTH} characters"
+            )
+        self.names.setdefault(name, collector)
+        return name
+
+    def _data(self, store: Store | None) -> Mount:
+        if not store or not store.path or not store.path.text:
+            return Mount(kind="volume", source=f"{self.file.name}-data", target="/data")
+        if not _writable(Path(store.path.text)):
+            self._hint(
+                store.path,
+                f"path {store.path.text}: containers write there as user {_IMAGE_USER}; "
+                f"make the folder theirs (mkdir -p, then chown {_IMAGE_USER})",
+            )
+        return Mount(kind="bind", source=store.path.text, target="/data")
+
+    def _check_data_volume(self) -> None:
+        without = [
+            store.place
+            for store in self.file.stores.values()
+            if (text_of(store.settings["BACKEND"]) or "").upper() == "PARQUET" and not store.path
+        ]
+        for place in without[1:]:
+            self._fault(place, f"this store would mix with that of line {without[0].line}; give it a `path`")
+
+    def _simulator(self) -> CollectorSpec:
+        container = Container(
+            name=f"{self.file.name}-{_SIMULATOR}",
+            image=self.file.image,
+            entrypoint=("python", "-m", "collector.simulator"),
+            command=_SIMULATOR_COMMAND + self.file.simulator,
+            environment={},
+            mounts=(self._simulator_volume(read_only=False),),
+            aliases=tuple(host for hosts in SIMULATED.values() for host in hosts),
+            health=HealthCheck(
+                command=("test", "-s", "/simulator/ca.pem"), interval=1, timeout=5, start_period=30, retries=3
+            ),
+            # One that is to end after a while must not begin again.
+            restart="no" if "--duration" in self.file.simulator else "unless-stopped",
+        )
+        return CollectorSpec(fleet=self.file.name, name=_SIMULATOR, container=container)
+
+    def _simulator_volume(self, *, read_only: bool) -> Mount:
+        name = f"{self.file.name}-{_SIMULATOR}"
+        return Mount(kind="volume", source=name, target="/simulator", read_only=read_only)
+
+    def _fault(self, node: Node, message: str) -> None:
+        self.faults.append(Fault(self.path, node.line, node.column, message))
+
+    def _hint(self, node: Node, message: str) -> None:
+        self.hints[Fault(self.path, node.line, node.column, message)] = None
+
+
+_UNSET = Scalar(0, 0, None)
+
+
+def _quoted_item(node: Node | None, message: str) -> Node | None:
+    """The item of a list that a message quotes, for its place."""
+    for item in node.items if isinstance(node, Items) else ():
+        if isinstance(item, Scalar) and item.text and repr(item.text.lower()) in message:
+            return item
+    return None
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the image's user can write to a folder of this machine."""
+    try:
+        stat = folder.stat()
+    except OSError:
+        return False
+    return bool(stat.st_mode & 0o002) or (stat.st_uid == _IMAGE_USER and bool(stat.st_mode & 0o200))
