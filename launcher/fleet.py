@@ -112,6 +112,7 @@ class _Builder:
         return Container(
             name=f"{self.file.name}-{name}",
             image=self.file.image,
+            network=self.file.network.name,
             environment=environment,
             mounts=tuple(mounts),
             memory=own.memory or common.memory,
@@ -244,6 +245,7 @@ class _Builder:
         container = Container(
             name=f"{self.file.name}-{_SIMULATOR}",
             image=self.file.image,
+            network=self.file.network.name,
             entrypoint=("python", "-m", "collector.simulator"),
             command=_SIMULATOR_COMMAND + self.file.simulator,
             environment={},

@@ -151,7 +151,7 @@ class _Reader:
         options: list[str] = []
         for key, parse in (("rate", _amount), ("seed", _whole), ("messages", _count)):
             value = self._text(keys, key, parse)
-            options += () if value is None else (f"--{key}", str(value))
+            options += () if value is None else (f"--{key}", f"{value:g}" if key == "rate" else str(value))
         duration = self._text(keys, "duration", _CONTRACT["SPOOL_KEEP"].parse)
         options += () if duration is None else ("--duration", f"{duration:g}")
         for exchange, listed in self._named(keys.get("symbols"), "symbols"):

@@ -44,6 +44,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     image: str
+    network: str
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str]
