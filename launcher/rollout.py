@@ -26,7 +26,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Where a collector is on its way; its last event is its outcome.
 
     ``state`` is creating, recreating, starting, restarting, removing or waiting on the way, and unchanged,
-    ready, started (not waited for), removed, kept or failed at the end; ``log`` has a failed one's last lines.
+    ready, started (not waited for), removed, kept or failed at the end; ``log`` is a failed one's last lines.
     """
 
     collector: str

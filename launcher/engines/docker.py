@@ -226,12 +226,12 @@ def container_config(fleet: FleetSpec, spec: CollectorSpec) -> dict[str, Any]:
         "Labels": {**_labels(fleet), LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash},
         "StopTimeout": container.stop_grace,
         "HostConfig": _host_config(fleet, container),
-        "NetworkingConfig": {
-            "EndpointsConfig": {fleet.network.name: {"Aliases": list(container.aliases) or None}}
-        },
+        "NetworkingConfig": {"EndpointsConfig": {container.network: {"Aliases": list(container.aliases)}}},
     }
-    if container.command:  # instead of the image's own
-        config["Entrypoint"] = list(container.command)
+    if container.entrypoint:
+        config["Entrypoint"] = list(container.entrypoint)
+    if container.command:
+        config["Cmd"] = list(container.command)
     if container.health:
         config["Healthcheck"] = _health_check(container.health)
     return config
@@ -240,7 +240,7 @@ def container_config(fleet: FleetSpec, spec: CollectorSpec) -> dict[str, Any]:
 def _host_config(fleet: FleetSpec, container: Container) -> dict[str, Any]:
     restart, _, most = container.restart.partition(":")
     return {
-        "NetworkMode": fleet.network.name,
+        "NetworkMode": container.network,
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": int(most or 0)},
         "Init": INIT,
         "ReadonlyRootfs": READ_ONLY,
