@@ -1,0 +1,178 @@
+"""Postgres: one transaction per batch, which moves the position and copies the rows into their tables."""
+
+import contextlib
+import socket
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import asyncpg
+
+from collector.records import AnyRecord
+from collector.settings import Settings
+from collector.stores import (
+    Batch,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from collector.stores.postgres_tables import TABLES, Table, prepare
+
+_CONNECT_SECONDS = 10.0
+_COMMAND_SECONDS = 30.0
+_CLOSE_SECONDS = 2.0
+
+#: What a row can be refused for: a value out of range or malformed, a constraint, a trigger.
+_ROW_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.RaiseError,
+    ValueError,
+    OverflowError,
+)
+#: Classes of SQLSTATE that only a person can end: no access, no such database, no right or no such table.
+_REFUSING_CLASSES = ("0A", "22", "23", "28", "3D", "3F", "42", "P0")
+
+_ADVANCE = """
+    UPDATE cryptostore_position SET owner = $2, incarnation = $3, sequence = $4, host = $5, seen = now()
+    WHERE name = $1 AND owner = $6 AND incarnation = $7 AND sequence = $8"""
+_BEGIN = """
+    INSERT INTO cryptostore_position (name, owner, incarnation, sequence, host, seen)
+    VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT DO NOTHING"""
+
+#: One record with its sequence.
+_Row = tuple[int, AnyRecord]
+
+
+class PostgresStore:
+    """One connection. Every statement runs in a transaction, so that it works through pgbouncer too."""
+
+    batch_records = 1000
+    batch_seconds = 0.005
+    fixed_batches = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = f"{settings.host}:{settings.port}"
+        self._address: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            "user": settings.user,
+            "password": settings.password,
+            "database": settings.database,
+        }
+        self._connection: asyncpg.Connection | None = None
+
+    async def open(self, name: str) -> Position | None:
+        """Connects, prepares the tables where needed, and reads the position.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+        self._drop()
+        with self._failures():
+            connection = await asyncpg.connect(
+                **self._address,
+                timeout=_CONNECT_SECONDS,
+                command_timeout=_COMMAND_SECONDS,
+                statement_cache_size=0,
+            )
+            self._connection = connection
+            await connection.execute("BEGIN")
+            await prepare(connection)
+            row = await connection.fetchrow(
+                "SELECT owner, incarnation, sequence FROM cryptostore_position WHERE name = $1", name
+            )
+            await connection.execute("COMMIT")
+        return Position(**row) if row else None
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """One transaction; see Store.commit. Whatever fails ends the connection."""
+        if self._connection is None:
+            raise StoreUnavailableError(f"{self._where}: not connected")
+        rows: dict[type[AnyRecord], list[_Row]] = defaultdict(list)
+        for row in enumerate(batch.records, batch.first):
+            rows[type(row[1])].append(row)
+        with self._failures():
+            connection = self._connection
+            try:
+                await self._move(connection, name, expected, after)
+                for record_type, of_table in rows.items():
+                    await _copy(connection, TABLES[record_type], of_table)
+                refusals = []
+            except _ROW_ERRORS:
+                await connection.execute("ROLLBACK")
+                await self._move(connection, name, expected, after)
+                for record_type, of_table in rows.items():
+                    refusals += await _copy_what_fits(connection, TABLES[record_type], of_table)
+            await connection.execute("COMMIT")
+        return sorted(refusals, key=lambda refusal: refusal.sequence)
+
+    async def close(self) -> None:
+        """Says goodbye to the server, if it listens."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                await connection.close(timeout=_CLOSE_SECONDS)
+
+    async def _move(
+        self, connection: asyncpg.Connection, name: str, expected: Position | None, after: Position
+    ) -> None:
+        """Begins the transaction with moving the position: who else tries it waits, and finds it moved."""
+        await connection.execute("BEGIN")
+        arguments = (name, after.owner, after.incarnation, after.sequence, socket.gethostname())
+        if expected is None:
+            done = await connection.execute(_BEGIN, *arguments)
+        else:
+            known = (expected.owner, expected.incarnation, expected.sequence)
+            done = await connection.execute(_ADVANCE, *arguments, *known)
+        if not done.endswith(" 1"):
+            raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Every failure ends the connection, without a word that could take time, and gets its name."""
+        try:
+            yield
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+            self._drop()
+            code = getattr(error, "sqlstate", None) or ""
+            kind = StoreRefusedError if code.startswith(_REFUSING_CLASSES) else StoreUnavailableError
+            raise kind(f"{self._where}: {str(error) or type(error).__name__}") from error
+        except BaseException:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> None:
+    await connection.copy_to_table(
+        table.name,
+        source=memoryview(table.text(record for _, record in rows)),  # bytes would be a path
+        columns=list(table.columns),
+        format="text",
+        timeout=_COMMAND_SECONDS,
+    )
+
+
+async def _copy_what_fits(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> list[Refusal]:
+    """Stores the rows but those that the table refuses, found by halving."""
+    await connection.execute("SAVEPOINT rows")
+    try:
+        await _copy(connection, table, rows)
+    except _ROW_ERRORS as error:
+        await connection.execute("ROLLBACK TO rows")
+        if len(rows) == 1:
+            sequence, record = rows[0]
+            return [Refusal(sequence, record, str(error))]
+    else:
+        return []
+    middle = len(rows) // 2
+    refused = await _copy_what_fits(connection, table, rows[:middle])
+    return refused + await _copy_what_fits(connection, table, rows[middle:])

@@ -1,0 +1,380 @@
+"""Postgres: the tables, how a record becomes a row of one, and how they come to be.
+
+Tables and columns are those that cryptofeed's backend writes to, so that what reads its tables reads ours:
+``trades``, ``ticker``, ``book`` (l2_book), ``funding``, ``open_interest``, ``liquidations``, ``index``,
+``candles``; ``l1_book`` and ``l3_book`` are our addition. All have ``id`` (in the order of storing),
+``timestamp`` and ``receipt_timestamp`` (UTC, microseconds), ``exchange`` and ``symbol``. Numbers are
+NUMERIC and keep every digit. A book's ``data`` is ``{"snapshot": {"bid": {price: size}, "ask": ...}}`` or
+``{"delta": {"bid": [[price, size], ...], "ask": ...}}``; a book by order has ``{price: {order id: size}}``
+and ``[[order id, price, size], ...]`` there.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from collector.records import (
+    AnyRecord,
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    L2Book,
+    L3Book,
+    Level,
+    Liquidation,
+    OpenInterest,
+    Order,
+    Ticker,
+    Trade,
+)
+from collector.stores import StoreRefusedError
+
+_log = logging.getLogger(__name__)
+
+_POSITIONS = "cryptostore_position"
+_CREATE_POSITIONS = f"""
+    CREATE TABLE IF NOT EXISTS {_POSITIONS} (
+        name text PRIMARY KEY, owner text NOT NULL, incarnation text NOT NULL, sequence bigint NOT NULL,
+        host text NOT NULL, seen timestamptz NOT NULL)"""
+
+#: Larger tables are not rewritten behind the owner's back: their readers would wait for it.
+_REWRITABLE_BYTES = 2**30
+_SCHEMA_LOCK = 0x63727970746F  # any number that every collector takes
+_LOCK_WAIT = "10s"
+_DDL_SECONDS = 600.0
+
+_COMMON = {"timestamp": "timestamp", "receipt_timestamp": "timestamp", "exchange": "text", "symbol": "text"}
+#: What a column of ours may be as well: nothing is lost in it.
+_GOOD_TYPES = {
+    "timestamp": ("timestamp without time zone", "timestamp with time zone"),
+    "jsonb": ("jsonb", "json"),
+    "text": ("text", "character varying"),
+}
+#: Changes of a type that need no rewrite of the table.
+_CHEAP_TYPES = ("character varying(", "numeric(")
+
+
+class Table(msgspec.Struct, frozen=True):
+    """One table: its columns with their types, beside ``id``, and how a record becomes a row's text."""
+
+    name: str
+    columns: dict[str, str]
+    row: Callable[[Any], str]
+
+    def text(self, records: Iterable[AnyRecord]) -> bytes:
+        """The rows in COPY's text format. Raises ValueError or OverflowError for what no column takes."""
+        return "".join(map(self.row, records)).encode()
+
+
+_SPECIAL = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
+_NULL = r"\N"
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as text it shall have no zone
+
+
+def _text(value: str | None) -> str:
+    return _NULL if value is None else value.translate(_SPECIAL)
+
+
+def _number(value: Decimal | int | None) -> str:
+    return _NULL if value is None else str(value)
+
+
+def _boolean(value: bool | None) -> str:
+    return _NULL if value is None else "t" if value else "f"
+
+
+@lru_cache(4096)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(" ")
+
+
+def _time(value: float | None) -> str:
+    if value is None:
+        return _NULL
+    seconds, microseconds = divmod(round(value * 1e6), 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06}+00"  # a column without a zone ignores the zone
+
+
+@lru_cache(4096)
+def _place(exchange: str, symbol: str) -> str:
+    return f"{_text(exchange)}\t{_text(symbol)}"
+
+
+def _start(record: AnyRecord) -> str:
+    times = f"{_time(record.timestamp)}\t{_time(record.receipt_timestamp)}"
+    return f"{times}\t{_place(record.exchange, record.symbol)}"
+
+
+def _trade(record: Trade) -> str:
+    numbers = f"{record.amount}\t{record.price}"
+    return f"{_start(record)}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.type)}\n"
+
+
+def _ticker(record: Ticker) -> str:
+    return f"{_start(record)}\t{record.bid}\t{record.ask}\n"
+
+
+def _l1_book(record: L1Book) -> str:
+    bid, ask = f"{record.bid_price}\t{record.bid_size}", f"{record.ask_price}\t{record.ask_size}"
+    return f"{_start(record)}\t{bid}\t{ask}\n"
+
+
+def _l2_book(record: L2Book) -> str:
+    side, kind = (_delta_side, "delta") if record.delta else (_full_side, "snapshot")
+    return f'{_start(record)}\t{{"{kind}":{{"bid":{side(record.bid)},"ask":{side(record.ask)}}}}}\n'
+
+
+def _full_side(levels: Iterable[Level]) -> str:
+    return "{" + ",".join([f'"{price:f}":{size}' for price, size in levels]) + "}"
+
+
+def _delta_side(levels: Iterable[Level]) -> str:
+    return "[" + ",".join([f"[{price},{size}]" for price, size in levels]) + "]"
+
+
+def _l3_book(record: L3Book) -> str:
+    side, kind = (_delta_orders, "delta") if record.delta else (_full_orders, "snapshot")
+    data = f'{{"{kind}":{{"bid":{side(record.bid)},"ask":{side(record.ask)}}}}}'
+    return f"{_start(record)}\t{data.translate(_SPECIAL)}\n"
+
+
+def _full_orders(orders: Iterable[Order]) -> str:
+    prices: dict[Decimal, list[str]] = {}
+    for order_id, price, size in orders:
+        prices.setdefault(price, []).append(f"{json.dumps(order_id)}:{size}")
+    return "{" + ",".join([f'"{price:f}":{{{",".join(sizes)}}}' for price, sizes in prices.items()]) + "}"
+
+
+def _delta_orders(orders: Iterable[Order]) -> str:
+    return (
+        "[" + ",".join([f"[{json.dumps(order_id)},{price},{size}]" for order_id, price, size in orders]) + "]"
+    )
+
+
+def _funding(record: Funding) -> str:
+    numbers = f"{_number(record.mark_price)}\t{_number(record.rate)}"
+    expected = f"{_time(record.next_funding_time)}\t{_number(record.predicted_rate)}"
+    return f"{_start(record)}\t{numbers}\t{expected}\n"
+
+
+def _open_interest(record: OpenInterest) -> str:
+    return f"{_start(record)}\t{record.open_interest}\n"
+
+
+def _liquidation(record: Liquidation) -> str:
+    numbers = f"{record.quantity}\t{record.price}"
+    return f"{_start(record)}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.status)}\n"
+
+
+def _index(record: Index) -> str:
+    return f"{_start(record)}\t{record.price}\n"
+
+
+def _candle(record: Candle) -> str:
+    span = f"{_time(record.start)}\t{_time(record.stop)}\t{_text(record.interval)}\t{_number(record.trades)}"
+    prices = f"{record.open}\t{record.close}\t{record.high}\t{record.low}\t{record.volume}"
+    return f"{_start(record)}\t{span}\t{prices}\t{_boolean(record.closed)}\n"
+
+
+def _table(name: str, row: Callable[[Any], str], **columns: str) -> Table:
+    return Table(name, _COMMON | columns, row)
+
+
+TABLES: dict[type[AnyRecord], Table] = {
+    Trade: _table(
+        "trades",
+        _trade,
+        side="text",
+        amount="numeric",
+        price="numeric",
+        trade_id="text",
+        order_type="text",
+    ),
+    Ticker: _table("ticker", _ticker, bid="numeric", ask="numeric"),
+    L1Book: _table(
+        "l1_book",
+        _l1_book,
+        bid_price="numeric",
+        bid_size="numeric",
+        ask_price="numeric",
+        ask_size="numeric",
+    ),
+    L2Book: _table("book", _l2_book, data="jsonb"),
+    L3Book: _table("l3_book", _l3_book, data="jsonb"),
+    Funding: _table(
+        "funding",
+        _funding,
+        mark_price="numeric",
+        rate="numeric",
+        next_funding_time="timestamp",
+        predicted_rate="numeric",
+    ),
+    OpenInterest: _table("open_interest", _open_interest, open_interest="numeric"),
+    Liquidation: _table(
+        "liquidations",
+        _liquidation,
+        side="text",
+        quantity="numeric",
+        price="numeric",
+        trade_id="text",
+        status="text",
+    ),
+    Index: _table("index", _index, price="numeric"),
+    Candle: _table(
+        "candles",
+        _candle,
+        candle_start="timestamp",
+        candle_stop="timestamp",
+        interval="text",
+        trades="bigint",
+        open="numeric",
+        close="numeric",
+        high="numeric",
+        low="numeric",
+        volume="numeric",
+        closed="boolean",
+    ),
+}
+
+
+class _Column(msgspec.Struct, frozen=True):
+    """A column that the database has."""
+
+    type: str
+    identity: bool
+    default: str | None
+    required: bool
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """One change of a table that was there before us.
+
+    Attributes:
+        sql: the statements.
+        rewrites: it takes time in proportion to the table, and locks its readers out.
+    """
+
+    sql: str
+    rewrites: bool
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Creates the tables that are missing and mends those that cryptofeed's example schema made.
+
+    Runs in the caller's transaction. Needs no rights where nothing is to be done; two that start at once
+    do not collide. A change that the table's owner has to make (rights, size, a view on the column) is
+    logged with its SQL and left.
+
+    Raises StoreRefusedError where a table cannot take our rows, and asyncpg's errors.
+    """
+    if _is_complete(await _columns(connection)):
+        return
+    await connection.execute(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})", timeout=_DDL_SECONDS)
+    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+    found = await _columns(connection)
+    await connection.execute(_CREATE_POSITIONS)
+    for table in TABLES.values():
+        if table.name not in found:
+            await connection.execute(_create_sql(table))
+        else:
+            await _adopt(connection, table, found[table.name])
+
+
+def _create_sql(table: Table) -> str:
+    columns = "".join(f', "{name}" {type_}' for name, type_ in table.columns.items())
+    return (
+        f'CREATE TABLE "{table.name}" (id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY{columns});'
+        f' CREATE INDEX ON "{table.name}" USING brin (timestamp)'
+    )
+
+
+async def _columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Column]]:
+    """The columns of our tables that the database has, by table."""
+    rows = await connection.fetch(
+        "SELECT wanted AS table, attname AS column, format_type(atttypid, atttypmod) AS type,"
+        " attidentity <> '' AS identity, pg_get_expr(adbin, adrelid) AS default, attnotnull AS required"
+        " FROM unnest($1::text[]) AS wanted"
+        " JOIN pg_attribute ON attrelid = to_regclass(quote_ident(wanted))"
+        " LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
+        " WHERE attnum > 0 AND NOT attisdropped",
+        [_POSITIONS, *(table.name for table in TABLES.values())],
+    )
+    found: dict[str, dict[str, _Column]] = {}
+    for row in rows:
+        column = _Column(row["type"], row["identity"], row["default"], row["required"])
+        found.setdefault(row["table"], {})[row["column"]] = column
+    return found
+
+
+def _is_complete(found: dict[str, dict[str, _Column]]) -> bool:
+    tables = all(
+        table.name in found and not list(_changes(table, found[table.name])) for table in TABLES.values()
+    )
+    return tables and _POSITIONS in found
+
+
+async def _adopt(connection: asyncpg.Connection, table: Table, found: dict[str, _Column]) -> None:
+    for name, column in found.items():
+        ours = name == "id" or name in table.columns or _former(table, name)
+        if column.required and not ours and not column.identity and column.default is None:
+            raise StoreRefusedError(
+                f"table {table.name} has a column {name} that must have a value, which we have not;"
+                f' ALTER TABLE "{table.name}" ALTER "{name}" DROP NOT NULL'
+            )
+    size = await connection.fetchval("SELECT pg_total_relation_size(quote_ident($1)::regclass)", table.name)
+    for change in _changes(table, found):
+        if change.rewrites and size > _REWRITABLE_BYTES:
+            _log.warning("table %s is large; when its readers can wait, run: %s", table.name, change.sql)
+            continue
+        await connection.execute("SAVEPOINT change")
+        try:
+            await connection.execute(change.sql, timeout=_DDL_SECONDS)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError) as error:
+            await connection.execute("ROLLBACK TO change")
+            _log.warning("table %s: %s; its owner should run: %s", table.name, error, change.sql)
+        else:
+            _log.info("table %s: %s", table.name, change.sql)
+
+
+def _former(table: Table, column: str) -> bool:
+    """Whether we rename the column: the example schema has the price of an index under another's name."""
+    return (table.name, column) == ("index", "open_interest")
+
+
+def _changes(table: Table, found: dict[str, _Column]) -> Iterator[_Change]:
+    """What makes a table that was there before us lose nothing of what we store."""
+    alter = f'ALTER TABLE "{table.name}"'
+    yield from _id_changes(table.name, found)
+    for name, wanted in table.columns.items():
+        column = found.get(name)
+        if column is None and any(_former(table, other) for other in found):
+            former = next(other for other in found if _former(table, other))
+            yield _Change(f'{alter} RENAME "{former}" TO "{name}"', rewrites=False)
+            column = found[former]
+        if column is None:
+            yield _Change(f'{alter} ADD "{name}" {wanted}', rewrites=False)
+        elif column.type not in _GOOD_TYPES.get(wanted, (wanted,)):
+            rewrites = not column.type.startswith(_CHEAP_TYPES)
+            # by way of text, because a float becomes a numeric of 15 digits
+            using = f' USING "{name}"::text::{wanted}' if rewrites else ""
+            yield _Change(f'{alter} ALTER "{name}" TYPE {wanted}{using}', rewrites=rewrites)
+
+
+def _id_changes(table: str, found: dict[str, _Column]) -> Iterator[_Change]:
+    """A ``serial`` ends after 2.1e9 rows."""
+    column = found.get("id")
+    if column is None or column.type == "bigint" or not (column.identity or column.default):
+        return
+    alter = f'ALTER TABLE "{table}" ALTER id'
+    identity = f"{alter} DROP DEFAULT; {alter} ADD GENERATED BY DEFAULT AS IDENTITY"
+    sequence = f"pg_get_serial_sequence('\"{table}\"', 'id')"
+    go_on = f'SELECT setval({sequence}, max(id)) FROM "{table}"'  # noqa: S608 - a name of ours
+    yield _Change(f"{alter} TYPE bigint; {identity}; {go_on}", rewrites=True)
