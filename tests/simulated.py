@@ -6,7 +6,8 @@
         simulator.pause()
         sent = simulator.records(exchange="KRAKEN", channel="trades")
 
-Every call blocks; in an asyncio test whose own loop talks to the simulator, use ``await asyncio.to_thread(...)``.
+Every call blocks; in an asyncio test whose own loop talks to the simulator, use
+``await asyncio.to_thread(...)``.
 """
 
 import json
@@ -98,16 +99,14 @@ class Simulator:
         return [
             entry
             for entry in self.log()
-            if "channel" in entry
-            and "event" not in entry
-            and all(entry[key] == value for key, value in wanted.items())
+            if "sequence" in entry and all(entry[key] == value for key, value in wanted.items())
         ]
 
     def status(self) -> dict[str, Any]:
         return json.loads(self._call("GET", "/status"))
 
     def pause(self) -> dict[str, Any]:
-        """Stand still; afterwards nothing more is written, until ``resume`` or a new subscription's snapshot."""
+        """Stand still; then nothing more is written, until ``resume`` or a new subscription's snapshot."""
         return json.loads(self._call("POST", "/pause"))
 
     def resume(self) -> None:

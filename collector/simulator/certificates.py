@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def server_context(hosts: Iterable[str], ca_file: Path) -> ssl.SSLContext:
     """A TLS context for these hosts; the authority that signed it is written to ``ca_file``.
 
-    The file (PEM) serves as ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``. Everybody may read it: collectors run as
-    other users. It appears whole or not at all. ``OSError`` when it cannot be written.
+    The file (PEM) serves as ``SSL_CERT_FILE`` and ``REQUESTS_CA_BUNDLE``. Everybody may read it: collectors
+    run as other users. It appears whole or not at all. ``OSError`` when it cannot be written.
     """
     authority = trustme.CA(organization_name="cryptostore simulator")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

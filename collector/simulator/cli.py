@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collector.simulator.instruments import Name
 
 DESCRIPTION = """\
-A stand-in for COINBASE (Advanced Trade), KRAKEN and BINANCE: it speaks their REST and websocket protocols over TLS,
-under their host names, with a market made up from a seed, and it keeps a log of every record that it wrote.
+A stand-in for COINBASE (Advanced Trade), KRAKEN and BINANCE: it speaks their REST and websocket protocols
+over TLS, under their host names, with a market made up from a seed, and logs every record that it wrote.
 
 For local processes, lead them here through its proxy:
   python -m collector.simulator --proxy-port 0 --ca ca.pem
-  {"ready": true, "ports": [], "proxy": "http://127.0.0.1:PORT", "control": "http://127.0.0.1:PORT", "ca": ".../ca.pem"}
+  {"ready": true, "ports": [], "proxy": "http://127.0.0.1:PORT", "control": "http://...", "ca": "..."}
   HTTPS_PROXY=http://127.0.0.1:PORT SSL_CERT_FILE=ca.pem REQUESTS_CA_BUNDLE=ca.pem collector
 In containers, give it the exchanges' host names as network aliases and their ports:
   python -m collector.simulator --listen 0.0.0.0 --port 443 --port 9443 --ca /shared/ca.pem
@@ -81,21 +81,22 @@ def _parser() -> argparse.ArgumentParser:
         "--seed",
         type=int,
         default=1,
-        help="the same seed makes the same trades and book changes in the same order; only times differ. Default: 1",
+        help="the same seed makes the same trades and book changes in the same order; only times differ. "
+        "Default: 1",
     )
     market.add_argument(
         "--rate",
         type=_amount,
         default=10.0,
         metavar="N",
-        help="updates per second of each subscribed symbol on each channel: a quote, a book change, a message with one "
-        "or more trades. 0: as fast as clients read. Default: 10",
+        help="updates per second of each subscribed symbol on each channel: a quote, a book change, a "
+        "message with one or more trades. 0: as fast as clients read. Default: 10",
     )
     market.add_argument(
         "--messages",
         type=_positive,
         metavar="N",
-        help="each symbol's market stands still after N updates (snapshots not counted); connections stay open",
+        help="each symbol's market stands still after N updates (snapshots not counted); connections stay",
     )
     market.add_argument(
         "--symbols",
@@ -117,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("simulator-ca.pem"),
         metavar="FILE",
-        help="where the certificate authority made at start is written (PEM, readable by all). Default: simulator-ca.pem",
+        help="where the certificate authority made at start is written (PEM, readable by all). "
+        "Default: simulator-ca.pem",
     )
     where = parser.add_argument_group("addresses (port 0: a free one)")
     where.add_argument(

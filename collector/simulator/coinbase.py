@@ -1,8 +1,11 @@
 """COINBASE, Advanced Trade: public REST products and the market data websocket.
 
-Sources: https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels (below "channels"),
-.../websocket/websocket-overview ("overview"), the AsyncAPI description beside them ("asyncapi"), and
-https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/public/list-public-products ("products").
+Sources, below by the names in quotes:
+
+- "channels": https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-channels
+- "overview": https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-overview
+- "asyncapi": https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/advanced-trade-asyncapi.json
+- "products": https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/, public, list public products
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, override
 import msgspec
 
 from collector.simulator.exchange import Answer, Connection, Exchange, Session, book, iso
-from collector.simulator.instruments import digits_of
+from collector.simulator.instruments import first_price
 from collector.simulator.log import Record
 from collector.simulator.market import Instrument, Level, Step, Trade
 
@@ -162,7 +165,7 @@ class CoinbaseSession(Session):
         now: int,
         records: list[Record] | None = None,
     ) -> None:
-        """The envelope of every message ("channels", all examples; 9 fractional digits as on the real feed)."""
+        """The envelope of every message ("channels", all examples; 9 digits as on the real feed)."""
         self.connection.send(
             {
                 "channel": channel,
@@ -299,11 +302,11 @@ class Coinbase(Exchange):
     @override
     @staticmethod
     def instrument(symbol: str) -> Instrument:
-        start, price_digits = digits_of(symbol, "COINBASE")
+        start, price_digits = first_price(symbol, "COINBASE")
         return Instrument(symbol, start, price_digits, size_digits=8, trimmed=True)
 
     @override
-    def open(self, connection: Connection, request: web.BaseRequest) -> CoinbaseSession:  # noqa: ARG002 - one address
+    def open(self, connection: Connection, request: web.BaseRequest) -> CoinbaseSession:
         return CoinbaseSession(connection, self)
 
     @override

@@ -1,8 +1,8 @@
 """What the three exchanges have in common: markets that move, websockets that are told, and the log of it.
 
-A ``Session`` speaks one exchange's protocol on one websocket; it never awaits, so a subscription's snapshot and the
-updates that follow it cannot overtake each other. Its messages go through a ``Connection``: an ordered queue and a
-task that writes them, so that a client who does not read holds up nobody but itself.
+A ``Session`` speaks one exchange's protocol on one websocket; it never awaits, so a subscription's snapshot
+and the updates that follow it cannot overtake each other. Its messages go through a ``Connection``: an
+ordered queue and a task that writes them, so that a client who does not read holds up nobody but itself.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Connection:
         exchange: str,
         websocket: web.WebSocketResponse,
         transport: asyncio.Transport,
+        *,
         log: Log,
         faults: Faults,
     ) -> None:
@@ -173,7 +174,7 @@ class Session(ABC):
 
     @abstractmethod
     def beat(self) -> None:
-        """Called every second, also while the markets are paused: heartbeats, and now and then an unknown message."""
+        """Called every second, also while the markets are paused: heartbeats, now and then a surprise."""
 
     @abstractmethod
     def subscriptions(self) -> dict[str, list[str]]:
@@ -192,7 +193,7 @@ class Session(ABC):
 
 
 class Exchange(ABC):
-    """One exchange: its markets, the sessions of its clients, and the loop that moves the first for the second."""
+    """One exchange: its markets, its clients' sessions, and the loop that moves the first for the second."""
 
     name: ClassVar[str]
     websocket_hosts: ClassVar[frozenset[str]]
@@ -202,6 +203,7 @@ class Exchange(ABC):
     def __init__(
         self,
         instruments: Iterable[Instrument],
+        *,
         seed: int,
         rate: float,
         updates: int | None,

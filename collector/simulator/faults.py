@@ -1,31 +1,32 @@
 """Faults on demand: what ``POST /faults`` accepts, and the faults that stand.
 
 Every request names a ``fault`` and may narrow it down by ``exchange`` and ``connection`` (its number, as in
-``GET /status``). Faults of open connections take effect at once and are gone; the others stand until they have bitten
-``count`` times, until ``seconds`` are over, or until ``DELETE /faults``.
+``GET /status``). Faults of open connections take effect at once and are gone; the others stand until they
+have struck ``count`` times, until ``seconds`` are over, or until ``DELETE /faults``.
 
-at once, on the connections that are open and match:
-  reset               cut the connection without a goodbye (TCP reset); what was in flight is lost
-  close               close it cleanly, with the websocket ``code`` (default 1001); what was written arrives
-  quiet               keep it open and write nothing more, not even heartbeats; what is sent meanwhile is lost to it.
-                      After ``seconds``, or at DELETE /faults, it is reset. Default: quiet for ever
-  (reset and close with a ``count``: instead, the next ``count`` times that a matching connection is to be written an
-  update it is dropped, so that ``count: 5`` drops a client that comes back five times in a row)
+at once, on the open connections that match:
+  reset                cut the connection without a goodbye (TCP reset); what was in flight is lost
+  close                close it cleanly, with the websocket ``code`` (default 1001); what was written arrives
+  quiet                keep it open and write nothing more, not even heartbeats; what is sent meanwhile
+                       is lost to it. After ``seconds``, or at DELETE /faults, it is reset. Default: for ever
+  (reset and close with a ``count``: instead, the next ``count`` times that a matching connection is to be
+  written an update it is dropped; so ``count: 5`` drops a client that comes back five times in a row)
 on what comes next (default count: 1):
-  malformed           before an update, send a message that no client can make sense of; ``kind``: "truncated" (cut in
-                      the middle, default) or "shape" (good JSON, fields missing)
-  skip_sequence       lose one message with records of ``symbol`` and ``channel``: the sequence number of COINBASE and
-                      the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
+  malformed            before an update, send a message that no client can make sense of; ``kind``:
+                       "truncated" (cut in the middle, default) or "shape" (good JSON, fields missing)
+  skip_sequence        lose one message with records of ``symbol`` and ``channel``: the sequence number of
+                       COINBASE and the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
 on what clients ask for (default: until taken away):
-  deaf                websockets are accepted, and never answered
-  refuse_connection   websockets are refused with HTTP ``status`` (default 503)
-  refuse_subscription subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE ignores a
-                      stream in the address without a word, as the real one does
-  refuse_reference    reference data and depth snapshots are refused with HTTP ``status`` (default 503)
-  deaf_reference      such requests are accepted, and never answered
-  trickle             their answers take ``seconds`` (default 10) to arrive, a little at a time
+  deaf                 websockets are accepted, and never answered
+  refuse_connection    websockets are refused with HTTP ``status`` (default 503)
+  refuse_subscription  subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE
+                       ignores a stream in the address without a word, as the real one does
+  refuse_reference     reference data and depth snapshots are refused with HTTP ``status`` (default 503)
+  deaf_reference       such requests are accepted, and never answered
+  trickle              their answers take ``seconds`` (default 10) to arrive, a little at a time
 
-``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles), ``symbol`` too (BTC-USD).
+``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles), ``symbol`` too (BTC-USD). ``status``
+is one of 429, 500, 502, 503, 504.
 """
 
 from __future__ import annotations
@@ -77,12 +78,15 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
 
     @property
     def at_once(self) -> bool:
+        """Whether it takes effect on open connections right away, instead of standing."""
         return self.fault == "quiet" or (self.fault in DROPS and self.count is None)
 
     def matches(self, exchange: str, connection: int | None) -> bool:
+        """Whether it is meant for this connection; None stands for a request over REST."""
         return self.exchange in (None, exchange) and self.connection in (None, connection)
 
-    def matches_content(self, channel: str | None, symbol: str | None) -> bool:
+    def matches_content(self, channel: str, symbol: str) -> bool:
+        """Whether it is meant for this channel of this symbol."""
         return self.channel in (None, channel) and self.symbol in (None, symbol)
 
 
@@ -93,15 +97,18 @@ class Faults:
         self._standing: list[tuple[Fault, float | None]] = []  # with the time.monotonic() of its end
 
     def add(self, fault: Fault) -> None:
+        """Let a fault stand."""
         if fault.fault in ONCE and fault.count is None:
             fault.count = 1
         ends = fault.seconds is not None and fault.fault != "trickle"
         self._standing.append((fault, time.monotonic() + (fault.seconds or 0) if ends else None))
 
     def clear(self) -> None:
+        """Take all away."""
         self._standing.clear()
 
     def standing(self) -> list[Fault]:
+        """Those whose time is not over."""
         now = time.monotonic()
         self._standing = [(fault, end) for fault, end in self._standing if end is None or end > now]
         return [fault for fault, _ in self._standing]

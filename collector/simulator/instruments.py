@@ -1,50 +1,44 @@
-"""The symbols that are listed unless others are asked for, where their prices begin, and each exchange's digits."""
+"""The symbols that are listed unless others are asked for, where prices begin, and each exchange's digits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Name = Literal["COINBASE", "KRAKEN", "BINANCE"]
 
-
-class Listing(NamedTuple):
-    """A first price without its decimal point, and the digits after the point on each exchange's grid."""
-
-    start: str
-    COINBASE: int
-    KRAKEN: int
-    BINANCE: int
-
-
-LISTINGS: Mapping[str, Listing] = {
-    "BTC": Listing("68231.47", 2, 1, 2),
-    "ETH": Listing("3512.27", 2, 2, 2),
-    "SOL": Listing("148.31", 2, 2, 2),
-    "XRP": Listing("0.52341", 4, 5, 4),
-    "DOGE": Listing("0.1234567", 5, 7, 5),
-    "ADA": Listing("0.451234", 4, 6, 4),
-    "LTC": Listing("84.12", 2, 2, 2),
-    "LINK": Listing("14.23112", 3, 5, 2),
-    "DOT": Listing("6.1234", 3, 4, 3),
-    "AVAX": Listing("31.22", 2, 2, 2),
-    "BCH": Listing("451.2", 2, 2, 1),
-    "SHIB": Listing("0.00001823", 8, 8, 8),
-}
 QUOTES: Mapping[Name, str] = {"COINBASE": "USD", "KRAKEN": "USD", "BINANCE": "USDT"}
+
+# Base -> its first price, and the digits after the point on the grid of each exchange.
+LISTINGS: Mapping[str, tuple[str, Mapping[Name, int]]] = {
+    "BTC": ("68231.47", {"COINBASE": 2, "KRAKEN": 1, "BINANCE": 2}),
+    "ETH": ("3512.27", {"COINBASE": 2, "KRAKEN": 2, "BINANCE": 2}),
+    "SOL": ("148.31", {"COINBASE": 2, "KRAKEN": 2, "BINANCE": 2}),
+    "XRP": ("0.52341", {"COINBASE": 4, "KRAKEN": 5, "BINANCE": 4}),
+    "DOGE": ("0.1234567", {"COINBASE": 5, "KRAKEN": 7, "BINANCE": 5}),
+    "ADA": ("0.451234", {"COINBASE": 4, "KRAKEN": 6, "BINANCE": 4}),
+    "LTC": ("84.12", {"COINBASE": 2, "KRAKEN": 2, "BINANCE": 2}),
+    "LINK": ("14.23112", {"COINBASE": 3, "KRAKEN": 5, "BINANCE": 2}),
+    "DOT": ("6.1234", {"COINBASE": 3, "KRAKEN": 4, "BINANCE": 3}),
+    "AVAX": ("31.22", {"COINBASE": 2, "KRAKEN": 2, "BINANCE": 2}),
+    "BCH": ("451.2", {"COINBASE": 2, "KRAKEN": 2, "BINANCE": 1}),
+    "SHIB": ("0.00001823", {"COINBASE": 8, "KRAKEN": 8, "BINANCE": 8}),
+}
 
 
 def default_symbols(exchange: Name) -> list[str]:
+    """The dozen that an exchange lists, in cryptofeed's spelling."""
     return [f"{base}-{QUOTES[exchange]}" for base in LISTINGS]
 
 
-def digits_of(symbol: str, exchange: Name) -> tuple[int, int]:
-    """The first price in ticks and the digits of a tick; a base that is not listed here gets a price of its own."""
-    base = symbol.split("-")[0]
-    listing = LISTINGS.get(base)
-    if listing is None:
+def first_price(symbol: str, exchange: Name) -> tuple[int, int]:
+    """A symbol's first price in ticks, and the digits of a tick; a base that is not listed gets its own."""
+    base = symbol.partition("-")[0]
+    if base not in LISTINGS:
         return 10_000 + crc32(base.encode()) % 1_000_000, 4
-    digits: int = getattr(listing, exchange)
-    whole, _, fraction = listing.start.partition(".")
-    return int(whole + fraction.ljust(digits, "0")[:digits]), digits
+    price, digits = LISTINGS[base]
+    whole, _, fraction = price.partition(".")
+    return int(whole + fraction.ljust(digits[exchange], "0")[: digits[exchange]]), digits[exchange]

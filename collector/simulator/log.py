@@ -1,27 +1,29 @@
 """The log of what was really written: one JSON object a line, appended after the write returned.
 
-A record: ``{"exchange", "channel", "symbol", "content", "time", "connection", "sequence"}``. Channel and symbol are
-in cryptofeed's words (``trades``, ``ticker``, ``l2_book``, ``candles``; ``BTC-USD``), ``time`` is seconds since the
-epoch (UTC), ``connection`` is null for what was answered over REST, ``sequence`` counts the records of the whole
-log. Numbers in ``content`` are the text that was on the wire:
+A record: ``{"exchange", "channel", "symbol", "content", "time", "connection", "sequence"}``. Channel and
+symbol are in cryptofeed's words (``trades``, ``ticker``, ``l2_book``, ``candles``; ``BTC-USD``), ``time`` is
+seconds since the epoch (UTC), ``connection`` is null for what was answered over REST, ``sequence`` counts the
+records of the whole log. Numbers in ``content`` are the text that was on the wire:
 
-- trades: ``{"id", "side", "price", "amount", "timestamp", "type"}``, and ``"snapshot": true`` where it belongs to
-  the past that COINBASE sends on subscribing; ``id`` and ``type`` are null where the exchange has none
+- trades: ``{"id", "side", "price", "amount", "timestamp", "type"}``, and ``"snapshot": true`` where
+  COINBASE sends it as the past on subscribing (KRAKEN does so too, in the form of an update that nobody can
+  tell apart); ``id`` and ``type`` are null where the exchange has none
 - ticker: ``{"bid", "bid_size", "ask", "ask_size", "timestamp"}``
-- l2_book: ``{"kind": "snapshot" | "delta", "bid": [[price, size], ...], "ask": [...], "timestamp"}``, for BINANCE
-  with ``first_update_id`` (deltas) and ``last_update_id``
+- l2_book: ``{"kind": "snapshot" | "delta", "bid": [[price, size], ...], "ask": [...], "timestamp"}``, for
+  BINANCE with ``first_update_id`` (deltas) and ``last_update_id``
 - candles: ``{"interval", "start", "stop", "open", "high", "low", "close", "volume", "trades", "closed",
   "timestamp"}``; ``start`` and ``stop`` are seconds since the epoch
 
-``timestamp`` is the text that the exchange sent, null where it sends none. Other lines tell what happened around
-the records: ``{"event": "open" | "closed" | "fault", "exchange", "connection", "time", ...}``; ``closed`` has the
-``reason``.
+``timestamp`` is the text that the exchange sent, null where it sends none. Other lines tell what happened
+around the records: ``{"event": "open" | "closed" | "fault", "exchange", "connection", "time", ...}``;
+``closed`` has the ``reason``.
 
 The log is in a file in either case, so that memory stays bounded: in ``--log FILE``, or in a temporary one.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -49,12 +51,13 @@ class Log:
 
     def __init__(self, path: Path | None) -> None:
         self.counts: dict[str, Counter[str]] = {}  # exchange -> channel -> records
-        self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else path.open("ab+")  # noqa: SIM115 - lives as long as the log
+        self._file: IO[bytes] = _open(path)
         self._start = self._file.seek(0, 2)
         self._encoder = msgspec.json.Encoder()
         self._sequence = 0
 
     def record(self, exchange: str, connection: int | None, record: Record) -> None:
+        """Log a record that was just written; ``connection`` is None for REST."""
         self.counts.setdefault(exchange, Counter())[record.channel] += 1
         self._append(
             {
@@ -70,6 +73,7 @@ class Log:
         self._sequence += 1
 
     def event(self, event: str, exchange: str | None, connection: int | None, **details: object) -> None:
+        """Log what happened around the records."""
         entry = {
             "event": event,
             "exchange": exchange,
@@ -86,17 +90,22 @@ class Log:
 
     def read(self) -> Iterator[bytes]:
         """What this run has logged so far, in chunks."""
+        self.flush()
         position = self._start
         while True:
-            self._file.seek(position)
-            chunk = self._file.read(CHUNK)
+            chunk = os.pread(self._file.fileno(), CHUNK, position)  # leaves the place where we write alone
             if not chunk:
                 return
             position += len(chunk)
             yield chunk
 
     def close(self) -> None:
+        """Write what is left; a temporary file is gone afterwards."""
         self._file.close()
 
     def _append(self, entry: dict[str, object]) -> None:
         self._file.write(self._encoder.encode(entry) + b"\n")
+
+
+def _open(path: Path | None) -> IO[bytes]:
+    return tempfile.TemporaryFile() if path is None else path.open("ab+")

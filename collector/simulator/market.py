@@ -1,8 +1,8 @@
 """A seeded random market: one symbol's order book, trades and candles, as the text that goes on the wire.
 
 The same seed, exchange and symbol give the same trades and book changes in the same order, whatever the clock
-says and whoever listens; only times come from the clock. Inside, prices are whole ticks and sizes whole lots, so
-nothing is ever rounded; outside, they are text with the digits that the exchange itself would send.
+says and whoever listens; only times come from the clock. Inside, prices are whole ticks and sizes whole lots,
+so nothing is ever rounded; outside, they are text with the digits that the exchange itself would send.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FEWEST_LEVELS, MOST_LEVELS = 80, 120
 BUSY_LEVELS = 20  # changes happen among this many best levels, as they do in real books
-RECENT_TRADES = 20
+RECENT_TRADES = 50
 
 type Level = tuple[str, str]  # price, size; size zero means that the level is gone
 
@@ -41,25 +41,31 @@ class Instrument:
 
     @property
     def base(self) -> str:
+        """What is traded."""
         return self.symbol.split("-")[0]
 
     @property
     def quote(self) -> str:
+        """What it is paid with."""
         return self.symbol.split("-")[1]
 
     @property
     def tick(self) -> str:
+        """The smallest difference of two prices."""
         return _decimal(1, self.price_digits)
 
     @property
     def lot(self) -> str:
+        """The smallest difference of two sizes."""
         return _decimal(1, self.size_digits)
 
     def price(self, ticks: int) -> str:
+        """A price as it goes on the wire."""
         text = _decimal(ticks, self.price_digits)
         return _trim(text) if self.trimmed else text + "0" * self.price_padding
 
     def size(self, lots: int) -> str:
+        """A size as it goes on the wire."""
         text = _decimal(lots, self.size_digits)
         return _trim(text) if self.trimmed else text
 
@@ -88,7 +94,7 @@ class Trade(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """Prices and volume of one interval; ``start`` and ``end`` in seconds since the epoch, ``end`` not included."""
+    """Prices and volume of one interval, from ``start`` until before ``end`` (seconds since the epoch)."""
 
     start: int
     end: int
@@ -104,11 +110,13 @@ class Candle:
 
     @classmethod
     def begin(cls, trade: Trade, seconds: int) -> Candle:
+        """The candle of this length that a trade falls into."""
         start = trade.time // 1_000_000_000 // seconds * seconds
         price = trade.price
         return cls(start, start + seconds, price, price, price, price, trade.amount, 1, trade.id, trade.id)
 
     def add(self, trade: Trade) -> Candle:
+        """The candle with one more trade."""
         return replace(
             self,
             high=max(self.high, trade.price, key=Decimal),
@@ -151,6 +159,7 @@ class BookSide:
         return self._order[position] * self.sign
 
     def set(self, price: int, size: int) -> None:
+        """Set a level's size; zero removes it."""
         key = price * self.sign
         if size == 0:
             if self.sizes.pop(price, None) is not None:
@@ -161,6 +170,7 @@ class BookSide:
             self.sizes[price] = size
 
     def top(self, count: int) -> list[tuple[int, int]]:
+        """The best levels: price in ticks, size in lots."""
         return [(key * self.sign, self.sizes[key * self.sign]) for key in self._order[:count]]
 
 
@@ -174,7 +184,7 @@ class Market:
         self.trade_count = 0
         self._random = Random(seed)  # noqa: S311 - a market that can be repeated, no secret
         self._gap = max(1, instrument.start // 50_000)
-        unit = 10 ** (instrument.size_digits + instrument.price_digits)
+        unit: int = 10 ** (instrument.size_digits + instrument.price_digits)
         self._most_lots = max(1_000, 20_000 * unit // instrument.start)
         self._fewest_lots = self._most_lots // 1_000
         self._trade_id = self._random.randint(10_000_000, 900_000_000)
@@ -184,7 +194,7 @@ class Market:
         self._candles: dict[int, Candle] = {}
         self._top_up(self._bids, instrument.start)
         self._top_up(self._asks, instrument.start + 1)
-        for _ in range(3):  # a market that has a past: snapshots of trades are not empty
+        for _ in range(10):  # a market that has a past: snapshots of trades are not empty
             self.step(now)
         self.steps = 0
 
@@ -214,15 +224,17 @@ class Market:
         )
 
     def bids(self, depth: int) -> list[Level]:
+        """The best bids, best first."""
         return self._levels(self._bids.top(depth))
 
     def asks(self, depth: int) -> list[Level]:
+        """The best asks, best first."""
         return self._levels(self._asks.top(depth))
 
     def candle(self, seconds: int) -> Candle:
-        """The running candle of this length; from the first call on, every step has the candles of this length.
+        """The running candle of this length; from the first call on, every step has those of this length.
 
-        It begins with the last trade before that call; its bounds are the clock's.
+        The first begins with the last trade before that call; the bounds are the clock's.
         """
         if seconds not in self._candles:
             self._candles[seconds] = Candle.begin(self.recent[-1], seconds)
@@ -313,7 +325,8 @@ class Market:
     def _lots(self) -> int:
         lots = self._random.randint(self._fewest_lots, self._most_lots)
         if self._random.random() < 0.3:  # people like round numbers
-            lots -= lots % 10 ** (len(str(lots)) - 1)
+            unit: int = 10 ** (len(str(lots)) - 1)
+            lots -= lots % unit
         return max(lots, self._fewest_lots)
 
     def _keep_in_bounds(self, side: BookSide) -> None:

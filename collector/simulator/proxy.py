@@ -1,14 +1,14 @@
 """An HTTP proxy that leads the exchanges' host names here: for local processes, without root.
 
-With ``HTTPS_PROXY`` pointing to it, ``CONNECT ws.kraken.com:443`` is answered and the very same connection becomes
-the exchange's: TLS begins on it, with the certificate of that host. Nothing is passed on, so nothing leaves this
-machine; other host names are refused with 403, other methods with 405.
+With ``HTTPS_PROXY`` pointing to it, ``CONNECT ws.kraken.com:443`` is answered and the very same connection
+becomes the exchange's: TLS begins on it, with the certificate of that host. Nothing is passed on, so nothing
+leaves this machine; other host names are refused with 403, other methods with 405.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, override
 
 if TYPE_CHECKING:
     import ssl
@@ -33,10 +33,12 @@ class Proxy(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._upgrade: asyncio.Task[None] | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - asyncio promises it for TCP
         self._transport = transport
 
+    @override
     def data_received(self, data: bytes) -> None:
         self._received += data
         if b"\r\n\r\n" in self._received:
@@ -74,6 +76,6 @@ class Proxy(asyncio.Protocol):
 
     def _refuse(self, status: str, reason: str) -> None:
         body = f"{reason}\n".encode()
-        head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        self._transport.write(head.encode() + body)
+        headers = f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close"
+        self._transport.write(f"HTTP/1.1 {status}\r\n{headers}\r\n\r\n".encode() + body)
         self._transport.close()

@@ -4,11 +4,11 @@ The control API is plain HTTP with JSON:
 
     GET    /log      what was written, as JSON lines (see ``collector.simulator.log``)
     GET    /status   paused, open connections, records per exchange and channel, standing faults
-    POST   /pause    the markets stand still; answers when everything queued is written. Heartbeats, subscriptions
-                     and their snapshots go on, so that nobody thinks the exchange dead
+    POST   /pause    the markets stand still; answers when everything queued is written. Heartbeats,
+                     subscriptions and their snapshots go on, so that nobody takes the exchange for dead
     POST   /resume   the markets move again
     GET    /faults   the faults that stand
-    POST   /faults   add one (see ``collector.simulator.faults``); answers with the number of connections struck at once
+    POST   /faults   add one (see ``collector.simulator.faults``); answers which connections it struck at once
     DELETE /faults   take all away; quiet connections are reset
 """
 
@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import WSMsgType, web
 
+from collector.simulator.binance import Binance
 from collector.simulator.certificates import server_context
 from collector.simulator.coinbase import Coinbase
 from collector.simulator.exchange import Connection, Exchange, Session, encode, spawn
 from collector.simulator.faults import Fault, Faults
 from collector.simulator.instruments import Name, default_symbols
+from collector.simulator.kraken import Kraken
 from collector.simulator.log import Log
 from collector.simulator.proxy import Proxy
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-EXCHANGES: Mapping[Name, type[Exchange]] = {"COINBASE": Coinbase}
+EXCHANGES: Mapping[Name, type[Exchange]] = {"COINBASE": Coinbase, "KRAKEN": Kraken, "BINANCE": Binance}
 LONGEST_PAUSE = 10.0  # seconds that a pause waits for clients that do not read
 TRICKLE_SECONDS = 10.0
 TRICKLE_PIECES = 40
@@ -79,11 +81,11 @@ class Simulator:
         self._exchanges = [
             kind(
                 [kind.instrument(symbol) for symbol in options.symbols.get(name) or default_symbols(name)],
-                options.seed,
-                options.rate,
-                options.messages,
-                self._log,
-                self._faults,
+                seed=options.seed,
+                rate=options.rate,
+                updates=options.messages,
+                log=self._log,
+                faults=self._faults,
             )
             for name, kind in EXCHANGES.items()
         ]
@@ -193,7 +195,9 @@ class Simulator:
         transport = request.transport
         if transport is None:
             return websocket
-        connection = Connection(number, exchange.name, websocket, transport, self._log, self._faults)
+        connection = Connection(
+            number, exchange.name, websocket, transport, log=self._log, faults=self._faults
+        )
         session = exchange.open(connection, request)
         deaf = self._faults.take("deaf", exchange.name, number) is not None
         self._log.event("open", exchange.name, number, deaf=deaf)
@@ -257,7 +261,7 @@ class Simulator:
 
     # The control API
 
-    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _control(self, request: web.BaseRequest) -> web.StreamResponse:  # noqa: PLR0911 - one for each
         match request.method, request.path:
             case "GET", "/log":
                 return await self._send_log(request)
@@ -307,7 +311,7 @@ class Simulator:
     async def _pause(self) -> dict[str, object]:
         self._going.clear()
         end = time.monotonic() + LONGEST_PAUSE
-        while (
+        while (  # noqa: ASYNC110 - a wait of milliseconds, in tests
             writing := [c.number for c in self._connections() if c.unwritten > 0]
         ) and time.monotonic() < end:
             await asyncio.sleep(0.005)
