@@ -11,6 +11,9 @@ from launcher.spec import CollectorSpec, FleetSpec
 #: Who made a container (LABEL_MANAGER). What compose made is compose's business.
 LAUNCHER, COMPOSE = "launcher", "compose"
 
+#: The name of the stand-in exchange in its fleet: the first to start, the last to stop.
+SIMULATOR = "simulator"
+
 
 class Kind(enum.StrEnum):
     """What happens to one collector's container."""
@@ -55,12 +58,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(action for action in self.actions if action.kind in kinds)
 
 
+def specs(fleet: FleetSpec) -> list[CollectorSpec]:
+    """All that should run, the simulator first."""
+    return [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
+
+
 def make(fleet: FleetSpec, observed: Iterable[Observed], *, keep_orphans: bool = False) -> Plan:
     """The plan that turns ``observed``, all containers with the fleet's label, into ``fleet``."""
     containers = {container.name: container for container in observed}
-    specs = [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
-    wanted = {spec.name for spec in specs}
-    actions = [_for_spec(spec, containers.pop(spec.container.name, None)) for spec in specs]
+    wanted = {spec.name for spec in specs(fleet)}
+    actions = [_for_spec(spec, containers.pop(spec.container.name, None)) for spec in specs(fleet)]
     for container in containers.values():
         if container.manager == COMPOSE:
             continue

@@ -11,11 +11,8 @@ import msgspec
 from collector.health import Status
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.docker import DockerEngine
-from launcher.plan import COMPOSE, Action, Kind, Plan
+from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
 from launcher.spec import CollectorSpec, FleetSpec
-
-#: The name of the stand-in exchange in its fleet: the first to start, the last to stop.
-SIMULATOR = "simulator"
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it

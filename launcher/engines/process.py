@@ -286,7 +286,7 @@ class LocalCollector(_Process):
         """Records received per second over the last seconds, from one call to the next."""
         now = (time.monotonic(), sum(each.received for each in self.counts().values()))
         self._history.append(now)
-        while now[0] - self._history[0][0] > _RATE_WINDOW:
+        while len(self._history) > 2 and now[0] - self._history[0][0] > _RATE_WINDOW:
             self._history.popleft()
         seconds = now[0] - self._history[0][0]
         return (now[1] - self._history[0][1]) / seconds if seconds else 0.0

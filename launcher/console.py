@@ -1,0 +1,138 @@
+"""What a person sees: tables on standard output, progress and remarks on standard error.
+
+On a terminal it is drawn with rich (imported only then); elsewhere it is plain text, one line an event.
+"""
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.table import Table as RichTable
+
+_STYLES = {
+    "green": ("ready", "unchanged", "healthy", "removed", "running", "started"),
+    "yellow": ("starting", "degraded", "restarting", "stopping", "waiting", "absent", "kept", "paused"),
+    "red": ("failed", "exited", "unhealthy", "dead"),
+}
+_STYLE_OF = {state: style for style, states in _STYLES.items() for state in states}
+
+
+class Table:
+    """Text in columns. Columns whose heading begins with ``>`` are aligned to the right."""
+
+    def __init__(self, *columns: str) -> None:
+        self.right = [column.startswith(">") for column in columns]
+        self.columns = [column.removeprefix(">") for column in columns]
+        self.rows: list[Sequence[str]] = []
+
+    def add(self, *cells: str) -> None:
+        """Adds a row."""
+        self.rows.append(cells)
+
+    def plain(self) -> str:
+        """Aligned text without colours."""
+        lines = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join(self._plain_line(line, widths) for line in lines)
+
+    def _plain_line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        places = zip(cells, widths, self.right, strict=True)
+        return "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in places
+        ).rstrip()
+
+    def rich(self) -> "RichTable":
+        """The table as rich draws it."""
+        from rich.table import Table as RichTable  # noqa: PLC0415 - only a terminal needs it
+        from rich.text import Text  # noqa: PLC0415
+
+        table = RichTable(box=None, pad_edge=False, header_style="bold")
+        for column, right in zip(self.columns, self.right, strict=True):
+            table.add_column(column, justify="right" if right else "left", no_wrap=column != "DETAIL")
+        for row in self.rows:
+            table.add_row(*(Text(cell, style=_STYLE_OF.get(cell, "")) for cell in row))
+        return table
+
+
+class Console:
+    """Standard output and standard error, each a terminal or not."""
+
+    def __init__(self, *, color: bool = True) -> None:
+        self._color = color
+
+    def say(self, text: str) -> None:
+        """A result, on standard output."""
+        _write(sys.stdout, text)
+
+    def remark(self, text: str) -> None:
+        """Everything else, on standard error."""
+        _write(sys.stderr, text)
+
+    def table(self, table: Table) -> None:
+        """A table, on standard output."""
+        if sys.stdout.isatty():
+            self._rich(sys.stdout).print(table.rich())
+        else:
+            self.say(table.plain())
+
+    def live(self, draw: Callable[[], Table]) -> "Live":
+        """A table that is drawn anew all the time, on standard error; nothing where that is no terminal."""
+        return Live(self._rich(sys.stderr) if sys.stderr.isatty() else None, draw)
+
+    def _rich(self, file: TextIO) -> "RichConsole":
+        from rich.console import Console as RichConsole  # noqa: PLC0415 - only a terminal needs it
+
+        return RichConsole(file=file, no_color=True if not self._color else None, highlight=False)
+
+
+class Live:
+    """A table at the bottom of the terminal while the block runs; lines are written above it."""
+
+    def __init__(self, console: "RichConsole | None", draw: Callable[[], Table]) -> None:
+        self._console = console
+        self._draw = draw
+        self._live: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the table is seen; where it is not, lines have to do."""
+        return self._console is not None
+
+    def __enter__(self) -> Self:
+        if self._console:
+            from rich.live import Live as RichLive  # noqa: PLC0415 - only a terminal needs it
+
+            self._live = RichLive(
+                console=self._console,
+                get_renderable=lambda: self._draw().rich(),
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def line(self, text: str) -> None:
+        """A line above the table. Any thread may say one."""
+        with self._lock:
+            if self._console:
+                self._console.print(text, markup=False, soft_wrap=True)
+            else:
+                _write(sys.stderr, text)
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.write(f"{text}\n")
+    file.flush()

@@ -1,0 +1,165 @@
+"""``launcher run``: a fleet as local processes, watched until it ends, and what was stored then."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from launcher import reading
+from launcher.console import Console, Live, Table
+from launcher.engines.process import LocalCollector, LocalFleet
+from launcher.spec import FleetSpec
+
+_STATE = Path(".cryptostore")
+_DATA = Path("data")
+_REPORT_EVERY = 5.0  # seconds between two lines where there is no terminal
+_LOOK_EVERY = 0.25  # seconds
+
+
+def run(fleet: FleetSpec, seconds: float | None, console: Console) -> int:
+    """Runs the fleet for ``seconds`` (None: until a signal), then tells what was stored; the exit status.
+
+    Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
+    """
+    return asyncio.run(_Run(fleet, seconds, console).run())
+
+
+class _Run:
+    def __init__(self, fleet: FleetSpec, seconds: float | None, console: Console) -> None:
+        self.console = console
+        self.seconds = seconds
+        self.stop, self.kill = asyncio.Event(), asyncio.Event()
+        self.local = LocalFleet(fleet, (_STATE / fleet.name).absolute(), _DATA.absolute(), self._show)
+        self.live: Live = console.live(lambda: _table(self.local.collectors))
+        self.begun = time.monotonic()
+        self.reported = 0.0
+        self.told: set[str] = set()
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        if self.seconds is not None:
+            loop.call_later(self.seconds, self.stop.set)
+        with self.live:
+            watching = asyncio.create_task(self._watch())
+            try:
+                await self.local.run(self.stop, self.kill)
+            finally:
+                watching.cancel()
+        _summarise(self.local.collectors, self.console)
+        return self._judge()
+
+    def _stop(self) -> None:
+        """The first signal ends the run in order, the second at once."""
+        if self.stop.is_set():
+            self.kill.set()
+        self.stop.set()
+
+    async def _watch(self) -> None:
+        while True:
+            self._tell_news()
+            if not self.live.is_terminal and self._elapsed() - self.reported >= _REPORT_EVERY:
+                self.reported = self._elapsed()
+                self.live.line(_line(self.local.collectors, self.reported))
+            await asyncio.sleep(_LOOK_EVERY)
+
+    def _tell_news(self) -> None:
+        """Says once when each collector is ready, and when the first records are stored."""
+        for collector in self.local.collectors:
+            status = collector.status()
+            if status and status.state == "ready":
+                self._tell_once(f"{collector.name} is ready: {status.detail}")
+        stored = _sum(self.local.collectors, "stored")
+        if stored and "stored" not in self.told:
+            self.told.add("stored")
+            self.live.line(f"{self._elapsed():5.1f} s  the first {stored} records are stored")
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self.told:
+            self.told.add(text)
+            self.live.line(f"{self._elapsed():5.1f} s  {text}")
+
+    def _show(self, name: str, line: str) -> None:
+        self.live.line(f"{name}: {line}")
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _judge(self) -> int:
+        """1 when a collector ended badly, or never got ready in a run of a given length."""
+        status = 0
+        for collector in self.local.collectors:
+            if collector.exit_status not in (
+                0,
+                None,
+                -signal.SIGTERM,
+            ):  # stopped before it could say anything
+                self.console.remark(f"{collector.name} ended with status {collector.exit_status}")
+                status = 1
+            elif self.seconds is not None and not collector.ever_ready:
+                said = collector.status()
+                self.console.remark(
+                    f"{collector.name} was not ready in time: {said.detail if said else 'it said nothing'}"
+                )
+                status = 1
+        return status
+
+
+def _table(collectors: Sequence[LocalCollector]) -> Table:
+    table = Table("COLLECTOR", "STATE", ">RECORDS/S", ">RECEIVED", ">STORED", ">LAST RECORD", "DETAIL")
+    for collector in collectors:
+        status = collector.status()
+        age = f"{time.time() - status.last_received:.1f} s ago" if status and status.last_received else "-"
+        table.add(
+            collector.name,
+            status.state if status else "starting",
+            f"{collector.rate():,.0f}",
+            f"{_sum([collector], 'received'):,}",
+            f"{_sum([collector], 'stored'):,}",
+            age,
+            status.detail if status else "",
+        )
+    return table
+
+
+def _line(collectors: Sequence[LocalCollector], elapsed: float) -> str:
+    states = [status.state for collector in collectors if (status := collector.status())]
+    rate = sum(collector.rate() for collector in collectors)
+    return (
+        f"{elapsed:5.1f} s  {states.count('ready')} of {len(collectors)} ready, {rate:,.0f} records/s,"
+        f" {_sum(collectors, 'received'):,} received, {_sum(collectors, 'stored'):,} stored"
+    )
+
+
+def _sum(collectors: Sequence[LocalCollector], what: str) -> int:
+    return sum(getattr(each, what) for collector in collectors for each in collector.counts().values())
+
+
+def _summarise(collectors: Sequence[LocalCollector], console: Console) -> None:
+    table = Table("COLLECTOR", "CHANNEL", ">RECEIVED", ">STORED")
+    for collector in collectors:
+        for channel, count in collector.counts().items():
+            table.add(collector.name, channel, f"{count.received:,}", f"{count.stored:,}")
+    if table.rows:
+        console.table(table)
+    for place, commands in _places(collectors).items():
+        console.say(f"\n{place}")
+        for command in commands[:1]:
+            console.say(f"to read it: {command}")
+
+
+def _places(collectors: Sequence[LocalCollector]) -> dict[str, list[str]]:
+    """How much is where, each with the commands that read it."""
+    stored: dict[str, int] = {}
+    commands: dict[str, list[str]] = {}
+    for collector in collectors:
+        place = reading.where(collector.environment)
+        counts = collector.counts()
+        stored[place] = stored.get(place, 0) + sum(count.stored for count in counts.values())
+        command = reading.command(
+            collector.environment, [name for name, each in counts.items() if each.stored]
+        )
+        commands.setdefault(place, []).extend([command] if command else [])
+    return {f"{count:,} records stored: {place}": commands[place] for place, count in stored.items()}

@@ -1,0 +1,65 @@
+"""The logs of many containers as one, in the order of their times."""
+
+import heapq
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from launcher.engines import EngineError, Observed
+from launcher.engines.docker import DockerEngine
+
+_RESTART_WAIT = 1.0  # seconds between looks at a container that is to start again
+
+
+def last(
+    engine: DockerEngine, containers: Sequence[Observed], tail: int | None, parallel: int
+) -> Iterator[tuple[str, str]]:
+    """The last ``tail`` lines (None: all) of each container, as (collector, line), by time."""
+
+    def stamped(container: Observed) -> list[tuple[str, str, str]]:
+        return [(at, container.collector, line) for at, line in engine.log(container.id, tail)]
+
+    with ThreadPoolExecutor(parallel) as pool:
+        logs = list(pool.map(stamped, containers))
+    return ((collector, line) for _, collector, line in heapq.merge(*logs))
+
+
+def follow(
+    engine: DockerEngine, containers: Sequence[Observed], tail: int | None
+) -> Iterator[tuple[str, str]]:
+    """Lines as (collector, line) as they come, until every container has stopped for good."""
+    lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
+    for container in containers:
+        threading.Thread(target=_follow, args=(engine, container, tail, lines), daemon=True).start()
+    running = len(containers)
+    while running:
+        if item := lines.get():
+            yield item
+        else:
+            running -= 1
+
+
+def _follow(
+    engine: DockerEngine,
+    container: Observed,
+    tail: int | None,
+    lines: "queue.SimpleQueue[tuple[str, str] | None]",
+) -> None:
+    seen = ""
+    since: float | None = None
+    try:
+        while True:
+            for at, line in engine.follow(container.id, tail, since):
+                if at > seen:  # after a restart the engine begins with lines of before
+                    seen = at
+                    lines.put((container.collector, line))
+            since, tail = time.time() - 60, None
+            time.sleep(_RESTART_WAIT)
+            if engine.condition(container.id).state not in ("running", "restarting"):
+                return
+    except EngineError as error:
+        lines.put((container.collector, f"-- {error}"))
+    finally:
+        lines.put(None)

@@ -1,0 +1,92 @@
+"""How the collectors of a fleet are doing: the containers, joined with what each says of itself."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from collector.health import Status
+from launcher.engines import Observed
+from launcher.engines.docker import DockerEngine
+from launcher.plan import SIMULATOR, specs
+from launcher.spec import FleetSpec
+
+#: A container in one of these states says more by its own word than its collector's last one does.
+_NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited", "dead"])
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One collector. ``state`` is one word; ``container`` is None where there is none ("absent").
+
+    ``config`` is "current", "changed" (an `up` would make it anew) or "orphan", None where no file was read.
+    """
+
+    collector: str
+    state: str
+    detail: str
+    config: str | None
+    container: Observed | None
+    status: Status | None
+
+    @property
+    def received(self) -> int:
+        """Records received since the collector started, over all channels."""
+        return sum(each.received for each in self.status.channels.values()) if self.status else 0
+
+    @property
+    def stored(self) -> int:
+        """Records stored since the collector started, over all channels."""
+        return sum(each.stored for each in self.status.channels.values()) if self.status else 0
+
+
+def rows(
+    engine: DockerEngine, fleet: FleetSpec | None, observed: Sequence[Observed], parallel: int
+) -> list[Row]:
+    """A row for each container, and for each collector of the file that has none, in the file's order."""
+    with ThreadPoolExecutor(parallel) as pool:
+        statuses = list(pool.map(lambda each: _status(engine, each), observed))
+    there = [_row(each, status, fleet) for each, status in zip(observed, statuses, strict=True)]
+    names = [spec.name for spec in specs(fleet)] if fleet else []
+    present = {row.collector for row in there}
+    absent = [_absent(name) for name in names if name not in present]
+    order = {name: place for place, name in enumerate(names)}
+    return sorted(there + absent, key=lambda row: (order.get(row.collector, len(order)), row.collector))
+
+
+def _absent(name: str) -> Row:
+    return Row(collector=name, state="absent", detail="", config=None, container=None, status=None)
+
+
+def _status(engine: DockerEngine, container: Observed) -> Status | None:
+    return None if container.collector == SIMULATOR else engine.status(container.id, container.name)
+
+
+def _row(container: Observed, status: Status | None, fleet: FleetSpec | None) -> Row:
+    state, detail = _state(container, status)
+    return Row(
+        collector=container.collector,
+        state=state,
+        detail=detail,
+        config=_config(container, fleet),
+        container=container,
+        status=status,
+    )
+
+
+def _state(container: Observed, status: Status | None) -> tuple[str, str]:
+    if container.state in _NOT_RUNNING:
+        return container.state, status.detail if status and status.state == "failed" else ""
+    if container.health == "unhealthy" or container.collector == SIMULATOR:
+        return container.health or container.state, ""
+    if status is None or status.state in ("stopped", "stopping"):  # a word of the process before this one
+        return "starting", "has said nothing yet"
+    return status.state, status.detail
+
+
+def _config(container: Observed, fleet: FleetSpec | None) -> str | None:
+    if fleet is None:
+        return None
+    for spec in specs(fleet):
+        if spec.name == container.collector:
+            return "current" if spec.config_hash == container.config_hash else "changed"
+    return "orphan"
