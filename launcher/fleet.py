@@ -39,7 +39,6 @@ _FILE_TARGETS = {
 _IMAGE_USER = 10001
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
-_NAME_LENGTH = 63  # of a host name's label
 
 
 class FleetError(Exception):
@@ -160,11 +159,11 @@ class _Builder:
 
     def _note(self, fault: settings.Fault, given: Mapping[str, Node], collector: Collector) -> None:
         key = fault.variable.lower()
-        node = given.get(fault.variable)
+        node = collector.name or given.get("EXCHANGE") if key == "name" else given.get(fault.variable)
         if isinstance(node, Scalar) and node.faulty:
             return
         if fault.value is None:
-            self._fault(node or collector.place, f"{key} is not set: {fault.message}")
+            self._fault(node or collector.place, f"{key} is not set; {fault.message}")
         else:
             item = _quoted_item(node, fault.message)
             given_text = "" if item else f" {fault.value!r}"
@@ -197,7 +196,8 @@ class _Builder:
             return stores[wanted.text]
         else:
             near = nearest(wanted.text, stores)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(stores) or 'none'}"
+            there = f"there are {', '.join(stores)}" if stores else "the file has no stores"
+            hint = f"did you mean {near[0]}?" if near else there
             self._fault(wanted, f"no store {wanted.text}; {hint}")
         return Store(collector.place, {"BACKEND": Scalar(0, 0, None, faulty=True)})
 
@@ -214,10 +214,6 @@ class _Builder:
         elif name in self.names:
             line = self.names[name].place.line
             self._fault(place, f"a second collector {name} (line {line} has the first); give it a `name`")
-        elif len(self.file.name) + 1 + len(name) > _NAME_LENGTH:
-            self._fault(
-                place, f"{self.file.name}-{name} is too long: a name takes up to {_NAME_LENGTH} characters"
-            )
         self.names.setdefault(name, collector)
         return name
 

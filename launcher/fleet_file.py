@@ -6,6 +6,7 @@ exchange does not offer) is fleet.py's business.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DOCKERS_OWN = ("bridge", "host", "none")
+_MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]*)?")
 _STORE_KEYS = (*SETTINGS, "path")
 _DEFAULTS_KEYS = (*SETTINGS, "store", "limits", "restart")
@@ -120,19 +122,17 @@ class _Reader:
             return None
         name = self._text(keys, "fleet", _label)
         if "fleet" not in keys:
-            self._fault(root, "fleet is not set: the fleet needs a name")
+            self._fault(root, "fleet is not set; it is required: the name of the fleet")
         if "collectors" not in keys:
-            self._fault(
-                root, "collectors is not set: list at least one, with its exchange, symbols and channels"
-            )
+            self._fault(root, "collectors is not set; it is required: a list with at least one collector")
         return FleetFile(
             name=name or "fleet",
             image=self._text(keys, "image", _image) or "cryptostore:latest",
             network=self._network(keys, name or "fleet"),
             simulated=self._text(keys, "source", _source) == "simulated",
-            simulator=self._simulator(keys.get("simulator")),
-            stores=self._stores(keys.get("stores")),
-            defaults=self._defaults(keys.get("defaults")),
+            simulator=self._simulator(_given(keys, "simulator")),
+            stores=self._stores(_given(keys, "stores")),
+            defaults=self._defaults(_given(keys, "defaults")),
             collectors=self._collectors(keys.get("collectors")),
         )
 
@@ -143,7 +143,7 @@ class _Reader:
         inner = self._table(node, "network", ("name", "external")) or {}
         external = self._text(inner, "external", _CONTRACT["SNAPSHOT_ONLY"].parse) or False
         if external and "name" not in inner:
-            self._fault(node, "name is not set: an external network is joined by its name")
+            self._fault(node, "name is not set; an external network is joined by its name")
         return Network(name=self._text(inner, "name", _network) or default, external=external)
 
     def _simulator(self, node: Node | None) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ class _Reader:
             options += () if value is None else (f"--{key}", f"{value:g}" if key == "rate" else str(value))
         duration = self._text(keys, "duration", _CONTRACT["SPOOL_KEEP"].parse)
         options += () if duration is None else ("--duration", f"{duration:g}")
-        for exchange, listed in self._named(keys.get("symbols"), "symbols"):
-            text = self._list(listed)
+        for exchange, listed in self._named(_given(keys, "symbols"), "symbols"):
+            text = self._list(listed, f"symbols of {exchange.text}")
             options += ("--symbols", f"{exchange.text.upper()}={text}") if exchange.text and text else ()
         return tuple(options)
 
@@ -169,12 +169,14 @@ class _Reader:
         settings = self._settings(keys)
         backend = settings.get("BACKEND")
         if backend is None:
-            self._fault(key, f"store {key.text}: backend is not set: {_CONTRACT['BACKEND'].meaning}")
+            self._fault(
+                key, f"store {key.text}: backend is not set; it is required: {_CONTRACT['BACKEND'].meaning}"
+            )
             settings["BACKEND"] = _faulty(node)
         path = self._scalar(keys, "path")
         if path and path.text and isinstance(backend, Scalar) and (backend.text or "").upper() != "PARQUET":
             self._fault(path, "path: only a PARQUET store has one")
-        return Store(key, settings, self._absolute(path) if path and path.text else None)
+        return Store(key, settings, self._absolute(path, "path") if path and path.text else None)
 
     def _defaults(self, node: Node | None) -> Collector:
         keys = self._table(node, "defaults", _DEFAULTS_KEYS)
@@ -193,9 +195,9 @@ class _Reader:
         return Collector(
             node,
             self._settings(keys),
-            self._checked(keys, "name", _label),
+            self._name(keys),
             self._scalar(keys, "store"),
-            self._limits(keys.get("limits")),
+            self._limits(_given(keys, "limits")),
             self._text(keys, "restart", _restart),
         )
 
@@ -215,35 +217,40 @@ class _Reader:
 
     def _setting(self, name: str, keys: dict[str, Node], key: str) -> Node:
         node = keys[key]
-        if name in _LISTS and isinstance(node, Items):
-            return node if self._list(node) is not None else _faulty(node)
+        if name in _LISTS and not isinstance(node, Scalar):
+            return node if self._list(node, key) is not None else _faulty(node)
         scalar = self._scalar(keys, key)
         if scalar is None or not scalar.text:
             return scalar or _faulty(node)
         if name in FILES:
-            scalar = self._absolute(scalar)
+            scalar = self._absolute(scalar, key)
         secret = _CONTRACT[name].secret
         return self._parsed(scalar, key, _CONTRACT[name].parse, secret=secret)[0]
 
-    def _list(self, node: Node) -> str | None:
+    def _list(self, node: Node, key: str) -> str | None:
         """A list, or a text with commas, as the text with commas."""
         if isinstance(node, Scalar):
             return node.text
         items = node.items if isinstance(node, Items) else ()
         if not items:
-            self._unexpected(node, "this", "a list of texts")
+            self._unexpected(node, key, "a list of texts, or one text with commas")
             return None
         good = True
         for item in items:
             if not isinstance(item, Scalar) or (not item.text and not item.faulty):
-                self._fault(item, "each item of this list has to be a text")
+                self._fault(item, f"{key}: each item of the list has to be a text")
             good &= isinstance(item, Scalar) and bool(item.text)
         return text_of(node) if good else None
 
-    def _absolute(self, scalar: Scalar) -> Scalar:
+    def _absolute(self, scalar: Scalar, key: str) -> Scalar:
         """The path in ``scalar``, which is relative to the fleet file's folder."""
-        path = self.folder / Path(scalar.text or "").expanduser()
-        return Scalar(scalar.line, scalar.column, str(path.resolve()))
+        path = os.path.abspath(self.folder / os.path.expanduser(scalar.text or ""))  # noqa: PTH100, PTH111 - "../"
+        if not _MOUNTABLE.fullmatch(path):
+            self._fault(
+                scalar, f"{key} {scalar.text!r}: Docker mounts no path with a colon or a control character"
+            )
+            return _faulty(scalar)
+        return Scalar(scalar.line, scalar.column, path)
 
     def _table(
         self, node: Node | None, what: str, known: Iterable[str], ignored: str = ""
@@ -288,9 +295,12 @@ class _Reader:
         self._unexpected(node, key, "one value")
         return _faulty(node)
 
-    def _checked(self, keys: dict[str, Node], key: str, parse: Callable[[str], Any]) -> Scalar | None:
-        scalar = self._scalar(keys, key)
-        return self._parsed(scalar, key, parse)[0] if scalar and scalar.text else scalar
+    def _name(self, keys: dict[str, Node]) -> Scalar | None:
+        scalar = self._scalar(keys, "name")
+        if scalar is None or not scalar.text:
+            return scalar
+        scalar, name = self._parsed(scalar, "name", _label)
+        return scalar if scalar.faulty else Scalar(scalar.line, scalar.column, name)
 
     def _text(self, keys: dict[str, Node], key: str, parse: Callable[[str], Any]) -> Any:
         """What ``parse`` makes of a value; None where it is not set or wrong."""
@@ -320,6 +330,12 @@ def text_of(node: Node) -> str | None:
     if isinstance(node, Items):
         return ",".join(item.text or "" for item in node.items if isinstance(item, Scalar))
     return node.text if isinstance(node, Scalar) else None
+
+
+def _given(keys: Mapping[str, Node], key: str) -> Node | None:
+    """A value; None where the key is missing or has nothing after it."""
+    node = keys.get(key)
+    return None if isinstance(node, Scalar) and node.text is None else node
 
 
 def _faulty(node: Node) -> Scalar:

@@ -1,13 +1,53 @@
 """The fleet file that ``launcher init`` writes."""
 
 STARTER = """\
-# A fleet: one collector for each exchange.
+# A fleet file: one collector for each exchange that you want to record.
+#
+#   launcher validate fleet.yaml    says what is wrong with this file, if anything is
+#   launcher run fleet.yaml         runs it as processes of this machine, until Ctrl-C
+#   launcher up fleet.yaml          runs it as containers; again after each change of this file
+#   launcher status fleet.yaml      says how they are
+#   launcher down fleet.yaml        takes them away
+
+# The fleet's name: its containers, volumes and network are called after it.
 fleet: crypto
+
+# Where the data comes from: live, or simulated to try things out without the exchanges.
+source: live
+
+# Where the data goes. A store's name is yours to choose.
 stores:
-  disk:
+  files:
     backend: PARQUET
+    path: ./data # a folder; relative paths begin where this file is
+
+  # streams:
+  #   backend: REDISSTREAM          # or REDIS for sorted sets
+  #   host: redis                   # as the containers see it: localhost would be the container itself
+  #   password: ${REDIS_PASSWORD}   # from your environment; ${REDIS_PASSWORD:-text} has a default
+
+# The network of the containers. Where your database has one of its own, join it:
+# network: {name: my-databases, external: true}
+
+# What holds for all collectors. Any setting of the collector can stand here, at a store or at a collector;
+# a store's count before these, and a collector's own before both.
+defaults:
+  store: files
+  channels: [trades, ticker, l2_book]
+  # snapshot_interval: 1000 # order books: a complete book after so many changes
+  # limits: {memory: 512MiB, cpus: 0.5}
+
 collectors:
   - exchange: COINBASE
     symbols: [BTC-USD, ETH-USD]
-    channels: [trades, ticker, l2_book]
+
+  - exchange: KRAKEN
+    symbols: [BTC-USD, ETH-USD]
+    # channels: [trades]
+    # store: streams
+
+  # - exchange: KRAKEN
+  #   name: kraken-candles # a second collector of an exchange needs a name
+  #   symbols: BTC-USD
+  #   channels: candles
 """

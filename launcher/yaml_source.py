@@ -208,9 +208,18 @@ class _Composer:
         elif isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
             context = f" {error.context}" if error.context else ""
             since = f" (which begins in line {error.context_mark.line + 1})" if error.context_mark else ""
-            self._fault(mark.line + 1, mark.column + 1, f"broken YAML{context}{since}: {error.problem}")
+            problem = f"broken YAML{context}{since}: {error.problem}{self._remedy(mark.line, mark.column)}"
+            self._fault(mark.line + 1, mark.column + 1, problem)
         else:
             self._fault(0, 0, f"broken YAML: {error}")
+
+    def _remedy(self, line: int, column: int) -> str:
+        text = self.text.splitlines()[line] if line < len(self.text.splitlines()) else ""
+        if text[column : column + 1] == "\t":
+            return "; YAML is indented with spaces, not tabs"
+        if text[column - 1 : column + 1] == "${":
+            return '; between brackets a reference needs quotes: "${VAR}"'
+        return ""
 
     def _fault_at(self, event: Any, message: str) -> None:
         self._fault(*_place(event), message)

@@ -1,0 +1,294 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import catalog
+from launcher import fleet
+from launcher.spec import Mount, Network
+
+ROOT = Path(__file__).parents[2]
+BAD_FLEETS = Path(__file__).with_name("bad_fleets")
+
+HEAD = "fleet: desk\nstores:\n  redis: {backend: REDIS, host: redis}\ncollectors:\n"
+COINBASE = "  - exchange: COINBASE\n    symbols: [BTC-USD]\n    channels: [trades]\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, **environ):
+        path = tmp_path / "fleet.yaml"
+        path.write_text(text)
+        return fleet.load(path, environ)
+
+    return load
+
+
+@pytest.fixture
+def faults(load):
+    """What is said about a bad fleet file, each fault without the file's name."""
+
+    def faults(text, **environ):
+        with pytest.raises(fleet.FleetError) as caught:
+            load(text, **environ)
+        return [str(fault).rsplit("fleet.yaml:", 1)[1] for fault in caught.value.faults]
+
+    return faults
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BAD_FLEETS.glob("*.yaml")))
+def test_a_bad_fleet_file_gets_all_its_faults_with_their_places(name, monkeypatch):
+    monkeypatch.chdir(BAD_FLEETS)
+    with pytest.raises(fleet.FleetError) as caught:
+        fleet.load(Path(f"{name}.yaml"), {})
+    assert f"{caught.value}\n" == Path(f"{name}.txt").read_text()
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
+    with pytest.raises(fleet.FleetError, match=r"none\.yaml: cannot be read: No such file"):
+        fleet.load(tmp_path / "none.yaml", {})
+    with pytest.raises(fleet.FleetError, match="cannot be read: Is a directory"):
+        fleet.load(tmp_path, {})
+
+
+@given(st.text(max_size=200))
+def test_no_text_is_read_with_anything_but_faults(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(fleet.FleetError):
+        fleet.load(path, {})
+
+
+@given(
+    st.recursive(
+        st.text(max_size=5) | st.none(),
+        lambda any_: st.lists(any_) | st.dictionaries(st.text(max_size=5), any_),
+    )
+)
+def test_no_value_anywhere_is_met_with_anything_but_faults(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "any-value.yaml"
+    keys = ("fleet", "image", "network", "source", "simulator", "stores", "defaults", "collectors")
+    for key in keys:
+        path.write_text(yaml.safe_dump({"stores": {"r": value}, "collectors": [value], key: value}))
+        with pytest.raises(fleet.FleetError):
+            fleet.load(path, {})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deployments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_deployments_are_good(path):
+    fleet.load(path, {"REDIS_PASSWORD": "secret"})
+
+
+def test_the_starter_file_is_good(load):
+    spec = load(fleet.STARTER)
+    assert [collector.name for collector in spec.collectors] == ["coinbase", "kraken"]
+
+
+def test_a_collector_is_made_from_defaults_its_store_and_its_own_settings(load):
+    spec = load("""
+fleet: desk
+stores:
+  redis: {backend: redisstream, host: redis, snapshot_interval: 20, max_depth: 20}
+defaults: {channels: [trades, l2book], snapshot_interval: 10, max_depth: 10, log_level: debug}
+collectors:
+  - {exchange: coinbase, symbols: "BTC-USD, ETH-USD", max_depth: 30, log_level: ~}
+""")
+    (collector,) = spec.collectors
+    assert collector.container.name == "desk-coinbase"
+    assert collector.container.environment == {
+        "EXCHANGE": "COINBASE",
+        "SYMBOLS": "BTC-USD, ETH-USD",
+        "CHANNELS": "trades,l2_book",
+        "BACKEND": "REDISSTREAM",
+        "SNAPSHOT_INTERVAL": "20",
+        "MAX_DEPTH": "30",
+        "HOST": "redis",
+        "NAME": "desk-coinbase",
+        "SPOOL_DIR": "/spool",
+    }
+    assert collector.container.mounts == (
+        Mount(kind="volume", source="desk-coinbase-spool", target="/spool"),
+    )
+
+
+def test_settings_are_the_text_of_the_file(load):
+    """YAML 1.1 would make them 83, False, 1350, True and a date."""
+    (collector,) = load(
+        HEAD
+        + COINBASE
+        + "    user: 0123\n    password: 22:30\n    snapshot_only: no\n    restart: no\n"
+        + "    candle_interval: 2024-01-01\n"
+    ).collectors
+    environment = collector.container.environment
+    assert environment["USER"] == "0123"
+    assert environment["PASSWORD"] == "22:30"
+    assert environment["SNAPSHOT_ONLY"] == "no"
+    assert environment["CANDLE_INTERVAL"] == "2024-01-01"
+    assert collector.container.restart == "no"
+    assert collector.secrets == {"PASSWORD"}
+
+
+@pytest.mark.parametrize("nothing", ["", "~", "null", "''", '"  "', "${NONE:-}"])
+def test_empty_is_not_set(load, nothing):
+    (collector,) = load(f"{HEAD}{COINBASE}    host: {nothing}\n").collectors
+    assert "HOST" not in collector.container.environment
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${SECRET}", "a: b # 'c' \"d\"\n- e"),
+        ("'${SECRET}!'", "a: b # 'c' \"d\"\n- e!"),
+        ("${NONE:-fallback}", "fallback"),
+        ("${EMPTY:-fallback}", "fallback"),
+        ("x${NONE:-}y${NULL}", "xynull"),
+        ("$${SECRET}", "${SECRET}"),
+        ("$SECRET $$", "$SECRET $$"),
+        ("$$${SECRET}", "$${SECRET}"),
+    ],
+)
+def test_references_are_replaced_after_parsing(load, text, value):
+    (collector,) = load(
+        f"{HEAD}{COINBASE}    password: {text}\n", SECRET="a: b # 'c' \"d\"\n- e", EMPTY="", NULL="null"
+    ).collectors
+    assert collector.container.environment["PASSWORD"] == value
+
+
+def test_a_reference_between_brackets_gets_a_remedy(faults):
+    (fault,) = faults("fleet: desk\nstores:\n  redis: {host: ${HOST}}\n", HOST="redis")
+    assert fault.startswith("3:")
+    assert fault.endswith('between brackets a reference needs quotes: "${VAR}"')
+
+
+def test_faults_in_what_many_share_are_told_once(faults):
+    collectors = COINBASE + COINBASE.replace("COINBASE", "KRAKEN")
+    assert faults(f"defaults: {{max_depth: deep, channels: [nope]}}\n{HEAD}{collectors}") == [
+        "1:23: max_depth 'deep': takes a whole number from 0 to 100000"
+    ]
+    assert faults(f"{HEAD.replace('redis}', 'redis, database: x}')}{collectors}") == [
+        "3:51: database 'x': a Redis database is a number, 0 by default"
+    ]
+
+
+def test_anchors_and_merge_keys(load):
+    spec = load("""
+fleet: desk
+x-redis: &redis {backend: REDIS, host: redis}
+x-book: &book {channels: [l2_book], max_depth: 10}
+x-symbols: &symbols [BTC-USD, ETH-USD]
+stores:
+  one: *redis
+  two: {<<: *redis, port: 7000}
+collectors:
+  - <<: [*book, {channels: trades, max_depth: 99, log_level: ERROR}]
+    exchange: COINBASE
+    symbols: *symbols
+    store: one
+  - {exchange: KRAKEN, symbols: *symbols, max_depth: 5, store: two, <<: *book}
+""")
+    first, second = (collector.container.environment for collector in spec.collectors)
+    assert (first["CHANNELS"], first["MAX_DEPTH"], first["LOG_LEVEL"]) == ("l2_book", "10", "ERROR")
+    assert (second["CHANNELS"], second["MAX_DEPTH"], second["PORT"]) == ("l2_book", "5", "7000")
+    assert first["SYMBOLS"] == second["SYMBOLS"] == "BTC-USD,ETH-USD"
+
+
+def test_limits_and_restart_come_key_by_key(load):
+    collectors = COINBASE + "    limits: {memory: 1GiB}\n" + COINBASE.replace("COINBASE", "KRAKEN")
+    defaults = "defaults: {limits: {memory: 512MiB, cpus: 0.5}, restart: on-failure:3}\n"
+    first, second = (each.container for each in load(defaults + HEAD + collectors).collectors)
+    assert (first.memory, first.cpus, first.pids, first.restart) == (2**30, 0.5, 256, "on-failure:3")
+    assert (second.memory, second.cpus) == (2**29, 0.5)
+
+
+def test_files_are_found_from_the_fleet_file_and_mounted_read_only(load, tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "feed.yaml").write_text("log: {}")
+    (tmp_path / "password").write_text("secret\n")
+    (collector,) = load(
+        f"{HEAD}{COINBASE}    config: keys/../keys/feed.yaml\n    password_file: {tmp_path}/password\n"
+    ).collectors
+    assert collector.container.environment["CONFIG"] == "/etc/cryptostore/config.yaml"
+    assert collector.container.environment["PASSWORD_FILE"] == "/run/secrets/password"
+    assert collector.container.mounts[1:] == (
+        Mount(
+            kind="bind",
+            source=f"{tmp_path}/keys/feed.yaml",
+            target="/etc/cryptostore/config.yaml",
+            read_only=True,
+        ),
+        Mount(kind="bind", source=f"{tmp_path}/password", target="/run/secrets/password", read_only=True),
+    )
+
+
+def test_parquet_goes_to_a_volume_or_to_a_folder(load, tmp_path):
+    text = HEAD.replace("{backend: REDIS, host: redis}", "{backend: PARQUET}") + COINBASE
+    (collector,) = load(text).collectors
+    assert collector.container.mounts[1] == Mount(kind="volume", source="desk-data", target="/data")
+    assert collector.container.environment["PARQUET_DIR"] == "/data"
+    (tmp_path / "records").mkdir(mode=0o700)
+    spec = load(text.replace("PARQUET", "PARQUET, path: records"))
+    mount = spec.collectors[0].container.mounts[1]
+    assert mount == Mount(kind="bind", source=f"{tmp_path}/records", target="/data")
+    (hint,) = spec.hints
+    assert f"fleet.yaml:3:35: path {tmp_path}/records: containers write there as user 10001" in hint
+
+
+@pytest.mark.parametrize("host", ["", "host: localhost", "host: 127.0.0.1"])
+def test_localhost_in_a_container_gets_a_hint(load, host):
+    spec = load(f"{HEAD.replace('host: redis', host)}{COINBASE}")
+    (hint,) = spec.hints
+    assert "in a container that is the container itself" in hint
+    assert "fleet.yaml:3:" in hint
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ("", Network(name="desk")),
+        ("network: shared\n", Network(name="shared")),
+        ("network: {name: databases, external: true}\n", Network(name="databases", external=True)),
+    ],
+)
+def test_network(load, network, expected):
+    spec = load(network + HEAD + COINBASE)
+    assert spec.network == expected
+    assert spec.collectors[0].container.network == expected.name
+
+
+def test_a_simulated_fleet_has_a_simulator_that_its_collectors_trust(load):
+    options = "{rate: 5, seed: 7, duration: 1m, symbols: {kraken: BTC-USD}}"
+    spec = load(f"source: simulated\nsimulator: {options}\n{HEAD}{COINBASE}")
+    assert spec.simulator is not None
+    assert spec.simulator.container.name == "desk-simulator"
+    assert "ws.kraken.com" in spec.simulator.container.aliases
+    assert spec.simulator_options == (
+        *("--rate", "5", "--seed", "7", "--duration", "60"),
+        *("--symbols", "KRAKEN=BTC-USD"),
+    )
+    assert spec.simulator.container.command[-8:] == spec.simulator_options
+    collector = spec.collectors[0].container
+    assert collector.environment["SSL_CERT_FILE"] == "/simulator/ca.pem"
+    assert (
+        Mount(kind="volume", source="desk-simulator", target="/simulator", read_only=True) in collector.mounts
+    )
+
+
+def test_every_exchange_has_a_default_name(load):
+    for exchange, offered in catalog.exchanges().items():
+        text = COINBASE.replace("COINBASE", exchange).replace("trades", offered.channels[0])
+        assert load(HEAD + text).collectors[0].name.replace("-", "") == exchange.lower().replace(
+            "_", ""
+        ).replace(".", "")
+
+
+def test_the_order_of_keys_changes_nothing(load):
+    one = load("fleet: desk\nstores: {r: {host: a, backend: REDIS}}\ncollectors:\n" + COINBASE)
+    two = load(
+        "collectors:\n  - channels: [trades]\n    symbols: [BTC-USD]\n    exchange: COINBASE\n"
+        "stores: {r: {backend: REDIS, host: a}}\nfleet: desk\n"
+    )
+    assert one == two
+    assert list(one.collectors[0].container.environment) == list(two.collectors[0].container.environment)
+    assert one.collectors[0].config_hash == two.collectors[0].config_hash
