@@ -12,6 +12,7 @@ Every call blocks; in an asyncio test whose own loop talks to the simulator, use
 
 import json
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,9 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import aiohttp
+import pytest
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
@@ -85,6 +89,16 @@ class Simulator:
             "SSL_CERT_FILE": str(self.ca),
             "REQUESTS_CA_BUNDLE": str(self.ca),
         }
+
+    def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lead clients in this very process here, cryptofeed's among them.
+
+        aiohttp reads its authorities when it is imported, which is too early for ``SSL_CERT_FILE``.
+        """
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        context = ssl.create_default_context(cafile=self.ca)
+        monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
 
     def log(self) -> list[dict[str, Any]]:
         """Everything that was logged: records and events, in order."""

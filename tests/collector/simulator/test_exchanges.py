@@ -1,0 +1,367 @@
+"""What real clients receive, over TLS and through the proxy, is what the log says was sent."""
+
+import asyncio
+import contextlib
+import json
+import os
+from decimal import Decimal
+
+import aiohttp
+import pytest
+import requests
+import websockets
+from cryptofeed.defines import CANDLES, L2_BOOK, TICKER, TRADES
+from cryptofeed.exchanges import Binance, Kraken
+from simulated import Simulator
+
+COINBASE = "wss://advanced-trade-ws.coinbase.com"
+
+
+@pytest.fixture
+def simulator(monkeypatch):
+    with Simulator(seed=5, rate=100, messages=60) as running:
+        running.lead_here(monkeypatch)
+        yield running
+
+
+async def eventually(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the other side is another process
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def connected(feed):
+    """The feed's connections, as cryptofeed makes them, with its own handler."""
+
+    async def receive(connection, subscribe, handler, authenticate):
+        async with connection.connect():
+            await authenticate(connection)
+            await subscribe(connection)
+            async for message in connection.read():
+                await handler(message, connection, connection.last_message)
+
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(receive(*parts)) for parts in feed.connect()]
+        yield
+        for task in running:
+            task.cancel()
+
+
+def levels(side):
+    return [(Decimal(price), Decimal(size)) for price, size in side]
+
+
+def comparable(entry):
+    content = entry["content"]
+    match entry["channel"]:
+        case "trades":
+            return (
+                content["id"],
+                content["side"],
+                Decimal(content["price"]),
+                Decimal(content["amount"]),
+                content["type"],
+            )
+        case "ticker":
+            return Decimal(content["bid"]), Decimal(content["ask"])
+        case "candles":
+            return tuple(Decimal(content[key]) for key in ("start", "open", "high", "low", "close", "volume"))
+
+
+class Received:
+    """What a feed's callbacks were given, by channel and symbol."""
+
+    def __init__(self):
+        self.records = {}
+        self.books = []
+        self.callbacks = {TRADES: self.trade, TICKER: self.ticker, CANDLES: self.candle, L2_BOOK: self.book}
+
+    def add(self, channel, symbol, content):
+        self.records.setdefault((channel, symbol), []).append(content)
+
+    async def trade(self, trade, _):
+        content = (trade.id, trade.side, trade.price, trade.amount, trade.type)
+        self.add("trades", trade.symbol, content)
+
+    async def ticker(self, ticker, _):
+        self.add("ticker", ticker.symbol, (ticker.bid, ticker.ask))
+
+    async def candle(self, candle, _):
+        content = (candle.start, candle.open, candle.high, candle.low, candle.close, candle.volume)
+        self.add("candles", candle.symbol, tuple(map(Decimal, content)))
+
+    async def book(self, book, _):
+        if book.delta is None:
+            content = (
+                "snapshot",
+                sorted(book.book.bids.to_dict().items()),
+                sorted(book.book.asks.to_dict().items()),
+            )
+        else:
+            content = "delta", sorted(book.delta["bid"]), sorted(book.delta["ask"])
+        self.books.append(book.book)
+        self.add("l2_book", book.symbol, content)
+
+
+def book_content(entry):
+    content = entry["content"]
+    return content["kind"], sorted(levels(content["bid"])), sorted(levels(content["ask"]))
+
+
+def by_stream(entries):
+    streams = {}
+    for entry in entries:
+        streams.setdefault((entry["channel"], entry["symbol"]), []).append(entry)
+    return streams
+
+
+async def everything_sent(simulator, symbols, channels):
+    """What was sent when every stream has some records and, for a pause, nothing more is written."""
+
+    def finished():
+        log = simulator.log()
+        records = [entry for entry in log if "sequence" in entry]
+        done = by_stream(records)
+        return records if all(len(done.get((c, s), ())) >= 60 for c in channels for s in symbols) else None
+
+    async with asyncio.timeout(30):
+        while not (records := await asyncio.to_thread(finished)):
+            await asyncio.sleep(0.1)
+    await asyncio.to_thread(simulator.pause)
+    return await asyncio.to_thread(simulator.records)
+
+
+@pytest.mark.parametrize("depth", [10, 25, 1000])
+async def test_kraken_is_received_as_logged_and_its_checksums_hold(simulator, depth):
+    received, symbols = Received(), ["BTC-USD", "SHIB-USD", "DOGE-USD"]
+    channels = [TRADES, TICKER, CANDLES, L2_BOOK]
+    feed = Kraken(
+        symbols=symbols,
+        channels=channels,
+        callbacks=received.callbacks,
+        checksum_validation=True,
+        max_depth=depth,
+    )
+    async with connected(feed):
+        sent = by_stream(await everything_sent(simulator, symbols, [TRADES, TICKER, CANDLES]))
+        await eventually(lambda: all(len(received.records[key]) == len(sent[key]) for key in sent))
+    assert len(sent) == 12
+    for (channel, symbol), entries in sent.items():
+        content = book_content if channel == "l2_book" else comparable
+        assert received.records[channel, symbol] == [content(entry) for entry in entries]
+
+
+async def test_kraken_trades_have_no_id_and_some_are_identical(simulator):
+    received = Received()
+    async with connected(Kraken(symbols=["BTC-USD"], channels=[TRADES], callbacks=received.callbacks)):
+        sent = await everything_sent(simulator, ["BTC-USD"], [TRADES])
+    contents = [json.dumps(entry["content"]) for entry in sent]
+    assert {entry["content"]["id"] for entry in sent} == {None}
+    assert len(set(contents)) < len(contents)
+
+
+async def test_binance_is_received_as_logged_and_its_books_are_built_without_a_gap(simulator, caplog):
+    received, symbols = Received(), ["BTC-USDT", "SHIB-USDT"]
+    feed = Binance(
+        symbols=symbols,
+        channels=[TRADES, TICKER, CANDLES, L2_BOOK],
+        callbacks=received.callbacks,
+        http_proxy=simulator.proxy,
+        candle_closed_only=False,
+    )
+    async with connected(feed):
+        sent = by_stream(await everything_sent(simulator, symbols, [TRADES, TICKER, CANDLES, L2_BOOK]))
+        await eventually(
+            lambda: all(
+                len(received.records.get(key, ())) == len(sent[key]) for key in sent if key[0] != "l2_book"
+            )
+        )
+    await feed.http_conn.close()
+    assert "Missing book update" not in caplog.text
+    for (channel, symbol), entries in sent.items():
+        if channel == "l2_book":
+            snapshot = next(entry for entry in entries if entry["content"]["kind"] == "snapshot")
+            last = snapshot["content"]["last_update_id"]
+            assert snapshot["connection"] is None
+            deltas = [e for e in entries if e["content"]["kind"] == "delta"]
+            kept = [snapshot, *(e for e in deltas if e["content"]["last_update_id"] > last)]
+            assert len(kept) > 10
+            assert received.records[channel, symbol] == [book_content(entry) for entry in kept]
+        else:
+            assert received.records[channel, symbol] == [comparable(entry) for entry in entries]
+
+
+async def test_coinbase_is_received_as_logged(simulator):
+    products = ["BTC-USD", "SHIB-USD"]
+    frames, numbers, kinds = [], [], set()
+    async with websockets.connect(COINBASE) as socket:
+        for channel in ("level2", "market_trades", "ticker"):
+            await socket.send(json.dumps({"type": "subscribe", "channel": channel, "product_ids": products}))
+        await socket.send(json.dumps({"type": "subscribe", "channel": "heartbeats"}))
+
+        async def read():
+            async for text in socket:
+                frame = json.loads(text)
+                frames.append(frame)
+                numbers.append(frame["sequence_num"])
+                kinds.add(frame["channel"])
+
+        reading = asyncio.create_task(read())
+        sent = await everything_sent(simulator, products, ["trades", "ticker", "l2_book"])
+        received = lambda: [entry for frame in frames for entry in coinbase_records(frame)]  # noqa: E731
+        await eventually(lambda: len(received()) == len(sent) and "notices" in kinds)
+        reading.cancel()
+    assert received() == [(entry["channel"], entry["symbol"], entry["content"]) for entry in sent]
+    assert numbers == list(range(len(numbers)))
+    assert kinds == {"l2_data", "market_trades", "ticker", "subscriptions", "heartbeats", "notices"}
+    assert any(len(frame["events"]) > 1 for frame in frames)
+    assert {len(frame["timestamp"]) for frame in frames} == {len("2026-01-01T00:00:00.123456789Z")}
+    assert {u["side"] for frame in frames for e in frame["events"] for u in e.get("updates", ())} == {
+        "bid",
+        "offer",
+    }
+    trades = [e for frame in frames if frame["channel"] == "market_trades" for e in frame["events"]]
+    assert {event["type"] for event in trades} == {"snapshot", "update"}
+
+
+def coinbase_records(frame):
+    """Written from the exchange's documentation, without the simulator's help."""
+    for event in frame["events"]:
+        match frame["channel"]:
+            case "ticker":
+                for ticker in event["tickers"]:
+                    yield (
+                        "ticker",
+                        ticker["product_id"],
+                        {
+                            "bid": ticker["best_bid"],
+                            "bid_size": ticker["best_bid_quantity"],
+                            "ask": ticker["best_ask"],
+                            "ask_size": ticker["best_ask_quantity"],
+                            "timestamp": frame["timestamp"],
+                        },
+                    )
+            case "market_trades":
+                for trade in event["trades"]:
+                    content = {
+                        "id": trade["trade_id"],
+                        "side": trade["side"].lower(),
+                        "price": trade["price"],
+                        "amount": trade["size"],
+                        "timestamp": trade["time"],
+                        "type": None,
+                    }
+                    if event["type"] == "snapshot":
+                        content["snapshot"] = True
+                    yield "trades", trade["product_id"], content
+            case "l2_data":
+                sides = {
+                    side: [
+                        [u["price_level"], u["new_quantity"]] for u in event["updates"] if u["side"] == name
+                    ]
+                    for side, name in (("bid", "bid"), ("ask", "offer"))
+                }
+                kind = "snapshot" if event["type"] == "snapshot" else "delta"
+                yield "l2_book", event["product_id"], {"kind": kind, **sides, "timestamp": frame["timestamp"]}
+
+
+async def answers(address, *messages):
+    """What comes back for each message, in order, without the records."""
+    async with websockets.connect(address) as socket:
+        for message in messages:
+            await socket.send(message if isinstance(message, str) else json.dumps(message))
+            async with asyncio.timeout(10):
+                yield json.loads(await socket.recv())
+
+
+async def test_subscription_errors_are_the_exchanges_own(simulator):
+    wrong = [
+        {"type": "subscribe", "channel": "heartbeat"},
+        {"type": "subscribe", "channel": "ticker", "product_ids": ["NO-SUCH"]},
+        {"type": "shout"},
+        "no JSON",
+    ]
+    errors = [answer async for answer in answers(COINBASE, *wrong)]
+    assert {error["type"] for error in errors} == {"error"}
+    assert errors[0]["message"] == "authentication failure"
+    assert "NO-SUCH" in errors[1]["message"]
+
+    def kraken(pair, **subscription):
+        return {"event": "subscribe", "pair": [pair], "subscription": subscription, "reqid": 7}
+
+    async with websockets.connect("wss://ws.kraken.com") as socket:
+        assert json.loads(await socket.recv())["event"] == "systemStatus"
+        for message, error in (
+            (kraken("NO/SUCH", name="trade"), "Currency pair not supported NO/SUCH"),
+            (kraken("XBTUSD", name="trade"), "Currency pair not in ISO 4217-A3 format XBTUSD"),
+            (kraken("XBT/USD", name="book", depth=11), "Subscription depth not supported"),
+            (kraken("XBT/USD", name="spread"), "Subscription name invalid"),
+        ):
+            await socket.send(json.dumps(message))
+            answer = json.loads(await socket.recv())
+            assert (answer["status"], answer["errorMessage"], answer["reqid"]) == ("error", error, 7)
+
+
+async def test_binance_ignores_unknown_streams_and_lists_the_others(simulator):
+    simulator.pause()
+    address = "wss://stream.binance.com:9443/stream?streams=btcusdt@aggTrade/nosuch@aggTrade/BTCUSDT@depth"
+    messages = [
+        {"method": "LIST_SUBSCRIPTIONS", "id": 1},
+        {"method": "SUBSCRIBE", "params": ["ethusdt@bookTicker"], "id": "two"},
+        {"method": "UNSUBSCRIBE", "params": ["btcusdt@aggTrade"], "id": 3},
+        {"method": "LIST_SUBSCRIPTIONS", "id": 4},
+        {"method": "SHOUT", "id": 5},
+    ]
+    received = [answer async for answer in answers(address, *messages)]
+    assert received[:4] == [
+        {"result": ["btcusdt@aggTrade"], "id": 1},
+        {"result": None, "id": "two"},
+        {"result": None, "id": 3},
+        {"result": ["ethusdt@bookTicker"], "id": 4},
+    ]
+    assert received[4]["code"] == 2
+
+
+async def test_reference_data_reaches_every_client(simulator):
+    products = requests.get("https://api.coinbase.com/api/v3/brokerage/market/products", timeout=10).json()
+    assert [product["product_id"] for product in products["products"]][:2] == ["BTC-USD", "ETH-USD"]
+    pairs = requests.get("https://api.kraken.com/0/public/AssetPairs", timeout=10).json()
+    assert "XBT/USD" in [pair["wsname"] for pair in pairs["result"].values()]
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        async with session.get("https://api.binance.com/api/v3/exchangeInfo") as answer:
+            symbols = (await answer.json())["symbols"]
+        assert {"BTCUSDT", "SHIBUSDT"} <= {symbol["symbol"] for symbol in symbols}
+        async with session.get("https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=5") as answer:
+            assert len((await answer.json())["bids"]) == 5
+        async with session.get("https://api.binance.com/api/v3/depth?symbol=NOSUCH") as answer:
+            assert (answer.status, (await answer.json())["code"]) == (400, -1121)
+
+
+async def test_the_proxy_refuses_what_is_not_simulated(simulator):
+    with pytest.raises(requests.exceptions.ProxyError, match="403"):
+        requests.get("https://example.com/", timeout=10)
+    assert requests.get(simulator.proxy, timeout=10).status_code == 405
+
+
+def test_two_runs_with_one_seed_send_the_same(monkeypatch):
+    def run():
+        with Simulator(seed=9, rate=0, messages=20) as simulator:
+            simulator.lead_here(monkeypatch)
+            return asyncio.run(collect(simulator))
+
+    async def collect(simulator):
+        address = "wss://stream.binance.com:9443/stream?streams=btcusdt@aggTrade/btcusdt@depth"
+        async with websockets.connect(address) as socket:
+            deltas = 0
+            while deltas < 20:
+                deltas += "depthUpdate" in await socket.recv()
+        entries = await asyncio.to_thread(simulator.records)
+        return [{k: v for k, v in entry["content"].items() if k != "timestamp"} for entry in entries]
+
+    assert run() == run()
+
+
+def test_environment_is_all_that_a_collector_needs(simulator):
+    assert os.environ["HTTPS_PROXY"] == simulator.proxy
+    assert simulator.ca.stat().st_mode & 0o777 == 0o644
