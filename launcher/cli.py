@@ -1,0 +1,201 @@
+"""``launcher``: the commands. Parse, call, print; what a command needs is imported when it runs."""
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, UsageError
+
+_DESCRIPTION = """\
+Turns a fleet file, which lists the exchanges to record, into one collector container per exchange.
+"""
+_EPILOG = """\
+examples:
+  launcher init                         write a commented fleet.yaml to start from
+  launcher run                          try it: the fleet as local processes, without Docker
+  launcher up                           make the containers as fleet.yaml says; again after every edit
+  launcher up desk.yaml --wait-timeout 2m
+  launcher status                       how each collector is doing
+  launcher logs 'binance*' -f           follow the logs of some of them
+  launcher down desk.yaml --volumes     remove it all, what is stored in its volumes too
+
+FILE is fleet.yaml in the working folder where none is given. PATTERN selects collectors by name, with * and
+?. An argument with a / in it or that ends in .yaml or .yml is the FILE, every other one a PATTERN.
+
+exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, 130 interrupted
+"""
+
+type _Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+_TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except UsageError as error:
+        _say(f"launcher: {error}")
+        return WRONG
+    except KeyboardInterrupt:
+        _say("interrupted; the same command again goes on from here")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone
+        sys.stderr.close()
+        return DONE
+    except OSError as error:
+        _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
+        return FAILED
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Help and faults in options come before this, and need none of it.
+    from launcher.console import Console  # noqa: PLC0415
+    from launcher.engines import EngineError  # noqa: PLC0415
+    from launcher.fleet import FleetError  # noqa: PLC0415
+    from launcher.render import RenderError  # noqa: PLC0415
+
+    try:
+        module = importlib.import_module(f"launcher.commands.{options.module}")
+        command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.command)
+        return command(options, Console(color=not options.no_color))
+    except (FleetError, RenderError) as error:
+        _say(str(error))
+        return WRONG
+    except EngineError as error:
+        _say(f"launcher: {error}")
+        return FAILED
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="launcher",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
+    commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
+    _add_file_commands(commands)
+    _add_container_commands(commands)
+    return top
+
+
+def _add(commands: _Commands, module: str, name: str, about: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    command.set_defaults(module=module, command=name)
+    command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
+    return command
+
+
+def _add_file_commands(commands: _Commands) -> None:
+    add = partial(_add, commands, "files")
+    _file(add("init", "write a commented fleet file to start from; one that exists is left alone"))
+    _file(add("validate", "check a fleet file and say everything that is wrong with it"))
+    render = add("render", "write a compose file, and an env set for each collector")
+    _file(render)
+    render.add_argument(
+        "--output", type=Path, metavar="DIR", default=Path("rendered"), help="the folder [rendered]"
+    )
+    run = add("run", "run the fleet as local processes until Ctrl-C, then say what was stored")
+    _file(run)
+    run.add_argument("--for", type=_seconds, metavar="TIME", dest="seconds", help="end after 20s, 5m, ...")
+    add("version", "print the version")
+
+
+def _add_container_commands(commands: _Commands) -> None:
+    add = partial(_add, commands, "containers")
+    up = add("up", "make the containers as the file says; what is so already is not touched")
+    _file(up)
+    up.add_argument(
+        "--keep-orphans", action="store_true", help="leave containers of collectors that the file lost"
+    )
+    _waiting(up)
+    status = add("status", "show how each collector is doing")
+    _selection(status)
+    status.add_argument("--json", action="store_true", help="everything that is known, as JSON")
+    logs = add("logs", "show the collectors' logs")
+    _selection(logs)
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    logs.add_argument(
+        "--tail", type=_lines, default=100, metavar="N", help="this many lines of each, or all [100]"
+    )
+    restart = add("restart", "restart containers as they are")
+    _selection(restart)
+    _waiting(restart)
+    down = add("down", "stop and remove the containers, and the network that `up` made")
+    _selection(down)
+    down.add_argument(
+        "--volumes",
+        action="store_true",
+        help="remove the volumes too: spools with what is not stored yet, and Parquet data kept in a volume",
+    )
+    for command in (up, status, logs, restart, down):
+        command.add_argument(
+            "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
+        )
+
+
+def _file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=Path(DEFAULT_FILE),
+        metavar="FILE",
+        help=f"the fleet file [{DEFAULT_FILE}]",
+    )
+
+
+def _selection(command: argparse.ArgumentParser) -> None:
+    command.usage = "%(prog)s [options] [FILE | --fleet NAME] [PATTERN ...]"
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="FILE, PATTERN",
+        help=f"the fleet file [{DEFAULT_FILE}], and patterns of collectors' names [all]",
+    )
+    command.add_argument(
+        "--fleet", metavar="NAME", help="the fleet by its name, where its file is not at hand"
+    )
+
+
+def _waiting(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--wait-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="TIME",
+        help="how long a collector may take until it is ready; 0 does not wait [60s]",
+    )
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 20s, 5m or 1h")
+    return float(match[1]) * _TIMES[match[2]]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 9999")
+    return int(text)
+
+
+def _lines(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines, and not 'all'")
+    return int(text)

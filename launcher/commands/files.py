@@ -1,0 +1,64 @@
+"""The commands that need a fleet file and no Docker. Each returns the exit status."""
+
+import argparse
+import os
+from importlib import metadata
+from pathlib import Path
+
+from launcher import fleet as fleets
+from launcher.commands import DONE, FAILED
+from launcher.console import Console, Table
+from launcher.spec import FleetSpec
+
+
+def load(path: Path, console: Console, *, hints: bool = True) -> FleetSpec:
+    """The fleet in the file; what does not work in containers is remarked on. Raises FleetError."""
+    fleet = fleets.load(path, os.environ)
+    for hint in fleet.hints if hints else ():
+        console.remark(f"hint: {hint}")
+    return fleet
+
+
+def init(options: argparse.Namespace, console: Console) -> int:
+    """Writes a fleet file to start from."""
+    try:
+        with options.file.open("x") as file:
+            file.write(fleets.STARTER)
+    except FileExistsError:
+        console.remark(f"launcher: {options.file} is there already and was left alone")
+        return FAILED
+    console.say(f"{options.file} written; edit it, then `launcher run` to try it or `launcher up`")
+    return DONE
+
+
+def validate(options: argparse.Namespace, console: Console) -> int:
+    """Checks a fleet file and shows what it asks for."""
+    fleet = load(options.file, console)
+    table = Table("COLLECTOR", "EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")
+    for spec in fleet.collectors:
+        environment = spec.container.environment
+        table.add(spec.name, *(environment[name] for name in ("EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")))
+    console.table(table)
+    return DONE
+
+
+def render(options: argparse.Namespace, console: Console) -> int:
+    """Writes the compose file and the env sets."""
+    from launcher.render import write  # noqa: PLC0415 - Jinja is needed here alone
+
+    for path in write(load(options.file, console), options.output):
+        console.say(str(path))
+    return DONE
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Runs the fleet as local processes."""
+    from launcher import foreground  # noqa: PLC0415 - asyncio is needed here alone
+
+    return foreground.run(load(options.file, console, hints=False), options.seconds, console)
+
+
+def version(_options: argparse.Namespace, console: Console) -> int:
+    """Prints the version."""
+    console.say(f"launcher {metadata.version('cryptostore')}")
+    return DONE
