@@ -403,6 +403,34 @@ class PostgresServer(Server):
             return connection.recv(1) == b"R"
 
 
+class Pgbouncer(Server):
+    """pgbouncer in transaction mode, in front of a PostgresServer."""
+
+    def __init__(self, postgres: PostgresServer) -> None:
+        super().__init__()
+        self.postgres = postgres
+
+    def find(self) -> Program | Image:
+        if path := shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin"):
+            return Program([path])
+        raise Missing("pgbouncer", "no program of that name", "apt-get install pgbouncer")
+
+    def prepare(self) -> None:
+        if os.getuid() == 0:  # it refuses to run as root
+            self.user = "postgres" if "postgres" in {user.pw_name for user in pwd.getpwall()} else "nobody"
+            shutil.chown(self.folder, self.user)
+        server = self.postgres
+        (self.folder / "users.txt").write_text(f'"{server.name}" "{server.password}"\n')
+        (self.folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={server.host} port={server.port}\n"
+            f"[pgbouncer]\nlisten_addr = {self.host}\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = scram-sha-256\nauth_file = {self.folder}/users.txt\npool_mode = transaction\n"
+        )
+
+    def arguments(self) -> list[str]:
+        return [str(self.folder / "pgbouncer.ini")]
+
+
 class MongoServer(Server):
     """MongoDB's protocol: mongod, else FerretDB."""
 

@@ -1,6 +1,7 @@
 """Postgres: one transaction per batch, which moves the position and copies the rows into their tables."""
 
 import contextlib
+import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -95,13 +96,13 @@ class PostgresStore:
         rows: dict[type[AnyRecord], list[_Row]] = defaultdict(list)
         for row in enumerate(batch.records, batch.first):
             rows[type(row[1])].append(row)
+        refusals: list[Refusal] = []
         with self._failures():
             connection = self._connection
             try:
                 await self._move(connection, name, expected, after)
                 for record_type, of_table in rows.items():
                     await _copy(connection, TABLES[record_type], of_table)
-                refusals = []
             except _ROW_ERRORS:
                 await connection.execute("ROLLBACK")
                 await self._move(connection, name, expected, after)
@@ -136,11 +137,17 @@ class PostgresStore:
         """Every failure ends the connection, without a word that could take time, and gets its name."""
         try:
             yield
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,  # what it says when the server has gone between two commits
+            OSError,
+            ValueError,
+        ) as error:
             self._drop()
             code = getattr(error, "sqlstate", None) or ""
             kind = StoreRefusedError if code.startswith(_REFUSING_CLASSES) else StoreUnavailableError
-            raise kind(f"{self._where}: {str(error) or type(error).__name__}") from error
+            raise kind(f"{self._where}: {_what(error)}") from error
         except BaseException:
             self._drop()
             raise
@@ -151,14 +158,26 @@ class PostgresStore:
             connection.terminate()
 
 
+def _what(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__
+
+
 async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> None:
-    await connection.copy_to_table(
-        table.name,
-        source=memoryview(table.text(record for _, record in rows)),  # bytes would be a path
-        columns=list(table.columns),
-        format="text",
-        timeout=_COMMAND_SECONDS,
-    )
+    try:
+        await connection.copy_to_table(
+            table.name,
+            source=memoryview(table.text(record for _, record in rows)),  # bytes would be a path
+            columns=list(table.columns),
+            format="text",
+            timeout=_COMMAND_SECONDS,
+        )
+    except (asyncpg.CheckViolationError, asyncpg.UniqueViolationError) as error:
+        # Not the row's fault: no partition for it, or a sequence of ids that was set back.
+        if error.constraint_name in (None, f"{table.name}_pkey"):
+            raise StoreRefusedError(str(error)) from error
+        raise
 
 
 async def _copy_what_fits(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> list[Refusal]:

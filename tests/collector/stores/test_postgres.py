@@ -1,0 +1,438 @@
+import asyncio
+import itertools
+import json
+import logging
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from msgspec.structs import fields, replace
+from samples import EVERY_KIND, records
+from servers import Pgbouncer, PostgresServer
+
+from collector.records import L2Book, L3Book, Trade
+from collector.stores import Batch, Position, PositionLostError, StoreRefusedError, StoreUnavailableError
+from collector.stores.postgres import PostgresStore
+from collector.stores.postgres_tables import TABLES
+
+NAME = "collector"
+D = Decimal
+
+#: The tables of cryptofeed's example schema, as its users have them.
+CRYPTOFEED_TABLES = {
+    "trades": "side VARCHAR(8), amount NUMERIC(64, 32), price NUMERIC(64, 32), trade_id VARCHAR(64),"
+    " order_type VARCHAR(32)",
+    "ticker": "bid NUMERIC(64, 32), ask NUMERIC(64, 32)",
+    "funding": "mark_price DOUBLE PRECISION, rate DOUBLE PRECISION, next_funding_time TIMESTAMP,"
+    " predicted_rate DOUBLE PRECISION",
+    "open_interest": "open_interest INTEGER",
+    "index": "open_interest DOUBLE PRECISION",
+    "liquidations": "side VARCHAR(8), quantity NUMERIC(64, 32), price NUMERIC(64, 32), trade_id VARCHAR(64),"
+    " status VARCHAR(16)",
+    "book": "data JSONB",
+    "candles": "candle_start TIMESTAMP, candle_stop TIMESTAMP, interval VARCHAR(4), trades INTEGER,"
+    " open NUMERIC(64, 32), close NUMERIC(64, 32), high NUMERIC(64, 32), low NUMERIC(64, 32),"
+    " volume NUMERIC(64, 32), closed BOOLEAN",
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def database(server):
+    """A database of the test's own, as an address for ``store_of`` and ``client``."""
+    name = f"test_{next(_numbers)}"
+    admin = await asyncpg.connect(server.url)
+    await admin.execute(f"CREATE DATABASE {name}")
+    await admin.close()
+    return SimpleNamespace(
+        host=server.host, port=server.port, user=server.name, password=server.password, database=name
+    )
+
+
+_numbers = itertools.count()
+
+
+def but(address, **changes):
+    return SimpleNamespace(**vars(address) | changes)
+
+
+@asynccontextmanager
+async def client(address):
+    connection = await asyncpg.connect(**vars(address))
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=json.dumps, decoder=lambda text: json.loads(text, parse_float=D)
+    )
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def store(database):
+    store = PostgresStore(database)
+    yield store
+    await store.close()
+
+
+def batch(records, first=0):
+    return Batch("incarnation", first, records)
+
+
+def at(sequence):
+    return Position("owner", "incarnation", sequence)
+
+
+def naive(seconds):
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+
+
+def expected_row(record):
+    """What a reader is to see of a record, but its id."""
+    row = [naive(record.timestamp), naive(record.receipt_timestamp), record.exchange, record.symbol]
+    if isinstance(record, L2Book | L3Book):
+        sides = {"bid": record.bid, "ask": record.ask}
+        side = _delta if record.delta else _full_l2 if isinstance(record, L2Book) else _full_l3
+        return [*row, {"delta" if record.delta else "snapshot": {name: side(sides[name]) for name in sides}}]
+    times = [field.name for field in fields(record) if field.type in (float, float | None)]
+    for field in fields(record)[4:]:
+        value = getattr(record, field.name)
+        row.append(naive(value) if field.name in times and value is not None else value)
+    return row
+
+
+def _delta(levels):
+    return [list(level) for level in levels]
+
+
+def _full_l2(levels):
+    return {f"{price:f}": size for price, size in levels}
+
+
+def _full_l3(orders):
+    side = {}
+    for order_id, price, size in orders:
+        side.setdefault(f"{price:f}", {})[order_id] = size
+    return side
+
+
+async def assert_stored(connection, sent):
+    by_type = {record_type: [] for record_type in TABLES}
+    for record in sent:
+        by_type[type(record)].append(expected_row(record))
+    for record_type, table in TABLES.items():
+        rows = await connection.fetch(f'SELECT * FROM "{table.name}" ORDER BY id')
+        stored = [[row[name] for name in table.columns] for row in rows]
+        assert stored == by_type[record_type]
+
+
+async def test_every_kind_of_record_comes_back_as_it_was(store, database):
+    assert await store.open(NAME) is None
+    assert not await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    async with client(database) as connection:
+        await assert_stored(connection, EVERY_KIND)
+
+
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(records, max_size=20))
+async def test_any_record_comes_back_as_it_was(database, sent):
+    sent = [record for record in sent if not _has_one_price_twice(record)]
+    store = PostgresStore(database)
+    position = await store.open(NAME)
+    after = at(position.sequence + 1 if position else 0)
+    assert not await store.commit(NAME, batch(sent), position, after)
+    await store.close()
+    async with client(database) as connection:
+        await assert_stored(connection, sent)
+        for table in TABLES.values():
+            await connection.execute(f'DELETE FROM "{table.name}"')
+
+
+def _has_one_price_twice(record):
+    """No book has; its sides are JSON objects then."""
+    if not isinstance(record, L2Book | L3Book):
+        return False
+    place = slice(0, -1) if isinstance(record, L3Book) else slice(0, 1)
+    return any(len({level[place] for level in side}) < len(side) for side in (record.bid, record.ask))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(EVERY_KIND[0], price=D("sNaN")),
+        replace(EVERY_KIND[0], price=D("1E+200000")),
+        replace(EVERY_KIND[0], side="\0"),
+        replace(EVERY_KIND[0], side="\ud800"),
+        replace(EVERY_KIND[0], timestamp=float("nan")),
+        replace(EVERY_KIND[0], receipt_timestamp=float("inf")),
+        replace(EVERY_KIND[0], timestamp=1e12),
+        replace(EVERY_KIND[4], bid=[(D("NaN"), D(1))], delta=True),
+        replace(EVERY_KIND[14], trades=2**63),
+    ],
+    ids=lambda record: str(record)[:150],
+)
+async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
+    sent = [*EVERY_KIND, *EVERY_KIND]
+    sent.insert(13, wrong)
+    await store.open(NAME)
+    refusals = await store.commit(NAME, batch(sent, 100), None, at(100 + len(sent)))
+    assert [refusal.sequence for refusal in refusals] == [113]
+    assert refusals[0].record is wrong
+    assert refusals[0].reason
+    del sent[13]
+    async with client(database) as connection:
+        await assert_stored(connection, sent)
+    assert await store.open(NAME) == at(133)
+
+
+async def test_the_position_moves_with_the_data_or_neither_does(store, database):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    for wrong in (None, at(2), Position("other", "incarnation", 1), Position("owner", "other", 1)):
+        with pytest.raises(PositionLostError):
+            await store.commit(NAME, batch([EVERY_KIND[0]], 1), wrong, at(2))
+        assert await store.open(NAME) == at(1)
+    await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    assert await store.open(NAME) == at(2)
+    assert await store.open("another") is None
+    async with client(database) as connection:
+        await assert_stored(connection, [EVERY_KIND[0]] * 2)
+
+
+async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, database):
+    second = PostgresStore(database)
+    await asyncio.gather(store.open(NAME), second.open(NAME))
+    results = await asyncio.gather(
+        store.commit(NAME, batch([EVERY_KIND[0]] * 100), None, at(100)),
+        second.commit(NAME, batch([EVERY_KIND[0]] * 100), None, at(100)),
+        return_exceptions=True,
+    )
+    await second.close()
+    assert sorted(map(type, results), key=str) == [PositionLostError, list]
+    async with client(database) as connection:
+        await assert_stored(connection, [EVERY_KIND[0]] * 100)
+
+
+async def test_many_that_start_at_once_make_the_tables_once(database):
+    stores = [PostgresStore(database) for _ in range(8)]
+    assert await asyncio.gather(*(store.open(NAME) for store in stores)) == [None] * 8
+    await asyncio.gather(*(store.close() for store in stores))
+
+
+@pytest.fixture
+async def cryptofeed_database(database):
+    """A database with cryptofeed's tables, and a row in each."""
+    place = "DEFAULT,'2024-01-01 00:00:00.5','2024-01-01 00:00:01','KRAKEN','ETH-USD'"
+    rows = {
+        "trades": "'buy',0.1,2300.25,'77','limit'",
+        "ticker": "2300.1,2300.2",
+        "funding": "2300.1,0.1234567890123456,NULL,NULL",
+        "open_interest": "1234",
+        "index": "2300.123456789012",
+        "liquidations": "'sell',3,2299,'5','filled'",
+        "book": "'{\"delta\": {}}'",
+        "candles": "'2024-01-01','2024-01-01','1m',NULL,1,2,3,4,5,NULL",
+    }
+    common = "id serial PRIMARY KEY, timestamp TIMESTAMP, receipt_timestamp TIMESTAMP, exchange VARCHAR(32)"
+    async with client(database) as connection:
+        for table, columns in CRYPTOFEED_TABLES.items():
+            await connection.execute(f"CREATE TABLE {table} ({common}, symbol VARCHAR(32), {columns})")
+            await connection.execute(f"INSERT INTO {table} VALUES ({place},{rows[table]})")
+    return database
+
+
+async def test_tables_of_cryptofeed_are_adopted_with_their_data(cryptofeed_database):
+    store = PostgresStore(cryptofeed_database)
+    await store.open(NAME)
+    long = replace(EVERY_KIND[14], interval="one quarter", symbol="S" * 200, trades=2**40)
+    await store.commit(NAME, batch([*EVERY_KIND, long]), None, at(1))
+    await store.close()
+    async with client(cryptofeed_database) as connection:
+        for table in CRYPTOFEED_TABLES:
+            ids = [row["id"] for row in await connection.fetch(f"SELECT id FROM {table} ORDER BY id")]
+            assert ids == list(range(1, len(ids) + 1))
+            assert len(ids) >= 2
+        assert await connection.fetchval("SELECT price FROM trades WHERE id = 1") == D("2300.25")
+        assert await connection.fetchval("SELECT rate FROM funding WHERE id = 1") == D("0.1234567890123456")
+        assert await connection.fetchval("SELECT price FROM index WHERE id = 1") == D("2300.123456789012")
+        assert await connection.fetchval("SELECT open_interest FROM open_interest WHERE id = 2") == D(
+            "1234567.891"
+        )
+        await connection.execute("DELETE FROM trades WHERE exchange = 'KRAKEN'")
+        trades = await connection.fetch("SELECT * FROM trades ORDER BY id")
+        assert [list(row)[1:] for row in trades] == [expected_row(record) for record in EVERY_KIND[:2]]
+        # cryptofeed, still running beside us, writes by place
+        await connection.execute(
+            "INSERT INTO trades VALUES (DEFAULT,'2024-01-01','2024-01-01','X','Y','buy',1,1,NULL,NULL)"
+        )
+
+
+async def test_adopted_ids_do_not_end(cryptofeed_database):
+    async with client(cryptofeed_database) as connection:
+        await connection.execute("SELECT setval('trades_id_seq', 2147483647)")
+        await connection.execute("UPDATE trades SET id = 2147483647")
+    store = PostgresStore(cryptofeed_database)
+    await store.open(NAME)
+    assert not await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    await store.close()
+    async with client(cryptofeed_database) as connection:
+        assert await connection.fetchval("SELECT max(id) FROM trades") == 2**31
+
+
+async def test_what_only_the_owner_may_change_is_said_and_left(cryptofeed_database, caplog):
+    async with client(cryptofeed_database) as connection:
+        await connection.execute("CREATE VIEW prices AS SELECT price, symbol FROM trades")
+    store = PostgresStore(cryptofeed_database)
+    with caplog.at_level(logging.WARNING, "collector"):
+        await store.open(NAME)
+    assert 'ALTER TABLE "trades" ALTER "price" TYPE numeric' in caplog.text
+    assert not await store.commit(NAME, batch(EVERY_KIND), None, at(1))
+    await store.close()
+
+
+async def test_without_the_right_to_change_tables_rows_are_stored(cryptofeed_database):
+    owner = PostgresStore(cryptofeed_database)
+    await owner.open(NAME)
+    await owner.close()
+    async with client(cryptofeed_database) as connection:
+        await connection.execute("CREATE ROLE writer LOGIN PASSWORD 'w'")
+        await connection.execute("GRANT INSERT ON ALL TABLES IN SCHEMA public TO writer")
+        await connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO writer")
+        await connection.execute("GRANT ALL ON cryptostore_position TO writer")
+    store = PostgresStore(but(cryptofeed_database, user="writer", password="w"))
+    await store.open(NAME)
+    assert not await store.commit(NAME, batch(EVERY_KIND), None, at(1))
+    await store.close()
+
+
+async def test_a_column_that_we_cannot_fill_is_refused_at_the_start(store, database):
+    async with client(database) as connection:
+        await connection.execute("CREATE TABLE trades (id bigserial, desk text NOT NULL)")
+    with pytest.raises(
+        StoreRefusedError, match=r'column desk that must have a value.*ALTER "desk" DROP NOT NULL'
+    ):
+        await store.open(NAME)
+
+
+async def test_a_row_that_breaks_a_constraint_is_refused_alone(store, database):
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute("CREATE UNIQUE INDEX ON trades (exchange, symbol, trade_id)")
+    sent = [replace(EVERY_KIND[0], id=str(number)) for number in (1, 2, 3, 2, 4)]
+    refusals = await store.commit(NAME, batch(sent), None, at(5))
+    assert [refusal.sequence for refusal in refusals] == [3]
+    assert "duplicate key" in refusals[0].reason
+
+
+async def test_a_missing_partition_is_not_the_rows_fault(store, database):
+    async with client(database) as connection:
+        columns = ", ".join(f'"{name}" {type_}' for name, type_ in TABLES[Trade].columns.items())
+        await connection.execute(
+            f"CREATE TABLE trades (id bigint GENERATED BY DEFAULT AS IDENTITY, {columns})"
+            " PARTITION BY RANGE (timestamp)"
+        )
+    await store.open(NAME)
+    with pytest.raises(StoreRefusedError, match="no partition"):
+        await store.commit(NAME, batch(EVERY_KIND), None, at(1))
+    assert await store.open(NAME) is None
+
+
+async def test_who_may_not_come_in_is_told_so_without_the_password(database):
+    for wrong, reason in (
+        ({"password": "not-the-secret"}, "password authentication failed"),
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+    ):
+        with pytest.raises(StoreRefusedError, match=reason) as caught:
+            await PostgresStore(but(database, **wrong)).open(NAME)
+        assert "not-the-secret" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_unavailable(database):
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1: .*refused"):
+        await PostgresStore(but(database, port=1)).open(NAME)
+
+
+async def test_a_database_that_is_read_only_is_unavailable(store, database):
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute(f"ALTER DATABASE {database.database} SET default_transaction_read_only = on")
+    await store.open(NAME)
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+
+
+async def test_a_connection_that_was_cut_is_unavailable_and_opened_again(store, database):
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with pytest.raises(StoreUnavailableError):
+        await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    with pytest.raises(StoreUnavailableError, match="not connected"):
+        await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    assert await store.open(NAME) is None
+
+
+async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
+    """What the writer does, in small: commit, and where that fails look at the position and go on from it."""
+    total, size = 3000, 50
+    with PostgresServer() as server:
+        address = SimpleNamespace(
+            host=server.host,
+            port=server.port,
+            user=server.name,
+            password=server.password,
+            database="postgres",
+        )
+        store = PostgresStore(address)
+        position = await store.open(NAME)
+        kills = iter(range(10, total // size, 10))
+        next_kill = next(kills)
+        while (done := position.sequence if position else 0) < total:
+            sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(done, done + size)]
+            commit = asyncio.ensure_future(store.commit(NAME, batch(sent, done), position, at(done + size)))
+            if done // size == next_kill:
+                next_kill = next(kills, None)
+                await asyncio.sleep(0)  # let it begin
+                server.kill()
+                server.start()
+            try:
+                await commit
+                position = at(done + size)
+            except StoreUnavailableError:
+                position = await store.open(NAME)
+        await store.close()
+        async with client(address) as connection:
+            ids = [
+                row["trade_id"] for row in await connection.fetch("SELECT trade_id FROM trades ORDER BY id")
+            ]
+        assert ids == [str(number) for number in range(total)]
+
+
+async def test_through_pgbouncer_in_transaction_mode(server, database):
+    with Pgbouncer(server) as bouncer:
+        address = but(database, host=bouncer.host, port=bouncer.port)
+        stores = [PostgresStore(address) for _ in range(4)]
+
+        async def work(number, store):
+            position = await store.open(str(number))
+            for done in range(20):
+                await store.commit(str(number), batch(EVERY_KIND, done), position, position := at(done + 1))
+
+        await asyncio.gather(*itertools.starmap(work, enumerate(stores)))
+        await asyncio.gather(*(store.close() for store in stores))
+    async with client(database) as connection:
+        assert await connection.fetchval("SELECT count(*) FROM funding") == 4 * 20 * 2
