@@ -1,0 +1,416 @@
+"""The durable queue between the exchange and the store, in a folder of its own.
+
+It is a SQLite database, because SQLite's write-ahead log survives SIGKILL without an fsync per append,
+mends by itself what a crash left half-written, and is in the standard library.
+
+A record has a sequence number from the moment it enters. With the *incarnation*, a random id that is
+new at every opening, the number never names two records: not after a power failure that took back the
+last second, not after the folder was deleted or restored from a backup. Sequences go on from one
+incarnation to the next, so they order all records of a spool.
+
+All disk work happens on one thread: an fsync never holds up the event loop. What came last stays in
+memory as well, so that a writer that keeps up never reads from disk.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+from collector import records as codec
+from collector.records import AnyRecord
+from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile
+from collector.stores import Batch, Position
+
+__all__ = ["Loss", "Spool", "SpoolError", "Start"]
+
+BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
+MEMORY_BYTES = 4 * 2**20  # of encoded records kept in memory too; as objects they take five times that
+UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk takes none
+SAY_EVERY = 60.0  # seconds between two log lines about the same trouble
+
+log = logging.getLogger(__name__)
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Where a writer goes on: ``after`` is its position, ``forgotten`` what neither side has any more."""
+
+    after: Position
+    forgotten: Loss | None
+
+
+class _Read(NamedTuple):
+    """A batch that was read and is not acknowledged."""
+
+    end: int
+    records: int
+    bytes: int
+
+
+class Spool:
+    """See the module. ``await Spool.open(...)`` makes one, ``await spool.close()`` is the clean stop.
+
+    Attributes:
+        owner: random id, made with the spool.
+        incarnation: random id of this opening.
+        clean: whether the last opening ended with ``close``; None where there was none.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int, keep: float, sync: float) -> None:
+        self._file = SpoolFile(folder)
+        self._max_bytes, self._keep, self._sync = max_bytes, keep, sync
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._lock = asyncio.Lock()  # one piece of disk work at a time
+        self._memory: deque[Blob] = deque()  # the newest blobs: saved ones, then those to be saved
+        self._memory_bytes = 0
+        self._unsaved = 0  # how many blobs at the end of memory are not on disk
+        self._unsaved_marks: dict[str, str] = {}
+        self._dropping = False  # the disk work under way may drop what a read would give
+        self._reads: deque[_Read] = deque()
+        self._delivered: deque[tuple[float, int]] = deque()  # at which time which sequence had been
+        self._news = asyncio.Event()
+        self._empty = 0  # before this sequence there is nothing left to read
+        self._failure: Exception | None = None
+        self._said: dict[str, float] = {}
+
+    @classmethod
+    async def open(
+        cls, folder: Path, *, max_bytes: int = 2 * 2**30, keep: float = 60.0, sync: float = 1.0
+    ) -> "Spool":
+        """Opens the spool of ``folder``, or makes one there.
+
+        Args:
+            folder: on a disk that outlives the process.
+            max_bytes: most bytes of records on disk; beyond it the oldest go.
+            keep: seconds that delivered records are kept, to send again what a store forgot.
+            sync: seconds between two fsyncs: the most that a power failure may cost.
+
+        Raises SpoolError where the folder cannot be used, is in use, or has another version's format.
+        """
+        spool = cls(folder, max_bytes=max_bytes, keep=keep, sync=sync)
+        try:
+            await spool._on_disk(spool._file.open)
+            spool._records, spool._bytes = await spool._on_disk(spool._file.waiting, spool._file.acknowledged)
+        except BaseException:
+            await spool._on_disk(spool._file.let_go)
+            spool._thread.shutdown()
+            raise
+        spool._begin()
+        return spool
+
+    def _begin(self) -> None:
+        file = self._file
+        self.owner, self.clean = file.owner, file.clean
+        self.incarnation = file.incarnations[-1][0]
+        self._born = self._end = self._visible = file.end
+        self._acknowledged = min(file.acknowledged, file.end)
+        self._marks = file.marks
+        self._losses_before = file.losses
+        self.dropped = 0
+        self._tending = asyncio.create_task(self._tend(), name="spool")
+
+    async def close(self) -> None:
+        """Saves what is not yet saved, and stops cleanly."""
+        self._tending.cancel()
+        await asyncio.wait([self._tending])
+        with contextlib.suppress(SpoolError):
+            await self._saved()
+        async with self._lock:
+            await self._on_disk(self._file.close, self._acknowledged)
+        self._thread.shutdown()
+
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Small facts that survive with the records; ``append`` writes them."""
+        return MappingProxyType(self._marks)
+
+    @property
+    def undelivered(self) -> tuple[int, int]:
+        """How many records the store has not got yet, and their bytes."""
+        return self._records, self._bytes
+
+    @property
+    def losses(self) -> Sequence[Loss]:
+        """What was lost, oldest first; the last one grows in place. They survive with the records."""
+        return self._file.losses
+
+    # -- in ------------------------------------------------------------------------------------------
+
+    async def append(self, records: Sequence[AnyRecord], marks: Mapping[str, str] | None = None) -> None:
+        """Takes ``records`` and ``marks``, all or none; on return they survive SIGKILL.
+
+        While the disk takes nothing, records stay in memory, as many as fit, and the log says so.
+        Raises SpoolError where the database broke; opening it again recovers what can be.
+        """
+        if self._failure:
+            raise SpoolError(f"the spool {self._file.path} failed: {self._failure}") from self._failure
+        for blob in _blobs(self._end, records):
+            self._memory.append(blob)
+            self._memory_bytes += len(blob.data)
+            self._unsaved += 1
+            self._end = blob.end
+            self._records += len(blob.records)
+            self._bytes += len(blob.data)
+        if marks:
+            self._marks.update(marks)
+            self._unsaved_marks.update(marks)
+        await asyncio.shield(self._saved())  # whoever gives up waiting does not stop the disk half-way
+
+    async def _saved(self) -> None:
+        async with self._lock:  # who waits here is saved together with the first that does
+            await self._save()
+
+    async def _save(self) -> None:
+        blobs = [self._memory[index] for index in range(len(self._memory) - self._unsaved, len(self._memory))]
+        if not blobs and not self._unsaved_marks:
+            return
+        marks, self._unsaved_marks = self._unsaved_marks, {}
+        self._dropping = not self._file.room_for(sum(len(blob.data) for blob in blobs), self._max_bytes)
+        try:
+            await self._on_disk(self._file.write, blobs, marks, self._max_bytes, self._kept())
+            self._unsaved -= len(blobs)
+        except NoRoomError as error:
+            self._unsaved_marks = marks | self._unsaved_marks
+            self._say("room", f"the spool {self._file.path} is in memory only: {error}")
+            self._forget_unsaved()
+        finally:
+            self._dropping = False
+            self._count_dropped()
+        if blobs:
+            self._visible = blobs[-1].end
+            self._forget_saved()
+            self._news.set()
+
+    def _kept(self) -> tuple[int, int]:
+        """What is in flight: delivered up to the first number, nothing before the second may go."""
+        fixed = [end for end in self._file.bounds.values() if end > self._acknowledged]
+        read = [self._reads[-1].end] if self._reads else []
+        return self._acknowledged, max([self._acknowledged, *fixed, *read])
+
+    def _forget_saved(self) -> None:
+        """What is on disk need not be in memory as well."""
+        while self._memory_bytes > MEMORY_BYTES and len(self._memory) > self._unsaved:
+            self._memory_bytes -= len(self._memory.popleft().data)
+
+    def _forget_unsaved(self) -> None:
+        """Drops the oldest that are in memory only, when there are too many."""
+        delivered, in_flight = self._kept()
+        excess = sum(len(blob.data) for blob in self._in_memory_only()) - UNSAVED_BYTES
+        for blob in self._in_memory_only():
+            if excess <= 0:
+                break
+            if delivered < blob.end and blob.first < in_flight:
+                continue
+            excess -= len(blob.data)
+            loss = Loss("dropped", blob.first, blob.end, len(blob.records), *blob.span)
+            self._file.lose(loss, len(blob.data))
+
+    def _in_memory_only(self) -> list[Blob]:
+        return list(self._memory)[len(self._memory) - self._unsaved :]
+
+    def _count_dropped(self) -> None:
+        """Takes what the file dropped out of memory and out of the counts."""
+        gone, self._file.dropped = self._file.dropped, []
+        for loss, size in gone:
+            self._take_out_of_memory(loss)
+            count = loss.end - max(loss.first, self._acknowledged)
+            self._records -= count
+            self._bytes -= size
+            self.dropped += count
+        if gone:
+            self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
+
+    def _take_out_of_memory(self, loss: Loss) -> None:
+        if not self._memory or loss.end <= self._memory[0].first:
+            return
+        gone = [loss.first <= blob.first < loss.end for blob in self._memory]
+        self._unsaved -= sum(gone[len(gone) - self._unsaved :])
+        self._memory = deque(blob for blob, out in zip(self._memory, gone, strict=True) if not out)
+        self._memory_bytes = sum(len(blob.data) for blob in self._memory)
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    async def resume(self, stored: Position | None) -> Start:
+        """Where a writer goes on whose store is at ``stored``: the store's position is the truth.
+
+        It may be behind what was acknowledged (the store forgot: the tail is sent again), ahead of it (an
+        acknowledgement was lost), or in an incarnation that a power failure or a backup took from us. A
+        position of another spool says nothing about our records: we go on from what we know.
+        """
+        async with self._lock:
+            oldest = await self._on_disk(self._file.oldest)
+            if self._memory:
+                oldest = min(oldest, self._memory[0].first)
+            wanted = self._acknowledged if stored and stored.owner != self.owner else self._known(stored)
+            start = min(max(wanted, oldest), self._visible)
+            forgotten = self._forgotten(wanted, start)
+            self._acknowledged = start
+            self._empty = 0
+            self._reads.clear()
+            while self._delivered and self._delivered[-1][1] > start:
+                self._delivered.pop()
+            records, size = await self._on_disk(self._file.waiting, start)
+            unsaved = self._in_memory_only()
+            self._records = records + sum(
+                blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved
+            )
+            self._bytes = size + sum(len(blob.data) for blob in unsaved if blob.end > start)
+        return Start(Position(self.owner, self._incarnation_of(start), start), forgotten)
+
+    def _known(self, stored: Position | None) -> int:
+        """The sequence that ``stored`` means here."""
+        if stored is None:
+            return 0
+        ends = [first for _, first in self._file.incarnations[1:]] + [self._end]
+        for (incarnation, _), end in zip(self._file.incarnations, ends, strict=True):
+            if incarnation == stored.incarnation:
+                return min(stored.sequence, end)
+        return self._born  # later than all that this copy of the spool knows: that was all stored
+
+    def _forgotten(self, wanted: int, start: int) -> Loss | None:
+        count = start - wanted
+        for loss in self.losses:
+            if loss.reason != "forgotten":
+                count -= max(0, min(start, loss.end) - max(wanted, loss.first))
+        if count <= 0:
+            return None
+        forgotten = Loss("forgotten", wanted, start, count, None, None)
+        same = [loss for loss in self.losses if (loss.reason, loss.first) == ("forgotten", wanted)]
+        self._file.losses = (*(loss for loss in self.losses if loss not in same), forgotten)
+        return forgotten
+
+    def _incarnation_of(self, sequence: int) -> str:
+        return next(
+            incarnation for incarnation, first in reversed(self._file.incarnations) if first <= sequence
+        )
+
+    async def read(self, after: Position | None, limit: int) -> Batch | None:
+        """The next records after ``after``, at most ``limit``; None where there are none. Does not wait.
+
+        A batch has one incarnation, and the bounds that ``fix`` gave it, if any.
+        Raises SpoolError where the database broke.
+        """
+        sequence = after.sequence if after else 0
+        if sequence >= self._visible:
+            return None
+        limit = self._file.bounds.get(sequence, sequence + limit) - sequence
+        if self._dropping or not self._memory or self._memory[0].first > sequence:
+            async with self._lock:
+                blobs = await self._on_disk(
+                    self._file.read, sequence, limit, self._next_incarnation(sequence)
+                )
+                self._count_dropped()
+        else:
+            blobs = []
+        batch = self._batch(blobs or self._memory, sequence, limit)
+        if batch is None:
+            self._empty = self._visible
+        return batch
+
+    def _next_incarnation(self, sequence: int) -> int:
+        return next((first for _, first in self._file.incarnations if first > sequence), self._visible)
+
+    def _batch(self, blobs: Sequence[Blob], sequence: int, limit: int) -> Batch | None:
+        records: list[AnyRecord] = []
+        first, size = sequence, 0
+        for blob in blobs:
+            if blob.end <= sequence:
+                continue
+            if blob.first >= self._visible or (records and blob.first != first + len(records)):
+                break
+            if not records:
+                first = max(sequence, blob.first)
+            records += blob.records[max(0, sequence - blob.first) :] if blob.first < first else blob.records
+            size += len(blob.data) if blob.end <= first + limit else 0
+            if len(records) >= limit:
+                break
+        del records[limit:]
+        if not records:
+            return None
+        batch = Batch(self._incarnation_of(first), first, records)
+        self._reads.append(_Read(batch.end, len(records), size))
+        return batch
+
+    async def wait(self, after: Position | None, count: int = 1) -> None:
+        """Returns when there are ``count`` records after ``after``, roughly: dropped ones count too."""
+        sequence = after.sequence if after else 0
+        while self._visible - max(sequence, self._empty) < count:
+            self._news.clear()
+            await self._news.wait()
+
+    async def fix(self, batch: Batch) -> None:
+        """Makes the bounds of ``batch`` last: whenever it is read again, it has the same."""
+        if batch.first in self._file.bounds:
+            return
+        async with self._lock:
+            await self._on_disk(self._file.fix, batch.first, batch.end)
+            self._file.bounds[batch.first] = batch.end
+
+    async def acknowledge(self, position: Position) -> None:
+        """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""
+        self._acknowledged = max(self._acknowledged, position.sequence)
+        while self._reads and self._reads[0].end <= self._acknowledged:
+            read = self._reads.popleft()
+            self._records -= read.records
+            self._bytes -= read.bytes
+        while len(self._memory) > self._unsaved and self._memory[0].end <= self._acknowledged:
+            self._memory_bytes -= len(self._memory.popleft().data)
+
+    # -- care ----------------------------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(self._sync)
+            try:
+                await asyncio.shield(self._saved())
+                async with self._lock:
+                    await self._on_disk(self._file.tend, self._acknowledged, self._trim())
+            except NoRoomError as error:
+                self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
+            except SpoolError:
+                return  # the next append tells
+
+    def _trim(self) -> int:
+        """The sequence up to which everything was delivered long enough ago."""
+        now = time.monotonic()
+        self._delivered.append((now, self._acknowledged))
+        trim = 0
+        while self._delivered and self._delivered[0][0] <= now - self._keep:
+            trim = self._delivered.popleft()[1]
+        return trim
+
+    async def _on_disk[**P, T](self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work, *arguments)
+        except (sqlite3.Error, OSError) as error:
+            self._failure = error
+            raise SpoolError(f"the spool {self._file.path} failed: {error}") from error
+
+    def _say(self, what: str, line: str) -> None:
+        """A log line about a trouble that lasts, now and then."""
+        now = time.monotonic()
+        if now - self._said.get(what, -SAY_EVERY) >= SAY_EVERY:
+            self._said[what] = now
+            log.error("%s", line)
+
+
+def _blobs(first: int, records: Sequence[AnyRecord]) -> Iterator[Blob]:
+    if not records:
+        return
+    data = codec.encode(records)
+    if len(data) <= BLOB_BYTES or len(records) == 1:
+        yield Blob(first, records, data)
+        return
+    middle = len(records) // 2
+    yield from _blobs(first, records[:middle])
+    yield from _blobs(first + middle, records[middle:])

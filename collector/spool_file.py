@@ -1,0 +1,498 @@
+"""The spool on disk: one SQLite database. Everything here blocks; spool.py calls it on one thread."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from collector import records as codec
+from collector.records import AnyRecord
+
+FORMAT = 1  # of the database; a change of the tables, or of how records.py encodes, makes a new one
+APPLICATION = 0x43535031  # tells a spool from other SQLite files
+RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
+BROKEN_KEPT = 3  # broken databases kept aside
+LOSSES_KEPT = 1000
+INCARNATIONS_KEPT = 10_000
+BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
+
+_SCHEMA = f"""
+PRAGMA auto_vacuum = INCREMENTAL;
+BEGIN;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE incarnations(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, first INTEGER);
+CREATE TABLE blobs(
+    first INTEGER PRIMARY KEY, count INTEGER, size INTEGER, since REAL, until REAL, crc INTEGER, data BLOB
+);
+CREATE INDEX sizes ON blobs(first, count, size, since, until);
+CREATE TABLE marks(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE bounds(first INTEGER PRIMARY KEY, end INTEGER);
+CREATE TABLE losses(
+    first INTEGER, reason TEXT, end INTEGER, count INTEGER, since REAL, until REAL,
+    PRIMARY KEY (first, reason)
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+log = logging.getLogger(__name__)
+
+
+class SpoolError(Exception):
+    """The spool cannot be used; the message says why and what would help."""
+
+
+class NoRoomError(Exception):
+    """The disk takes nothing at the moment."""
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """Records that will not reach the store.
+
+    Attributes:
+        reason: ``dropped`` (no room), ``corrupt`` (the disk gave back something else), ``forgotten``
+            (stored once, lost by the store, and no longer in the spool).
+        first: sequence of the first of them; ``end`` is the one after the last.
+        count: how many; None where nobody knows.
+        since: receipt of the first, float seconds; None where nobody knows. ``until``: of the last.
+    """
+
+    reason: str
+    first: int
+    end: int
+    count: int | None
+    since: float | None
+    until: float | None
+
+    def __str__(self) -> str:
+        count = "an unknown number of" if self.count is None else self.count
+        return f"{count} records {self.reason} (sequence {self.first} to {self.end - 1})"
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """What one append brought: the records from sequence ``first`` on, as they were encoded."""
+
+    first: int
+    records: Sequence[AnyRecord]
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The sequence after the last record."""
+        return self.first + len(self.records)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Receipt of the first and of the last record."""
+        return self.records[0].receipt_timestamp, self.records[-1].receipt_timestamp
+
+
+def merged(losses: Sequence[Loss], loss: Loss) -> tuple[Loss, ...]:
+    """``losses`` with ``loss``, which the last one grows into if it goes on where that one ended."""
+    if losses and (losses[-1].reason, losses[-1].end) == (loss.reason, loss.first):
+        return (*losses[:-1], _joined(losses[-1], loss))
+    if len(losses) < LOSSES_KEPT:
+        return (*losses, loss)
+    return (_joined(losses[0], losses[1]), *losses[2:], loss)
+
+
+def _joined(one: Loss, two: Loss) -> Loss:
+    count = None if one.count is None or two.count is None else one.count + two.count
+    return Loss(one.reason, one.first, two.end, count, one.since, two.until)
+
+
+class SpoolFile:
+    """The database of one folder.
+
+    Attributes:
+        owner, incarnations (id and first sequence, oldest first), end, acknowledged, marks, bounds,
+            clean: what the database said when it was opened.
+        losses: what was lost, oldest first.
+        dropped: what the last writes lost, with the bytes; for the caller to take away.
+        bytes: of all records.
+        limit: most bytes that the disk has room for, as of the last look.
+    """
+
+    owner: str
+    incarnations: list[tuple[str, int]]
+    clean: bool | None
+    end: int
+    acknowledged: int
+    marks: dict[str, str]
+    bounds: dict[int, int]
+    bytes: int
+    limit: int
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "spool.db"
+        self.losses: tuple[Loss, ...] = ()
+        self.dropped: list[tuple[Loss, int]] = []
+        self._saved_losses: tuple[Loss, ...] = ()
+        self._open = contextlib.ExitStack()
+
+    # -- opening and closing -------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Locks the folder, opens or makes the database, mends it if need be, begins an incarnation."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self.db = self._open.enter_context(contextlib.closing(self._sound() or self._mended()))
+            self._begin()
+            self.look_around()
+        except OSError as error:
+            raise SpoolError(f"the spool in {self.folder} cannot be used: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+
+    def _take_lock(self) -> None:
+        path = self.folder / "spool.lock"
+        lock = self._open.enter_context(path.open("a+"))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = path.read_text().strip() or "another process"
+            raise SpoolError(f"the spool in {self.folder} is in use by {holder}") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+
+    def _sound(self) -> sqlite3.Connection | None:
+        """The database, new or as it was; None where it is broken."""
+        db = _connect(self.path)
+        try:
+            self._check_format(db)
+            db.execute("PRAGMA journal_mode = WAL").fetchone()
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        except (sqlite3.OperationalError, SpoolError):
+            db.close()
+            raise
+        except sqlite3.DatabaseError as error:
+            verdict = str(error)
+        if verdict == "ok":
+            return db
+        db.close()
+        log.error("the spool %s is broken: %s", self.path, verdict)
+        return None
+
+    def _check_format(self, db: sqlite3.Connection) -> None:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if (application, version) == (APPLICATION, FORMAT):
+            return
+        if application == APPLICATION:
+            raise SpoolError(
+                f"the spool {self.path} has format {version}, this version reads {FORMAT}: "
+                "let the version that wrote it deliver what is in it, or move the file away"
+            )
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            raise SpoolError(f"{self.path} is a database, but not a spool: move it away")
+        db.executescript(_SCHEMA)
+
+    def _mended(self) -> sqlite3.Connection:
+        """A new database with what the broken one still gives, which is kept aside."""
+        aside = self._aside()
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
+        db = _connect(self.path)
+        self._check_format(db)
+        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        broken = _connect(aside)
+        try:
+            _salvage(broken, db)
+        finally:
+            broken.close()
+        (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
+        log.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
+        self._account_for_holes(db)
+        return db
+
+    def _aside(self) -> Path:
+        names = [self.path.with_name(f"spool.broken-{number}.db") for number in range(1, BROKEN_KEPT + 1)]
+        aside = min(names, key=lambda path: path.stat().st_mtime if path.exists() else 0.0)
+        for suffix in ("", "-wal"):
+            Path(f"{aside}{suffix}").unlink(missing_ok=True)
+        return aside
+
+    def _account_for_holes(self, db: sqlite3.Connection) -> None:
+        losses = [Loss(*row) for row in db.execute(_LOSSES)]
+        rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first").fetchall()
+        end, last = (rows[0][0], rows[0][2]) if rows else (0, None)
+        for first, after, since, until in rows:
+            count = _missing(end, first, losses)
+            if count:
+                self.losses = (*self.losses, Loss("corrupt", end, first, count, last, since))
+            end, last = after, until
+        # How many came after the last good record, nobody knows.
+        self.losses = (*losses, *self.losses, Loss("corrupt", end, end, None, last, None))
+
+    def _begin(self) -> None:
+        db = self.db
+        meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        self.owner = meta.get("owner") or secrets.token_hex(8)
+        self.clean = None if "clean" not in meta else bool(meta["clean"])
+        self.acknowledged = int(meta.get("acknowledged", 0))
+        self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
+        self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
+        self._saved_losses = tuple(Loss(*row) for row in db.execute(_LOSSES))
+        self.losses = self.losses or self._saved_losses
+        (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
+        self.end = self._next()
+        with self._transaction():
+            for key, value in ("owner", self.owner), ("clean", 0):
+                self._set(key, value)
+            db.execute("INSERT INTO incarnations(id, first) VALUES (?, ?)", (secrets.token_hex(8), self.end))
+            db.execute(
+                "DELETE FROM incarnations WHERE number <= (SELECT max(number) FROM incarnations) - ?",
+                (INCARNATIONS_KEPT,),
+            )
+            self._save_losses()
+        self.incarnations = db.execute("SELECT id, first FROM incarnations ORDER BY number").fetchall()
+
+    def _next(self) -> int:
+        """The newest blob is never deleted, so that sequences go on where they were."""
+        row = self.db.execute("SELECT first + count FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
+        begun = self.db.execute("SELECT coalesce(max(first), 0) FROM incarnations").fetchone()
+        return int(max(row[0] if row else 0, begun[0]))
+
+    def close(self, acknowledged: int) -> None:
+        """A clean stop."""
+        with contextlib.suppress(sqlite3.Error), self._transaction():
+            self._set("acknowledged", acknowledged)
+            self._save_losses()
+            self._set("clean", 1)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Closes the files, as a crash would."""
+        self._open.close()
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def write(
+        self, blobs: Sequence[Blob], marks: Mapping[str, str], max_bytes: int, kept: tuple[int, int]
+    ) -> None:
+        """Stores ``blobs`` and ``marks``; at the bound the oldest go, into ``dropped``.
+
+        ``kept`` is the range of sequences in flight: what is before it was delivered, nothing in it goes.
+        Raises NoRoomError when the disk takes nothing.
+        """
+        size = sum(len(blob.data) for blob in blobs)
+        try:
+            with _needing_room():
+                self._drop(self.bytes + size - min(max_bytes, self.limit), kept)
+                self._insert(blobs, marks)
+        except NoRoomError:
+            with _needing_room():
+                self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+                self._drop(max(size, RESERVE_BYTES), kept)
+                self._insert(blobs, marks)
+        self.bytes += size
+
+    def room_for(self, size: int, max_bytes: int) -> bool:
+        """Whether a write of ``size`` bytes would drop nothing."""
+        return self.bytes + size <= min(max_bytes, self.limit)
+
+    def _insert(self, blobs: Sequence[Blob], marks: Mapping[str, str]) -> None:
+        rows = [
+            (blob.first, len(blob.records), len(blob.data), *blob.span, zlib.crc32(blob.data), blob.data)
+            for blob in blobs
+        ]
+        with self._transaction():
+            self.db.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            if marks:
+                self.db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", marks.items())
+            self._save_losses()
+
+    def _drop(self, excess: int, kept: tuple[int, int]) -> None:
+        if excess <= 0:
+            return
+        delivered, in_flight = kept
+        rows = self.db.execute(
+            "SELECT first, count, size, since, until FROM blobs INDEXED BY sizes"
+            " WHERE (first + count <= ? OR first >= ?) AND first < (SELECT max(first) FROM blobs)"
+            " ORDER BY first",
+            (delivered, in_flight),
+        )
+        gone = []
+        for row in rows:
+            gone.append(row)
+            excess -= row[2]
+            if excess <= 0:
+                break
+        rows.close()
+        with self._transaction():
+            self.db.executemany("DELETE FROM blobs WHERE first = ?", [(row[0],) for row in gone])
+        for first, count, size, since, until in gone:
+            self.bytes -= size
+            if first + count > delivered:
+                self.lose(Loss("dropped", first, first + count, count, since, until), size)
+
+    def lose(self, loss: Loss, size: int) -> None:
+        """Remembers that records are gone; the next write saves that."""
+        self.losses = merged(self.losses, loss)
+        self.dropped.append((loss, size))
+
+    def _save_losses(self) -> None:
+        if self.losses is self._saved_losses:
+            return
+        self.db.execute("DELETE FROM losses")
+        self.db.executemany(
+            "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until)",
+            [msgspec.structs.asdict(loss) for loss in self.losses],
+        )
+        self._saved_losses = self.losses
+
+    def fix(self, first: int, end: int) -> None:
+        """Remembers the bounds of a batch, synced: a power failure must not move them."""
+        self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
+        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def read(self, sequence: int, limit: int, before: int) -> list[Blob]:
+        """The blobs that hold up to ``limit`` records from ``sequence`` on, none from ``before`` on.
+
+        A blob that is not what was written is lost, and the next one is taken.
+        """
+        cursor = self.db.execute(
+            "SELECT first, count, size, since, until, crc, data FROM blobs WHERE first < ? AND first >="
+            " coalesce((SELECT max(first) FROM blobs WHERE first <= ?), 0) ORDER BY first",
+            (before, sequence),
+        )
+        found: list[Blob] = []
+        corrupt: list[tuple[Loss, int]] = []
+        enough = sequence + limit
+        taken = 0
+        for first, count, size, since, until, crc, data in cursor:
+            if first + count <= sequence:
+                continue
+            if (first >= enough or taken > BATCH_BYTES) and found:
+                break
+            if zlib.crc32(data) != crc:
+                corrupt.append((Loss("corrupt", first, first + count, count, since, until), size))
+                continue
+            found.append(Blob(first, codec.decode(data), data))
+            taken += size
+        cursor.close()
+        for loss, size in corrupt:
+            self.db.execute("DELETE FROM blobs WHERE first = ?", (loss.first,))
+            self.bytes -= size
+            self.lose(loss, size)
+        return found
+
+    def oldest(self) -> int:
+        """The first sequence that is still here; ``end`` where nothing is."""
+        row = self.db.execute("SELECT min(first) FROM blobs").fetchone()
+        return self._next() if row[0] is None else int(row[0])
+
+    def waiting(self, sequence: int) -> tuple[int, int]:
+        """How many records, and how many bytes, there are from ``sequence`` on."""
+        rows = self.db.execute(
+            "SELECT coalesce(sum(min(count, first + count - ?1)), 0), coalesce(sum(size), 0)"
+            " FROM blobs INDEXED BY sizes WHERE first + count > ?1",
+            (sequence,),
+        )
+        count, size = rows.fetchone()
+        return count, size
+
+    # -- care ----------------------------------------------------------------------------------------
+
+    def tend(self, acknowledged: int, trim: int) -> None:
+        """Deletes what was delivered before ``trim``, and syncs. Raises NoRoomError."""
+        with _needing_room(), self._transaction():
+            rows = self.db.execute(
+                "DELETE FROM blobs WHERE first < ?1 AND first + count <= ?1"
+                " AND first < (SELECT max(first) FROM blobs) RETURNING size",
+                (trim,),
+            ).fetchall()
+            self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
+            self._set("acknowledged", acknowledged)
+            self._save_losses()
+        self.bytes -= sum(size for (size,) in rows)
+        with _needing_room():
+            self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._give_back()
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Sees how much room the disk has."""
+        disk = os.statvfs(self.folder)
+        self.limit = self.bytes + disk.f_bavail * disk.f_frsize + self._free_bytes() - RESERVE_BYTES
+
+    def _free_bytes(self) -> int:
+        (pages,) = self.db.execute("PRAGMA freelist_count").fetchone()
+        return int(pages) * 4096
+
+    def _give_back(self) -> None:
+        """Shrinks the file, some of it at a time, when most of it stands empty."""
+        if self._free_bytes() > 2 * self.bytes + 2 * RESERVE_BYTES:
+            self.db.execute("PRAGMA incremental_vacuum(2048)").fetchall()
+
+    def _set(self, key: str, value: object) -> None:
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            raise
+
+
+_LOSSES = "SELECT reason, first, end, count, since, until FROM losses ORDER BY first"
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+@contextlib.contextmanager
+def _needing_room() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise NoRoomError(str(error)) from error
+
+
+def _missing(first: int, end: int, losses: Iterable[Loss]) -> int:
+    """How many of the sequences are in no loss."""
+    known = sum(max(0, min(end, loss.end) - max(first, loss.first)) for loss in losses)
+    return max(0, end - first - known)
+
+
+def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> None:
+    """Copies every row that can still be read and is what was written."""
+    db.execute("BEGIN")
+    for table in ("meta", "incarnations", "marks", "bounds", "losses"):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for row in broken.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
+                places = ", ".join("?" * len(row))
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
+    for order in ("ASC", "DESC"):  # from both ends to what is broken
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
+                if isinstance(row[-1], bytes) and zlib.crc32(row[-1]) == row[-2]:
+                    db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            break
+    db.execute("COMMIT")
