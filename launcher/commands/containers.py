@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
