@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from samples import EVERY_KIND
+from every_kind import EVERY_KIND
 
 from collector.settings import Settings
 from collector.stores import Batch, Position

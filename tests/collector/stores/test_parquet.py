@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from crashing_parquet import AFTER, BATCH, NAME, settings
+from every_kind import EVERY_KIND, records
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
-from samples import EVERY_KIND, records
 
 from collector.records import L2Book, L3Book, Trade, channel_of
 from collector.stores import Batch, Position, PositionLostError, StoreRefusedError, StoreUnavailableError

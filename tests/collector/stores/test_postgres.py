@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
+from every_kind import EVERY_KIND, records
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import fields, replace
-from samples import EVERY_KIND, records
 from servers import Pgbouncer, PostgresServer
 
 from collector.records import L2Book, L3Book, Trade
