@@ -10,11 +10,13 @@ import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from launcher import spec as house
-from launcher.spec import CollectorSpec, FleetSpec
+from launcher.spec import CollectorSpec, FleetSpec, Mount
+
+if TYPE_CHECKING:
+    import jinja2
 
 #: Beside the package in the source tree, inside it where it is installed.
 _TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parent.parent / "templates")
@@ -84,7 +86,9 @@ def _write(path: Path, text: str) -> Path:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def _templates() -> "jinja2.Environment":
+    import jinja2  # noqa: PLC0415 - commands that render nothing are quicker without it
+
     environment = jinja2.Environment(  # noqa: S701 - no HTML is made here
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
@@ -92,7 +96,13 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"quoted": _quoted, "shell": shlex.quote, "labels": _labels, "volumes": _volumes}
+    environment.filters |= {
+        "labels": _labels,
+        "mount_option": _mount_option,
+        "quoted": _quoted,
+        "shell": shlex.quote,
+        "volumes": _volumes,
+    }
     return environment
 
 
@@ -110,6 +120,14 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _mount_option(mount: Mount) -> str:
+    """What follows ``docker run --mount``: comma-separated values, quoted as in a CSV file."""
+    fields = [f"type={mount.kind}", f"source={mount.source}", f"target={mount.target}"]
+    fields += ["readonly"] if mount.read_only else []
+    quoted = (f'"{field.replace('"', '""')}"' if re.search('[,"]', field) else field for field in fields)
+    return ",".join(quoted)
 
 
 def _labels(collector: CollectorSpec) -> list[tuple[str, str]]:

@@ -168,7 +168,7 @@ def test_faults_in_what_many_share_are_told_once(faults):
         "1:23: max_depth 'deep': takes a whole number from 0 to 100000"
     ]
     assert faults(f"{HEAD.replace('redis}', 'redis, database: x}')}{collectors}") == [
-        "3:51: database 'x': a Redis database is a number, 0 by default"
+        "3:50: database 'x': a Redis database is a number, 0 by default"
     ]
 
 

@@ -1,0 +1,277 @@
+import json
+import os
+import shlex
+import subprocess
+import sys
+import uuid
+
+import docker
+import msgspec
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from servers import Missing
+
+from launcher import fleet, render
+from launcher.engines.docker import DockerEngine
+
+IMAGE = "python:3.13-slim-trixie"
+FLEET = """
+fleet: {name}
+image: {image}
+source: simulated
+stores:
+  redis: {{backend: REDIS, host: redis, password: 'it''s $5 "a\\b" $${{x'}}
+  files: {{backend: PARQUET, path: "records, too"}}
+defaults: {{channels: trades, limits: {{memory: 64MiB, cpus: 0.1}}}}
+collectors:
+  - {{exchange: COINBASE, symbols: [BTC-USD, ETH-USD], store: redis}}
+  - exchange: KRAKEN
+    symbols: BTC-USD
+    store: files
+    config: feed.yaml
+    limits: {{cpus: 1.5, pids: 99}}
+    restart: on-failure:3
+  - {{exchange: BINANCE, symbols: BTC-USDT, store: redis, restart: no}}
+"""
+# What a YAML, shell, env-file or compose parser would like to read in its own way.
+ODD = (
+    *(
+        "yes",
+        "no",
+        "~",
+        "null",
+        "0123",
+        "0x1F",
+        "1e3",
+        "22:30",
+        "1_000",
+        ".inf",
+        "2024-01-01",
+        "<<",
+        "=",
+        "#",
+    ),
+    *(
+        "- a",
+        "{a: b}",
+        "[a]",
+        "a: b",
+        "a #b",
+        "&a",
+        "*a",
+        "!a",
+        "|",
+        ">",
+        "%a",
+        "@a",
+        "`a`",
+        "'a'",
+        '"a"',
+        "'",
+        '"',
+    ),
+    *("$HOME", "${HOME}", "${HOME:-x}", "$$", "$${HOME}", "$(id)", "{{ a }}", "{% a %}", "{# a #}"),
+    *(
+        "\\",
+        "\\n",
+        "a\\",
+        " a",
+        "a ",
+        "\ta",
+        "a\t",
+        " ",
+        "a=b",
+        "=a",
+        "a\rb",
+        "\ufeffa",
+        "\x85",
+        "\u2028",
+        "\x7f",
+    ),
+    *("\x07", "\x1b[0m", "é", "日本", "😀", "e\u0301", "\u200f", "\uffff"),
+)
+VALUES = st.sampled_from(ODD) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+def load(folder, name="desk", image=IMAGE):
+    (folder / "records, too").mkdir(exist_ok=True)
+    (folder / "feed.yaml").write_text("log: {}")
+    path = folder / "fleet.yaml"
+    path.write_text(FLEET.format(name=name, image=image))
+    return fleet.load(path, {})
+
+
+def with_environment(spec, environment):
+    """The fleet reduced to one collector with another environment."""
+    (collector, *_) = spec.collectors
+    container = msgspec.structs.replace(collector.container, environment=environment)
+    collector = msgspec.structs.replace(collector, container=container)
+    return msgspec.structs.replace(spec, collectors=(collector,), simulator=None)
+
+
+def command(*arguments, **options):
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """A Docker engine with compose and an image with Python; a name for this module's things on it."""
+    try:
+        api = docker.from_env()
+        api.images.get(IMAGE)
+    except docker.errors.ImageNotFound:
+        raise Missing("a Docker image", f"{IMAGE} is not there", f"docker pull {IMAGE}") from None
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise Missing("a Docker engine", str(error), "apt-get install docker.io") from None
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        raise Missing("docker compose", "it does not run", "apt-get install docker-compose-plugin")
+    name = f"render-{uuid.uuid4().hex[:8]}"
+    yield name
+    for container in api.containers.list(all=True, filters={"name": name}):
+        container.remove(force=True)
+    for kept in (*api.networks.list(names=[name]), *api.volumes.list(filters={"name": name})):
+        kept.remove()
+    api.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("rendered")
+
+
+def test_the_same_fleet_gives_the_same_bytes(tmp_path):
+    load(tmp_path)
+    program = (
+        "import sys, pathlib; from launcher import fleet, render\n"
+        "spec = fleet.load(pathlib.Path(sys.argv[1]), {})\n"
+        "print(render.compose(spec), *map(render.env_set, spec.collectors))"
+    )
+    texts = {
+        command(
+            sys.executable, "-c", program, tmp_path / "fleet.yaml", env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2")
+    }
+    assert len(texts) == 1
+
+
+def test_files_are_their_owners_and_others_stay(tmp_path):
+    spec = load(tmp_path)
+    folder = tmp_path / "out" / "deep"
+    written = render.write(spec, folder)
+    assert [path.name for path in written] == ["compose.yaml", "coinbase.env", "kraken.env", "binance.env"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "mine.txt").write_text("stays")
+    written[1].chmod(0o644)
+    old = written[1].stat().st_ino
+    assert render.write(spec, folder) == written
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert written[1].stat().st_ino != old  # replaced in one step
+    assert {path.name for path in folder.iterdir()} == {*(path.name for path in written), "mine.txt"}
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("a\nb", "coinbase: PASSWORD has a line break, which no env file can hold"),
+        ("a\r", "coinbase: PASSWORD has a line break, which no env file can hold"),
+        ("a" * 65535, "coinbase: PASSWORD is too long, an env file's line holds 65535 bytes"),
+    ],
+)
+def test_what_no_env_file_can_hold_is_named_and_nothing_written(tmp_path, value, fault):
+    spec = with_environment(load(tmp_path), {"PASSWORD": value, "SYMBOLS": "BTC-USD"})
+    with pytest.raises(render.RenderError) as caught:
+        render.write(spec, tmp_path / "out")
+    assert caught.value.faults == (fault,)
+    assert not (tmp_path / "out").exists()
+    assert "SYMBOLS" in render.compose(spec)
+
+
+@pytest.mark.docker
+@settings(max_examples=4, deadline=None)
+@given(
+    st.lists(VALUES.filter(lambda text: "\n" not in text and text[-1:] != "\r"), min_size=50, max_size=200)
+)
+def test_every_value_survives_docker_run(engine, folder, values):
+    environment = {f"V{number}": value for number, value in enumerate((*ODD, "a" * 65500, *values))}
+    spec = with_environment(load(folder, engine), environment)
+    (_, env_file) = render.write(spec, folder)
+    show = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k[0] == 'V'}))"
+    output = command("docker", "run", "--rm", "--env-file", env_file, IMAGE, "python3", "-c", show)
+    assert json.loads(output) == environment
+
+
+@pytest.mark.docker
+@settings(max_examples=4, deadline=None)
+@given(st.lists(VALUES, min_size=50, max_size=200))
+def test_every_value_survives_docker_compose(engine, folder, values):
+    environment = {f"V{number}": value for number, value in enumerate((*ODD, "a\nb\n", "a\r\n", *values))}
+    spec = with_environment(load(folder, engine), environment)
+    path = folder / "compose.yaml"
+    path.write_text(render.compose(spec))
+    compose = ("docker", "compose", "--file", path)
+    config = json.loads(command(*compose, "config", "--format", "json"))
+    read = config["services"]["coinbase"]["environment"]
+    assert {name: value.replace("$$", "$") for name, value in read.items()} == environment
+    command(*compose, "create", "--force-recreate")
+    assert json.loads(command(*compose, "ps", "--all", "--format", "json"))
+    (inspected,) = json.loads(command("docker", "inspect", f"{engine}-coinbase"))
+    given = dict(line.split("=", 1) for line in inspected["Config"]["Env"])
+    assert {name: given[name] for name in environment} == environment
+
+
+@pytest.mark.docker
+def test_each_way_in_makes_the_same_container(engine, tmp_path):
+    """Through the launcher's engine, through compose, and through the command in the env set's comment."""
+    spec = load(tmp_path, f"{engine}-same")
+    render.write(spec, tmp_path)
+    names = [each.container.name for each in (*spec.collectors, spec.simulator)]
+
+    command("docker", "compose", "--file", tmp_path / "compose.yaml", "create")
+    by_compose = {name: inspected(name) for name in names}
+    command("docker", "compose", "--file", tmp_path / "compose.yaml", "down", "--volumes")
+
+    docker_engine = DockerEngine.connect(1)
+    docker_engine.make_network(spec)
+    for each in (*spec.collectors, spec.simulator):
+        docker_engine.create(spec, each)
+    by_launcher = {name: inspected(name) for name in names}
+    command("docker", "rm", *names)
+
+    for each in spec.collectors:
+        comment = [
+            line[1:].rstrip("\\") for line in render.env_set(each).splitlines() if line.startswith("#")
+        ]
+        arguments = shlex.split(" ".join(comment[1:]))
+        assert arguments[:3] == ["docker", "run", "--detach"]
+        command("docker", "create", *arguments[3:], cwd=tmp_path)
+    by_hand = {each.container.name: inspected(each.container.name) for each in spec.collectors}
+
+    for name in names:
+        assert by_compose[name] == by_launcher[name], name
+    for name, container in by_hand.items():
+        assert container == by_launcher[name], name
+
+
+def inspected(name):
+    """What counts of a container: all but ids, times, labels, and the names that compose adds."""
+    (found,) = json.loads(command("docker", "inspect", name))
+    config, host = found["Config"], found["HostConfig"]
+    ((network, endpoint),) = found["NetworkSettings"]["Networks"].items()
+    kept = ("Image", "User", "Entrypoint", "Cmd", "StopTimeout", "StopSignal", "Healthcheck", "WorkingDir")
+    said_otherwise = ("Binds", "Mounts", "ConsoleSize")  # the mounts as they are come below
+    return {
+        **{key: config.get(key) for key in kept},
+        **{key: value for key, value in host.items() if value and key not in said_otherwise},
+        "environment": sorted(config["Env"]),
+        "mounts": sorted(
+            (each["Type"], each.get("Name") or each["Source"], each["Destination"], each["RW"])
+            for each in found["Mounts"]
+        ),
+        "network": network,
+        "aliases": {alias for alias in endpoint["Aliases"] or () if "." in alias},
+    }
