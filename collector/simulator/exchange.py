@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 ROOM = 256  # frames that may wait before a market without a rate pauses for its clients
-MOST_WAITING = 10_000  # frames that may wait before a client counts as too slow and is cut off
+MOST_WAITING = 5_000  # frames that may wait before a client counts as too slow and is cut off
 BEAT = 1.0  # seconds between heartbeats
 
 encode = msgspec.json.Encoder().encode

@@ -325,9 +325,8 @@ class Simulator:
             return _json({"error": str(error), "fields": fields}, 400)
         if not fault.at_once:
             self._faults.add(fault)
-            self._log.event(
-                "fault", fault.exchange, fault.connection, **msgspec.to_builtins(fault) | {"at_once": False}
-            )
+            asked = msgspec.to_builtins(fault)
+            self._log.event("fault", fault.exchange, fault.connection, fault=fault.fault, asked=asked)
             return _json({"standing": True})
         struck = [c for c in self._connections() if not c.quiet and fault.matches(c.exchange, c.number)]
         for connection in struck:

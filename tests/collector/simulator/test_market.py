@@ -40,7 +40,7 @@ def test_books_never_cross_and_deltas_apply(instrument, seed, count):
         apply(bids, step.bids)
         apply(asks, step.asks)
         assert step.bids or step.asks
-        assert 0 < min(bids)
+        assert min(bids) > 0
         assert max(bids) < min(asks)
         assert (max(bids), bids[max(bids)]) == tuple(map(Decimal, step.best_bid))
         assert (min(asks), asks[min(asks)]) == tuple(map(Decimal, step.best_ask))

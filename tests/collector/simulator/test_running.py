@@ -1,0 +1,379 @@
+"""The simulator as a process: every fault can be observed, wrong requests are explained, it ends cleanly."""
+
+import asyncio
+import json
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+import websockets
+from simulated import Simulator
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+
+KRAKEN = "wss://ws.kraken.com"
+COINBASE = "wss://advanced-trade-ws.coinbase.com"
+BINANCE = "wss://stream.binance.com:9443/stream?streams=btcusdt@depth/btcusdt@aggTrade"
+PRODUCTS = "https://api.coinbase.com/api/v3/brokerage/market/products"
+
+
+def connect(address):
+    """A client without a bound: one that stops reading cannot say goodbye either."""
+    return websockets.connect(address, max_queue=None)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with Simulator(seed=2, rate=100) as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(shared, monkeypatch):
+    shared.lead_here(monkeypatch)
+    yield shared
+    shared.clear_faults()
+    shared.resume()
+
+
+def subscribe_coinbase(channel, *products):
+    return json.dumps({"type": "subscribe", "channel": channel, "product_ids": list(products)})
+
+
+def subscribe_kraken(name, *pairs, **options):
+    return json.dumps({"event": "subscribe", "pair": list(pairs), "subscription": {"name": name} | options})
+
+
+async def receive(connection, wanted, seconds=10):
+    """The first message that is wanted."""
+    async with asyncio.timeout(seconds):
+        while True:
+            message = await connection.recv()
+            if wanted(message):
+                return message
+
+
+async def closed(connection, received=None):
+    """How the connection ended; what came before goes to ``received``."""
+    try:
+        while True:
+            message = await receive(connection, lambda _: True)
+            if received is not None:
+                received.append(message)
+    except ConnectionClosed as error:
+        return error
+
+
+async def fault(simulator, name, **fields):
+    return await asyncio.to_thread(simulator.fault, name, **fields)
+
+
+def is_trade(message):
+    return '"market_trades"' in message and '"update"' in message
+
+
+def closings(simulator):
+    return [entry["reason"] for entry in simulator.log() if entry.get("event") == "closed"]
+
+
+async def test_reset_cuts_without_a_goodbye(simulator):
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
+        await receive(connection, is_trade)
+        struck = await fault(simulator, "reset", exchange="COINBASE")
+        error = await closed(connection)
+    assert len(struck["connections"]) == 1
+    assert isinstance(error, ConnectionClosedError)
+    assert error.rcvd is None
+    log = await asyncio.to_thread(simulator.log)
+    end = next(entry for entry in reversed(log) if entry.get("event") == "closed")
+    records = [entry for entry in log if entry.get("connection") == end["connection"] and "sequence" in entry]
+    assert (end["reason"], end["records"]) == ("reset", len(records))
+
+
+async def test_close_is_clean_and_what_was_written_arrives(simulator):
+    received = []
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("ticker", "XBT/USD"))
+        received.append(await receive(connection, lambda message: '"ticker","XBT/USD"' in message))
+        await fault(simulator, "close", exchange="KRAKEN", code=1012)
+        error = await closed(connection, received)
+    assert error.rcvd.code == 1012
+    log = await asyncio.to_thread(simulator.log)
+    end = next(entry for entry in reversed(log) if entry.get("event") == "closed")
+    assert end["records"] == sum(message.startswith("[") for message in received)
+
+
+async def test_a_client_that_comes_back_is_dropped_again(simulator):
+    await fault(simulator, "close", exchange="KRAKEN", count=3)
+    for _ in range(3):
+        async with connect(KRAKEN) as connection:
+            await connection.send(subscribe_kraken("ticker", "XBT/USD"))
+            assert (await closed(connection)).rcvd.code == 1001
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("ticker", "XBT/USD"))
+        for _ in range(10):
+            await receive(connection, lambda message: '"ticker","XBT/USD"' in message)
+
+
+async def test_a_quiet_connection_says_nothing_until_it_is_reset(simulator):
+    async with connect(KRAKEN) as connection, connect(KRAKEN) as other:
+        for each in (connection, other):
+            await each.send(subscribe_kraken("trade", "XBT/USD"))
+            await receive(each, lambda message: '"trade"' in message)
+        first = simulator.status()["connections"][0]["connection"]
+        await fault(simulator, "quiet", connection=first, seconds=1.5)
+        while True:
+            try:
+                await asyncio.wait_for(connection.recv(), 0.3)
+            except TimeoutError:
+                break
+        await receive(other, lambda message: '"trade"' in message)
+        with pytest.raises(TimeoutError):  # nothing, not even a heartbeat
+            await asyncio.wait_for(connection.recv(), 0.9)
+        assert isinstance(await closed(connection), ConnectionClosedError)
+        await receive(other, lambda message: '"trade"' in message)
+    assert "quiet" in await asyncio.to_thread(closings, simulator)
+
+
+async def test_a_deaf_exchange_accepts_and_never_answers(simulator):
+    await fault(simulator, "deaf", exchange="KRAKEN", count=1)
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("trade", "XBT/USD"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connection.recv(), 1.2)
+    async with connect(KRAKEN) as connection:
+        assert "systemStatus" in await connection.recv()
+
+
+@pytest.mark.parametrize("kind", ["truncated", "shape"])
+async def test_malformed_messages_are_sent_beside_the_good_ones(simulator, kind):
+    def is_malformed(message):
+        try:
+            return "price" in str(json.loads(message)) and "{}" in str(json.loads(message))
+        except ValueError:
+            return True
+
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
+        await receive(connection, is_trade)
+        await fault(simulator, "malformed", exchange="COINBASE", kind=kind)
+        received = []
+        async with asyncio.timeout(10):
+            while not received or not is_malformed(received[-1]):
+                received.append(await connection.recv())
+            received += [await connection.recv() for _ in range(5)]
+    numbers = [json.loads(message)["sequence_num"] for message in received if message.endswith("]}")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_a_skipped_number_is_a_hole_and_is_not_logged(simulator):
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
+        numbers = [json.loads(await receive(connection, is_trade))["sequence_num"]]
+        await fault(simulator, "skip_sequence", exchange="COINBASE", channel="trades", symbol="BTC-USD")
+        while len(numbers) < 2 or numbers[-1] == numbers[-2] + 1:
+            numbers.append(json.loads(await receive(connection, lambda _: True))["sequence_num"])
+    assert numbers[-1] == numbers[-2] + 2
+
+
+async def test_a_skipped_book_update_breaks_the_chain_of_update_ids(simulator):
+    async with connect(BINANCE) as connection:
+
+        async def book():
+            return json.loads(await receive(connection, lambda message: "depthUpdate" in message))["data"]
+
+        one, other = await book(), await book()
+        assert other["U"] == one["u"] + 1
+        await fault(simulator, "skip_sequence", exchange="BINANCE", channel="l2_book")
+        while other["U"] == one["u"] + 1:
+            one, other = other, await book()
+
+
+async def test_subscriptions_are_refused_each_in_its_way(simulator):
+    await fault(simulator, "refuse_subscription", channel="trades", symbol="BTC-USD")
+    await fault(simulator, "refuse_subscription", exchange="BINANCE", channel="trades")
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
+        assert json.loads(await connection.recv())["type"] == "error"
+        await connection.send(subscribe_coinbase("market_trades", "ETH-USD"))
+        await receive(connection, is_trade)
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("trade", "XBT/USD", "ETH/USD"))
+        statuses = [
+            json.loads(await receive(connection, lambda message: "subscriptionStatus" in message))["status"]
+            for _ in range(2)
+        ]
+        assert statuses == ["error", "subscribed"]
+    async with connect(BINANCE) as connection:
+        await connection.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": 1}))
+        answer = json.loads(await receive(connection, lambda message: '"result"' in message))
+        assert answer["result"] == ["btcusdt@depth"]
+
+
+async def test_connections_are_refused(simulator):
+    await fault(simulator, "refuse_connection", exchange="KRAKEN", status=429, count=1)
+    with pytest.raises(InvalidStatus, match="429"):
+        await connect(KRAKEN)
+    async with connect(KRAKEN):
+        pass
+
+
+def test_reference_data_is_refused_for_a_while(simulator):
+    simulator.fault("refuse_reference", status=429, count=2)
+    assert [requests.get(PRODUCTS, timeout=10).status_code for _ in range(3)] == [429, 429, 200]
+    simulator.fault("refuse_reference", exchange="KRAKEN", status=503)
+    assert requests.get(PRODUCTS, timeout=10).status_code == 200
+    assert requests.get("https://api.kraken.com/0/public/AssetPairs", timeout=10).status_code == 503
+
+
+def test_reference_data_is_not_answered_or_slowly(simulator):
+    simulator.fault("deaf_reference", count=1)
+    with pytest.raises(requests.exceptions.ReadTimeout):
+        requests.get(PRODUCTS, timeout=0.5)
+    simulator.fault("trickle", seconds=1, count=1)
+    began = time.monotonic()
+    assert len(requests.get(PRODUCTS, timeout=0.5).json()["products"]) == 12
+    assert time.monotonic() - began > 0.9
+
+
+async def test_coinbase_closes_who_does_not_subscribe(simulator):
+    began = time.monotonic()
+    async with connect(COINBASE) as connection:
+        assert (await closed(connection)).rcvd.code == 1008
+    assert 4.5 < time.monotonic() - began < 8
+    assert "no subscription" in await asyncio.to_thread(closings, simulator)
+
+
+async def test_a_paused_market_stands_still_but_answers(simulator):
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("trade", "XBT/USD"))
+        await receive(connection, lambda message: '"trade"' in message)
+        paused = await asyncio.to_thread(simulator.pause)
+        assert paused == {"paused": True, "still_writing": []}
+        records = len(await asyncio.to_thread(simulator.records))
+        assert "heartbeat" in await receive(connection, lambda message: "heartbeat" in message)
+        assert len(await asyncio.to_thread(simulator.records)) == records
+        await connection.send(subscribe_kraken("book", "XBT/USD"))
+        await receive(connection, lambda message: '"bs"' in message)
+        await asyncio.to_thread(simulator.resume)
+        await receive(connection, lambda message: '"c":' in message)
+
+
+async def test_status_counts_what_the_log_has(simulator):
+    async with connect(KRAKEN) as connection:
+        await connection.send(subscribe_kraken("trade", "XBT/USD"))
+        await receive(connection, lambda message: '"trade"' in message)
+        await asyncio.to_thread(simulator.pause)
+        status = await asyncio.to_thread(simulator.status)
+    records = await asyncio.to_thread(simulator.records, "KRAKEN", "trades")
+    assert status["records"]["KRAKEN"]["trades"] == len(records)
+    assert status["connections"][-1]["subscriptions"] == {"trades": ["BTC-USD"]}
+
+
+def test_wrong_requests_are_answered_with_what_would_be_right(simulator):
+    with pytest.raises(ValueError, match=r"400.*NYSE.*one of \['COINBASE'"):
+        simulator.fault("reset", exchange="NYSE")
+    answer = requests.get(f"{simulator.control}/nothing", timeout=10)
+    assert (answer.status_code, "GET /log" in answer.text) == (404, True)
+
+
+def test_hosts_that_are_not_simulated_are_named(simulator):
+    with Simulator(ports=[0]) as direct:
+        context = ssl.create_default_context(cafile=direct.ca)
+        with (
+            socket.create_connection(("127.0.0.1", direct.ports[0])) as raw,
+            context.wrap_socket(raw, server_hostname="api.kraken.com") as secure,
+        ):
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: nowhere.example\r\nConnection: close\r\n\r\n")
+            answer = b"".join(iter(lambda: secure.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 421")
+    assert b"api.kraken.com" in answer
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(monkeypatch):
+    with Simulator(rate=500) as simulator:
+        simulator.lead_here(monkeypatch)
+        async with (
+            websockets.connect(KRAKEN, max_queue=1, close_timeout=0.1) as slow,
+            connect(BINANCE) as quick,
+        ):
+            for channel in ("trade", "book", "ticker"):
+                await slow.send(subscribe_kraken(channel, "XBT/USD", "ETH/USD", "SHIB/USD", "XRP/USD"))
+            while "slow" not in await asyncio.to_thread(closings, simulator):
+                await receive(quick, lambda message: "aggTrade" in message, seconds=2)
+
+
+async def test_without_a_rate_it_is_as_fast_as_its_client(monkeypatch):
+    with Simulator(rate=0, messages=2_000) as simulator:
+        simulator.lead_here(monkeypatch)
+        async with connect(BINANCE) as connection:
+            for _ in range(4_000):
+                await receive(connection, lambda _: True)
+        assert closings(simulator) in ([], ["client"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_ends_cleanly_on_a_signal(monkeypatch, tmp_path, number):
+    log = tmp_path / "log"
+    log.write_text('{"earlier": "run"}\n')
+    with Simulator(log=log) as simulator:
+        simulator.lead_here(monkeypatch)
+        async with connect(KRAKEN) as connection:
+            await connection.send(subscribe_kraken("trade", "XBT/USD"))
+            await receive(connection, lambda message: '"trade"' in message)
+            simulator.process.send_signal(number)
+            assert (await closed(connection)).rcvd.code == 1001
+        assert await asyncio.to_thread(simulator.process.wait, 10) == 0
+    first, *entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert first == {"earlier": "run"}
+    assert [entry["sequence"] for entry in entries if "sequence" in entry] == list(
+        range(sum("sequence" in entry for entry in entries))
+    )
+    assert entries[-1]["reason"] == "shutdown"
+
+
+def test_it_ends_after_its_duration():
+    with Simulator(duration=0.1) as simulator:
+        assert simulator.process.wait(10) == 0
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "collector.simulator", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--symbols", "NYSE=A-B"), "COINBASE, KRAKEN, BINANCE"),
+        (("--symbols", "KRAKEN=BTCUSD"), "symbols look like BTC-USD"),
+        (("--rate", "-1"), "0 or more"),
+        (("--port", "70000"), "0 to 65535"),
+        (("--messages", "0"), "1 or more"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(arguments, message):
+    ended = run(*arguments)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_address_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = run("--port", str(port), "--ca", str(tmp_path / "ca.pem"))
+    assert ended.returncode == 1
+    assert str(port) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_help_teaches():
+    text = run("--help").stdout
+    for word in ("HTTPS_PROXY", "network aliases", "skip_sequence", "GET    /log", "ws.kraken.com", "--rate"):
+        assert word in text
