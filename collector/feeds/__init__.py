@@ -1,0 +1,164 @@
+"""The exchange's side of a collector: cryptofeed's feeds under our supervision.
+
+cryptofeed knows the protocols: which connections to make, what to subscribe to, how to read a message. What
+happens when something fails is ours: see ``connection``, ``subscriptions``, ``reference`` and ``network``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, override
+
+from cryptofeed.exchanges import EXCHANGE_MAP
+
+from collector.feeds import binance, coinbase, kraken, reference
+from collector.feeds.connection import Connection, Patience
+from collector.feeds.malformed import Malformed
+from collector.feeds.network import Network
+from collector.feeds.subscriptions import Subscriptions
+from collector.feeds.supervised import Supervised
+from collector.gaps import Gaps
+from collector.receiver import Receiver
+from collector.settings import Fault, Settings, SettingsError
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds between the first attempts of two connections: exchanges count them.
+STAGGER = 0.1
+
+_CORRECTED: Mapping[str, type[Supervised]] = {
+    "COINBASE": coinbase.Coinbase,
+    "KRAKEN": kraken.Kraken,
+    "BINANCE": binance.Binance,
+    "BINANCE_US": binance.BinanceUS,
+    "BINANCE_TR": binance.BinanceTR,
+    "BINANCE_FUTURES": binance.BinanceFutures,
+    "BINANCE_DELIVERY": binance.BinanceDelivery,
+}
+
+#: Exchanges, as cryptofeed has them, whose books notice that a message is missing.
+_CHECKING_BOOKS = frozenset(
+    {
+        "ASCENDEX", "BEQUANT", "BIT.COM", "BITFINEX", "BITGET", "BLOCKCHAIN", "DERIBIT", "FMFW", "GATEIO",
+        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "KUCOIN", "OKCOIN", "OKX", "POLONIEX",
+    }
+)  # fmt: skip
+
+
+class ExchangeFeed:
+    """Everything that comes from one exchange, handed to ``receiver``.
+
+    Attributes:
+        subscriptions: what was asked for, and what became of it.
+        connections: the connections that there are; none before the reference data has come.
+    """
+
+    def __init__(self, settings: Settings, receiver: Receiver, patience: Patience | None = None) -> None:
+        self._settings = settings
+        self._receiver = receiver
+        self._patience = patience or Patience()
+        self._network = Network(settings)
+        self._gaps = Gaps(settings.exchange, receiver.report)
+        self._running: asyncio.Task[Any] | None = None
+        self.subscriptions = Subscriptions(self._gaps)
+        self.connections: list[Connection] = []
+
+    async def run(self) -> None:
+        """Receives, for ever. Raises SettingsError where the exchange does not have what is asked for."""
+        self._running = asyncio.current_task()
+        feed_class = supervised(self._settings.exchange)
+        feed_class.http_sync = self._network.requests()
+        listed = await reference.retried(
+            f"list of {self._settings.exchange}'s symbols", lambda: feed_class.symbol_mapping(refresh=True)
+        )
+        symbols = reference.check_symbols(
+            self._settings.exchange, self._settings.symbols, listed, self._receiver
+        )
+        feed, tools = await reference.retried(
+            f"way into {self._settings.exchange}", lambda: self._build(feed_class, symbols)
+        )
+        try:
+            await self._keep_up(feed, tools)
+        finally:
+            self._gaps.flush()
+            await feed.http_conn.close()
+
+    async def stop(self) -> None:
+        """Ends ``run`` and closes every connection."""
+        if self._running and not self._running.done():
+            self._running.cancel()
+            await asyncio.wait({self._running})
+
+    async def _keep_up(self, feed: Any, tools: list[Any]) -> None:
+        malformed = Malformed(self._settings.home)
+        asked = {
+            (channel, symbol) for channel in self._settings.channels for symbol in feed.normalized_symbols
+        }
+        self.subscriptions.ask(asked)
+        for conn, *_ in tools:
+            self._network.equip(conn)
+        self.connections = [
+            Connection(feed, each, malformed, self._receiver.forget_books, self._patience) for each in tools
+        ]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.subscriptions.watch())
+            for position, connection in enumerate(self.connections):
+                group.create_task(connection.run(position * STAGGER))
+
+    def _build(self, feed_class: Any, symbols: list[str]) -> tuple[Any, list[Any]]:
+        """The feed of cryptofeed and its connections; some classes ask the exchange on the way."""
+        settings = self._settings
+        try:
+            feed = feed_class(
+                symbols=symbols,
+                channels=list(settings.channels),
+                callbacks={channel: self._callback(channel) for channel in settings.channels},
+                max_depth=feed_class.depth(settings.max_depth),
+                candle_interval=_candle_interval(feed_class, settings),
+                config=str(settings.config) if settings.config else {},
+                checksum_validation=True,
+                http_proxy=self._network.proxy,
+            )
+            feed.subscriptions, feed.memory = self.subscriptions, self._receiver
+            self._network.equip(feed.http_conn)
+            return feed, feed.connect()
+        except ValueError as error:
+            # cryptofeed says with it what the exchange cannot do; requests, that an answer was not JSON
+            if isinstance(error, OSError):
+                raise
+            asked = f"{','.join(settings.symbols)} on {','.join(settings.channels)}"
+            raise SettingsError([Fault("SYMBOLS", asked, f"{settings.exchange}: {error}")]) from error
+
+    def _callback(self, channel: str) -> Any:
+        return self._receiver.callback(
+            channel, self.subscriptions.awaited[channel], self.subscriptions.arrived
+        )
+
+
+def supervised(exchange: str) -> Any:
+    """The class of cryptofeed for an exchange, with our corrections and what our loop needs."""
+    if exchange in _CORRECTED:
+        return _CORRECTED[exchange]
+    original = EXCHANGE_MAP[exchange]
+    checks = {"CHECKS_BOOKS": exchange in _CHECKING_BOOKS}
+    return type(original.__name__, (Supervised, original), checks)
+
+
+def _candle_interval(feed_class: Any, settings: Settings) -> str:
+    """The interval of candles; cryptofeed checks it whether candles are wanted or not."""
+    offered = feed_class.valid_candle_intervals
+    if "candles" in settings.channels or offered is NotImplemented:
+        return settings.candle_interval
+    return str(min(offered))
+
+
+class _WithoutOurs(logging.Filter):
+    """Drops cryptofeed's lines about what we say better, and the tracebacks of the others."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.exc_info = None
+        return "Failed to parse symbol information" not in record.msg
+
+
+logging.getLogger("feedhandler").addFilter(_WithoutOurs())

@@ -1,0 +1,238 @@
+"""Our supervised loop over one of an exchange's connections, in place of cryptofeed's own.
+
+It never gives up, never hurries, and never falls silent: pauses are capped and random, also after a clean
+close; a connection that says nothing is replaced; a message that cannot be handled costs itself alone, unless
+a book may be wrong because of it; and every interval in which the exchange was not seen is reported.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from cryptofeed.exceptions import BadChecksum, BidAskOverlapping, MissingMessage, MissingSequenceNumber
+from cryptofeed.exceptions import ConnectionClosed as CryptofeedConnectionClosed
+from websockets.exceptions import WebSocketException
+
+from collector.feeds.backoff import Backoff
+from collector.feeds.malformed import Malformed, describe
+from collector.feeds.subscriptions import BOOKS
+from collector.feeds.supervised import Supervised
+from collector.gaps import Key, Reason
+
+LOG = logging.getLogger(__name__)
+
+#: The book that cryptofeed keeps is wrong; only a new start helps.
+BROKEN_BOOK = (BadChecksum, BidAskOverlapping, MissingMessage, MissingSequenceNumber)
+#: The network failed under the handler, not the message.
+NETWORK = (
+    aiohttp.ClientError,
+    WebSocketException,
+    CryptofeedConnectionClosed,
+    OSError,
+    asyncio.IncompleteReadError,
+)
+
+_BOOK_CODE = re.compile(r"book|depth|level2|l2|l3|snapshot")
+
+#: Which connection a task works for: tasks that cryptofeed starts by itself inherit it.
+_OWNER: ContextVar["Connection | None"] = ContextVar("owner", default=None)
+
+
+class ClosedError(Exception):
+    """The exchange closed the connection in good order."""
+
+
+class EndedError(Exception):
+    """A task that cryptofeed started for the connection has ended."""
+
+
+class SilentError(Exception):
+    """The connection is open, and nothing comes."""
+
+
+class SuspectBookError(Exception):
+    """A message that may have been about a book could not be handled."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long we wait for what, in seconds.
+
+    Attributes:
+        subscribing: for authentication and subscription requests to be sent.
+        silence: without a message; None for what suits the exchange.
+        useful: after which a connection counts as good, so that the next pause is a short one.
+        shortest_pause, longest_pause: between two attempts to connect.
+    """
+
+    subscribing: float = 120.0
+    silence: float | None = None
+    useful: float = 10.0
+    shortest_pause: float = 0.25
+    longest_pause: float = 30.0
+
+
+class Connection:
+    """One connection and everything that it takes to keep it up.
+
+    Attributes:
+        id: cryptofeed's name of it.
+        state: connecting, open, or waiting (to connect again); ``since`` when (seconds, UTC).
+        error: what ended it last, until it is open again.
+    """
+
+    def __init__(
+        self,
+        feed: Supervised,
+        tools: tuple[Any, Callable[..., Awaitable[None]], Callable[..., Awaitable[None]], Any],
+        malformed: Malformed,
+        forget_books: Callable[[Iterable[Key]], None],
+        patience: Patience,
+    ) -> None:
+        self._feed = feed
+        self._conn, self._subscribe, self._handler, self._authenticate = tools
+        self._malformed = malformed
+        self._forget_books = forget_books
+        self._patience = patience
+        self._backoff = Backoff(patience.shortest_pause, patience.longest_pause)
+        self._keys = feed.carried(self._conn)
+        self._handled: float | None = None  # receipt of the last message that was handled
+        self.id = str(self._conn.uuid)
+        self.state = "connecting"
+        self.since = time.time()
+        self.error: str | None = None
+
+    async def run(self, delay: float = 0.0) -> None:
+        """Keeps the connection up, for ever; begins after ``delay`` seconds."""
+        _OWNER.set(self)
+        await asyncio.sleep(delay)
+        while True:
+            opened = time.monotonic()
+            try:
+                await self._session()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the answer is to connect again
+                await self._lost(error, useful=time.monotonic() - opened >= self._patience.useful)
+
+    async def _lost(self, error: Exception, *, useful: bool) -> None:
+        if useful:
+            self._backoff.reset()
+        pause = self._backoff.pause()
+        was_open = self.state == "open"
+        self._enter("waiting", describe(error))
+        LOG.warning(
+            "%s: %s: %s; again in %.1f s",
+            self.id,
+            "connection lost" if was_open else "cannot connect",
+            self.error,
+            pause,
+        )
+        if self._handled:
+            self._feed.subscriptions.lost(self._keys, self._handled, _reason(error))
+        self._forget_books(self._keys)
+        await asyncio.sleep(pause)
+
+    async def _session(self) -> None:
+        """From opening the connection to its end, which always is an exception."""
+        self._enter("connecting", self.error)
+        self._handled = None
+        self._feed.subscriptions.ask(self._keys)
+        async with self._conn.connect():
+            before = asyncio.all_tasks()
+            try:
+                async with asyncio.timeout(self._patience.subscribing):
+                    await self._authenticate(self._conn)
+                    await self._subscribe(self._conn)
+                self._enter("open")
+                LOG.info("%s: connected", self.id)
+                await _first_failure(self._read(), self._watch(), *self._spawned(before))
+            finally:
+                for task in self._spawned(before):
+                    task.cancel()
+
+    def _spawned(self, before: set[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+        """The tasks that cryptofeed started by itself on our behalf, which nobody else watches."""
+        return [task for task in asyncio.all_tasks() - before if task.get_context().get(_OWNER) is self]
+
+    async def _read(self) -> None:
+        conn, handler = self._conn, self._handler
+        async for message in conn.read():
+            try:
+                await handler(message, conn, conn.last_message)
+            except Exception as error:  # noqa: BLE001 - judged by what it means for the connection
+                self._judge(error, message)
+            self._handled = conn.last_message
+        raise ClosedError(_farewell(conn))
+
+    def _judge(self, error: Exception, message: str | bytes) -> None:
+        """Raises what costs the connection; anything else costs the message, which is kept aside."""
+        if isinstance(error, (*BROKEN_BOOK, *NETWORK)):
+            raise error
+        self._malformed.keep(self.id, message, error)
+        if not any(channel in BOOKS for channel, _ in self._keys):
+            return
+        if _in_book_code(error) or not self._feed.CHECKS_BOOKS:
+            raise SuspectBookError(f"{describe(error)} in a message that may have changed a book") from error
+
+    async def _watch(self) -> None:
+        """Ends a connection on which nothing comes; asks for a sign of life before."""
+        limit = self._patience.silence or self._feed.SILENCE
+        heard, since = -1, time.monotonic()
+        while True:
+            await asyncio.sleep(min(1.0, limit / 8))
+            handling = self._conn.last_message != self._handled
+            if self._conn.received != heard or handling:
+                heard, since = self._conn.received, time.monotonic()
+                continue
+            silence = time.monotonic() - since
+            if silence > limit:
+                raise SilentError(f"nothing came for {silence:.1f} s")
+            if silence > limit / 2:
+                await self._feed.probe(self._conn)
+
+    def _enter(self, state: str, error: str | None = None) -> None:
+        self.state, self.since, self.error = state, time.time(), error
+
+
+async def _first_failure(*works: Any) -> None:
+    """Runs all; when the first has ended, ends the others and raises what it raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+    raise EndedError
+
+
+def _farewell(conn: Any) -> str:
+    socket = getattr(conn, "conn", None)
+    code = getattr(socket, "close_code", None)
+    reason = getattr(socket, "close_reason", None)
+    return f"the exchange closed it, code {code}" + (f" ({reason})" if reason else "")
+
+
+def _reason(error: Exception) -> Reason:
+    if isinstance(error, SilentError):
+        return "stale"
+    if isinstance(error, BROKEN_BOOK):
+        return "sequence"
+    return "malformed" if isinstance(error, SuspectBookError) else "disconnect"
+
+
+def _in_book_code(error: Exception) -> bool:
+    """Whether cryptofeed was at work on a book when ``error`` was raised: it may be half done with it."""
+    trace = error.__traceback__
+    while trace:
+        if _BOOK_CODE.search(trace.tb_frame.f_code.co_name):
+            return True
+        trace = trace.tb_next
+    return False

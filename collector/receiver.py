@@ -1,0 +1,279 @@
+"""Exchange -> spool: cryptofeed's objects become records, and go into the spool in bursts.
+
+A burst is appended when it is large enough or old enough, whichever comes first; what is in it when the
+process is killed is lost, so it is never older than BURST_SECONDS plus one append. When the spool cannot keep
+up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and memory stays flat.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from collector.books import Books
+from collector.gaps import Gap, Key
+from collector.metrics import Metrics
+from collector.records import (
+    AnyRecord,
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    L2Book,
+    L3Book,
+    Liquidation,
+    OpenInterest,
+    Ticker,
+    Trade,
+)
+from collector.settings import Settings
+from collector.spool import Spool
+
+LOG = logging.getLogger(__name__)
+
+#: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
+BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 256, 20_000, 0.02
+#: Weight of what may wait for the spool; about 25 MB.
+MOST_WAITING = 100_000
+
+#: cryptofeed says False, and means "not told", of these exchanges' candles.
+_CLOSED_UNTOLD = frozenset(
+    {"BEQUANT", "BITGET", "CRYPTO.COM", "FMFW", "GATEIO", "HITBTC", "KRAKEN", "KUCOIN", "PHEMEX"}
+)
+
+#: What cryptofeed calls with an object and the time of its receipt.
+type Callback = Callable[[Any, float], Awaitable[None]]
+
+
+class Receiver:
+    """Takes what the feed hands it, and keeps it until the spool has it."""
+
+    def __init__(self, settings: Settings, spool: Spool, metrics: Metrics) -> None:
+        self._spool = spool
+        self._metrics = metrics
+        self._books = {
+            channel: Books(
+                record,
+                snapshot_only=settings.snapshot_only,
+                interval=settings.snapshot_interval,
+                depth=settings.max_depth,
+            )
+            for channel, record in (("l2_book", L2Book), ("l3_book", L3Book))
+        }
+        self._records: list[AnyRecord] = []
+        self._weight = 0
+        self._marks: dict[str, str] = {}
+        self._something = asyncio.Event()  # there is something to append
+        self._due = asyncio.Event()  # it is a burst
+        self._room = asyncio.Event()  # the callbacks may go on
+        self._room.set()
+        self._appending = asyncio.Lock()
+
+    def callback(
+        self, channel: str, awaited: set[str], arrived: Callable[[str, str, float], None]
+    ) -> Callback:
+        """What stores cryptofeed's objects of ``channel``.
+
+        ``arrived(channel, symbol, receipt)`` is called for each object of a symbol in ``awaited``.
+        """
+        if books := self._books.get(channel):
+            return self._book_callback(channel, books, awaited, arrived)
+        convert = _CONVERSIONS[channel]
+        received = self._metrics.received
+
+        async def take(it: Any, receipt: float) -> None:
+            record = convert(it, receipt)
+            self._records.append(record)
+            self._weight += 1
+            received[channel] += 1
+            if record.symbol in awaited:
+                arrived(channel, record.symbol, receipt)
+            if not self._something.is_set() or self._weight >= BURST_RECORDS:
+                await self._added()
+
+        return take
+
+    def mark(self, key: str, value: str) -> None:
+        """Remembers a small fact together with the records that come next; it survives with them."""
+        self._marks[key] = value
+        self._something.set()
+
+    def recall(self, key: str) -> str | None:
+        """What was marked last, in this run or in an earlier one."""
+        return self._marks.get(key) or self._spool.marks.get(key)
+
+    def forget_books(self, keys: Iterable[Key]) -> None:
+        """Something of these may have been missed: their next record is a complete book."""
+        for channel, symbol in keys:
+            if books := self._books.get(channel):
+                books.forget([symbol])
+
+    def report(self, gap: Gap) -> None:
+        """Puts a gap on record."""
+        LOG.warning("gap: %s", gap)
+
+    async def run(self) -> None:
+        """Appends bursts to the spool, for ever."""
+        while True:
+            await self._something.wait()
+            try:
+                async with asyncio.timeout(BURST_SECONDS):
+                    await self._due.wait()
+            except TimeoutError:
+                pass
+            await self._append()
+
+    async def drain(self) -> None:
+        """Returns when everything that was received is in the spool."""
+        while self._records or self._marks or self._appending.locked():
+            await self._append()
+
+    def _book_callback(
+        self, channel: str, books: Books, awaited: set[str], arrived: Callable[[str, str, float], None]
+    ) -> Callback:
+        received = self._metrics.received
+
+        async def take(book: Any, receipt: float) -> None:
+            records, broken = books.take(book, receipt)
+            for record in records:
+                self._records.append(record)
+                self._weight += 1 + len(record.bid) + len(record.ask)
+            received[channel] += len(records)
+            if broken is not None:
+                self.report(_break(channel, book, broken, receipt))
+            if book.symbol in awaited:
+                arrived(channel, book.symbol, receipt)
+            await self._added()
+
+        return take
+
+    async def _added(self) -> None:
+        """Sees to it that what was added is appended; waits while too much is waiting."""
+        self._something.set()
+        if len(self._records) >= BURST_RECORDS or self._weight >= BURST_WEIGHT:
+            self._due.set()
+        if self._weight >= MOST_WAITING:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _append(self) -> None:
+        async with self._appending:
+            records, self._records = self._records, []
+            marks, self._marks = self._marks, {}
+            self._weight = 0
+            self._something.clear()
+            self._due.clear()
+            if records:
+                self._metrics.last_received = time.time()
+            if records or marks:
+                await self._spool.append(records, marks)
+            self._room.set()
+
+
+def _break(channel: str, book: Any, start: float, end: float) -> Gap:
+    return Gap(
+        exchange=book.exchange,
+        channels=(channel,),
+        symbols=(book.symbol,),
+        start=start,
+        end=end,
+        reason="sequence",
+    )
+
+
+def _trade(it: Any, receipt: float) -> Trade:
+    return Trade(
+        it.exchange,
+        it.symbol,
+        it.timestamp or receipt,
+        receipt,
+        it.side,
+        it.amount,
+        it.price,
+        it.id,
+        it.type,
+    )
+
+
+def _ticker(it: Any, receipt: float) -> Ticker:
+    return Ticker(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.bid, it.ask)
+
+
+def _l1_book(it: Any, receipt: float) -> L1Book:
+    return L1Book(
+        it.exchange,
+        it.symbol,
+        it.timestamp or receipt,
+        receipt,
+        it.bid_price,
+        it.bid_size,
+        it.ask_price,
+        it.ask_size,
+    )
+
+
+def _funding(it: Any, receipt: float) -> Funding:
+    return Funding(
+        it.exchange,
+        it.symbol,
+        it.timestamp or receipt,
+        receipt,
+        it.mark_price,
+        it.rate,
+        it.next_funding_time,
+        it.predicted_rate,
+    )
+
+
+def _open_interest(it: Any, receipt: float) -> OpenInterest:
+    return OpenInterest(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.open_interest)
+
+
+def _liquidation(it: Any, receipt: float) -> Liquidation:
+    return Liquidation(
+        it.exchange,
+        it.symbol,
+        it.timestamp or receipt,
+        receipt,
+        it.side,
+        it.quantity,
+        it.price,
+        it.id,
+        it.status,
+    )
+
+
+def _index(it: Any, receipt: float) -> Index:
+    return Index(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.price)
+
+
+def _candle(it: Any, receipt: float) -> Candle:
+    return Candle(
+        it.exchange,
+        it.symbol,
+        it.timestamp or receipt,
+        receipt,
+        it.start,
+        it.stop,
+        it.interval,
+        it.trades,
+        it.open,
+        it.close,
+        it.high,
+        it.low,
+        it.volume,
+        None if it.exchange in _CLOSED_UNTOLD else it.closed,
+    )
+
+
+_CONVERSIONS: dict[str, Callable[[Any, float], AnyRecord]] = {
+    "trades": _trade,
+    "ticker": _ticker,
+    "l1_book": _l1_book,
+    "funding": _funding,
+    "open_interest": _open_interest,
+    "liquidations": _liquidation,
+    "index": _index,
+    "candles": _candle,
+}

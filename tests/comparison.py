@@ -1,0 +1,312 @@
+"""What the simulator sent, compared with what is stored: record by record, content included.
+
+    comparison = compare(simulator.log(), records)
+    assert comparison.exact, comparison
+
+Every record of the log must be stored exactly once, and nothing else, except for what no collector can have:
+
+- what was in flight on a connection that the exchange's side cut: the end of what it wrote there;
+- what lies in one of ``gaps``;
+- BINANCE's depth updates that the first snapshot of their connection contains already;
+- trades of the past that an exchange repeats on every subscription: they count once.
+
+A complete book that follows a delta (SNAPSHOT_INTERVAL) is not in the log: it must be what its deltas made.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from collector.gaps import Gap
+from collector.records import AnyRecord, Candle, L2Book, Ticker, Trade, channel_of
+
+#: Why a connection may have lost what was written to it; after a clean close everything arrives.
+CUT = ("reset", "quiet", "slow")
+SLACK = 0.25  # seconds between the clock of a gap (receipt) and that of the log (written)
+SAME_TIME = 2e-6  # seconds; floats of this century are good for a quarter of a microsecond
+
+type Entry = Mapping[str, Any]
+
+
+@dataclass
+class Comparison:
+    """How the log and the records differ; ``excused`` are entries that may be absent, and are."""
+
+    matched: int = 0
+    missing: list[Entry] = field(default_factory=list)
+    unexpected: list[AnyRecord] = field(default_factory=list)
+    differing: list[tuple[Entry, AnyRecord]] = field(default_factory=list)
+    excused: list[Entry] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether everything is stored once, and nothing else."""
+        return not (self.missing or self.unexpected or self.differing)
+
+    def __str__(self) -> str:
+        counts = ", ".join(
+            f"{len(getattr(self, name))} {name}" for name in ("missing", "unexpected", "differing", "excused")
+        )
+        examples = [*self.missing[:3], *self.unexpected[:3], *self.differing[:3]]
+        return "\n".join(
+            [f"{self.matched} matched, {counts}", *(f"  {example!s:.500}" for example in examples)]
+        )
+
+
+def compare(log: Iterable[Entry], records: Iterable[AnyRecord], gaps: Iterable[Gap] = ()) -> Comparison:
+    """Compares a simulator's ``log`` (entries as ``Simulator.log()`` gives them) with stored ``records``."""
+    log = list(log)
+    excuses = _Excuses(log, gaps)
+    sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    for entry in log:
+        if "event" not in entry and not _never_stored(entry):
+            sent[entry["exchange"], entry["channel"], entry["symbol"]].append(entry)
+    stored: dict[tuple[str, str, str], list[AnyRecord]] = defaultdict(list)
+    for record in records:
+        stored[record.exchange, channel_of(record), record.symbol].append(record)
+    comparison = Comparison()
+    for key in sorted({*sent, *stored}):
+        check = {"trades": _trades, "l2_book": _books}.get(key[1], _in_order)
+        check(comparison, sent[key], stored[key], excuses)
+    return comparison
+
+
+def gaps_in(lines: Iterable[str]) -> list[Gap]:
+    """The gaps that a collector's log lines report."""
+    found = (_GAP.search(line) for line in lines)
+    return [
+        Gap(
+            exchange=match["exchange"],
+            channels=tuple(match["channels"].split(",")),
+            symbols=tuple(match["symbols"].split(",")),
+            start=datetime.fromisoformat(match["start"]).timestamp(),
+            end=datetime.fromisoformat(match["end"]).timestamp(),
+            reason=match["reason"],
+        )
+        for match in found
+        if match
+    ]
+
+
+_GAP = re.compile(
+    r"gap: (?P<exchange>\S+) (?P<channels>\S+) (?P<symbols>\S+): not seen for \S+ s, "
+    r"from (?P<start>\S+) to (?P<end>\S+) \((?P<reason>\w+)\)"
+)
+
+
+class _Excuses:
+    """What may be absent."""
+
+    def __init__(self, log: Iterable[Entry], gaps: Iterable[Gap]) -> None:
+        self._gaps = list(gaps)
+        self._cut = {
+            entry["connection"]
+            for entry in log
+            if entry.get("event") == "closed" and entry.get("reason") in CUT
+        }
+
+    def cover(self, entry: Entry) -> bool:
+        """Whether the entry lies in a gap."""
+        return any(
+            entry["exchange"] == gap.exchange
+            and entry["channel"] in gap.channels
+            and entry["symbol"] in gap.symbols
+            and gap.start - SLACK <= entry["time"] <= gap.end + SLACK
+            for gap in self._gaps
+        )
+
+    def split(self, entries: Sequence[Entry], absent: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+        """The absent ones of ``entries`` that are missing, and those that are excused."""
+        gone = {entry["sequence"] for entry in absent}
+        in_flight = set()
+        for connection in self._cut:
+            for entry in reversed([entry for entry in entries if entry["connection"] == connection]):
+                if entry["sequence"] not in gone:
+                    break
+                in_flight.add(entry["sequence"])
+        missing = [entry for entry in absent if entry["sequence"] not in in_flight and not self.cover(entry)]
+        excused = [entry for entry in absent if entry not in missing]
+        return missing, excused
+
+
+def _never_stored(entry: Entry) -> bool:
+    """Cryptofeed hands out candles when they are complete, where the exchange tells."""
+    return entry["channel"] == "candles" and entry["content"]["closed"] is False
+
+
+def _in_order(
+    comparison: Comparison, sent: Sequence[Entry], stored: Sequence[AnyRecord], excuses: _Excuses
+) -> None:
+    """The records are the entries, in their order."""
+    absent, position = [], 0
+    for record in stored:
+        found = next((i for i in range(position, len(sent)) if _same(sent[i], record)), None)
+        if found is None:
+            comparison.unexpected.append(record)
+            continue
+        absent += sent[position:found]
+        position = found + 1
+        comparison.matched += 1
+    _settle(comparison, sent, [*absent, *sent[position:]], excuses)
+
+
+def _settle(
+    comparison: Comparison, sent: Sequence[Entry], absent: Sequence[Entry], excuses: _Excuses
+) -> None:
+    missing, excused = excuses.split(sent, absent)
+    comparison.missing += missing
+    comparison.excused += excused
+
+
+def _trades(
+    comparison: Comparison, sent: Sequence[Entry], stored: Sequence[AnyRecord], excuses: _Excuses
+) -> None:
+    """Trades count once, however often an exchange repeats them; within one connection each is one."""
+    repeats: dict[Any, Counter[int]] = defaultdict(Counter)
+    entries: dict[Any, Entry] = {}
+    for entry in sent:
+        key = _trade_key(entry["content"])
+        repeats[key][entry["connection"]] += 1
+        entries[key] = entry
+    expected = {key: max(counts.values()) for key, counts in repeats.items()}
+    by_id = {entry["content"]["id"]: entry for entry in sent if entry["content"]["id"]}
+    there: Counter[Any] = Counter()
+    for record in stored:
+        key = _trade_record_key(record)
+        there[key] += 1
+        if there[key] <= expected.get(key, 0):
+            comparison.matched += 1
+        elif key not in expected and record.id in by_id:
+            comparison.differing.append((by_id[record.id], record))
+            there[_trade_key(by_id[record.id]["content"])] += 1
+        else:
+            comparison.unexpected.append(record)
+    absent = [
+        entry
+        for entry in sent
+        if there[_trade_key(entry["content"])] < expected[_trade_key(entry["content"])]
+    ]
+    missing, excused = excuses.split(sent, absent)
+    comparison.missing += missing
+    comparison.excused += excused
+
+
+def _trade_key(content: Entry) -> tuple[Any, ...]:
+    return (
+        content["id"],
+        content["side"],
+        Decimal(content["price"]),
+        Decimal(content["amount"]),
+        round(_seconds(content["timestamp"]) * 1e6),
+        content["type"],
+    )
+
+
+def _trade_record_key(trade: Trade) -> tuple[Any, ...]:
+    return (trade.id, trade.side, trade.price, trade.amount, round(trade.timestamp * 1e6), trade.type)
+
+
+def _books(
+    comparison: Comparison, sent: Sequence[Entry], stored: Sequence[AnyRecord], excuses: _Excuses
+) -> None:
+    """Snapshots and deltas, each in their order, and books that are what their deltas made."""
+    snapshots = [entry for entry in sent if entry["content"]["kind"] == "snapshot"]
+    deltas = [entry for entry in sent if entry["content"]["kind"] == "delta"]
+    copies = _check_copies(comparison, stored)
+    started = Comparison()
+    _in_order(started, snapshots, [r for r in stored if not r.delta and id(r) not in copies], excuses)
+    followed = Comparison()
+    _in_order(followed, deltas, [r for r in stored if r.delta], excuses)
+    for part in (started, followed):
+        comparison.matched += part.matched
+        comparison.unexpected += part.unexpected
+        comparison.excused += part.excused
+    comparison.missing += started.missing
+    absent = {entry["sequence"] for entry in (*followed.missing, *followed.excused)}
+    contained = _contained(deltas, snapshots, absent)
+    comparison.missing += [entry for entry in followed.missing if entry["sequence"] not in contained]
+    comparison.excused += [entry for entry in followed.missing if entry["sequence"] in contained]
+
+
+def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord]) -> set[int]:
+    """The complete books that follow a delta of the same message; each must be what the records before made."""
+    copies: set[int] = set()
+    book: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] | None = None
+    previous: L2Book | None = None
+    for record in stored:
+        sides = dict(record.bid), dict(record.ask)
+        if record.delta and book is not None:
+            for side, changes in zip(book, sides, strict=True):
+                side.update(changes)
+                for price in [price for price, size in changes.items() if not size]:
+                    side.pop(price, None)
+        elif record.delta:
+            comparison.unexpected.append(record)  # a delta of no book
+        elif (
+            previous is not None and previous.delta and previous.receipt_timestamp == record.receipt_timestamp
+        ):
+            copies.add(id(record))
+            if book != sides:
+                comparison.unexpected.append(record)
+        else:
+            book = sides
+        previous = record
+    return copies
+
+
+def _contained(deltas: Sequence[Entry], snapshots: Sequence[Entry], absent: set[int]) -> set[int]:
+    """BINANCE: the absent updates at the start of a connection that a snapshot contains."""
+    newest = max((entry["content"].get("last_update_id", -1) for entry in snapshots), default=-1)
+    contained: set[int] = set()
+    following: set[int] = set()
+    for entry in deltas:
+        if entry["sequence"] not in absent:
+            following.add(entry["connection"])
+        elif (
+            entry["connection"] not in following
+            and entry["content"].get("last_update_id", newest + 1) <= newest
+        ):
+            contained.add(entry["sequence"])
+    return contained
+
+
+def _same(entry: Entry, record: AnyRecord) -> bool:
+    content = entry["content"]
+    if content["timestamp"] and abs(record.timestamp - _seconds(content["timestamp"])) > SAME_TIME:
+        return entry["exchange"] == "BINANCE" and content["kind"] == "snapshot"
+    match record:
+        case Ticker():
+            return (record.bid, record.ask) == (Decimal(content["bid"]), Decimal(content["ask"]))
+        case L2Book():
+            return all(_same_side(content[side], getattr(record, side)) for side in ("bid", "ask"))
+        case Candle():
+            return _same_candle(content, record)
+    raise AssertionError(f"no comparison for {record}")
+
+
+def _same_side(sent: Sequence[Sequence[str]], stored: Sequence[tuple[Decimal, Decimal]]) -> bool:
+    return len(sent) == len(stored) and {Decimal(price): Decimal(size) for price, size in sent} == dict(
+        stored
+    )
+
+
+def _same_candle(content: Entry, candle: Candle) -> bool:
+    numbers = ("open", "high", "low", "close", "volume")
+    return (
+        all(Decimal(content[name]) == getattr(candle, name) for name in numbers)
+        and abs(content["stop"] - candle.stop) < SAME_TIME
+        and content["trades"] == candle.trades
+        and content["closed"] == candle.closed
+    )
+
+
+def _seconds(text: str) -> float:
+    """Seconds since 1970 of a time as the exchanges write it: ISO 8601, seconds, or milliseconds."""
+    if "T" in text:
+        whole, _, fraction = text.rstrip("Z").partition(".")
+        return datetime.fromisoformat(whole + "+00:00").timestamp() + float(f"0.{fraction or 0}")
+    return float(text) if "." in text else int(text) / 1000
