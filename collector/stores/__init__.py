@@ -6,7 +6,7 @@ the writer decides, because only a fresh look at the position tells whether a lo
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -92,6 +92,34 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Lets go of connections; never raises."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who moved a position last.
+
+    Attributes:
+        owner: the position's.
+        who: the process, for a person to find it: ``process 7 on host``.
+        idle: seconds since its last sign of life, by the store's clock.
+    """
+
+    owner: str
+    who: str
+    idle: float
+
+
+@runtime_checkable
+class SharedStore(Store, Protocol):
+    """A store that collectors on different machines reach: two of one name must not both write.
+
+    Every ``commit``, also one of an empty batch, is a sign of life.
+    """
+
+    async def holder(self, name: str) -> Holder | None:
+        """Who holds the position of ``name``; None where there is none."""
+
+    async def release(self, name: str, position: Position) -> None:
+        """Says that the holder of ``position`` is gone, so that its successor need not wait."""
 
 
 def create(settings: Settings) -> Store:
