@@ -267,8 +267,10 @@ class _Progress:
         self._live.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._live.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
 
     def tell(self, event: Event) -> None:
         """Hears an event; without a terminal each is a line."""

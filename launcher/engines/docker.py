@@ -41,6 +41,7 @@ from launcher.spec import (
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period more.
 _TIMEOUT = 60
 _SPOOL = "/spool"
+_READS = 3
 
 
 class DockerEngine:
@@ -162,8 +163,13 @@ class DockerEngine:
         )
 
     def status(self, container: str, collector: str) -> Status | None:
-        """What collector (its NAME) last said of itself; None where it has said nothing readable."""
-        path = f"{_SPOOL}/{collector}/{STATUS_FILE}"
+        """What the collector (its NAME) last said of itself; None where it has said nothing readable."""
+        for _ in range(_READS):  # an archive that is cut short met the file as it was replaced
+            with contextlib.suppress(tarfile.ReadError):
+                return self._read_status(container, f"{_SPOOL}/{collector}/{STATUS_FILE}")
+        return None
+
+    def _read_status(self, container: str, path: str) -> Status | None:
         with _explained("the collector's status cannot be read"):
             try:
                 chunks, _ = self._api.get_archive(container, path)

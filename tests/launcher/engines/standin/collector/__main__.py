@@ -1,0 +1,76 @@
+"""Plays a collector for tests of the launcher; its first symbol says which part.
+
+WRONG-SETTINGS says why and ends with 78    ENDS-EARLY  ends with 1
+REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
+anything else  becomes ready
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+NAME, EXCHANGE = os.environ["NAME"], os.environ["EXCHANGE"]
+PART = os.environ["SYMBOLS"].split(",")[0]
+STARTED = time.time()
+
+
+def write(state, detail, stored=0):
+    store = "away" if PART == "NEVER-READY" else "connected"
+    refused = {"trades REFUSED-USD": "no such product"} if PART == "REFUSED-USD" else {}
+    status = {
+        "version": 1,
+        "name": NAME,
+        "exchange": EXCHANGE,
+        "started": STARTED,
+        "time": time.time(),
+        "state": state,
+        "detail": detail,
+        "store": {"backend": "REDIS", "state": store, "since": STARTED, "error": None},
+        "connections": [],
+        "subscriptions": {"confirmed": 0 if refused else 1, "pending": [], "refused": refused},
+        "channels": {"trades": {"received": stored, "stored": stored}},
+        "spool": {"records": 0, "bytes": 0, "dropped": 0},
+        "last_received": time.time(),
+        "last_stored": time.time(),
+    }
+    home = Path(os.environ["SPOOL_DIR"]) / NAME
+    home.mkdir(parents=True, exist_ok=True)
+    aside = home / "status.part"
+    aside.write_text(json.dumps(status))
+    aside.replace(home / "status.json")
+
+
+def say(text):
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+stop = threading.Event()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: stop.set())
+
+say(f"2026-01-01T00:00:00.000Z INFO standin: starting {PART}")
+if PART == "WRONG-SETTINGS":
+    say("SYMBOLS = 'WRONG-SETTINGS': no such symbol")
+    if "PASSWORD" in os.environ:
+        say(f"a careless line with {os.environ['PASSWORD']}")
+    sys.exit(78)
+if PART == "ENDS-EARLY":
+    say("2026-01-01T00:00:00.000Z CRITICAL standin: feed died")
+    sys.exit(1)
+
+write("starting", "connecting")
+state, detail = {
+    "NEVER-READY": ("starting", "store away: connection refused"),
+    "REFUSED-USD": ("degraded", "the exchange refused 1"),
+}.get(PART, ("ready", "1 subscriptions, store connected"))
+count = 0
+while not stop.wait(0.2):
+    count += 1
+    write(state, detail, count)
+write("stopped", "stopped", count)
+say("2026-01-01T00:00:00.000Z INFO standin: stopped")

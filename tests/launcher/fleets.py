@@ -1,0 +1,67 @@
+"""Fleets on a real engine, of names that nobody else has."""
+
+import contextlib
+import json
+import subprocess
+import uuid
+
+from launcher import cli
+
+STANDIN = "cryptostore-standin:test"
+
+
+def docker(*arguments):
+    """What a docker command prints; with --format json, read."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+def inspect(*names):
+    return json.loads(docker("inspect", *names)) if names else []
+
+
+class Fleet:
+    """A fleet file and the commands on it. ``collectors`` maps names to their first symbols."""
+
+    def __init__(self, folder, image):
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        self.path = folder / "fleet.yaml"
+        self.image = image
+
+    def write(self, collectors, **keys):
+        """Writes the file; ``keys`` come on top of it, as JSON."""
+        file = {
+            "fleet": self.name,
+            "image": self.image,
+            "stores": {"redis": {"backend": "REDIS", "host": "redis"}},
+            "collectors": [
+                {"name": name, "exchange": "COINBASE", "symbols": [symbol], "channels": ["trades"]}
+                for name, symbol in collectors.items()
+            ],
+        }
+        self.path.write_text(json.dumps(file | keys))  # JSON is YAML
+
+    def launch(self, command, *arguments):
+        """Runs a command of the launcher on the file; its exit status."""
+        return cli.main([command, str(self.path), *arguments])
+
+    def containers(self):
+        """What docker inspect says, by collector."""
+        ids = docker("ps", "--all", "--quiet", "--filter", f"label=cryptostore.fleet={self.name}").split()
+        return {each["Config"]["Labels"]["cryptostore.collector"]: each for each in inspect(*ids)}
+
+    def identities(self):
+        """What changes when a container is made anew or started again."""
+        return {name: (each["Id"], each["State"]["StartedAt"]) for name, each in self.containers().items()}
+
+    def things(self, kind):
+        """Names of volumes or networks of the fleet."""
+        return docker(kind, "ls", "--format", "{{.Name}}", "--filter", f"name={self.name}").split()
+
+    def remove(self):
+        for container in self.containers().values():
+            docker("rm", "--force", "--volumes", container["Id"])
+        for kind in ("network", "volume"):
+            for name in self.things(kind):
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    docker(kind, "rm", name)

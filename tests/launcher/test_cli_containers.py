@@ -1,0 +1,291 @@
+"""The commands on a real engine, with a stand-in for the collector's image."""
+
+import json
+import subprocess
+import threading
+
+import pytest
+from fleets import docker, inspect
+
+pytestmark = pytest.mark.docker
+
+TWO = {"one": "BTC-USD", "two": "ETH-USD"}
+
+
+def test_a_second_up_changes_nothing_and_says_so(fleet, capsys):
+    fleet.write(TWO)
+    assert fleet.launch("up") == 0
+    said = capsys.readouterr().out
+    assert "2 created" in said
+    assert said.count("ready") == 2
+    before = fleet.identities()
+    assert fleet.launch("up") == 0
+    assert fleet.identities() == before
+    assert capsys.readouterr().out == f"fleet {fleet.name}: 2 unchanged\n"
+
+
+def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    before = fleet.identities()
+    fleet.write(TWO | {"two": "SOL-USD", "three": "ADA-USD"})
+    assert fleet.launch("up") == 0
+    after = fleet.identities()
+    assert after["one"] == before["one"]
+    assert after["two"] != before["two"]
+    assert "SYMBOLS=SOL-USD" in fleet.containers()["two"]["Config"]["Env"]
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up", "--keep-orphans") == 0
+    assert fleet.identities() == after
+    assert "2 kept" in capsys.readouterr().out
+    assert fleet.launch("up") == 0
+    assert fleet.identities() == {"one": before["one"]}
+
+
+def test_what_was_stopped_by_hand_is_started(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    before = fleet.identities()
+    docker("stop", before["one"][0])
+    docker("pause", before["two"][0])
+    assert fleet.launch("up") == 0
+    after = fleet.identities()
+    assert after["one"][0] == before["one"][0]
+    assert after["two"] == before["two"]
+    assert all(container["State"]["Status"] == "running" for container in fleet.containers().values())
+    assert "2 started" in capsys.readouterr().out
+
+
+def test_an_image_that_changed_under_its_name_is_used(fleet, tmp_path):
+    fleet.image = f"{fleet.name}:latest"
+    docker("tag", "cryptostore-standin:test", fleet.image)
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    before = fleet.identities()
+    (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\n")
+    docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
+    try:
+        assert fleet.launch("up") == 0
+        assert fleet.identities() != before
+        assert fleet.containers()["one"]["Config"]["Labels"]["newer"] == "yes"
+    finally:
+        fleet.remove()
+        docker("rmi", fleet.image)
+
+
+def test_the_container_is_as_its_spec(fleet):
+    limits = {"limits": {"memory": "64MiB", "cpus": 0.5, "pids": 50}}
+    fleet.write({"one": "BTC-USD"}, defaults=limits)
+    fleet.launch("up")
+    container = fleet.containers()["one"]
+    host = container["HostConfig"]
+    assert container["Config"]["User"] == "10001:10001"
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"], host["PidsLimit"]) == (
+        64 << 20,
+        64 << 20,
+        500_000_000,
+        50,
+    )
+    assert host["Init"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert [(mount["Name"], mount["Destination"]) for mount in container["Mounts"]] == [
+        (f"{fleet.name}-one-spool", "/spool")
+    ]
+    assert list(container["NetworkSettings"]["Networks"]) == [fleet.name]
+
+
+def test_status_agrees_with_docker(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    docker("stop", fleet.containers()["two"]["Id"])
+    fleet.write(TWO | {"one": "SOL-USD", "three": "ADA-USD"})
+    capsys.readouterr()
+    assert fleet.launch("status", "--json") == 0
+    rows = {row["collector"]: row for row in json.loads(capsys.readouterr().out)}
+    for name, container in fleet.containers().items():
+        assert rows[name]["container"]["id"] == container["Id"]
+        assert rows[name]["container"]["state"] == container["State"]["Status"]
+    assert {name: (row["state"], row["config"]) for name, row in rows.items()} == {
+        "one": ("ready", "changed"),
+        "two": ("exited", "current"),
+        "three": ("absent", None),
+    }
+    assert rows["one"]["status"]["channels"]["trades"]["stored"] > 0
+    assert fleet.launch("status", "t*") == 0
+    table = capsys.readouterr().out
+    assert "two" in table
+    assert "one" not in table
+
+
+def test_down_leaves_what_was_stored_unless_asked(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    assert fleet.launch("down", "one") == 0
+    assert list(fleet.containers()) == ["two"]
+    assert fleet.things("network") == [fleet.name]
+    assert fleet.launch("down") == 0
+    assert not fleet.containers()
+    assert not fleet.things("network")
+    assert len(fleet.things("volume")) == 2
+    assert "2 volumes kept" in capsys.readouterr().out
+    assert fleet.launch("down", "--volumes") == 0
+    assert not fleet.things("volume")
+
+
+def test_a_collector_that_fails_is_named_with_its_last_lines(fleet, capsys):
+    stores = {"redis": {"backend": "REDIS", "host": "redis", "user": "u", "password": "s3cret-canary"}}
+    parts = {"fine": "BTC-USD", "wrong": "WRONG-SETTINGS", "early": "ENDS-EARLY", "refused": "REFUSED-USD"}
+    fleet.write(parts, stores=stores)
+    assert fleet.launch("up") == 1
+    said = capsys.readouterr()
+    assert "1 created, 3 failed" in said.out
+    assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
+    assert "feed died" in said.err
+    assert "refused by the exchange: trades REFUSED-USD: no such product" in said.err
+    assert "s3cret-canary" not in said.out + said.err
+    assert "careless line with ***" in said.err
+    # The next one does not take the restarting ones for fine.
+    assert fleet.launch("up") == 1
+
+
+def test_waiting_ends(fleet, capsys):
+    fleet.write({"slow": "NEVER-READY"})
+    assert fleet.launch("up", "--wait-timeout", "2s") == 1
+    assert "not ready after 2 s: store away: connection refused" in capsys.readouterr().err
+    assert fleet.launch("restart", "--wait-timeout", "0") == 0
+
+
+def test_restart_waits_for_the_new_process(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    before = fleet.identities()
+    assert fleet.launch("restart", "one") == 0
+    after = fleet.identities()
+    assert after["two"] == before["two"]
+    assert after["one"][0] == before["one"][0]
+    assert after["one"][1] != before["one"][1]
+    assert "1 restarted" in capsys.readouterr().out
+
+
+def test_the_simulator_starts_before_the_others(fleet):
+    fleet.write({"one": "BTC-USD"}, source="simulated")
+    assert fleet.launch("up") == 0
+    containers = fleet.containers()
+    assert containers["simulator"]["State"]["StartedAt"] < containers["one"]["State"]["StartedAt"]
+    aliases = containers["simulator"]["NetworkSettings"]["Networks"][fleet.name]["Aliases"]
+    assert "api.coinbase.com" in aliases
+    assert fleet.launch("down", "--volumes") == 0
+    assert [fleet.containers(), fleet.things("volume"), fleet.things("network")] == [{}, [], []]
+
+
+def test_an_external_network_is_joined_and_stays(fleet, capsys):
+    network = f"{fleet.name}-outside"
+    fleet.write({"one": "BTC-USD"}, network={"name": network, "external": True})
+    assert fleet.launch("up") == 1
+    assert f"network {network} does not exist" in capsys.readouterr().err
+    docker("network", "create", network)
+    assert fleet.launch("up") == 0
+    assert fleet.launch("down") == 0
+    assert fleet.things("network") == [network]
+
+
+def test_a_network_of_somebody_else_is_not_taken(fleet, capsys):
+    docker("network", "create", fleet.name)
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 1
+    assert "is there already and not of fleet" in capsys.readouterr().err
+    assert not fleet.containers()
+
+
+def test_what_compose_made_is_left_alone(fleet, capsys):
+    fleet.write(TWO)
+    assert fleet.launch("render", "--output", str(fleet.path.parent)) == 0
+    compose = ["docker", "compose", "--file", str(fleet.path.parent / "compose.yaml")]
+    subprocess.run([*compose, "up", "--detach"], check=True, capture_output=True)
+    try:
+        before = fleet.identities()
+        capsys.readouterr()
+        assert fleet.launch("up") == 1
+        assert "managed by compose" in capsys.readouterr().err
+        fleet.launch("status")
+        assert capsys.readouterr().out.count("managed by compose") == 2
+        assert fleet.launch("restart") == 0
+        assert fleet.launch("down") == 0
+        assert fleet.identities() == before
+    finally:
+        subprocess.run([*compose, "down", "--volumes", "--timeout", "2"], check=True, capture_output=True)
+
+
+def test_a_name_that_is_taken_by_a_stranger(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    stranger = docker("create", "--name", f"{fleet.name}-one", fleet.image)
+    try:
+        assert fleet.launch("up") == 1
+        assert f"the name {fleet.name}-one is taken by container {stranger[:12]}" in capsys.readouterr().err
+    finally:
+        docker("rm", "--volumes", stranger)
+
+
+def test_a_missing_image_names_the_command_that_makes_it(fleet, capsys):
+    fleet.image = "cryptostore-not-built:test"
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 1
+    assert "docker build . -t cryptostore-not-built:test" in capsys.readouterr().err
+
+
+def test_an_update_that_the_engine_refuses_leaves_the_old_one_running(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    before = fleet.identities()
+    config = fleet.path.with_name("config.yaml")
+    config.write_text("{}")
+    fleet.write({"one": "BTC-USD"}, defaults={"config": "config.yaml", "limits": {"memory": "1MiB"}})
+    assert fleet.launch("up") == 1
+    assert "cannot be created" in capsys.readouterr().err
+    assert fleet.identities() == before
+
+
+def test_a_successor_left_over_by_a_crash_is_removed(fleet):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    container = fleet.containers()["one"]
+    labels = [f"--label={name}={value}" for name, value in container["Config"]["Labels"].items()]
+    docker("create", "--name", f"{fleet.name}-one.next", *labels, fleet.image)
+    assert fleet.launch("up", "--keep-orphans") == 0
+    assert [each["Name"] for each in inspect(*_ids(fleet))] == [f"/{fleet.name}-one"]
+
+
+def _ids(fleet):
+    return docker("ps", "-aq", "--filter", f"label=cryptostore.fleet={fleet.name}").split()
+
+
+def test_logs_of_several_are_one_in_order(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    capsys.readouterr()
+    assert fleet.launch("logs", "--tail", "1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["one", "two"]
+    assert fleet.launch("logs", "one") == 0
+    assert "starting BTC-USD" in capsys.readouterr().out
+
+
+def test_following_a_log_ends_when_its_collector_stops(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    following = threading.Thread(target=fleet.launch, args=("logs", "-f"))
+    following.start()
+    docker("stop", fleet.containers()["one"]["Id"])
+    following.join(15)
+    assert not following.is_alive()
+    assert "standin: stopped" in capsys.readouterr().out
+
+
+def test_a_pattern_that_matches_nothing(fleet, capsys):
+    fleet.write(TWO)
+    assert fleet.launch("status", "ones") == 2
+    assert "no collector ones; did you mean one?" in capsys.readouterr().err
