@@ -11,19 +11,13 @@ from pathlib import Path
 from collector import settings
 from collector.catalog import nearest
 from launcher import fleet_file
-from launcher.fleet_file import Collector, FleetFile, Store, text_of
+from launcher.fleet_file import SIMULATED, Collector, FleetFile, Store, text_of
 from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar
 
-__all__ = ["SIMULATED", "STARTER", "Fault", "FleetError", "load"]
+__all__ = ["STARTER", "Fault", "FleetError", "load"]
 
-#: The exchanges that the simulator speaks, with the host names that it answers for.
-SIMULATED = {
-    "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
-    "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
-    "BINANCE": ("api.binance.com", "stream.binance.com"),
-}
 _SIMULATOR = "simulator"
 _SIMULATOR_COMMAND = (
     *("--listen", "0.0.0.0", "--port", "443", "--port", "9443"),  # noqa: S104 - on the fleet's own network
@@ -147,7 +141,7 @@ class _Builder:
                 self._note(fault, given, collector)
         else:
             environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
-            environment["CHANNELS"] = ",".join(read.channels)
+            environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
             self._check_source(read.exchange, given)
             place = given.get("HOST") or (store.place if store else collector.place)
             if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
@@ -207,8 +201,8 @@ class _Builder:
         exchange = text_of(given.get("EXCHANGE", _UNSET)) or ""
         default = exchange.strip().lower().replace("_", "-").replace(".", "-")
         name = (collector.name.text if collector.name else None) or default
-        if not name:
-            return "collector"  # its exchange is missing or wrong, which is noted
+        if not name or (collector.name and collector.name.faulty):
+            return "collector"  # its name or exchange is missing or wrong, which is noted
         if name == _SIMULATOR:
             self._fault(place, f"name {name}: the simulator is called that")
         elif name in self.names:
@@ -224,7 +218,7 @@ class _Builder:
             self._hint(
                 store.path,
                 f"path {store.path.text}: containers write there as user {_IMAGE_USER}; "
-                f"make the folder theirs (mkdir -p, then chown {_IMAGE_USER})",
+                f"`mkdir -p` it and make it theirs with `chown -R {_IMAGE_USER}`",
             )
         return Mount(kind="bind", source=store.path.text, target="/data")
 

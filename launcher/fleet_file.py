@@ -29,6 +29,12 @@ _OURS = {
 }
 #: Every contract setting that a fleet file may hold: its key -> its variable.
 SETTINGS = {name.lower(): name for name in _CONTRACT if name not in _OURS}
+#: The exchanges that the simulator speaks, with the host names that it answers for.
+SIMULATED = {
+    "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
+    "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
+    "BINANCE": ("api.binance.com", "stream.binance.com"),
+}
 #: Settings that may be written as YAML lists.
 _LISTS = ("SYMBOLS", "CHANNELS")
 #: Settings that name a file, relative to the fleet file's folder.
@@ -45,7 +51,7 @@ _DEFAULTS_KEYS = (*SETTINGS, "store", "limits", "restart")
 _COLLECTOR_KEYS = (*_DEFAULTS_KEYS, "name")
 _FLEET_KEYS = ("fleet", "image", "network", "source", "simulator", "stores", "defaults", "collectors")
 
-type Settings = dict[str, Node]  # by variable, for its place
+type Given = dict[str, Node]  # the settings by variable, each with its place
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -60,7 +66,7 @@ class Store(msgspec.Struct, frozen=True):
     """A store: the settings it brings, and the host's folder where a PARQUET store says one."""
 
     place: Node
-    settings: Settings
+    settings: Given
     path: Scalar | None = None
 
 
@@ -68,7 +74,7 @@ class Collector(msgspec.Struct, frozen=True):
     """A collector as the file has it, or the defaults of all."""
 
     place: Node
-    settings: Settings
+    settings: Given
     name: Scalar | None = None
     store: Scalar | None = None
     limits: Limits = Limits()
@@ -155,8 +161,11 @@ class _Reader:
         duration = self._text(keys, "duration", _CONTRACT["SPOOL_KEEP"].parse)
         options += () if duration is None else ("--duration", f"{duration:g}")
         for exchange, listed in self._named(_given(keys, "symbols"), "symbols"):
-            text = self._list(listed, f"symbols of {exchange.text}")
-            options += ("--symbols", f"{exchange.text.upper()}={text}") if exchange.text and text else ()
+            name = (exchange.text or "").upper()
+            text = self._list(listed, f"symbols of {name}")
+            if name not in SIMULATED:
+                self._fault(exchange, f"symbols: the simulator speaks {', '.join(SIMULATED)} only")
+            options += ("--symbols", f"{name}={text}") if text else ()
         return tuple(options)
 
     def _stores(self, node: Node | None) -> dict[str, Store]:
@@ -212,7 +221,7 @@ class _Reader:
             pids=self._text(keys, "pids", _count),
         )
 
-    def _settings(self, keys: dict[str, Node]) -> Settings:
+    def _settings(self, keys: dict[str, Node]) -> Given:
         return {SETTINGS[key]: self._setting(SETTINGS[key], keys, key) for key in keys if key in SETTINGS}
 
     def _setting(self, name: str, keys: dict[str, Node], key: str) -> Node:
@@ -237,9 +246,11 @@ class _Reader:
             return None
         good = True
         for item in items:
-            if not isinstance(item, Scalar) or (not item.text and not item.faulty):
+            if isinstance(item, Scalar) and item.text and "\0" not in item.text:
+                continue
+            good = False
+            if not (isinstance(item, Scalar) and item.faulty):
                 self._fault(item, f"{key}: each item of the list has to be a text")
-            good &= isinstance(item, Scalar) and bool(item.text)
         return text_of(node) if good else None
 
     def _absolute(self, scalar: Scalar, key: str) -> Scalar:

@@ -98,7 +98,7 @@ collectors:
     assert collector.container.name == "desk-coinbase"
     assert collector.container.environment == {
         "EXCHANGE": "COINBASE",
-        "SYMBOLS": "BTC-USD, ETH-USD",
+        "SYMBOLS": "BTC-USD,ETH-USD",
         "CHANNELS": "trades,l2_book",
         "BACKEND": "REDISSTREAM",
         "SNAPSHOT_INTERVAL": "20",
