@@ -38,7 +38,7 @@ MEMORY_BYTES = 4 * 2**20  # of encoded records kept in memory too; as objects th
 UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk takes none
 SAY_EVERY = 60.0  # seconds between two log lines about the same trouble
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -63,9 +63,12 @@ class Spool:
         owner: random id, made with the spool.
         incarnation: random id of this opening.
         clean: whether the last opening ended with ``close``; None where there was none.
+        folder: where it lies.
+        dropped: records dropped or found corrupt since this opening.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, keep: float, sync: float) -> None:
+        self.folder = folder
         self._file = SpoolFile(folder)
         self._max_bytes, self._keep, self._sync = max_bytes, keep, sync
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
@@ -401,7 +404,7 @@ class Spool:
         now = time.monotonic()
         if now - self._said.get(what, -SAY_EVERY) >= SAY_EVERY:
             self._said[what] = now
-            log.error("%s", line)
+            LOG.error("%s", line)
 
 
 def _blobs(first: int, records: Sequence[AnyRecord]) -> Iterator[Blob]:

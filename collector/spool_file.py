@@ -44,7 +44,7 @@ PRAGMA user_version = {FORMAT};
 COMMIT;
 """
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 class SpoolError(Exception):
@@ -182,7 +182,7 @@ class SpoolFile:
         if verdict == "ok":
             return db
         db.close()
-        log.error("the spool %s is broken: %s", self.path, verdict)
+        LOG.error("the spool %s is broken: %s", self.path, verdict)
         return None
 
     def _check_format(self, db: sqlite3.Connection) -> None:
@@ -214,7 +214,7 @@ class SpoolFile:
         finally:
             broken.close()
         (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
-        log.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
+        LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
         self._account_for_holes(db)
         return db
 

@@ -1,12 +1,12 @@
 """How records look in Redis: cryptofeed's own keys, fields and JSON, with every digit kept.
 
 A number is plain text (0.00000001, never 1E-8), a time the shortest text that reads back as the same
-float, and a missing value the text ``None``, as cryftofeed writes it.
+float, and a missing value the text ``None``, as cryptofeed writes it.
 """
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from json.encoder import encode_basestring as quoted
+from json.encoder import encode_basestring
 from typing import Any
 
 from collector.records import (
@@ -45,6 +45,9 @@ FIELDS: dict[type[AnyRecord], tuple[str, ...]] = {
     for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle)
 }
 BOOK_FIELD = {False: "book", True: "delta"}
+
+#: A text as JSON.
+quoted: Callable[[str], str] = encode_basestring
 
 
 def key(record: AnyRecord) -> str:
@@ -105,11 +108,7 @@ def members(record: AnyRecord) -> str:
 
 def book_json(book: L2Book | L3Book) -> str:
     """A complete book by price, or the changes as a list; numbers are JSON numbers with every digit."""
-    side: Callable[[Sequence[Any]], str]
-    if isinstance(book, L2Book):
-        side = _changes if book.delta else _levels
-    else:
-        side = _order_changes if book.delta else _orders
+    side = _SIDES[type(book), book.delta]
     return f'{{"bid":{side(book.bid)},"ask":{side(book.ask)}}}'
 
 
@@ -134,3 +133,11 @@ def _order_changes(orders: Sequence[Order]) -> str:
         + ",".join([f"[{quoted(order)},{plain(price)},{plain(size)}]" for order, price, size in orders])
         + "]"
     )
+
+
+_SIDES: dict[tuple[type[AnyRecord], bool], Callable[[Any], str]] = {
+    (L2Book, False): _levels,
+    (L2Book, True): _changes,
+    (L3Book, False): _orders,
+    (L3Book, True): _order_changes,
+}

@@ -1,0 +1,410 @@
+"""Redis, as streams (REDISSTREAM) or sorted sets (REDIS), under cryptofeed's own keys and fields.
+
+One script call stores a batch: it compares the position, adds the records, and moves the position. A
+script does not roll back, so it looks at the outcome of every single command: a record that is refused for
+what it is is told of and the rest goes on; when the server's state is the reason, the script stops and moves
+the position to where it came.
+
+Nothing is added twice, whatever a cut append-only file makes of a batch when it is replayed: a stream's ids
+are made from the records (receipt in ms, then our sequence), and a sorted set's members contain the sequence.
+The client retries nothing: it could not know whether the lost answer was a yes.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from redis import exceptions
+from redis.asyncio import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from collector.records import AnyRecord, L2Book, L3Book
+from collector.settings import Settings
+from collector.stores import (
+    Batch,
+    Holder,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+from collector.stores import redis_layout as layout
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
+LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
+
+#: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
+#: batch's first sequence. KEYS[1] is the position, the others are those that the rows name by number.
+_BEGIN = """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'incarnation', 'sequence')
+for i = 1, 3 do
+  if (held[i] or '') ~= ARGV[i] then return {'lost'} end
+end
+for i = 2, #KEYS do
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= '@KIND@' then return {'kind', KEYS[i], kind} end
+end
+local rows = cmsgpack.unpack(ARGV[9])
+local first = tonumber(ARGV[8])
+"""
+
+#: A row is index, key, form, receipt (ms), values. A form's template lacks the id and the values.
+#: An id that is not above the stream's top is that of a record that is there already, or is raised.
+_ADD_TO_STREAM = """
+local forms = cmsgpack.unpack(ARGV[10])
+local templates, tops = {}, {}
+
+local function template(key, form)
+  local names = forms[form]
+  local made = {'XADD', KEYS[key], '', 'exchange', names[1], 'symbol', names[2]}
+  for i = 3, #names do
+    made[#made + 1] = names[i]
+    made[#made + 1] = ''
+  end
+  return made
+end
+
+local function there(key, sequence, command)
+  local ending = '-' .. sequence
+  for _, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 512)) do
+    if string.sub(entry[1], -#ending) == ending then
+      local same = #entry[2] == #command - 3
+      for i = 1, #entry[2] do same = same and entry[2][i] == command[i + 3] end
+      if same then return true end
+    end
+  end
+  return false
+end
+
+local function top_of(key)
+  local info = redis.call('XINFO', 'STREAM', key)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return string.match(info[i + 1], '(%d+)-(%d+)') end
+  end
+end
+
+local function add(row)
+  local key, form, ms, sequence = row[2], row[3], row[4], string.format('%d', first + row[1])
+  local command = templates[form]
+  if not command then
+    command = template(key, form)
+    templates[form] = command
+  end
+  if ms < (tops[key] or 0) then ms = tops[key] end
+  command[3] = string.format('%d', ms) .. '-' .. sequence
+  for i = 5, #row do command[2 * i - 1] = row[i] end
+  local outcome = redis.pcall(unpack(command))
+  if type(outcome) == 'table' and string.find(outcome.err, 'equal or smaller', 1, true) then
+    local top, last = top_of(KEYS[key])
+    top, last = tonumber(top), tonumber(last)
+    if first + row[1] <= last and there(KEYS[key], sequence, command) then
+      tops[key] = top
+      return nil
+    end
+    if ms < top then ms = top end
+    if ms == top and first + row[1] <= last then ms = ms + 1 end
+    command[3] = string.format('%d', ms) .. '-' .. sequence
+    outcome = redis.pcall(unpack(command))
+  end
+  tops[key] = ms
+  return type(outcome) == 'table' and outcome.err or nil
+end
+"""
+
+#: A row is index, key, score, member.
+_ADD_TO_SORTED_SET = """
+local function add(row)
+  local outcome = redis.pcall('ZADD', KEYS[row[2]], row[3], row[4])
+  return type(outcome) == 'table' and outcome.err or nil
+end
+"""
+
+#: Answers {'done', index and reason of each refused record}, or {'stopped', why} after a part of the batch.
+_END = """
+local refused, stopped, done = {}, nil, ARGV[6]
+for _, row in ipairs(rows) do
+  local err = add(row)
+  if err and string.sub(err, 1, 4) == 'ERR ' then
+    refused[#refused + 1] = row[1]
+    refused[#refused + 1] = err
+  elseif err then
+    stopped, done = err, string.format('%d', first + row[1])
+    break
+  end
+end
+if stopped and done == ARGV[8] then return {'stopped', stopped} end
+local now = redis.call('TIME')
+redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'incarnation', ARGV[5], 'sequence', done,
+           'seen', now[1] .. string.format('.%06d', now[2]), 'who', ARGV[7])
+if #refused > 0 then redis.call('HSET', KEYS[1], 'refused', cmsgpack.pack({done, refused})) end
+if stopped then return {'stopped', stopped} end
+return {'done', unpack(refused)}
+"""
+
+_RELEASE = """
+local held = redis.call('HMGET', KEYS[1], 'owner', 'incarnation', 'sequence')
+for i = 1, 3 do
+  if held[i] ~= ARGV[i] then return 0 end
+end
+return redis.call('HSET', KEYS[1], 'seen', '0')
+"""
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class RedisStore:
+    """One connection. Every command's answer is awaited before the next one is sent."""
+
+    batch_records = 256
+    batch_seconds = 0.0
+    fixed_batches = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = f"Redis at {settings.host}:{settings.port}"
+        self._settings = settings
+        self._streams = settings.backend == "REDISSTREAM"
+        self._kind = "stream" if self._streams else "zset"
+        add = _ADD_TO_STREAM if self._streams else _ADD_TO_SORTED_SET
+        self._script = (_BEGIN + add + _END).replace("@KIND@", self._kind)
+        self._digest = hashlib.sha1(self._script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
+        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._connection: Connection | None = None
+        self._unanswered: tuple[Batch, Position] | None = None
+        self._late: list[Refusal] = []
+
+    async def open(self, name: str) -> Position | None:
+        """Connects anew, sees that no key is of another type, and reads the position."""
+        await self.close()
+        self._connection = Connection(
+            host=self._settings.host,
+            port=self._settings.port or 6379,
+            db=int(self._settings.database or 0),
+            username=self._settings.user,
+            password=self._settings.password,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            driver_info=None,
+        )
+        with self._failures():
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+        await self._check_keys(name)
+        await self._call("SCRIPT", "LOAD", self._script)
+        fields = ("owner", "incarnation", "sequence", "refused")
+        owner, incarnation, sequence, refused = await self._call("HMGET", _position_key(name), *fields)
+        if owner is None:
+            return None
+        position = Position(owner.decode(), incarnation.decode(), int(sequence))
+        self._take_late_refusals(position, refused)
+        return position
+
+    async def _check_keys(self, name: str) -> None:
+        expected = dict.fromkeys(self._keys(), self._kind) | {_position_key(name): "hash"}
+        for key in expected:
+            await self._send("TYPE", key)
+        kinds = [await self._answer() for _ in expected]
+        for (key, kind), found in zip(expected.items(), kinds, strict=True):
+            if found.decode() not in (kind, "none"):
+                raise self._wrong_kind(key, found.decode())
+
+    def _keys(self) -> Iterator[str]:
+        for channel in self._settings.channels:
+            for symbol in self._settings.symbols:
+                yield f"{layout.KEYS[channel]}-{self._settings.exchange}-{symbol}"
+
+    def _wrong_kind(self, key: str, found: str) -> StoreRefusedError:
+        backend = {"stream": "REDISSTREAM", "zset": "REDIS"}
+        wrote = f", as BACKEND={backend[found]} makes it" if found in backend else ""
+        return StoreRefusedError(
+            f"{self._where}: the key {key} is a {found}{wrote}, but BACKEND={self._settings.backend} needs a "
+            f"{self._kind}: choose that BACKEND, another DATABASE, or rename the key"
+        )
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """Stores a batch; see Store.commit.
+
+        When it raises, a first part of the batch may be stored all the same: the position tells.
+        """
+        keys, rows, forms, refusals = self._rows(batch)
+        was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
+        arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)
+        self._unanswered = batch, after
+        answer = await self._call(
+            *("EVALSHA", self._digest, 1 + len(keys), _position_key(name), *keys),
+            *(*arguments, _pack(rows), _pack(forms)),
+        )
+        verdict, *details = answer
+        if verdict == b"lost":
+            raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+        if verdict == b"kind":
+            raise self._wrong_kind(*(each.decode() for each in details))
+        if verdict == b"stopped":
+            raise self._failure(details[0].decode())
+        self._unanswered = None
+        refusals += _refusals(batch, details)
+        late, self._late = self._late, []
+        return late + refusals
+
+    def _rows(self, batch: Batch) -> tuple[list[str], list[list[Any]], list[list[str]], list[Refusal]]:
+        """Keys, rows and forms for the script, and what cannot even be sent."""
+        keys: dict[str, int] = {}  # number in KEYS, from 2 on
+        forms: dict[tuple[str, bool], int] = {}
+        names: list[list[str]] = []
+        rows: list[list[Any]] = []
+        refusals: list[Refusal] = []
+        known: dict[tuple[type[AnyRecord], str, str], str] = {}
+        for index, record in enumerate(batch.records):
+            kind = type(record)
+            who = kind, record.exchange, record.symbol
+            key = known.get(who) or known.setdefault(who, layout.key(record))
+            number = keys.get(key) or keys.setdefault(key, len(keys) + 2)
+            receipt = record.receipt_timestamp
+            if not 0 <= receipt < LATEST:
+                refusals.append(Refusal(batch.first + index, record, f"no time: receipt_timestamp {receipt}"))
+            elif self._streams:
+                form = key, getattr(record, "delta", False)
+                if form not in forms:
+                    forms[form] = len(forms) + 1
+                    names.append(_names(record))
+                times = repr(record.timestamp), repr(receipt)
+                rows.append([index, number, forms[form], int(receipt * 1000), *layout.values(record), *times])
+            else:
+                rows.append([index, number, *_member(record, batch.first + index)])
+        return list(keys), rows, names, refusals
+
+    def _take_late_refusals(self, position: Position, refused: bytes | None) -> None:
+        """The answer to the last commit was lost: what it would have said lies beside the position."""
+        unanswered, self._unanswered = self._unanswered, None
+        if not unanswered or unanswered[1] != position or not refused:
+            return
+        done, details = msgspec.msgpack.decode(refused)
+        if int(done) == position.sequence:
+            self._late += _refusals(unanswered[0], details)
+
+    async def holder(self, name: str) -> Holder | None:
+        """Who moved the position last."""
+        owner, who, seen = await self._call("HMGET", _position_key(name), "owner", "who", "seen")
+        if owner is None:
+            return None
+        seconds, microseconds = await self._call("TIME")
+        idle = int(seconds) + int(microseconds) / 1e6 - float(seen or 0)
+        return Holder(owner.decode(), (who or b"an unknown process").decode(), idle)
+
+    async def release(self, name: str, position: Position) -> None:
+        """Forgets when the holder was seen, if it is still the same."""
+        arguments = (position.owner, position.incarnation, position.sequence)
+        await self._call("EVAL", _RELEASE, 1, _position_key(name), *arguments)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        connection, self._connection = self._connection, None
+        if connection:
+            with contextlib.suppress(Exception):
+                await connection.disconnect(nowait=True)
+
+    async def _call(self, *command: Any) -> Any:
+        await self._send(*command)
+        return await self._answer()
+
+    async def _send(self, *command: Any) -> None:
+        if not self._connection:
+            raise StoreUnavailableError(f"{self._where}: not connected")
+        with self._failures():
+            await self._connection.send_command(*command)
+
+    async def _answer(self) -> Any:
+        if not self._connection:
+            raise StoreUnavailableError(f"{self._where}: not connected")
+        with self._failures():
+            return await self._connection.read_response()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (exceptions.RedisError, OSError) as error:
+            raise self._failure(_code(error) + str(error)) from error
+
+    def _failure(self, text: str) -> StoreUnavailableError | StoreRefusedError:
+        """An error of the server, or of the way to it, under its right name."""
+        for beginning, advice in _REFUSING.items():
+            if text.upper().startswith(beginning):
+                return StoreRefusedError(f"{self._where}: {advice} ({text})")
+        return StoreUnavailableError(f"{self._where}: {text}")
+
+
+#: How errors begin that only a person can end, and what they mean.
+_REFUSING = {
+    "WRONGPASS": "USER or PASSWORD is wrong",
+    "NOAUTH": "it wants a password: set PASSWORD",
+    "AUTHENTICATION REQUIRED": "it wants a password: set PASSWORD",
+    "INVALID USERNAME": "USER or PASSWORD is wrong",
+    "INVALID PASSWORD": "PASSWORD is wrong",
+    "AUTH ": "it knows no password: unset PASSWORD",
+    "ERR AUTH": "it knows no password: unset PASSWORD",
+    "NOPERM": "the user lacks a right",
+    "WRONGTYPE": "a key has another type",
+    "DB INDEX": "there is no such DATABASE",
+    "ERR DB INDEX": "there is no such DATABASE",
+    "ERR UNKNOWN COMMAND": "it lacks a command",
+}
+
+
+def _position_key(name: str) -> str:
+    return f"cryptostore:position:{name}"
+
+
+def _names(record: AnyRecord) -> list[str]:
+    """What the records of one form have in common: exchange, symbol, and the names of the other fields."""
+    if isinstance(record, L2Book | L3Book):
+        fields: tuple[str, ...] = (layout.BOOK_FIELD[record.delta],)
+    else:
+        fields = layout.FIELDS[type(record)]
+    return [record.exchange, record.symbol, *fields, "timestamp", "receipt_timestamp"]
+
+
+def _member(record: AnyRecord, sequence: int) -> tuple[str, str]:
+    """Score and member. Books are scored by their receipt, as cryptofeed does."""
+    timestamp, receipt = repr(record.timestamp), repr(record.receipt_timestamp)
+    who = f'"exchange":{layout.quoted(record.exchange)},"symbol":{layout.quoted(record.symbol)}'
+    times = f'"timestamp":{timestamp},"receipt_timestamp":{receipt},"sequence":{sequence}'
+    score = receipt if isinstance(record, L2Book | L3Book) else timestamp
+    return score, f"{{{who},{layout.members(record)},{times}}}"
+
+
+def _refusals(batch: Batch, details: Sequence[Any]) -> list[Refusal]:
+    """From index, reason, index, reason, ..."""
+    pairs = zip(details[::2], details[1::2], strict=True)
+    return [
+        Refusal(
+            batch.first + index,
+            batch.records[index],
+            reason.decode() if isinstance(reason, bytes) else reason,
+        )
+        for index, reason in pairs
+    ]
+
+
+_CODES: dict[type[Exception], str] = {
+    exceptions.NoPermissionError: "NOPERM ",
+    exceptions.OutOfMemoryError: "OOM ",
+    exceptions.ReadOnlyError: "READONLY ",
+    exceptions.BusyLoadingError: "LOADING ",
+}
+
+
+def _code(error: Exception) -> str:
+    """The client takes the code off an error's text when it knows it, and puts it into the type."""
+    return _CODES.get(type(error), "")

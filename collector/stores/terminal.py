@@ -1,0 +1,96 @@
+"""TTY: one JSON object a line on standard output, numbers as text.
+
+A pipe keeps no position, so a small file in the spool's folder does. It is written after the lines: a crash
+between the two writes the lines of one batch again, which no pipe can tell us.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from collector.records import AnyRecord, channel_of
+from collector.settings import Settings
+from collector.stores import Batch, Position, PositionLostError, Refusal, StoreRefusedError
+from collector.stores.redis_layout import plain
+
+_encoder = msgspec.json.Encoder(decimal_format="string")
+
+
+class ClosedOutputError(Exception):
+    """Nobody reads standard output any more: there is nothing left to do."""
+
+
+class TerminalStore:
+    """Standard output. Writing to it may block, so it happens on a thread."""
+
+    batch_records = 256
+    batch_seconds = 0.0
+    fixed_batches = False
+
+    def __init__(self, settings: Settings) -> None:
+        self._home = settings.home
+        self._position: Position | None = None
+
+    async def open(self, name: str) -> Position | None:
+        """Reads the position's file."""
+        path = self._path(name)
+        try:
+            self._position = msgspec.json.decode(path.read_bytes(), type=Position)
+        except FileNotFoundError:
+            self._position = None
+        except (OSError, msgspec.DecodeError) as error:
+            raise StoreRefusedError(f"{path} cannot be read: {error}") from error
+        return self._position
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """Prints a batch, then writes the position. Raises ClosedOutputError where nobody reads."""
+        if self._position != expected:
+            raise PositionLostError(f"{self._path(name)} is not as it was left")
+        lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)
+        await asyncio.to_thread(_print, lines)
+        await asyncio.to_thread(_replace, self._path(name), msgspec.json.encode(after))
+        self._position = after
+        return ()
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _path(self, name: str) -> Path:
+        return self._home / f"printed-{name}.json"
+
+
+def _fields(record: AnyRecord) -> dict[str, object]:
+    return {"channel": channel_of(record)} | {
+        name: _plain(getattr(record, name)) for name in record.__struct_fields__
+    }
+
+
+def _plain(value: object) -> object:
+    """A value with its Decimals as plain text."""
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _print(lines: bytes) -> None:
+    try:
+        while lines:
+            lines = lines[os.write(sys.stdout.fileno(), lines) :]
+    except OSError as error:
+        raise ClosedOutputError(f"standard output: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".new")
+    aside.write_bytes(content)
+    aside.replace(path)

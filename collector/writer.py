@@ -1,0 +1,257 @@
+"""Spool -> store: reads batches, commits each on the expected position, and survives whatever the store does.
+
+At every (re)connection the store's position is the truth: the writer goes on from there, back or forward. It
+waits for a store that is away for ever, with a back-off. What a store refuses for what it is goes to a file
+of dead letters. Two writers of one name: the second waits until it is clear whether the first is alive, then
+stops with an error or takes over.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from collector.metrics import Metrics
+from collector.records import channel_of
+from collector.spool import Spool
+from collector.stores import (
+    Batch,
+    Holder,
+    Position,
+    PositionLostError,
+    Refusal,
+    SharedStore,
+    Store,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+PATIENCE = 30.0  # seconds that a store has for one answer
+MOST_PAUSE = 30.0  # seconds between two attempts
+REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have us
+BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
+GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
+LEAVE = 2.0  # seconds for saying goodbye
+LETTERS_BYTES = 64 * 2**20  # of dead letters in one file; there is that one and the one before
+
+LOG = logging.getLogger(__name__)
+
+
+class AnotherWriterError(Exception):
+    """Another collector writes under the same name: one of the two must get another NAME, or stop."""
+
+
+@dataclass
+class State:
+    """How the store is: connecting, connected, away or refused; ``since`` is float seconds, UTC."""
+
+    state: str = "connecting"
+    since: float = field(default_factory=time.time)
+    error: str | None = None
+
+
+class Writer:
+    """One collector's way from its spool to its store."""
+
+    def __init__(self, name: str, store: Store, spool: Spool, metrics: Metrics) -> None:
+        self.state = State()
+        self._name, self._store, self._spool, self._metrics = name, store, spool, metrics
+        self._letters = DeadLetters(spool.folder / "dead-letters.jsonl")
+        self._expected: Position | None = None  # what the store has, as far as we know
+        self._after: Position | None = None  # where the next batch begins, in the spool's terms
+        self._failures = 0
+        self._hurried = False
+        self._gathering: asyncio.Timeout | None = None
+        self._committed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Stores for ever.
+
+        Raises AnotherWriterError, SpoolError, or what a store raises that must end the collector.
+        """
+        try:
+            while True:
+                pause = await self._until_it_fails()
+                self._failures += 1
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads, hides nothing
+        finally:
+            await self._leave()
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - not cut short: it says how far it got
+        """Waits until all that is in the spool is stored, ``timeout`` seconds at most; whether it is."""
+        self._hurried = True
+        if self._gathering:
+            self._gathering.reschedule(asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._spool.undelivered[0]:
+                    self._committed.clear()
+                    await self._committed.wait()
+        return not self._spool.undelivered[0]
+
+    async def _until_it_fails(self) -> float:
+        """Connects and delivers; the seconds to wait before the next attempt."""
+        backoff = min(MOST_PAUSE, 0.1 * 2.0 ** min(self._failures, 10))
+        try:
+            await self._connect()
+            await self._deliver()
+        except StoreUnavailableError as error:
+            self._enter("away", str(error))
+        except StoreRefusedError as error:
+            self._enter("refused", str(error))
+            return max(REFUSED_PAUSE, backoff)
+        except PositionLostError as error:
+            LOG.warning("%s; looking again", error)
+        return backoff
+
+    async def _connect(self) -> None:
+        stored = await _answer(self._store.open(self._name))
+        await self._see_that_nobody_else_writes(stored)
+        start = await self._spool.resume(stored)
+        if start.forgotten:
+            LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
+        self._expected, self._after = stored, start.after
+        await self._beat()
+        self._enter("connected")
+
+    async def _see_that_nobody_else_writes(self, stored: Position | None) -> None:
+        """A holder that gives a sign of life is alive; one that has given none for long is gone."""
+        if not isinstance(self._store, SharedStore) or stored is None or stored.owner == self._spool.owner:
+            return
+        last: Holder | None = None
+        while True:
+            holder = await _answer(self._store.holder(self._name))
+            if holder is None or holder.owner == self._spool.owner or holder.idle >= GONE:
+                return
+            if last and (holder.owner != last.owner or holder.idle < last.idle + 0.5):
+                raise AnotherWriterError(
+                    f"{holder.who} writes into this store under the name {self._name!r} too: "
+                    "stop it, or give this collector another NAME"
+                )
+            last = holder
+            await asyncio.sleep(1.0)
+
+    async def _beat(self) -> None:
+        """A sign of life, and the first claim: an empty batch on the expected position."""
+        if isinstance(self._store, SharedStore) and self._after:
+            nothing = Batch(self._after.incarnation, self._after.sequence, ())
+            await _answer(self._store.commit(self._name, nothing, self._expected, self._after))
+            self._expected = self._after
+
+    async def _deliver(self) -> None:
+        while True:
+            await self._gather()
+            batch = await self._spool.read(self._after, self._store.batch_records)
+            if batch:
+                await self._commit(batch)
+
+    async def _gather(self) -> None:
+        """Waits until there is something, and then for more, as long as the store likes."""
+        while True:
+            try:
+                async with asyncio.timeout(BEAT):
+                    await self._spool.wait(self._after)
+                break
+            except TimeoutError:
+                await self._beat()
+                self._failures = 0
+        if self._store.batch_seconds and not self._hurried:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._store.batch_seconds) as self._gathering:
+                    await self._spool.wait(self._after, self._store.batch_records)
+            self._gathering = None
+
+    async def _commit(self, batch: Batch) -> None:
+        if self._store.fixed_batches:
+            await self._spool.fix(batch)
+        after = Position(self._spool.owner, batch.incarnation, batch.end)
+        refusals = await _answer(self._store.commit(self._name, batch, self._expected, after))
+        self._expected = self._after = after
+        if refusals:
+            await asyncio.to_thread(self._letters.add, batch.incarnation, refusals)
+        await self._spool.acknowledge(after)
+        self._count(batch, refusals)
+        self._failures = 0
+        self._committed.set()
+
+    def _count(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
+        stored = self._metrics.stored
+        for kind, count in Counter(map(type, batch.records)).items():
+            stored[channel_of(kind)] += count
+        for refusal in refusals:
+            stored[channel_of(refusal.record)] -= 1
+        self._metrics.last_stored = time.time()
+
+    async def _leave(self) -> None:
+        """Lets a successor take over at once."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(LEAVE):
+                if (
+                    isinstance(self._store, SharedStore)
+                    and self._expected
+                    and self.state.state == "connected"
+                ):
+                    await self._store.release(self._name, self._expected)
+        await self._store.close()
+
+    def _enter(self, state: str, error: str | None = None) -> None:
+        before = self.state
+        if state == before.state:
+            before.error = error
+            if state == "refused":
+                LOG.error("the store still refuses: %s", error)
+            return
+        self.state = State(state, error=error)
+        if state == "connected":
+            lasted = time.time() - before.since
+            LOG.info("the store is connected%s", f" again after {lasted:.1f} s" if before.error else "")
+        else:
+            LOG.error("the store %s: %s", "refuses" if state == "refused" else "is away", error)
+
+
+async def _answer[T](asked: Awaitable[T]) -> T:
+    """What the store says, if it says it in time."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await asked
+    except TimeoutError as error:
+        raise StoreUnavailableError(f"no answer within {PATIENCE:.0f} s") from error
+
+
+class DeadLetters:
+    """Records that the store refused for what they are: a JSON object a line, in files of bounded size."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, incarnation: str, refusals: Sequence[Refusal]) -> None:
+        """Writes the records with the reason, synced. Blocks."""
+        first = refusals[0]
+        LOG.error(
+            "%d records refused, kept in %s; the first: %s: %s",
+            *(len(refusals), self.path, channel_of(first.record), first.reason),
+        )
+        if self.path.exists() and self.path.stat().st_size > LETTERS_BYTES:
+            self.path.replace(self.path.with_suffix(".1.jsonl"))
+        with self.path.open("ab") as file:
+            for refusal in refusals:
+                file.write(msgspec.json.encode(_letter(incarnation, refusal)) + b"\n")
+            file.flush()
+
+
+def _letter(incarnation: str, refusal: Refusal) -> dict[str, object]:
+    return {
+        "time": time.time(),
+        "incarnation": incarnation,
+        "sequence": refusal.sequence,
+        "reason": refusal.reason,
+        "channel": channel_of(refusal.record),
+        "record": msgspec.structs.asdict(refusal.record),
+    }
