@@ -1,0 +1,272 @@
+"""MongoDB: unordered inserts under identifiers of ours, then the position.
+
+Collections and documents are those that cryptofeed's backend means to write: ``trades``, ``ticker``,
+``book`` (l2_book), ``funding``, ``open_interest``, ``liquidations``, ``candles``; ``l1_book``, ``l3_book``
+and ``index`` are our addition. Numbers are strings with every digit. ``timestamp`` and
+``receipt_timestamp`` are dates, which MongoDB cuts to milliseconds; beside them ``timestamp_seconds`` and
+``receipt_timestamp_seconds`` are doubles that carry the rest. Other times are doubles too. ``bid`` and
+``ask`` of a book are BSON documents in binary, ``{price: size}``, of a book by order
+``{price: {order id: size}}``; ``delta`` tells a change from a full book.
+
+A single server has no transactions. So ``_id`` is an ObjectId made from the receipt's second, the
+incarnation and the sequence: what was inserted already is refused when it is sent again, and the position
+follows when all of a batch is known to be there.
+"""
+
+import asyncio
+import contextlib
+import socket
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any, get_args
+
+import bson
+from bson import DatetimeMS, ObjectId
+from bson.errors import BSONError
+from msgspec import structs
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    BulkWriteError,
+    ConfigurationError,
+    DuplicateKeyError,
+    InvalidName,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
+
+from collector.records import AnyRecord, L2Book, L3Book, Level, Order, channel_of
+from collector.settings import Settings
+from collector.stores import (
+    Batch,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
+
+_POSITIONS = "cryptostore_position"
+_COMMAND_SECONDS = 30.0
+_CLOSE_SECONDS = 2.0
+_MAX_DOCUMENT_BYTES = 16 * 2**20
+
+_DUPLICATE_KEY = 11000
+#: Only a person can end these: not authorised, no such user, an invalid name, a view in our place.
+_REFUSING_CODES = (13, 18, 73, 166, 8000)
+#: Errors of a single write that are about the server's state (stopping, electing, full, busy), not about it.
+_STATE_CODES = (
+    6,
+    7,
+    24,
+    50,
+    89,
+    91,
+    112,
+    134,
+    146,
+    189,
+    262,
+    9001,
+    10107,
+    11600,
+    11601,
+    11602,
+    13435,
+    13436,
+    14031,
+)
+#: What a record can be refused for before it is sent.
+_RECORD_ERRORS = (BSONError, ValueError, OverflowError)
+
+_Document = dict[str, Any]
+
+
+class MongoStore:
+    """One client, which does not retry by itself."""
+
+    batch_records = 1000  # a command costs the server nearly the same, whatever it holds
+    batch_seconds = 0.01
+    fixed_batches = False
+
+    def __init__(self, settings: Settings, patience: float = 10.0) -> None:
+        """``patience``: seconds that a server is given to be found and to accept a connection."""
+        self._where = f"{settings.host}:{settings.port}"
+        self._database = settings.database or ""
+        self._options: dict[str, Any] = {
+            "host": settings.host,
+            "port": settings.port,
+            "username": settings.user,
+            "password": settings.password,
+            "appname": "cryptostore",
+            "retryWrites": False,
+            "retryReads": False,
+            "w": "majority",
+            "journal": True,
+            "serverSelectionTimeoutMS": int(patience * 1000),
+            "connectTimeoutMS": int(patience * 1000),
+            "socketTimeoutMS": int(_COMMAND_SECONDS * 1000),
+        }
+        self._client: AsyncMongoClient[_Document] | None = None
+
+    async def open(self, name: str) -> Position | None:
+        """Connects anew and reads the position; see Store.open."""
+        await self.close()
+        with self._failures():
+            self._client = AsyncMongoClient(**self._options)
+            found = await self._collection(_POSITIONS).find_one({"_id": name})
+        return Position(found["owner"], found["incarnation"], found["sequence"]) if found else None
+
+    async def commit(
+        self, name: str, batch: Batch, expected: Position | None, after: Position
+    ) -> Sequence[Refusal]:
+        """Inserts the batch's documents, then moves the position; see Store.commit."""
+        collections, reasons = _documents(batch)
+        with self._failures():
+            for collection, documents in collections.items():
+                reasons |= await _insert(self._collection(collection), documents)
+            await self._move(name, expected, after)
+        return [
+            Refusal(sequence, batch.records[sequence - batch.first], reason)
+            for sequence, reason in sorted(reasons.items())
+        ]
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+
+    async def _move(self, name: str, expected: Position | None, after: Position) -> None:
+        known = {"owner": {"$exists": False}} if expected is None else structs.asdict(expected)
+        moved = structs.asdict(after) | {"host": socket.gethostname()}
+        try:
+            result = await self._collection(_POSITIONS).update_one(
+                {"_id": name, **known},
+                {"$set": moved, "$currentDate": {"seen": True}},
+                upsert=expected is None,
+            )
+        except DuplicateKeyError:
+            pass
+        else:
+            if result.matched_count or result.upserted_id is not None:
+                return
+        raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+
+    def _collection(self, name: str) -> AsyncCollection[_Document]:
+        if self._client is None:
+            raise StoreUnavailableError(f"{self._where}: not connected")
+        return self._client[self._database][name]
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (ConfigurationError, InvalidName, InvalidOperation) as error:
+            raise StoreRefusedError(f"{self._where}: {error}") from error
+        except OperationFailure as error:
+            kind = StoreRefusedError if error.code in _REFUSING_CODES else StoreUnavailableError
+            raise kind(f"{self._where}: {error.details}") from error
+        except (PyMongoError, OSError) as error:
+            # what follows is the driver's view of the whole deployment
+            what = str(error).partition(" (configured")[0].partition(", Timeout:")[0]
+            raise StoreUnavailableError(f"{self._where}: {what.removeprefix(f'{self._where}: ')}") from error
+
+
+def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, str]]:
+    """The batch's documents by collection and sequence, and why other records cannot be documents."""
+    collections: dict[str, dict[int, _Document]] = defaultdict(dict)
+    reasons = {}
+    incarnation = zlib.crc32(batch.incarnation.encode()).to_bytes(4)
+    for sequence, record in enumerate(batch.records, batch.first):
+        try:
+            document = _document(record)
+            second = int(record.receipt_timestamp) % 2**32
+            document["_id"] = ObjectId(second.to_bytes(4) + incarnation + (sequence % 2**32).to_bytes(4))
+        except _RECORD_ERRORS as error:
+            reasons[sequence] = str(error)
+        else:
+            collections[_COLLECTIONS[type(record)]][sequence] = document
+    return collections, reasons
+
+
+def _document(record: AnyRecord) -> _Document:
+    document = structs.asdict(record)
+    for name in _NUMBERS[type(record)]:
+        value = document[name]
+        document[name] = None if value is None else str(value)
+    for name in ("timestamp", "receipt_timestamp"):
+        seconds = document[name]
+        document[name] = DatetimeMS(round(seconds * 1e6) // 1000)
+        document[f"{name}_seconds"] = seconds
+    if isinstance(record, L2Book):
+        document |= {"bid": _levels(record.bid), "ask": _levels(record.ask)}
+    elif isinstance(record, L3Book):
+        document |= {"bid": _orders(record.bid), "ask": _orders(record.ask)}
+    return document
+
+
+def _levels(levels: Iterable[Level]) -> bytes:
+    return bson.encode({str(price): str(size) for price, size in levels})
+
+
+def _orders(orders: Iterable[Order]) -> bytes:
+    prices: dict[str, dict[str, str]] = defaultdict(dict)
+    for order_id, price, size in orders:
+        prices[str(price)][order_id] = str(size)
+    return bson.encode(prices)
+
+
+_COLLECTIONS: dict[type[AnyRecord], str] = {
+    record_type: "book" if record_type is L2Book else channel_of(record_type)
+    for record_type in get_args(AnyRecord)
+}
+_NUMBERS: dict[type[AnyRecord], list[str]] = {
+    record_type: [
+        field.name for field in structs.fields(record_type) if field.type in (Decimal, Decimal | None)
+    ]
+    for record_type in get_args(AnyRecord)
+}
+
+
+async def _insert(collection: AsyncCollection[_Document], documents: dict[int, _Document]) -> dict[int, str]:
+    """Makes sure that the documents are there; returns why some, by sequence, never will be."""
+    try:
+        await collection.insert_many(documents.values(), ordered=False)
+    except BulkWriteError as error:
+        failed = [write for write in error.details["writeErrors"] if not _is_there_already(write)]
+        if error.details["writeConcernErrors"] or any(write["code"] in _STATE_CODES for write in failed):
+            raise
+        sequences = list(documents)
+        return {sequences[write["index"]]: write["errmsg"] for write in failed}
+    except _RECORD_ERRORS:
+        reasons = _unfit(documents)
+        if not reasons:
+            raise
+        fit = {sequence: documents[sequence] for sequence in documents.keys() - reasons.keys()}
+        return reasons | (await _insert(collection, fit) if fit else {})
+    return {}
+
+
+def _is_there_already(write: _Document) -> bool:
+    """Whether a write failed because its ``_id`` is there; FerretDB does not name the index."""
+    index = write.get("keyPattern", {"_id": 1})
+    return bool(write["code"] == _DUPLICATE_KEY and index == {"_id": 1})
+
+
+def _unfit(documents: dict[int, _Document]) -> dict[int, str]:
+    """Why some documents, by sequence, cannot be sent."""
+    reasons = {}
+    for sequence, document in documents.items():
+        try:
+            size = len(bson.encode(document))
+        except _RECORD_ERRORS as error:
+            reasons[sequence] = str(error)
+        else:
+            if size > _MAX_DOCUMENT_BYTES:
+                reasons[sequence] = f"a document of {size} bytes; MongoDB takes {_MAX_DOCUMENT_BYTES}"
+    return reasons

@@ -1,0 +1,258 @@
+import asyncio
+import itertools
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import SimpleNamespace
+
+import bson
+import pymongo
+import pytest
+from every_kind import EVERY_KIND, records
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from msgspec.structs import asdict, replace
+from servers import MongoServer
+
+from collector.records import L2Book, L3Book, channel_of
+from collector.stores import Batch, Position, PositionLostError, StoreRefusedError, StoreUnavailableError
+from collector.stores.mongo import MongoStore
+
+NAME = "collector"
+COLLECTIONS = [
+    "trades",
+    "ticker",
+    "l1_book",
+    "book",
+    "l3_book",
+    "funding",
+    "open_interest",
+    "liquidations",
+    "index",
+    "candles",
+]
+D = Decimal
+
+
+@pytest.fixture(scope="module")
+def server():
+    with MongoServer() as server:
+        yield server
+
+
+@pytest.fixture
+def address(server):
+    """A database of the test's own."""
+    return SimpleNamespace(
+        host=server.host, port=server.port, user=None, password=None, database=f"test_{next(_numbers)}"
+    )
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def database(address):
+    with pymongo.MongoClient(address.host, address.port) as client:
+        yield client[address.database]
+
+
+@pytest.fixture
+async def store(address):
+    store = MongoStore(address)
+    yield store
+    await store.close()
+
+
+def batch(records, first=0):
+    return Batch("incarnation", first, records)
+
+
+def at(sequence):
+    return Position("owner", "incarnation", sequence)
+
+
+def expected_document(record):
+    """What a reader is to see of a record, but its id."""
+    document = {name: str(value) if isinstance(value, D) else value for name, value in asdict(record).items()}
+    for name in ("timestamp", "receipt_timestamp"):
+        exact = datetime.fromtimestamp(document[name], UTC).replace(tzinfo=None)
+        document[f"{name}_seconds"] = document[name]
+        document[name] = exact.replace(microsecond=exact.microsecond // 1000 * 1000)
+    for side in ("bid", "ask"):
+        if isinstance(record, L2Book):
+            document[side] = {str(price): str(size) for price, size in document[side]}
+        elif isinstance(record, L3Book):
+            prices = {}
+            for order_id, price, size in document[side]:
+                prices.setdefault(str(price), {})[order_id] = str(size)
+            document[side] = prices
+    return document
+
+
+def stored(database):
+    """All documents by collection, in the order of their ids, without these."""
+    found = {}
+    for name in COLLECTIONS:
+        documents = list(database[name].find(sort=[("_id", 1)]))
+        for document in documents:
+            del document["_id"]
+            if name in ("book", "l3_book"):
+                document |= {side: bson.decode(document[side]) for side in ("bid", "ask")}
+        found[name] = documents
+    return found
+
+
+def expected(sent):
+    found = {name: [] for name in COLLECTIONS}
+    for record in sent:
+        channel = channel_of(record)
+        found["book" if channel == "l2_book" else channel].append(expected_document(record))
+    return found
+
+
+async def test_every_kind_of_record_comes_back_as_it_was(store, database):
+    assert await store.open(NAME) is None
+    assert not await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    assert stored(database) == expected(EVERY_KIND)
+
+
+@hypothesis_settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(records, max_size=20))
+async def test_any_record_comes_back_as_it_was(address, database, sent):
+    store = MongoStore(address)
+    position = await store.open(NAME)
+    after = at(position.sequence + 1 if position else 0)
+    second = 1_700_000_000.5
+    sent = [replace(record, receipt_timestamp=second) for record in sent]  # ids in the order of sequence
+    assert not await store.commit(NAME, batch(sent), position, after)
+    await store.close()
+    assert stored(database) == expected(sent)
+    for name in COLLECTIONS:
+        database[name].delete_many({})
+
+
+async def test_an_id_tells_when_a_record_was_received_and_sorts_as_it_was_received(store, database):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]] * 3, 255), None, at(258))
+    ids = [document["_id"] for document in database["trades"].find(sort=[("_id", 1)])]
+    assert {found.generation_time.timestamp() for found in ids} == {1736899200}
+    assert [int.from_bytes(found.binary[-4:]) for found in ids] == [255, 256, 257]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(EVERY_KIND[0], side="\ud800"),
+        replace(EVERY_KIND[0], timestamp=float("nan")),
+        replace(EVERY_KIND[0], receipt_timestamp=float("inf")),
+        replace(EVERY_KIND[7], bid=[("\0", D(1), D(1))]),
+        replace(EVERY_KIND[14], trades=2**63),
+        replace(EVERY_KIND[0], id="i" * 48_000_000),
+    ],
+    ids=["surrogate", "nan", "inf", "nul in a key", "64 bits", "48 MB"],
+)
+async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
+    sent = [*EVERY_KIND, *EVERY_KIND]
+    sent.insert(13, wrong)
+    await store.open(NAME)
+    refusals = await store.commit(NAME, batch(sent, 100), None, at(100 + len(sent)))
+    assert [refusal.sequence for refusal in refusals] == [113]
+    assert refusals[0].record is wrong
+    assert refusals[0].reason
+    del sent[13]
+    assert stored(database) == expected(sent)
+
+
+async def test_what_was_inserted_before_the_position_moved_is_not_inserted_twice(store, database):
+    await store.open(NAME)
+    await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
+    database["cryptostore_position"].delete_many({})
+    assert await store.open(NAME) is None
+    sent = [*EVERY_KIND, EVERY_KIND[0]]
+    assert not await store.commit(NAME, batch(sent), None, at(len(sent)))
+    assert stored(database) == expected(sent)
+
+
+async def test_two_incarnations_are_not_taken_for_each_other(store, database):
+    await store.open(NAME)
+    await store.commit(NAME, Batch("one", 0, [EVERY_KIND[0]]), None, Position("owner", "one", 1))
+    await store.commit(
+        NAME, Batch("two", 0, [EVERY_KIND[0]]), Position("owner", "one", 1), Position("owner", "two", 1)
+    )
+    assert stored(database) == expected([EVERY_KIND[0]] * 2)
+
+
+async def test_the_position_moves_and_is_checked(store, database):
+    await store.open(NAME)
+    await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    for wrong in (None, at(2), Position("other", "incarnation", 1), Position("owner", "other", 1)):
+        with pytest.raises(PositionLostError):
+            await store.commit(NAME, batch([EVERY_KIND[0]], 1), wrong, at(2))
+        assert await store.open(NAME) == at(1)
+    await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    assert await store.open(NAME) == at(2)
+    assert await store.open("another") is None
+    assert stored(database) == expected([EVERY_KIND[0]] * 2)
+    position = database["cryptostore_position"].find_one({"_id": NAME})
+    assert abs(position["seen"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() < 60
+
+
+async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, address):
+    second = MongoStore(address)
+    await asyncio.gather(store.open(NAME), second.open(NAME))
+    results = await asyncio.gather(
+        store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1)),
+        second.commit(NAME, batch([EVERY_KIND[0]]), None, at(1)),
+        return_exceptions=True,
+    )
+    await second.close()
+    assert sorted(map(type, results), key=str) == [PositionLostError, list]
+
+
+async def test_a_server_that_is_not_there_is_unavailable(address):
+    store = MongoStore(SimpleNamespace(**vars(address) | {"port": 1}), patience=0.5)
+    with pytest.raises(StoreUnavailableError, match=r"^127\.0\.0\.1:1: .* Connect call failed"):
+        await store.open(NAME)
+    with pytest.raises(StoreUnavailableError):
+        await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+    await store.close()
+    with pytest.raises(StoreUnavailableError, match="not connected"):
+        await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
+
+
+async def test_a_name_that_no_database_has_is_refused(address):
+    with pytest.raises(StoreRefusedError, match="database"):
+        await MongoStore(SimpleNamespace(**vars(address) | {"database": "a b"})).open(NAME)
+
+
+async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
+    """What the writer does, in small: commit, and where that fails look at the position and go on from it."""
+    total, size = 600, 20
+    with MongoServer() as server:
+        address = SimpleNamespace(
+            host=server.host, port=server.port, user=None, password=None, database="killed"
+        )
+        store = MongoStore(address)
+        position = await store.open(NAME)
+        kills = iter(range(5, total // size, 5))
+        next_kill = next(kills)
+        while (done := position.sequence if position else 0) < total:
+            sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(done, done + size)]
+            commit = asyncio.ensure_future(store.commit(NAME, batch(sent, done), position, at(done + size)))
+            if done // size == next_kill:
+                next_kill = next(kills, None)
+                await asyncio.sleep(0.005)  # let it begin
+                server.kill()
+                server.start()
+            try:
+                await commit
+                position = at(done + size)
+            except StoreUnavailableError:
+                position = await store.open(NAME)
+        await store.close()
+        with pymongo.MongoClient(address.host, address.port) as client:
+            ids = [document["id"] for document in client["killed"]["trades"].find(sort=[("_id", 1)])]
+        assert ids == [str(number) for number in range(total)]
