@@ -15,7 +15,7 @@ LABEL_HASH = "cryptostore.config-hash"
 LABEL_MANAGER = "cryptostore.managed-by"  # launcher or compose
 
 
-class Mount(msgspec.Struct, frozen=True, kw_only=True):
+class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A named volume (``volume``) or a file of the engine's host (``bind``) in a container."""
 
     kind: str
@@ -24,7 +24,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
-class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A health check; durations in seconds."""
 
     command: tuple[str, ...]
@@ -34,7 +34,7 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
     retries: int
 
 
-class Container(msgspec.Struct, frozen=True, kw_only=True):
+class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One container. ``name`` is its full name on the engine; ``memory`` is in bytes, None is no limit.
 
     Where ``entrypoint`` or ``command`` is empty, or ``health`` is None, the image's own counts.
