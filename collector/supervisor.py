@@ -19,8 +19,8 @@ from collector.feeds import ExchangeFeed
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings, SettingsError
-from collector.spool import Spool
-from collector.writer import Writer
+from collector.spool import Spool, SpoolError
+from collector.writer import AnotherWriterError, Writer
 
 LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ LOG = logging.getLogger(__name__)
 STOPPED, DIED, MISCONFIGURED = 0, 1, 78
 
 #: Seconds that each part gets to stop. Together they stay below the 10 s that `docker stop` waits.
-FEED_GRACE, RECEIVER_GRACE, WRITER_GRACE, SPOOL_GRACE = 2.0, 1.0, 4.0, 1.5
+FEED_GRACE, RECEIVER_GRACE, WRITER_GRACE, TASKS_GRACE, SPOOL_GRACE = 2.0, 1.0, 3.0, 2.0, 1.5
 
 
 async def collect(settings: Settings) -> int:
@@ -37,13 +37,17 @@ async def collect(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    spool = await Spool.open(
-        settings.home,
-        max_bytes=settings.spool_max_bytes,
-        keep=settings.spool_keep,
-        sync=settings.spool_sync,
-    )
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        spool = await Spool.open(
+            settings.home,
+            max_bytes=settings.spool_max_bytes,
+            keep=settings.spool_keep,
+            sync=settings.spool_sync,
+        )
+    except (OSError, SpoolError) as error:
+        LOG.critical("no spool in SPOOL_DIR = %s: %s", settings.spool_dir, error)
+        return DIED
     try:
         return await _Collector(settings, spool).run(stop)
     finally:
@@ -55,9 +59,8 @@ class _Collector:
         self.settings = settings
         self.spool = spool
         self.metrics = Metrics()
-        self.store = stores.create(settings)
         self.receiver = Receiver(settings, spool, self.metrics)
-        self.writer = Writer(settings.name, self.store, spool, self.metrics)
+        self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics)
         self.feed = ExchangeFeed(settings, self.receiver)
         self.started = time.time()
         self.was_ready = False
@@ -73,8 +76,7 @@ class _Collector:
             self._write_status(*died.status if died else ("stopping", "stopping"))
             await _within(FEED_GRACE, self.feed.stop(), "stopping the feed")
             await _within(RECEIVER_GRACE, self.receiver.drain(), "saving what was received")
-            await _within(WRITER_GRACE, self.writer.drain(WRITER_GRACE), "storing what was received")
-        await self.store.close()
+            await self.writer.drain(WRITER_GRACE)
         LOG.info("stopped; %s", self._summary())
         self._write_status(*died.status if died else ("stopped", self._summary()))
         return died.exit_status if died else STOPPED
@@ -168,7 +170,8 @@ class _Death:
             for fault in error.faults:
                 LOG.error("%s", fault)
         else:
-            LOG.critical("%s died: %s; ending", name, reason, exc_info=error)
+            told = isinstance(error, SpoolError | AnotherWriterError)
+            LOG.critical("%s died: %s; ending", name, reason, exc_info=None if told else error)
 
 
 class _Guard:
@@ -198,10 +201,10 @@ class _Guard:
     ) -> None:
         for task in self.tasks:
             task.cancel()
-        await asyncio.wait(self.tasks, timeout=1)
+        await asyncio.wait(self.tasks, timeout=TASKS_GRACE)
 
 
-async def _within(seconds: float, work: Coroutine[Any, Any, None], doing: str) -> None:
+async def _within(seconds: float, work: Coroutine[Any, Any, object], doing: str) -> None:
     """Awaits ``work`` for ``seconds`` at the most; what goes wrong is logged and stops nothing."""
     try:
         async with asyncio.timeout(seconds):
