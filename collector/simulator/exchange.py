@@ -8,7 +8,6 @@ ordered queue and a task that writes them, so that a client who does not read ho
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import struct
@@ -95,7 +94,7 @@ class Connection:
 
     async def write(self) -> None:
         """Write what is queued, for ever; ends when the client is gone."""
-        with contextlib.suppress(ConnectionError):
+        try:
             while True:
                 frame = await self._queue.get()
                 await self._websocket.send_frame(frame.data, WSMsgType.TEXT)
@@ -107,6 +106,11 @@ class Connection:
                     self._log.flush()
                 if self.unwritten <= ROOM:
                     self._room.set()
+        except ConnectionError:
+            return
+        except Exception:
+            LOG.exception("connection %d of %s could not be written to", self.number, self.exchange)
+            self.reset("error")
 
     async def room(self) -> None:
         """Wait until the client has taken most of what is queued."""
@@ -278,7 +282,8 @@ class Exchange(ABC):
         now = time.time_ns()
         steps = {symbol: self.markets[symbol].step(now) for symbol in self.markets if symbol in wanted}
         for session in list(self.sessions):
-            if session.subscriptions() and not self._strikes(session):
+            # A connection that we have ended stays until its client has said goodbye: no fault is for it.
+            if session.connection.reason is None and session.subscriptions() and not self._strikes(session):
                 session.update(steps)
 
     def _strikes(self, session: Session) -> bool:

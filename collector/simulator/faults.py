@@ -17,7 +17,7 @@ on what comes next (default count: 1):
   skip_sequence        lose one message with records of ``symbol`` and ``channel``: the sequence number of
                        COINBASE and the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
 on what clients ask for (default: until taken away):
-  deaf                 websockets are accepted, and never answered
+  deaf                 websockets are accepted, and never written to
   refuse_connection    websockets are refused with HTTP ``status`` (default 503)
   refuse_subscription  subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE
                        ignores a stream in the address without a word, as the real one does

@@ -198,15 +198,14 @@ class Simulator:
         connection = Connection(
             number, exchange.name, websocket, transport, log=self._log, faults=self._faults
         )
+        connection.quiet = self._faults.take("deaf", exchange.name, number) is not None
         session = exchange.open(connection, request)
-        deaf = self._faults.take("deaf", exchange.name, number) is not None
-        self._log.event("open", exchange.name, number, deaf=deaf)
+        self._log.event("open", exchange.name, number, deaf=connection.quiet)
         exchange.sessions.append(session)
         writer = asyncio.ensure_future(connection.write())
         try:
-            if not deaf:
-                session.greet()
-            await self._listen(session, websocket, deaf=deaf)
+            session.greet()
+            await self._listen(session, websocket)
         finally:
             exchange.sessions.remove(session)
             writer.cancel()
@@ -219,19 +218,19 @@ class Simulator:
             )
         return websocket
 
-    async def _listen(self, session: Session, websocket: web.WebSocketResponse, *, deaf: bool) -> None:
+    @staticmethod
+    async def _listen(session: Session, websocket: web.WebSocketResponse) -> None:
+        """Let the session answer what the client says, until one of the two ends the connection."""
         while True:
             try:
-                message = await websocket.receive(None if deaf else session.patience())
+                message = await websocket.receive(None if session.connection.quiet else session.patience())
             except TimeoutError:
                 await session.connection.close(1008, "no subscription")
                 return
-            if message.type is not WSMsgType.TEXT:
-                if message.type is WSMsgType.BINARY:
-                    continue
-                return
-            if not deaf:
+            if message.type is WSMsgType.TEXT:
                 session.receive(message.data)
+            elif message.type is not WSMsgType.BINARY:
+                return
 
     async def _rest(self, exchange: Exchange, request: web.BaseRequest) -> web.StreamResponse:
         if self._faults.take("deaf_reference", exchange.name):

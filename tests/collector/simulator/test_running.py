@@ -60,10 +60,11 @@ async def receive(connection, wanted, seconds=10):
 async def closed(connection, received=None):
     """How the connection ended; what came before goes to ``received``."""
     try:
-        while True:
-            message = await receive(connection, lambda _: True)
-            if received is not None:
-                received.append(message)
+        async with asyncio.timeout(15):
+            while True:
+                message = await connection.recv()
+                if received is not None:
+                    received.append(message)
     except ConnectionClosed as error:
         return error
 
@@ -377,3 +378,12 @@ def test_the_help_teaches():
     text = run("--help").stdout
     for word in ("HTTPS_PROXY", "network aliases", "skip_sequence", "GET    /log", "ws.kraken.com", "--rate"):
         assert word in text
+
+
+async def test_a_deaf_exchange_sends_nothing_of_what_the_address_asks_for(simulator):
+    await fault(simulator, "deaf", exchange="BINANCE", count=1)
+    async with connect(BINANCE) as connection:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connection.recv(), 0.5)
+        await asyncio.to_thread(simulator.clear_faults)
+        assert isinstance(await closed(connection), ConnectionClosedError)
