@@ -15,10 +15,12 @@ follows when all of a batch is known to be there.
 
 import asyncio
 import contextlib
+import os
 import socket
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, get_args
 
@@ -42,15 +44,17 @@ from collector.records import AnyRecord, L2Book, L3Book, Level, Order, channel_o
 from collector.settings import Settings
 from collector.stores import (
     Batch,
+    Holder,
     Position,
     PositionLostError,
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores.late import LateRefusals
 
 _POSITIONS = "cryptostore_position"
-_COMMAND_SECONDS = 30.0
+_COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
@@ -110,6 +114,8 @@ class MongoStore:
             "connectTimeoutMS": int(patience * 1000),
             "socketTimeoutMS": int(_COMMAND_SECONDS * 1000),
         }
+        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._late = LateRefusals()
         self._client: AsyncMongoClient[_Document] | None = None
 
     async def open(self, name: str) -> Position | None:
@@ -118,7 +124,9 @@ class MongoStore:
         with self._failures():
             self._client = AsyncMongoClient(**self._options)
             found = await self._collection(_POSITIONS).find_one({"_id": name})
-        return Position(found["owner"], found["incarnation"], found["sequence"]) if found else None
+        position = Position(found["owner"], found["incarnation"], found["sequence"]) if found else None
+        self._late.look(position)
+        return position
 
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
@@ -128,11 +136,28 @@ class MongoStore:
         with self._failures():
             for collection, documents in collections.items():
                 reasons |= await _insert(self._collection(collection), documents)
+            refusals = [
+                Refusal(sequence, batch.records[sequence - batch.first], reason)
+                for sequence, reason in sorted(reasons.items())
+            ]
+            self._late.expect(after, refusals)
             await self._move(name, expected, after)
-        return [
-            Refusal(sequence, batch.records[sequence - batch.first], reason)
-            for sequence, reason in sorted(reasons.items())
-        ]
+        return self._late.tell()
+
+    async def holder(self, name: str) -> Holder | None:
+        """Who moved the position last."""
+        with self._failures():
+            positions = self._collection(_POSITIONS)
+            found = await positions.find_one({"_id": name})
+            now = (await positions.database.command("hello"))["localTime"]
+        return Holder(found["owner"], found["who"], (now - found["seen"]).total_seconds()) if found else None
+
+    async def release(self, name: str, position: Position) -> None:
+        """Forgets when the holder was seen, if it is still the same."""
+        with self._failures():
+            await self._collection(_POSITIONS).update_one(
+                {"_id": name, **structs.asdict(position)}, {"$set": {"seen": datetime.fromtimestamp(0, UTC)}}
+            )
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -143,7 +168,7 @@ class MongoStore:
 
     async def _move(self, name: str, expected: Position | None, after: Position) -> None:
         known = {"owner": {"$exists": False}} if expected is None else structs.asdict(expected)
-        moved = structs.asdict(after) | {"host": socket.gethostname()}
+        moved = structs.asdict(after) | {"who": self._who}
         try:
             result = await self._collection(_POSITIONS).update_one(
                 {"_id": name, **known},

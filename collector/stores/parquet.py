@@ -23,6 +23,7 @@ a file that exists is not written twice, because its name says exactly which rec
 
 import asyncio
 import fcntl
+import math
 import os
 import shutil
 import socket
@@ -30,7 +31,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, partial
 from itertools import accumulate, chain
@@ -48,12 +49,14 @@ from collector.records import AnyRecord, Level, Order, Record, channel_of
 from collector.settings import Settings
 from collector.stores import (
     Batch,
+    Holder,
     Position,
     PositionLostError,
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores.late import LateRefusals
 
 TIME = pa.timestamp("us", tz="UTC")
 NUMBER = pa.decimal128(38, 18)
@@ -71,15 +74,14 @@ _Row = tuple[int, AnyRecord]
 _Partition = tuple[type[AnyRecord], str, str, float]
 
 
-class _Holder(msgspec.Struct):
+class _Position(msgspec.Struct):
     """The position file: the position, and who moved it when (seconds since 1970)."""
 
     owner: str
     incarnation: str
     sequence: int
-    host: str
-    pid: int
-    time: float
+    who: str
+    seen: float
 
     @property
     def position(self) -> Position:
@@ -96,14 +98,16 @@ class ParquetStore:
         self.batch_seconds = _FIRST_SECONDS
         self._root = settings.parquet_dir
         self._thread = ThreadPoolExecutor(1, "parquet")
-        self._lock: int | None = None
+        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._late = LateRefusals()
+        self._lock: int | None = None  # None: not open, or another process has it
         self._durable: set[Path] = set()  # folders whose way from the root is on disk
 
     async def open(self, name: str) -> Position | None:
-        """Takes the collector's lock and reads its position.
+        """Takes the collector's lock, unless another process has it, and reads the position.
 
-        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where
-        another collector of that name lives or the position file is not one.
+        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where the
+        position file is not one.
         """
         return await self._on_thread(partial(self._open, name))
 
@@ -112,8 +116,16 @@ class ParquetStore:
     ) -> Sequence[Refusal]:
         """Writes the batch's files, then moves the position; see Store.commit."""
         refusals = await self._on_thread(partial(self._commit, name, batch, expected, after))
-        self.batch_seconds = _LATER_SECONDS
+        if batch.records:
+            self.batch_seconds = _LATER_SECONDS
         return refusals
+
+    async def holder(self, name: str) -> Holder | None:
+        """Who moved the position last; it is gone for good as soon as it does not hold its lock."""
+        return await self._on_thread(partial(self._holder, name))
+
+    async def release(self, name: str, position: Position) -> None:
+        """Nothing to be done: a lock goes with its process, and with ``close``."""
 
     async def close(self) -> None:
         """Lets go of the collector's lock, after what is being written."""
@@ -131,12 +143,17 @@ class ParquetStore:
         self._durable.clear()
         self._make_durable(self._root / "_positions")
         self._take_lock(name)
-        unfinished = self._root / "_tmp" / name
-        if unfinished.exists():
-            shutil.rmtree(unfinished)
-        unfinished.mkdir(parents=True)
-        holder = self._read_position(name)
-        return holder.position if holder else None
+        found = self._read_position(name)
+        position = found.position if found else None
+        self._late.look(position)
+        return position
+
+    def _holder(self, name: str) -> Holder | None:
+        if self._lock is None:
+            self._take_lock(name)
+        found = self._read_position(name)
+        idle = 0.0 if self._lock is None else math.inf
+        return Holder(found.owner, found.who, idle) if found else None
 
     def _commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
@@ -158,12 +175,11 @@ class ParquetStore:
                 self._publish(name, write, folder / file_name)
         for folder in folders:
             _sync(folder)
-        holder = _Holder(
-            after.owner, after.incarnation, after.sequence, socket.gethostname(), os.getpid(), time.time()
-        )
-        self._publish(name, lambda file: file.write(msgspec.json.encode(holder)), self._position_file(name))
+        self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
+        moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())
+        self._publish(name, lambda file: file.write(msgspec.json.encode(moved)), self._position_file(name))
         _sync(self._root / "_positions")
-        return sorted(refusals, key=lambda refusal: refusal.sequence)
+        return self._late.tell()
 
     def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
         """Makes ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""
@@ -178,6 +194,12 @@ class ParquetStore:
             unfinished.unlink(missing_ok=True)  # a full disk needs the room
             raise
 
+    def _remove_unfinished(self, name: str) -> None:
+        folder = self._root / "_tmp" / name
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+
     def _make_durable(self, folder: Path) -> None:
         if folder in self._durable:
             return
@@ -190,10 +212,10 @@ class ParquetStore:
     def _position_file(self, name: str) -> Path:
         return self._root / "_positions" / f"{name}.json"
 
-    def _read_position(self, name: str) -> _Holder | None:
+    def _read_position(self, name: str) -> _Position | None:
         path = self._position_file(name)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Holder)
+            return msgspec.json.decode(path.read_bytes(), type=_Position)
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
@@ -204,31 +226,24 @@ class ParquetStore:
 
     def _check_position(self, name: str, expected: Position | None) -> None:
         if self._lock is None:
-            raise PositionLostError("the store is not open")
-        holder = self._read_position(name)
-        if (holder.position if holder else None) != expected:
+            raise StoreRefusedError(f"another collector named {name} is writing to {self._root}")
+        found = self._read_position(name)
+        if (found.position if found else None) != expected:
             raise PositionLostError(f"{self._position_file(name)} is not as it was left")
 
     def _take_lock(self, name: str) -> None:
+        """Takes the lock if it is free."""
         lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             os.close(lock)
-            if isinstance(error, BlockingIOError):
-                raise StoreRefusedError(self._taken(name)) from error
+        except OSError:
+            os.close(lock)
             raise
-        self._lock = lock
-
-    def _taken(self, name: str) -> str:
-        holder = self._read_position(name)
-        if holder is None:
-            return f"another collector named {name} is writing to {self._root}"
-        last = datetime.fromtimestamp(holder.time, UTC).isoformat(timespec="seconds")
-        return (
-            f"another collector named {name} is writing to {self._root}: "
-            f"owner {holder.owner} on host {holder.host}, process {holder.pid}, last wrote at {last}"
-        )
+        else:
+            self._lock = lock
+            self._remove_unfinished(name)
 
     def _unlock(self) -> None:
         if self._lock is not None:

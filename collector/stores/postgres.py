@@ -8,21 +8,24 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
+from msgspec import structs
 
 from collector.records import AnyRecord
 from collector.settings import Settings
 from collector.stores import (
     Batch,
+    Holder,
     Position,
     PositionLostError,
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores.late import LateRefusals
 from collector.stores.postgres_tables import TABLES, Table, prepare
 
 _CONNECT_SECONDS = 10.0
-_COMMAND_SECONDS = 30.0
+_COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 
 #: What a row can be refused for: a value out of range or malformed, a constraint, a trigger.
@@ -37,11 +40,17 @@ _ROW_ERRORS = (
 _REFUSING_CLASSES = ("0A", "22", "23", "28", "3D", "3F", "42", "P0")
 
 _ADVANCE = """
-    UPDATE cryptostore_position SET owner = $2, incarnation = $3, sequence = $4, host = $5, seen = now()
+    UPDATE cryptostore_position SET owner = $2, incarnation = $3, sequence = $4, who = $5, seen = now()
     WHERE name = $1 AND owner = $6 AND incarnation = $7 AND sequence = $8"""
 _BEGIN = """
-    INSERT INTO cryptostore_position (name, owner, incarnation, sequence, host, seen)
+    INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
     VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT DO NOTHING"""
+_RELEASE = """
+    UPDATE cryptostore_position SET seen = 'epoch'
+    WHERE name = $1 AND owner = $2 AND incarnation = $3 AND sequence = $4"""
+_HOLDER = """
+    SELECT owner, who, extract(epoch FROM now() - seen)::float AS idle
+    FROM cryptostore_position WHERE name = $1"""
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
@@ -63,6 +72,8 @@ class PostgresStore:
             "password": settings.password,
             "database": settings.database,
         }
+        self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._late = LateRefusals()
         self._connection: asyncpg.Connection | None = None
 
     async def open(self, name: str) -> Position | None:
@@ -85,20 +96,20 @@ class PostgresStore:
                 "SELECT owner, incarnation, sequence FROM cryptostore_position WHERE name = $1", name
             )
             await connection.execute("COMMIT")
-        return Position(**row) if row else None
+        position = Position(**row) if row else None
+        self._late.look(position)
+        return position
 
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
         """One transaction; see Store.commit. Whatever fails ends the connection."""
-        if self._connection is None:
-            raise StoreUnavailableError(f"{self._where}: not connected")
         rows: dict[type[AnyRecord], list[_Row]] = defaultdict(list)
         for row in enumerate(batch.records, batch.first):
             rows[type(row[1])].append(row)
         refusals: list[Refusal] = []
         with self._failures():
-            connection = self._connection
+            connection = self._connected()
             try:
                 await self._move(connection, name, expected, after)
                 for record_type, of_table in rows.items():
@@ -108,8 +119,26 @@ class PostgresStore:
                 await self._move(connection, name, expected, after)
                 for record_type, of_table in rows.items():
                     refusals += await _copy_what_fits(connection, TABLES[record_type], of_table)
+            self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
             await connection.execute("COMMIT")
-        return sorted(refusals, key=lambda refusal: refusal.sequence)
+        return self._late.tell()
+
+    async def holder(self, name: str) -> Holder | None:
+        """Who moved the position last."""
+        with self._failures():
+            connection = self._connected()
+            await connection.execute("BEGIN")
+            row = await connection.fetchrow(_HOLDER, name)
+            await connection.execute("COMMIT")
+        return Holder(**row) if row else None
+
+    async def release(self, name: str, position: Position) -> None:
+        """Forgets when the holder was seen, if it is still the same."""
+        with self._failures():
+            connection = self._connected()
+            await connection.execute("BEGIN")
+            await connection.execute(_RELEASE, name, *structs.astuple(position))
+            await connection.execute("COMMIT")
 
     async def close(self) -> None:
         """Says goodbye to the server, if it listens."""
@@ -118,17 +147,21 @@ class PostgresStore:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=_CLOSE_SECONDS)
 
+    def _connected(self) -> asyncpg.Connection:
+        if self._connection is None:
+            raise StoreUnavailableError(f"{self._where}: not connected")
+        return self._connection
+
     async def _move(
         self, connection: asyncpg.Connection, name: str, expected: Position | None, after: Position
     ) -> None:
         """Begins the transaction with moving the position: who else tries it waits, and finds it moved."""
         await connection.execute("BEGIN")
-        arguments = (name, after.owner, after.incarnation, after.sequence, socket.gethostname())
+        arguments = (name, *structs.astuple(after), self._who)
         if expected is None:
             done = await connection.execute(_BEGIN, *arguments)
         else:
-            known = (expected.owner, expected.incarnation, expected.sequence)
-            done = await connection.execute(_ADVANCE, *arguments, *known)
+            done = await connection.execute(_ADVANCE, *arguments, *structs.astuple(expected))
         if not done.endswith(" 1"):
             raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
 

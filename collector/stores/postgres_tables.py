@@ -43,13 +43,13 @@ _POSITIONS = "cryptostore_position"
 _CREATE_POSITIONS = f"""
     CREATE TABLE IF NOT EXISTS {_POSITIONS} (
         name text PRIMARY KEY, owner text NOT NULL, incarnation text NOT NULL, sequence bigint NOT NULL,
-        host text NOT NULL, seen timestamptz NOT NULL)"""
+        who text NOT NULL, seen timestamptz NOT NULL)"""
 
-#: Larger tables are not rewritten behind the owner's back: their readers would wait for it.
-_REWRITABLE_BYTES = 2**30
+#: Larger tables are not rewritten behind the owner's back: that takes longer than the writer waits for an
+#: answer, and their readers would wait too.
+_REWRITABLE_BYTES = 2**27
 _SCHEMA_LOCK = 0x63727970746F  # any number that every collector takes
 _LOCK_WAIT = "10s"
-_DDL_SECONDS = 600.0
 
 _COMMON = {"timestamp": "timestamp", "receipt_timestamp": "timestamp", "exchange": "text", "symbol": "text"}
 #: What a column of ours may be as well: nothing is lost in it.
@@ -278,7 +278,7 @@ async def prepare(connection: asyncpg.Connection) -> None:
     """
     if _is_complete(await _columns(connection)):
         return
-    await connection.execute(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})", timeout=_DDL_SECONDS)
+    await connection.execute(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})")
     await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
     found = await _columns(connection)
     await connection.execute(_CREATE_POSITIONS)
@@ -338,7 +338,7 @@ async def _adopt(connection: asyncpg.Connection, table: Table, found: dict[str, 
             continue
         await connection.execute("SAVEPOINT change")
         try:
-            await connection.execute(change.sql, timeout=_DDL_SECONDS)
+            await connection.execute(change.sql)
         except (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError) as error:
             await connection.execute("ROLLBACK TO change")
             _log.warning("table %s: %s; its owner should run: %s", table.name, error, change.sql)

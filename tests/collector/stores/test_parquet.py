@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
 
 from collector.records import L2Book, L3Book, Trade, channel_of
-from collector.stores import Batch, Position, PositionLostError, StoreRefusedError, StoreUnavailableError
+from collector.stores import (
+    Batch,
+    Holder,
+    Position,
+    PositionLostError,
+    SharedStore,
+    StoreRefusedError,
+    StoreUnavailableError,
+    parquet,
+)
 from collector.stores.parquet import ParquetStore
 
 D = Decimal
@@ -195,15 +204,48 @@ async def test_the_first_file_comes_soon_and_later_ones_are_larger(store):
 
 async def test_a_second_collector_of_the_name_is_told_of_the_first(store, tmp_path):
     await store.open(NAME)
+    assert await store.holder(NAME) is None
     await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
     second = ParquetStore(settings(tmp_path))
-    with pytest.raises(StoreRefusedError, match=f"owner owner on host {os.uname().nodename}"):
-        await second.open(NAME)
-    await store.close()
     assert await second.open(NAME) == at(1)
-    with pytest.raises(PositionLostError):
-        await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    me = f"process {os.getpid()} on {os.uname().nodename}"
+    assert await second.holder(NAME) == Holder("owner", me, idle=0)
+    with pytest.raises(StoreRefusedError, match="another collector named"):
+        await second.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    await store.close()
+    assert await second.holder(NAME) == Holder("owner", me, idle=float("inf"))
+    assert not await second.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
     await second.close()
+
+
+def test_collectors_on_several_machines_reach_it(tmp_path):
+    assert isinstance(ParquetStore(settings(tmp_path)), SharedStore)
+
+
+async def test_a_sign_of_life_writes_no_file(store, tmp_path):
+    await store.open(NAME)
+    await store.commit(NAME, batch([]), None, at(0))
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert store.batch_seconds < 5
+
+
+async def test_refusals_of_a_commit_whose_answer_was_lost_are_told_later(store, tmp_path, monkeypatch):
+    await store.open(NAME)
+
+    def fail(folder):
+        if folder.name == "_positions":
+            raise OSError("lost")
+        sync(folder)
+
+    sync = parquet._sync
+    monkeypatch.setattr(parquet, "_sync", fail)
+    with pytest.raises(StoreUnavailableError):
+        await store.commit(NAME, batch([replace(EVERY_KIND[0], price=D("NaN"))]), None, at(1))
+    monkeypatch.undo()
+    assert await store.open(NAME) == at(1)
+    refusals = await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
+    assert [refusal.sequence for refusal in refusals] == [0]
+    assert not await store.commit(NAME, batch([EVERY_KIND[0]], 2), at(2), at(3))
 
 
 async def test_a_position_file_that_is_none_is_refused(store, tmp_path):
