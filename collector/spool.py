@@ -5,8 +5,8 @@ mends by itself what a crash left half-written, and is in the standard library.
 
 A record has a sequence number from the moment it enters. With the *incarnation*, a random id that is
 new at every opening, the number never names two records: not after a power failure that took back the
-last second, not after the folder was deleted or restored from a backup. Sequences go on from one
-incarnation to the next, so they order all records of a spool.
+last second, not after the folder was deleted or restored from a backup. An incarnation's sequences begin
+at its opening's time in microseconds: they order all records of a collector, whatever became of its folder.
 
 All disk work happens on one thread: an fsync never holds up the event loop. What came last stays in
 memory as well, so that a writer that keeps up never reads from disk.
@@ -28,7 +28,7 @@ import msgspec
 
 from collector import records as codec
 from collector.records import AnyRecord
-from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile
+from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile, outside
 from collector.stores import Batch, Position
 
 __all__ = ["Loss", "Spool", "SpoolError", "Start"]
@@ -113,11 +113,11 @@ class Spool:
     def _begin(self) -> None:
         file = self._file
         self.owner, self.clean = file.owner, file.clean
-        self.incarnation = file.incarnations[-1][0]
-        self._born = self._end = self._visible = file.end
+        self.incarnation = file.incarnations[-1].id
+        self._beginnings = frozenset(incarnation.first for incarnation in file.incarnations)
+        self._end = self._visible = file.end
         self._acknowledged = min(file.acknowledged, file.end)
         self._marks = file.marks
-        self._losses_before = file.losses
         self.dropped = 0
         self._tending = asyncio.create_task(self._tend(), name="spool")
 
@@ -271,30 +271,29 @@ class Spool:
 
     def _known(self, stored: Position | None) -> int:
         """The sequence that ``stored`` means here."""
+        known = self._file.incarnations
         if stored is None:
-            return 0
-        ends = [first for _, first in self._file.incarnations[1:]] + [self._end]
-        for (incarnation, _), end in zip(self._file.incarnations, ends, strict=True):
-            if incarnation == stored.incarnation:
+            return known[0].first
+        ends = [following.before for following in known[1:]] + [self._end]
+        for incarnation, end in zip(known, ends, strict=True):
+            if incarnation.id == stored.incarnation:
                 return min(stored.sequence, end)
-        return self._born  # later than all that this copy of the spool knows: that was all stored
+        return known[-1].first  # later than all that this copy of the spool knows: that was all stored
 
     def _forgotten(self, wanted: int, start: int) -> Loss | None:
-        count = start - wanted
-        for loss in self.losses:
-            if loss.reason != "forgotten":
-                count -= max(0, min(start, loss.end) - max(wanted, loss.first))
-        if count <= 0:
+        others = tuple(loss for loss in self.losses if (loss.reason, loss.first) != ("forgotten", wanted))
+        nothing = [(loss.first, loss.end) for loss in others if loss.reason != "forgotten"]
+        nothing += [(incarnation.before, incarnation.first) for incarnation in self._file.incarnations]
+        count = outside(wanted, start, nothing)
+        if not count:
             return None
         forgotten = Loss("forgotten", wanted, start, count, None, None)
-        same = [loss for loss in self.losses if (loss.reason, loss.first) == ("forgotten", wanted)]
-        self._file.losses = (*(loss for loss in self.losses if loss not in same), forgotten)
+        self._file.losses = (*others, forgotten)
         return forgotten
 
     def _incarnation_of(self, sequence: int) -> str:
-        return next(
-            incarnation for incarnation, first in reversed(self._file.incarnations) if first <= sequence
-        )
+        known = self._file.incarnations
+        return next((each.id for each in reversed(known) if each.first <= sequence), known[0].id)
 
     async def read(self, after: Position | None, limit: int) -> Batch | None:
         """The next records after ``after``, at most ``limit``; None where there are none. Does not wait.
@@ -308,9 +307,7 @@ class Spool:
         limit = self._file.bounds.get(sequence, sequence + limit) - sequence
         if self._dropping or not self._memory or self._memory[0].first > sequence:
             async with self._lock:
-                blobs = await self._on_disk(
-                    self._file.read, sequence, limit, self._next_incarnation(sequence)
-                )
+                blobs = await self._on_disk(self._file.read, sequence, limit)
                 self._count_dropped()
         else:
             blobs = []
@@ -319,16 +316,15 @@ class Spool:
             self._empty = self._visible
         return batch
 
-    def _next_incarnation(self, sequence: int) -> int:
-        return next((first for _, first in self._file.incarnations if first > sequence), self._visible)
-
     def _batch(self, blobs: Sequence[Blob], sequence: int, limit: int) -> Batch | None:
         records: list[AnyRecord] = []
         first, size = sequence, 0
         for blob in blobs:
             if blob.end <= sequence:
                 continue
-            if blob.first >= self._visible or (records and blob.first != first + len(records)):
+            if blob.first >= self._visible:
+                break
+            if records and (blob.first != first + len(records) or blob.first in self._beginnings):
                 break
             if not records:
                 first = max(sequence, blob.first)

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
 BEGIN;
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE incarnations(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, first INTEGER);
+CREATE TABLE incarnations(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, before INTEGER, first INTEGER);
 CREATE TABLE blobs(
     first INTEGER PRIMARY KEY, count INTEGER, size INTEGER, since REAL, until REAL, crc INTEGER, data BLOB
 );
@@ -53,6 +54,17 @@ class SpoolError(Exception):
 
 class NoRoomError(Exception):
     """The disk takes nothing at the moment."""
+
+
+class Incarnation(msgspec.Struct, frozen=True):
+    """One opening of the spool: its records have sequences from ``first`` on.
+
+    Those before it ended at ``before``: what lies between the two numbers names no record.
+    """
+
+    id: str
+    before: int
+    first: int
 
 
 class Loss(msgspec.Struct, frozen=True):
@@ -114,7 +126,7 @@ class SpoolFile:
     """The database of one folder.
 
     Attributes:
-        owner, incarnations (id and first sequence, oldest first), end, acknowledged, marks, bounds,
+        owner, incarnations (oldest first, the last is ours), end, acknowledged, marks, bounds,
             clean: what the database said when it was opened.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
@@ -123,7 +135,7 @@ class SpoolFile:
     """
 
     owner: str
-    incarnations: list[tuple[str, int]]
+    incarnations: list[Incarnation]
     clean: bool | None
     end: int
     acknowledged: int
@@ -226,16 +238,18 @@ class SpoolFile:
         return aside
 
     def _account_for_holes(self, db: sqlite3.Connection) -> None:
-        losses = [Loss(*row) for row in db.execute(_LOSSES)]
+        """Whatever lies between two records, and is no known loss, was in the broken part."""
+        losses = tuple(Loss(*row) for row in db.execute(_LOSSES))
+        nothing = [(loss.first, loss.end) for loss in losses]
+        nothing += db.execute("SELECT before, first FROM incarnations")
         rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first").fetchall()
         end, last = (rows[0][0], rows[0][2]) if rows else (0, None)
         for first, after, since, until in rows:
-            count = _missing(end, first, losses)
-            if count:
-                self.losses = (*self.losses, Loss("corrupt", end, first, count, last, since))
+            if count := outside(end, first, nothing):
+                losses = (*losses, Loss("corrupt", end, first, count, last, since))
             end, last = after, until
         # How many came after the last good record, nobody knows.
-        self.losses = (*losses, *self.losses, Loss("corrupt", end, end, None, last, None))
+        self.losses = (*losses, Loss("corrupt", end, end, None, last, None))
 
     def _begin(self) -> None:
         db = self.db
@@ -248,17 +262,26 @@ class SpoolFile:
         self._saved_losses = tuple(Loss(*row) for row in db.execute(_LOSSES))
         self.losses = self.losses or self._saved_losses
         (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
-        self.end = self._next()
         with self._transaction():
             for key, value in ("owner", self.owner), ("clean", 0):
                 self._set(key, value)
-            db.execute("INSERT INTO incarnations(id, first) VALUES (?, ?)", (secrets.token_hex(8), self.end))
-            db.execute(
-                "DELETE FROM incarnations WHERE number <= (SELECT max(number) FROM incarnations) - ?",
-                (INCARNATIONS_KEPT,),
-            )
+            self._begin_incarnation()
             self._save_losses()
-        self.incarnations = db.execute("SELECT id, first FROM incarnations ORDER BY number").fetchall()
+        rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number")
+        self.incarnations = [Incarnation(*row) for row in rows]
+        self.end = self.incarnations[-1].first
+
+    def _begin_incarnation(self) -> None:
+        """Begins at the time in microseconds: numbers rise even where those used last were forgotten."""
+        before = self._next()
+        self.db.execute(
+            "INSERT INTO incarnations(id, before, first) VALUES (?, ?, ?)",
+            (secrets.token_hex(8), before, max(before, time.time_ns() // 1000)),
+        )
+        self.db.execute(
+            "DELETE FROM incarnations WHERE number <= (SELECT max(number) FROM incarnations) - ?",
+            (INCARNATIONS_KEPT,),
+        )
 
     def _next(self) -> int:
         """The newest blob is never deleted, so that sequences go on where they were."""
@@ -361,15 +384,15 @@ class SpoolFile:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def read(self, sequence: int, limit: int, before: int) -> list[Blob]:
-        """The blobs that hold up to ``limit`` records from ``sequence`` on, none from ``before`` on.
+    def read(self, sequence: int, limit: int) -> list[Blob]:
+        """The next blobs that hold records from ``sequence`` on, enough for about ``limit`` of them.
 
         A blob that is not what was written is lost, and the next one is taken.
         """
         cursor = self.db.execute(
-            "SELECT first, count, size, since, until, crc, data FROM blobs WHERE first < ? AND first >="
+            "SELECT first, count, size, since, until, crc, data FROM blobs WHERE first >="
             " coalesce((SELECT max(first) FROM blobs WHERE first <= ?), 0) ORDER BY first",
-            (before, sequence),
+            (sequence,),
         )
         found: list[Blob] = []
         corrupt: list[tuple[Loss, int]] = []
@@ -475,10 +498,10 @@ def _needing_room() -> Iterator[None]:
         raise NoRoomError(str(error)) from error
 
 
-def _missing(first: int, end: int, losses: Iterable[Loss]) -> int:
-    """How many of the sequences are in no loss."""
-    known = sum(max(0, min(end, loss.end) - max(first, loss.first)) for loss in losses)
-    return max(0, end - first - known)
+def outside(first: int, end: int, ranges: Iterable[tuple[int, int]]) -> int:
+    """How many of the sequences from ``first`` to before ``end`` are in none of the ranges."""
+    inside = sum(max(0, min(end, stop) - max(first, start)) for start, stop in ranges)
+    return max(0, end - first - inside)
 
 
 def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> None:

@@ -84,8 +84,8 @@ class Writer:
         finally:
             await self._leave()
 
-    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109 - not cut short: it says how far it got
-        """Waits until all that is in the spool is stored, ``timeout`` seconds at most; whether it is."""
+    async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - what is left stays in the spool
+        """Waits until all that is in the spool is stored, ``timeout`` seconds at most."""
         self._hurried = True
         if self._gathering:
             self._gathering.reschedule(asyncio.get_running_loop().time())
@@ -94,7 +94,6 @@ class Writer:
                 while self._spool.undelivered[0]:
                     self._committed.clear()
                     await self._committed.wait()
-        return not self._spool.undelivered[0]
 
     async def _until_it_fails(self) -> float:
         """Connects and delivers; the seconds to wait before the next attempt."""

@@ -1,0 +1,154 @@
+"""What the conformance suite needs of each store: a harness. Adding one to HARNESSES adds its tests."""
+
+import asyncio
+import json
+from decimal import Decimal
+from typing import get_args
+
+from servers import RedisServer
+
+from collector import records as r
+from collector.metrics import Metrics
+from collector.settings import Settings
+from collector.spool import Spool
+from collector.stores import create
+from collector.stores.redis_layout import KEYS
+from collector.writer import Writer
+
+NAME = "conformance"
+CHANNEL = {key: channel for channel, key in KEYS.items()}
+KINDS = {r.channel_of(kind): kind for kind in get_args(r.AnyRecord)}
+
+
+def digits(record):
+    """A record as text, digit for digit: 1.50 is not 1.5, but 1E-8 is 0.00000001."""
+    return r.channel_of(record), *(_digits(getattr(record, name)) for name in record.__struct_fields__)
+
+
+def _digits(value):
+    if isinstance(value, list | tuple):
+        return tuple(_digits(each) for each in value)
+    return f"{value:f}" if isinstance(value, Decimal) else repr(value)
+
+
+class RedisHarness:
+    """Redis as BACKEND ``backend`` writes it."""
+
+    def __init__(self, backend):
+        self.backend = backend
+
+    def __repr__(self):
+        return self.backend
+
+    def server(self, **options):
+        return RedisServer(**options)
+
+    def settings(self, server, folder, **more):
+        address = {"HOST": server.host, "PORT": str(server.port)}
+        what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
+        where = {"BACKEND": self.backend, "SPOOL_DIR": str(folder), "NAME": NAME}
+        return Settings.read(address | what | where | more)
+
+    def stored(self, server):
+        """All records, each key's in its order."""
+        with server.client(decode_responses=True) as client:
+            found = []
+            for key in sorted(client.keys()):
+                if not key.startswith("cryptostore:"):
+                    channel = CHANNEL[key.partition("-")[0]]
+                    found += [self._record(channel, fields) for fields in self._fields(client, key)]
+            return found
+
+    def _fields(self, client, key):
+        if self.backend == "REDISSTREAM":
+            return [fields for _, fields in client.xrange(key)]
+        members = [self._json(member) for member in client.zrange(key, 0, -1)]
+        return sorted(members, key=lambda fields: int(fields["sequence"]))
+
+    def _record(self, channel, fields):
+        kind = KINDS[channel]
+        if kind in (r.L2Book, r.L3Book):
+            sides = fields.get("delta") or fields["book"]
+            sides = self._json(sides) if isinstance(sides, str) else sides
+            levels = {side: list(_levels(kind, sides[side])) for side in ("bid", "ask")}
+            fields = fields | levels | {"delta": "delta" in fields}
+        return kind(**{name: self._value(kind, name, fields[name]) for name in kind.__struct_fields__})
+
+    @staticmethod
+    def _value(kind, name, value):
+        annotation = str(kind.__annotations__.get(name) or r.Record.__annotations__[name])
+        if value == "None" and "None" in annotation:
+            return None
+        if "Decimal" in annotation and not isinstance(value, list):
+            return Decimal(value)
+        if "float" in annotation:
+            return float(value)
+        if "bool" in annotation:
+            return value in (True, "True")
+        return int(value) if "int" in annotation else value
+
+    @staticmethod
+    def _json(text):
+        return json.loads(text, parse_float=Decimal, parse_int=Decimal)
+
+
+def _levels(kind, side):
+    if isinstance(side, list):
+        yield from map(tuple, side)
+    elif kind is r.L2Book:
+        yield from ((Decimal(price), size) for price, size in side.items())
+    else:
+        for price, orders in side.items():
+            yield from ((order, Decimal(price), size) for order, size in orders.items())
+
+
+HARNESSES = [RedisHarness("REDISSTREAM"), RedisHarness("REDIS")]
+
+
+class Pipeline:
+    """A spool and a writer, as the collector joins them."""
+
+    def __init__(self, settings, **spool):
+        self.settings, self.options = settings, spool
+
+    async def __aenter__(self):
+        self.metrics = Metrics()
+        self.spool = await Spool.open(self.settings.home, **self.options)
+        self.writer = Writer(self.settings.name, create(self.settings), self.spool, self.metrics)
+        self.task = asyncio.create_task(self.writer.run())
+        return self
+
+    async def __aexit__(self, *_):
+        self.task.cancel()
+        await asyncio.wait([self.task])
+        await self.spool.close()
+
+    async def send(self, records, burst=50, pause=0.0):
+        records = list(records)
+        for first in range(0, len(records), burst):
+            await self.spool.append(records[first : first + burst])
+            await asyncio.sleep(pause)
+            if self.task.done():
+                self.task.result()
+
+    async def delivered(self, timeout=30.0):
+        """Waits until the store has everything."""
+        drained = asyncio.create_task(self.writer.drain(timeout))
+        await asyncio.wait([drained, self.task], return_when=asyncio.FIRST_COMPLETED)
+        if self.task.done():
+            self.task.result()
+        assert self.spool.undelivered[0] == 0
+
+    async def until(self, state, timeout=10.0):
+        """Waits until the writer sees its store so."""
+        async with asyncio.timeout(timeout):
+            while self.writer.state.state != state:
+                await asyncio.sleep(0.005)
+
+
+def per_key(records):
+    """Records by channel and symbol, in their order, digit for digit."""
+    found = {}
+    for record in records:
+        found.setdefault((r.channel_of(record), record.symbol), []).append(digits(record))
+    return found

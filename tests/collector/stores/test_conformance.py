@@ -1,0 +1,259 @@
+"""The promise, line by line, for every store; see conformance.py for what a store has to bring."""
+
+import asyncio
+import shutil
+import time
+from statistics import quantiles
+
+import pytest
+from conformance import HARNESSES, NAME, Pipeline, per_key
+from servers import Toxiproxy, free_port
+from streams import one_of_each, stream
+
+from collector import writer as writing
+from collector.records import Trade
+from collector.spool import Spool
+from collector.stores import Batch, Position, PositionLostError, create
+from collector.writer import AnotherWriterError
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(params=HARNESSES, ids=repr)
+def harness(request):
+    return request.param
+
+
+@pytest.fixture
+def server(harness):
+    with harness.server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def toxiproxy():
+    with Toxiproxy() as toxiproxy:
+        yield toxiproxy
+
+
+@pytest.fixture
+def faulty(server, toxiproxy):
+    """The server behind a faulty proxy."""
+    return toxiproxy.proxy(server.host, server.port)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Real waits, but none that a test has to sit out."""
+    monkeypatch.setattr(writing, "PATIENCE", 0.5)
+    monkeypatch.setattr(writing, "MOST_PAUSE", 0.5)
+    monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.2)
+
+
+async def test_every_record_is_stored_digit_for_digit(harness, server, tmp_path):
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.send(one_of_each())
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(one_of_each())
+    assert sum(pipeline.metrics.stored.values()) == len(one_of_each())
+
+
+async def test_nothing_is_lost_or_stored_twice_whatever_the_store_does(harness, server, faulty, tmp_path):
+    sent = list(stream(6000))
+    faults = [server.restart, server.kill, server.restart, server.pause, server.kill]
+
+    async def strike(fault):
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(fault)
+        await asyncio.sleep(0.3)
+        if fault == server.pause:
+            await asyncio.sleep(0.5)
+            server.resume()
+        elif fault == server.kill:
+            await asyncio.to_thread(server.start)
+
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        for index, fault in enumerate(faults):
+            await asyncio.gather(
+                pipeline.send(sent[index * 1200 : (index + 1) * 1200], pause=0.02), strike(fault)
+            )
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_nothing_is_lost_or_stored_twice_whatever_the_network_does(harness, server, faulty, tmp_path):
+    sent = list(stream(8000))
+
+    async def strike():
+        for round_ in range(20):
+            stream_ = ("upstream", "downstream")[round_ % 2]
+            kind, attributes = [
+                ("reset_peer", {"timeout": 0}),
+                ("timeout", {"timeout": 0}),
+                ("limit_data", {"bytes": 999}),
+            ][round_ % 3]
+            await asyncio.to_thread(faulty.poison, kind, stream_, **attributes)
+            await asyncio.sleep(0.05)
+            await asyncio.to_thread(faulty.cut)
+            await asyncio.to_thread(faulty.heal, kind, stream_)
+            await asyncio.to_thread(faulty.mend)
+            await asyncio.sleep(0.05)
+
+    async with Pipeline(harness.settings(faulty, tmp_path)) as pipeline:
+        await asyncio.gather(pipeline.send(sent, pause=0.02), strike())
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_a_store_that_is_absent_is_waited_for(harness, server, tmp_path):
+    server.stop()
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.send(stream(10))
+        await pipeline.until("away")
+        assert str(server.port) in pipeline.writer.state.error
+        server.start()
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(stream(10))
+
+
+async def test_what_a_stopped_collector_leaves_the_next_one_delivers(harness, server, tmp_path):
+    settings = harness.settings(server, tmp_path)
+    sent = list(stream(300))
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[:100])
+        await pipeline.delivered()
+    server.stop()
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[100:200])
+    server.start()
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[200:])
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_a_power_failure_takes_nothing_for_a_repetition(harness, server, tmp_path):
+    """The spool goes back to an earlier state; the store does not."""
+    settings = harness.settings(server, tmp_path)
+    sent = list(stream(300))
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[:100])
+        await pipeline.delivered()
+        synced = shutil.copytree(settings.home, tmp_path / "synced")
+        await pipeline.send(sent[100:200])
+        await pipeline.delivered()
+    shutil.rmtree(settings.home)
+    synced.rename(settings.home)
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[200:])
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_a_deleted_spool_stores_nothing_twice(harness, server, tmp_path):
+    settings = harness.settings(server, tmp_path)
+    sent = list(stream(200))
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[:100])
+        await pipeline.delivered()
+    shutil.rmtree(settings.home)
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[100:])
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_clock_steps_lose_nothing_and_keep_the_order(harness, server, tmp_path):
+    def at(index, receipt):
+        return Trade(
+            "COINBASE",
+            "BTC-USD",
+            receipt,
+            receipt,
+            "buy",
+            one_of_each()[0].amount,
+            one_of_each()[0].price,
+            str(index),
+            None,
+        )
+
+    receipts = [1_700_000_000.0 + step for step in (0, 1, 1, -3600, -3600, -3599, 7200, 0.5, 0.5)]
+    sent = [at(index, receipt) for index, receipt in enumerate(receipts)]
+    settings = harness.settings(server, tmp_path)
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[:4])
+        await pipeline.delivered()
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(sent[4:], burst=2)
+        await pipeline.delivered()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_a_wrong_expectation_stores_nothing(harness, server, tmp_path):
+    store = create(harness.settings(server, tmp_path))
+    assert await store.open(NAME) is None
+    records = list(stream(4))
+    first, second, other = (
+        Position("owner", "run", 2),
+        Position("owner", "run", 4),
+        Position("other", "run", 2),
+    )
+    await store.commit(NAME, Batch("run", 0, records[:2]), None, first)
+    for wrong in (None, other, second):
+        with pytest.raises(PositionLostError):
+            await store.commit(NAME, Batch("run", 2, records[2:]), wrong, second)
+    assert await store.open(NAME) == first
+    assert per_key(harness.stored(server)) == per_key(records[:2])
+    await store.close()
+
+
+async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(
+    harness, server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(writing, "BEAT", 0.3)
+    async with Pipeline(harness.settings(server, tmp_path / "first")) as first:
+        await first.send(stream(10))
+        await first.delivered()
+        async with Pipeline(harness.settings(server, tmp_path / "second")) as second:
+            await asyncio.wait([second.task], timeout=10)
+            with pytest.raises(AnotherWriterError, match=r"process \d+ on .*NAME"):
+                second.task.result()
+        await first.send(stream(10))
+        await first.delivered()
+    assert len(harness.stored(server)) == 20
+
+
+async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "GONE", 1.5)
+    sent = list(stream(200))
+    first = await Spool.open(tmp_path / "first")
+    store = create(harness.settings(server, tmp_path))
+    await store.open(NAME)
+    await store.commit(NAME, Batch("run", 0, sent[:100]), None, Position(first.owner, "run", 100))
+    await first.close()  # and no word to the store, as after SIGKILL
+    async with Pipeline(harness.settings(server, tmp_path / "second")) as second:
+        await second.send(sent[100:])
+        await second.delivered()
+    await store.close()
+    assert per_key(harness.stored(server)) == per_key(sent)
+
+
+async def test_little_is_stored_at_once(harness, server, tmp_path):
+    waits = []
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.until("connected")
+        for record in stream(100):
+            begun = time.perf_counter()
+            await pipeline.spool.append([record])
+            await pipeline.delivered()
+            waits.append(time.perf_counter() - begun)
+    assert quantiles(waits, n=2)[0] <= 0.010
+
+
+async def test_a_port_where_something_else_listens_is_an_error_that_says_where(harness, tmp_path, server):
+    listener = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", free_port())
+    server.given, server.port = server.given, listener.sockets[0].getsockname()[1]
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.until("away")
+        assert str(server.port) in pipeline.writer.state.error
+    listener.close()

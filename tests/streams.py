@@ -1,0 +1,63 @@
+"""Records for tests: one of every kind, and as many as a test likes."""
+
+from decimal import Decimal as D
+from itertools import count
+
+from hypothesis import strategies as st
+
+from collector import records as r
+
+AT = 1_700_000_000.0
+
+
+def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
+    """Every channel's record, with the values that get lost first: tiny, huge, trailing zeros, nothing."""
+    who = (exchange, symbol, at + 0.123456, at + 1.654321)
+    bid = [(D("100.10"), D("1.50")), (D("1E-8"), D("0.00000001"))]
+    return [
+        r.Trade(*who, "buy", D("0.00000001"), D("100.10"), "17", "limit"),
+        r.Trade(*who, "sell", D("1E-8"), D("123456789012345678901234567890.123456789"), None, None),
+        r.Ticker(*who, D("100.1"), D("100.20")),
+        r.L1Book(*who, D("1"), D("2.0"), D("3.00"), D("4E+3")),
+        r.L2Book(*who, False, bid, [(D("101"), D("2E-8"))]),
+        r.L2Book(*who, True, [(D("100.10"), D("0"))], []),
+        r.L3Book(*who, False, [("a", D("1.0"), D("2")), ("b", D("1.0"), D("3"))], [("c", D("9"), D("1"))]),
+        r.L3Book(*who, True, [], [("c", D("9"), D("0"))]),
+        r.Funding(*who, D("100.5"), D("-0.00010"), at + 28800, D("0.0001")),
+        r.Funding(*who, None, None, None, None),
+        r.OpenInterest(*who, D("12345.678900")),
+        r.Liquidation(*who, "sell", D("1.0"), D("2"), None, "filled"),
+        r.Index(*who, D("42")),
+        r.Candle(*who, at, at + 59.999, "1m", None, D("1"), D("2.0"), D("3"), D("0.5"), D("1E+2"), None),
+        r.Candle(*who, at, at + 60, "1m", 7, D("1"), D("2"), D("3"), D("0.5"), D("5"), True),
+    ]
+
+
+def trades(number, start=0, symbol="BTC-USD"):
+    """``number`` different trades, 1 ms apart, two by two in one frame."""
+    for index in range(start, start + number):
+        at = AT + index // 2 / 1000
+        yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", D(index), D("1.10"), str(index), None)
+
+
+def stream(number, symbols=("BTC-USD", "ETH-USD")):
+    """``number`` records: trades and book deltas of several symbols."""
+    for index in range(number):
+        symbol = symbols[index % len(symbols)]
+        at = AT + index // 4 / 1000
+        if index % 3:
+            yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", D(index), D("1.10"), str(index), None)
+        else:
+            yield r.L2Book("COINBASE", symbol, at, at + 0.01, True, [(D("1.10"), D(index))], [])
+
+
+numbers = st.decimals(allow_nan=False, allow_infinity=False, places=None)
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
+times = st.floats(0, 4e9)
+levels = st.lists(st.tuples(numbers, numbers), max_size=4)
+any_trade = st.builds(
+    r.Trade, texts, texts, times, times, texts, numbers, numbers, st.none() | texts, st.none() | texts
+)
+any_book = st.builds(r.L2Book, texts, texts, times, times, st.booleans(), levels, levels)
+
+serial = count()
