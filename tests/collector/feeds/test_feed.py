@@ -1,0 +1,318 @@
+"""Feeds at work on the simulator: what is in the spool is what was sent, whatever happens."""
+
+import asyncio
+import json
+import logging
+from decimal import Decimal
+
+import pytest
+from comparison import compare, gaps_in
+from recording import HASTY, lines, recording
+from simulated import Simulator
+from spooled import spooled
+
+from collector.feeds import network
+from collector.feeds.connection import Patience
+from collector.records import Trade
+from collector.settings import SettingsError
+
+EXCHANGES = ("COINBASE", "KRAKEN", "BINANCE")
+
+
+class SharedSimulator(Simulator):
+    """One process for all tests; the log begins anew with each."""
+
+    since = 0
+
+    def log(self):
+        return super().log()[self.since :]
+
+
+@pytest.fixture(scope="module")
+def shared_simulator():
+    with SharedSimulator(rate=50) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(shared_simulator):
+    shared_simulator.clear_faults()
+    shared_simulator.resume()
+    shared_simulator.since += len(shared_simulator.log())
+    return shared_simulator
+
+
+@pytest.fixture(autouse=True)
+def _all_lines(caplog):
+    caplog.set_level(logging.INFO)
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_everything_arrives_once_with_every_digit(exchange, simulator, tmp_path):
+    async with recording(simulator, tmp_path, exchange, SNAPSHOT_INTERVAL="7") as it:
+        await it.confirmed()
+        await it.more(400)
+        records = await it.settled()
+        log = await asyncio.to_thread(simulator.log)
+        comparison = compare(log, records)
+        assert comparison.exact, comparison
+        assert comparison.matched > 300
+        assert len(it.feed.subscriptions.confirmed) == 6
+        assert not it.receiver.gaps
+        texts = {
+            text
+            for entry in log
+            if entry.get("channel") == "trades"
+            for text in (entry["content"]["price"], entry["content"]["amount"])
+        }
+        trades = [record for record in records if isinstance(record, Trade)]
+        assert {format(number, "f") for it in trades for number in (it.price, it.amount)} == texts
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_connections_that_are_cut_come_back_and_the_gap_is_named(exchange, simulator, tmp_path, caplog):
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        for times in range(1, 6):
+            await it.more(30)
+            await it.fault("reset")
+            await it.until(lambda times=times: len(lines(caplog, "connection lost")) == times, "a loss")
+            await it.confirmed()
+        await it.more(30)
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        reported = gaps_in(caplog.messages)
+        assert {gap.reason for gap in reported} == {"disconnect"}
+        assert {
+            (channel, symbol) for gap in reported for channel in gap.channels for symbol in gap.symbols
+        } == (it.feed.subscriptions.confirmed)
+
+
+async def test_a_clean_close_loses_nothing_and_is_not_answered_at_once(simulator, tmp_path, caplog):
+    patience = Patience(shortest_pause=0.25, longest_pause=30.0)
+    async with recording(simulator, tmp_path, "COINBASE", patience) as it:
+        await it.confirmed()
+        await it.fault("close", count=1000)
+        await asyncio.sleep(1.5)  # cryptofeed connects 240 times in that
+        assert 2 <= await it.openings() <= 6
+        await asyncio.to_thread(simulator.clear_faults)
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert lines(caplog, "code 1001")
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_deaf_exchange_is_left_and_tried_again(exchange, simulator, tmp_path, caplog):
+    await asyncio.to_thread(simulator.fault, "deaf", exchange=exchange, count=2)
+    async with recording(simulator, tmp_path, exchange, Patience(silence=0.5, shortest_pause=0.05)) as it:
+        await it.confirmed()
+        assert len(lines(caplog, "nothing came for")) == 2
+        await it.more()
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_an_exchange_that_goes_quiet_is_left(exchange, simulator, tmp_path):
+    async with recording(simulator, tmp_path, exchange, Patience(silence=1.5, shortest_pause=0.05)) as it:
+        await it.confirmed()
+        await it.more()
+        await it.fault("quiet")
+        await it.until(lambda: it.feed.connections[0].state != "open", "the connection is given up")
+        await it.confirmed()
+        await it.more()
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert {gap.reason for gap in it.receiver.gaps} == {"stale"}
+
+
+async def test_a_quiet_market_is_no_dead_connection(simulator, tmp_path, caplog):
+    async with recording(simulator, tmp_path, "BINANCE", Patience(silence=0.6)) as it:
+        await it.confirmed()
+        await asyncio.to_thread(simulator.pause)
+        await asyncio.sleep(1.5)
+        assert await it.openings() == 1
+        assert not lines(caplog, "connection lost")
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("kind", ["truncated", "shape"])
+async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator, tmp_path, caplog):
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        await it.fault("malformed", kind=kind, count=5)
+        await it.more(100)
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert await it.openings() == 1
+        kept = (it.settings.home / "malformed.jsonl").read_text().splitlines()
+        assert len(kept) == 5
+        assert json.loads(kept[0])["message"]
+        assert len(lines(caplog, "could not be handled")) == 1
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_book_that_missed_something_begins_anew(exchange, simulator, tmp_path):
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        await it.more()
+        await it.fault("skip_sequence", channel="l2_book")
+        await it.until(lambda: any(gap.reason == "sequence" for gap in it.receiver.gaps), "a gap")
+        await it.confirmed()
+        await it.more()
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert {gap.reason for gap in it.receiver.gaps} == {"sequence"}
+
+
+async def test_trades_that_coinbase_left_out_come_with_the_next_snapshot(simulator, tmp_path):
+    async with recording(simulator, tmp_path, "COINBASE", CHANNELS="trades") as it:
+        await it.confirmed()
+        await it.more(20)
+        await it.fault("skip_sequence", channel="trades")
+        await it.until(lambda: it.receiver.gaps, "a gap")
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+
+
+@pytest.mark.parametrize(("status", "count"), [(429, 1), (503, 2)])
+async def test_reference_data_is_asked_for_again(status, count, simulator, tmp_path, caplog):
+    await asyncio.to_thread(simulator.fault, "refuse_reference", status=status, count=count)
+    async with recording(simulator, tmp_path, "COINBASE") as it:
+        await it.confirmed()
+        assert len(lines(caplog, str(status))) == count
+
+
+async def test_reference_data_that_does_not_come_is_not_waited_for(simulator, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(network, "READ", 0.5)
+    await asyncio.to_thread(simulator.fault, "deaf_reference", count=1)
+    async with recording(simulator, tmp_path, "KRAKEN") as it:
+        await it.confirmed()
+        assert len(lines(caplog, "timed out")) == 1
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_refused_subscription_is_told_once_and_the_others_go_on(
+    exchange, simulator, tmp_path, caplog
+):
+    symbol = {"BINANCE": "ETH-USDT"}.get(exchange, "ETH-USD")
+    await asyncio.to_thread(
+        simulator.fault, "refuse_subscription", exchange=exchange, channel="l2_book", symbol=symbol
+    )
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        assert list(it.feed.subscriptions.refused) == [("l2_book", symbol)]
+        assert len(it.feed.subscriptions.confirmed) == 5
+        await it.fault("reset", count=1)
+        await it.until(lambda: lines(caplog, "connection lost"), "a loss")
+        await it.confirmed()
+        await it.until(lambda: it.feed.subscriptions.refused, "refused again")
+        await it.more()
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert len(lines(caplog, f"refuses l2_book {symbol}")) == 1
+
+
+async def test_a_book_without_snapshot_costs_the_other_channels_nothing(simulator, tmp_path, caplog):
+    async with recording(simulator, tmp_path, "BINANCE") as it:
+        await it.confirmed()
+        await it.fault("refuse_reference", status=429, count=3)
+        await it.fault("reset")
+        await it.until(lambda: lines(caplog, "no snapshot of the book"), "a snapshot is refused")
+        assert "l2_book" in {channel for channel, _ in it.feed.subscriptions.pending}
+        await it.more()
+        await it.confirmed()
+        await it.more()
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert await it.openings() == 2
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_what_an_exchange_repeats_after_a_restart_is_not_stored_twice(exchange, simulator, tmp_path):
+    for _ in range(3):
+        async with recording(simulator, tmp_path, exchange, CHANNELS="trades") as it:
+            await it.confirmed()
+            await asyncio.to_thread(simulator.resume)
+            await it.more(20)
+            records = await it.settled()
+    comparison = compare(await asyncio.to_thread(simulator.log), records)
+    assert comparison.exact, comparison
+
+
+async def test_a_collector_that_is_stopped_ends_at_once_and_keeps_what_it_has(simulator, tmp_path):
+    async with recording(simulator, tmp_path, "BINANCE") as it:
+        await it.confirmed()
+        await it.more()
+        await asyncio.wait_for(it.feed.stop(), 1)
+        await it.receiver.drain()
+        assert it.running.cancelled()
+        assert len(await spooled(it.spool)) == it.received
+
+
+async def test_max_depth_gives_books_of_that_depth_that_follow_from_each_other(simulator, tmp_path):
+    for exchange in EXCHANGES:
+        async with recording(
+            simulator, tmp_path, exchange, MAX_DEPTH="5", SNAPSHOT_INTERVAL="4", CHANNELS="l2_book"
+        ) as it:
+            await it.confirmed()
+            await it.more(100)
+            _check_books(await it.settled(), depth=5)
+            assert not it.receiver.gaps
+            await asyncio.to_thread(simulator.resume)
+
+
+def _check_books(records, depth):
+    books = {}
+    checked = 0
+    for record in records:
+        sides = dict(record.bid), dict(record.ask)
+        if record.delta:
+            book = books[record.symbol]
+            for side, changes in zip(book, sides, strict=True):
+                side.update(changes)
+                for price in [price for price, size in changes.items() if size == 0]:
+                    del side[price]
+                assert len(side) <= depth
+        else:
+            if record.symbol in books:
+                assert books[record.symbol] == sides
+                checked += 1
+            books[record.symbol] = sides
+    assert checked > 5
+    assert all(isinstance(price, Decimal) for book in books.values() for side in book for price in side)
+
+
+async def test_symbols_that_do_not_exist_are_told_all_at_once_with_the_closest(simulator, tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        async with recording(simulator, tmp_path, "COINBASE", SYMBOLS="BTC-USD,BTC-UDS,ethusd") as it:
+            await it.running
+    faults = [str(fault) for fault in caught.value.faults]
+    assert len(faults) == 2
+    assert "'BTC-UDS': COINBASE lists no such symbol; did you mean BTC-USD" in faults[0]
+    assert "ETH-USD" in faults[1]
+
+
+async def test_a_symbol_that_is_not_listed_any_more_is_left_out(tmp_path, caplog):
+    def listing(*symbols):
+        return Simulator(rate=50, symbols={"KRAKEN": list(symbols)})
+
+    with listing("BTC-USD", "ETH-USD") as simulator:
+        async with recording(simulator, tmp_path, "KRAKEN", NAME="k") as it:
+            await it.confirmed()
+    with listing("BTC-USD") as simulator:
+        async with recording(simulator, tmp_path, "KRAKEN", NAME="k") as it:
+            await it.confirmed()
+            assert len(it.feed.subscriptions.confirmed) == 3
+            assert lines(caplog, "does not list ETH-USD any more")
+        with pytest.raises(SettingsError, match="any of them any more"):
+            async with recording(simulator, tmp_path, "KRAKEN", NAME="k", SYMBOLS="ETH-USD") as it:
+                await it.running
+
+
+async def test_an_exchange_that_refuses_connections_is_tried_again(simulator, tmp_path, caplog):
+    await asyncio.to_thread(simulator.fault, "refuse_connection", count=3)
+    async with recording(simulator, tmp_path, "COINBASE", HASTY) as it:
+        await it.confirmed()
+        assert len(lines(caplog, "cannot connect")) == 3
+        assert it.feed.connections[0].error is None

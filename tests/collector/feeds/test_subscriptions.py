@@ -1,0 +1,150 @@
+"""Subscriptions and gaps: what confirms what, and what ends when."""
+
+import asyncio
+import time
+
+import pytest
+from cryptofeed.exchanges import EXCHANGE_MAP
+from cryptofeed.symbols import Symbols
+
+from collector import catalog
+from collector.feeds import _CHECKING_BOOKS, supervised
+from collector.feeds.coinbase import seconds
+from collector.feeds.kraken import Kraken
+from collector.feeds.subscriptions import Subscriptions
+from collector.gaps import Gaps
+
+TRADES, BOOK = ("trades", "BTC-USD"), ("l2_book", "BTC-USD")
+
+
+@pytest.fixture
+def gaps():
+    return []
+
+
+@pytest.fixture
+def subscriptions(gaps):
+    it = Subscriptions(Gaps("X", gaps.append), patience=0.2)
+    it.ask([TRADES, BOOK])
+    return it
+
+
+async def test_a_word_or_data_confirms(subscriptions, gaps):
+    subscriptions.acknowledge(*TRADES)
+    assert subscriptions.confirmed == {TRADES}
+    assert subscriptions.awaited["trades"] == {"BTC-USD"}
+    subscriptions.arrived(*BOOK, 1.0)
+    assert subscriptions.confirmed == {TRADES, BOOK}
+    assert not gaps
+
+
+async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word(subscriptions, gaps):
+    subscriptions.acknowledge(*TRADES)
+    subscriptions.acknowledge(*BOOK)
+    now = time.time()
+    subscriptions.lost([TRADES, BOOK], now - 2, "disconnect")
+    assert set(subscriptions.pending) == {TRADES, BOOK}
+    subscriptions.acknowledge(*TRADES)
+    subscriptions.acknowledge(*BOOK)
+    assert subscriptions.confirmed == {TRADES, BOOK}
+    subscriptions._gaps.flush()
+    assert [(gap.channels, gap.start) for gap in gaps] == [(("trades",), now - 2)]
+    subscriptions.arrived(*BOOK, now + 7)
+    subscriptions._gaps.flush()
+    assert [(gap.channels, gap.end) for gap in gaps[1:]] == [(("l2_book",), now + 7)]
+
+
+async def test_what_ends_together_is_one_gap(subscriptions, gaps):
+    for key in (TRADES, BOOK):
+        subscriptions.arrived(*key, 1.0)
+    subscriptions.lost([TRADES, BOOK], 2.0, "stale")
+    subscriptions.lost([TRADES, BOOK], 3.0, "disconnect")  # the first loss counts
+    subscriptions.arrived(*TRADES, 4.0)
+    subscriptions.arrived(*BOOK, 4.25)
+    async with asyncio.timeout(2):
+        while not gaps:  # noqa: ASYNC110 - a timer of the loop ends it
+            await asyncio.sleep(0.01)
+    (gap,) = gaps
+    assert (gap.channels, gap.symbols) == (("l2_book", "trades"), ("BTC-USD",))
+    assert (gap.start, gap.end, gap.reason) == (2.0, 4.25, "stale")
+    assert "X l2_book,trades BTC-USD: not seen for 2.250 s, from 1970-01-01T00:00:02.000Z" in str(gap)
+
+
+async def test_what_was_never_seen_is_no_gap(subscriptions, gaps):
+    subscriptions.lost([TRADES], 1.0, "disconnect")
+    subscriptions.arrived(*TRADES, 2.0)
+    subscriptions._gaps.flush()
+    assert not gaps
+
+
+async def test_a_subscription_that_stays_unconfirmed_is_told_once(subscriptions, caplog):
+    watching = asyncio.create_task(subscriptions.watch())
+    await asyncio.sleep(0.6)
+    watching.cancel()
+    (line,) = caplog.messages
+    assert "l2_book BTC-USD, trades BTC-USD" in line
+    assert set(subscriptions.pending) == {TRADES, BOOK}
+
+
+async def test_a_refusal_is_told_once_until_it_is_taken_back(subscriptions, caplog):
+    for _ in range(3):
+        subscriptions.refuse(*TRADES, "no")
+        assert subscriptions.refused == {TRADES: "no"}
+        subscriptions.ask([TRADES, BOOK])
+    assert len(caplog.messages) == 1
+    subscriptions.acknowledge(*TRADES)
+    subscriptions.refuse(*TRADES, "no")
+    assert subscriptions.confirmed == {TRADES}
+    assert not subscriptions.refused
+
+
+async def test_only_data_ends_a_doubt(subscriptions):
+    subscriptions.acknowledge(*BOOK)
+    subscriptions.doubt(*BOOK)
+    assert BOOK in subscriptions.pending
+    subscriptions.arrived(*BOOK, 1.0)
+    assert BOOK in subscriptions.confirmed
+
+
+@pytest.mark.parametrize("exchange", catalog.exchanges())
+def test_every_exchange_has_a_supervised_class(exchange):
+    feed_class = supervised(exchange)
+    assert feed_class.id == exchange
+    assert set(catalog.exchanges()[exchange].channels) <= set(feed_class.websocket_channels)
+
+
+def test_the_exchanges_that_are_named_exist():
+    assert set(EXCHANGE_MAP) >= _CHECKING_BOOKS
+
+
+def test_an_error_names_the_subscriptions_that_it_refuses():
+    Symbols.set("BITSTAMP", {"BTC-USD": "btcusd", "ETH-USD": "ethusd"}, {})
+    feed = supervised("BITSTAMP")(symbols=["BTC-USD", "ETH-USD"], channels=["trades", "l2_book"])
+    feed.subscriptions = Subscriptions(Gaps("BITSTAMP", lambda gap: None))
+    feed.subscriptions.ask(feed.carried(type("Conn", (), {"subscription": feed.subscription})))
+    assert len(feed.subscriptions.pending) == 4
+    feed.refuse_what_is_named('{"event":"error","channel":"live_trades_btcusd"}')
+    assert list(feed.subscriptions.refused) == [("trades", "BTC-USD")]
+    feed.refuse_what_is_named('{"event":"error","message":"ethusd is not there"}')
+    assert set(feed.subscriptions.pending) == {("l2_book", "BTC-USD")}
+    Symbols.clear()
+
+
+@pytest.mark.parametrize(
+    ("asked", "depth"), [(0, 1000), (1, 10), (10, 10), (11, 25), (500, 500), (501, 1000), (5000, 1000)]
+)
+def test_kraken_gets_one_of_its_depths(asked, depth):
+    assert Kraken.depth(asked) == depth
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2023-02-09T20:32:50.714964855Z", 1675974770.714964855),
+        ("2023-02-09T20:32:50Z", 1675974770.0),
+        ("2023-02-09T20:32:50.5Z", 1675974770.5),
+        ("2023-02-09T21:32:50.25+01:00", 1675974770.25),
+    ],
+)
+def test_iso_times(text, time):
+    assert seconds(text) == time

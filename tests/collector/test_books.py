@@ -1,0 +1,166 @@
+"""Order books as records: real OrderBooks of cryptofeed, changed as its feeds change them."""
+
+from decimal import Decimal
+
+from cryptofeed.types import OrderBook
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.books import Books
+from collector.records import L2Book, L3Book
+
+D = Decimal
+RECEIPT = 1700000000.5
+
+
+def books(record=L2Book, *, snapshot_only=False, interval=1000, depth=0):
+    return Books(record, snapshot_only=snapshot_only, interval=interval, depth=depth)
+
+
+def order_book(bids=None, asks=None, symbol="BTC-USD"):
+    return OrderBook("KRAKEN", symbol, bids=bids or {D(9): D(1), D(8): D(2)}, asks=asks or {D(10): D(3)})
+
+
+def change(book, side, price, size, timestamp=None):
+    if size:
+        book.book[side][price] = size
+    elif price in book.book[side]:
+        del book.book[side][price]
+    book.delta = {"bid": [], "ask": []}
+    book.delta[side].append((price, size))
+    book.timestamp = timestamp
+
+
+def test_a_complete_book_comes_first_then_deltas():
+    it, book = books(), order_book()
+    assert it.take(book, RECEIPT) == (
+        [L2Book("KRAKEN", "BTC-USD", RECEIPT, RECEIPT, False, [(D(9), D(1)), (D(8), D(2))], [(D(10), D(3))])],
+        None,
+    )
+    change(book, "bid", D(9), D("1.50"), timestamp=1700000000.25)
+    ((delta,), broken) = it.take(book, RECEIPT + 1)
+    assert delta == L2Book("KRAKEN", "BTC-USD", 1700000000.25, RECEIPT + 1, True, [(D(9), D("1.50"))], [])
+    assert broken is None
+
+
+def test_records_are_copies():
+    it, book = books(), order_book()
+    (full,), _ = it.take(book, RECEIPT)
+    change(book, "bid", D(9), D(7))
+    (delta,), _ = it.take(book, RECEIPT)
+    book.delta["bid"].clear()
+    assert full.bid[0] == (D(9), D(1))
+    assert delta.bid == [(D(9), D(7))]
+
+
+def test_sizes_of_all_shapes_become_decimals():
+    it, book = books(), order_book()
+    it.take(book, RECEIPT)
+    book.delta = {"bid": [(D(9), 0)], "ask": [["10.5", "0.10"]]}
+    (delta,), _ = it.take(book, RECEIPT)
+    assert (delta.bid, delta.ask) == ([(D(9), D(0))], [(D("10.5"), D("0.10"))])
+    assert all(type(number) is D for level in (*delta.bid, *delta.ask) for number in level)
+
+
+def test_a_complete_book_follows_the_delta_every_interval():
+    it, book = books(interval=3), order_book()
+    it.take(book, RECEIPT)
+    kinds = []
+    for size in range(1, 8):
+        change(book, "bid", D(9), D(size))
+        records, _ = it.take(book, RECEIPT)
+        kinds.append([record.delta for record in records])
+    assert kinds == [[True], [True], [True, False], [True], [True], [True, False], [True]]
+    assert records[-1].bid == [(D(9), D(7))]
+
+
+def test_snapshot_only_stores_complete_books():
+    it, book = books(snapshot_only=True), order_book()
+    it.take(book, RECEIPT)
+    change(book, "ask", D(10), 0)
+    ((full,), _) = it.take(book, RECEIPT)
+    assert not full.delta
+    assert full.ask == []
+
+
+def test_a_book_without_delta_after_deltas_is_a_break():
+    it, book = books(), order_book()
+    it.take(book, RECEIPT)
+    change(book, "bid", D(9), D(2))
+    it.take(book, RECEIPT + 1)
+    fresh = order_book()
+    (full,), broken = it.take(fresh, RECEIPT + 5)
+    assert not full.delta
+    assert broken == RECEIPT + 1
+
+
+def test_books_that_always_come_complete_are_no_break():
+    it = books()
+    for _ in range(3):
+        (full,), broken = it.take(order_book(), RECEIPT)
+        assert not full.delta
+        assert broken is None
+
+
+def test_a_new_book_with_an_empty_delta_is_complete():
+    """Some of cryptofeed's classes say so when they got a snapshot."""
+    it, book = books(), order_book()
+    it.take(book, RECEIPT)
+    change(book, "bid", D(9), D(2))
+    it.take(book, RECEIPT)
+    fresh = order_book()
+    fresh.delta = {"bid": [], "ask": []}
+    (full,), broken = it.take(fresh, RECEIPT + 1)
+    assert not full.delta
+    assert broken == RECEIPT
+    assert it.take(fresh, RECEIPT + 2) == ([], None)
+
+
+def test_after_a_gap_the_next_record_is_complete():
+    it, book = books(), order_book()
+    other = order_book(symbol="ETH-USD")
+    for each in (book, other):
+        it.take(each, RECEIPT)
+        change(each, "bid", D(9), D(2))
+    it.forget(["BTC-USD"])
+    (full,), broken = it.take(book, RECEIPT)
+    (delta,), _ = it.take(other, RECEIPT)
+    assert (full.delta, broken, delta.delta) == (False, None, True)
+
+
+def test_books_by_order():
+    it = books(L3Book)
+    book = OrderBook("BITFINEX", "BTC-USD", bids={D(9): {1: D(2), 2: D(3)}}, asks={D(10): {"x": 4}})
+    (full,), _ = it.take(book, RECEIPT)
+    assert full.bid == [("1", D(9), D(2)), ("2", D(9), D(3))]
+    assert full.ask == [("x", D(10), D(4))]
+    book.delta = {"bid": [(1, D(9), 0)], "ask": []}
+    (delta,), _ = it.take(book, RECEIPT)
+    assert delta == L3Book("BITFINEX", "BTC-USD", RECEIPT, RECEIPT, True, [("1", D(9), D(0))], [])
+
+
+changes = st.lists(
+    st.tuples(st.sampled_from(["bid", "ask"]), st.integers(1, 12), st.integers(0, 3)), max_size=60
+)
+
+
+@given(changes, st.integers(0, 4), st.integers(1, 5))
+def test_deltas_lead_from_book_to_book(changes, depth, interval):
+    """Whatever happens, the records applied to each other give the best levels of the book."""
+    it, book = books(depth=depth, interval=interval), order_book()
+    replayed = None
+    for side, price, size in [("bid", 9, 1), *changes]:
+        if replayed is not None:
+            change(book, side, D(price), D(size))
+        for record in it.take(book, RECEIPT)[0]:
+            sides = dict(record.bid), dict(record.ask)
+            if record.delta:
+                for levels, changed in zip(replayed, sides, strict=True):
+                    levels.update(changed)
+                    for gone in [p for p, s in changed.items() if not s]:
+                        levels.pop(gone, None)
+            else:
+                assert replayed in (None, sides)
+                replayed = sides
+        cut = slice(depth or None)
+        assert replayed == (dict(book.book.bids.to_list()[cut]), dict(book.book.asks.to_list()[cut]))

@@ -1,0 +1,237 @@
+"""Every channel's objects, as cryftofeed makes them, become records; bursts reach the spool."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+from cryptofeed import types
+from spooled import spooled
+
+from collector import receiver as module
+from collector.metrics import Metrics
+from collector.receiver import Receiver
+from collector.records import (
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    L2Book,
+    L3Book,
+    Liquidation,
+    OpenInterest,
+    Ticker,
+    Trade,
+)
+from collector.settings import Settings
+from collector.spool import Spool
+
+D = Decimal
+RECEIPT = 1700000000.5
+TIME = 1700000000.25
+PLACE = ("DERIBIT", "BTC-USD-PERP")
+
+
+def settings(folder, **variables):
+    return Settings.read(
+        {
+            "EXCHANGE": "DERIBIT",
+            "SYMBOLS": "BTC-USD-PERP",
+            "CHANNELS": "trades",
+            "BACKEND": "TTY",
+            "SPOOL_DIR": str(folder),
+            **variables,
+        }
+    )
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    spool = await Spool.open(tmp_path)
+    yield spool
+    await spool.close()
+
+
+@pytest.fixture
+def receiver(spool, tmp_path):
+    return Receiver(settings(tmp_path), spool, Metrics())
+
+
+def callback(receiver, channel):
+    return receiver.callback(channel, set(), lambda *_: None)
+
+
+async def stored(receiver, spool):
+    await receiver.drain()
+    return await spooled(spool)
+
+
+@pytest.mark.parametrize(
+    ("channel", "it", "record"),
+    [
+        (
+            "trades",
+            types.Trade(*PLACE, "buy", D("0.10"), D("1.500"), TIME, id="7", type="limit"),
+            Trade(*PLACE, TIME, RECEIPT, "buy", D("0.10"), D("1.500"), "7", "limit"),
+        ),
+        (
+            "trades",
+            types.Trade(*PLACE, "sell", D(1), D(2), 0),
+            Trade(*PLACE, RECEIPT, RECEIPT, "sell", D(1), D(2), None, None),
+        ),
+        (
+            "ticker",
+            types.Ticker(*PLACE, D("1.10"), D("1.20"), None),
+            Ticker(*PLACE, RECEIPT, RECEIPT, D("1.10"), D("1.20")),
+        ),
+        (
+            "l1_book",
+            types.L1Book(*PLACE, D(1), D(2), D(3), D(4), TIME),
+            L1Book(*PLACE, TIME, RECEIPT, D(1), D(2), D(3), D(4)),
+        ),
+        (
+            "funding",
+            types.Funding(*PLACE, None, D("0.0001"), None, TIME),
+            Funding(*PLACE, TIME, RECEIPT, None, D("0.0001"), None, None),
+        ),
+        (
+            "funding",
+            types.Funding(*PLACE, D(9), D("-0.0001"), TIME + 60, TIME, predicted_rate=D(0)),
+            Funding(*PLACE, TIME, RECEIPT, D(9), D("-0.0001"), TIME + 60, D(0)),
+        ),
+        (
+            "open_interest",
+            types.OpenInterest(*PLACE, D("123.4"), None),
+            OpenInterest(*PLACE, RECEIPT, RECEIPT, D("123.4")),
+        ),
+        (
+            "liquidations",
+            types.Liquidation(*PLACE, "sell", D(3), D(4), None, "filled", TIME),
+            Liquidation(*PLACE, TIME, RECEIPT, "sell", D(3), D(4), None, "filled"),
+        ),
+        ("index", types.Index(*PLACE, D("5.5"), TIME), Index(*PLACE, TIME, RECEIPT, D("5.5"))),
+        (
+            "candles",
+            types.Candle(*PLACE, 60.0, 120.0, "1m", 5, D(1), D(2), D(3), D("0.5"), D(9), True, TIME),
+            Candle(
+                *PLACE, TIME, RECEIPT, 60.0, 120.0, "1m", 5, D(1), D(2), D(3), D("0.5"), D(9), True
+            ),
+        ),
+        (
+            "candles",
+            types.Candle("KRAKEN", "A-B", 60.0, 120.0, "1m", None, D(1), D(2), D(3), D(1), D(9), None, None),
+            Candle(
+                "KRAKEN", "A-B", RECEIPT, RECEIPT, 60.0, 120.0, "1m", None,
+                D(1), D(2), D(3), D(1), D(9), None,
+            ),
+        ),
+        (
+            "l2_book",
+            types.OrderBook(*PLACE, bids={D(1): D(2)}, asks={D(3): D(4)}),
+            L2Book(*PLACE, RECEIPT, RECEIPT, False, [(D(1), D(2))], [(D(3), D(4))]),
+        ),
+        (
+            "l3_book",
+            types.OrderBook(*PLACE, bids={D(1): {"a": D(2)}}),
+            L3Book(*PLACE, RECEIPT, RECEIPT, False, [("a", D(1), D(2))], []),
+        ),
+    ],
+)  # fmt: skip
+async def test_conversions(channel, it, record, receiver, spool):
+    await callback(receiver, channel)(it, RECEIPT)
+    (found,) = await stored(receiver, spool)
+    assert found == record
+    assert [str(number) for number in _numbers(found)] == [str(number) for number in _numbers(record)]
+
+
+def _numbers(record):
+    return [getattr(record, name) for name in record.__struct_fields__ if name not in ("bid", "ask")]
+
+
+async def test_a_burst_is_appended_when_it_is_large_or_old(receiver, spool):
+    appending = asyncio.create_task(receiver.run())
+    take = callback(receiver, "trades")
+    trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
+    await take(trade, RECEIPT)
+    start = (await spool.resume(None)).after
+    await asyncio.wait_for(spool.wait(start), 1)
+    assert len((await spool.read(start, 1000)).records) == 1
+    for _ in range(module.BURST_RECORDS):
+        await take(trade, RECEIPT)
+    await asyncio.wait_for(spool.wait(start, 1 + module.BURST_RECORDS), 1)
+    appending.cancel()
+
+
+async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
+    monkeypatch.setattr(module, "MOST_WAITING", 300)
+    take = callback(receiver, "trades")
+    trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
+
+    async def flood():
+        for _ in range(1000):
+            await take(trade, RECEIPT)
+
+    flooding = asyncio.create_task(flood())
+    await asyncio.sleep(0.05)
+    assert not flooding.done()
+    assert len(receiver._records) == 300
+    appending = asyncio.create_task(receiver.run())
+    await asyncio.wait_for(flooding, 5)
+    appending.cancel()
+    assert len(await stored(receiver, spool)) == 1000
+
+
+async def test_marks_are_stored_with_the_records(receiver, spool):
+    receiver.mark("trade", "7")
+    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
+    assert receiver.recall("trade") == "7"
+    assert "trade" not in spool.marks
+    await receiver.drain()
+    assert spool.marks["trade"] == receiver.recall("trade") == "7"
+
+
+async def test_marks_alone_are_stored_too(receiver, spool):
+    appending = asyncio.create_task(receiver.run())
+    receiver.mark("listed", "yes")
+    while "listed" not in spool.marks:  # noqa: ASYNC110 - the spool tells of records, not of marks
+        await asyncio.sleep(0.005)
+    appending.cancel()
+
+
+async def test_the_first_object_of_a_symbol_is_told(receiver):
+    told = []
+    awaited = {"BTC-USD-PERP"}
+
+    def arrived(*news):
+        told.append(news)
+        awaited.discard(news[1])
+
+    take = receiver.callback("trades", awaited, arrived)
+    for _ in range(2):
+        await take(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
+    assert told == [("trades", "BTC-USD-PERP", RECEIPT)]
+
+
+async def test_a_book_that_begins_anew_is_a_gap(receiver):
+    gaps = []
+    receiver.report = gaps.append
+    take = callback(receiver, "l2_book")
+    book = types.OrderBook(*PLACE, bids={D(1): D(2)})
+    await take(book, RECEIPT)
+    book.delta = {"bid": [(D(1), D(3))], "ask": []}
+    await take(book, RECEIPT + 1)
+    book.delta = None
+    await take(book, RECEIPT + 2)
+    assert [(gap.start, gap.end, gap.reason) for gap in gaps] == [(RECEIPT + 1, RECEIPT + 2, "sequence")]
+    receiver.forget_books([("l2_book", "BTC-USD-PERP")])
+    await take(book, RECEIPT + 3)
+    assert len(gaps) == 1
+
+
+async def test_received_records_are_counted(tmp_path, spool):
+    metrics = Metrics()
+    receiver = Receiver(settings(tmp_path), spool, metrics)
+    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
+    await callback(receiver, "l2_book")(types.OrderBook(*PLACE, bids={D(1): D(2)}), RECEIPT)
+    assert metrics.received == {"trades": 1, "l2_book": 1}
+    await receiver.drain()
+    assert metrics.last_received is not None

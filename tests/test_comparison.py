@@ -1,0 +1,158 @@
+"""The comparison that other tests rely on: whatever differs, it tells, and nothing else."""
+
+from decimal import Decimal
+
+from comparison import compare, gaps_in
+
+from collector.gaps import Gap
+from collector.records import L2Book, Ticker, Trade
+
+D = Decimal
+START = 1700000000.0
+
+
+def entry(sequence, channel, content, exchange="COINBASE", connection=1):
+    return {
+        "exchange": exchange,
+        "channel": channel,
+        "symbol": "BTC-USD",
+        "content": content,
+        "time": START + sequence,
+        "connection": connection,
+        "sequence": sequence,
+    }
+
+
+def trade(sequence, number, amount="1.5", **where):
+    content = {"id": number, "side": "buy", "price": "10", "amount": amount, "type": None}
+    return entry(sequence, "trades", content | {"timestamp": "2023-11-14T22:13:20.000001Z"}, **where)
+
+
+def stored_trade(number, amount="1.50", exchange="COINBASE"):
+    return Trade(exchange, "BTC-USD", START + 1e-6, START, "buy", D(amount), D(10), number, None)
+
+
+def ticker(sequence, bid, **where):
+    content = {"bid": bid, "bid_size": "1", "ask": "99", "ask_size": "1", "timestamp": None}
+    return entry(sequence, "ticker", content, **where)
+
+
+def stored_ticker(bid):
+    return Ticker("COINBASE", "BTC-USD", START, START, D(bid), D(99))
+
+
+def book(sequence, kind, bid, ask=(), exchange="COINBASE", connection=1, **ids):
+    return entry(
+        sequence,
+        "l2_book",
+        {"kind": kind, "bid": bid, "ask": list(ask), "timestamp": None, **ids},
+        exchange,
+        connection,
+    )
+
+
+def stored_book(delta, bid, exchange="COINBASE", receipt=START):
+    return L2Book(exchange, "BTC-USD", START, receipt, delta, [(D(p), D(s)) for p, s in bid], [])
+
+
+def cut(connection, reason="reset"):
+    return {"event": "closed", "exchange": "COINBASE", "connection": connection, "reason": reason}
+
+
+def test_equal_is_equal_by_value():
+    comparison = compare([trade(0, "7"), ticker(1, "8")], [stored_trade("7"), stored_ticker("8.0")])
+    assert comparison.exact
+    assert comparison.matched == 2
+
+
+def test_what_is_not_stored_is_missing():
+    assert len(compare([trade(0, "7"), trade(1, "8")], [stored_trade("8")]).missing) == 1
+    assert len(compare([ticker(0, "1"), ticker(1, "2")], [stored_ticker("1")]).missing) == 1
+
+
+def test_what_is_stored_twice_is_unexpected():
+    assert len(compare([trade(0, "7")], [stored_trade("7")] * 2).unexpected) == 1
+    assert len(compare([ticker(0, "1")], [stored_ticker("1")] * 2).unexpected) == 1
+
+
+def test_what_has_another_content_differs():
+    comparison = compare([trade(0, "7")], [stored_trade("7", "1.6")])
+    assert len(comparison.differing) == 1
+    assert not comparison.missing
+    assert not comparison.unexpected
+
+
+def test_another_order_is_noticed():
+    assert not compare([ticker(0, "1"), ticker(1, "2")], [stored_ticker("2"), stored_ticker("1")]).exact
+
+
+def test_identical_trades_without_an_id_are_counted():
+    sent = [trade(0, None, exchange="KRAKEN"), trade(1, None, exchange="KRAKEN")]
+    one = stored_trade(None, exchange="KRAKEN")
+    assert compare(sent, [one, one]).exact
+    assert len(compare(sent, [one]).missing) > 0
+    assert len(compare(sent, [one] * 3).unexpected) == 1
+
+
+def test_trades_that_are_repeated_on_another_connection_count_once():
+    assert compare([trade(0, "7"), trade(1, "7", connection=2)], [stored_trade("7")]).exact
+
+
+def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it():
+    sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3"), ticker(3, "4", connection=2)]
+    stored = [stored_ticker("1"), stored_ticker("2"), stored_ticker("4")]
+    assert compare([*sent, cut(1)], stored).exact
+    assert not compare([*sent, cut(1, "close")], stored).exact
+    assert not compare([*sent, cut(1)], [stored_ticker("1"), stored_ticker("3"), stored_ticker("4")]).exact
+
+
+def test_what_lies_in_a_gap_is_excused():
+    gap = Gap(
+        exchange="COINBASE",
+        channels=("ticker",),
+        symbols=("BTC-USD",),
+        start=START + 0.5,
+        end=START + 1.5,
+        reason="disconnect",
+    )
+    sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3")]
+    assert compare(sent, [stored_ticker("1"), stored_ticker("3")], [gap]).exact
+    assert not compare(sent, [stored_ticker("1"), stored_ticker("2")], [gap]).exact
+
+
+def test_gaps_are_read_from_log_lines():
+    gap = Gap(
+        exchange="KRAKEN",
+        channels=("l2_book", "trades"),
+        symbols=("BTC-USD",),
+        start=START,
+        end=START + 2,
+        reason="stale",
+    )
+    assert gaps_in(["nothing", f"WARNING collector.receiver: gap: {gap}"]) == [gap]
+
+
+def test_a_book_after_a_delta_must_be_what_the_deltas_made():
+    sent = [book(0, "snapshot", [["1", "5"]]), book(1, "delta", [["2", "6"]])]
+    start, delta = stored_book(False, [("1", "5")]), stored_book(True, [("2", "6")], receipt=START + 1)
+    right = stored_book(False, [("2", "6"), ("1", "5")], receipt=START + 1)
+    wrong = stored_book(False, [("2", "6")], receipt=START + 1)
+    assert compare(sent, [start, delta, right]).exact
+    assert compare(sent, [start, delta, wrong]).unexpected == [wrong]
+    assert not compare(sent, [delta]).exact
+
+
+def test_binance_updates_that_the_snapshot_contains_are_excused():
+    sent = [
+        book(0, "delta", [["1", "5"]], exchange="BINANCE", first_update_id=1, last_update_id=2),
+        book(1, "delta", [["2", "5"]], exchange="BINANCE", first_update_id=3, last_update_id=4),
+        book(2, "snapshot", [["1", "5"]], exchange="BINANCE", connection=None, last_update_id=2),
+        book(3, "delta", [["3", "5"]], exchange="BINANCE", first_update_id=5, last_update_id=6),
+    ]
+    stored = [
+        stored_book(False, [("1", "5")], "BINANCE"),
+        stored_book(True, [("2", "5")], "BINANCE", START + 1),
+        stored_book(True, [("3", "5")], "BINANCE", START + 2),
+    ]
+    assert compare(sent, stored).exact
+    assert len(compare(sent, [stored[0], stored[2]]).missing) == 1
