@@ -29,76 +29,12 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
 
-class Simulator:
-    """Runs ``python -m collector.simulator``; ``options`` are its command line's, as in ``symbols`` below.
+class Control:
+    """A simulator's control API at ``control``, wherever it runs."""
 
-    ``Simulator(seed=3, rate=100, messages=50, symbols={"KRAKEN": ["BTC-USD"]})``
-    """
-
-    def __init__(
-        self, symbols: dict[str, list[str]] | None = None, ports: list[int] | None = None, **options: object
-    ) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
-        self.ca = Path(self._directory.name) / "ca.pem"
-        arguments: dict[str, object] = {"proxy-port": 0, "ca": self.ca} | {
-            name.replace("_", "-"): value for name, value in options.items()
-        }
-        self._command = [sys.executable, "-m", "collector.simulator"]
-        self._command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
-        for exchange, names in (symbols or {}).items():
-            self._command += ["--symbols", f"{exchange}={','.join(names)}"]
-        for port in ports or []:
-            self._command += ["--port", str(port)]
+    def __init__(self, control: str = "") -> None:
+        self.control = control
         self._direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def __enter__(self) -> Self:
-        self.errors = Path(self._directory.name) / "stderr"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                self._command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=Path(__file__).parent.parent,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait(START_TIMEOUT)
-            raise RuntimeError(f"the simulator did not start: {self.errors.read_text()}")
-        ready = json.loads(line)
-        self.ports: list[int] = ready["ports"]
-        self.proxy: str = ready["proxy"]
-        self.control: str = ready["control"]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        finally:
-            self._directory.cleanup()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What leads a collector to the simulator, and lets it trust it."""
-        return {
-            "HTTPS_PROXY": self.proxy,
-            "https_proxy": self.proxy,
-            "SSL_CERT_FILE": str(self.ca),
-            "REQUESTS_CA_BUNDLE": str(self.ca),
-        }
-
-    def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Lead clients in this very process here, cryptofeed's among them.
-
-        aiohttp reads its authorities when it is imported, which is too early for ``SSL_CERT_FILE``.
-        """
-        for name, value in self.environment.items():
-            monkeypatch.setenv(name, value)
-        context = ssl.create_default_context(cafile=self.ca)
-        monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
 
     def log(self) -> list[dict[str, Any]]:
         """Everything that was logged: records and events, in order."""
@@ -133,6 +69,87 @@ class Simulator:
     def clear_faults(self) -> None:
         self._call("DELETE", "/faults")
 
+    def _call(self, method: str, path: str, body: object = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.control + path, data, method=method)
+        try:
+            with self._direct.open(request, timeout=30) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            raise ValueError(f"{method} {path}: {error.code} {error.read().decode()}") from None
+
+
+class Simulator(Control):
+    """Runs ``python -m collector.simulator``; ``options`` are its command line's, as in ``symbols`` below.
+
+    ``Simulator(seed=3, rate=100, messages=50, symbols={"KRAKEN": ["BTC-USD"]})``
+    """
+
+    def __init__(
+        self, symbols: dict[str, list[str]] | None = None, ports: list[int] | None = None, **options: object
+    ) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
+        self.ca = Path(self._directory.name) / "ca.pem"
+        arguments: dict[str, object] = {"proxy-port": 0, "ca": self.ca} | {
+            name.replace("_", "-"): value for name, value in options.items()
+        }
+        self._command = [sys.executable, "-m", "collector.simulator"]
+        self._command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+        for exchange, names in (symbols or {}).items():
+            self._command += ["--symbols", f"{exchange}={','.join(names)}"]
+        for port in ports or []:
+            self._command += ["--port", str(port)]
+
+    def __enter__(self) -> Self:
+        self.errors = Path(self._directory.name) / "stderr"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                self._command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=Path(__file__).parent.parent,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(START_TIMEOUT)
+            raise RuntimeError(f"the simulator did not start: {self.errors.read_text()}")
+        ready = json.loads(line)
+        self.ports: list[int] = ready["ports"]
+        self.proxy: str = ready["proxy"]
+        self.control = ready["control"]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            self._directory.cleanup()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads a collector to the simulator, and lets it trust it."""
+        return {
+            "HTTPS_PROXY": self.proxy,
+            "https_proxy": self.proxy,
+            "SSL_CERT_FILE": str(self.ca),
+            "REQUESTS_CA_BUNDLE": str(self.ca),
+        }
+
+    def lead_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lead clients in this very process here, cryptofeed's among them.
+
+        aiohttp reads its authorities when it is imported, which is too early for ``SSL_CERT_FILE``.
+        """
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+        context = ssl.create_default_context(cafile=self.ca)
+        monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
+
     def stop(self) -> int:
         """End it cleanly; the exit status."""
         if self.process.poll() is None:
@@ -146,12 +163,3 @@ class Simulator:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return status
-
-    def _call(self, method: str, path: str, body: object = None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.control + path, data, method=method)
-        try:
-            with self._direct.open(request, timeout=30) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            raise ValueError(f"{method} {path}: {error.code} {error.read().decode()}") from None
