@@ -45,14 +45,15 @@ class Table:
             cell.rjust(width) if right else cell.ljust(width) for cell, width, right in places
         ).rstrip()
 
-    def rich(self) -> "RichTable":
-        """The table as rich draws it."""
+    def rich(self, *, wrap: bool) -> "RichTable":
+        """The table as rich draws it; ``wrap`` gives long details more lines instead of cutting them."""
         from rich.table import Table as RichTable  # noqa: PLC0415 - only a terminal needs it
         from rich.text import Text  # noqa: PLC0415
 
         table = RichTable(box=None, pad_edge=False, header_style="bold")
         for column, right in zip(self.columns, self.right, strict=True):
-            table.add_column(column, justify="right" if right else "left", no_wrap=column != "DETAIL")
+            whole = not (wrap and column == "DETAIL")
+            table.add_column(column, justify="right" if right else "left", no_wrap=whole)
         for row in self.rows:
             table.add_row(*(Text(cell, style=_STYLE_OF.get(cell, "")) for cell in row))
         return table
@@ -75,7 +76,7 @@ class Console:
     def table(self, table: Table) -> None:
         """A table, on standard output."""
         if sys.stdout.isatty():
-            self._rich(sys.stdout).print(table.rich())
+            self._rich(sys.stdout).print(table.rich(wrap=True))
         else:
             self.say(table.plain())
 
@@ -109,7 +110,7 @@ class Live:
 
             self._live = RichLive(
                 console=self._console,
-                get_renderable=lambda: self._draw().rich(),
+                get_renderable=lambda: self._draw().rich(wrap=False),
                 refresh_per_second=4,
                 transient=True,
                 redirect_stdout=False,

@@ -1,6 +1,7 @@
 """``launcher run``: a fleet as local processes, watched until it ends, and what was stored then."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Sequence
@@ -44,10 +45,13 @@ class _Run:
             loop.call_later(self.seconds, self.stop.set)
         with self.live:
             watching = asyncio.create_task(self._watch())
+            watching.add_done_callback(lambda _: self.stop.set())  # nobody runs blind
             try:
                 await self.local.run(self.stop, self.kill)
             finally:
                 watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
         _summarise(self.local.collectors, self.console)
         return self._judge()
 

@@ -212,7 +212,7 @@ class LocalCollector(_Process):
         self._earlier: Counter[tuple[str, str]] = (
             Counter()
         )  # what the processes before it received and stored
-        self._history: deque[tuple[float, int]] = deque()
+        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     async def keep_running(self, extra: dict[str, str]) -> None:
         """Starts the collector, again and again as its restart policy says.

@@ -1,0 +1,125 @@
+"""The command line where no engine is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from launcher import cli
+
+FLEET = """\
+fleet: desk
+stores:
+  disk: {backend: PARQUET}
+collectors:
+  - {exchange: COINBASE, symbols: [BTC-USD], channels: [trades]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "fleet.yaml"
+    path.write_text(FLEET)
+    return path
+
+
+def test_help_imports_nothing_that_is_slow():
+    program = "import sys; from launcher import cli; cli.parser(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"docker", "rich", "yaml", "jinja2", "msgspec", "asyncio"} & set(modules.stdout.split())
+
+
+def test_help_teaches_with_examples(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert "launcher up desk.yaml --wait-timeout 2m" in said
+    assert "exit status" in said
+
+
+def test_init_never_overwrites(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init"]) == 0
+    assert cli.main(["validate"]) == 0
+    (tmp_path / "fleet.yaml").write_text("mine")
+    assert cli.main(["init"]) == 1
+    assert (tmp_path / "fleet.yaml").read_text() == "mine"
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_validate_shows_what_the_file_asks_for(file, capsys):
+    assert cli.main(["validate"]) == 0
+    assert "coinbase   COINBASE  PARQUET  trades    BTC-USD" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["validate", "render", "up", "run", "status", "logs", "restart", "down"])
+def test_a_wrong_file_is_2_with_its_faults_for_every_command(file, command, capsys):
+    file.write_text(FLEET.replace("COINBASE", "COINBSE"))
+    assert cli.main([command]) == 2
+    said = capsys.readouterr().err
+    assert "fleet.yaml:5:" in said
+    assert "COINBASE" in said
+    assert "Traceback" not in said
+
+
+def test_a_file_that_is_not_there(tmp_path, capsys):
+    assert cli.main(["validate", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_render_writes_a_compose_file_and_env_sets(file, capsys):
+    assert cli.main(["render"]) == 0
+    assert capsys.readouterr().out.split() == ["rendered/compose.yaml", "rendered/coinbase.env"]
+
+
+@pytest.mark.parametrize("command", ["up", "status", "logs", "restart", "down"])
+@pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
+def test_without_docker_one_sentence_names_the_other_way(file, command, address, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", address)
+    assert cli.main([command]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith("hint:")] == [
+        f"launcher: no Docker engine is reachable at {address}; "
+        "start it, or use `launcher run`, which needs none"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["status", "a.yaml", "b.yaml"], "one fleet file, please"),
+        (["status", "a.yaml", "--fleet", "desk"], "not both"),
+    ],
+)
+def test_words_that_contradict_each_other(arguments, said, capsys):
+    assert cli.main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["run", "--for", "soon"],
+        ["up", "--parallel", "0"],
+        ["logs", "--tail", "some"],
+        ["up", "--wait-timeout", "-1"],
+    ],
+)
+def test_wrong_options_are_2(arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+
+
+def test_times_have_units():
+    options = cli.parser().parse_args(["run", "--for", "1.5m"])
+    assert options.seconds == 90
+
+
+def test_version(capsys):
+    assert cli.main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("launcher ")
