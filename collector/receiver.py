@@ -144,7 +144,8 @@ class Receiver:
                 self.report(_break(channel, book, broken, receipt))
             if book.symbol in awaited:
                 arrived(channel, book.symbol, receipt)
-            await self._added()
+            if not self._something.is_set() or self._weight >= BURST_RECORDS:
+                await self._added()
 
         return take
 

@@ -6,14 +6,15 @@ happens when something fails is ours: see ``connection``, ``subscriptions``, ``r
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any, override
 
 from cryptofeed.exchanges import EXCHANGE_MAP
 
-from collector.feeds import binance, coinbase, kraken, reference
+from collector.feeds import binance, coinbase, kraken, kucoin, okx, reference
 from collector.feeds.connection import Connection, Patience
-from collector.feeds.malformed import Malformed
+from collector.feeds.malformed import QUIET, Malformed
 from collector.feeds.network import Network
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.supervised import Supervised
@@ -29,6 +30,8 @@ STAGGER = 0.1
 _CORRECTED: Mapping[str, type[Supervised]] = {
     "COINBASE": coinbase.Coinbase,
     "KRAKEN": kraken.Kraken,
+    "KUCOIN": kucoin.Kucoin,
+    "OKX": okx.Okx,
     "BINANCE": binance.Binance,
     "BINANCE_US": binance.BinanceUS,
     "BINANCE_TR": binance.BinanceTR,
@@ -40,7 +43,7 @@ _CORRECTED: Mapping[str, type[Supervised]] = {
 _CHECKING_BOOKS = frozenset(
     {
         "ASCENDEX", "BEQUANT", "BIT.COM", "BITFINEX", "BITGET", "BLOCKCHAIN", "DERIBIT", "FMFW", "GATEIO",
-        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "KUCOIN", "OKCOIN", "OKX", "POLONIEX",
+        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "OKCOIN", "POLONIEX",
     }
 )  # fmt: skip
 
@@ -116,7 +119,7 @@ class ExchangeFeed:
                 max_depth=feed_class.depth(settings.max_depth),
                 candle_interval=_candle_interval(feed_class, settings),
                 config=str(settings.config) if settings.config else {},
-                checksum_validation=True,
+                checksum_validation=feed_class.CHECKSUMS,
                 http_proxy=self._network.proxy,
             )
             feed.subscriptions, feed.memory = self.subscriptions, self._receiver
@@ -152,13 +155,21 @@ def _candle_interval(feed_class: Any, settings: Settings) -> str:
     return str(min(offered))
 
 
-class _WithoutOurs(logging.Filter):
-    """Drops cryptofeed's lines about what we say better, and the tracebacks of the others."""
+class _Seldom(logging.Filter):
+    """Lets through one line of each kind in a minute, without its traceback, and none that we say better."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
 
     @override
     def filter(self, record: logging.LogRecord) -> bool:
         record.exc_info = None
-        return "Failed to parse symbol information" not in record.msg
+        now = time.monotonic()
+        if "Failed to parse symbol information" in record.msg or now < self._next.get(record.msg, 0.0):
+            return False
+        self._next[record.msg] = now + QUIET
+        return True
 
 
-logging.getLogger("feedhandler").addFilter(_WithoutOurs())
+logging.getLogger("feedhandler").addFilter(_Seldom())

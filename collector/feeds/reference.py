@@ -23,7 +23,7 @@ async def retried[T](what: str, attempt: Callable[[], T], backoff: Backoff | Non
     while True:
         try:
             async with asyncio.timeout(ATTEMPT):
-                return await _in_thread(attempt)
+                return await in_thread(attempt)
         except SettingsError:
             raise
         except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read: it may be better tomorrow
@@ -32,7 +32,7 @@ async def retried[T](what: str, attempt: Callable[[], T], backoff: Backoff | Non
             await asyncio.sleep(pause)
 
 
-async def _in_thread[T](work: Callable[[], T]) -> T:
+async def in_thread[T](work: Callable[[], T]) -> T:
     """``work`` in a thread that does not keep the process from ending, as those of an executor do."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

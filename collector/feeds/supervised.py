@@ -24,10 +24,12 @@ class Supervised:
     Attributes:
         SILENCE: seconds without a message after which a connection counts as dead.
         CHECKS_BOOKS: a book that lost a message notices it by itself (sequence numbers, checksums).
+        CHECKSUMS: the checksums that cryptofeed can check hold.
     """
 
     SILENCE: ClassVar[float] = 120.0
     CHECKS_BOOKS: ClassVar[bool] = False
+    CHECKSUMS: ClassVar[bool] = True
 
     # What cryptofeed's classes have
     id: str
