@@ -2,13 +2,14 @@
 
 import argparse
 import importlib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, UsageError
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
 Turns a fleet file, which lists the exchanges to record, into one collector container per exchange.
@@ -39,14 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return _run(options)
-    except UsageError as error:
-        _say(f"launcher: {error}")
+    except InputError as error:
+        _say(str(error))
         return WRONG
     except KeyboardInterrupt:
         _say("interrupted; the same command again goes on from here")
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
@@ -57,16 +58,11 @@ def _run(options: argparse.Namespace) -> int:
     # Help and faults in options come before this, and need none of it.
     from launcher.console import Console  # noqa: PLC0415
     from launcher.engines import EngineError  # noqa: PLC0415
-    from launcher.fleet import FleetError  # noqa: PLC0415
-    from launcher.render import RenderError  # noqa: PLC0415
 
+    module = importlib.import_module(f"launcher.commands.{options.module}")
+    command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.command)
     try:
-        module = importlib.import_module(f"launcher.commands.{options.module}")
-        command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.command)
         return command(options, Console(color=not options.no_color))
-    except (FleetError, RenderError) as error:
-        _say(str(error))
-        return WRONG
     except EngineError as error:
         _say(f"launcher: {error}")
         return FAILED

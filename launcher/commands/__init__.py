@@ -7,5 +7,5 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 DEFAULT_FILE = "fleet.yaml"
 
 
-class UsageError(Exception):
-    """The command line asks for something that there is not; the message is for the user."""
+class InputError(Exception):
+    """A fleet file, a pattern or an option is wrong; the message is for the user."""

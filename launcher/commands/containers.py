@@ -12,7 +12,7 @@ import msgspec
 from collector.catalog import nearest
 from launcher import logs as logbook
 from launcher import overview, plan
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, UsageError
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
 from launcher.commands.files import load
 from launcher.console import Console, Live, Table
 from launcher.engines import Observed
@@ -41,13 +41,13 @@ class _Selection(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...]
 
     def of(self, observed: Sequence[Observed]) -> list[Observed]:
-        """The containers that match. Raises UsageError for a pattern that matches none."""
+        """The containers that match. Raises InputError for a pattern that matches none."""
         names = {container.collector for container in observed}
         if self.fleet:
             names.update(spec.name for spec in plan.specs(self.fleet))
         for pattern in self.patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise UsageError(_no_match(pattern, names, self.name))
+                raise InputError(_no_match(pattern, names, self.name))
         return [container for container in observed if self.matches(container.collector)]
 
     def matches(self, collector: str) -> bool:
@@ -149,9 +149,9 @@ def _select(options: argparse.Namespace, console: Console) -> _Selection:
     files = [word for word in options.words if "/" in word or word.endswith((".yaml", ".yml"))]
     patterns = tuple(word for word in options.words if word not in files)
     if len(files) > 1:
-        raise UsageError(f"one fleet file, please, not {' and '.join(files)}")
+        raise InputError(f"one fleet file, please, not {' and '.join(files)}")
     if options.fleet and files:
-        raise UsageError(f"--fleet {options.fleet} or {files[0]}, not both")
+        raise InputError(f"--fleet {options.fleet} or {files[0]}, not both")
     if options.fleet:
         return _Selection(options.fleet, None, patterns)
     fleet = load(Path(files[0] if files else DEFAULT_FILE), console, hints=False)

@@ -6,14 +6,17 @@ from importlib import metadata
 from pathlib import Path
 
 from launcher import fleet as fleets
-from launcher.commands import DONE, FAILED
+from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
 from launcher.spec import FleetSpec
 
 
 def load(path: Path, console: Console, *, hints: bool = True) -> FleetSpec:
-    """The fleet in the file; what does not work in containers is remarked on. Raises FleetError."""
-    fleet = fleets.load(path, os.environ)
+    """The fleet in the file; what does not work in containers is remarked on. Raises InputError."""
+    try:
+        fleet = fleets.load(path, os.environ)
+    except fleets.FleetError as error:
+        raise InputError(str(error)) from error
     for hint in fleet.hints if hints else ():
         console.remark(f"hint: {hint}")
     return fleet
@@ -44,9 +47,14 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 def render(options: argparse.Namespace, console: Console) -> int:
     """Writes the compose file and the env sets."""
-    from launcher.render import write  # noqa: PLC0415 - Jinja is needed here alone
+    from launcher.render import RenderError, write  # noqa: PLC0415 - Jinja is needed here alone
 
-    for path in write(load(options.file, console), options.output):
+    fleet = load(options.file, console)
+    try:
+        paths = write(fleet, options.output)
+    except RenderError as error:
+        raise InputError(str(error)) from error
+    for path in paths:
         console.say(str(path))
     return DONE
 
