@@ -1,0 +1,63 @@
+"""The demo: three simulated exchanges into Parquet files, exactly what the simulator's log says."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.dataset
+from comparison import compare
+
+from collector import records
+
+ROOT = Path(__file__).parents[2]
+EXCHANGES = {"COINBASE", "KRAKEN", "BINANCE"}
+CHANNELS = {"trades": records.Trade, "ticker": records.Ticker, "l2_book": records.L2Book}
+
+
+def test_the_files_hold_exactly_what_was_sent(tmp_path):
+    shutil.copytree(ROOT / "deployments", tmp_path / "deployments")
+    ended = subprocess.run(
+        [sys.executable, "-m", "launcher", "run", "deployments/quickstart.yaml", "--for", "8s"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    stored = [record for channel in CHANNELS for record in read(tmp_path / "data", channel)]
+    log = tmp_path / ".cryptostore" / "quickstart" / "simulator" / "sent.jsonl"
+    comparison = compare(map(json.loads, log.read_text().splitlines()), stored)
+    assert comparison.exact, comparison
+    assert {(record.exchange, records.channel_of(record)) for record in stored} == {
+        (exchange, channel) for exchange in EXCHANGES for channel in CHANNELS
+    }
+    assert f"{len(stored):,} records stored" in ended.stdout
+    assert run_query(ended.stdout, tmp_path) == len(
+        [each for each in stored if isinstance(each, records.Trade)]
+    )
+
+
+def run_query(output, folder):
+    """The one-line query that the summary ends with, as a person would paste it; the rows that it counts."""
+    line = output.splitlines()[-1]
+    assert line.startswith("to read it: ")
+    command = line.removeprefix("to read it: ")
+    ended = subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
+    return int(ended.stdout.split(" rows")[0])
+
+
+def read(folder, channel):
+    """The records of one channel, in their order."""
+    kind = CHANNELS[channel]
+    table = pyarrow.dataset.dataset(folder / f"channel={channel}", partitioning="hive").to_table()
+    for row in sorted(table.to_pylist(), key=lambda row: row["sequence"]):
+        for name in ("timestamp", "receipt_timestamp"):
+            row[name] = row[name].timestamp()
+        for side in {"bid", "ask"} & row.keys() if kind is records.L2Book else ():
+            row[side] = [(level["price"], level["size"]) for level in row[side]]
+        yield kind(**{name: row[name] for name in kind.__struct_fields__})

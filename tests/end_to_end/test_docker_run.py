@@ -1,0 +1,67 @@
+"""A single `docker run`: what one exchange sends is in Redis, record by record."""
+
+import json
+import time
+
+import pytest
+from comparison import compare
+from conftest import docker, inspect, wait_until
+
+pytestmark = pytest.mark.docker
+
+
+def status(container):
+    """What `collector health` reads."""
+    name = docker("exec", container, "sh", "-c", "cat /spool/*/status.json", check=False)
+    return json.loads(name) if name else {}
+
+
+def test_stored_equals_sent(stage, image):
+    simulator = stage.simulator(image, "--rate", "40")
+    collector = stage.run(
+        "collector",
+        image,
+        *("-e", "EXCHANGE=COINBASE"),
+        *("-e", "CHANNELS=trades,ticker,l2_book"),
+        *("-e", "SYMBOLS=BTC-USD,ETH-USD"),
+        *("-e", "BACKEND=REDISSTREAM"),
+        *("-e", "HOST=redis"),
+        # Only because the exchange is a simulated one:
+        *("-e", "SSL_CERT_FILE=/simulator/ca.pem", "--volume", f"{stage.name}-simulator:/simulator:ro"),
+    )
+    wait_until(lambda: status(collector).get("state") == "ready")
+    assert wait_until(lambda: inspect(collector)["State"]["Health"]["Status"] == "healthy")
+    wait_until(lambda: status(collector)["channels"]["ticker"]["stored"] > 100)
+    simulator.pause()
+    paused = time.time()
+    wait_until(lambda: status(collector)["time"] > paused + 1)
+    docker("stop", collector)
+    assert inspect(collector)["State"]["ExitCode"] == 0
+    comparison = compare(simulator.log(), stage.stored())
+    assert comparison.exact, comparison
+    assert comparison.matched > 300
+    with stage.client(decode_responses=True) as client:
+        keys = {key for key in client.scan_iter() if not key.startswith("cryptostore:")}
+    kinds, symbols = ("trades", "ticker", "book"), ("BTC-USD", "ETH-USD")
+    assert keys == {f"{kind}-COINBASE-{symbol}" for kind in kinds for symbol in symbols}
+
+
+def test_a_bad_environment_ends_the_container_with_78(image):
+    name = docker("run", "--detach", "-e", "EXCHANGE=COINBSE", image)
+    try:
+        assert docker("wait", name) == "78"
+    finally:
+        docker("rm", "--volumes", name)
+
+
+def test_the_image_holds_the_collector_alone(image):
+    config = inspect(image)["Config"]
+    assert config["User"] == "10001:10001"
+    assert {"org.opencontainers.image.title", "org.opencontainers.image.version"} <= config["Labels"].keys()
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "collector", "health"]
+    script = (
+        "import importlib.util as u, shutil; "
+        "print([m for m in ('docker', 'jinja2', 'launcher', 'pytest') if u.find_spec(m)], "
+        "[p for p in ('cc', 'c++', 'gcc', 'g++', 'uv') if shutil.which(p)])"
+    )
+    assert docker("run", "--rm", "--entrypoint", "python", image, "-c", script) == "[] []"
