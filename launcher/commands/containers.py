@@ -65,8 +65,8 @@ def up(options: argparse.Namespace, console: Console) -> int:
     changed = planned.of(Kind.CREATE, Kind.RECREATE, Kind.START, Kind.REMOVE)
     failed = _failed(rollout)
     if changed or failed:
-        rows = overview.rows(engine, fleet, engine.observe(fleet.name), options.parallel)
-        console.table(_up_table(planned, rollout, rows))
+        waited = engine.observe(fleet.name) if options.wait_timeout else ()
+        console.table(_up_table(planned, rollout, overview.rows(engine, fleet, waited, options.parallel)))
     _explain(failed, console)
     console.say(f"fleet {fleet.name}: {_counted(planned, failed)}")
     return FAILED if failed else DONE
@@ -220,7 +220,9 @@ def _status_table(rows: Sequence[Row]) -> Table:
             f"{status.store.backend} {status.store.state}" if status else "-",
             _subscriptions(row),
             f"{row.stored:,}" if status else "-",
-            f"{status.time - status.last_received:.0f} s ago" if status and status.last_received else "-",
+            f"{max(0, status.time - status.last_received):.0f} s ago"
+            if status and status.last_received
+            else "-",
             "; ".join(filter(None, [_remark(row), row.detail])),
         )
     return table
