@@ -19,7 +19,8 @@ source: live
 stores:
   files:
     backend: PARQUET
-    path: ./data # a folder; relative paths begin where this file is
+    # Containers write into a volume, `launcher run` into ./data; or into a folder that you choose:
+    # path: ./records # relative paths begin where this file is
 
   # streams:
   #   backend: REDISSTREAM          # or REDIS for sorted sets
