@@ -119,7 +119,7 @@ class Spool:
         self._acknowledged = min(file.acknowledged, file.end)
         self._marks = file.marks
         self.dropped = 0
-        self._tending = asyncio.create_task(self._tend(), name="spool")
+        self._tending = asyncio.create_task(self._tend_for_ever(), name="spool")
 
     async def close(self) -> None:
         """Saves what is not yet saved, and stops cleanly."""
@@ -366,17 +366,20 @@ class Spool:
 
     # -- care ----------------------------------------------------------------------------------------
 
-    async def _tend(self) -> None:
-        while True:
-            await asyncio.sleep(self._sync)
-            try:
-                await asyncio.shield(self._saved())
-                async with self._lock:
-                    await self._on_disk(self._file.tend, self._acknowledged, self._trim())
-            except NoRoomError as error:
-                self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
-            except SpoolError:
-                return  # the next append tells
+    async def tend(self) -> None:
+        """Saves, syncs, and deletes what was delivered long enough ago; happens every ``sync`` seconds."""
+        try:
+            await asyncio.shield(self._saved())
+            async with self._lock:
+                await self._on_disk(self._file.tend, self._acknowledged, self._trim())
+        except NoRoomError as error:
+            self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
+
+    async def _tend_for_ever(self) -> None:
+        with contextlib.suppress(SpoolError):  # the next append tells
+            while True:
+                await asyncio.sleep(self._sync)
+                await self.tend()
 
     def _trim(self) -> int:
         """The sequence up to which everything was delivered long enough ago."""

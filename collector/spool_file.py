@@ -184,7 +184,7 @@ class SpoolFile:
         db = _connect(self.path)
         try:
             self._check_format(db)
-            db.execute("PRAGMA journal_mode = WAL").fetchone()
+            _log_ahead(db)
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         except (sqlite3.OperationalError, SpoolError):
             db.close()
@@ -219,7 +219,7 @@ class SpoolFile:
                 Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
         db = _connect(self.path)
         self._check_format(db)
-        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        _log_ahead(db)
         broken = _connect(aside)
         try:
             _salvage(broken, db)
@@ -484,8 +484,12 @@ _LOSSES = "SELECT reason, first, end, count, since, until FROM losses ORDER BY f
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
     db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
-    db.execute("PRAGMA synchronous = NORMAL")
     return db
+
+
+def _log_ahead(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode = WAL").fetchone()
+    db.execute("PRAGMA synchronous = NORMAL")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,394 @@
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from streams import one_of_each, trades
+
+from collector.spool import Loss, Spool, SpoolError
+from collector.spool_file import FORMAT, NoRoomError, merged
+from collector.stores import Position
+
+
+async def contents(spool, after=None, limit=100):
+    """All records after a position, by sequence."""
+    found = {}
+    while batch := await spool.read(after, limit):
+        assert len(batch.records) <= limit
+        found |= dict(enumerate(batch.records, batch.first))
+        after = Position(spool.owner, batch.incarnation, batch.end)
+    return found
+
+
+async def records(spool, after=None, limit=100):
+    return list((await contents(spool, after, limit)).values())
+
+
+async def deliver(spool, count):
+    """As a writer does with ``count`` records; the position it ends at."""
+    after = (await spool.resume(None)).after
+    while count and (batch := await spool.read(after, count)):
+        after = Position(spool.owner, batch.incarnation, batch.end)
+        await spool.acknowledge(after)
+        count -= len(batch.records)
+    return after
+
+
+async def reopened(spool, **options):
+    await spool.close()
+    return await Spool.open(spool.folder, **options)
+
+
+def crashed(folder):
+    """The folder as a crash at this moment leaves it."""
+    return Path(shutil.copytree(folder, f"{folder}-crashed"))
+
+
+def execute(folder, statement):
+    with closing(sqlite3.connect(folder / "spool.db")) as db, db:
+        db.execute(statement)
+
+
+def size_of(folder):
+    return (folder / "spool.db").stat().st_size
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    spool = await Spool.open(tmp_path / "spool")
+    yield spool
+    await spool.close()
+
+
+async def test_it_gives_back_what_it_got_now_and_after_a_stop(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append(one_of_each(), {"last": "17"})
+    assert await records(spool) == one_of_each()
+    assert spool.undelivered[0] == len(one_of_each())
+    assert spool.clean is None
+
+    spool = await reopened(spool)
+    assert await records(spool) == one_of_each()
+    assert spool.marks == {"last": "17"}
+    assert spool.clean
+    assert spool.undelivered[0] == len(one_of_each())
+    await spool.close()
+
+
+async def test_what_was_appended_survives_a_crash_and_keeps_its_incarnation(spool):
+    await spool.append(list(trades(10)), {"mark": "1"})
+    copy = await Spool.open(crashed(spool.folder))
+    await copy.append(list(trades(10, start=10)))
+    first = await copy.read(None, 100)
+    second = await copy.read(Position(copy.owner, first.incarnation, first.end), 100)
+    assert (first.incarnation, first.records) == (spool.incarnation, list(trades(10)))
+    assert (second.incarnation, second.records) == (copy.incarnation, list(trades(10, start=10)))
+    assert second.first >= first.end
+    assert copy.marks == {"mark": "1"}
+    assert copy.clean is False
+    await copy.close()
+
+
+async def test_appends_at_the_same_time_are_saved_together_in_order(spool):
+    await asyncio.gather(*(spool.append([trade]) for trade in trades(100)))
+    assert await records(spool, limit=7) == list(trades(100))
+
+
+async def test_a_cancelled_append_leaves_the_spool_whole(spool):
+    append = asyncio.create_task(spool.append(list(trades(10))))
+    await asyncio.sleep(0)
+    append.cancel()
+    await spool.append(list(trades(10, start=10)))
+    assert await records(spool) == list(trades(20))
+
+
+async def test_wait_returns_when_there_is_something(spool):
+    waiting = asyncio.create_task(spool.wait(None, 2))
+    await asyncio.sleep(0.01)
+    await spool.append(list(trades(1)))
+    start = (await spool.resume(None)).after
+    waiting.cancel()
+    waiting = asyncio.create_task(spool.wait(start, 2))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await spool.append(list(trades(1, start=1)))
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_huge_append_makes_small_batches(spool):
+    await spool.append(list(trades(50_000)))
+    assert await records(spool, limit=10_000) == list(trades(50_000))
+
+
+async def test_the_delivered_tail_is_kept_and_sent_again(spool):
+    await spool.append(list(trades(10)))
+    after = await deliver(spool, 10)
+    await spool.tend()
+    assert spool.undelivered == (0, 0)
+    assert await spool.read(after, 10) is None
+    start = await spool.resume(Position(after.owner, after.incarnation, after.sequence - 4))
+    assert start.forgotten is None
+    assert await records(spool, start.after) == list(trades(10))[6:]
+    assert spool.undelivered[0] == 4
+
+
+async def test_what_is_older_than_the_tail_is_forgotten_and_counted(tmp_path):
+    spool = await Spool.open(tmp_path, keep=0.0)
+    for index in range(10):
+        await spool.append(list(trades(3, start=3 * index)))
+    await deliver(spool, 21)
+    await spool.tend()
+    await spool.tend()
+    start = await spool.resume(None)
+    assert (start.forgotten.reason, start.forgotten.count) == ("forgotten", 21)
+    assert await records(spool, start.after) == list(trades(9, start=21))
+    await spool.close()
+
+
+async def test_a_store_that_is_ahead_is_followed(spool):
+    await spool.append(list(trades(10)))
+    first = await spool.read(None, 4)
+    start = await spool.resume(Position(spool.owner, first.incarnation, first.end))
+    assert await records(spool, start.after) == list(trades(10))[4:]
+    assert spool.undelivered[0] == 6
+
+
+async def test_a_position_that_this_copy_never_knew_means_that_all_older_was_stored(spool):
+    await spool.append(list(trades(10)))
+    backup = await Spool.open(crashed(spool.folder))
+    await backup.append(list(trades(10, start=10)))
+    start = await backup.resume(Position(backup.owner, "a later run", 10**18))
+    assert await records(backup, start.after) == list(trades(10, start=10))
+    await backup.close()
+
+
+async def test_anothers_position_says_nothing_of_ours(spool):
+    await spool.append(list(trades(10)))
+    await deliver(spool, 4)
+    start = await spool.resume(Position("another", "run", 7))
+    assert await records(spool, start.after) == list(trades(10))[4:]
+
+
+async def test_at_the_bound_the_oldest_go_but_never_those_in_flight(tmp_path):
+    spool = await Spool.open(tmp_path, max_bytes=4000)
+    for index in range(20):
+        await spool.append(list(trades(3, start=3 * index)))
+    in_flight = await spool.read(None, 3)
+    for index in range(20, 100):
+        await spool.append(list(trades(3, start=3 * index)))
+    found = await contents(spool)
+    kept = list(found.values())
+    assert kept[:3] == list(in_flight.records)
+    assert kept[3:] == list(trades(300))[-len(kept[3:]) :]
+    assert len(kept) > 30
+    assert spool.dropped == 300 - len(kept)
+    assert sum(loss.count for loss in spool.losses) == spool.dropped
+    assert {loss.reason for loss in spool.losses} == {"dropped"}
+    assert spool.undelivered[0] == len(kept)
+    losses, owner = spool.losses, spool.owner
+    spool = await reopened(spool, max_bytes=4000)
+    assert (spool.losses, spool.owner) == (losses, owner)
+    await spool.close()
+
+
+async def test_the_delivered_tail_goes_before_anything_undelivered(tmp_path):
+    spool = await Spool.open(tmp_path, max_bytes=4000)
+    for index in range(15):
+        await spool.append(list(trades(3, start=3 * index)))
+    await deliver(spool, 45)
+    for index in range(15, 25):
+        await spool.append(list(trades(3, start=3 * index)))
+    assert spool.dropped == 0
+    assert spool.undelivered[0] == 30
+    await spool.close()
+
+
+async def test_fixed_bounds_are_the_same_after_a_crash(spool):
+    await spool.append(list(trades(10)))
+    await spool.fix(await spool.read(None, 7))
+    start = (await spool.resume(None)).after
+    copy = await Spool.open(crashed(spool.folder))
+    for each in spool, copy:
+        assert len((await each.read(start, 2)).records) == 7
+    await copy.close()
+
+
+async def test_a_full_disk_drops_the_oldest_and_goes_on(tmp_path):
+    spool = await Spool.open(tmp_path, sync=0.05)
+    await spool.append(list(trades(1)))
+    full = 400
+    await spool._on_disk(spool._file.db.execute, f"PRAGMA max_page_count = {full}")
+    for index in range(1, 300):
+        await spool.append(list(trades(200, start=200 * index)))
+    kept = await records(spool)
+    assert kept == list(trades(60_000))[-len(kept) :]
+    assert len(kept) + spool.dropped == 59_801
+    assert spool.undelivered[0] == len(kept)
+    assert size_of(tmp_path) <= full * 4096
+    await spool.close()
+
+
+async def test_while_the_disk_takes_nothing_records_stay_in_memory(tmp_path, monkeypatch):
+    spool = await Spool.open(tmp_path, sync=0.05)
+    write = spool._file.write
+
+    def full(*_):
+        raise NoRoomError("database or disk is full")
+
+    monkeypatch.setattr(spool._file, "write", full)
+    for index in range(100):
+        await spool.append(list(trades(10, start=10 * index)), {"mark": str(index)})
+    assert await records(spool) == list(trades(1000))
+    monkeypatch.setattr(spool._file, "write", write)
+    await spool.tend()
+    copy = await Spool.open(crashed(tmp_path))
+    assert await records(copy) == list(trades(1000))
+    assert copy.marks == {"mark": "99"}
+    await copy.close()
+    await spool.close()
+
+
+async def test_one_process_at_a_time(spool):
+    with pytest.raises(SpoolError, match=rf"in use by process {os.getpid()} on "):
+        await Spool.open(spool.folder)
+
+
+async def test_another_format_is_refused_and_left_alone(tmp_path):
+    await (await Spool.open(tmp_path)).close()
+    execute(tmp_path, f"PRAGMA user_version = {FORMAT + 1}")
+    before = (tmp_path / "spool.db").read_bytes()
+    with pytest.raises(SpoolError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}"):
+        await Spool.open(tmp_path)
+    assert (tmp_path / "spool.db").read_bytes() == before
+
+
+async def test_somebody_elses_database_is_refused(tmp_path):
+    execute(tmp_path, "CREATE TABLE precious(thing)")
+    with pytest.raises(SpoolError, match="not a spool"):
+        await Spool.open(tmp_path)
+
+
+async def test_a_folder_that_cannot_be_used_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolError, match=r"file/spool.*Not a directory"):
+        await Spool.open(tmp_path / "file" / "spool")
+
+
+@pytest.mark.parametrize("where", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+async def test_a_corrupt_database_gives_its_good_records_and_is_kept(tmp_path, where, caplog):
+    spool = await Spool.open(tmp_path)
+    for index in range(100):
+        await spool.append(list(trades(100, start=100 * index)))
+    owner = spool.owner
+    await spool.close()
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek(int(size_of(tmp_path) * where) // 4096 * 4096)
+        file.write(os.urandom(8192))
+
+    spool = await Spool.open(tmp_path)
+    found = await contents(spool)
+    sent = {record.id: record for record in trades(10_000)}
+    assert all(sent[record.id] == record for record in found.values())
+    assert list(found) == sorted(found)
+    missing = 10_000 - len(found)
+    assert missing <= 1000
+    if missing:
+        assert sum(loss.count or 0 for loss in spool.losses) <= missing
+        assert spool.losses
+    assert spool.owner == owner
+    if list(tmp_path.glob("spool.broken-*.db")):
+        assert "is broken" in caplog.text
+    await spool.append(list(trades(1)))
+    await spool.close()
+
+
+async def test_a_blob_that_rotted_is_skipped_and_counted(tmp_path):
+    spool = await Spool.open(tmp_path)
+    for index in range(3):
+        await spool.append(list(trades(5, start=5 * index)))
+    await spool.close()
+    execute(
+        tmp_path, "UPDATE blobs SET data = zeroblob(size) WHERE first = (SELECT min(first) + 5 FROM blobs)"
+    )
+    spool = await Spool.open(tmp_path)
+    assert await records(spool) == [*trades(5), *trades(5, start=10)]
+    (loss,) = spool.losses
+    assert (loss.reason, loss.count) == ("corrupt", 5)
+    assert spool.undelivered[0] == 10
+    await spool.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + bytes(5000)])
+async def test_garbage_is_put_aside(tmp_path, content):
+    for _ in range(5):
+        (tmp_path / "spool.db").write_bytes(content)
+        spool = await Spool.open(tmp_path)
+        await spool.append(list(trades(1)))
+        assert await records(spool) == list(trades(1))
+        await spool.close()
+    assert len(list(tmp_path.glob("spool.broken-*.db"))) <= 3
+
+
+async def test_the_file_shrinks_when_most_of_it_stands_empty(tmp_path):
+    spool = await Spool.open(tmp_path, keep=0.0)
+    for index in range(100):
+        await spool.append(list(trades(5000, start=5000 * index)))
+    size = size_of(tmp_path)
+    await deliver(spool, 500_000)
+    for _ in range(12):
+        await spool.tend()
+    assert size_of(tmp_path) < size * 0.6
+    await spool.close()
+
+
+_APPENDER = """
+import asyncio, sys
+from pathlib import Path
+from streams import trades
+from collector.spool import Spool
+
+async def main():
+    spool = await Spool.open(Path(sys.argv[1]), sync=0.02)
+    sent = 0
+    while True:
+        await spool.append(list(trades(7, start=sent)))
+        sent += 7
+        print(sent, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_sigkill_loses_nothing_that_append_returned_for(tmp_path):
+    for _ in range(3):
+        folder = tmp_path / str(_)
+        command = [sys.executable, "-c", _APPENDER, str(folder)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+        process = subprocess.Popen(  # noqa: ASYNC220 - nothing else has to run
+            command, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        told = 0
+        while told < 3000:
+            told = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split("\n")
+        process.wait()
+        told = max([told, *(int(line) for line in rest[:-1])])
+        spool = await Spool.open(folder)
+        found = await records(spool)
+        assert found == list(trades(len(found)))
+        assert len(found) >= told
+        await spool.close()
+
+
+def test_losses_that_touch_grow_into_one():
+    losses = ()
+    for first in (0, 5, 20):
+        losses = merged(losses, Loss("dropped", first, first + 5, 5, float(first), first + 4.0))
+    assert losses == (Loss("dropped", 0, 10, 10, 0.0, 9.0), Loss("dropped", 20, 25, 5, 20.0, 24.0))

@@ -1,0 +1,161 @@
+"""The spool against a plain list, with a crash or a power failure between any two operations."""
+
+import asyncio
+import shutil
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from streams import trades
+
+from collector.spool import Spool
+from collector.stores import Position
+
+
+class Model(RuleBasedStateMachine):
+    """``sent`` is what must arrive, ``store`` what did, both by sequence."""
+
+    max_bytes = 2**20
+
+    def __init__(self):
+        super().__init__()
+        self.loop = asyncio.Runner()
+        self.folders = Path(tempfile.mkdtemp())
+        self.names = count()
+        self.serial = count()
+        self.sent, self.store, self.seen = {}, {}, {}
+        self.position = None
+        self.synced = None
+        self.open(self.folders / "first")
+
+    def run(self, work):
+        return self.loop.run(work)
+
+    def open(self, folder):
+        self.spool = self.run(Spool.open(folder, max_bytes=self.max_bytes, keep=0.0, sync=3600.0))
+        self.resume()
+
+    def resume(self):
+        start = self.run(self.spool.resume(self.position))
+        self.after = start.after
+
+    def copy(self):
+        return Path(shutil.copytree(self.spool.folder, self.folders / str(next(self.names))))
+
+    def let_go(self):
+        """Ends this spool as a crash does."""
+        self.spool._tending.cancel()
+        self.run(self.spool._on_disk(self.spool._file.let_go))
+        self.spool._thread.shutdown()
+
+    def lost(self, sequence):
+        return sum(loss.first <= sequence < loss.end for loss in self.spool.losses)
+
+    @rule(size=st.integers(1, 20))
+    def append(self, size):
+        records = [next(trades(1, start=next(self.serial))) for _ in range(size)]
+        self.sent |= dict(enumerate(records, self.spool._end))
+        self.seen |= dict(enumerate(records, self.spool._end))
+        self.run(self.spool.append(records))
+
+    @rule(limit=st.integers(1, 40), acknowledged=st.booleans(), fixed=st.booleans())
+    def store_a_batch(self, limit, acknowledged, fixed):
+        batch = self.run(self.spool.read(self.after, limit))
+        if batch is None:
+            return
+        if fixed:
+            self.run(self.spool.fix(batch))
+        for sequence, record in enumerate(batch.records, batch.first):
+            assert sequence not in self.store, "stored twice"
+            self.store[sequence] = record
+        self.position = Position(self.spool.owner, batch.incarnation, batch.end)
+        if acknowledged:
+            self.after = self.position
+            self.run(self.spool.acknowledge(self.after))
+        else:  # the answer was lost: look again
+            self.resume()
+
+    @rule(back=st.integers(1, 30))
+    def store_forgets(self, back):
+        kept = sorted(self.store)[:-back]
+        incarnations = self.spool._file.incarnations
+        if kept:
+            end = kept[-1] + 1
+            incarnation = [each.id for each in incarnations if each.first < end][-1]
+            self.position = Position(self.spool.owner, incarnation, end)
+        else:
+            self.position = None
+        self.store = {sequence: self.store[sequence] for sequence in kept}
+        self.resume()
+
+    @rule()
+    def tend(self):
+        self.run(self.spool.tend())
+
+    @rule()
+    def crash(self):
+        folder = self.copy()
+        self.let_go()
+        self.open(folder)
+
+    @rule()
+    def stop_and_start(self):
+        self.run(self.spool.close())
+        self.open(self.spool.folder)
+
+    @rule()
+    def sync(self):
+        self.synced = self.copy(), self.spool._end
+
+    @rule()
+    def power_failure(self):
+        """What came after the last sync is gone, as far as the store does not have it."""
+        if self.synced is None:
+            return
+        folder, end = self.synced
+        before = {
+            sequence: record
+            for sequence, record in self.sent.items()
+            if sequence in self.store or (sequence < end and not self.lost(sequence))
+        }
+        self.let_go()
+        self.sent, self.synced = before, None
+        self.open(folder)
+
+    @invariant()
+    def what_waits_is_counted(self):
+        assert self.spool.undelivered[0] >= 0
+
+    def teardown(self):
+        try:
+            self.resume()
+            while batch := self.run(self.spool.read(self.after, 100)):
+                for sequence, record in enumerate(batch.records, batch.first):
+                    assert sequence not in self.store, "stored twice"
+                    self.store[sequence] = record
+                self.after = Position(self.spool.owner, batch.incarnation, batch.end)
+                self.run(self.spool.acknowledge(self.after))
+            assert self.spool.undelivered[0] == 0
+            assert all(self.seen[sequence] == record for sequence, record in self.store.items())
+            missing = self.sent.keys() - self.store.keys()
+            assert all(self.lost(sequence) == 1 for sequence in missing), "lost, and nobody says so"
+        finally:
+            self.run(self.spool.close())
+            self.loop.close()
+            shutil.rmtree(self.folders)
+
+
+class SmallModel(Model):
+    """The same with so little room that the oldest go."""
+
+    max_bytes = 3000
+
+
+TestModel = Model.TestCase
+TestSmallModel = SmallModel.TestCase
+TestModel.settings = TestSmallModel.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
