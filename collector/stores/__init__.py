@@ -130,6 +130,14 @@ def create(settings: Settings) -> Store:
             from collector.stores.redis import RedisStore  # noqa: PLC0415
 
             return RedisStore(settings)
+        case "MONGO":
+            from collector.stores.mongo import MongoStore  # noqa: PLC0415
+
+            return MongoStore(settings)
+        case "POSTGRES":
+            from collector.stores.postgres import PostgresStore  # noqa: PLC0415
+
+            return PostgresStore(settings)
         case "PARQUET":
             from collector.stores.parquet import ParquetStore  # noqa: PLC0415
 

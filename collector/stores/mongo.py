@@ -6,7 +6,8 @@ and ``index`` are our addition. Numbers are strings with every digit. ``timestam
 ``receipt_timestamp`` are dates, which MongoDB cuts to milliseconds; beside them ``timestamp_seconds`` and
 ``receipt_timestamp_seconds`` are doubles that carry the rest. Other times are doubles too. ``bid`` and
 ``ask`` of a book are BSON documents in binary, ``{price: size}``, of a book by order
-``{price: {order id: size}}``; ``delta`` tells a change from a full book.
+``{price: {order id: size}}``; ``delta`` tells a change from a full book. ``sequence`` numbers a collector's
+records in the order in which they were received, whatever the clocks say.
 
 A single server has no transactions. So ``_id`` is an ObjectId made from the receipt's second, the
 incarnation and the sequence: what was inserted already is refused when it is sent again, and the position
@@ -54,6 +55,7 @@ from collector.stores import (
 from collector.stores.late import LateRefusals
 
 _POSITIONS = "cryptostore_position"
+CONNECT_SECONDS = 10.0  # for a server to be found, and to accept a connection
 _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _MAX_DOCUMENT_BYTES = 16 * 2**20
@@ -96,8 +98,7 @@ class MongoStore:
     batch_seconds = 0.01
     fixed_batches = False
 
-    def __init__(self, settings: Settings, patience: float = 10.0) -> None:
-        """``patience``: seconds that a server is given to be found and to accept a connection."""
+    def __init__(self, settings: Settings) -> None:
         self._where = f"{settings.host}:{settings.port}"
         self._database = settings.database or ""
         self._options: dict[str, Any] = {
@@ -110,8 +111,8 @@ class MongoStore:
             "retryReads": False,
             "w": "majority",
             "journal": True,
-            "serverSelectionTimeoutMS": int(patience * 1000),
-            "connectTimeoutMS": int(patience * 1000),
+            "serverSelectionTimeoutMS": int(CONNECT_SECONDS * 1000),
+            "connectTimeoutMS": int(CONNECT_SECONDS * 1000),
             "socketTimeoutMS": int(_COMMAND_SECONDS * 1000),
         }
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
@@ -134,6 +135,7 @@ class MongoStore:
         """Inserts the batch's documents, then moves the position; see Store.commit."""
         collections, reasons = _documents(batch)
         with self._failures():
+            await self._check(name, expected)
             for collection, documents in collections.items():
                 reasons |= await _insert(self._collection(collection), documents)
             refusals = [
@@ -166,6 +168,13 @@ class MongoStore:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
+    async def _check(self, name: str, expected: Position | None) -> None:
+        """Stops who has lost the position before it inserts anything."""
+        known = structs.asdict(expected) if expected else {}
+        found = await self._collection(_POSITIONS).find_one({"_id": name, **known})
+        if (found is None) != (expected is None):
+            raise self._lost(name)
+
     async def _move(self, name: str, expected: Position | None, after: Position) -> None:
         known = {"owner": {"$exists": False}} if expected is None else structs.asdict(expected)
         moved = structs.asdict(after) | {"who": self._who}
@@ -180,7 +189,10 @@ class MongoStore:
         else:
             if result.matched_count or result.upserted_id is not None:
                 return
-        raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+        raise self._lost(name)
+
+    def _lost(self, name: str) -> PositionLostError:
+        return PositionLostError(f"{self._where}: the position of {name} is not as it was left")
 
     def _collection(self, name: str) -> AsyncCollection[_Document]:
         if self._client is None:
@@ -211,11 +223,12 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
         try:
             document = _document(record)
             second = int(record.receipt_timestamp) % 2**32
+            document["sequence"] = sequence
             document["_id"] = ObjectId(second.to_bytes(4) + incarnation + (sequence % 2**32).to_bytes(4))
         except _RECORD_ERRORS as error:
             reasons[sequence] = str(error)
         else:
-            collections[_COLLECTIONS[type(record)]][sequence] = document
+            collections[COLLECTIONS[type(record)]][sequence] = document
     return collections, reasons
 
 
@@ -246,7 +259,7 @@ def _orders(orders: Iterable[Order]) -> bytes:
     return bson.encode(prices)
 
 
-_COLLECTIONS: dict[type[AnyRecord], str] = {
+COLLECTIONS: dict[type[AnyRecord], str] = {
     record_type: "book" if record_type is L2Book else channel_of(record_type)
     for record_type in get_args(AnyRecord)
 }

@@ -163,13 +163,16 @@ class PostgresStore:
         else:
             done = await connection.execute(_ADVANCE, *arguments, *structs.astuple(expected))
         if not done.endswith(" 1"):
+            await connection.execute("ROLLBACK")
             raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
-        """Every failure ends the connection, without a word that could take time, and gets its name."""
+        """Gives failures their names. They end the connection, without a word that could take time."""
         try:
             yield
+        except PositionLostError:
+            raise
         except (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,

@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 from typing import get_args
 
+from databases import MongoHarness, PostgresHarness
 from servers import RedisServer
 
 from collector import records as r
@@ -28,11 +29,15 @@ def digits(record):
 def _digits(value):
     if isinstance(value, list | tuple):
         return tuple(_digits(each) for each in value)
+    if isinstance(value, float):
+        return f"{value:.6f}"  # microseconds are what all stores keep
     return f"{value:f}" if isinstance(value, Decimal) else repr(value)
 
 
 class RedisHarness:
     """Redis as BACKEND ``backend`` writes it."""
+
+    patience = 0.5  # seconds for one answer
 
     def __init__(self, backend):
         self.backend = backend
@@ -102,7 +107,7 @@ def _levels(kind, side):
             yield from ((order, Decimal(price), size) for order, size in orders.items())
 
 
-HARNESSES = [RedisHarness("REDISSTREAM"), RedisHarness("REDIS")]
+HARNESSES = [RedisHarness("REDISSTREAM"), RedisHarness("REDIS"), PostgresHarness(), MongoHarness()]
 
 
 class Pipeline:

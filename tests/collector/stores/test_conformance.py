@@ -13,7 +13,7 @@ from streams import one_of_each, stream
 from collector import writer as writing
 from collector.records import Trade
 from collector.spool import Spool
-from collector.stores import Batch, Position, PositionLostError, create
+from collector.stores import Batch, Position, PositionLostError, create, mongo
 from collector.writer import AnotherWriterError
 
 pytestmark = pytest.mark.redis
@@ -43,11 +43,12 @@ def faulty(server, toxiproxy):
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def impatient(harness, monkeypatch):
     """Real waits, but none that a test has to sit out."""
-    monkeypatch.setattr(writing, "PATIENCE", 0.5)
+    monkeypatch.setattr(writing, "PATIENCE", harness.patience)
     monkeypatch.setattr(writing, "MOST_PAUSE", 0.5)
     monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.2)
+    monkeypatch.setattr(mongo, "CONNECT_SECONDS", 0.3)
 
 
 async def test_every_record_is_stored_digit_for_digit(harness, server, tmp_path):

@@ -23,6 +23,7 @@ from collector.stores import (
     SharedStore,
     StoreRefusedError,
     StoreUnavailableError,
+    mongo,
 )
 from collector.stores.mongo import MongoStore
 
@@ -104,7 +105,7 @@ def stored(database):
     for name in COLLECTIONS:
         documents = list(database[name].find(sort=[("_id", 1)]))
         for document in documents:
-            del document["_id"]
+            del document["_id"], document["sequence"]
             if name in ("book", "l3_book"):
                 document |= {side: bson.decode(document[side]) for side in ("bid", "ask")}
         found[name] = documents
@@ -145,9 +146,9 @@ async def test_any_record_comes_back_as_it_was(address, database, sent):
 async def test_an_id_tells_when_a_record_was_received_and_sorts_as_it_was_received(store, database):
     await store.open(NAME)
     await store.commit(NAME, batch([EVERY_KIND[0]] * 3, 255), None, at(258))
-    ids = [document["_id"] for document in database["trades"].find(sort=[("_id", 1)])]
-    assert {found.generation_time.timestamp() for found in ids} == {1736899200}
-    assert [int.from_bytes(found.binary[-4:]) for found in ids] == [255, 256, 257]
+    found = list(database["trades"].find(sort=[("_id", 1)]))
+    assert {document["_id"].generation_time.timestamp() for document in found} == {1736899200}
+    assert [document["sequence"] for document in found] == [255, 256, 257]
 
 
 @pytest.mark.parametrize(
@@ -237,8 +238,9 @@ async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, addres
     assert sorted(map(type, results), key=str) == [PositionLostError, list]
 
 
-async def test_a_server_that_is_not_there_is_unavailable(address):
-    store = MongoStore(SimpleNamespace(**vars(address) | {"port": 1}), patience=0.5)
+async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):
+    monkeypatch.setattr(mongo, "CONNECT_SECONDS", 0.3)
+    store = MongoStore(SimpleNamespace(**vars(address) | {"port": 1}))
     with pytest.raises(StoreUnavailableError, match=r"^127\.0\.0\.1:1: .* Connect call failed"):
         await store.open(NAME)
     with pytest.raises(StoreUnavailableError):

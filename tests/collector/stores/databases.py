@@ -1,0 +1,123 @@
+"""What the conformance suite needs of Postgres and MongoDB."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import asyncpg
+import bson
+import pymongo
+from msgspec import structs
+from servers import MongoServer, PostgresServer
+
+from collector import records as r
+from collector.settings import Settings
+from collector.stores.mongo import COLLECTIONS
+from collector.stores.postgres_tables import TABLES
+
+DATABASE = "postgres"
+
+
+class DatabaseHarness:
+    """What the two share."""
+
+    def __repr__(self):
+        return self.backend
+
+    def settings(self, server, folder, **more):
+        what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
+        where = {"BACKEND": "PARQUET", "SPOOL_DIR": str(folder), "NAME": "conformance"}
+        return structs.replace(
+            Settings.read(what | where | more),
+            backend=self.backend,
+            host=server.host,
+            port=server.port,
+            database=DATABASE,
+            **self.credentials,
+        )
+
+
+class PostgresHarness(DatabaseHarness):
+    """Postgres, its rows read with a client of its own."""
+
+    backend = "POSTGRES"
+    patience = 0.5
+    credentials = {"user": "cryptostore", "password": "the-password"}  # noqa: RUF012 - nobody changes it
+
+    def server(self, **options):
+        return PostgresServer(**options)
+
+    def stored(self, server):
+        """All records, each table's in the order of its ids."""
+        with ThreadPoolExecutor(1) as thread:  # a test's loop runs in this one
+            return thread.submit(asyncio.run, self._stored(server)).result()
+
+    async def _stored(self, server):
+        address = {"host": server.host, "port": server.port, "database": DATABASE, **self.credentials}
+        connection = await asyncpg.connect(**address)
+        found = []
+        for kind, table in TABLES.items():
+            rows = await connection.fetch(f'SELECT * FROM "{table.name}" ORDER BY id')
+            found += [self._record(kind, list(row.values())[1:]) for row in rows]
+        await connection.close()
+        return found
+
+    @staticmethod
+    def _record(kind, row):
+        timestamp, receipt, exchange, symbol, *values = map(_seconds, row)
+        if kind in (r.L2Book, r.L3Book):
+            data = json.loads(values[0], parse_float=Decimal, parse_int=Decimal)
+            sides = data.get("delta") or data["snapshot"]
+            values = ["delta" in data, *(_side(kind, name, sides[name]) for name in ("bid", "ask"))]
+        return kind(exchange, symbol, timestamp, receipt, *values)
+
+
+class MongoHarness(DatabaseHarness):
+    """MongoDB, or what speaks its protocol."""
+
+    backend = "MONGO"
+    patience = 1.5  # its client looks for a server twice a second
+    credentials = {"user": None, "password": None}  # noqa: RUF012 - nobody changes it
+
+    def server(self, **options):
+        return MongoServer(**options)
+
+    def stored(self, server):
+        """All records, each collection's by their sequence."""
+        with pymongo.MongoClient(server.host, server.port) as client:
+            return [
+                self._record(kind, document)
+                for kind, name in COLLECTIONS.items()
+                for document in client[DATABASE][name].find(sort=[("sequence", 1)])
+            ]
+
+    @staticmethod
+    def _record(kind, document):
+        values = {}
+        for field in structs.fields(kind):
+            value = document.get(f"{field.name}_seconds", document[field.name])
+            if field.name in ("bid", "ask") and kind in (r.L2Book, r.L3Book):
+                value = _side(kind, field.name, bson.decode(value))
+            elif isinstance(value, str) and "Decimal" in str(field.type):
+                value = Decimal(value)
+            values[field.name] = value
+        return kind(**values)
+
+
+def _seconds(value):
+    return value.replace(tzinfo=UTC).timestamp() if isinstance(value, datetime) else value
+
+
+def _side(kind, name, side):
+    """A side as the exchange sent it: a delta as it is, a full side from the best price on."""
+    if isinstance(side, list):
+        return [tuple(level) for level in side]
+    if kind is r.L2Book:
+        levels = [(Decimal(price), Decimal(size)) for price, size in side.items()]
+        return sorted(levels, reverse=name == "bid")
+    orders = []
+    for price, sizes in side.items():
+        orders += [(order, Decimal(price), Decimal(size)) for order, size in sizes.items()]
+    return sorted(orders, key=lambda order: order[1] if name == "ask" else -order[1])
