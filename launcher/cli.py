@@ -98,8 +98,15 @@ def _add_file_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "files")
     _file(add("init", "write a commented fleet file to start from; one that exists is left alone"))
     _file(add("validate", "check a fleet file and say everything that is wrong with it"))
-    render = add("render", "write a compose file, and an env set for each collector")
+    render = add("render", "write the fleet as files for docker compose, a swarm, Kubernetes or systemd")
     _file(render)
+    render.add_argument(
+        "--format",
+        choices=("compose", "swarm", "kubernetes", "quadlet"),
+        default="compose",
+        help="compose: a compose file, and an env set for each collector; swarm: a stack file; "
+        "kubernetes: manifests with a kustomization; quadlet: units for systemd and Podman [compose]",
+    )
     render.add_argument(
         "--output", type=Path, metavar="DIR", default=Path("rendered"), help="the folder [rendered]"
     )

@@ -12,7 +12,7 @@ from collector import settings
 from collector.catalog import nearest
 from launcher import fleet_file
 from launcher.fleet_file import SIMULATED, Collector, FleetFile, Store, text_of
-from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
+from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar
 
@@ -30,7 +30,6 @@ _FILE_TARGETS = {
     "PASSWORD_FILE": "/run/secrets/password",
     "SSL_CERT_FILE": "/etc/cryptostore/ca.pem",
 }
-_IMAGE_USER = 10001
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
 
@@ -217,8 +216,8 @@ class _Builder:
         if not _writable(Path(store.path.text)):
             self._hint(
                 store.path,
-                f"path {store.path.text}: containers write there as user {_IMAGE_USER}; "
-                f"`mkdir -p` it and make it theirs with `chown -R {_IMAGE_USER}`",
+                f"path {store.path.text}: containers write there as user {USER}; "
+                f"`mkdir -p` it and make it theirs with `chown -R {USER}`",
             )
         return Mount(kind="bind", source=store.path.text, target="/data")
 
@@ -277,4 +276,4 @@ def _writable(folder: Path) -> bool:
         stat = folder.stat()
     except OSError:
         return False
-    return bool(stat.st_mode & 0o002) or (stat.st_uid == _IMAGE_USER and bool(stat.st_mode & 0o200))
+    return bool(stat.st_mode & 0o002) or (stat.st_uid == USER and bool(stat.st_mode & 0o200))

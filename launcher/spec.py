@@ -95,11 +95,18 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[str, ...] = ()
 
 
+#: The user (and group) of the collector's image.
+USER = 10001
+#: The image's own health check, for engines that do not look for one in an image.
+HEALTH = HealthCheck(
+    command=("python", "-m", "collector", "health"), interval=10, timeout=5, start_period=30, retries=3
+)
 #: How every container of a fleet is locked down, in the words of the compose file.
 READ_ONLY = True
 CAP_DROP = ("ALL",)
 SECURITY_OPT = ("no-new-privileges:true",)
 INIT = True
-TMPFS = {"/tmp": "size=16m,mode=1777"}  # noqa: S108 - inside a container
+TMP_BYTES = 16 * 2**20
+TMPFS = {"/tmp": f"size={TMP_BYTES},mode=1777"}  # noqa: S108 - inside a container
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}

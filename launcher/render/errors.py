@@ -1,0 +1,28 @@
+"""Why a fleet cannot be rendered."""
+
+from collections.abc import Iterable
+
+from launcher.spec import FleetSpec
+
+
+class RenderError(Exception):
+    """Something cannot be said in the form asked for; ``faults`` are sentences that name it."""
+
+    def __init__(self, faults: Iterable[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+
+def refuse(faults: Iterable[str]) -> None:
+    """Raises RenderError where there is a fault."""
+    if found := tuple(faults):
+        raise RenderError(found)
+
+
+def live_only(fleet: FleetSpec, where: str) -> Iterable[str]:
+    """The fault of a simulated fleet where there is no simulator."""
+    if fleet.simulator:
+        yield (
+            f"fleet {fleet.name}: `source: simulated` is for trying out on one machine, not for {where}; use "
+            "`launcher run`, `launcher up` or the compose file, or `source: live`"
+        )

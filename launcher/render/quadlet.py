@@ -1,0 +1,73 @@
+"""For systemd and Podman: quadlet units, without a daemon or a compose."""
+
+import unicodedata
+from collections.abc import Iterable
+
+import msgspec
+
+from launcher.render.errors import live_only, refuse
+from launcher.render.secrets import Parted, part
+from launcher.render.templates import fill, volumes
+from launcher.spec import FleetSpec
+
+#: How systemd says a restart policy; a unit that somebody stopped stays stopped in any case.
+_RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
+
+
+class _PodmanSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret of Podman's, made from ``file``."""
+
+    name: str
+    file: str
+    target: str
+
+
+def files(fleet: FleetSpec) -> dict[str, str]:
+    """A ``.container`` for each collector, its ``.volume`` units, the ``.network``, and passwords.
+
+    Raises RenderError for what a unit cannot hold, OSError where a secret's file cannot be read.
+    """
+    parts = [part(collector) for collector in fleet.collectors]
+    refuse([*live_only(fleet, "systemd"), *(fault for parted in parts for fault in _unfit(parted))])
+    contents = {f"{parted.collector.container.name}.container": _container(fleet, parted) for parted in parts}
+    if not fleet.network.external:
+        contents[f"{fleet.network.name}.network"] = fill("quadlet/network", fleet=fleet)
+    for volume in volumes(fleet):
+        contents[f"{volume}.volume"] = fill("quadlet/volume", volume=volume)
+    for parted in parts:
+        contents |= {
+            f"{parted.collector.name}.{secret.name}": secret.content.decode()
+            for secret in parted.secrets
+            if secret.source is None
+        }
+    return contents
+
+
+def _unfit(parted: Parted) -> Iterable[str]:
+    values = {**parted.environment, **{f"mount {mount.target}": mount.source for mount in parted.mounts}}
+    for name, value in values.items():
+        if any(unicodedata.category(character) == "Cc" for character in value):
+            yield f"{parted.collector.name}: {name} has a control character, which no unit file can hold"
+
+
+def _container(fleet: FleetSpec, parted: Parted) -> str:
+    container = parted.collector.container
+    restart, _, attempts = container.restart.partition(":")
+    return fill(
+        "quadlet/container",
+        fleet=fleet,
+        collector=parted.collector,
+        container=container,
+        environment=parted.environment,
+        mounts=parted.mounts,
+        restart=_RESTART[restart],
+        attempts=attempts,
+        secrets=[
+            _PodmanSecret(
+                name=f"{container.name}-{secret.name}",
+                file=secret.source or f"{parted.collector.name}.{secret.name}",
+                target=secret.target,
+            )
+            for secret in parted.secrets
+        ],
+    )

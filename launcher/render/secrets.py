@@ -1,0 +1,77 @@
+"""What a collector reads from files that its engine hands out: its password, API keys and authorities."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from launcher.spec import CollectorSpec, Mount
+
+
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
+    """One such file. ``source`` is where it lies on this machine, None where the fleet file has its text."""
+
+    name: str  # password, config.yaml, ca.pem
+    variable: str  # that tells a collector its path
+    target: str  # that path, where Docker's containers have it
+    source: str | None
+    content: bytes
+
+
+class Parted(msgspec.Struct, frozen=True, kw_only=True):
+    """A collector with its secrets apart: nothing in ``environment`` has to be kept from anybody."""
+
+    collector: CollectorSpec
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    secrets: tuple[Secret, ...]
+
+
+def part(collector: CollectorSpec) -> Parted:
+    """Takes the secrets out of a collector's environment and mounts.
+
+    Raises OSError where a file cannot be read.
+    """
+    container = collector.container
+    files = {mount.target: mount for mount in container.mounts if mount.kind == "bind" and mount.read_only}
+    environment, secrets = {}, []
+    for variable, value in container.environment.items():
+        if variable in collector.secrets:
+            # The contract has a <VARIABLE>_FILE for each, and drops blanks around a value.
+            name, content = variable.lower(), value.strip().encode()
+            secret = Secret(
+                name=name,
+                variable=f"{variable}_FILE",
+                target=f"/run/secrets/{name}",
+                source=None,
+                content=content,
+            )
+        elif value in files:
+            source = files[value].source
+            secret = Secret(
+                name=Path(value).name,
+                variable=variable,
+                target=value,
+                source=source,
+                content=Path(source).read_bytes(),
+            )
+        else:
+            environment[variable] = value
+            continue
+        environment[secret.variable] = secret.target
+        secrets.append(secret)
+    targets = {secret.target for secret in secrets}
+    mounts = tuple(mount for mount in container.mounts if mount.target not in targets)
+    return Parted(collector=collector, environment=environment, mounts=mounts, secrets=tuple(secrets))
+
+
+def digest(salt: str, secrets: Iterable[Secret]) -> str:
+    """Eight characters that differ when a secret does, made too slowly to find a password by trying."""
+    return _slow_digest(salt, b"\0".join(hashlib.sha256(secret.content).digest() for secret in secrets))
+
+
+@lru_cache(maxsize=1024)
+def _slow_digest(salt: str, content: bytes) -> str:
+    return hashlib.scrypt(content, salt=salt.encode(), n=2**14, r=8, p=1, dklen=4).hex()

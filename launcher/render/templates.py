@@ -1,0 +1,95 @@
+"""The templates, and how a text is quoted for each of those who will read it."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from launcher import spec as house
+from launcher.spec import CollectorSpec, FleetSpec, Mount
+
+if TYPE_CHECKING:
+    import jinja2
+
+#: Beside the package in the source tree, inside it where it is installed.
+_PACKAGE = Path(__file__).parents[1]
+_TEMPLATES = (_PACKAGE / "templates", _PACKAGE.parent / "templates")
+_PLAIN = re.compile(r"[A-Za-z0-9 _.,:;/@+=~()-]*")
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "$": "$$", "\n": "\\n"}
+_SYSTEMD = str.maketrans({'"': '\\"', "\\": "\\\\", "$": "$$", "%": "%%"})
+
+
+def fill(template: str, **values: Any) -> str:
+    """The text of a template with ``values`` and, as ``house``, launcher.spec."""
+    return _environment().get_template(template).render(house=house, **values)
+
+
+def volumes(fleet: FleetSpec) -> list[str]:
+    """The named volumes of the fleet's containers, each once."""
+    specs = [*fleet.collectors, *([fleet.simulator] if fleet.simulator else [])]
+    mounts = (mount for collector in specs for mount in collector.container.mounts)
+    return list(dict.fromkeys(mount.source for mount in mounts if mount.kind == "volume"))
+
+
+@cache
+def _environment() -> "jinja2.Environment":
+    import jinja2  # noqa: PLC0415 - commands that render nothing are quicker without it
+
+    environment = jinja2.Environment(  # noqa: S701 - no HTML is made here
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "labels": _labels,
+        "mount_option": _mount_option,
+        "quoted": _quoted,
+        "shell": shlex.quote,
+        "systemd": _systemd,
+        "volumes": volumes,
+    }
+    return environment
+
+
+def _quoted(text: str) -> str:
+    """A YAML string in double quotes, ASCII alone, with ``$$`` for ``$``.
+
+    Compose, ``docker stack`` and Kubernetes replace a ``$`` each in its way, and all take ``$$`` for one.
+    """
+    if _PLAIN.fullmatch(text):
+        return f'"{text}"'
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if " " <= character <= "~":
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _systemd(text: str) -> str:
+    """A word of a unit file that ends up in a command line: ``%`` and ``$`` are systemd's there."""
+    return f'"{text.translate(_SYSTEMD)}"'
+
+
+def _mount_option(mount: Mount) -> str:
+    """What follows ``docker run --mount``: comma-separated values, quoted as in a CSV file."""
+    fields = [f"type={mount.kind}", f"source={mount.source}", f"target={mount.target}"]
+    fields += ["readonly"] if mount.read_only else []
+    quoted = (f'"{field.replace('"', '""')}"' if re.search('[,"]', field) else field for field in fields)
+    return ",".join(quoted)
+
+
+def _labels(collector: CollectorSpec) -> list[tuple[str, str]]:
+    return [
+        (house.LABEL_FLEET, collector.fleet),
+        (house.LABEL_COLLECTOR, collector.name),
+        (house.LABEL_HASH, collector.config_hash),
+        (house.LABEL_MANAGER, "compose"),
+    ]
