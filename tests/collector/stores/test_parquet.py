@@ -1,5 +1,7 @@
+import asyncio
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -10,13 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from conformance import Pipeline
 from crashing_parquet import AFTER, BATCH, NAME, settings
 from every_kind import EVERY_KIND, records
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
+from streams import stream
 
+from collector import writer as writing
 from collector.records import L2Book, L3Book, Trade, channel_of
 from collector.stores import (
     Batch,
@@ -29,6 +34,7 @@ from collector.stores import (
     parquet,
 )
 from collector.stores.parquet import ParquetStore
+from collector.writer import AnotherWriterError
 
 D = Decimal
 
@@ -296,3 +302,71 @@ async def test_one_channel_reads_as_one_table(store, tmp_path):
     table = ds.dataset(tmp_path / "channel=trades", partitioning="hive").to_table()
     assert table.num_rows == 4
     assert set(table.column_names) == {field.name for field in fields(Trade)} | {"sequence", "date"}
+
+
+@pytest.fixture
+def pipeline_settings(tmp_path, monkeypatch):
+    """Settings for a spool and a writer that commit often and try again soon."""
+    monkeypatch.setattr(parquet, "_FIRST_SECONDS", 0.02)
+    monkeypatch.setattr(parquet, "_LATER_SECONDS", 0.02)
+    monkeypatch.setattr(writing, "MOST_PAUSE", 0.05)
+    return replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool", name=NAME)
+
+
+async def test_a_volume_that_goes_away_again_and_again_has_every_record_once(pipeline_settings, tmp_path):
+    data, sent = pipeline_settings.parquet_dir, list(stream(4000))
+
+    async def strike():
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            data.rename(tmp_path / "away")
+            data.write_text("no folder")
+            await asyncio.sleep(0.1)
+            data.unlink()
+            (tmp_path / "away").rename(data)
+
+    async with Pipeline(pipeline_settings) as pipeline:
+        await pipeline.until("connected")
+        await asyncio.gather(pipeline.send(sent, pause=0.02), strike())
+        await pipeline.delivered()
+    assert_stored_in_order(data, sent)
+
+
+async def test_a_spool_that_was_set_back_or_deleted_stores_nothing_twice(pipeline_settings, tmp_path):
+    home, sent = pipeline_settings.home, list(stream(300))
+
+    async def deliver(records):
+        async with Pipeline(pipeline_settings) as pipeline:
+            await pipeline.send(records)
+            await pipeline.delivered()
+
+    await deliver(sent[:100])
+    synced = shutil.copytree(home, tmp_path / "synced")
+    await deliver(sent[100:200])
+    shutil.rmtree(home)
+    synced.rename(home)
+    await deliver(sent[200:250])
+    shutil.rmtree(home)
+    await deliver(sent[250:])
+    assert_stored_in_order(pipeline_settings.parquet_dir, sent)
+
+
+async def test_a_second_collector_of_the_name_stops(pipeline_settings, tmp_path):
+    async with Pipeline(pipeline_settings) as first:
+        await first.send(stream(10))
+        await first.delivered()
+        async with Pipeline(replace(pipeline_settings, spool_dir=tmp_path / "second")) as second:
+            await asyncio.wait([second.task], timeout=10)
+            with pytest.raises(AnotherWriterError, match=r"process \d+ on "):
+                second.task.result()
+        await first.send(stream(10))
+        await first.delivered()
+
+
+def assert_stored_in_order(data, sent):
+    """Each symbol's records of a channel are those that were sent, in their order."""
+    rows = [row for _, row in sorted(stored(data).items())]
+    for channel, symbol in {(channel_of(record), record.symbol) for record in sent}:
+        expected = [as_row(r) for r in sent if (channel_of(r), r.symbol) == (channel, symbol)]
+        found = [seconds(row) for row in rows if (row["channel"], row["symbol"]) == (channel, symbol)]
+        assert found == expected
