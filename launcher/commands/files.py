@@ -46,12 +46,12 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 
 def render(options: argparse.Namespace, console: Console) -> int:
-    """Writes the compose file and the env sets."""
+    """Writes the fleet as files of another tool."""
     from launcher.render import RenderError, write  # noqa: PLC0415 - Jinja is needed here alone
 
     fleet = load(options.file, console)
     try:
-        paths = write(fleet, options.output)
+        paths = write(fleet, options.output, options.format)
     except RenderError as error:
         raise InputError(str(error)) from error
     for path in paths:
