@@ -16,9 +16,14 @@ import msgspec
 from collector import catalog
 
 #: Backends that we store into, with the port each listens on (None: it has none).
-BACKENDS: dict[str, int | None] = {"REDIS": 6379, "REDISSTREAM": 6379, "PARQUET": None, "TTY": None}
-#: Backends whose turn is next; asking for one says so.
-PLANNED_BACKENDS = ("MONGO", "POSTGRES")
+BACKENDS: dict[str, int | None] = {
+    "REDIS": 6379,
+    "REDISSTREAM": 6379,
+    "MONGO": 27017,
+    "POSTGRES": 5432,
+    "PARQUET": None,
+    "TTY": None,
+}
 
 _TRUE = ("true", "t", "1", "yes")
 _FALSE = ("false", "f", "0", "no")
@@ -161,8 +166,6 @@ def _backend(text: str) -> str:
     name = text.upper()
     if name in BACKENDS:
         return name
-    if name in PLANNED_BACKENDS:
-        raise ValueError(f"is planned but not there yet; there are {', '.join(BACKENDS)}")
     near = catalog.nearest(name, BACKENDS)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(f"no such backend{hint}; there are {', '.join(BACKENDS)}")
@@ -199,7 +202,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "BACKEND",
         _backend,
-        "where records go: REDIS (sorted sets), REDISSTREAM, PARQUET or TTY",
+        "where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         required=True,
     ),
     Variable("CONFIG", _existing_file, "path of a cryptofeed configuration file (API keys)"),
@@ -221,8 +224,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("CANDLE_INTERVAL", str, "length of a candle, as the exchange offers it", "1m"),
     Variable("HOST", str, "host of the backend", "localhost"),
     Variable("PORT", _integer(1, 65535), "port of the backend; the backend's own by default"),
-    Variable("DATABASE", str, "REDIS, REDISSTREAM: number of the database"),
-    Variable("USER", str, "user of the backend; counts only together with PASSWORD or PASSWORD_FILE"),
+    Variable(
+        "DATABASE",
+        str,
+        "database of the backend: MONGO and POSTGRES need one; for REDIS and REDISSTREAM a number",
+    ),
+    Variable(
+        "USER", str, "user of the backend; without PASSWORD or PASSWORD_FILE it counts for POSTGRES alone"
+    ),
     Variable("PASSWORD", str, "password of the backend", secret=True),
     Variable("PASSWORD_FILE", _existing_file, "file that holds the password, instead of PASSWORD"),
     Variable("PARQUET_DIR", Path, "PARQUET: folder of the dataset", "data"),
@@ -330,9 +339,11 @@ class _Reader:
             self._fault("CANDLE_INTERVAL", f"{exchange} offers {', '.join(offered)}")
 
     def _check_database(self, values: dict[str, Any]) -> None:
-        database = values["DATABASE"]
-        if values["BACKEND"] in ("REDIS", "REDISSTREAM") and database and not database.isdecimal():
+        backend, database = values["BACKEND"], values["DATABASE"]
+        if backend in ("REDIS", "REDISSTREAM") and database and not database.isdecimal():
             self._fault("DATABASE", "a Redis database is a number, 0 by default")
+        if backend in ("MONGO", "POSTGRES") and not database:
+            self._fault("DATABASE", f"{backend} needs the name of a database")
 
     def _credentials(self, values: dict[str, Any]) -> None:
         if values["PASSWORD"] and values["PASSWORD_FILE"]:
@@ -342,7 +353,7 @@ class _Reader:
                 values["PASSWORD"] = values["PASSWORD_FILE"].read_text().strip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 self._fault("PASSWORD_FILE", f"cannot be read: {error}")
-        if not values["PASSWORD"]:
+        if not values["PASSWORD"] and values["BACKEND"] != "POSTGRES":
             values["USER"] = None  # a login shell sets USER as well
 
 

@@ -6,6 +6,7 @@ the writer decides, because only a fresh look at the position tells whether a lo
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -122,29 +123,19 @@ class SharedStore(Store, Protocol):
         """Says that the holder of ``position`` is gone, so that its successor need not wait."""
 
 
+_CLASSES = {
+    "REDIS": "redis.RedisStore",
+    "REDISSTREAM": "redis.RedisStore",
+    "MONGO": "mongo.MongoStore",
+    "POSTGRES": "postgres.PostgresStore",
+    "PARQUET": "parquet.ParquetStore",
+    "TTY": "terminal.TerminalStore",
+}
+
+
 def create(settings: Settings) -> Store:
     """The store that ``settings`` ask for, not yet opened."""
+    module, name = _CLASSES[settings.backend].split(".")
     # Each backend's library is imported only where it is used: they are slow to load.
-    match settings.backend:
-        case "REDIS" | "REDISSTREAM":
-            from collector.stores.redis import RedisStore  # noqa: PLC0415
-
-            return RedisStore(settings)
-        case "MONGO":
-            from collector.stores.mongo import MongoStore  # noqa: PLC0415
-
-            return MongoStore(settings)
-        case "POSTGRES":
-            from collector.stores.postgres import PostgresStore  # noqa: PLC0415
-
-            return PostgresStore(settings)
-        case "PARQUET":
-            from collector.stores.parquet import ParquetStore  # noqa: PLC0415
-
-            return ParquetStore(settings)
-        case "TTY":
-            from collector.stores.terminal import TerminalStore  # noqa: PLC0415
-
-            return TerminalStore(settings)
-        case other:
-            raise ValueError(f"no store for {other}")
+    made: Store = getattr(import_module(f"collector.stores.{module}"), name)(settings)
+    return made

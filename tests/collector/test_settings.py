@@ -15,7 +15,7 @@ GOOD = {
     "BACKEND": "REDISSTREAM",
 }
 COINBASE_OFFERS = "COINBASE offers trades, ticker, l2_book"
-BACKENDS = "there are REDIS, REDISSTREAM, PARQUET, TTY"
+BACKENDS = "there are REDIS, REDISSTREAM, MONGO, POSTGRES, PARQUET, TTY"
 
 # What is changed in GOOD, and the lines that follow the first one of the message.
 BAD = {
@@ -67,6 +67,10 @@ BAD = {
         {"DATABASE": "market"},
         ["DATABASE = 'market': a Redis database is a number, 0 by default"],
     ),
+    "postgres without a database": (
+        {"BACKEND": "POSTGRES"},
+        ["DATABASE is not set: POSTGRES needs the name of a database"],
+    ),
     "candle interval not offered": (
         {"EXCHANGE": "KRAKEN", "CHANNELS": "candles", "CANDLE_INTERVAL": "2m"},
         ["CANDLE_INTERVAL = '2m': KRAKEN offers 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m"],
@@ -109,7 +113,7 @@ BAD = {
             "SYMBOLS is not set: it is required: a symbol or a comma-separated list, "
             "in cryptofeed's naming (BTC-USD)",
             "CHANNELS is not set: it is required: a channel or a comma-separated list: trades, ticker, l2_book, ...",
-            "BACKEND is not set: it is required: where records go: REDIS (sorted sets), REDISSTREAM, PARQUET or TTY",
+            "BACKEND is not set: it is required: where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         ],
     ),
     "a slip of the pen": (
@@ -186,6 +190,7 @@ def test_spaces_and_case_are_forgiven():
 def test_the_user_of_a_login_shell_is_not_a_credential():
     assert Settings.read(GOOD | {"USER": "root"}).user is None
     assert Settings.read(GOOD | {"USER": "root", "PASSWORD": "x"}).user == "root"
+    assert Settings.read(GOOD | {"USER": "root", "BACKEND": "POSTGRES", "DATABASE": "d"}).user == "root"
 
 
 def test_a_password_from_a_file_loses_its_line_end(tmp_path):
