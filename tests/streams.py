@@ -1,12 +1,10 @@
 """Records for tests: one of every kind, and as many as a test likes."""
 
-from decimal import Decimal as D
-from itertools import count
-
-from hypothesis import strategies as st
+from decimal import Decimal
 
 from collector import records as r
 
+D = Decimal
 AT = 1_700_000_000.0
 
 
@@ -49,15 +47,3 @@ def stream(number, symbols=("BTC-USD", "ETH-USD")):
             yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", D(index), D("1.10"), str(index), None)
         else:
             yield r.L2Book("COINBASE", symbol, at, at + 0.01, True, [(D("1.10"), D(index))], [])
-
-
-numbers = st.decimals(allow_nan=False, allow_infinity=False, places=None)
-texts = st.text(st.characters(codec="utf-8"), max_size=20)
-times = st.floats(0, 4e9)
-levels = st.lists(st.tuples(numbers, numbers), max_size=4)
-any_trade = st.builds(
-    r.Trade, texts, texts, times, times, texts, numbers, numbers, st.none() | texts, st.none() | texts
-)
-any_book = st.builds(r.L2Book, texts, texts, times, times, st.booleans(), levels, levels)
-
-serial = count()

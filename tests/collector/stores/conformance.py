@@ -136,7 +136,7 @@ class Pipeline:
             if self.task.done():
                 self.task.result()
 
-    async def delivered(self, timeout=30.0):
+    async def delivered(self, timeout=30.0):  # noqa: ASYNC109 - drain's own
         """Waits until the store has everything."""
         drained = asyncio.create_task(self.writer.drain(timeout))
         await asyncio.wait([drained, self.task], return_when=asyncio.FIRST_COMPLETED)
@@ -144,10 +144,10 @@ class Pipeline:
             self.task.result()
         assert self.spool.undelivered[0] == 0
 
-    async def until(self, state, timeout=10.0):
+    async def until(self, state):
         """Waits until the writer sees its store so."""
-        async with asyncio.timeout(timeout):
-            while self.writer.state.state != state:
+        async with asyncio.timeout(10):
+            while self.writer.state.state != state:  # noqa: ASYNC110 - the state is for people, it has no event
                 await asyncio.sleep(0.005)
 
 

@@ -1,0 +1,110 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from streams import one_of_each, trades
+
+from collector.settings import Settings
+from collector.stores import Batch, Position, PositionLostError, create
+
+NAME = "terminal"
+
+_PRINTER = """
+import asyncio, os, sys
+from streams import stream
+from collector.settings import Settings
+from collector.spool import Spool
+from collector.stores import create
+from collector.metrics import Metrics
+from collector.writer import Writer
+
+async def main():
+    settings = Settings.read(os.environ)
+    spool = await Spool.open(settings.home)
+    writer = Writer(settings.name, create(settings), spool, Metrics())
+    run = asyncio.create_task(writer.run())
+    await spool.append(list(stream(int(sys.argv[1]))))
+    drained = asyncio.create_task(writer.drain(20))
+    await asyncio.wait([run, drained], return_when="FIRST_COMPLETED")
+    if run.done():
+        print("ended:", run.exception(), file=sys.stderr)
+        os._exit(1)
+    run.cancel()
+    await asyncio.wait([run])
+    await spool.close()
+
+asyncio.run(main())
+"""
+
+
+def environment(folder):
+    what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades"}
+    return what | {"BACKEND": "TTY", "SPOOL_DIR": str(folder), "NAME": NAME}
+
+
+def start(folder, count, **options):
+    where = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", _PRINTER, str(count)]
+    environ = os.environ | environment(folder) | where
+    return subprocess.Popen(command, env=environ, text=True, stderr=subprocess.PIPE, **options)
+
+
+async def commit(store, records, first=0):
+    expected = Position("owner", "run", first) if first else None
+    return await store.commit(
+        NAME, Batch("run", first, records), expected, Position("owner", "run", first + len(records))
+    )
+
+
+async def test_each_record_is_a_json_object_on_a_line(tmp_path, capfd):
+    store = create(Settings.read(environment(tmp_path)))
+    assert await store.open(NAME) is None
+    await commit(store, one_of_each())
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert len(lines) == len(one_of_each())
+    assert lines[1] == {
+        "channel": "trades",
+        "exchange": "COINBASE",
+        "symbol": "BTC-USD",
+        "timestamp": 1700000000.123456,
+        "receipt_timestamp": 1700000001.654321,
+        "side": "sell",
+        "amount": "0.00000001",
+        "price": "123456789012345678901234567890.123456789",
+        "id": None,
+        "type": None,
+    }
+    assert lines[4]["bid"] == [["100.10", "1.50"], ["0.00000001", "0.00000001"]]
+
+
+async def test_the_position_survives_and_is_checked(tmp_path, capfd):
+    store = create(Settings.read(environment(tmp_path)))
+    await store.open(NAME)
+    await commit(store, list(trades(3)))
+    other = create(Settings.read(environment(tmp_path)))
+    assert await other.open(NAME) == Position("owner", "run", 3)
+    try:
+        await commit(other, list(trades(3)), 2)
+    except PositionLostError:
+        pass
+    else:
+        raise AssertionError("it took a wrong position")
+    assert len(capfd.readouterr().out.splitlines()) == 3
+
+
+def test_what_was_printed_is_not_printed_again(tmp_path):
+    for _ in range(2):
+        printer = start(tmp_path, 500, stdout=subprocess.PIPE)
+        out, _err = printer.communicate(timeout=30)
+        assert len(out.splitlines()) == 500
+
+
+def test_a_closed_pipe_ends_the_collector_loudly(tmp_path):
+    printer = start(tmp_path, 50_000, stdout=subprocess.PIPE)
+    printer.stdout.readline()
+    printer.stdout.close()
+    assert printer.wait(30) == 1
+    assert "ended: standard output: Broken pipe" in printer.stderr.read()
+    printer.stderr.close()

@@ -1,0 +1,199 @@
+"""What the writer does by itself; what it does with real stores is in stores/test_conformance.py."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+from streams import trades
+
+from collector import writer as writing
+from collector.metrics import Metrics
+from collector.spool import Spool
+from collector.stores import Position, PositionLostError, Refusal, StoreRefusedError, StoreUnavailableError
+from collector.writer import DeadLetters, Writer
+
+
+class ListStore:
+    """A store in memory: what it has, and what it should do at its next calls."""
+
+    batch_records = 10
+    batch_seconds = 0.0
+    fixed_batches = False
+
+    def __init__(self):
+        self.position, self.stored, self.batches, self.opened, self.closed = None, [], [], 0, False
+        self.trouble = []
+
+    async def open(self, name):
+        self.opened += 1
+        return self.position
+
+    async def commit(self, name, batch, expected, after):
+        if self.trouble:
+            await self.trouble.pop(0)(self, batch, after)
+        if expected != self.position:
+            raise PositionLostError("not as it was")
+        self._take(batch, after)
+        return [Refusal(batch.first, each, "odd") for each in batch.records if each.id == "refused"]
+
+    def _take(self, batch, after):
+        self.stored += [each for each in batch.records if each.id != "refused"]
+        self.batches.append((batch.first, batch.end))
+        self.position = after
+
+    async def close(self):
+        self.closed = True
+
+
+async def unavailable(*_):
+    raise StoreUnavailableError("away for now")
+
+
+async def refuses(*_):
+    raise StoreRefusedError("go away")
+
+
+async def commits_and_says_nothing(store, batch, after):
+    store._take(batch, after)
+    raise StoreUnavailableError("reset")
+
+
+async def says_nothing(*_):
+    await asyncio.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(writing, "PATIENCE", 0.1)
+    monkeypatch.setattr(writing, "MOST_PAUSE", 0.02)
+    monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.02)
+
+
+@pytest.fixture
+def store():
+    return ListStore()
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    spool = await Spool.open(tmp_path)
+    yield spool
+    await spool.close()
+
+
+@pytest.fixture
+async def writer(store, spool):
+    writer = Writer("name", store, spool, Metrics())
+    writer.task = asyncio.create_task(writer.run())
+    yield writer
+    writer.task.cancel()
+    await asyncio.wait([writer.task])
+    assert store.closed
+
+
+async def test_each_trouble_costs_nothing(store, spool, writer):
+    store.trouble = [unavailable, commits_and_says_nothing, refuses, says_nothing, commits_and_says_nothing]
+    for index in range(10):
+        await spool.append(list(trades(20, start=20 * index)))
+    await writer.drain(10)
+    assert store.stored == list(trades(200))
+    assert writer.state.state == "connected"
+
+
+async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer, caplog):
+    caplog.set_level(logging.INFO)
+    store.trouble = [unavailable] * 5 + [refuses] * 3
+    await spool.append(list(trades(1)))
+    seen = []
+    while not store.stored:
+        if writer.state.error and writer.state.error not in seen:
+            seen.append(writer.state.error)
+        await asyncio.sleep(0.001)
+    assert seen == ["away for now", "go away"]
+    lines = [record.message for record in caplog.records if record.name == "collector.writer"]
+    assert lines[0] == "the store is connected"
+    assert "the store is away: away for now" in lines
+    assert "the store refuses: go away" in lines
+
+
+async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(spool, store):
+    store.batch_records, store.batch_seconds = 30, 60.0
+    writer = Writer("name", store, spool, Metrics())
+    run = asyncio.create_task(writer.run())
+    for index in range(7):
+        await spool.append(list(trades(5, start=5 * index)))
+    await asyncio.sleep(0.05)
+    assert [end - first for first, end in store.batches] == [30]
+    await writer.drain(5)
+    assert [end - first for first, end in store.batches] == [30, 5]
+    run.cancel()
+    await asyncio.wait([run])
+
+
+async def test_fixed_batches_are_tried_again_with_the_same_bounds(spool, store, writer):
+    store.fixed_batches = True
+    tried, first_try = [], asyncio.Event()
+
+    async def fails(_, batch, __):
+        tried.append((batch.first, batch.end))
+        first_try.set()
+        raise StoreUnavailableError("no")
+
+    store.trouble = [fails, fails]
+    await spool.append(list(trades(3)))
+    await first_try.wait()
+    await spool.append(list(trades(3, start=3)))
+    await writer.drain(5)
+    assert tried[0] == tried[1] == store.batches[0]
+    assert store.stored == list(trades(6))
+
+
+async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
+    first, bad, last = trades(3)
+    bad.id = "refused"
+    await spool.append([first, bad, last])
+    await writer.drain(5)
+    (line,) = (spool.folder / "dead-letters.jsonl").read_text().splitlines()
+    letter = json.loads(line)
+    assert (letter["reason"], letter["channel"], letter["record"]["amount"]) == ("odd", "trades", "1")
+    assert writer._metrics.stored == {"trades": 2}
+
+
+def test_dead_letters_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "LETTERS_BYTES", 2000)
+    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
+    for index, trade in enumerate(trades(100)):
+        letters.add("run", [Refusal(index, trade, "odd")])
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["dead-letters.1.jsonl", "dead-letters.jsonl"]
+    assert all(file.stat().st_size < 3000 for file in files)
+    assert json.loads(files[1].read_text().splitlines()[-1])["sequence"] == 99
+
+
+async def test_what_stops_before_it_is_delivered_stays_in_the_spool(spool, store, writer):
+    store.trouble = [unavailable] * 10_000
+    await spool.append(list(trades(5)))
+    await writer.drain(0.1)
+    assert spool.undelivered[0] == 5
+
+
+async def test_a_store_that_forgot_gets_the_tail_and_is_told_of_what_is_gone(spool, store, writer, caplog):
+    for index in range(3):
+        await spool.append(list(trades(10, start=10 * index)))
+        await writer.drain(5)
+    first, _ = store.batches[1]
+    store.position = Position(spool.owner, spool.incarnation, first)
+    del store.stored[10:]
+    await spool.append(list(trades(1, start=30)))
+    await writer.drain(5)
+    assert store.stored == list(trades(31))
+    assert "forgotten" not in caplog.text
+
+
+async def test_a_broken_spool_ends_the_writer(spool, store, writer):
+    await spool._on_disk(spool._file.db.execute, "DROP TABLE blobs")
+    with pytest.raises(Exception, match="no such table"):
+        await spool.append(list(trades(1)))
+    with pytest.raises(Exception, match="no such table"):
+        await asyncio.wait_for(writer.task, 5)
