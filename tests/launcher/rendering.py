@@ -5,6 +5,8 @@ import subprocess
 import msgspec
 from hypothesis import strategies as st
 
+IMAGE = "python:3.13-slim-trixie"
+
 # What a YAML, shell, env-file or compose parser would like to read in its own way.
 ODD = (
     *(

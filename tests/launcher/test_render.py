@@ -10,13 +10,12 @@ import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rendering import ODD, VALUES, command, with_environment
+from rendering import IMAGE, ODD, VALUES, command, with_environment
 from servers import Missing
 
 from launcher import fleet, render
 from launcher.engines.docker import DockerEngine
 
-IMAGE = "python:3.13-slim-trixie"
 FLEET = """
 fleet: {name}
 image: {image}
