@@ -14,7 +14,7 @@ def configure(level: str, form: str) -> None:
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Each of these says on INFO what our own lines say better.
-    for chatty in ("asyncio", "websockets", "urllib3", "aiohttp"):
+    for chatty in ("aiohttp", "asyncio", "feedhandler", "urllib3", "websockets"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
