@@ -8,7 +8,7 @@ demo:
 # Everything that this machine can run; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal
 
 lint:
 	@.ci/environment --all-extras

@@ -8,9 +8,7 @@ import os
 import pytest
 from servers import Missing
 
-pytest_plugins: list[str] = []
-
-LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
+LEFT_OUT = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_configure(config):
@@ -36,11 +34,22 @@ def pytest_runtest_call(item):
 
 
 def _leave_out(config, missing):
-    config.stash[LEFT_OUT][missing.what] = missing
+    config.stash[LEFT_OUT][missing.what] = f"{missing.why}; to add it: {missing.command}"
     if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
         pytest.skip(str(missing))
 
 
+def pytest_sessionfinish(session):
+    """A worker of pytest-xdist hands over what it left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left out"] = session.config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    node.config.stash[LEFT_OUT] |= getattr(node, "workeroutput", {}).get("left out", {})
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    for missing in config.stash[LEFT_OUT].values():
-        terminalreporter.write_line(f"left out: {missing.what} ({missing.why}); to add it: {missing.command}")
+    for what, how in sorted(config.stash[LEFT_OUT].items()):
+        terminalreporter.write_line(f"left out: {what}: {how}")

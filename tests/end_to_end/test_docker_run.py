@@ -5,7 +5,7 @@ import time
 
 import pytest
 from comparison import compare
-from conftest import docker, inspect, wait_until
+from stage import docker, inspect, wait_until
 
 pytestmark = pytest.mark.docker
 

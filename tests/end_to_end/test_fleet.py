@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import docker, inspect, wait_until
+from stage import docker, inspect, wait_until
 
 from launcher import cli
 
