@@ -5,6 +5,9 @@ Layout, below PARQUET_DIR::
     channel=trades/exchange=COINBASE/symbol=BTC-USD/date=2025-01-31/NAME-INCARNATION-FIRST-END.parquet
     _positions/NAME.json      how far collector NAME has got, and who it is; NAME.lock is held while it lives
     _tmp/NAME/                files that are not complete yet
+    _compaction/              a day whose files are becoming one (parquet_compaction.py)
+
+Columns differ by channel, so a channel is read at a time: ``channel=trades`` with partitions in hive's form.
 
 Values of the partitions are percent-encoded, as hive readers expect; the date is the receipt's, UTC.
 The columns of a channel are the fields of its record, without those that the folders' names carry, and:
@@ -18,7 +21,8 @@ The columns of a channel are the fields of its record, without those that the fo
 
 A file appears under its name when it is complete and on disk, and the position moves when all files of a
 batch are there. So a commit that was interrupted anywhere is finished by trying the same batch again:
-a file that exists is not written twice, because its name says exactly which records are in it.
+a file that exists is not written twice, because its name says exactly which records are in it. An hour after
+midnight (UTC), the files of the day become one.
 """
 
 import asyncio
@@ -37,7 +41,8 @@ from functools import cache, partial
 from itertools import accumulate, chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -57,6 +62,7 @@ from collector.stores import (
     StoreUnavailableError,
 )
 from collector.stores.late import LateRefusals
+from collector.stores.parquet_compaction import Compaction, sync
 
 TIME = pa.timestamp("us", tz="UTC")
 NUMBER = pa.decimal128(38, 18)
@@ -67,6 +73,8 @@ _DAY = 86400
 _LONGEST_NAME = 255
 #: A first file soon, for whoever is watching; then fewer and larger ones.
 _FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
+#: A day is closed when it is over for so long; records that come later are looked after for some days.
+_CLOSED_SECONDS, _LATE_DAYS = 3600.0, 7
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
@@ -96,12 +104,17 @@ class ParquetStore:
 
     def __init__(self, settings: Settings) -> None:
         self.batch_seconds = _FIRST_SECONDS
+        self._settings = settings
         self._root = settings.parquet_dir
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._late = LateRefusals()
         self._lock: int | None = None  # None: not open, or another process has it
         self._durable: set[Path] = set()  # folders whose way from the root is on disk
+        self._publishing = Lock()
+        self._background = ThreadPoolExecutor(1, "compaction")
+        self._compaction: Compaction | None = None
+        self._compacted = -math.inf  # days up to this one, since 1970
 
     async def open(self, name: str) -> Position | None:
         """Takes the collector's lock, unless another process has it, and reads the position.
@@ -118,6 +131,7 @@ class ParquetStore:
         refusals = await self._on_thread(partial(self._commit, name, batch, expected, after))
         if batch.records:
             self.batch_seconds = _LATER_SECONDS
+            self._compact_closed_days()
         return refusals
 
     async def holder(self, name: str) -> Holder | None:
@@ -129,6 +143,8 @@ class ParquetStore:
 
     async def close(self) -> None:
         """Lets go of the collector's lock, after what is being written."""
+        if self._compaction:
+            self._compaction.stop()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._unlock)
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
@@ -174,11 +190,11 @@ class ParquetStore:
                 write = partial(pq.write_table, pa.concat_tables(tables), compression="zstd")
                 self._publish(name, write, folder / file_name)
         for folder in folders:
-            _sync(folder)
+            sync(folder)
         self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
         moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())
         self._publish(name, lambda file: file.write(msgspec.json.encode(moved)), self._position_file(name))
-        _sync(self._root / "_positions")
+        sync(self._root / "_positions")
         return self._late.tell()
 
     def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
@@ -189,7 +205,8 @@ class ParquetStore:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(path)
+            with self._publishing:
+                unfinished.replace(path)
         except OSError:
             unfinished.unlink(missing_ok=True)  # a full disk needs the room
             raise
@@ -207,7 +224,31 @@ class ParquetStore:
         while folder != self._root:
             self._durable.add(folder)
             folder = folder.parent
-            _sync(folder)
+            sync(folder)
+
+    def _compact_closed_days(self) -> None:
+        """Once a day, in the background."""
+        today = (time.time() - _CLOSED_SECONDS) // _DAY
+        if today <= self._compacted:
+            return
+        self._compacted = today
+        folders = (
+            self._root / _folder((record_type, self._settings.exchange, symbol, today - days))
+            for days in range(_LATE_DAYS, 0, -1)
+            for record_type in get_args(AnyRecord)
+            if channel_of(record_type) in self._settings.channels
+            for symbol in self._settings.symbols
+        )
+        self._compaction = Compaction(self._root, self._acknowledged, self._publishing)
+        self._background.submit(self._compaction.run, folders)
+
+    def _acknowledged(self, name: str) -> int | None:
+        """The sequence up to which a collector's records are stored; it rises over all incarnations."""
+        try:
+            found = self._read_position(name)
+        except StoreRefusedError:
+            return None
+        return found.sequence if found else None
 
     def _position_file(self, name: str) -> Path:
         return self._root / "_positions" / f"{name}.json"
@@ -345,11 +386,3 @@ _CONVERTERS: dict[Any, Callable[[list[Any]], pa.Array]] = {
     list[Level]: _lists(LEVEL),
     list[Order]: _lists(ORDER),
 }
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,11 +6,10 @@ outlives its commit, and prints how many did not.
 
 import asyncio
 import itertools
-import os
-import signal
 import sys
 from pathlib import Path
 
+from crashes import die_before, lives
 from every_kind import EVERY_KIND
 
 from collector.settings import Settings
@@ -41,34 +40,6 @@ async def commit(folder):
     position = await store.open(NAME)
     if position != AFTER:
         await store.commit(NAME, BATCH, position, AFTER)
-
-
-def die_before(change):
-    """From now on, the process is killed when it is about to change the file system for that time."""
-    changes = itertools.count()
-
-    def fatal(operation):
-        def wrapped(*args, **kwargs):
-            if next(changes) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return operation(*args, **kwargs)
-
-        return wrapped
-
-    for name in ("fsync", "mkdir", "replace", "rmdir", "unlink"):
-        setattr(os, name, fatal(getattr(os, name)))
-
-
-def lives(work):
-    """Runs ``work`` in a process of its own; whether it was not killed."""
-    child = os.fork()
-    if not child:
-        work()
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise SystemExit("the commit failed")
-    return os.WIFEXITED(status)
 
 
 def survives(folder, change):

@@ -243,8 +243,8 @@ async def test_refusals_of_a_commit_whose_answer_was_lost_are_told_later(store, 
             raise OSError("lost")
         sync(folder)
 
-    sync = parquet._sync
-    monkeypatch.setattr(parquet, "_sync", fail)
+    sync = parquet.sync
+    monkeypatch.setattr(parquet, "sync", fail)
     with pytest.raises(StoreUnavailableError):
         await store.commit(NAME, batch([replace(EVERY_KIND[0], price=D("NaN"))]), None, at(1))
     monkeypatch.undo()

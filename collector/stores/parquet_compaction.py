@@ -1,0 +1,183 @@
+"""Small files of closed days become one, without a moment in which a reader sees both, or neither.
+
+The merged file is made in a folder aside, beside links to what stays as it is; then the two folders are
+exchanged in one step. A file may be merged when its collector's position is beyond it: until then its name
+says that its batch need not be written again. Collectors that share a dataset take turns.
+
+Who reads a day in that very moment has to list it again: the files that it listed are gone.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from threading import Event, Lock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ROWS = 100_000  # of one row group: what is in memory at a time
+_MERGED = re.compile(r"merged-[0-9a-f]{16}\.parquet")
+_SMALL = re.compile(r"(?P<name>.+)-[^-]+-(?P<first>\d{12,})-(?P<end>\d{12,})\.parquet")
+#: In the folder that has the merged file, until the other one is put away: the names of what was merged.
+_MARKER = ".merged"
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+_log = logging.getLogger(__name__)
+
+
+class Compaction:
+    """Compacts folders of one dataset. Runs once, on a thread of its own.
+
+    Args:
+        root: folder of the dataset.
+        position: the sequence up to which a collector's files are acknowledged; None if unknown.
+        publishing: held by this process while it makes a file appear in the dataset.
+    """
+
+    def __init__(self, root: Path, position: Callable[[str], int | None], publishing: Lock) -> None:
+        self._root, self._position, self._publishing = root, position, publishing
+        self._staging = root / "_compaction"
+        self._stopped = Event()
+
+    def stop(self) -> None:
+        """Asks ``run`` to return soon; what it was at is left as it was."""
+        self._stopped.set()
+
+    def run(self, folders: Iterable[Path]) -> None:
+        """Compacts each of these folders of closed days. Blocks; another collector's turn is waited for.
+
+        Trouble is logged, not raised: the files are good as they are.
+        """
+        try:
+            with self._turn():
+                self._finish_what_was_interrupted()
+                for folder in folders:
+                    self._compact(folder)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            _log.warning("small files in %s stay as they are: %s", self._root, error)
+        except _StoppedError:
+            pass
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        self._staging.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._staging / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            while not _locked(lock):
+                if self._stopped.wait(1.0):
+                    raise _StoppedError
+            yield
+        finally:
+            os.close(lock)
+
+    def _finish_what_was_interrupted(self) -> None:
+        for staged in self._staging.glob("channel=*/exchange=*/symbol=*/date=*"):
+            self._put_away(staged, self._root / staged.relative_to(self._staging))
+
+    def _compact(self, folder: Path) -> None:
+        small = sorted(filter(self._may_be_merged, folder.glob("*.parquet")), key=_order)
+        if len(small) < 2:
+            return
+        staged = self._staging / folder.relative_to(self._root)
+        staged.mkdir(parents=True)
+        names = "\n".join(file.name for file in small)
+        (staged / _MARKER).write_text(names)
+        self._merge(small, staged / f"merged-{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet")
+        with self._publishing:
+            for file in set(folder.glob("*.parquet")) - set(small):
+                (staged / file.name).hardlink_to(file)
+            sync(staged)
+            _exchange(staged, folder)
+        sync(folder.parent)
+        sync(staged.parent)
+        self._put_away(staged, folder)
+        _log.info("%d files in %s are one now", len(small), folder)
+
+    def _may_be_merged(self, file: Path) -> bool:
+        match = _SMALL.fullmatch(file.name)
+        if not match:
+            return bool(_MERGED.fullmatch(file.name))
+        position = self._position(match["name"])
+        return position is not None and int(match["end"]) <= position
+
+    def _merge(self, small: list[Path], merged: Path) -> None:
+        with merged.open("wb") as file:
+            with pq.ParquetWriter(file, pq.read_schema(small[0]), compression="zstd") as writer:
+                for table in self._row_groups(small):
+                    writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _row_groups(self, small: list[Path]) -> Iterator[pa.Table]:
+        gathered: list[pa.Table] = []
+        for path in small:
+            if self._stopped.is_set():
+                raise _StoppedError
+            with pq.ParquetFile(path) as file:
+                gathered += (file.read_row_group(number) for number in range(file.num_row_groups))
+            if sum(table.num_rows for table in gathered) >= _ROWS:
+                yield pa.concat_tables(gathered)
+                gathered = []
+        if gathered:
+            yield pa.concat_tables(gathered)
+
+    def _put_away(self, staged: Path, folder: Path) -> None:
+        """Removes the folder aside: it is not ready, or it has what was merged.
+
+        A collector elsewhere may have put a file there in the moment of the exchange: that one is kept.
+        """
+        marker = folder / _MARKER
+        if not (staged / _MARKER).exists() and marker.exists():
+            merged = set(marker.read_text().split("\n"))
+            for file in staged.glob("*.parquet"):
+                if file.name not in merged and not (folder / file.name).exists():
+                    (folder / file.name).hardlink_to(file)
+            sync(folder)
+            marker.unlink()
+        shutil.rmtree(staged)
+
+
+class _StoppedError(Exception):
+    """``stop`` was called."""
+
+
+def sync(folder: Path) -> None:
+    """Makes what was created in, or moved into, a folder outlive a power failure."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _order(file: Path) -> tuple[str, int]:
+    """What was merged earlier comes first, then each collector's files in their order."""
+    match = _SMALL.fullmatch(file.name)
+    return (match["name"], int(match["first"])) if match else ("", 0)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Exchanges two folders in one step, which Linux can and Python cannot."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        raise OSError(errno.ENOSYS, "this system cannot exchange two folders")
+    paths = os.fsencode(one), os.fsencode(other)
+    if call(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))

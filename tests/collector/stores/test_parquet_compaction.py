@@ -1,0 +1,162 @@
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Lock, Thread
+
+import pyarrow.parquet as pq
+import pytest
+from crashing_compaction import compact
+from crashing_parquet import NAME, settings
+from every_kind import EVERY_KIND
+from msgspec.structs import replace
+
+from collector.records import Trade
+from collector.stores import Batch, Position, parquet_compaction
+from collector.stores.parquet import ParquetStore
+from collector.stores.parquet_compaction import Compaction
+
+DAY = 86400.0
+TRADE = EVERY_KIND[0]
+assert isinstance(TRADE, Trade)
+
+
+def at(sequence):
+    return Position("owner", "incarnation", sequence)
+
+
+async def store_batches(root, number, *, days_ago=2.0, name=NAME, first=0):
+    """Stores ``number`` batches of three trades."""
+    store = ParquetStore(settings(root))
+    position = await store.open(name)
+    receipt = time.time() - days_ago * DAY
+    for start in range(first, first + 3 * number, 3):
+        records = [replace(TRADE, receipt_timestamp=receipt, id=str(start + i)) for i in range(3)]
+        await store.commit(name, Batch("incarnation", start, records), position, position := at(start + 3))
+    await store.close()
+
+
+def files(root):
+    return sorted(path.name for path in root.glob("channel=*/**/*.parquet"))
+
+
+def sequences(root):
+    """The sequences in the dataset, file by file, as a reader sees them who lists it once."""
+    tables = [pq.read_table(path, partitioning=None) for path in sorted(root.glob("channel=*/**/*.parquet"))]
+    return [sequence for table in tables for sequence in table["sequence"].to_pylist()]
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch):
+    """Compaction takes place where a test asks for it."""
+    monkeypatch.setattr(ParquetStore, "_compact_closed_days", lambda self: None)
+
+
+async def test_the_files_of_a_day_become_one_in_their_order(tmp_path):
+    await store_batches(tmp_path, 5)
+    assert len(files(tmp_path)) == 5
+    compact(tmp_path)
+    (merged,) = files(tmp_path)
+    assert merged.startswith("merged-")
+    assert sequences(tmp_path) == list(range(15))
+    assert pq.ParquetFile(next(tmp_path.rglob(merged))).num_row_groups == 1
+    await store_batches(tmp_path, 2, first=15)
+    compact(tmp_path)
+    assert len(files(tmp_path)) == 1
+    assert sequences(tmp_path) == list(range(21))
+    assert not list((tmp_path / "_compaction").rglob("*.parquet"))
+    assert not list(tmp_path.rglob(".merged"))
+
+
+async def test_what_is_not_acknowledged_stays_as_it_is(tmp_path):
+    await store_batches(tmp_path, 4)
+    await store_batches(tmp_path, 1, name="unknown", first=100)
+    positions = {NAME: 6}
+    folder = next(tmp_path.glob("channel=trades/*/*/*"))
+    (folder / "not-ours.parquet").write_bytes(next(folder.glob("unknown-*")).read_bytes())
+    Compaction(tmp_path, positions.get, Lock()).run([folder])
+    found = files(tmp_path)
+    assert [name.split("-")[0] for name in found] == [NAME, NAME, "merged", "not", "unknown"]
+    assert sorted(sequences(tmp_path)) == sorted([*range(12), 100, 101, 102, 100, 101, 102])
+
+
+async def test_a_reader_sees_every_record_once_at_any_moment(tmp_path):
+    await store_batches(tmp_path, 20)
+    done, seen = [], []
+
+    def read():
+        while not done:
+            try:
+                seen.append(sequences(tmp_path))
+            except FileNotFoundError:  # listed before the exchange, read after it
+                continue
+
+    reader = Thread(target=read)
+    reader.start()
+    for start in (60, 66, 72):
+        compact(tmp_path)
+        await store_batches(tmp_path, 2, first=start)
+    done.append(True)
+    reader.join()
+    assert len(seen) > 3
+    for found in seen:
+        assert sorted(found) == list(range(len(found)))
+        assert len(found) >= 60
+
+
+def test_killed_at_any_change_a_reader_sees_every_record_once(tmp_path):
+    asyncio.run(store_batches(tmp_path / "dataset", 3))
+    script = Path(__file__).with_name("crashing_compaction.py")
+    run = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    crashes = int(run.stdout)
+    assert crashes > 15
+    for change in range(crashes):
+        root = tmp_path / str(change)
+        assert sequences(root) == list(range(9))
+        compact(root)
+        assert sequences(root) == list(range(9))
+        assert len(files(root)) == 1
+        assert not list((root / "_compaction").rglob("*.parquet"))
+
+
+async def test_a_file_that_another_collector_adds_in_that_moment_is_kept(tmp_path, monkeypatch):
+    await store_batches(tmp_path, 2)
+    folder = next(tmp_path.glob("channel=trades/*/*/*"))
+    late = next(folder.iterdir()).read_bytes()
+    exchange = parquet_compaction._exchange
+
+    def exchange_and_then(one, other):
+        (folder / "another-incarnation-000000000000-000000000003.parquet").write_bytes(late)
+        exchange(one, other)
+
+    monkeypatch.setattr(parquet_compaction, "_exchange", exchange_and_then)
+    compact(tmp_path)
+    assert [name.split("-")[0] for name in files(tmp_path)] == ["another", "merged"]
+    assert len(sequences(tmp_path)) == 9
+
+
+async def test_a_compaction_that_is_stopped_leaves_all_as_it_was(tmp_path):
+    await store_batches(tmp_path, 3)
+    before = files(tmp_path)
+    compaction = Compaction(tmp_path, lambda name: 10**9, Lock())
+    compaction.stop()
+    compaction.run(tmp_path.glob("channel=trades/*/*/*"))
+    assert files(tmp_path) == before
+    compact(tmp_path)
+    assert len(files(tmp_path)) == 1
+
+
+async def test_the_store_compacts_closed_days_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    await store_batches(tmp_path, 2, days_ago=2)
+    await store_batches(tmp_path, 2, days_ago=0, first=6)
+    store = ParquetStore(settings(tmp_path))
+    await store.open(NAME)
+    record = replace(TRADE, receipt_timestamp=time.time())
+    await store.commit(NAME, Batch("incarnation", 12, [record]), at(12), at(13))
+    await asyncio.to_thread(store._background.shutdown)
+    await store.close()
+    assert [name.split("-")[0] for name in files(tmp_path)] == [*[NAME] * 3, "merged"]
+    assert sorted(sequences(tmp_path)) == list(range(13))
