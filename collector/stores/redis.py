@@ -23,7 +23,7 @@ from redis.asyncio import Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from collector.records import AnyRecord, L2Book, L3Book
+from collector.records import AnyRecord
 from collector.settings import Settings
 from collector.stores import (
     Batch,
@@ -56,20 +56,17 @@ local rows = cmsgpack.unpack(ARGV[9])
 local first = tonumber(ARGV[8])
 """
 
-#: A row is index, key, form, receipt (ms), values. A form's template lacks the id and the values.
+#: A row is index, form, id, values; a form is key, exchange, symbol, names of the other fields.
 #: An id that is not above the stream's top is that of a record that is there already, or is raised.
 _ADD_TO_STREAM = """
-local forms = cmsgpack.unpack(ARGV[10])
-local templates, tops = {}, {}
-
-local function template(key, form)
-  local names = forms[form]
-  local made = {'XADD', KEYS[key], '', 'exchange', names[1], 'symbol', names[2]}
-  for i = 3, #names do
-    made[#made + 1] = names[i]
-    made[#made + 1] = ''
+local commands, keys = {}, {}
+for number, form in ipairs(cmsgpack.unpack(ARGV[10])) do
+  local command = {'XADD', KEYS[form[1]], '', 'exchange', form[2], 'symbol', form[3]}
+  for i = 4, #form do
+    command[#command + 1] = form[i]
+    command[#command + 1] = ''
   end
-  return made
+  commands[number] = command
 end
 
 local function there(key, sequence, command)
@@ -91,30 +88,26 @@ local function top_of(key)
   end
 end
 
+local function add_below_top(command)
+  local key = command[2]
+  local ms, sequence = string.match(command[3], '(%d+)-(%d+)')
+  local top, last = top_of(key)
+  local not_above = tonumber(sequence) <= tonumber(last)
+  if not_above and there(key, sequence, command) then return nil end
+  ms = math.max(tonumber(ms), tonumber(top))
+  if ms == tonumber(top) and not_above then ms = ms + 1 end
+  command[3] = string.format('%d-%s', ms, sequence)
+  return redis.pcall(unpack(command))
+end
+
 local function add(row)
-  local key, form, ms, sequence = row[2], row[3], row[4], string.format('%d', first + row[1])
-  local command = templates[form]
-  if not command then
-    command = template(key, form)
-    templates[form] = command
-  end
-  if ms < (tops[key] or 0) then ms = tops[key] end
-  command[3] = string.format('%d', ms) .. '-' .. sequence
-  for i = 5, #row do command[2 * i - 1] = row[i] end
+  local command = commands[row[2]]
+  command[3] = row[3]
+  for i = 4, #row do command[2 * i + 1] = row[i] end
   local outcome = redis.pcall(unpack(command))
   if type(outcome) == 'table' and string.find(outcome.err, 'equal or smaller', 1, true) then
-    local top, last = top_of(KEYS[key])
-    top, last = tonumber(top), tonumber(last)
-    if first + row[1] <= last and there(KEYS[key], sequence, command) then
-      tops[key] = top
-      return nil
-    end
-    if ms < top then ms = top end
-    if ms == top and first + row[1] <= last then ms = ms + 1 end
-    command[3] = string.format('%d', ms) .. '-' .. sequence
-    outcome = redis.pcall(unpack(command))
+    outcome = add_below_top(command)
   end
-  tops[key] = ms
   return type(outcome) == 'table' and outcome.err or nil
 end
 """
@@ -237,13 +230,13 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
-        keys, rows, forms, refusals = self._rows(batch)
+        packing = _Packing(batch, streams=self._streams)
         was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
         arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)
         self._unanswered = batch, after
         answer = await self._call(
-            *("EVALSHA", self._digest, 1 + len(keys), _position_key(name), *keys),
-            *(*arguments, _pack(rows), _pack(forms)),
+            *("EVALSHA", self._digest, 1 + len(packing.keys), _position_key(name), *packing.keys),
+            *(*arguments, _pack(packing.rows), _pack(packing.forms)),
         )
         verdict, *details = answer
         if verdict == b"lost":
@@ -253,36 +246,8 @@ class RedisStore:
         if verdict == b"stopped":
             raise self._failure(details[0].decode())
         self._unanswered = None
-        refusals += _refusals(batch, details)
         late, self._late = self._late, []
-        return late + refusals
-
-    def _rows(self, batch: Batch) -> tuple[list[str], list[list[Any]], list[list[str]], list[Refusal]]:
-        """Keys, rows and forms for the script, and what cannot even be sent."""
-        keys: dict[str, int] = {}  # number in KEYS, from 2 on
-        forms: dict[tuple[str, bool], int] = {}
-        names: list[list[str]] = []
-        rows: list[list[Any]] = []
-        refusals: list[Refusal] = []
-        known: dict[tuple[type[AnyRecord], str, str], str] = {}
-        for index, record in enumerate(batch.records):
-            kind = type(record)
-            who = kind, record.exchange, record.symbol
-            key = known.get(who) or known.setdefault(who, layout.key(record))
-            number = keys.get(key) or keys.setdefault(key, len(keys) + 2)
-            receipt = record.receipt_timestamp
-            if not 0 <= receipt < LATEST:
-                refusals.append(Refusal(batch.first + index, record, f"no time: receipt_timestamp {receipt}"))
-            elif self._streams:
-                form = key, getattr(record, "delta", False)
-                if form not in forms:
-                    forms[form] = len(forms) + 1
-                    names.append(_names(record))
-                times = repr(record.timestamp), repr(receipt)
-                rows.append([index, number, forms[form], int(receipt * 1000), *layout.values(record), *times])
-            else:
-                rows.append([index, number, *_member(record, batch.first + index)])
-        return list(keys), rows, names, refusals
+        return late + packing.refusals + _refusals(batch, details)
 
     def _take_late_refusals(self, position: Position, refused: bytes | None) -> None:
         """The answer to the last commit was lost: what it would have said lies beside the position."""
@@ -366,22 +331,64 @@ def _position_key(name: str) -> str:
     return f"cryptostore:position:{name}"
 
 
-def _names(record: AnyRecord) -> list[str]:
-    """What the records of one form have in common: exchange, symbol, and the names of the other fields."""
-    if isinstance(record, L2Book | L3Book):
-        fields: tuple[str, ...] = (layout.BOOK_FIELD[record.delta],)
-    else:
-        fields = layout.FIELDS[type(record)]
-    return [record.exchange, record.symbol, *fields, "timestamp", "receipt_timestamp"]
+class _Packing:
+    """A batch as the script takes it.
 
+    Attributes:
+        keys: those of KEYS after the position.
+        rows, forms: see the scripts.
+        refusals: records that cannot even be sent.
+    """
 
-def _member(record: AnyRecord, sequence: int) -> tuple[str, str]:
-    """Score and member. Books are scored by their receipt, as cryptofeed does."""
-    timestamp, receipt = repr(record.timestamp), repr(record.receipt_timestamp)
-    who = f'"exchange":{layout.quoted(record.exchange)},"symbol":{layout.quoted(record.symbol)}'
-    times = f'"timestamp":{timestamp},"receipt_timestamp":{receipt},"sequence":{sequence}'
-    score = receipt if isinstance(record, L2Book | L3Book) else timestamp
-    return score, f"{{{who},{layout.members(record)},{times}}}"
+    def __init__(self, batch: Batch, *, streams: bool) -> None:
+        self.keys: list[str] = []
+        self.rows: list[list[Any]] = []
+        self.forms: list[list[Any]] = []
+        self.refusals: list[Refusal] = []
+        self._numbers: dict[tuple[object, ...], int] = {}
+        row = self._entry if streams else self._member
+        times = layout.times(batch.records)
+        for index, record in enumerate(batch.records):
+            if 0 <= record.receipt_timestamp < LATEST:
+                self.rows.append(row(index, batch.first + index, record, times[2 * index : 2 * index + 2]))
+            else:
+                reason = f"no time: receipt_timestamp {record.receipt_timestamp}"
+                self.refusals.append(Refusal(batch.first + index, record, reason))
+
+    def _entry(self, index: int, sequence: int, record: AnyRecord, times: list[str]) -> list[Any]:
+        delta = isinstance(record, layout.BOOKS) and record.delta
+        form = type(record), record.exchange, record.symbol, delta
+        number = self._numbers.get(form) or self._new_form(form, record)
+        entry_id = f"{int(record.receipt_timestamp * 1000)}-{sequence}"
+        return [index, number, entry_id, *layout.values(record), *times]
+
+    def _new_form(self, form: tuple[object, ...], record: AnyRecord) -> int:
+        names = (
+            (layout.BOOK_FIELD[record.delta],)
+            if isinstance(record, layout.BOOKS)
+            else layout.FIELDS[type(record)]
+        )
+        key = self._numbers.get(form[:3]) or self._new_key(form[:3], record)
+        self.forms.append([key, record.exchange, record.symbol, *names, "timestamp", "receipt_timestamp"])
+        self._numbers[form] = len(self.forms)
+        return len(self.forms)
+
+    def _member(self, index: int, sequence: int, record: AnyRecord, times: list[str]) -> list[Any]:
+        """Books are scored by their receipt, as cryptofeed does."""
+        who = type(record), record.exchange, record.symbol
+        key = self._numbers.get(who) or self._new_key(who, record)
+        timestamp, receipt = times
+        member = (
+            f'{{"exchange":{layout.quoted(record.exchange)},"symbol":{layout.quoted(record.symbol)},'
+            f'{layout.members(record)},"timestamp":{timestamp},"receipt_timestamp":{receipt},'
+            f'"sequence":{sequence}}}'
+        )
+        return [index, key, receipt if isinstance(record, layout.BOOKS) else timestamp, member]
+
+    def _new_key(self, who: tuple[object, ...], record: AnyRecord) -> int:
+        self.keys.append(layout.key(record))
+        self._numbers[who] = len(self.keys) + 1  # KEYS[1] is the position
+        return len(self.keys) + 1
 
 
 def _refusals(batch: Batch, details: Sequence[Any]) -> list[Refusal]:

@@ -4,10 +4,12 @@ A number is plain text (0.00000001, never 1E-8), a time the shortest text that r
 float, and a missing value the text ``None``, as cryptofeed writes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
+
+import msgspec
 
 from collector.records import (
     AnyRecord,
@@ -45,6 +47,11 @@ FIELDS: dict[type[AnyRecord], tuple[str, ...]] = {
     for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle)
 }
 BOOK_FIELD = {False: "book", True: "delta"}
+
+#: Those whose records are complete or changes.
+BOOKS = (L2Book, L3Book)
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
 
 #: A text as JSON.
 quoted: Callable[[str], str] = encode_basestring
@@ -89,7 +96,7 @@ def values(record: AnyRecord) -> list[str]:
     if type(record) is Trade:  # half of all records
         amount, price, trade_id, kind = record.amount, record.price, record.id, record.type
         return [record.side, plain(amount), plain(price), str(trade_id), str(kind)]
-    if isinstance(record, L2Book | L3Book):
+    if isinstance(record, BOOKS):
         return [book_json(record)]
     return [_text(getattr(record, field)) for field in FIELDS[type(record)]]
 
@@ -101,43 +108,43 @@ def members(record: AnyRecord) -> str:
             f'"side":{quoted(record.side)},"amount":{plain(record.amount)},"price":{plain(record.price)},'
             f'"id":{quoted(str(record.id))},"type":{quoted(str(record.type))}'
         )
-    if isinstance(record, L2Book | L3Book):
+    if isinstance(record, BOOKS):
         return f'"{BOOK_FIELD[record.delta]}":{book_json(record)}'
     return ",".join(f'"{field}":{_json(getattr(record, field))}' for field in FIELDS[type(record)])
 
 
+def times(records: Iterable[AnyRecord]) -> list[str]:
+    """``timestamp`` and ``receipt_timestamp`` of each record, one after the other, as texts.
+
+    The texts are those of ``repr``, made many times as fast; of what is no finite number it is ``null``.
+    """
+    floats = [time for record in records for time in (record.timestamp, record.receipt_timestamp)]
+    return _encode(floats).decode()[1:-1].split(",") if floats else []
+
+
 def book_json(book: L2Book | L3Book) -> str:
     """A complete book by price, or the changes as a list; numbers are JSON numbers with every digit."""
-    side = _SIDES[type(book), book.delta]
-    return f'{{"bid":{side(book.bid)},"ask":{side(book.ask)}}}'
+    bid, ask = (book.bid, book.ask) if book.delta else (_by_price(book.bid), _by_price(book.ask))
+    text = _encode({"bid": bid, "ask": ask}).decode()
+    if "E" not in text:
+        return text
+    # A number has an exponent (or an order an E).
+    return _encode({"bid": _without_exponents(bid), "ask": _without_exponents(ask)}).decode()
 
 
-def _levels(levels: Sequence[Level]) -> str:
-    return "{" + ",".join([f'"{plain(price)}":{plain(size)}' for price, size in levels]) + "}"
+def _by_price(side: Sequence[Level] | Sequence[Order]) -> dict[str, Any]:
+    prices: dict[str, Any] = {}
+    for *order, price, size in side:
+        if order:
+            prices.setdefault(plain(price), {})[order[0]] = size
+        else:
+            prices[plain(price)] = size
+    return prices
 
 
-def _changes(levels: Sequence[Level]) -> str:
-    return "[" + ",".join([f"[{plain(price)},{plain(size)}]" for price, size in levels]) + "]"
-
-
-def _orders(orders: Sequence[Order]) -> str:
-    prices: dict[str, list[str]] = {}
-    for order, price, size in orders:
-        prices.setdefault(plain(price), []).append(f"{quoted(order)}:{plain(size)}")
-    return "{" + ",".join([f'"{price}":{{{",".join(at)}}}' for price, at in prices.items()]) + "}"
-
-
-def _order_changes(orders: Sequence[Order]) -> str:
-    return (
-        "["
-        + ",".join([f"[{quoted(order)},{plain(price)},{plain(size)}]" for order, price, size in orders])
-        + "]"
-    )
-
-
-_SIDES: dict[tuple[type[AnyRecord], bool], Callable[[Any], str]] = {
-    (L2Book, False): _levels,
-    (L2Book, True): _changes,
-    (L3Book, False): _orders,
-    (L3Book, True): _order_changes,
-}
+def _without_exponents(side: Any) -> Any:
+    if isinstance(side, Decimal):
+        return msgspec.Raw(plain(side).encode())
+    if isinstance(side, dict):
+        return {price: _without_exponents(value) for price, value in side.items()}
+    return [_without_exponents(each) for each in side] if isinstance(side, list | tuple) else side
