@@ -207,11 +207,20 @@ class MongoStore:
             raise StoreRefusedError(f"{self._where}: {error}") from error
         except OperationFailure as error:
             kind = StoreRefusedError if error.code in _REFUSING_CODES else StoreUnavailableError
-            raise kind(f"{self._where}: {error.details}") from error
+            raise kind(f"{self._where}: {_what(error)}") from error
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
             what = str(error).partition(" (configured")[0].partition(", Timeout:")[0]
             raise StoreUnavailableError(f"{self._where}: {what.removeprefix(f'{self._where}: ')}") from error
+
+
+def _what(error: OperationFailure) -> str:
+    """The server's words; the driver's text repeats the documents."""
+    details = error.details or {}
+    for told in (details, *details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
+        if "errmsg" in told:
+            return str(told["errmsg"])
+    return str(error)
 
 
 def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, str]]:

@@ -63,12 +63,16 @@ async def database(server):
     admin = await asyncpg.connect(server.url)
     await admin.execute(f"CREATE DATABASE {name}")
     await admin.close()
-    return SimpleNamespace(
-        host=server.host, port=server.port, user=server.name, password=server.password, database=name
-    )
+    return address_of(server, name)
 
 
 _numbers = itertools.count()
+
+
+def address_of(server, database):
+    return SimpleNamespace(
+        host=server.host, port=server.port, user=server.name, password=server.password, database=database
+    )
 
 
 def but(address, **changes):
@@ -383,6 +387,20 @@ async def test_who_may_not_come_in_is_told_so_without_the_password(database):
         assert "not-the-secret" not in str(caught.value)
 
 
+async def test_a_server_that_speaks_tls_is_spoken_to_in_tls():
+    with PostgresServer(tls=True) as server:
+        address = address_of(server, "postgres")
+        store = PostgresStore(address)
+        await store.open(NAME)
+        assert not await store.commit(NAME, batch(EVERY_KIND), None, at(1))
+        async with client(address) as connection:
+            encrypted = await connection.fetch(
+                "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_port IS NOT NULL"
+            )
+        assert [row["ssl"] for row in encrypted] == [True, True]
+        await store.close()
+
+
 async def test_a_server_that_is_not_there_is_unavailable(database):
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1: .*refused"):
         await PostgresStore(but(database, port=1)).open(NAME)
@@ -415,13 +433,7 @@ async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
     """What the writer does, in small: commit, and where that fails look at the position and go on from it."""
     total, size = 3000, 50
     with PostgresServer() as server:
-        address = SimpleNamespace(
-            host=server.host,
-            port=server.port,
-            user=server.name,
-            password=server.password,
-            database="postgres",
-        )
+        address = address_of(server, "postgres")
         store = PostgresStore(address)
         position = await store.open(NAME)
         kills = iter(range(10, total // size, 10))
