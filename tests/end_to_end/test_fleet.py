@@ -1,6 +1,7 @@
 """A fleet file becomes running containers: by the launcher, and by compose, the same ones."""
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -126,8 +127,7 @@ def essence(container):
     """What makes two containers the same to the program inside, and to whoever protects the host from it."""
     config, host = container["Config"], container["HostConfig"]
     mounts = sorted(
-        [mount["Type"], mount.get("Name") or mount["Source"], mount["Destination"], mount["RW"]]
-        for mount in container["Mounts"]
+        [mount["Type"], _source(mount), mount["Destination"], mount["RW"]] for mount in container["Mounts"]
     )
     kept = (
         "Memory", "MemorySwap", "NanoCpus", "PidsLimit", "CapDrop", "SecurityOpt", "ReadonlyRootfs", "Init",
@@ -144,3 +144,9 @@ def essence(container):
         "networks": sorted(container["NetworkSettings"]["Networks"]),
         **{key: host[key] for key in kept},
     }
+
+
+def _source(mount):
+    """A volume's name, unless it has none: the simulator leaves the spool of its image to Docker."""
+    name = mount.get("Name") or mount["Source"]
+    return "anonymous" if re.fullmatch("[0-9a-f]{64}", name) else name
