@@ -26,9 +26,9 @@ _SIMULATOR_COMMAND = (
 )
 #: Where a collector's container has the files of the fleet file.
 _FILE_TARGETS = {
-    "CONFIG": "/etc/cryptostore/config.yaml",
+    "CONFIG": "/run/secrets/config.yaml",
     "PASSWORD_FILE": "/run/secrets/password",
-    "SSL_CERT_FILE": "/etc/cryptostore/ca.pem",
+    "SSL_CERT_FILE": "/run/secrets/ca.pem",
 }
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)

@@ -1,7 +1,7 @@
 """The same fleet as local processes, in the foreground: for a first look, or where there is no Docker.
 
 Below the state folder, ``.cryptostore/FLEET``: ``spool/`` (SPOOL_DIR), ``simulator/`` (its authority and the
-log of what it sent), ``COLLECTOR.log`` (bounded). Processes get the contract's variables and nothing of the
+log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes get the contract's variables and nothing of the
 shell's.
 """
 
@@ -306,7 +306,9 @@ class Simulator(_Process):
         self._home.mkdir(parents=True, exist_ok=True)
         authority = self._home / "ca.pem"
         places = ["--proxy-port", "0", "--control-port", "0", "--ca", str(authority)]
-        log = ["--log", str(self._home / "sent.jsonl")]
+        sent = self._home / "sent.jsonl"
+        sent.unlink(missing_ok=True)  # it tells of one run: what it may hold is bounded by that
+        log = ["--log", str(sent)]
         await self._spawn(
             ["-m", "collector.simulator", *places, *log, *self._options], {}, asyncio.subprocess.PIPE
         )

@@ -9,8 +9,8 @@ import msgspec
 
 from collector.settings import BACKENDS, VARIABLES
 from launcher.render.errors import live_only, refuse
-from launcher.render.secrets import Parted, digest, part
 from launcher.render.templates import fill
+from launcher.secrets import Parted, digest, part
 from launcher.spec import CollectorSpec, FleetSpec
 
 #: A pod's label holds the StatefulSet's name and a hash of eleven characters.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import msgspec
 
 from launcher.render.errors import live_only, refuse
-from launcher.render.secrets import Parted, part
 from launcher.render.templates import fill, volumes
+from launcher.secrets import Parted, part
 from launcher.spec import FleetSpec
 
 #: How systemd says a restart policy; a unit that somebody stopped stays stopped in any case.

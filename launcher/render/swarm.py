@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import msgspec
 
 from launcher.render.errors import live_only, refuse
-from launcher.render.secrets import Parted, digest, part
 from launcher.render.templates import fill, volumes
+from launcher.secrets import Parted, digest, part
 from launcher.spec import FleetSpec
 
 

@@ -208,13 +208,13 @@ def test_files_are_found_from_the_fleet_file_and_mounted_read_only(load, tmp_pat
     (collector,) = load(
         f"{HEAD}{COINBASE}    config: keys/../keys/feed.yaml\n    password_file: {tmp_path}/password\n"
     ).collectors
-    assert collector.container.environment["CONFIG"] == "/etc/cryptostore/config.yaml"
+    assert collector.container.environment["CONFIG"] == "/run/secrets/config.yaml"
     assert collector.container.environment["PASSWORD_FILE"] == "/run/secrets/password"
     assert collector.container.mounts[1:] == (
         Mount(
             kind="bind",
             source=f"{tmp_path}/keys/feed.yaml",
-            target="/etc/cryptostore/config.yaml",
+            target="/run/secrets/config.yaml",
             read_only=True,
         ),
         Mount(kind="bind", source=f"{tmp_path}/password", target="/run/secrets/password", read_only=True),

@@ -65,7 +65,7 @@ def test_the_stack_file_is_what_docker_reads(stack_command, tmp_path):
         {"source": "coinbase-password", "target": "/run/secrets/password", **owner}
     ]
     assert kraken["secrets"] == [
-        {"source": "kraken-config.yaml", "target": "/etc/cryptostore/config.yaml", **owner}
+        {"source": "kraken-config.yaml", "target": "/run/secrets/config.yaml", **owner}
     ]
     assert stack["secrets"]["kraken-config.yaml"]["file"] == str(tmp_path / "keys.yaml")
     deploy = coinbase["deploy"]
