@@ -64,27 +64,10 @@ _DUPLICATE_KEY = 11000
 #: Only a person can end these: not authorised, no such user, an invalid name, a view in our place.
 _REFUSING_CODES = (13, 18, 73, 166, 8000)
 #: Errors of a single write that are about the server's state (stopping, electing, full, busy), not about it.
-_STATE_CODES = (
-    6,
-    7,
-    24,
-    50,
-    89,
-    91,
-    112,
-    134,
-    146,
-    189,
-    262,
-    9001,
-    10107,
-    11600,
-    11601,
-    11602,
-    13435,
-    13436,
-    14031,
-)
+_STATE_CODES = {
+    *(6, 7, 24, 50, 89, 91, 112, 134, 146, 189, 262, 9001, 10107),
+    *(11600, 11601, 11602, 13435, 13436, 14031),
+}
 #: What a record can be refused for before it is sent.
 _RECORD_ERRORS = (BSONError, ValueError, OverflowError)
 

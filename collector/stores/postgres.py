@@ -83,13 +83,7 @@ class PostgresStore:
         """
         self._drop()
         with self._failures():
-            connection = await asyncpg.connect(
-                **self._address,
-                timeout=_CONNECT_SECONDS,
-                command_timeout=_COMMAND_SECONDS,
-                statement_cache_size=0,
-            )
-            self._connection = connection
+            self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
             await connection.execute("BEGIN")
             await prepare(connection)
             row = await connection.fetchrow(
@@ -123,6 +117,15 @@ class PostgresStore:
             await connection.execute("COMMIT")
         return self._late.tell()
 
+    async def initialise(self) -> None:
+        """Creates and mends the tables, whatever time that takes. Raises as ``open`` does."""
+        self._drop()
+        with self._failures():
+            self._connection = await self._connect(command_timeout=None)
+            await self._connection.execute("BEGIN")
+            await prepare(self._connection, patient=True)
+            await self._connection.execute("COMMIT")
+
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""
         with self._failures():
@@ -146,6 +149,12 @@ class PostgresStore:
         if connection is not None:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=_CLOSE_SECONDS)
+
+    async def _connect(self, command_timeout: float | None) -> asyncpg.Connection:
+        # pgbouncer in transaction mode knows nothing of prepared statements
+        return await asyncpg.connect(
+            **self._address, timeout=_CONNECT_SECONDS, command_timeout=command_timeout, statement_cache_size=0
+        )
 
     def _connected(self) -> asyncpg.Connection:
         if self._connection is None:

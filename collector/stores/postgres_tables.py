@@ -56,6 +56,7 @@ _COMMON = {"timestamp": "timestamp", "receipt_timestamp": "timestamp", "exchange
 _GOOD_TYPES = {
     "timestamp": ("timestamp without time zone", "timestamp with time zone"),
     "jsonb": ("jsonb", "json"),
+    "bigint": ("bigint", "numeric"),
     "text": ("text", "character varying"),
 }
 #: Changes of a type that need no rewrite of the table.
@@ -267,12 +268,12 @@ class _Change(msgspec.Struct, frozen=True):
     rewrites: bool
 
 
-async def prepare(connection: asyncpg.Connection) -> None:
+async def prepare(connection: asyncpg.Connection, *, patient: bool = False) -> None:
     """Creates the tables that are missing and mends those that cryptofeed's example schema made.
 
     Runs in the caller's transaction. Needs no rights where nothing is to be done; two that start at once
-    do not collide. A change that the table's owner has to make (rights, size, a view on the column) is
-    logged with its SQL and left.
+    do not collide. A change that the table's owner has to make (rights, a view on the column) is logged with
+    its SQL and left; so is one that takes long, unless ``patient``.
 
     Raises StoreRefusedError where a table cannot take our rows, and asyncpg's errors.
     """
@@ -286,7 +287,7 @@ async def prepare(connection: asyncpg.Connection) -> None:
         if table.name not in found:
             await connection.execute(_create_sql(table))
         else:
-            await _adopt(connection, table, found[table.name])
+            await _adopt(connection, table, found[table.name], patient=patient)
 
 
 def _create_sql(table: Table) -> str:
@@ -323,7 +324,9 @@ def _is_complete(found: dict[str, dict[str, _Column]]) -> bool:
     return tables and _POSITIONS in found
 
 
-async def _adopt(connection: asyncpg.Connection, table: Table, found: dict[str, _Column]) -> None:
+async def _adopt(
+    connection: asyncpg.Connection, table: Table, found: dict[str, _Column], *, patient: bool
+) -> None:
     for name, column in found.items():
         ours = name == "id" or name in table.columns or _former(table, name)
         if column.required and not ours and not column.identity and column.default is None:
@@ -333,7 +336,7 @@ async def _adopt(connection: asyncpg.Connection, table: Table, found: dict[str, 
             )
     size = await connection.fetchval("SELECT pg_total_relation_size(quote_ident($1)::regclass)", table.name)
     for change in _changes(table, found):
-        if change.rewrites and size > _REWRITABLE_BYTES:
+        if change.rewrites and size > _REWRITABLE_BYTES and not patient:
             _log.warning("table %s is large; when its readers can wait, run: %s", table.name, change.sql)
             continue
         await connection.execute("SAVEPOINT change")

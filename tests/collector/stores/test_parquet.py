@@ -332,6 +332,14 @@ async def test_a_volume_that_goes_away_again_and_again_has_every_record_once(pip
     assert_stored_in_order(data, sent)
 
 
+async def test_the_first_file_is_there_within_five_seconds(tmp_path):
+    async with Pipeline(replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool")) as pipeline:
+        await pipeline.send([EVERY_KIND[0]])
+        async with asyncio.timeout(5):
+            await pipeline.writer._committed.wait()
+    assert list(tmp_path.rglob("*.parquet"))
+
+
 async def test_a_spool_that_was_set_back_or_deleted_stores_nothing_twice(pipeline_settings, tmp_path):
     home, sent = pipeline_settings.home, list(stream(300))
 

@@ -25,6 +25,7 @@ from collector.stores import (
     SharedStore,
     StoreRefusedError,
     StoreUnavailableError,
+    postgres_tables,
 )
 from collector.stores.postgres import PostgresStore
 from collector.stores.postgres_tables import TABLES
@@ -305,6 +306,21 @@ async def test_tables_of_cryptofeed_are_adopted_with_their_data(cryptofeed_datab
         await connection.execute(
             "INSERT INTO trades VALUES (DEFAULT,'2024-01-01','2024-01-01','X','Y','buy',1,1,NULL,NULL)"
         )
+
+
+async def test_large_tables_are_rewritten_when_asked_for_only(cryptofeed_database, caplog, monkeypatch):
+    monkeypatch.setattr(postgres_tables, "_REWRITABLE_BYTES", 0)
+    store = PostgresStore(cryptofeed_database)
+    with caplog.at_level(logging.WARNING, "collector"):
+        await store.open(NAME)
+    assert 'table funding is large; when its readers can wait, run: ALTER TABLE "funding"' in caplog.text
+    assert not await store.commit(NAME, batch(EVERY_KIND[:10]), None, at(10))  # as its columns are
+    caplog.clear()
+    await store.initialise()
+    with caplog.at_level(logging.WARNING, "collector"):
+        assert await store.open(NAME) == at(10)
+    assert not caplog.text
+    await store.close()
 
 
 async def test_adopted_ids_do_not_end(cryptofeed_database):
