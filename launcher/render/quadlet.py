@@ -46,8 +46,15 @@ def files(fleet: FleetSpec) -> dict[str, str]:
 def _unfit(parted: Parted) -> Iterable[str]:
     values = {**parted.environment, **{f"mount {mount.target}": mount.source for mount in parted.mounts}}
     for name, value in values.items():
-        if any(unicodedata.category(character) == "Cc" for character in value):
-            yield f"{parted.collector.name}: {name} has a control character, which no unit file can hold"
+        if found := next(filter(_no_text, value), None):
+            character = f"U+{ord(found):04X}"
+            yield f"{parted.collector.name}: {name} has the character {character}, which no unit file holds"
+
+
+def _no_text(character: str) -> bool:
+    """Whether a unit file cannot hold it: a control character, or one that Unicode reserves from use."""
+    code = ord(character)
+    return unicodedata.category(character) == "Cc" or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def _container(fleet: FleetSpec, parted: Parted) -> str:

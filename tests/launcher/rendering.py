@@ -3,9 +3,12 @@
 import subprocess
 
 import msgspec
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 IMAGE = "python:3.13-slim-trixie"
+#: For examples that each take a program or a container: a few, and no search for a smaller one.
+BRIEFLY = settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 
 # What a YAML, shell, env-file or compose parser would like to read in its own way.
 ODD = (

@@ -8,9 +8,9 @@ import uuid
 import docker
 import pytest
 import requests
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from rendering import IMAGE, ODD, VALUES, command, with_environment
+from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
 from servers import Missing
 
 from launcher import fleet, render
@@ -119,7 +119,7 @@ def test_what_no_env_file_can_hold_is_named_and_nothing_written(tmp_path, value,
 
 
 @pytest.mark.docker
-@settings(max_examples=4, deadline=None)
+@BRIEFLY
 @given(
     st.lists(VALUES.filter(lambda text: "\n" not in text and text[-1:] != "\r"), min_size=50, max_size=200)
 )
@@ -133,7 +133,7 @@ def test_every_value_survives_docker_run(engine, folder, values):
 
 
 @pytest.mark.docker
-@settings(max_examples=4, deadline=None)
+@BRIEFLY
 @given(st.lists(VALUES, min_size=50, max_size=200))
 def test_every_value_survives_docker_compose(engine, folder, values):
     environment = {f"V{number}": value for number, value in enumerate((*ODD, "a\nb\n", "a\r\n", *values))}

@@ -6,9 +6,9 @@ import uuid
 import docker
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from rendering import IMAGE, ODD, VALUES, command, with_environment
+from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
 from servers import Missing
 
 from launcher import cli, fleet, render
@@ -103,7 +103,7 @@ def test_a_simulated_fleet_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@settings(deadline=None, max_examples=4)
+@BRIEFLY
 @given(st.lists(VALUES, min_size=50, max_size=100))
 def test_every_value_survives(stack_command, tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("values")

@@ -1,0 +1,139 @@
+import json
+import shutil
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rendering import BRIEFLY, ODD, command, with_environment
+from servers import Missing
+
+from launcher import fleet, render
+from launcher.render.quadlet import _no_text
+
+FLEET = """
+fleet: desk
+network: {network}
+stores:
+  redis: {{backend: REDIS, host: redis, password: ' se"c$$ret '}}
+  files: {{backend: PARQUET, path: '50% of, "it" all'}}
+defaults: {{channels: trades, limits: {{memory: 64MiB, cpus: 0.1}}}}
+collectors:
+  - {{exchange: COINBASE, symbols: ["*-USD", "!DOGE-USD", "type:spot"], store: redis}}
+  - exchange: KRAKEN
+    symbols: BTC-USD
+    store: files
+    config: keys.yaml
+    limits: {{cpus: 1.5, pids: 99}}
+    restart: on-failure:3
+"""
+HELD_ODD = [text for text in ODD if not any(map(_no_text, text))]
+HELD = st.sampled_from(HELD_ODD) | st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]))
+
+
+def load(folder, network="desk"):
+    (folder / "keys.yaml").write_text("key: secret")
+    path = folder / "fleet.yaml"
+    path.write_text(FLEET.format(network=network))
+    return fleet.load(path, {})
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """An image in which Podman's generator and systemd say how they read a folder of units."""
+    if (
+        not shutil.which("docker")
+        or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode
+    ):
+        raise Missing("a Docker engine", "none answers", "apt-get install docker.io")
+    return command("docker", "build", "--quiet", Path(__file__).with_name("quadlet")).strip()
+
+
+def commands(reader, folder):
+    """The command lines that systemd would run, by service."""
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    return json.loads(command("docker", "run", "--rm", "--volume", f"{folder}:/units:ro", reader))
+
+
+def values_of(arguments, option):
+    return [value for name, value in pairwise(arguments) if name == option]
+
+
+@pytest.mark.docker
+def test_systemd_runs_the_fleets_containers(reader, tmp_path):
+    written = render.write(load(tmp_path), tmp_path / "out", "quadlet")
+    assert {path.name for path in written} == {
+        *("desk-coinbase.container", "desk-kraken.container", "desk.network"),
+        *("desk-coinbase-spool.volume", "desk-kraken-spool.volume", "coinbase.password"),
+    }
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert written[-1].read_text() == 'se"c$$ret'
+    assert not any("c$$ret" in path.read_text() for path in written[:-1])
+    found = commands(reader, tmp_path / "out")
+    assert found["desk-coinbase-spool-volume.service"][-1] == "desk-coinbase-spool"
+    assert found["desk-network.service"][-1] == "desk"
+    coinbase, kraken = found["desk-coinbase.service"], found["desk-kraken.service"]
+    assert coinbase[:2] == ["/usr/bin/podman", "run"]
+    assert coinbase[-1] == "cryptostore:latest"
+    assert values_of(coinbase, "--name") == ["desk-coinbase"]
+    assert values_of(coinbase, "--network") == ["desk"]
+    assert values_of(coinbase, "-v") == ["desk-coinbase-spool:/spool"]
+    assert "SYMBOLS=*-USD,!DOGE-USD,type:spot" in values_of(coinbase, "--env")
+    assert "PASSWORD_FILE=/run/secrets/password" in values_of(coinbase, "--env")
+    secret = "type=mount,target=/run/secrets/password,uid=10001,gid=10001,mode=0400"
+    assert values_of(coinbase, "--secret") == [f"desk-coinbase-password,{secret}"]
+    for option, value in {
+        "--memory": str(64 * 2**20),
+        "--memory-swap": str(64 * 2**20),
+        "--cpus": "1.5",
+        "--pids-limit": "99",
+        "--cap-drop": "all",
+        "--stop-timeout": "30",
+        "--health-cmd": "python -m collector health",
+        "--mount": f'type=bind,"source={tmp_path}/50% of, ""it"" all",target=/data',
+    }.items():
+        assert values_of(kraken, option) == [value]
+    assert {"--init", "--read-only", "--security-opt=no-new-privileges"} <= {*kraken}
+
+
+def test_restart_policies_are_systemds(tmp_path):
+    render.write(load(tmp_path), tmp_path / "out", "quadlet")
+    coinbase, kraken = (
+        (tmp_path / "out" / f"desk-{name}.container").read_text() for name in ("coinbase", "kraken")
+    )
+    assert "Restart=always\n" in coinbase
+    assert "StartLimitIntervalSec=0\n" in coinbase
+    assert "Restart=on-failure\n" in kraken
+    assert "StartLimitBurst=3\n" in kraken
+
+
+def test_a_network_that_is_there_is_joined(tmp_path):
+    written = render.write(load(tmp_path, "{name: databases, external: true}"), tmp_path / "out", "quadlet")
+    assert "databases.network" not in {path.name for path in written}
+    assert "Network=databases\n" in (tmp_path / "out" / "desk-coinbase.container").read_text()
+
+
+@pytest.mark.parametrize("value", ["\n", "\x07", "\x80", "\x7f", "\ufdd0", "\uffff", "\U0010fffe"])
+def test_what_no_unit_holds_is_refused(tmp_path, value):
+    with pytest.raises(render.RenderError) as caught:
+        render.write(with_environment(load(tmp_path), {"USER": f"a{value}"}), tmp_path / "out", "quadlet")
+    assert caught.value.faults == (
+        f"coinbase: USER has the character U+{ord(value):04X}, which no unit file holds",
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.docker
+@BRIEFLY
+@given(st.lists(HELD, min_size=100, max_size=200))
+def test_every_value_survives(reader, tmp_path_factory, values):
+    folder = tmp_path_factory.mktemp("units")
+    spec = load(folder)
+    values = [*HELD_ODD, "100%", "%h", "%%n", "a;b", "\\x41\\", *values]
+    environment = {f"V{number}": value for number, value in enumerate(values)}
+    render.write(with_environment(spec, environment), folder / "out", "quadlet")
+    arguments = commands(reader, folder / "out")["desk-coinbase.service"]
+    assert dict(value.split("=", 1) for value in values_of(arguments, "--env")) == environment
