@@ -1,0 +1,117 @@
+"""What the README shows is run, in its order, and prints what it says.
+
+Digits, and how often a blank is repeated, may differ; `...` stands for what is left out.
+"""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from stage import HOSTS, IMAGE, docker, wait_until
+
+from collector.settings import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"(?P<by_ci><!-- run by CI -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
+#: What may need another moment until it is as shown: it only looks.
+LOOKS = re.compile(r"docker exec |launcher status")
+PATIENCE = 30.0  # seconds
+
+
+def commands():
+    """Pairs of a command and the output that is shown, in their order."""
+    for block in BLOCK.finditer(README):
+        if not block["by_ci"]:
+            for part in re.split(r"^\$ ", block["text"], flags=re.MULTILINE)[1:]:
+                command, output = re.fullmatch(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)", part, re.DOTALL).groups()
+                yield command.strip(), output
+
+
+def test_every_setting_is_in_the_readme():
+    for variable in VARIABLES:
+        default = "required" if variable.required else f"`{variable.default}`" if variable.default else ""
+        assert f"| `{variable.name}` | {variable.meaning} | {default} |" in README
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(400)
+def test_the_readme_does_what_it_says(tmp_path, redis_image, image):
+    try:
+        for command, shown in commands():
+            run(command, shown, tmp_path)
+    finally:
+        clean_up()
+
+
+def run(command, shown, folder):
+    """Runs one command of the README; the real exchange is a simulated one here."""
+    if command.startswith("docker build"):
+        command = f"cd {ROOT} && {command}"
+    if "-e EXCHANGE" in command:
+        start_exchange()
+        trusting = "-e SSL_CERT_FILE=/simulator/ca.pem -v readme-simulator:/simulator:ro"
+        command = command.replace(IMAGE, f"{trusting} {IMAGE}")
+    if command.startswith("docker network rm"):
+        docker("rm", "--force", "readme-simulator")
+    end = time.monotonic() + (PATIENCE if LOOKS.match(command) else 0)
+    while True:
+        ended = subprocess.run(
+            command,
+            shell=True,
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            # Progress goes there and is not shown; where a command fails on purpose, its message is.
+            stderr=subprocess.STDOUT if "||" in command else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if ended.returncode == 0 and alike(ended.stdout, shown):
+            return
+        if time.monotonic() > end:
+            told = f"{ended.returncode}: {ended.stdout}\n{ended.stderr}"
+            raise AssertionError(f"$ {command}\n{told}\nshown:\n{shown}")
+        time.sleep(0.5)
+
+
+def environment():
+    return os.environ | {"PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}", "NO_COLOR": "1"}
+
+
+def alike(said, shown):
+    """Whether the output is as shown; nothing shown says nothing."""
+    if not shown.strip():
+        return True
+    pattern = ".*".join(re.escape(bare(part)) for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE))
+    return re.fullmatch(pattern, bare(said), re.DOTALL) is not None
+
+
+def bare(text):
+    return re.sub(r"\s+", " ", re.sub(r"[0-9][0-9,.]*", "0", text)).strip()
+
+
+def start_exchange():
+    """The simulated exchange on the README's network, under the exchanges' own names."""
+    aliases = [part for host in HOSTS for part in ("--network-alias", host)]
+    docker(
+        "run", "--detach", "--name", "readme-simulator", "--network", "market", *aliases,
+        "--volume", "readme-simulator:/simulator", "--entrypoint", "python", IMAGE,
+        "-m", "collector.simulator", "--listen", "0.0.0.0", "--port", "443", "--port", "9443",
+        "--ca", "/simulator/ca.pem",
+    )  # fmt: skip
+    wait_until(lambda: docker("exec", "readme-simulator", "ls", "/simulator/ca.pem", check=False))
+
+
+def clean_up():
+    containers = ["coinbase", "redis", "readme-simulator"]
+    containers += [f"crypto-{name}" for name in ("simulator", "coinbase", "kraken")]
+    docker("rm", "--force", "--volumes", *containers, check=False)
+    for network in ("market", "crypto"):
+        docker("network", "rm", network, check=False)
+    volumes = ["coinbase-spool", "readme-simulator", "crypto-simulator", "crypto-data"]
+    docker("volume", "rm", *volumes, "crypto-coinbase-spool", "crypto-kraken-spool", check=False)
