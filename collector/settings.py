@@ -25,11 +25,10 @@ BACKENDS: dict[str, int | None] = {
     "TTY": None,
 }
 
-_TRUE = ("true", "t", "1", "yes")
-_FALSE = ("false", "f", "0", "no")
-_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+TRUE = ("true", "t", "1", "yes")
+FALSE = ("false", "f", "0", "no")
+SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -92,68 +91,88 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.spool_dir / self.name
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() in _TRUE:
+class Whole(msgspec.Struct, frozen=True):
+    """Reads a whole number within bounds."""
+
+    least: int
+    most: int
+
+    def __call__(self, text: str) -> int:
+        """The number. Raises ValueError."""
+        if not re.fullmatch(r"[+-]?[0-9]+", text) or not self.least <= int(text) <= self.most:
+            raise ValueError(f"takes a whole number from {self.least} to {self.most}")
+        return int(text)
+
+
+class OneOf(msgspec.Struct, frozen=True):
+    """Reads one of a few words, in any case."""
+
+    values: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        """The word in its own case. Raises ValueError."""
+        for value in self.values:
+            if text.lower() == value.lower():
+                return value
+        raise ValueError(f"takes one of {', '.join(self.values)}")
+
+
+class Matching(msgspec.Struct, frozen=True):
+    """Reads a text that a pattern matches as a whole; ``taken`` says in words which ones do."""
+
+    pattern: str
+    taken: str
+
+    def __call__(self, text: str) -> str:
+        """The text. Raises ValueError."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"takes {self.taken}")
+        return text
+
+
+def boolean(text: str) -> bool:
+    """Reads a yes or no. Raises ValueError."""
+    if text.lower() in TRUE:
         return True
-    if text.lower() in _FALSE:
+    if text.lower() in FALSE:
         return False
     raise ValueError("takes true or false (also t, f, 1, 0, yes, no)")
 
 
-def _integer(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]+", text) or not least <= int(text) <= most:
-            raise ValueError(f"takes a whole number from {least} to {most}")
-        return int(text)
-
-    return parse
-
-
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """Reads a size; bytes. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.lower())
-    if not match or match[2] not in _SIZES or not int(match[1]):
+    if not match or match[2] not in SIZES or not int(match[1]):
         raise ValueError("takes a size such as 2GiB, 512MB or a number of bytes")
-    return int(match[1]) * _SIZES[match[2]]
+    return int(match[1]) * SIZES[match[2]]
 
 
-def _duration(text: str) -> float:
+def duration(text: str) -> float:
+    """Reads a duration; seconds. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.lower())
-    if not match or match[2] not in _TIMES or not float(match[1]):
+    if not match or match[2] not in TIMES or not float(match[1]):
         raise ValueError("takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)")
-    return float(match[1]) * _TIMES[match[2]]
+    return float(match[1]) * TIMES[match[2]]
 
 
-def _list(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
+    """Reads a comma-separated list. Raises ValueError."""
     items = [item.strip() for item in text.split(",")]
     if not all(items):
         raise ValueError("takes one value or a comma-separated list without empty places")
     return tuple(dict.fromkeys(items))
 
 
-def _one_of(*values: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        for value in values:
-            if text.lower() == value.lower():
-                return value
-        raise ValueError(f"takes one of {', '.join(values)}")
-
-    return parse
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise ValueError("takes up to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit")
-    return text
-
-
-def _existing_file(text: str) -> Path:
+def existing_file(text: str) -> Path:
+    """Reads the path of a file that is there. Raises ValueError."""
     path = Path(text)
     if not path.is_file():
         raise ValueError("there is no such file")
     return path
 
 
-def _exchange(text: str) -> str:
+def exchange(text: str) -> str:
+    """Reads an exchange's name. Raises ValueError."""
     name = text.upper()
     if name in catalog.exchanges():
         return name
@@ -162,19 +181,14 @@ def _exchange(text: str) -> str:
     raise ValueError(f"no such exchange; {hint}")
 
 
-def _backend(text: str) -> str:
+def backend(text: str) -> str:
+    """Reads a backend's name. Raises ValueError."""
     name = text.upper()
     if name in BACKENDS:
         return name
     near = catalog.nearest(name, BACKENDS)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ValueError(f"no such backend{hint}; there are {', '.join(BACKENDS)}")
-
-
-def _proxy(text: str) -> str:
-    if not re.fullmatch(r"https?://\S+", text):
-        raise ValueError("takes a URL such as http://proxy.example:3128")
-    return text
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -189,41 +203,41 @@ class Variable(msgspec.Struct, frozen=True):
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("EXCHANGE", _exchange, "the exchange to record: cryptofeed's id, in any case", required=True),
+    Variable("EXCHANGE", exchange, "the exchange to record: cryptofeed's id, in any case", required=True),
     Variable(
         "SYMBOLS",
-        _list,
+        listed,
         "a symbol or a comma-separated list, in cryptofeed's naming (BTC-USD)",
         required=True,
     ),
     Variable(
-        "CHANNELS", _list, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True
+        "CHANNELS", listed, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True
     ),
     Variable(
         "BACKEND",
-        _backend,
+        backend,
         "where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         required=True,
     ),
-    Variable("CONFIG", _existing_file, "path of a cryptofeed configuration file (API keys)"),
+    Variable("CONFIG", existing_file, "path of a cryptofeed configuration file (API keys)"),
     Variable(
-        "SNAPSHOT_ONLY", _boolean, "order books: store a complete book at every update, no deltas", "false"
+        "SNAPSHOT_ONLY", boolean, "order books: store a complete book at every update, no deltas", "false"
     ),
     Variable(
         "SNAPSHOT_INTERVAL",
-        _integer(1, 10**9),
+        Whole(1, 10**9),
         "order books: a complete book follows after this many deltas of a symbol",
         "1000",
     ),
     Variable(
         "MAX_DEPTH",
-        _integer(0, 10**5),
+        Whole(0, 10**5),
         "order books: levels kept a side; 0 keeps all that the exchange sends",
         "0",
     ),
     Variable("CANDLE_INTERVAL", str, "length of a candle, as the exchange offers it", "1m"),
     Variable("HOST", str, "host of the backend", "localhost"),
-    Variable("PORT", _integer(1, 65535), "port of the backend; the backend's own by default"),
+    Variable("PORT", Whole(1, 65535), "port of the backend; the backend's own by default"),
     Variable(
         "DATABASE",
         str,
@@ -233,37 +247,44 @@ VARIABLES: tuple[Variable, ...] = (
         "USER", str, "user of the backend; without PASSWORD or PASSWORD_FILE it counts for POSTGRES alone"
     ),
     Variable("PASSWORD", str, "password of the backend", secret=True),
-    Variable("PASSWORD_FILE", _existing_file, "file that holds the password, instead of PASSWORD"),
+    Variable("PASSWORD_FILE", existing_file, "file that holds the password, instead of PASSWORD"),
     Variable("PARQUET_DIR", Path, "PARQUET: folder of the dataset", "data"),
     Variable(
         "NAME",
-        _name,
+        Matching(
+            r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
+            "up to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit",
+        ),
         "the collector's name in the store; made from exchange, channels and symbols by default",
     ),
     Variable("SPOOL_DIR", Path, "folder of the spool, on a disk that outlives the process", "spool"),
     Variable(
-        "SPOOL_MAX_BYTES", _size, "most bytes of undelivered records on disk; beyond it the oldest go", "2GiB"
+        "SPOOL_MAX_BYTES", size, "most bytes of undelivered records on disk; beyond it the oldest go", "2GiB"
     ),
     Variable(
         "SPOOL_KEEP",
-        _duration,
+        duration,
         "how long delivered records are kept, to send again what a store forgot",
         "60s",
     ),
-    Variable("SPOOL_SYNC", _duration, "most that a power failure may cost", "1s"),
+    Variable("SPOOL_SYNC", duration, "most that a power failure may cost", "1s"),
     Variable(
         "REPORT_INTERVAL",
-        _duration,
+        duration,
         "time between the log lines that say what was received and stored",
         "60s",
     ),
     Variable(
-        "LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "least severity that is logged", "INFO"
+        "LOG_LEVEL", OneOf(("DEBUG", "INFO", "WARNING", "ERROR")), "least severity that is logged", "INFO"
     ),
-    Variable("LOG_FORMAT", _one_of("text", "json"), "form of the log lines on standard error", "text"),
-    Variable("HTTPS_PROXY", _proxy, "proxy for every connection to the exchange"),
+    Variable("LOG_FORMAT", OneOf(("text", "json")), "form of the log lines on standard error", "text"),
     Variable(
-        "SSL_CERT_FILE", _existing_file, "certificate authorities to trust instead of the system's (PEM)"
+        "HTTPS_PROXY",
+        Matching(r"https?://\S+", "a URL such as http://proxy.example:3128"),
+        "proxy for every connection to the exchange",
+    ),
+    Variable(
+        "SSL_CERT_FILE", existing_file, "certificate authorities to trust instead of the system's (PEM)"
     ),
 )
 
