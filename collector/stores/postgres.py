@@ -39,12 +39,14 @@ _ROW_ERRORS = (
 #: Classes of SQLSTATE that only a person can end: no access, no such database, no right or no such table.
 _REFUSING_CLASSES = ("0A", "22", "23", "28", "3D", "3F", "42", "P0")
 
+# In one string with their values, because a statement with parameters waits for two answers more.
 _ADVANCE = """
-    UPDATE cryptostore_position SET owner = $2, incarnation = $3, sequence = $4, who = $5, seen = now()
-    WHERE name = $1 AND owner = $6 AND incarnation = $7 AND sequence = $8"""
-_BEGIN = """
-    INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
-    VALUES ($1, $2, $3, $4, $5, now()) ON CONFLICT DO NOTHING"""
+    BEGIN; UPDATE cryptostore_position
+    SET (owner, incarnation, sequence, who, seen) = ({after}, {who}, now())
+    WHERE name = {name} AND (owner, incarnation, sequence) = ({expected})"""
+_CLAIM = """
+    BEGIN; INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
+    VALUES ({name}, {after}, {who}, now()) ON CONFLICT DO NOTHING"""
 _RELEASE = """
     UPDATE cryptostore_position SET seen = 'epoch'
     WHERE name = $1 AND owner = $2 AND incarnation = $3 AND sequence = $4"""
@@ -165,12 +167,17 @@ class PostgresStore:
         self, connection: asyncpg.Connection, name: str, expected: Position | None, after: Position
     ) -> None:
         """Begins the transaction with moving the position: who else tries it waits, and finds it moved."""
-        await connection.execute("BEGIN")
-        arguments = (name, *structs.astuple(after), self._who)
+        values = {
+            "name": _literals(name),
+            "who": _literals(self._who),
+            "after": _literals(*structs.astuple(after)),
+        }
         if expected is None:
-            done = await connection.execute(_BEGIN, *arguments)
+            done = await connection.execute(_CLAIM.format(**values))
         else:
-            done = await connection.execute(_ADVANCE, *arguments, *structs.astuple(expected))
+            done = await connection.execute(
+                _ADVANCE.format(**values, expected=_literals(*structs.astuple(expected)))
+            )
         if not done.endswith(" 1"):
             await connection.execute("ROLLBACK")
             raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
@@ -201,6 +208,12 @@ class PostgresStore:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def _literals(*values: str | int) -> str:
+    """Values as SQL has them, whatever the server's settings."""
+    quoted = (str(value).replace("\\", "\\\\").replace("'", "''") for value in values)
+    return ", ".join(f"E'{text}'" for text in quoted)
 
 
 def _what(error: Exception) -> str:

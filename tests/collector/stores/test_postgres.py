@@ -206,7 +206,7 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, databa
     del sent[13]
     async with client(database) as connection:
         await assert_stored(connection, sent)
-    assert await store.open(NAME) == at(133)
+    assert await store.open(NAME) == at(100 + len(sent) + 1)
 
 
 async def test_the_position_moves_with_the_data_or_neither_does(store, database):
