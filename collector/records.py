@@ -116,7 +116,24 @@ class Candle(Record, array_like=True, tag="candles", gc=False):
     closed: bool | None
 
 
-AnyRecord = Trade | Ticker | L1Book | L2Book | L3Book | Funding | OpenInterest | Liquidation | Index | Candle
+class Gap(Record, array_like=True, tag="gaps", gc=False):
+    """From ``start`` to ``end`` (receipts) records of one channel of one symbol are missing, or may be.
+
+    ``missed`` is that channel; ``timestamp`` is ``end``, ``receipt_timestamp`` when the gap was noticed.
+    ``count`` is how many records are missing, None where nobody knows. With the reasons ``forgotten`` and
+    ``corrupt`` it counts all that was lost at once, of whatever channel and symbol. gaps.py has the reasons.
+    """
+
+    missed: str
+    start: float
+    end: float
+    reason: str
+    count: int | None
+
+
+AnyRecord = (
+    Trade | Ticker | L1Book | L2Book | L3Book | Funding | OpenInterest | Liquidation | Index | Candle | Gap
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[AnyRecord])

@@ -28,6 +28,8 @@ def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
         r.Index(*who, D("42")),
         r.Candle(*who, at, at + 59.999, "1m", None, D("1"), D("2.0"), D("3"), D("0.5"), D("1E+2"), None),
         r.Candle(*who, at, at + 60, "1m", 7, D("1"), D("2"), D("3"), D("0.5"), D("5"), True),
+        r.Gap(*who, "trades", at + 1, at + 2.5, "dropped", 17),
+        r.Gap(*who, "l2_book", at + 1, at + 2.5, "disconnect", None),
     ]
 
 

@@ -5,7 +5,7 @@ step, on the condition that the position is still the one expected. No store ret
 the writer decides, because only a fresh look at the position tells whether a lost answer was a commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
@@ -90,6 +90,16 @@ class Store(Protocol):
         Raises StoreUnavailableError (the outcome is unknown: open again and look), StoreRefusedError
         or PositionLostError.
         """
+
+    async def note(self, name: str, text: str) -> None:
+        """Keeps ``text`` as the note of collector ``name``: what it had seen when; see continuity.py.
+
+        It comes after the commits that it speaks of, and a store that forgets one of these forgets the note.
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+
+    async def notes(self) -> Mapping[str, str]:
+        """The notes of all collectors that share the store, by name. Raises as ``note`` does."""
 
     async def close(self) -> None:
         """Lets go of connections; never raises."""

@@ -20,7 +20,7 @@ import os
 import socket
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, get_args
@@ -55,6 +55,7 @@ from collector.stores import (
 from collector.stores.late import LateRefusals
 
 _POSITIONS = "cryptostore_position"
+_NOTES = "cryptostore_note"
 CONNECT_SECONDS = 10.0  # for a server to be found, and to accept a connection
 _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
@@ -128,6 +129,16 @@ class MongoStore:
             self._late.expect(after, refusals)
             await self._move(name, expected, after)
         return self._late.tell()
+
+    async def note(self, name: str, text: str) -> None:
+        """Keeps a note, as a document of its own."""
+        with self._failures():
+            await self._collection(_NOTES).update_one({"_id": name}, {"$set": {"note": text}}, upsert=True)
+
+    async def notes(self) -> Mapping[str, str]:
+        """Everybody's notes."""
+        with self._failures():
+            return {each["_id"]: each["note"] async for each in self._collection(_NOTES).find()}
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""

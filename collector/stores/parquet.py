@@ -4,6 +4,7 @@ Layout, below PARQUET_DIR::
 
     channel=trades/exchange=COINBASE/symbol=BTC-USD/date=2025-01-31/NAME-INCARNATION-FIRST-END.parquet
     _positions/NAME.json      how far collector NAME has got, and who it is; NAME.lock is held while it lives
+    _positions/NAME.note      what it had seen when, for the collectors that share the dataset
     _tmp/NAME/                files that are not complete yet
     _compaction/              a day whose files are becoming one (parquet_compaction.py)
 
@@ -33,7 +34,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
@@ -134,6 +135,15 @@ class ParquetStore:
             self._compact_closed_days()
         return refusals
 
+    async def note(self, name: str, text: str) -> None:
+        """Keeps a note, as a file of its own."""
+        await self._on_thread(partial(self._note, name, text))
+
+    async def notes(self) -> Mapping[str, str]:
+        """Everybody's notes."""
+        files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")))
+        return {file.stem: await self._on_thread(file.read_text) for file in files}
+
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last; it is gone for good as soon as it does not hold its lock."""
         return await self._on_thread(partial(self._holder, name))
@@ -196,6 +206,11 @@ class ParquetStore:
         self._publish(name, lambda file: file.write(msgspec.json.encode(moved)), self._position_file(name))
         sync(self._root / "_positions")
         return self._late.tell()
+
+    def _note(self, name: str, text: str) -> None:
+        if self._lock is not None:
+            path = self._position_file(name).with_suffix(".note")
+            self._publish(name, lambda file: file.write(text.encode()), path)
 
     def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
         """Makes ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -47,6 +47,8 @@ _ADVANCE = """
 _CLAIM = """
     BEGIN; INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
     VALUES ({name}, {after}, {who}, now()) ON CONFLICT DO NOTHING"""
+_NOTE = """
+    INSERT INTO cryptostore_note (name, note) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET note = $2"""
 _RELEASE = """
     UPDATE cryptostore_position SET seen = 'epoch'
     WHERE name = $1 AND owner = $2 AND incarnation = $3 AND sequence = $4"""
@@ -127,6 +129,23 @@ class PostgresStore:
             await self._connection.execute("BEGIN")
             await prepare(self._connection, patient=True)
             await self._connection.execute("COMMIT")
+
+    async def note(self, name: str, text: str) -> None:
+        """Keeps a note, as a row of its own."""
+        with self._failures():
+            connection = self._connected()
+            await connection.execute("BEGIN")
+            await connection.execute(_NOTE, name, text)
+            await connection.execute("COMMIT")
+
+    async def notes(self) -> Mapping[str, str]:
+        """Everybody's notes."""
+        with self._failures():
+            connection = self._connected()
+            await connection.execute("BEGIN")
+            rows = await connection.fetch("SELECT name, note FROM cryptostore_note")
+            await connection.execute("COMMIT")
+        return dict(map(tuple, rows))
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""

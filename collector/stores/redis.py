@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ from collector.stores import redis_layout as layout
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 CLOSE_SECONDS = 1.0
+_NOTES = "cryptostore:notes"
 LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
 
 #: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
@@ -202,7 +203,7 @@ class RedisStore:
         return position
 
     async def _check_keys(self, name: str) -> None:
-        expected = dict.fromkeys(self._keys(), self._kind) | {_position_key(name): "hash"}
+        expected = dict.fromkeys(self._keys(), self._kind) | {_position_key(name): "hash", _NOTES: "hash"}
         for key in expected:
             await self._send("TYPE", key)
         kinds = [await self._answer() for _ in expected]
@@ -211,7 +212,7 @@ class RedisStore:
                 raise self._wrong_kind(key, found.decode())
 
     def _keys(self) -> Iterator[str]:
-        for channel in self._settings.channels:
+        for channel in (*self._settings.channels, "gaps"):
             for symbol in self._settings.symbols:
                 yield f"{layout.KEYS[channel]}-{self._settings.exchange}-{symbol}"
 
@@ -257,6 +258,15 @@ class RedisStore:
         done, details = msgspec.msgpack.decode(refused)
         if int(done) == position.sequence:
             self._late += _refusals(unanswered[0], details)
+
+    async def note(self, name: str, text: str) -> None:
+        """Keeps a note, in a hash that all collectors share."""
+        await self._call("HSET", _NOTES, name, text)
+
+    async def notes(self) -> Mapping[str, str]:
+        """Everybody's notes."""
+        pairs = [each.decode() for each in await self._call("HGETALL", _NOTES)]
+        return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""

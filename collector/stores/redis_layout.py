@@ -15,6 +15,7 @@ from collector.records import (
     AnyRecord,
     Candle,
     Funding,
+    Gap,
     Index,
     L1Book,
     L2Book,
@@ -39,12 +40,13 @@ KEYS: dict[str, str] = {
     "liquidations": "liquidations",
     "index": "index",
     "candles": "candles",
+    "gaps": "gaps",
 }
 
 #: The fields between ``symbol`` and ``timestamp``; a book has one of two.
 FIELDS: dict[type[AnyRecord], tuple[str, ...]] = {
     kind: kind.__struct_fields__[4:]
-    for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle)
+    for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
 }
 BOOK_FIELD = {False: "book", True: "delta"}
 

@@ -7,7 +7,7 @@ between the two writes the lines of one batch again, which no pipe can tell us.
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -58,6 +58,13 @@ class TerminalStore:
         await asyncio.to_thread(_replace, self._path(name), msgspec.json.encode(after))
         self._position = after
         return ()
+
+    async def note(self, name: str, text: str) -> None:
+        """Nobody could read it."""
+
+    async def notes(self) -> Mapping[str, str]:
+        """Nobody left any."""
+        return {}
 
     async def close(self) -> None:
         """There is nothing to let go of."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from collector.records import (
     Candle,
     Funding,
+    Gap,
     Index,
     L1Book,
     L2Book,
@@ -38,6 +39,8 @@ EVERY_KIND = [
     Index(*_PLACE, D("97120.123456789")),
     Candle(*_PLACE, 1736899140.0, 1736899199.999, "1m", 42, D(1), D(2), D(3), D("0.5"), D("7.5"), True),
     Candle(*_PLACE, 1736899140.0, 1736899199.999, "1m", None, D(1), D(2), D(3), D("0.5"), D("7.5"), None),
+    Gap(*_PLACE, "l2_book", 1736899200.123456, 1736899201.5, "disconnect", None),
+    Gap(*_PLACE, "trades", 1736899200.0, 1736899201.5, "dropped", 42),
 ]
 
 #: What decimal128(38, 18) and NUMERIC hold.
@@ -72,4 +75,5 @@ records = st.one_of(
         *[numbers] * 5,
         st.none() | st.booleans(),
     ),
+    st.builds(Gap, *_place, texts, times, times, texts, st.none() | st.integers(0, 2**63 - 1)),
 )

@@ -39,6 +39,7 @@ COLLECTIONS = [
     "liquidations",
     "index",
     "candles",
+    "gaps",
 ]
 D = Decimal
 
