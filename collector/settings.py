@@ -114,7 +114,10 @@ class OneOf(msgspec.Struct, frozen=True):
         for value in self.values:
             if text.lower() == value.lower():
                 return value
-        raise ValueError(f"takes one of {', '.join(self.values)}")
+        near = catalog.nearest(text, self.values)
+        raise ValueError(
+            f"takes one of {', '.join(self.values)}{f'; did you mean {near[0]}?' if near else ''}"
+        )
 
 
 class Matching(msgspec.Struct, frozen=True):

@@ -5,13 +5,13 @@ complete environment - defaults, then its store, then its own - which the contra
 collector will.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from collector import settings
 from collector.catalog import nearest
 from launcher import fleet_file
-from launcher.fleet_file import SIMULATED, Collector, FleetFile, Store, text_of
+from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar
@@ -42,11 +42,14 @@ class FleetError(Exception):
         super().__init__("\n".join(map(str, self.faults)))
 
 
-def load(path: Path, environ: Mapping[str, str]) -> FleetSpec:
-    """The fleet in the file at ``path``; ``environ`` has the values for ``${VAR}``. Raises FleetError."""
+def load(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> FleetSpec:
+    """The fleet in a file, or in several, each on top of those before it. Raises FleetError.
+
+    ``environ`` has the values for ``${VAR}``.
+    """
     faults: list[Fault] = []
-    file = fleet_file.read(path, environ, faults)
-    fleet = _Builder(str(path), file, faults).fleet() if file else None
+    file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, faults)
+    fleet = _Builder(file, faults).fleet() if file else None
     if faults or not fleet:
         raise FleetError(faults)
     return fleet
@@ -55,8 +58,7 @@ def load(path: Path, environ: Mapping[str, str]) -> FleetSpec:
 class _Builder:
     """Checks what the keys of a file mean together, and makes the spec."""
 
-    def __init__(self, path: str, file: FleetFile, faults: list[Fault]) -> None:
-        self.path = path
+    def __init__(self, file: FleetFile, faults: list[Fault]) -> None:
         self.file = file
         self.faults = faults
         self.hints: dict[Fault, None] = {}
@@ -169,7 +171,7 @@ class _Builder:
             speaks = ", ".join(SIMULATED)
             self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator speaks {speaks} only")
         for variable in ("HTTPS_PROXY", "SSL_CERT_FILE"):
-            if text_of(given.get(variable, _UNSET)):
+            if text_of(given.get(variable, UNSET)):
                 self._fault(
                     given[variable], f"{variable.lower()}: the simulator brings its own; use source: live"
                 )
@@ -192,21 +194,21 @@ class _Builder:
             there = f"there are {', '.join(stores)}" if stores else "the file has no stores"
             hint = f"did you mean {near[0]}?" if near else there
             self._fault(wanted, f"no store {wanted.text}; {hint}")
-        return Store(collector.place, {"BACKEND": Scalar(0, 0, None, faulty=True)})
+        return Store(collector.place, {"BACKEND": Scalar("", 0, 0, None, faulty=True)})
 
     def _name(self, collector: Collector, given: Mapping[str, Node]) -> str:
         """The collector's name, noting where another has it."""
         place = collector.name or given.get("EXCHANGE") or collector.place
-        exchange = text_of(given.get("EXCHANGE", _UNSET)) or ""
-        default = exchange.strip().lower().replace("_", "-").replace(".", "-")
-        name = (collector.name.text if collector.name else None) or default
+        exchange = text_of(given.get("EXCHANGE", UNSET)) or ""
+        name = (collector.name.text if collector.name else None) or default_name(exchange)
         if not name or (collector.name and collector.name.faulty):
             return "collector"  # its name or exchange is missing or wrong, which is noted
         if name == _SIMULATOR:
             self._fault(place, f"name {name}: the simulator is called that")
         elif name in self.names:
-            line = self.names[name].place.line
-            self._fault(place, f"a second collector {name} (line {line} has the first); give it a `name`")
+            first = self.names[name].place
+            where = f"line {first.line}" if first.file == place.file else f"{first.file}:{first.line}"
+            self._fault(place, f"a second collector {name} ({where} has the first); give it a `name`")
         self.names.setdefault(name, collector)
         return name
 
@@ -253,13 +255,10 @@ class _Builder:
         return Mount(kind="volume", source=name, target="/simulator", read_only=read_only)
 
     def _fault(self, node: Node, message: str) -> None:
-        self.faults.append(Fault(self.path, node.line, node.column, message))
+        self.faults.append(Fault(node.file, node.line, node.column, message))
 
     def _hint(self, node: Node, message: str) -> None:
-        self.hints[Fault(self.path, node.line, node.column, message)] = None
-
-
-_UNSET = Scalar(0, 0, None)
+        self.hints[Fault(node.file, node.line, node.column, message)] = None
 
 
 def _quoted_item(node: Node | None, message: str) -> Node | None:

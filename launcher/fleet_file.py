@@ -5,51 +5,45 @@ value that is wrong by itself. What keys mean together (a store that does not ex
 exchange does not offer) is fleet.py's business.
 """
 
-import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from collector.catalog import nearest
-from collector.settings import VARIABLES
+from launcher.keys import (
+    COLLECTOR,
+    DEFAULTS,
+    FILES,
+    FLEET,
+    LIMITS,
+    LISTS,
+    NETWORK,
+    OURS,
+    SETTINGS,
+    SIMULATOR,
+    STORE,
+    Key,
+    Keys,
+)
 from launcher.spec import Network
-from launcher.yaml_source import Fault, Items, Node, Scalar, Table
+from launcher.yaml_source import Entry, Fault, Items, Node, Scalar, Table, merge
 from launcher.yaml_source import read as read_yaml
 
-_CONTRACT = {variable.name: variable for variable in VARIABLES}
-#: Variables that the launcher sets by itself, with the key to use instead.
-_OURS = {
-    "NAME": "`name` on a collector names it",
-    "SPOOL_DIR": "each collector gets a volume for its spool",
-    "PARQUET_DIR": "`path` on a PARQUET store says where",
-}
-#: Every contract setting that a fleet file may hold: its key -> its variable.
-SETTINGS = {name.lower(): name for name in _CONTRACT if name not in _OURS}
 #: The exchanges that the simulator speaks, with the host names that it answers for.
 SIMULATED = {
     "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
     "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
     "BINANCE": ("api.binance.com", "stream.binance.com"),
 }
-#: Settings that may be written as YAML lists.
-_LISTS = ("SYMBOLS", "CHANNELS")
-#: Settings that name a file, relative to the fleet file's folder.
-FILES = ("CONFIG", "PASSWORD_FILE", "SSL_CERT_FILE")
-
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
-_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_DOCKERS_OWN = ("bridge", "host", "none")
 _MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
-_RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]*)?")
-_STORE_KEYS = (*SETTINGS, "path")
-_DEFAULTS_KEYS = (*SETTINGS, "store", "limits", "restart")
-_COLLECTOR_KEYS = (*_DEFAULTS_KEYS, "name")
-_FLEET_KEYS = ("fleet", "image", "network", "source", "simulator", "stores", "defaults", "collectors")
+
+#: Where nothing stands.
+UNSET = Scalar("", 0, 0, None)
 
 type Given = dict[str, Node]  # the settings by variable, each with its place
 
@@ -63,15 +57,19 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """A store: the settings it brings, and the host's folder where a PARQUET store says one."""
+    """A store: the settings it brings, and the host's folder where a PARQUET store says one.
+
+    ``keys`` is all of it as the file has it.
+    """
 
     place: Node
     settings: Given
     path: Scalar | None = None
+    keys: Mapping[str, Node] = {}
 
 
 class Collector(msgspec.Struct, frozen=True):
-    """A collector as the file has it, or the defaults of all."""
+    """A collector, or the defaults of all; ``keys`` is all of it as the file has it."""
 
     place: Node
     settings: Given
@@ -79,6 +77,7 @@ class Collector(msgspec.Struct, frozen=True):
     store: Scalar | None = None
     limits: Limits = Limits()
     restart: str | None = None
+    keys: Mapping[str, Node] = {}
 
 
 class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +93,17 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     collectors: tuple[Collector, ...]
 
 
-def read(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> FleetFile | None:
-    """The file at ``path``; None where nothing in it makes sense. ``faults`` gets all that is wrong."""
+def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault]) -> FleetFile | None:
+    """The files at ``paths``, each on top of those before; None where nothing in them makes sense.
+
+    ``faults`` gets all that is wrong.
+    """
+    roots = [_root(path, environ, faults) for path in paths]
+    tables = [root for root in roots if root is not None]
+    return _Reader(faults).fleet(reduce(_overlay, tables)) if len(tables) == len(paths) else None
+
+
+def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node | None:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,38 +112,71 @@ def read(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> FleetFi
     except OSError as error:
         faults.append(Fault(str(path), 0, 0, f"cannot be read: {error.strerror}"))
         return None
+    before = len(faults)
     root = read_yaml(text, str(path), environ, faults)
-    if root is None:
-        if not faults:
-            faults.append(
-                Fault(str(path), 1, 1, "the file is empty; `launcher init` writes one to begin with")
-            )
-        return None
-    return _Reader(path, faults).fleet(root)
+    if root is None and len(faults) == before:
+        faults.append(Fault(str(path), 1, 1, "the file is empty; `launcher init` writes one to begin with"))
+    return root
+
+
+def _overlay(base: Node, over: Node) -> Node:
+    """A file on top of another one: key by key, and the collectors by their names."""
+    merged = merge(base, over)
+    if not isinstance(base, Table) or not isinstance(over, Table) or not isinstance(merged, Table):
+        return over
+    if "collectors" not in base.entries or "collectors" not in over.entries:
+        return merged
+    (_, below), (key, above) = base.entries["collectors"], over.entries["collectors"]
+    if not isinstance(below, Items) or not isinstance(above, Items):
+        return merged
+    collectors = {_identity(item, number): item for number, item in enumerate(below.items)}
+    unmatched = dict(collectors)
+    for number, item in enumerate(above.items, len(below.items)):
+        identity = _identity(item, number)
+        if identity in unmatched:
+            collectors[identity] = merge(unmatched.pop(identity), item)
+        else:
+            collectors[number] = item
+    items = Items(above.file, above.line, above.column, tuple(collectors.values()))
+    entries = {**merged.entries, "collectors": Entry(key, items)}
+    return Table(merged.file, merged.line, merged.column, entries)
+
+
+def _identity(collector: Node, number: int) -> str | int:
+    """What a collector is known by in another file: its name, or ``number`` where it has none."""
+    if isinstance(collector, Table):
+        for key in ("name", "exchange"):
+            entry = collector.entries.get(key)
+            if entry and isinstance(entry.value, Scalar) and entry.value.text:
+                return default_name(entry.value.text)
+    return number
+
+
+def default_name(exchange: str) -> str:
+    """The name of a collector that has none: its exchange's, as a container may be called."""
+    return exchange.strip().lower().replace("_", "-").replace(".", "-")
 
 
 class _Reader:
     """Walks the tree. A value that is wrong is noted and comes back as None, or as a faulty scalar."""
 
-    def __init__(self, path: Path, faults: list[Fault]) -> None:
-        self.file = str(path)
-        self.folder = path.absolute().parent
+    def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
 
     def fleet(self, root: Node) -> FleetFile | None:
-        keys = self._table(root, "a fleet file", _FLEET_KEYS, ignored=r"x-.*")
+        keys = self._table(root, "a fleet file", FLEET, ignored=r"x-.*")
         if keys is None:
             return None
-        name = self._text(keys, "fleet", _label)
+        name = self._text(keys, FLEET["fleet"])
         if "fleet" not in keys:
             self._fault(root, "fleet is not set; it is required: the name of the fleet")
         if "collectors" not in keys:
             self._fault(root, "collectors is not set; it is required: a list with at least one collector")
         return FleetFile(
             name=name or "fleet",
-            image=self._text(keys, "image", _image) or "cryptostore:latest",
+            image=self._text(keys, FLEET["image"]) or "cryptostore:latest",
             network=self._network(keys, name or "fleet"),
-            simulated=self._text(keys, "source", _source) == "simulated",
+            simulated=self._text(keys, FLEET["source"]) == "simulated",
             simulator=self._simulator(_given(keys, "simulator")),
             stores=self._stores(_given(keys, "stores")),
             defaults=self._defaults(_given(keys, "defaults")),
@@ -145,21 +186,19 @@ class _Reader:
     def _network(self, keys: dict[str, Node], default: str) -> Network:
         node = keys.get("network")
         if not isinstance(node, Table):
-            return Network(name=self._text(keys, "network", _network) or default)
-        inner = self._table(node, "network", ("name", "external")) or {}
-        external = self._text(inner, "external", _CONTRACT["SNAPSHOT_ONLY"].parse) or False
+            return Network(name=self._text(keys, FLEET["network"]) or default)
+        inner = self._table(node, "network", NETWORK) or {}
+        external = self._text(inner, NETWORK["external"]) or False
         if external and "name" not in inner:
             self._fault(node, "name is not set; an external network is joined by its name")
-        return Network(name=self._text(inner, "name", _network) or default, external=external)
+        return Network(name=self._text(inner, NETWORK["name"]) or default, external=external)
 
     def _simulator(self, node: Node | None) -> tuple[str, ...]:
-        keys = self._table(node, "simulator", ("rate", "seed", "messages", "duration", "symbols")) or {}
+        keys = self._table(node, "simulator", SIMULATOR) or {}
         options: list[str] = []
-        for key, parse in (("rate", _amount), ("seed", _whole), ("messages", _count)):
-            value = self._text(keys, key, parse)
-            options += () if value is None else (f"--{key}", f"{value:g}" if key == "rate" else str(value))
-        duration = self._text(keys, "duration", _CONTRACT["SPOOL_KEEP"].parse)
-        options += () if duration is None else ("--duration", f"{duration:g}")
+        for key in ("rate", "seed", "messages", "duration"):
+            value = self._text(keys, SIMULATOR[key])
+            options += () if value is None else (f"--{key}", f"{value:.12g}")
         for exchange, listed in self._named(_given(keys, "symbols"), "symbols"):
             name = (exchange.text or "").upper()
             text = self._list(listed, f"symbols of {name}")
@@ -172,24 +211,24 @@ class _Reader:
         return {key.text: self._store(value, key) for key, value in self._named(node, "stores") if key.text}
 
     def _store(self, node: Node, key: Scalar) -> Store:
-        keys = self._table(node, "a store", _STORE_KEYS)
+        keys = self._table(node, "a store", STORE)
         if keys is None:
             return Store(key, {"BACKEND": _faulty(node)})
         settings = self._settings(keys)
         backend = settings.get("BACKEND")
         if backend is None:
             self._fault(
-                key, f"store {key.text}: backend is not set; it is required: {_CONTRACT['BACKEND'].meaning}"
+                key, f"store {key.text}: backend is not set; it is required: {SETTINGS['backend'].meaning}"
             )
             settings["BACKEND"] = _faulty(node)
         path = self._scalar(keys, "path")
         if path and path.text and isinstance(backend, Scalar) and (backend.text or "").upper() != "PARQUET":
             self._fault(path, "path: only a PARQUET store has one")
-        return Store(key, settings, self._absolute(path, "path") if path and path.text else None)
+        return Store(key, settings, self._absolute(path, "path") if path and path.text else None, keys)
 
     def _defaults(self, node: Node | None) -> Collector:
-        keys = self._table(node, "defaults", _DEFAULTS_KEYS)
-        return self._collector(node or Scalar(1, 1, None), keys or {})
+        keys = self._table(node, "defaults", DEFAULTS)
+        return self._collector(node or UNSET, keys or {})
 
     def _collectors(self, node: Node | None) -> tuple[Collector, ...]:
         if node is None:
@@ -197,7 +236,7 @@ class _Reader:
         if not isinstance(node, Items) or not node.items:
             self._unexpected(node, "collectors", "a list (`- exchange: ...`) with at least one collector")
             return ()
-        pairs = ((item, self._table(item, "a collector", _COLLECTOR_KEYS)) for item in node.items)
+        pairs = ((item, self._table(item, "a collector", COLLECTOR)) for item in node.items)
         return tuple(self._collector(item, keys) for item, keys in pairs if keys is not None)
 
     def _collector(self, node: Node, keys: dict[str, Node]) -> Collector:
@@ -207,34 +246,30 @@ class _Reader:
             self._name(keys),
             self._scalar(keys, "store"),
             self._limits(_given(keys, "limits")),
-            self._text(keys, "restart", _restart),
+            self._text(keys, DEFAULTS["restart"]),
+            keys,
         )
 
     def _limits(self, node: Node | None) -> Limits:
         if node is None:
             return Limits()
-        keys = self._table(node, "limits", Limits.__struct_fields__) or {}
-        return Limits(
-            # A size is a size: read as the contract reads one.
-            memory=self._text(keys, "memory", _CONTRACT["SPOOL_MAX_BYTES"].parse),
-            cpus=self._text(keys, "cpus", _cpus),
-            pids=self._text(keys, "pids", _count),
-        )
+        keys = self._table(node, "limits", LIMITS) or {}
+        return Limits(*(self._text(keys, LIMITS[name]) for name in Limits.__struct_fields__))
 
     def _settings(self, keys: dict[str, Node]) -> Given:
-        return {SETTINGS[key]: self._setting(SETTINGS[key], keys, key) for key in keys if key in SETTINGS}
+        found = (SETTINGS[name] for name in keys if name in SETTINGS)
+        return {key.variable: self._setting(key, keys) for key in found if key.variable}
 
-    def _setting(self, name: str, keys: dict[str, Node], key: str) -> Node:
-        node = keys[key]
-        if name in _LISTS and not isinstance(node, Scalar):
-            return node if self._list(node, key) is not None else _faulty(node)
-        scalar = self._scalar(keys, key)
+    def _setting(self, key: Key, keys: dict[str, Node]) -> Node:
+        node = keys[key.name]
+        if key.name in LISTS and not isinstance(node, Scalar):
+            return node if self._list(node, key.name) is not None else _faulty(node)
+        scalar = self._scalar(keys, key.name)
         if scalar is None or not scalar.text:
             return scalar or _faulty(node)
-        if name in FILES:
-            scalar = self._absolute(scalar, key)
-        secret = _CONTRACT[name].secret
-        return self._parsed(scalar, key, _CONTRACT[name].parse, secret=secret)[0]
+        if key.name in FILES:
+            scalar = self._absolute(scalar, key.name)
+        return self._parsed(scalar, key)[0]
 
     def _list(self, node: Node, key: str) -> str | None:
         """A list, or a text with commas, as the text with commas."""
@@ -254,18 +289,17 @@ class _Reader:
         return text_of(node) if good else None
 
     def _absolute(self, scalar: Scalar, key: str) -> Scalar:
-        """The path in ``scalar``, which is relative to the fleet file's folder."""
-        path = os.path.abspath(self.folder / os.path.expanduser(scalar.text or ""))  # noqa: PTH100, PTH111 - "../"
+        """The path in ``scalar``, which is relative to the folder of its file."""
+        folder = Path(scalar.file).absolute().parent
+        path = os.path.abspath(folder / os.path.expanduser(scalar.text or ""))  # noqa: PTH100, PTH111 - "../"
         if not _MOUNTABLE.fullmatch(path):
             self._fault(
                 scalar, f"{key} {scalar.text!r}: Docker mounts no path with a colon or a control character"
             )
             return _faulty(scalar)
-        return Scalar(scalar.line, scalar.column, path)
+        return Scalar(scalar.file, scalar.line, scalar.column, path)
 
-    def _table(
-        self, node: Node | None, what: str, known: Iterable[str], ignored: str = ""
-    ) -> dict[str, Node] | None:
+    def _table(self, node: Node | None, what: str, known: Keys, ignored: str = "") -> dict[str, Node] | None:
         """The values of a mapping by key. A misspelt key counts as its faulty right spelling."""
         if node is None:
             return {}
@@ -282,9 +316,9 @@ class _Reader:
                     values[near] = _faulty(key)
         return values
 
-    def _unknown(self, key: Scalar, name: str, what: str, known: Iterable[str]) -> str | None:
-        if name.upper() in _OURS:
-            self._fault(key, f"{what} has no key {name}: {_OURS[name.upper()]}")
+    def _unknown(self, key: Scalar, name: str, what: str, known: Keys) -> str | None:
+        if name.upper() in OURS:
+            self._fault(key, f"{what} has no key {name}: {OURS[name.upper()]}")
             return None
         near = nearest(name, known)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
@@ -310,22 +344,20 @@ class _Reader:
         scalar = self._scalar(keys, "name")
         if scalar is None or not scalar.text:
             return scalar
-        scalar, name = self._parsed(scalar, "name", _label)
-        return scalar if scalar.faulty else Scalar(scalar.line, scalar.column, name)
+        scalar, name = self._parsed(scalar, COLLECTOR["name"])
+        return scalar if scalar.faulty else Scalar(scalar.file, scalar.line, scalar.column, name)
 
-    def _text(self, keys: dict[str, Node], key: str, parse: Callable[[str], Any]) -> Any:
-        """What ``parse`` makes of a value; None where it is not set or wrong."""
-        scalar = self._scalar(keys, key)
-        return self._parsed(scalar, key, parse)[1] if scalar and scalar.text else None
+    def _text(self, keys: dict[str, Node], key: Key) -> Any:
+        """What a value is read as; None where it is not set or wrong."""
+        scalar = self._scalar(keys, key.name)
+        return self._parsed(scalar, key)[1] if scalar and scalar.text else None
 
-    def _parsed(
-        self, scalar: Scalar, key: str, parse: Callable[[str], Any], *, secret: bool = False
-    ) -> tuple[Scalar, Any]:
+    def _parsed(self, scalar: Scalar, key: Key) -> tuple[Scalar, Any]:
         text = (scalar.text or "").strip()
         try:
-            return scalar, parse(_without_nul(text)) if text else None
+            return scalar, key.parse(_without_nul(text)) if text else None
         except ValueError as error:
-            self._fault(scalar, f"{key} {'***' if secret else repr(text)}: {error}")
+            self._fault(scalar, f"{key.name} {'***' if key.secret else repr(text)}: {error}")
             return _faulty(scalar), None
 
     def _unexpected(self, node: Node, what: str, expected: str) -> None:
@@ -333,7 +365,7 @@ class _Reader:
             self._fault(node, f"{what} takes {expected}, not {_kind(node)}")
 
     def _fault(self, node: Node, message: str) -> None:
-        self.faults.append(Fault(self.file, node.line, node.column, message))
+        self.faults.append(Fault(node.file, node.line, node.column, message))
 
 
 def text_of(node: Node) -> str | None:
@@ -350,7 +382,7 @@ def _given(keys: Mapping[str, Node], key: str) -> Node | None:
 
 
 def _faulty(node: Node) -> Scalar:
-    return Scalar(node.line, node.column, None, faulty=True)
+    return Scalar(node.file, node.line, node.column, None, faulty=True)
 
 
 def _kind(node: Node) -> str:
@@ -371,63 +403,3 @@ def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("no environment can hold the character NUL")
     return text
-
-
-def _label(text: str) -> str:
-    if not _LABEL.fullmatch(text):
-        raise ValueError("takes up to 63 lower-case letters, digits and '-', with no '-' at either end")
-    return text
-
-
-def _image(text: str) -> str:
-    if not _IMAGE.fullmatch(text):
-        raise ValueError("takes an image such as cryptostore:latest")
-    return text
-
-
-def _network(text: str) -> str:
-    if text in _DOCKERS_OWN:
-        raise ValueError("Docker's own networks give containers no names; leave it out, or name another one")
-    if not _NETWORK.fullmatch(text):
-        raise ValueError(
-            "takes a network's name, or {name: ..., external: true} for one that is there already"
-        )
-    return text
-
-
-def _source(text: str) -> str:
-    if text not in ("live", "simulated"):
-        near = nearest(text, ("live", "simulated"))
-        raise ValueError(f"takes live or simulated{f'; did you mean {near[0]}?' if near else ''}")
-    return text
-
-
-def _restart(text: str) -> str:
-    if not _RESTART.fullmatch(text):
-        raise ValueError("takes unless-stopped, always, on-failure, on-failure:3 or no")
-    return text
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise ValueError("takes a whole number")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
-        raise ValueError("takes a whole number of at least 1")
-    return int(text)
-
-
-def _amount(text: str) -> float:
-    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        raise ValueError("takes a number of 0 or more")
-    return float(text)
-
-
-def _cpus(text: str) -> float:
-    cpus = _amount(text)
-    if not math.isfinite(cpus) or cpus < 0.01:
-        raise ValueError("takes a number of processors such as 0.5, at least 0.01")
-    return cpus

@@ -35,6 +35,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
 class Scalar(msgspec.Struct, frozen=True, gc=False):
     """A text; ``faulty`` where it could not be had and a fault says so already."""
 
+    file: str
     line: int
     column: int
     text: str | None
@@ -44,6 +45,7 @@ class Scalar(msgspec.Struct, frozen=True, gc=False):
 class Items(msgspec.Struct, frozen=True):
     """A list."""
 
+    file: str
     line: int
     column: int
     items: tuple["Node", ...]
@@ -52,6 +54,7 @@ class Items(msgspec.Struct, frozen=True):
 class Table(msgspec.Struct, frozen=True):
     """A mapping, merge keys already followed."""
 
+    file: str
     line: int
     column: int
     entries: "dict[str, Entry]"
@@ -75,6 +78,17 @@ def read(text: str, file: str, environ: Mapping[str, str], faults: list[Fault]) 
     return _Composer(text, file, environ, faults).document()
 
 
+def merge(base: Node, over: Node) -> Node:
+    """``over`` on top of ``base``: mappings key by key, anything else as a whole."""
+    if not isinstance(base, Table) or not isinstance(over, Table):
+        return over
+    entries = dict(base.entries)
+    for name, entry in over.entries.items():
+        below = base.entries.get(name)
+        entries[name] = Entry(entry.key, merge(below.value, entry.value) if below else entry.value)
+    return Table(base.file, base.line, base.column, entries)
+
+
 class _StopError(Exception):
     """The rest of the file makes no sense; the fault is noted."""
 
@@ -96,7 +110,7 @@ class _Composer:
         except yaml.YAMLError as error:
             self._broken(error)
         except RecursionError:
-            self._fault(1, 1, "lists and mappings are nested too deeply")
+            self._fault(self.file, 1, 1, "lists and mappings are nested too deeply")
         except _StopError:
             pass
         return None
@@ -115,7 +129,10 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            self._fault_at(event, f"tags such as {event.tag} are not used in a fleet file")
+            remedy = "; a text that begins with ! needs quotes" if event.tag.startswith("!") else ""
+            self._fault_at(event, f"tags such as {event.tag} are not used in a fleet file{remedy}")
+            if isinstance(event, yaml.ScalarEvent):
+                return Scalar(*self._place(event), None, faulty=True)
         node: Node
         if isinstance(event, yaml.ScalarEvent):
             node = self._scalar(event)
@@ -129,22 +146,23 @@ class _Composer:
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self.anchors:
-            self._fault_at(event, f"*{event.anchor} has no complete &{event.anchor} before it")
-            return Scalar(*_place(event), None, faulty=True)
+            problem = f"*{event.anchor} has no complete &{event.anchor} before it"
+            self._fault_at(event, f"{problem}; a text that begins with * needs quotes")
+            return Scalar(*self._place(event), None, faulty=True)
         return self.anchors[event.anchor]
 
     def _scalar(self, event: Any) -> Scalar:
-        line, column = _place(event)
+        place = self._place(event)
         text = event.value
         if event.implicit[0] and text in _NULL:
-            return Scalar(line, column, None)
+            return Scalar(*place, None)
         if "${" not in text:
-            return Scalar(line, column, text)
+            return Scalar(*place, text)
         try:
-            return Scalar(line, column, _REFERENCE.sub(self._expand, text))
+            return Scalar(*place, _REFERENCE.sub(self._expand, text))
         except ValueError as error:
-            self._fault(line, column, str(error))
-            return Scalar(line, column, None, faulty=True)
+            self._fault(*place, str(error))
+            return Scalar(*place, None, faulty=True)
 
     def _expand(self, match: re.Match[str]) -> str:
         if match[0] == "$${":
@@ -162,7 +180,7 @@ class _Composer:
         items = []
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             items.append(self._node(event))
-        return Items(*_place(start), tuple(items))
+        return Items(*self._place(start), tuple(items))
 
     def _table(self, start: Any) -> Table:
         entries: dict[str, Entry] = {}
@@ -175,59 +193,65 @@ class _Composer:
             elif key.text in entries:
                 first = entries[key.text].key
                 self._fault(
-                    key.line, key.column, f"duplicate key {key.text}; line {first.line} has it already"
+                    key.file,
+                    key.line,
+                    key.column,
+                    f"duplicate key {key.text}; line {first.line} has it already",
                 )
             elif key.text is not None:
                 entries[key.text] = Entry(key, value)
         for table in merged:
             for name, entry in table.entries.items():
                 entries.setdefault(name, entry)
-        return Table(*_place(start), entries)
+        return Table(*self._place(start), entries)
 
     def _key(self, event: Any) -> Scalar:
         """A key's text as it stands: nothing is replaced in it, and ``no`` or ``1`` are names like others."""
         if isinstance(event, yaml.ScalarEvent) and event.value and event.tag is None:
-            return Scalar(*_place(event), event.value)
+            return Scalar(*self._place(event), event.value)
         self._fault_at(event, "a key has to be a plain text")
         if not isinstance(event, yaml.ScalarEvent):
             self._node(event)
-        return Scalar(*_place(event), None, faulty=True)
+        return Scalar(*self._place(event), None, faulty=True)
 
     def _merged(self, value: Node) -> list[Table]:
         tables = value.items if isinstance(value, Items) else (value,)
         for table in tables:
             if not isinstance(table, Table) and not (isinstance(table, Scalar) and table.faulty):
-                self._fault(table.line, table.column, "<< takes a mapping, or a list of mappings")
+                self._fault(table.file, table.line, table.column, "<< takes a mapping, or a list of mappings")
         return [table for table in tables if isinstance(table, Table)]
 
     def _broken(self, error: yaml.YAMLError) -> None:
         if isinstance(error, yaml.reader.ReaderError):
             before = self.text.encode()[: error.position].decode()
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-            self._fault(line, column, f"the character {chr(error.character)!r} has no place in YAML")
+            self._fault(
+                self.file, line, column, f"the character {chr(error.character)!r} has no place in YAML"
+            )
         elif isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
             context = f" {error.context}" if error.context else ""
             since = f" (which begins in line {error.context_mark.line + 1})" if error.context_mark else ""
             problem = f"broken YAML{context}{since}: {error.problem}{self._remedy(mark.line, mark.column)}"
-            self._fault(mark.line + 1, mark.column + 1, problem)
+            self._fault(self.file, mark.line + 1, mark.column + 1, problem)
         else:
-            self._fault(0, 0, f"broken YAML: {error}")
+            self._fault(self.file, 0, 0, f"broken YAML: {error}")
 
     def _remedy(self, line: int, column: int) -> str:
         text = self.text.splitlines()[line] if line < len(self.text.splitlines()) else ""
         if text[column : column + 1] == "\t":
             return "; YAML is indented with spaces, not tabs"
+        if "*" in text[column - 1 : column + 1]:
+            return "; a text that begins with * needs quotes"
         if text[column - 1 : column + 1] == "${":
             return '; between brackets a reference needs quotes: "${VAR}"'
         return ""
 
     def _fault_at(self, event: Any, message: str) -> None:
-        self._fault(*_place(event), message)
+        self._fault(*self._place(event), message)
 
-    def _fault(self, line: int, column: int, message: str) -> None:
-        self.faults.append(Fault(self.file, line, column, message))
+    def _fault(self, file: str, line: int, column: int, message: str) -> None:
+        self.faults.append(Fault(file, line, column, message))
 
-
-def _place(event: Any) -> tuple[int, int]:
-    mark = event.start_mark
-    return mark.line + 1, mark.column + 1
+    def _place(self, event: Any) -> tuple[str, int, int]:
+        mark = event.start_mark
+        return self.file, mark.line + 1, mark.column + 1

@@ -291,3 +291,99 @@ def test_the_order_of_keys_changes_nothing(load):
     assert one == two
     assert list(one.collectors[0].container.environment) == list(two.collectors[0].container.environment)
     assert one.collectors[0].config_hash == two.collectors[0].config_hash
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes fleet files; their paths in order."""
+
+    def files(**texts):
+        paths = []
+        for name, text in texts.items():
+            paths.append(tmp_path / f"{name}.yaml")
+            paths[-1].parent.mkdir(exist_ok=True)
+            paths[-1].write_text(text)
+        return paths
+
+    return files
+
+
+def test_a_file_on_top_of_another_counts_key_by_key(files):
+    base = """
+fleet: desk
+image: cryptostore:1
+stores: {redis: {backend: REDIS, host: redis, port: 7000}}
+defaults: {channels: [trades, ticker], max_depth: 10, limits: {memory: 1GiB, cpus: 0.5}}
+collectors:
+  - {exchange: COINBASE, symbols: [BTC-USD, ETH-USD], log_level: DEBUG}
+  - {exchange: BINANCE_FUTURES, symbols: BTC-USDT-PERP}
+  - {exchange: KRAKEN, name: candles, symbols: BTC-USD, channels: candles}
+"""
+    over = """
+image: cryptostore:2
+stores: {redis: {host: other}, files: {backend: PARQUET}}
+defaults: {store: redis, channels: trades, limits: {memory: 2GiB}}
+collectors:
+  - {exchange: BITSTAMP, symbols: BTC-USD}
+  - {exchange: Coinbase, symbols: BTC-USD, log_level: ~}
+  - {name: candles, store: files}
+  - {name: binance-futures, restart: no}
+"""
+    spec = fleet.load(files(base=base, over=over), {})
+    assert [each.name for each in spec.collectors] == ["coinbase", "binance-futures", "candles", "bitstamp"]
+    coinbase, futures, candles, bitstamp = (each.container for each in spec.collectors)
+    assert {each.container.image for each in spec.collectors} == {"cryptostore:2"}
+    assert coinbase.environment["SYMBOLS"] == "BTC-USD"
+    assert coinbase.environment["CHANNELS"] == "trades"
+    assert "LOG_LEVEL" not in coinbase.environment
+    assert (coinbase.environment["HOST"], coinbase.environment["PORT"]) == ("other", "7000")
+    assert (coinbase.memory, coinbase.cpus) == (2 * 2**30, 0.5)
+    assert (futures.restart, coinbase.restart) == ("no", "unless-stopped")
+    assert (candles.environment["BACKEND"], candles.environment["CHANNELS"]) == ("PARQUET", "candles")
+    assert bitstamp.environment["MAX_DEPTH"] == "10"
+
+
+def test_each_fault_names_its_own_file(files):
+    base = HEAD + COINBASE
+    paths = files(
+        base=base + "    max_depth: deep\n",
+        over="collectors:\n  - {exchange: COINBASE, port: x}\n  - {exchange: coinbase, symbols: A}\n",
+        last="stores: {redis: {prot: 1}}\n",
+    )
+    with pytest.raises(fleet.FleetError) as caught:
+        fleet.load(paths, {})
+    folder = paths[0].parent
+    assert [str(fault).removeprefix(f"{folder}/") for fault in caught.value.faults] == [
+        "base.yaml:8:16: max_depth 'deep': takes a whole number from 0 to 100000",
+        "last.yaml:1:18: a store has no key prot; did you mean port?",
+        "over.yaml:2:32: port 'x': takes a whole number from 1 to 65535",
+        "over.yaml:3:5: channels is not set; it is required: "
+        "a channel or a comma-separated list: trades, ticker, l2_book, ...",
+        f"over.yaml:3:16: a second collector coinbase ({folder}/base.yaml:5 has the first); give it a `name`",
+    ]
+
+
+def test_a_path_is_relative_to_its_own_file(files, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "keys.yaml").write_text("")
+    (tmp_path / "deep" / "password").write_text("secret")
+    (base,) = files(base=HEAD + COINBASE + "    config: keys.yaml\n")
+    over = tmp_path / "deep" / "over.yaml"
+    over.write_text("collectors: [{exchange: COINBASE, password_file: password}]")
+    (collector,) = fleet.load([base, over], {}).collectors
+    assert [mount.source for mount in collector.container.mounts[1:]] == [
+        f"{tmp_path}/keys.yaml",
+        f"{tmp_path}/deep/password",
+    ]
+
+
+def test_symbol_patterns_pass_as_they_are(load):
+    patterns = ["ALL", "*-USDT", "!*-PERP", "type:spot", "BTC-USD", "[BE]T?-*"]
+    (collector,) = load(
+        HEAD + COINBASE.replace("[BTC-USD]", "[" + ", ".join(f'"{each}"' for each in patterns) + "]")
+    ).collectors
+    assert collector.container.environment["SYMBOLS"] == ",".join(patterns)
+    assert (
+        load(HEAD + COINBASE.replace("[BTC-USD]", "ALL")).collectors[0].container.environment["SYMBOLS"]
+        == "ALL"
+    )

@@ -1,0 +1,152 @@
+"""The keys of a fleet file: what each means, and how its text is read.
+
+The reader (fleet_file.py), the schema (schema.py) and ``launcher explain`` are made from these tables.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from collector.settings import VARIABLES, Matching, OneOf, Whole, boolean, duration, size
+
+
+class Number(msgspec.Struct, frozen=True):
+    """Reads a number of at least ``least``; ``taken`` says so in words."""
+
+    least: float
+    taken: str
+
+    def __call__(self, text: str) -> float:
+        """The number. Raises ValueError."""
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text) or float(text) < self.least:
+            raise ValueError(f"takes {self.taken}")
+        return float(text)
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One key. ``default`` is in words; ``variable`` is the contract's variable of a setting."""
+
+    name: str
+    meaning: str
+    parse: Callable[[str], Any] = str
+    default: str | None = None
+    required: bool = False
+    secret: bool = False
+    variable: str | None = None
+
+
+type Keys = Mapping[str, Key]
+
+
+def _keys(*keys: Key) -> dict[str, Key]:
+    return {key.name: key for key in keys}
+
+
+#: Variables that the launcher sets by itself, with the key to use instead.
+OURS = {
+    "NAME": "`name` on a collector names it",
+    "SPOOL_DIR": "each collector gets a volume for its spool",
+    "PARQUET_DIR": "`path` on a PARQUET store says where",
+}
+#: Settings that may be written as YAML lists.
+LISTS = ("symbols", "channels")
+#: Settings that name a file, relative to the folder of the fleet file.
+FILES = ("config", "password_file", "ssl_cert_file")
+
+_LABEL = Matching(
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+    "up to 63 lower-case letters, digits and '-', with no '-' at either end",
+)
+_NETWORK = Matching(
+    r"(?!(bridge|host|none)$)[A-Za-z0-9][A-Za-z0-9_.-]*",
+    "a network's name, or {name: ..., external: true} for one that is there already; Docker's own bridge, "
+    "host and none give containers no names",
+)
+
+FLEET = _keys(
+    Key(
+        "fleet",
+        "the name of the fleet; its containers, volumes and network are called after it",
+        _LABEL,
+        required=True,
+    ),
+    Key(
+        "image",
+        "the image of the collectors",
+        Matching(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "an image such as cryptostore:latest"),
+        "cryptostore:latest",
+    ),
+    Key(
+        "network", "the network that the containers join, made where it is not there", _NETWORK, "the fleet's"
+    ),
+    Key(
+        "source",
+        "where the data comes from: the exchanges, or the simulator to try things out",
+        OneOf(("live", "simulated")),
+        "live",
+    ),
+    Key("simulator", "how the simulator behaves, where `source` is simulated"),
+    Key("stores", "where the data goes: stores by names of your own"),
+    Key("defaults", "what holds for every collector that does not say otherwise"),
+    Key("collectors", "the collectors, one or more of each exchange", required=True),
+)
+NETWORK = _keys(
+    Key("name", "the name of the network", _NETWORK, "the fleet's"),
+    Key("external", "whether it is there already, and stays when the fleet goes", boolean, "false"),
+)
+SIMULATOR = _keys(
+    Key("rate", "updates a second, of each symbol on each channel", Number(0, "a number of 0 or more"), "10"),
+    Key("seed", "the same seed makes the same data", Whole(0, 10**9)),
+    Key("messages", "it ends after this many", Whole(1, 10**9), "without end"),
+    Key("duration", "it ends after this time", duration, "without end"),
+    Key("symbols", "what each exchange lists: symbols by exchange"),
+)
+LIMITS = _keys(
+    Key("memory", "most memory of a container", size, "no limit"),
+    Key(
+        "cpus",
+        "most processor time of a container, in processors",
+        Number(0.01, "a number of processors such as 0.5, at least 0.01"),
+        "no limit",
+    ),
+    Key("pids", "most processes and threads of a container", Whole(1, 10**9), "256"),
+)
+#: Every setting of the contract that a fleet file may hold.
+SETTINGS = _keys(
+    *(
+        Key(
+            variable.name.lower(),
+            variable.meaning,
+            variable.parse,
+            variable.default,
+            required=variable.required,
+            secret=variable.secret,
+            variable=variable.name,
+        )
+        for variable in VARIABLES
+        if variable.name not in OURS
+    )
+)
+STORE = SETTINGS | _keys(
+    Key(
+        "path", "PARQUET: the folder of the dataset, on the engine's machine", default="a volume of the fleet"
+    )
+)
+DEFAULTS = SETTINGS | _keys(
+    Key("store", "the store of the data, by its name in `stores`", default="the only one"),
+    Key("limits", "what a container may use"),
+    Key(
+        "restart",
+        "when the engine starts a container again by itself",
+        Matching(
+            r"no|always|unless-stopped|on-failure(:[1-9][0-9]*)?",
+            "unless-stopped, always, on-failure, on-failure:3 or no",
+        ),
+        "unless-stopped",
+    ),
+)
+COLLECTOR = DEFAULTS | _keys(
+    Key("name", "the name of the collector in the fleet", _LABEL, "the exchange, in lower case")
+)
