@@ -19,6 +19,7 @@ examples:
   launcher init                         write a commented fleet.yaml to start from
   launcher run                          try it: the fleet as local processes, without Docker
   launcher up                           make the containers as fleet.yaml says; again after every edit
+  launcher plan                         what would `up` do? Exit status 2 where it would do something
   launcher up desk.yaml --wait-timeout 2m
   launcher status                       how each collector is doing
   launcher logs 'binance*' -f           follow the logs of some of them
@@ -27,7 +28,8 @@ examples:
 FILE is fleet.yaml in the working folder where none is given. PATTERN selects collectors by name, with * and
 ?. An argument with a / in it or that ends in .yaml or .yml is the FILE, every other one a PATTERN.
 
-exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, 130 interrupted
+exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a plan with changes,
+130 interrupted
 """
 
 type _Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
@@ -60,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
     from launcher.engines import EngineError  # noqa: PLC0415
 
     module = importlib.import_module(f"launcher.commands.{options.module}")
-    command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.command)
+    command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.function)
     try:
         return command(options, Console(color=not options.no_color))
     except EngineError as error:
@@ -89,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add(commands: _Commands, module: str, name: str, about: str) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    command.set_defaults(module=module, command=name)
+    command.set_defaults(module=module, function=name)
     command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
     return command
 
@@ -117,13 +119,8 @@ def _add_file_commands(commands: _Commands) -> None:
 
 
 def _add_container_commands(commands: _Commands) -> None:
+    plan, up = _add_convergence(commands)
     add = partial(_add, commands, "containers")
-    up = add("up", "make the containers as the file says; what is so already is not touched")
-    _file(up)
-    up.add_argument(
-        "--keep-orphans", action="store_true", help="leave containers of collectors that the file lost"
-    )
-    _waiting(up)
     status = add("status", "show how each collector is doing")
     _selection(status)
     status.add_argument("--json", action="store_true", help="everything that is known, as JSON")
@@ -143,10 +140,45 @@ def _add_container_commands(commands: _Commands) -> None:
         action="store_true",
         help="remove the volumes too: spools with what is not stored yet, and Parquet data kept in a volume",
     )
-    for command in (up, status, logs, restart, down):
+    down.add_argument(
+        "--yes", action="store_true", help="with --volumes: also those with data that nobody else has"
+    )
+    for command in (plan, up, status, logs, restart, down):
         command.add_argument(
             "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
         )
+
+
+def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    add = partial(_add, commands, "converge")
+    plan = add("plan", "tell what `up` would do to each collector, key by key; nothing is touched")
+    plan.set_defaults(function="show_plan")
+    up = add("up", "make the containers as the file says; what is so already is not touched")
+    up.add_argument("--dry-run", action="store_true", help="only tell what would happen, as `plan` does")
+    up.add_argument(
+        "--plan", type=Path, metavar="PLAN", help="only if that is still what `plan --out PLAN` told"
+    )
+    plan.add_argument("--json", action="store_true", help="the plan as JSON")
+    plan.add_argument("--out", type=Path, metavar="PLAN", help="write it to a file, for `up --plan`")
+    up.set_defaults(json=False, out=None)
+    for command in (plan, up):
+        _file(command)
+        command.add_argument(
+            "--keep-orphans", action="store_true", help="leave containers of collectors that the file lost"
+        )
+    up.add_argument(
+        "--parallelism",
+        type=_count,
+        metavar="N",
+        help="collectors replaced at a time [the file's `parallelism`, else 4]",
+    )
+    up.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not try a new configuration before the container of the old one stops",
+    )
+    _waiting(up)
+    return plan, up
 
 
 def _file(command: argparse.ArgumentParser) -> None:

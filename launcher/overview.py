@@ -1,15 +1,15 @@
 """How the collectors of a fleet are doing: the containers, joined with what each says of itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from collector.health import Status
-from launcher.engines import Observed
+from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
-from launcher.plan import SIMULATOR, specs
-from launcher.spec import FleetSpec
+from launcher.plan import COMPOSE, SIMULATOR, specs
+from launcher.spec import CollectorSpec, FleetSpec
 
 #: A container in one of these states says more by its own word than its collector's last one does.
 _NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited", "dead"])
@@ -43,9 +43,15 @@ def rows(
     engine: DockerEngine, fleet: FleetSpec | None, observed: Sequence[Observed], parallel: int
 ) -> list[Row]:
     """A row for each container, and for each collector of the file that has none, in the file's order."""
+    key = engine.key(observed)
+    wanted = {spec.name: spec for spec in specs(fleet)} if fleet else None
+
+    def row(container: Observed) -> Row:
+        config = _config(engine, container, wanted, key) if wanted is not None else None
+        return _row(container, _status(engine, container), config)
+
     with ThreadPoolExecutor(parallel) as pool:
-        statuses = list(pool.map(lambda each: _status(engine, each), observed))
-    there = [_row(each, status, fleet) for each, status in zip(observed, statuses, strict=True)]
+        there = list(pool.map(row, observed))
     names = [spec.name for spec in specs(fleet)] if fleet else []
     present = {row.collector for row in there}
     absent = [_absent(name) for name in names if name not in present]
@@ -61,13 +67,13 @@ def _status(engine: DockerEngine, container: Observed) -> Status | None:
     return None if container.collector == SIMULATOR else engine.status(container.id, container.name)
 
 
-def _row(container: Observed, status: Status | None, fleet: FleetSpec | None) -> Row:
+def _row(container: Observed, status: Status | None, config: str | None) -> Row:
     state, detail = _state(container, status)
     return Row(
         collector=container.collector,
         state=state,
         detail=detail,
-        config=_config(container, fleet),
+        config=config,
         container=container,
         status=status,
     )
@@ -83,10 +89,15 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
     return status.state, status.detail
 
 
-def _config(container: Observed, fleet: FleetSpec | None) -> str | None:
-    if fleet is None:
-        return None
-    for spec in specs(fleet):
-        if spec.name == container.collector:
-            return "current" if spec.config_hash == container.config_hash else "changed"
-    return "orphan"
+def _config(
+    engine: DockerEngine, container: Observed, wanted: Mapping[str, CollectorSpec], key: bytes
+) -> str:
+    spec = wanted.get(container.collector)
+    if spec is None:
+        return "orphan"
+    if container.manager == COMPOSE:
+        return "current" if spec.config_hash == container.config_hash else "changed"
+    try:
+        return "changed" if engine.changes(engine.seal(spec, key), container) else "current"
+    except EngineError:  # a secret's file is not there; whoever needs it says so
+        return "changed"

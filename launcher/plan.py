@@ -1,11 +1,11 @@
 """What has to happen so that a fleet is as its file says: specs + what there is -> actions. Pure, no I/O."""
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from launcher.engines import Observed
+from launcher.engines import Change, Observed
 from launcher.spec import CollectorSpec, FleetSpec
 
 #: Who made a container (LABEL_MANAGER). What compose made is compose's business.
@@ -19,6 +19,7 @@ class Kind(enum.StrEnum):
     """What happens to one collector's container."""
 
     CREATE = "create"
+    UPDATE = "update"  # in place
     RECREATE = "recreate"
     START = "start"
     REMOVE = "remove"
@@ -38,13 +39,17 @@ _STATES = {
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: ``spec`` is what should be (None: nothing), ``container`` what there is (None: nothing)."""
+    """One step: ``spec`` is what should be (None: nothing), ``container`` what there is (None: nothing).
+
+    ``changes`` are the keys that differ between the two.
+    """
 
     kind: Kind
     collector: str
     reason: str
     spec: CollectorSpec | None = None
     container: Observed | None = None
+    changes: tuple[Change, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     fleet: FleetSpec
     actions: tuple[Action, ...]
+
+    @property
+    def changing(self) -> tuple[Action, ...]:
+        """The actions that change something."""
+        return tuple(action for action in self.actions if action.kind not in (Kind.UNCHANGED, Kind.KEEP))
 
     def of(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds."""
@@ -63,11 +73,20 @@ def specs(fleet: FleetSpec) -> list[CollectorSpec]:
     return [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
 
 
-def make(fleet: FleetSpec, observed: Iterable[Observed], *, keep_orphans: bool = False) -> Plan:
-    """The plan that turns ``observed``, all containers with the fleet's label, into ``fleet``."""
+def make(
+    fleet: FleetSpec,
+    observed: Iterable[Observed],
+    changes: Mapping[str, Sequence[Change]],
+    *,
+    keep_orphans: bool = False,
+) -> Plan:
+    """The plan that turns ``observed``, all containers with the fleet's label, into ``fleet``.
+
+    ``changes`` says of containers, by id, how they differ from what they should be.
+    """
     containers = {container.name: container for container in observed}
     wanted = {spec.name for spec in specs(fleet)}
-    actions = [_for_spec(spec, containers.pop(spec.container.name, None)) for spec in specs(fleet)]
+    actions = [_for_spec(spec, containers.pop(spec.container.name, None), changes) for spec in specs(fleet)]
     for container in containers.values():
         if container.manager == COMPOSE:
             continue
@@ -75,19 +94,44 @@ def make(fleet: FleetSpec, observed: Iterable[Observed], *, keep_orphans: bool =
     return Plan(fleet=fleet, actions=tuple(actions))
 
 
-def _for_spec(spec: CollectorSpec, container: Observed | None) -> Action:
-    kind, reason = _compare(spec, container) if container else (Kind.CREATE, "is not there yet")
-    return Action(kind=kind, collector=spec.name, reason=reason, spec=spec, container=container)
+def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[CollectorSpec, Observed]]:
+    """The containers that are there of what should be, and are ours to change."""
+    containers = {container.name: container for container in observed if container.manager != COMPOSE}
+    return [
+        (spec, containers[spec.container.name]) for spec in specs(fleet) if spec.container.name in containers
+    ]
 
 
-def _compare(spec: CollectorSpec, container: Observed) -> tuple[Kind, str]:
+def _for_spec(
+    spec: CollectorSpec, container: Observed | None, changes: Mapping[str, Sequence[Change]]
+) -> Action:
+    if container is None:
+        return Action(kind=Kind.CREATE, collector=spec.name, reason="is not there yet", spec=spec)
+    differing = tuple(changes.get(container.id, ()))
+    kind, reason = _compare(spec, container, differing)
+    return Action(
+        kind=kind, collector=spec.name, reason=reason, spec=spec, container=container, changes=differing
+    )
+
+
+def _compare(spec: CollectorSpec, container: Observed, changes: Sequence[Change]) -> tuple[Kind, str]:
     if container.manager == COMPOSE:
         return Kind.CONFLICT, f"{container.name} is managed by compose"
-    if container.config_hash != spec.config_hash:
-        return Kind.RECREATE, "its configuration changed"
-    if container.image != spec.container.image:
-        return Kind.RECREATE, f"{spec.container.image} is another image now"
-    return _STATES.get(container.state, (Kind.RECREATE, f"is {container.state}"))
+    state, reason = _STATES.get(container.state, (Kind.RECREATE, f"is {container.state}"))
+    if state is Kind.RECREATE or not changes:
+        return state, reason
+    kind = Kind.UPDATE if all(change.in_place for change in changes) else Kind.RECREATE
+    return kind, _why(changes, by_hand=container.config_hash == spec.config_hash)
+
+
+def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
+    """What changed, those keys first that need a new container."""
+    fixed = [change.key for change in changes if not change.in_place]
+    keys = ", ".join(fixed or [change.key for change in changes])
+    if fixed == ["image"]:
+        return "its image is another one now"
+    secret = all(key.startswith("secret ") for key in fixed) and bool(fixed)
+    return f"{keys} changed by hand" if by_hand and not secret else f"{keys} changed"
 
 
 def _for_orphan(container: Observed, wanted: set[str], *, keep: bool) -> Action:

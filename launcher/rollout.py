@@ -1,5 +1,7 @@
 """Carries a plan out: the order, what goes in parallel, the waiting, and what is said when one fails."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +11,28 @@ from types import MappingProxyType
 import msgspec
 
 from collector.health import Status
+from launcher import secrets
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
-from launcher.spec import CollectorSpec, FleetSpec
+from launcher.spec import CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
 _LOG_LINES = 15
+#: What ``collector check`` tries: the spool's folder, store and credentials, the exchange and its symbols.
+_CHECK = ("--connect",)
+_DONE = ("ready", "failed")
+#: What is added to a container's name on its way into the place of another, and out of it.
+_NEXT, _PREVIOUS = ".next", ".previous"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Where a collector is on its way; its last event is its outcome.
 
-    ``state`` is creating, recreating, starting, restarting, removing or waiting on the way, and unchanged,
-    ready, started (not waited for), removed, kept or failed at the end; ``log`` is a failed one's last lines.
+    ``state`` is checking, creating, updating, recreating, starting, restarting, removing or waiting on the
+    way, and unchanged, ready, started (not waited for), removed, kept, left (not begun) or failed at the end.
+    ``log`` is a failed one's last lines; ``unseen`` the seconds for which one that was replaced saw nothing.
     """
 
     collector: str
@@ -31,34 +40,57 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     log: tuple[str, ...] = ()
     status: Status | None = None
+    unseen: float | None = None
 
 
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that is waited for; ``restarts`` is how often the engine had restarted it before."""
+    """A container that is waited for.
+
+    ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
+    by time.monotonic; ``put_back`` brings that back, and says so.
+    """
 
     collector: str
     name: str
     id: str
     restarts: int = 0
     secrets: tuple[str, ...] = ()
+    since: float | None = None
+    put_back: Callable[[], str] = str
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to go about it.
+
+    ``parallel`` is the most containers at a time, ``parallelism`` the most that are replaced at a time,
+    ``wait`` how many seconds each gets until it is ready (0: it is not waited for); ``check`` whether a new
+    configuration is tried before the container of the old one stops.
+    """
+
+    parallel: int
+    parallelism: int = 1
+    wait: float = 60.0
+    check: bool = True
 
 
 class Rollout:
     """One command's work on one engine. ``tell`` hears every event, from several threads."""
 
-    def __init__(self, engine: DockerEngine, *, parallel: int, tell: Callable[[Event], None]) -> None:
+    def __init__(self, engine: DockerEngine, options: Options, tell: Callable[[Event], None]) -> None:
         self._engine = engine
-        self._parallel = parallel
+        self._options = options
         self._tell_user = tell
+        self._telling = threading.Lock()
         self._last: dict[str, Event] = {}
+        self._halted_by: str | None = None
 
     @property
     def outcome(self) -> Mapping[str, Event]:
         """The last event of each collector, in the order of their first ones."""
         return MappingProxyType(self._last)
 
-    def up(self, plan: Plan, wait: float) -> None:
-        """Makes the fleet as planned and waits up to ``wait`` seconds (0: not at all) for its collectors.
+    def up(self, plan: Plan, key: bytes) -> None:
+        """Makes the fleet as planned and waits for its collectors; ``key`` seals their secrets.
 
         Raises EngineError, and has touched no container, when a name is compose's or an image or the network
         is missing.
@@ -68,73 +100,170 @@ class Rollout:
             self._engine.require_images(action.spec.container.image for action in making if action.spec)
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
-            self._tell(action.collector, "kept", action.reason)
+            self._tell(Event(collector=action.collector, state="kept", detail=action.reason))
         self.remove([action.container for action in plan.of(Kind.REMOVE) if action.container])
-        actions = plan.of(Kind.CREATE, Kind.RECREATE, Kind.START, Kind.UNCHANGED)
+        actions = plan.of(Kind.CREATE, Kind.UPDATE, Kind.RECREATE, Kind.START, Kind.UNCHANGED)
         first = [action for action in actions if action.collector == SIMULATOR]
+        self._bring_up(first, key, _SIMULATOR_WAIT)
         rest = [action for action in actions if action.collector != SIMULATOR]
-        self._bring_up(plan.fleet, first, _SIMULATOR_WAIT)
         if any(self._last[action.collector].state == "failed" for action in first):
             for action in rest:
-                self._tell(action.collector, "failed", "left as it was, because the simulator is not up")
-        else:
-            self._bring_up(plan.fleet, rest, wait)
+                self._leave(action, "left as it was, because the simulator is not up")
+            return
+        rolled = [action for action in rest if action.kind in (Kind.UPDATE, Kind.RECREATE)]
+        self._bring_up([action for action in rest if action not in rolled], key, self._options.wait)
+        self._each(rolled, partial(self._roll, key), self._options.parallelism)
 
-    def restart(self, containers: Sequence[Observed], wait: float) -> None:
+    def restart(self, containers: Sequence[Observed]) -> None:
         """Restarts containers, the simulator first, and waits for them as ``up`` does."""
         for group in (_simulators(containers), _collectors(containers)):
             started = self._each(group, self._restart)
-            self._wait([each for each in started if each], wait)
+            self._wait([each for each in started if each], self._options.wait)
 
     def remove(self, containers: Sequence[Observed]) -> None:
         """Stops and removes containers, the simulator last, so that the others end in peace."""
         for group in (_collectors(containers), _simulators(containers)):
             self._each(group, self._remove)
 
-    def _bring_up(self, fleet: FleetSpec, actions: Sequence[Action], wait: float) -> None:
-        started = self._each(actions, partial(self._start, fleet))
+    def _bring_up(self, actions: Sequence[Action], key: bytes, wait: float) -> None:
+        started = self._each(actions, partial(self._start, key))
         self._wait([each for each in started if each], wait)
 
-    def _start(self, fleet: FleetSpec, action: Action) -> _Started | None:
-        """Carries out one action; None where there is nothing to wait for."""
+    def _start(self, key: bytes, action: Action) -> _Started | None:
+        """Carries out an action that replaces no collector; None where there is nothing to wait for."""
         spec, container = action.spec, action.container
         if spec is None:
             return None
-        started = partial(
-            _Started, collector=spec.name, name=spec.container.name, secrets=_secret_values(spec)
-        )
+        started = partial(_Started, collector=spec.name, name=spec.container.name, secrets=_passwords(spec))
         if container is None:
-            self._tell(spec.name, "creating", action.reason)
-            made = self._engine.create(fleet, spec)
-        elif action.kind is Kind.RECREATE:
-            self._tell(spec.name, "recreating", action.reason)
-            made = self._engine.replace(fleet, spec, container)
+            self._say(spec.name, "creating", action.reason)
+            made = self._engine.create(self._engine.seal(spec, key), key=key)
         elif action.kind is Kind.UNCHANGED:
-            self._tell(spec.name, "unchanged", action.reason)
+            self._say(spec.name, "unchanged", action.reason)
             if container.state == "running" and container.health == "healthy":
                 return None
             return started(id=container.id, restarts=self._engine.condition(container.id).restarts)
-        else:
-            self._tell(spec.name, "starting", action.reason)
+        elif action.kind is Kind.START:
+            self._say(spec.name, "starting", action.reason)
             made = container.id
+        else:  # a simulator that is not as it should be
+            self._say(spec.name, "recreating", action.reason)
+            self._engine.remove(container.id)
+            made = self._engine.create(self._engine.seal(spec, key), key=key)
         self._engine.start(made)
         return started(id=made)
 
+    def _roll(self, key: bytes, action: Action) -> None:
+        """Updates one collector, unless an update failed before: then what is not begun is left as it is."""
+        if self._halted_by:
+            self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
+            return
+        try:
+            started = (self._update if action.kind is Kind.UPDATE else self._replace)(key, action)
+            self._wait([started] if started else [], self._options.wait)
+            if started and self._last[action.collector].state != "failed" and action.kind is Kind.RECREATE:
+                self._engine.remove(f"{started.name}{_PREVIOUS}")
+        except EngineError:
+            self._halted_by = action.collector
+            raise
+        if self._last[action.collector].state == "failed":
+            self._halted_by = action.collector
+
+    def _update(self, key: bytes, action: Action) -> _Started | None:
+        spec, container = action.spec, action.container
+        if spec is None or container is None:
+            return None
+        self._say(spec.name, "updating", action.reason)
+        self._engine.update(container.id, self._engine.seal(spec, key))
+        if container.state not in ("running", "restarting"):
+            self._engine.start(container.id)
+        restarts = self._engine.condition(container.id).restarts
+        return _Started(
+            collector=spec.name,
+            name=container.name,
+            id=container.id,
+            restarts=restarts,
+            secrets=_passwords(spec),
+        )
+
+    def _replace(self, key: bytes, action: Action) -> _Started | None:
+        """Puts a new container in the place of an old one, which is kept until the new one is ready.
+
+        Whatever can be tried before the old one stops is tried: what the engine refuses, and what
+        ``collector check`` finds.
+        """
+        spec, old = action.spec, action.container
+        if spec is None or old is None:
+            return None
+        sealed, passwords = self._engine.seal(spec, key), _passwords(spec)
+        self._say(spec.name, "checking", "the new configuration")
+        successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
+        try:
+            if self._options.check:
+                checked = self._engine.check(sealed, _CHECK, key)
+                if checked.exit_code:
+                    self._fail_check(spec.name, checked.lines, passwords)
+                    self._engine.remove(successor)
+                    return None
+            self._say(spec.name, "recreating", action.reason)
+            since = time.monotonic()
+            self._engine.stop(old.id)
+            self._engine.rename(old.id, f"{old.name}{_PREVIOUS}")
+            self._engine.rename(successor, old.name)
+            self._engine.start(successor)
+        except EngineError as error:
+            raise EngineError(f"{error}; {self._put_back(old, successor)}") from error
+        return _Started(
+            collector=spec.name,
+            name=old.name,
+            id=successor,
+            secrets=passwords,
+            since=since,
+            put_back=partial(self._put_back, old, successor),
+        )
+
+    def _fail_check(self, collector: str, lines: Sequence[str], passwords: tuple[str, ...]) -> None:
+        shown = tuple(secrets.masked(line, passwords) for line in lines[-_LOG_LINES:])
+        detail = "the new configuration does not work, so the container of before was left as it is"
+        self._tell(Event(collector=collector, state="failed", detail=detail, log=shown))
+
+    def _put_back(self, old: Observed, successor: str) -> str:
+        """Undoes a replacement, however far it went; a sentence about how that ended."""
+        try:
+            self._engine.remove(successor)
+            with contextlib.suppress(EngineError):  # it has its name still
+                self._engine.rename(old.id, old.name)
+            if old.state in ("running", "restarting"):
+                self._engine.start(old.id)
+        except EngineError as error:
+            return f"and the container of before could not be brought back: {error}"
+        return "the container of before is back"
+
+    def _leave(self, action: Action, why: str) -> None:
+        self._tell(Event(collector=action.collector, state="left", detail=why))
+
     def _restart(self, container: Observed) -> _Started:
-        self._tell(container.collector, "restarting")
+        self._say(container.collector, "restarting")
         self._engine.restart(container.id)
         return _Started(collector=container.collector, name=container.name, id=container.id)
 
     def _remove(self, container: Observed) -> None:
-        self._tell(container.collector, "removing")
+        """Stops a container, so that it stores what it has, and removes it; tells what it could not store."""
+        self._say(container.collector, "removing")
+        self._engine.stop(container.id)
+        status = (
+            None if container.collector == SIMULATOR else self._engine.status(container.id, container.name)
+        )
         self._engine.remove(container.id)
-        self._tell(container.collector, "removed")
+        waiting = status.spool.records if status else 0
+        detail = f"its spool is kept: {waiting:,} records in it are not stored yet" if waiting else ""
+        self._tell(Event(collector=container.collector, state="removed", detail=detail, status=status))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:
         """Looks at all that were started until each is ready or has failed."""
         if not seconds:
             for each in started:
-                self._tell(each.collector, "started", "not waited for")
+                self._say(each.collector, "started", "not waited for")
             return
         end = time.monotonic() + seconds
         while started := self._not_done(started):
@@ -145,7 +274,7 @@ class Rollout:
 
     def _not_done(self, started: Sequence[_Started]) -> list[_Started]:
         self._each(started, self._look)
-        return [each for each in started if self._last[each.collector].state not in ("ready", "failed")]
+        return [each for each in started if self._last[each.collector].state not in _DONE]
 
     def _look(self, started: _Started) -> None:
         condition = self._engine.condition(started.id)
@@ -154,19 +283,24 @@ class Rollout:
         elif started.collector != SIMULATOR:
             self._look_at_status(started, self._engine.status(started.id, started.name), condition.started)
         elif condition.health in ("healthy", None):
-            self._tell(started.collector, "ready", "it listens")
+            self._say(started.collector, "ready", "it listens")
         else:
-            self._tell(started.collector, "waiting", "until it listens")
+            self._say(started.collector, "waiting", "until it listens")
 
     def _look_at_status(self, started: _Started, status: Status | None, since: float) -> None:
         if status is None or status.time < since:  # what its predecessor left in the spool says nothing
-            self._tell(started.collector, "waiting", "until it says something")
+            self._say(started.collector, "waiting", "until it says something")
         elif fault := _fault(status):
             self._fail(started, fault, status)
         elif status.state == "ready":
-            self._tell(started.collector, "ready", status.detail, status=status)
+            unseen = None if started.since is None else time.monotonic() - started.since
+            detail = status.detail if unseen is None else f"{status.detail}; {unseen:.1f} s unseen"
+            self._tell(
+                Event(collector=started.collector, state="ready", detail=detail, status=status, unseen=unseen)
+            )
         else:
-            self._tell(started.collector, "waiting", _masked(status.detail, started.secrets), status=status)
+            detail = secrets.masked(status.detail, started.secrets)
+            self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
 
     def _give_up(self, seconds: float, started: _Started) -> None:
         last = self._last[started.collector]
@@ -174,11 +308,12 @@ class Rollout:
 
     def _fail(self, started: _Started, detail: str, status: Status | None = None) -> None:
         lines = [line for _, line in self._engine.log(started.id, _LOG_LINES)]
-        log = tuple(_masked(line, started.secrets) for line in lines)
-        self._tell(started.collector, "failed", _masked(detail, started.secrets), log=log, status=status)
+        log = tuple(secrets.masked(line, started.secrets) for line in lines)
+        detail = "; ".join(filter(None, [secrets.masked(detail, started.secrets), started.put_back()]))
+        self._tell(Event(collector=started.collector, state="failed", detail=detail, log=log, status=status))
 
     def _each[T: (Action, Observed, _Started), R](
-        self, things: Sequence[T], work: Callable[[T], R]
+        self, things: Sequence[T], work: Callable[[T], R], at_a_time: int | None = None
     ) -> list[R | None]:
         """Does ``work`` for all, some at a time; one that fails is told and does not stop the others."""
 
@@ -186,32 +321,27 @@ class Rollout:
             try:
                 return work(thing)
             except EngineError as error:
-                self._tell(thing.collector, "failed", str(error))
+                self._say(thing.collector, "failed", str(error))
                 return None
 
-        if not things:
-            return []
-        with ThreadPoolExecutor(min(self._parallel, len(things))) as pool:
+        if len(things) < 2:
+            return [guarded(thing) for thing in things]
+        with ThreadPoolExecutor(min(at_a_time or self._options.parallel, len(things))) as pool:
             try:
                 return list(pool.map(guarded, things))
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _tell(
-        self,
-        collector: str,
-        state: str,
-        detail: str = "",
-        *,
-        log: tuple[str, ...] = (),
-        status: Status | None = None,
-    ) -> None:
-        event = Event(collector=collector, state=state, detail=detail, log=log, status=status)
-        before = self._last.get(collector)
-        self._last[collector] = event
-        if before is None or (before.state, before.detail) != (state, detail):
-            self._tell_user(event)
+    def _say(self, collector: str, state: str, detail: str = "") -> None:
+        self._tell(Event(collector=collector, state=state, detail=detail))
+
+    def _tell(self, event: Event) -> None:
+        with self._telling:
+            before = self._last.get(event.collector)
+            self._last[event.collector] = event
+            if before is None or (before.state, before.detail) != (event.state, event.detail):
+                self._tell_user(event)
 
 
 def _refuse_conflicts(plan: Plan) -> None:
@@ -243,15 +373,10 @@ def _fault(status: Status) -> str | None:
     return None
 
 
-def _secret_values(spec: CollectorSpec) -> tuple[str, ...]:
-    environment = spec.container.environment
-    return tuple(environment[name] for name in spec.secrets if environment.get(name))
-
-
-def _masked(text: str, secrets: tuple[str, ...]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+def _passwords(spec: CollectorSpec) -> tuple[str, ...]:
+    with contextlib.suppress(OSError):  # whoever needs the file says what is wrong with it
+        return secrets.values(spec)
+    return ()
 
 
 def _simulators(containers: Iterable[Observed]) -> list[Observed]:

@@ -1,13 +1,14 @@
 """What a collector reads from files that its engine hands out: its password, API keys and authorities."""
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
-from launcher.spec import CollectorSpec, Mount
+from launcher.spec import CollectorSpec, Mount, is_file
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +36,7 @@ def part(collector: CollectorSpec) -> Parted:
     Raises OSError where a file cannot be read.
     """
     container = collector.container
-    files = {mount.target: mount for mount in container.mounts if mount.kind == "bind" and mount.read_only}
+    files = {mount.target: mount for mount in container.mounts if is_file(mount, container.environment)}
     environment, secrets = {}, []
     for variable, value in container.environment.items():
         if variable in collector.secrets:
@@ -65,6 +66,24 @@ def part(collector: CollectorSpec) -> Parted:
     targets = {secret.target for secret in secrets}
     mounts = tuple(mount for mount in container.mounts if mount.target not in targets)
     return Parted(collector=collector, environment=environment, mounts=mounts, secrets=tuple(secrets))
+
+
+def values(collector: CollectorSpec) -> tuple[str, ...]:
+    """The passwords of a collector, which no text that is shown may hold. Raises OSError as ``part`` does."""
+    passwords = (each.content for each in part(collector).secrets if each.variable == "PASSWORD_FILE")
+    return tuple(text for content in passwords if (text := content.decode(errors="replace").strip()))
+
+
+def masked(text: str, secrets: Iterable[str]) -> str:
+    """``text`` with ``***`` in place of every secret."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def seal(key: bytes, content: bytes) -> str:
+    """What tells one content from another to whoever has the key, and nothing to anybody else."""
+    return hmac.digest(key, content, "sha256").hex()[:16]
 
 
 def digest(salt: str, secrets: Iterable[Secret]) -> str:

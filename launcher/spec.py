@@ -13,6 +13,7 @@ LABEL_FLEET = "cryptostore.fleet"
 LABEL_COLLECTOR = "cryptostore.collector"
 LABEL_HASH = "cryptostore.config-hash"
 LABEL_MANAGER = "cryptostore.managed-by"  # launcher or compose
+LABEL_SECRETS = "cryptostore.secrets"  # what each secret is, as a keyed hash
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,9 +69,22 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def config_hash(self) -> str:
-        """Differs when, and only when, the container would be another one."""
-        canonical = msgspec.json.encode(self.container, order="deterministic")
+        """Differs when, and only when, the container would be another one, its secrets aside.
+
+        No secret, nor the place of its file on the machine that read the fleet file, has a part in it.
+        """
+        environment = {
+            name: "" if name in self.secrets else value for name, value in self.container.environment.items()
+        }
+        mounts = tuple(mount for mount in self.container.mounts if not is_file(mount, environment))
+        told = msgspec.structs.replace(self.container, environment=environment, mounts=mounts)
+        canonical = msgspec.json.encode(told, order="deterministic")
         return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def is_file(mount: Mount, environment: Mapping[str, str]) -> bool:
+    """Whether the mount is a file that a variable names: a password, API keys, authorities."""
+    return mount.kind == "bind" and mount.read_only and mount.target in environment.values()
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +97,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A whole fleet. ``simulator`` is the stand-in exchange where the fleet asks for simulated data.
 
-    ``simulator_options`` are its arguments that hold wherever it runs; ``hints`` are sentences, each with its
+    ``simulator_options`` are its arguments that hold wherever it runs; ``parallelism`` is how many collectors
+    an update replaces at a time; ``hints`` are sentences, each with its
     place in the fleet file, about what is allowed but does not work in containers.
     """
 
@@ -92,6 +107,7 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     collectors: tuple[CollectorSpec, ...]
     simulator: CollectorSpec | None = None
     simulator_options: tuple[str, ...] = ()
+    parallelism: int = 4
     hints: tuple[str, ...] = ()
 
 

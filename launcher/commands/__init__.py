@@ -1,7 +1,10 @@
-"""What the commands of ``launcher`` do, by what they need: files.py a fleet file, containers.py an engine."""
+"""What the commands of ``launcher`` do.
 
-#: Exit statuses.
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+files.py needs a fleet file, containers.py an engine, converge.py both: it plans, and carries plans out.
+"""
+
+#: Exit statuses; a plan with changes has one of its own, as a wrong file or option has.
+DONE, FAILED, WRONG, CHANGES, INTERRUPTED = 0, 1, 2, 2, 130
 
 #: The fleet file where none is given.
 DEFAULT_FILE = "fleet.yaml"

@@ -1,11 +1,11 @@
 """The commands that talk to a Docker engine. Each returns the exit status."""
 
 import argparse
-from collections.abc import Iterable, Sequence
+import contextlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
@@ -13,24 +13,16 @@ from collector.catalog import nearest
 from launcher import logs as logbook
 from launcher import overview, plan
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
+from launcher.commands.converge import whoami
 from launcher.commands.files import load
-from launcher.console import Console, Live, Table
-from launcher.engines import Observed
+from launcher.commands.progress import Progress, explain, failed_of
+from launcher.console import Console, Table
+from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.overview import Row
-from launcher.plan import COMPOSE, Kind, Plan
-from launcher.rollout import Event, Rollout
+from launcher.plan import COMPOSE
+from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
-
-#: What `up` has done to a collector, by what the plan said.
-_DONE = {
-    Kind.CREATE: "created",
-    Kind.RECREATE: "recreated",
-    Kind.START: "started",
-    Kind.UNCHANGED: "unchanged",
-    Kind.REMOVE: "removed",
-    Kind.KEEP: "kept",
-}
 
 
 class _Selection(msgspec.Struct, frozen=True):
@@ -52,24 +44,6 @@ class _Selection(msgspec.Struct, frozen=True):
 
     def matches(self, collector: str) -> bool:
         return not self.patterns or any(fnmatchcase(collector, pattern) for pattern in self.patterns)
-
-
-def up(options: argparse.Namespace, console: Console) -> int:
-    """Makes the containers as the file says."""
-    fleet = load(options.file, console)
-    engine = DockerEngine.connect(options.parallel)
-    planned = plan.make(fleet, engine.observe(fleet.name), keep_orphans=options.keep_orphans)
-    with _Progress(console) as progress:
-        rollout = Rollout(engine, parallel=options.parallel, tell=progress.tell)
-        rollout.up(planned, options.wait_timeout)
-    changed = planned.of(Kind.CREATE, Kind.RECREATE, Kind.START, Kind.REMOVE)
-    failed = _failed(rollout)
-    if changed or failed:
-        waited = engine.observe(fleet.name) if options.wait_timeout else ()
-        console.table(_up_table(planned, rollout, overview.rows(engine, fleet, waited, options.parallel)))
-    _explain(failed, console)
-    console.say(f"fleet {fleet.name}: {_counted(planned, failed)}")
-    return FAILED if failed else DONE
 
 
 def status(options: argparse.Namespace, console: Console) -> int:
@@ -112,11 +86,12 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     selection = _select(options, console)
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
-    with _Progress(console) as progress:
-        rollout = Rollout(engine, parallel=options.parallel, tell=progress.tell)
-        rollout.restart(containers, options.wait_timeout)
-    failed = _failed(rollout)
-    _explain(failed, console)
+    how = Options(parallel=options.parallel, wait=options.wait_timeout)
+    with _locked(engine, selection, containers), Progress(console) as progress:
+        rollout = Rollout(engine, how, progress.tell)
+        rollout.restart(containers)
+    failed = failed_of(rollout)
+    explain(failed, console)
     console.say(f"fleet {selection.name}: {len(containers) - len(failed)} restarted")
     return FAILED if failed else DONE
 
@@ -126,22 +101,41 @@ def down(options: argparse.Namespace, console: Console) -> int:
     selection = _select(options, console)
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
-    with _Progress(console) as progress:
-        rollout = Rollout(engine, parallel=options.parallel, tell=progress.tell)
-        rollout.remove(containers)
-    failed = _failed(rollout)
-    _explain(failed, console)
-    rest = engine.observe(selection.name)
-    network = None if rest else engine.remove_network(selection.name)
-    volumes = _volumes(engine, selection, containers)
-    if options.volumes:
-        for volume in volumes:
-            engine.remove_volume(volume)
-    console.say(
-        f"fleet {selection.name}: "
-        + _gone(len(containers) - len(failed), network, len(volumes), kept=not options.volumes)
-    )
-    return FAILED if failed else DONE
+    with _locked(engine, selection, containers):
+        with Progress(console) as progress:
+            rollout = Rollout(engine, Options(parallel=options.parallel), progress.tell)
+            rollout.remove(containers)
+        failed = failed_of(rollout)
+        explain(failed, console)
+        rest = engine.observe(selection.name)
+        network = None if rest else engine.remove_network(selection.name)
+        kept = _volumes(engine, selection, containers)
+        removed: list[str] = []
+        if options.volumes and not failed:
+            images = [each.image for each in containers] or _images(selection)
+            full = _full(engine, kept, rollout, images)
+            removed = [volume for volume in kept if volume not in full]
+            if full and _confirmed(full, options, console):
+                removed = kept
+            for volume in removed:
+                engine.remove_volume(volume)
+        elif not options.volumes:
+            _tell_waiting(rollout, console)
+    left = [volume for volume in kept if volume not in removed]
+    gone = len(containers) - len(failed)
+    told = _gone(gone, network, removed, left, asked=options.volumes)
+    console.say(f"fleet {selection.name}: {told}")
+    return FAILED if failed or (options.volumes and left) else DONE
+
+
+@contextlib.contextmanager
+def _locked(engine: DockerEngine, selection: _Selection, containers: Sequence[Observed]) -> Iterator[None]:
+    """Holds the fleet while its containers are changed; where there are none there is nothing to hold."""
+    if not containers:
+        yield
+        return
+    with engine.lock(selection.name, containers[0].image, whoami()):
+        yield
 
 
 def _select(options: argparse.Namespace, console: Console) -> _Selection:
@@ -174,40 +168,6 @@ def _ours(containers: Iterable[Observed], console: Console) -> list[Observed]:
         else:
             ours.append(container)
     return ours
-
-
-def _failed(rollout: Rollout) -> list[Event]:
-    return [event for event in rollout.outcome.values() if event.state == "failed"]
-
-
-def _explain(failed: Iterable[Event], console: Console) -> None:
-    for event in failed:
-        console.remark(f"\n{event.collector} failed: {event.detail}")
-        for line in event.log:
-            console.remark(f"  | {line}")
-
-
-def _counted(planned: Plan, failed: Sequence[Event]) -> str:
-    """``2 created, 1 unchanged, 1 failed``."""
-    bad = {event.collector for event in failed}
-    good = [action for action in planned.actions if action.collector not in bad]
-    counts = {word: sum(action.kind is kind for action in good) for kind, word in _DONE.items()}
-    parts = [f"{count} {word}" for word, count in (counts | {"failed": len(bad)}).items() if count]
-    return ", ".join(parts) or "no collectors"
-
-
-def _up_table(planned: Plan, rollout: Rollout, rows: Sequence[Row]) -> Table:
-    known = {row.collector: row for row in rows}
-    table = Table("COLLECTOR", "DONE", "STATE", ">STORED", "DETAIL")
-    for action in planned.actions:
-        event, row = rollout.outcome.get(action.collector), known.get(action.collector)
-        state = event.state if event else "-"
-        if state in ("unchanged", "kept") and row:
-            state = row.state
-        stored = f"{row.stored:,}" if row and row.status else "-"
-        detail = event.detail if event else action.reason
-        table.add(action.collector, _DONE.get(action.kind, "-"), state, stored, detail)
-    return table
 
 
 def _status_table(rows: Sequence[Row]) -> Table:
@@ -250,40 +210,63 @@ def _volumes(engine: DockerEngine, selection: _Selection, removed: Sequence[Obse
     return [volume for volume in volumes if volume in spools]
 
 
-def _gone(removed: int, network: str | None, volumes: int, *, kept: bool) -> str:
+def _images(selection: _Selection) -> list[str]:
+    return [spec.container.image for spec in plan.specs(selection.fleet)] if selection.fleet else []
+
+
+def _full(
+    engine: DockerEngine, volumes: Iterable[str], rollout: Rollout, images: Sequence[str]
+) -> dict[str, str]:
+    """What is lost with each volume that holds something nobody else has, in words."""
+    said = {
+        f"{event.status.name}-spool": event.status.spool.records
+        for event in rollout.outcome.values()
+        if event.status
+    }
+    full = {}
+    for volume in volumes:
+        if volume.endswith("-data"):
+            full[volume] = "what was recorded into it"
+        elif volume.endswith("-spool"):
+            records = said[volume] if volume in said else _left_in(engine, volume, images)
+            if records is None:
+                full[volume] = "nobody knows how many records that are not stored"
+            elif records:
+                full[volume] = f"{records:,} records that are not stored"
+    return full
+
+
+def _left_in(engine: DockerEngine, volume: str, images: Sequence[str]) -> int | None:
+    if not images:
+        return None
+    with contextlib.suppress(EngineError):
+        return engine.spool_of(volume, images[0])
+    return None
+
+
+def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Console) -> bool:
+    """Whether these volumes may go: --yes says so, or a person at a terminal."""
+    for volume, what in full.items():
+        console.remark(f"volume {volume} holds {what}")
+    if options.yes:
+        return True
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        console.remark("remove all of it for good? Type yes:")
+        return sys.stdin.readline().strip() == "yes"
+    console.remark("they are kept: there is no terminal to ask at; --yes removes them")
+    return False
+
+
+def _tell_waiting(rollout: Rollout, console: Console) -> None:
+    for event in rollout.outcome.values():
+        if event.state == "removed" and event.detail:
+            console.remark(f"{event.collector}: {event.detail}")
+
+
+def _gone(removed: int, network: str | None, gone: Sequence[str], left: Sequence[str], *, asked: bool) -> str:
     parts = [f"{removed} removed"] if removed else []
     parts += [f"network {network} removed"] if network else []
-    if volumes:
-        parts.append(f"{volumes} volumes " + ("kept (--volumes removes them)" if kept else "removed"))
+    parts += [f"{len(gone)} volumes removed"] if gone else []
+    if left:
+        parts.append(f"{len(left)} volumes kept" + ("" if asked else " (--volumes removes them)"))
     return ", ".join(parts) or "nothing to remove"
-
-
-class _Progress:
-    """Shows the last event of each collector while a rollout is on its way."""
-
-    def __init__(self, console: Console) -> None:
-        self._events: dict[str, Event] = {}
-        self._live: Live = console.live(self._table)
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
-
-    def tell(self, event: Event) -> None:
-        """Hears an event; without a terminal each is a line."""
-        self._events[event.collector] = event
-        if not self._live.is_terminal and event.state != "unchanged":
-            self._live.line(
-                f"{event.collector}: {event.state}" + (f" ({event.detail})" if event.detail else "")
-            )
-
-    def _table(self) -> Table:
-        table = Table("COLLECTOR", "STATE", "DETAIL")
-        for event in list(self._events.values()):
-            table.add(event.collector, event.state, event.detail)
-        return table

@@ -11,8 +11,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """A container of a fleet as one list call shows it.
 
     ``image`` is the name that it was made from, or the image's id when that name means another image by now.
-    ``state`` is Docker's word (running, exited, ...), ``health`` too (healthy, unhealthy, starting), None
-    without a health check. ``created`` is in seconds since 1970, UTC.
+    ``secrets`` is the label that tells one secret from another. ``state`` is Docker's word (running, exited,
+    ...), ``health`` too (healthy, unhealthy, starting), None without a health check. ``created`` is in
+    seconds since 1970, UTC.
     """
 
     id: str
@@ -25,6 +26,19 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     health: str | None
     created: int
+    secrets: str = ""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One key of a container that is not as it should be; None is not set.
+
+    ``in_place`` where the engine can change it in a container that runs. A secret's values are ``***``.
+    """
+
+    key: str
+    old: str | None
+    new: str | None
+    in_place: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +50,10 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     restarts: int
     started: float
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``collector check`` said in a container of its own, and how it ended."""
+
+    exit_code: int
+    lines: tuple[str, ...]

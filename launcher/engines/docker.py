@@ -1,95 +1,155 @@
-"""Containers on a Docker engine, through the SDK's low-level API: few requests, in Docker's own words."""
+"""Containers on a Docker engine, step by step, in Docker's own words.
+
+What only reads goes straight to the engine's socket where it has one on this machine; what changes something,
+and every engine elsewhere, goes through the SDK's low-level API.
+"""
 
 import contextlib
 import io
+import json
 import os
 import re
+import secrets
 import tarfile
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
-import docker
 import msgspec
-import requests
-from docker import errors
-from docker.context import ContextAPI
-from docker.utils import kwargs_from_env
 
 from collector.health import STATUS_FILE, Status
-from launcher.engines import Condition, EngineError, Observed
-from launcher.plan import LAUNCHER
+from launcher.engines import Change, Check, Condition, EngineError, Observed
+from launcher.engines import containers as words
+from launcher.engines.containers import SECRETS, Sealed
+from launcher.engines.socket import SocketReader
 from launcher.spec import (
-    CAP_DROP,
-    INIT,
     LABEL_COLLECTOR,
     LABEL_FLEET,
     LABEL_HASH,
     LABEL_MANAGER,
-    LOG_DRIVER,
-    LOG_OPTIONS,
-    READ_ONLY,
-    SECURITY_OPT,
-    TMPFS,
+    LABEL_SECRETS,
+    USER,
     CollectorSpec,
-    Container,
     FleetSpec,
-    HealthCheck,
     Mount,
 )
 
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period more.
 _TIMEOUT = 60
+_CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
+_DEFAULT_SOCKET = "/var/run/docker.sock"
+_LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
+_LABEL_LOCKED_BY = "cryptostore.locked-by"
 _SPOOL = "/spool"
 _READS = 3
+#: Beside a fleet's secrets: what their seals are made with. Only root can read it.
+_KEY_FILE, _KEY_BYTES = ".key", 32
 
 
 class DockerEngine:
     """One engine. Every method is a step that either happened or raised EngineError; all are thread-safe."""
 
-    def __init__(self, api: Any) -> None:
-        self._api = api
+    def __init__(self, where: dict[str, Any], connections: int) -> None:
+        self._where = where
+        self._connections = connections
+        socket = str(where.get("base_url", "")).removeprefix("unix://")
+        self._reader = SocketReader(socket, _TIMEOUT) if socket.startswith("/") else None
+        self._images: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def connect(cls, connections: int) -> "DockerEngine":
         """The engine that the docker command would talk to: DOCKER_HOST, else the current context."""
-        where = kwargs_from_env()
-        if "base_url" not in where and (context := ContextAPI.get_current_context()) and context.Host:
-            where["base_url"] = context.Host
+        where = _where()
+        engine = cls(where, connections)
         try:
-            return cls(docker.APIClient(version="auto", timeout=_TIMEOUT, max_pool_size=connections, **where))
-        except (errors.DockerException, requests.RequestException) as error:
-            address = where.get("base_url") or "unix:///var/run/docker.sock"
-            raise EngineError(_unreachable(address, str(error))) from error
+            engine._get("/_ping")
+        except Exception as error:
+            if not _is_sdks(error):
+                raise
+            raise EngineError(_unreachable(where["base_url"], str(error))) from error
+        return engine
+
+    @cached_property
+    def _api(self) -> Any:
+        """The SDK, which takes its time to be imported."""
+        import docker  # noqa: PLC0415
+
+        return docker.APIClient(
+            version="auto", timeout=_TIMEOUT, max_pool_size=self._connections, **self._where
+        )
+
+    def _get(self, target: str, **query: str) -> bytes:
+        if self._reader:
+            return self._reader.get(target, **query)
+        answer = self._api._get(self._api._url(target), params=query)  # noqa: SLF001 - for what the SDK reads otherwise
+        self._api._raise_for_status(answer)  # noqa: SLF001
+        return bytes(answer.content)
+
+    def _read(self, path: str, **query: str) -> Any:
+        return json.loads(self._get(path, **query))
 
     def observe(self, fleet: str) -> list[Observed]:
         """All containers of the fleet, running or not, by one request."""
+        filters = json.dumps({"label": [f"{LABEL_FLEET}={fleet}"]})
         with _explained(f"fleet {fleet} cannot be listed"):
-            listed = self._api.containers(all=True, filters={"label": f"{LABEL_FLEET}={fleet}"})
+            listed = self._read("/containers/json", all="1", filters=filters)
         return [_observed(each) for each in listed]
+
+    def key(self, observed: Iterable[Observed]) -> bytes:
+        """What the fleet's secrets are sealed with: kept beside them on the engine, made with the first."""
+        for container in observed:
+            if container.secrets:
+                with contextlib.suppress(EngineError):
+                    return self._file(container.id, SECRETS, _KEY_FILE) or secrets.token_bytes(_KEY_BYTES)
+        return secrets.token_bytes(_KEY_BYTES)
+
+    def seal(self, spec: CollectorSpec, key: bytes) -> Sealed:
+        """The collector as this engine gets it."""
+        try:
+            return words.sealed(spec, key)
+        except OSError as error:
+            raise EngineError(f"{spec.name}: {error.filename} cannot be read: {error.strerror}") from error
+
+    def changes(self, sealed: Sealed, container: Observed) -> tuple[Change, ...]:
+        """How the container differs from what it should be, by inspecting it."""
+        with _explained(f"{container.name} cannot be inspected"):
+            found = self._inspect(container.id)
+            return words.changes(
+                sealed, self._image(sealed.container.image), found, self._image(found["Image"])
+            )
+
+    def _image(self, name: str) -> dict[str, Any]:
+        """The image as inspected, once in this engine's life; empty where there is none."""
+        if name not in self._images:
+            self._images[name] = {}
+            with _unless_missing():
+                self._images[name] = self._read(f"/images/{name}/json")
+        return self._images[name]
+
+    def _inspect(self, container: str) -> dict[str, Any]:
+        return dict(self._read(f"/containers/{container}/json"))
 
     def require_images(self, images: Iterable[str]) -> None:
         """Raises EngineError when one of the images is not on the engine."""
-        missing = [image for image in sorted(set(images)) if not self._has_image(image)]
+        with _explained("images cannot be inspected"):
+            missing = [image for image in sorted(set(images)) if not self._image(image)]
         if missing:
             ways = " or ".join(f"`docker build . -t {image}`, `docker pull {image}`" for image in missing)
             raise EngineError(f"no image {', '.join(missing)} on the engine; build or pull it: {ways}")
-
-    def _has_image(self, image: str) -> bool:
-        with _explained(f"image {image}"):
-            try:
-                self._api.inspect_image(image)
-            except errors.ImageNotFound:
-                return False
-        return True
 
     def make_network(self, fleet: FleetSpec) -> None:
         """The network is there afterwards: made, or joined when it is external."""
         name = fleet.network.name
         with _explained(f"network {name}"):
-            network = next((each for each in self._api.networks(names=[name]) if each["Name"] == name), None)
+            network = self._network(name)
             if network is None and not fleet.network.external:
-                self._api.create_network(name, driver="bridge", labels=_labels(fleet), check_duplicate=True)
+                self._api.create_network(
+                    name, driver="bridge", labels=words.labels(fleet.name), check_duplicate=True
+                )
         if network is None and fleet.network.external:
             raise EngineError(
                 f"network {name} does not exist; the file says that it is external, so make it first"
@@ -101,35 +161,59 @@ class DockerEngine:
                 " to join it, say in the file that it is external"
             )
 
-    def create(self, fleet: FleetSpec, spec: CollectorSpec, name: str | None = None) -> str:
+    def _network(self, name: str) -> dict[str, Any] | None:
+        found = self._read("/networks", filters=json.dumps({"name": [name]}))
+        return next((each for each in found if each["Name"] == name), None)
+
+    def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
         """Creates the container, by default under its own name, and does not start it; its id."""
-        container = spec.container
+        container = sealed.container
         with _explained(f"{container.name} cannot be created"):
-            created = self._api.create_container_from_config(
-                container_config(fleet, spec), name or container.name
-            )
+            self._fill_secrets(sealed, key)
+            created = self._api.create_container_from_config(words.request(sealed), name or container.name)
         return str(created["Id"])
 
-    def replace(self, fleet: FleetSpec, spec: CollectorSpec, old: Observed) -> str:
-        """Puts a new container, not started yet, into the place of the old one; its id.
+    def _fill_secrets(self, sealed: Sealed, key: bytes) -> None:
+        """Puts the secrets into their volume, through a container that never runs.
 
-        The new one is created first, so that whatever the engine refuses in it leaves the old one running.
+        The collector's own has the volume read-only, where Docker lets nobody put a file.
         """
-        successor = self.create(fleet, spec, name=f"{spec.container.name}.next")
+        if not sealed.volume or self._has_volume(sealed.volume):
+            return
+        writable = Mount(kind="volume", source=sealed.volume, target=SECRETS)
+        mounts = [words.mount(sealed.spec.fleet, writable)]
+        body = {"Image": sealed.container.image, "HostConfig": {"Mounts": mounts}}
+        helper = self._api.create_container_from_config(body)["Id"]
+        filled = False
         try:
-            self.remove(old.id)
-            with _explained(f"{spec.container.name} cannot be named"):
-                self._api.rename(successor, spec.container.name)
-        except EngineError:
-            with contextlib.suppress(EngineError):
-                self.remove(successor)
-            raise
-        return successor
+            files = {secret.name: secret.content for secret in sealed.secrets}
+            self._api.put_archive(helper, SECRETS, _archive(files, key))
+            filled = True
+        finally:
+            self._api.remove_container(helper, v=True)
+            if not filled:  # the name says that the secrets are there
+                self._api.remove_volume(sealed.volume)
+
+    def _has_volume(self, name: str) -> bool:
+        found = self._read("/volumes", filters=json.dumps({"name": [name]}))["Volumes"] or []
+        return any(volume["Name"] == name for volume in found)
+
+    def rename(self, container: str, name: str) -> None:
+        """Gives a container another name."""
+        with _explained(f"{name} cannot be named"):
+            self._api.rename(container, name)
+
+    def update(self, container: str, sealed: Sealed) -> None:
+        """Changes limits and restart policy of a container that is there, without stopping it."""
+        with _explained("the container cannot be updated"):
+            url = self._api._url("/containers/{0}/update", container)  # noqa: SLF001 - the SDK knows no NanoCpus here
+            answer = self._api._post_json(url, data=words.update_request(sealed.container))  # noqa: SLF001
+            self._api._raise_for_status(answer)  # noqa: SLF001
 
     def start(self, container: str) -> None:
         """Starts a container that is not running; one that is paused goes on."""
         with _explained("the container cannot be started"):
-            if self._api.inspect_container(container)["State"]["Paused"]:
+            if self._inspect(container)["State"]["Paused"]:
                 self._api.unpause(container)
             else:
                 self._api.start(container)
@@ -139,19 +223,52 @@ class DockerEngine:
         with _explained("the container cannot be restarted"):
             self._api.restart(container, timeout=self._grace(container))
 
-    def remove(self, container: str) -> None:
-        """Stops a container within its grace period and removes it; one that is gone is fine."""
-        with _explained("the container cannot be removed"), contextlib.suppress(errors.NotFound):
+    def stop(self, container: str) -> None:
+        """Stops a container within its grace period."""
+        with _explained("the container cannot be stopped"):
             self._api.stop(container, timeout=self._grace(container))
+
+    def remove(self, container: str) -> None:
+        """Stops a container and removes it, with its secrets; one that is gone is fine."""
+        with _explained("the container cannot be removed"), _unless_missing():
+            found = self._inspect(container)
+            self._api.stop(container, timeout=_grace(found))
             self._api.remove_container(container, v=True)  # named volumes stay
+            for mount in found["Mounts"]:
+                if mount["Destination"] == SECRETS and mount["Type"] == "volume":
+                    self._drop_volume(mount["Name"])
+
+    def _drop_volume(self, name: str) -> None:
+        """Removes a volume unless another container has it, too."""
+        try:
+            self._api.remove_volume(name)
+        except OSError as error:
+            if _status_code(error) not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
+                raise
 
     def _grace(self, container: str) -> int:
-        return self._api.inspect_container(container)["Config"].get("StopTimeout") or 10
+        return _grace(self._inspect(container))
+
+    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
+        """Runs ``collector check`` as the collector would run, in a container that is gone afterwards."""
+        name = f"{sealed.container.name}.check"
+        body = words.request(sealed) | {"Cmd": ["check", *arguments], "Healthcheck": {"Test": ["NONE"]}}
+        body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
+        with _explained(f"{name} cannot be run"):
+            self._fill_secrets(sealed, key)
+            container = self._api.create_container_from_config(body, name)["Id"]
+            try:
+                self._api.start(container)
+                ended = self._api.wait(container, timeout=_CHECK_SECONDS)
+                lines = tuple(line for _, line in self.log(container, None))
+            finally:
+                self._api.remove_container(container, v=True, force=True)
+        return Check(exit_code=ended["StatusCode"], lines=lines)
 
     def condition(self, container: str) -> Condition:
         """How the container is, by one request."""
         with _explained("the container cannot be inspected"):
-            found = self._api.inspect_container(container)
+            found = self._inspect(container)
         state = found["State"]
         return Condition(
             state=state["Status"],
@@ -166,19 +283,22 @@ class DockerEngine:
         """What the collector (its NAME) last said of itself; None where it has said nothing readable."""
         for _ in range(_READS):  # an archive that is cut short met the file as it was replaced
             with contextlib.suppress(tarfile.ReadError):
-                return self._read_status(container, f"{_SPOOL}/{collector}/{STATUS_FILE}")
+                return self._status(container, f"{_SPOOL}/{collector}")
         return None
 
-    def _read_status(self, container: str, path: str) -> Status | None:
-        with _explained("the collector's status cannot be read"):
-            try:
-                chunks, _ = self._api.get_archive(container, path)
-                archive = io.BytesIO(b"".join(chunks))
-            except errors.NotFound:
-                return None
-        with tarfile.open(fileobj=archive) as tar, contextlib.suppress(msgspec.DecodeError):
-            if member := tar.extractfile(STATUS_FILE):
-                return msgspec.json.decode(member.read(), type=Status)
+    def _status(self, container: str, folder: str) -> Status | None:
+        text = self._file(container, folder, STATUS_FILE)
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(text, type=Status) if text else None
+        return None
+
+    def _file(self, container: str, folder: str, name: str) -> bytes | None:
+        """A file in a container that need not run; None where there is none."""
+        with _explained(f"{folder}/{name} cannot be read"), _unless_missing():
+            archive = self._get(f"/containers/{container}/archive", path=f"{folder}/{name}")
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                if member := tar.extractfile(name):
+                    return member.read()
         return None
 
     def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
@@ -203,10 +323,53 @@ class DockerEngine:
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (_stamped(line.decode(errors="replace")) for line in lines)
 
+    @contextlib.contextmanager
+    def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
+        """Holds the fleet, so that nobody else changes it. Raises EngineError with who does, and since when.
+
+        The lock is a container's name. The container reads from our connection, and is gone when that ends,
+        however we do.
+        """
+        name = f"{fleet}.lock"
+        with _explained(f"fleet {fleet} cannot be locked"):
+            container = self._take(name, _lock_request(image, who))
+            connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
+            self._api.start(container)
+        try:
+            yield
+        finally:
+            connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
+            connection.close()
+            with contextlib.suppress(EngineError), _explained(name), _unless_missing():
+                self._api.remove_container(container, force=True)
+
+    def _take(self, name: str, body: dict[str, Any]) -> str:
+        end = time.monotonic() + _LOCK_LEFT
+        while True:
+            try:
+                return str(self._api.create_container_from_config(body, name)["Id"])
+            except OSError as error:
+                if _status_code(error) != HTTPStatus.CONFLICT:
+                    raise
+            with _unless_missing():
+                self._judge_lock(name, left=time.monotonic() > end)
+            time.sleep(0.1)
+
+    def _judge_lock(self, name: str, *, left: bool) -> None:
+        """Raises EngineError where somebody holds the lock; one that was left before it ran is removed."""
+        found = self._inspect(name)
+        if found["State"]["Status"] == "running":
+            labels = found["Config"]["Labels"] or {}
+            who = labels.get(_LABEL_LOCKED_BY, f"container {name}, which is not ours")
+            fleet = name.removesuffix(".lock")
+            raise EngineError(f"nothing was touched: {fleet} is being changed by {who}; try again later")
+        if left:
+            self._api.remove_container(found["Id"], force=True)
+
     def remove_network(self, fleet: str) -> str | None:
         """Removes the network that `up` made for the fleet; its name, None where there is none."""
         with _explained(f"the network of fleet {fleet} cannot be removed"):
-            for network in self._api.networks(filters=_made_for(fleet)):
+            for network in self._read("/networks", filters=_made_for(fleet)):
                 self._api.remove_network(network["Id"])
                 return str(network["Name"])
         return None
@@ -214,8 +377,21 @@ class DockerEngine:
     def volumes(self, fleet: str) -> list[str]:
         """The names of the volumes that `up` made for the fleet."""
         with _explained(f"the volumes of fleet {fleet} cannot be listed"):
-            found = self._api.volumes(filters=_made_for(fleet))["Volumes"] or []
+            found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
+
+    def spool_of(self, volume: str, image: str) -> int | None:
+        """How many records in a spool's volume are not stored; None where nothing tells. ``image`` is any."""
+        mount = {"Type": "volume", "Source": volume, "Target": _SPOOL}
+        with _explained(f"volume {volume} cannot be read"):
+            reading = self._api.create_container_from_config(
+                {"Image": image, "HostConfig": {"Mounts": [mount]}}
+            )["Id"]
+            try:
+                status = self.status(reading, volume.removesuffix("-spool"))
+            finally:
+                self._api.remove_container(reading, v=True)
+        return status.spool.records if status else None
 
     def remove_volume(self, name: str) -> None:
         """Removes a volume, and what is in it."""
@@ -223,71 +399,71 @@ class DockerEngine:
             self._api.remove_volume(name)
 
 
-def container_config(fleet: FleetSpec, spec: CollectorSpec) -> dict[str, Any]:
-    """The body of Docker's request for a new container. A volume that is not there yet is made with it."""
-    container = spec.container
-    config: dict[str, Any] = {
-        "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in container.environment.items()],
-        "Labels": {**_labels(fleet), LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash},
-        "StopTimeout": container.stop_grace,
-        "HostConfig": _host_config(fleet, container),
-        "NetworkingConfig": {"EndpointsConfig": {container.network: {"Aliases": list(container.aliases)}}},
-    }
-    if container.entrypoint:
-        config["Entrypoint"] = list(container.entrypoint)
-    if container.command:
-        config["Cmd"] = list(container.command)
-    if container.health:
-        config["Healthcheck"] = _health_check(container.health)
-    return config
+def _where() -> dict[str, Any]:
+    """What the SDK needs to connect. Only a context other than the default one needs the SDK to be found."""
+    address = os.environ.get("DOCKER_HOST", "")
+    if address.startswith("unix://"):
+        return {"base_url": address}
+    if not address and _context() == "default":
+        return {"base_url": f"unix://{_DEFAULT_SOCKET}"}
+    from docker.context import ContextAPI  # noqa: PLC0415 - takes its time to be imported
+    from docker.utils import kwargs_from_env  # noqa: PLC0415
+
+    where: dict[str, Any] = dict(kwargs_from_env())
+    if "base_url" not in where and (context := ContextAPI.get_current_context()) and context.Host:
+        where["base_url"] = context.Host
+    return {"base_url": f"unix://{_DEFAULT_SOCKET}"} | where
 
 
-def _host_config(fleet: FleetSpec, container: Container) -> dict[str, Any]:
-    restart, _, most = container.restart.partition(":")
+def _context() -> str:
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    try:
+        chosen = json.loads((folder / "config.json").read_bytes()).get("currentContext")
+    except (OSError, ValueError):
+        chosen = None
+    return os.environ.get("DOCKER_CONTEXT") or chosen or "default"
+
+
+def _lock_request(image: str, who: str) -> dict[str, Any]:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "NetworkMode": container.network,
-        "RestartPolicy": {"Name": restart, "MaximumRetryCount": int(most or 0)},
-        "Init": INIT,
-        "ReadonlyRootfs": READ_ONLY,
-        "CapDrop": list(CAP_DROP),
-        "SecurityOpt": list(SECURITY_OPT),
-        "Tmpfs": TMPFS,
-        "LogConfig": {"Type": LOG_DRIVER, "Config": LOG_OPTIONS},
-        "Memory": container.memory or 0,
-        "MemorySwap": container.memory or 0,  # the same: no swap on top
-        "NanoCpus": round((container.cpus or 0) * 1e9),
-        "PidsLimit": container.pids,
-        "Mounts": [_mount(fleet, mount) for mount in container.mounts],
+        "Image": image,
+        "Entrypoint": ["cat"],  # until its input ends
+        "Cmd": [],
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": {_LABEL_LOCKED_BY: f"{who} since {since}"},
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
+        "NetworkDisabled": True,
+        "HostConfig": {
+            "AutoRemove": True,
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "ReadonlyRootfs": True,
+            "LogConfig": {"Type": "none"},
+        },
     }
 
 
-def _mount(fleet: FleetSpec, mount: Mount) -> dict[str, Any]:
-    return {
-        "Type": mount.kind,
-        "Source": mount.source,
-        "Target": mount.target,
-        "ReadOnly": mount.read_only,
-        **({"VolumeOptions": {"Labels": _labels(fleet)}} if mount.kind == "volume" else {}),
-    }
+def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
+    """A tar file of secrets, each for the collector's user alone, and of the key, for root alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in {**files, _KEY_FILE: key}.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o400
+            member.uid = member.gid = 0 if name == _KEY_FILE else USER
+            tar.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
-def _health_check(health: HealthCheck) -> dict[str, Any]:
-    return {
-        "Test": ["CMD", *health.command],
-        "Interval": _nanoseconds(health.interval),
-        "Timeout": _nanoseconds(health.timeout),
-        "StartPeriod": _nanoseconds(health.start_period),
-        "Retries": health.retries,
-    }
+def _made_for(fleet: str) -> str:
+    return json.dumps({"label": [f"{name}={value}" for name, value in words.labels(fleet).items()]})
 
 
-def _labels(fleet: FleetSpec) -> dict[str, str]:
-    return {LABEL_FLEET: fleet.name, LABEL_MANAGER: LAUNCHER}
-
-
-def _made_for(fleet: str) -> dict[str, list[str]]:
-    return {"label": [f"{LABEL_FLEET}={fleet}", f"{LABEL_MANAGER}={LAUNCHER}"]}
+def _grace(found: Mapping[str, Any]) -> int:
+    return int(found["Config"].get("StopTimeout") or 10)
 
 
 def _label(thing: dict[str, Any], label: str) -> str:
@@ -303,6 +479,7 @@ def _observed(listed: dict[str, Any]) -> Observed:
         collector=_label(listed, LABEL_COLLECTOR),
         config_hash=_label(listed, LABEL_HASH),
         manager=_label(listed, LABEL_MANAGER),
+        secrets=_label(listed, LABEL_SECRETS),
         image=listed["Image"],
         state=listed["State"],
         health=health[1] if health else None,
@@ -319,23 +496,39 @@ def _seconds(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
 @contextlib.contextmanager
 def _explained(fault: str) -> Iterator[None]:
-    """Turns what the SDK raises into an EngineError that begins with ``fault``."""
+    """Turns what the engine, or the way to it, raises into an EngineError that begins with ``fault``."""
     try:
         yield
-    except errors.APIError as error:
-        raise EngineError(f"{fault}: {_reason(error)}") from error
-    except (errors.DockerException, requests.RequestException) as error:
+    except Exception as error:
+        if not _is_sdks(error):
+            raise
+        if explanation := getattr(error, "explanation", None):
+            raise EngineError(f"{fault}: {_reason(str(explanation).strip())}") from error
         raise EngineError(f"{fault}: the Docker engine does not answer: {error}") from error
 
 
-def _reason(error: errors.APIError) -> str:
-    text = str(error.explanation or error).strip()
+@contextlib.contextmanager
+def _unless_missing() -> Iterator[None]:
+    """Ends the block where what it asks for is not there."""
+    try:
+        yield
+    except OSError as error:
+        if _status_code(error) != HTTPStatus.NOT_FOUND:
+            raise
+
+
+def _is_sdks(error: Exception) -> bool:
+    """Whether the way to the engine raised it; requests' own exceptions are OSErrors."""
+    return isinstance(error, OSError) or type(error).__module__ == "docker.errors"
+
+
+def _status_code(error: OSError) -> int | None:
+    return getattr(error, "status_code", None)
+
+
+def _reason(text: str) -> str:
     if taken := re.search(r'The container name "/?([^"]+)" is already in use by container "?(\w{12})', text):
         return (
             f"the name {taken[1]} is taken by container {taken[2]}, which is not of this fleet;"

@@ -1,8 +1,8 @@
 """The same fleet as local processes, in the foreground: for a first look, or where there is no Docker.
 
 Below the state folder, ``.cryptostore/FLEET``: ``spool/`` (SPOOL_DIR), ``simulator/`` (its authority and the
-log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes get the contract's variables and nothing of the
-shell's.
+log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes get the contract's variables and
+nothing of the shell's.
 """
 
 import asyncio

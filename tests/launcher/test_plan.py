@@ -1,9 +1,10 @@
+import msgspec
 import pytest
 
 from launcher import plan
-from launcher.engines import Observed
+from launcher.engines import Change, Observed
 from launcher.plan import COMPOSE, LAUNCHER, Kind
-from launcher.spec import CollectorSpec, Container, FleetSpec, Network
+from launcher.spec import CollectorSpec, Container, FleetSpec, Mount, Network
 
 
 def spec(name, **environment):
@@ -37,58 +38,102 @@ def fleet(*collectors, simulator=None):
 ONE, TWO, SIMULATOR = spec("one"), spec("two"), spec("simulator")
 
 
+SYMBOLS = Change(key="SYMBOLS", old="BTC-USD", new="ETH-USD")
+MEMORY = Change(key="memory", old="64 MiB", new="128 MiB", in_place=True)
+IMAGE = Change(key="image", old="image:1 (0123)", new="image:1 (4567)")
+SECRET = Change(key="secret password", old="***", new="***")
+
+
 @pytest.mark.parametrize(
-    ("changes", "kind", "reason"),
+    ("how", "changes", "kind", "reason"),
     [
-        ({}, Kind.UNCHANGED, "is as the file says"),
-        ({"health": "unhealthy"}, Kind.UNCHANGED, "is as the file says"),
-        ({"state": "restarting"}, Kind.UNCHANGED, "is as the file says"),
-        ({"config_hash": "other"}, Kind.RECREATE, "its configuration changed"),
-        ({"config_hash": "other", "state": "exited"}, Kind.RECREATE, "its configuration changed"),
-        ({"image": "sha256:0123"}, Kind.RECREATE, "image:1 is another image now"),
-        ({"state": "exited"}, Kind.START, "is stopped"),
-        ({"state": "created"}, Kind.START, "was never started"),
-        ({"state": "paused"}, Kind.START, "is paused"),
-        ({"state": "dead"}, Kind.RECREATE, "is dead"),
-        ({"manager": COMPOSE}, Kind.CONFLICT, "desk-one is managed by compose"),
-        ({"manager": COMPOSE, "config_hash": "other"}, Kind.CONFLICT, "desk-one is managed by compose"),
+        ({}, [], Kind.UNCHANGED, "is as the file says"),
+        ({"config_hash": "older"}, [], Kind.UNCHANGED, "is as the file says"),
+        ({"health": "unhealthy"}, [], Kind.UNCHANGED, "is as the file says"),
+        ({"state": "restarting"}, [], Kind.UNCHANGED, "is as the file says"),
+        ({"config_hash": "other"}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed"),
+        ({"config_hash": "other"}, [SYMBOLS, MEMORY], Kind.RECREATE, "SYMBOLS changed"),
+        ({"config_hash": "other", "state": "exited"}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed"),
+        ({"config_hash": "other"}, [MEMORY], Kind.UPDATE, "memory changed"),
+        ({}, [MEMORY], Kind.UPDATE, "memory changed by hand"),
+        ({"state": "exited"}, [MEMORY], Kind.UPDATE, "memory changed by hand"),
+        ({}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed by hand"),
+        ({}, [SECRET], Kind.RECREATE, "secret password changed"),
+        ({}, [IMAGE], Kind.RECREATE, "its image is another one now"),
+        ({"state": "exited"}, [], Kind.START, "is stopped"),
+        ({"state": "created"}, [], Kind.START, "was never started"),
+        ({"state": "paused"}, [], Kind.START, "is paused"),
+        ({"state": "dead"}, [], Kind.RECREATE, "is dead"),
+        ({"manager": COMPOSE}, [], Kind.CONFLICT, "desk-one is managed by compose"),
+        ({"manager": COMPOSE}, [SYMBOLS], Kind.CONFLICT, "desk-one is managed by compose"),
     ],
 )
-def test_a_container_of_the_file(changes, kind, reason):
-    (action,) = plan.make(fleet(ONE), [running(ONE, **changes)]).actions
+def test_a_container_of_the_file(how, changes, kind, reason):
+    container = running(ONE, **how)
+    (action,) = plan.make(fleet(ONE), [container], {container.id: changes}).actions
     assert (action.kind, action.reason, action.collector) == (kind, reason, "one")
     assert action.spec is ONE
 
 
 def test_what_is_not_there_is_created():
-    (action,) = plan.make(fleet(ONE), []).actions
+    (action,) = plan.make(fleet(ONE), [], {}).actions
     assert (action.kind, action.container) == (Kind.CREATE, None)
 
 
 @pytest.mark.parametrize(("keep", "kind"), [(False, Kind.REMOVE), (True, Kind.KEEP)])
 def test_an_orphan(keep, kind):
-    actions = plan.make(fleet(ONE), [running(TWO), running(ONE)], keep_orphans=keep).actions
+    actions = plan.make(fleet(ONE), [running(TWO), running(ONE)], {}, keep_orphans=keep).actions
     assert [(action.collector, action.kind) for action in actions] == [("one", Kind.UNCHANGED), ("two", kind)]
 
 
 def test_an_orphan_of_compose_is_no_business_of_ours():
-    (action,) = plan.make(fleet(ONE), [running(TWO, manager=COMPOSE), running(ONE)]).actions
+    (action,) = plan.make(fleet(ONE), [running(TWO, manager=COMPOSE), running(ONE)], {}).actions
     assert action.collector == "one"
 
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_second_container_of_a_collector_goes_in_any_case(keep):
     there = [running(ONE), running(ONE, name="desk-one.next", id="next", state="created")]
-    actions = plan.make(fleet(ONE), there, keep_orphans=keep).actions
+    actions = plan.make(fleet(ONE), there, {}, keep_orphans=keep).actions
     assert [action.kind for action in actions] == [Kind.UNCHANGED, Kind.REMOVE]
     assert actions[1].container.id == "next"
 
 
 def test_the_simulator_comes_first_and_the_others_keep_the_order_of_the_file():
-    actions = plan.make(fleet(TWO, ONE, simulator=SIMULATOR), []).actions
+    actions = plan.make(fleet(TWO, ONE, simulator=SIMULATOR), [], {}).actions
     assert [action.collector for action in actions] == ["simulator", "two", "one"]
 
 
 def test_a_plan_knows_its_actions_by_kind():
-    planned = plan.make(fleet(ONE, TWO), [running(ONE)])
+    planned = plan.make(fleet(ONE, TWO), [running(ONE)], {})
     assert [action.collector for action in planned.of(Kind.CREATE, Kind.RECREATE)] == ["two"]
+
+
+def test_a_hash_is_of_the_real_configuration_alone():
+    """Of this very text since the first version: another one would make every container anew."""
+    container = Container(
+        name="desk-one", image="image:1", network="desk", environment={"B": "2", "A": "1"}, mounts=()
+    )
+    other_order = msgspec.structs.replace(container, environment={"A": "1", "B": "2"})
+    hashes = {
+        CollectorSpec(fleet="desk", name="one", container=each).config_hash
+        for each in (container, other_order)
+    }
+    assert hashes == {"067fd3b99a8402a8"}
+
+
+def test_no_secret_has_a_part_in_the_hash():
+    def hash_of(password, source):
+        secret_file = Mount(kind="bind", source=source, target="/run/secrets/ca.pem", read_only=True)
+        container = Container(
+            name="desk-one",
+            image="image:1",
+            network="desk",
+            environment={"PASSWORD": password, "SSL_CERT_FILE": "/run/secrets/ca.pem"},
+            mounts=(secret_file,),
+        )
+        return CollectorSpec(
+            fleet="desk", name="one", container=container, secrets=frozenset({"PASSWORD"})
+        ).config_hash
+
+    assert hash_of("hunter2", "/home/one/ca.pem") == hash_of("another", "/srv/ca.pem")

@@ -1,6 +1,7 @@
 """Plays a collector for tests of the launcher; its first symbol says which part.
 
-WRONG-SETTINGS says why and ends with 78    ENDS-EARLY  ends with 1
+WRONG-SETTINGS says why and ends with 78, and so does its check
+ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
 anything else  becomes ready
 """
@@ -53,11 +54,14 @@ stop = threading.Event()
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: stop.set())
 
+if sys.argv[1:] and PART != "WRONG-SETTINGS":
+    say("everything is fine")
+    sys.exit(0)
 say(f"2026-01-01T00:00:00.000Z INFO standin: starting {PART}")
 if PART == "WRONG-SETTINGS":
     say("SYMBOLS = 'WRONG-SETTINGS': no such symbol")
-    if "PASSWORD" in os.environ:
-        say(f"a careless line with {os.environ['PASSWORD']}")
+    if "PASSWORD_FILE" in os.environ:
+        say(f"a careless line with {Path(os.environ['PASSWORD_FILE']).read_text()}")
     sys.exit(78)
 if PART == "ENDS-EARLY":
     say("2026-01-01T00:00:00.000Z CRITICAL standin: feed died")

@@ -1,0 +1,150 @@
+"""``plan`` and ``up``: what has to happen so that the containers are as the file says, told or done."""
+
+import argparse
+import getpass
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from launcher import overview, plan, preview
+from launcher.commands import CHANGES, DONE, FAILED, InputError
+from launcher.commands.files import load
+from launcher.commands.progress import Progress, explain, failed_of
+from launcher.console import Console, Table
+from launcher.engines import EngineError
+from launcher.engines.docker import DockerEngine
+from launcher.overview import Row
+from launcher.plan import Kind, Plan
+from launcher.rollout import Options, Rollout
+from launcher.spec import FleetSpec
+
+#: What `up` has done to a collector, by what the plan said.
+_DONE = {
+    Kind.CREATE: "created",
+    Kind.UPDATE: "updated",
+    Kind.RECREATE: "recreated",
+    Kind.START: "started",
+    Kind.UNCHANGED: "unchanged",
+    Kind.REMOVE: "removed",
+    Kind.KEEP: "kept",
+}
+
+
+def show_plan(options: argparse.Namespace, console: Console) -> int:
+    """Tells what `up` would do; nothing is touched."""
+    fleet = load(options.file, console)
+    planned, _ = _plan(DockerEngine.connect(options.parallel), fleet, options)
+    document = msgspec.json.format(msgspec.json.encode(preview.document(planned)), indent=2)
+    if options.out:
+        _write_for_owner(options.out, document)
+    if options.json:
+        console.say(document.decode())
+    else:
+        for line in preview.lines(planned):
+            console.say(line)
+    if planned.of(Kind.CONFLICT):
+        return FAILED
+    return CHANGES if planned.changing else DONE
+
+
+def up(options: argparse.Namespace, console: Console) -> int:
+    """Makes the containers as the file says."""
+    if options.dry_run:
+        return show_plan(options, console)
+    fleet = load(options.file, console)
+    engine = DockerEngine.connect(options.parallel)
+    planned, key = _plan(engine, fleet, options)
+    if options.plan:
+        _refuse_moved(options.plan, planned)
+    if not planned.changing:
+        return _converge(engine, planned, key, options, console)
+    if planned.of(Kind.CREATE, Kind.RECREATE):
+        engine.require_images(spec.container.image for spec in plan.specs(fleet))
+    with engine.lock(fleet.name, fleet.collectors[0].container.image, whoami()):
+        planned, key = _plan(engine, fleet, options)  # nobody changes it any more
+        if options.plan:
+            _refuse_moved(options.plan, planned)
+        return _converge(engine, planned, key, options, console)
+
+
+def whoami() -> str:
+    """Who this is, for whoever waits for a lock."""
+    return f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+
+
+def _plan(engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace) -> tuple[Plan, bytes]:
+    """The plan, and the key that seals the fleet's secrets; only reads."""
+    observed = engine.observe(fleet.name)
+    key = engine.key(observed)
+    there = plan.pairs(fleet, observed)
+    # One after the other where the engine is near: a thread costs more than its answer.
+    changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
+    return plan.make(fleet, observed, changes, keep_orphans=options.keep_orphans), key
+
+
+def _converge(
+    engine: DockerEngine, planned: Plan, key: bytes, options: argparse.Namespace, console: Console
+) -> int:
+    how = Options(
+        parallel=options.parallel,
+        parallelism=options.parallelism or planned.fleet.parallelism,
+        wait=options.wait_timeout,
+        check=not options.no_check,
+    )
+    with Progress(console) as progress:
+        rollout = Rollout(engine, how, progress.tell)
+        rollout.up(planned, key)
+    failed = failed_of(rollout)
+    if planned.changing or failed:
+        waited = engine.observe(planned.fleet.name) if options.wait_timeout else ()
+        rows = overview.rows(engine, planned.fleet, waited, options.parallel)
+        console.table(_table(planned, rollout, rows))
+    explain(failed, console)
+    console.say(f"fleet {planned.fleet.name}: {_counted(planned, rollout)}")
+    return FAILED if failed else DONE
+
+
+def _refuse_moved(path: Path, planned: Plan) -> None:
+    """Raises EngineError where the plan in the file is not what would happen now."""
+    try:
+        moved = preview.moved(json.loads(path.read_bytes()), planned)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if moved:
+        told = "".join(f"\n  {each}" for each in moved)
+        raise EngineError(f"nothing was touched: it is not as it was when {path} was made; plan again{told}")
+
+
+def _write_for_owner(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+
+
+def _counted(planned: Plan, rollout: Rollout) -> str:
+    """``2 created, 1 unchanged, 1 failed``."""
+    outcome = {name: event.state for name, event in rollout.outcome.items()}
+    good = [action for action in planned.actions if outcome.get(action.collector) not in ("failed", "left")]
+    counts = {word: sum(action.kind is kind for action in good) for kind, word in _DONE.items()}
+    counts |= {word: sum(state == word for state in outcome.values()) for word in ("failed", "left")}
+    names = {"left": "left as they were"}
+    parts = [f"{count} {names.get(word, word)}" for word, count in counts.items() if count]
+    return ", ".join(parts) or "no collectors"
+
+
+def _table(planned: Plan, rollout: Rollout, rows: Sequence[Row]) -> Table:
+    known = {row.collector: row for row in rows}
+    table = Table("COLLECTOR", "DONE", "STATE", ">STORED", ">UNSEEN", "DETAIL")
+    for action in planned.actions:
+        event, row = rollout.outcome.get(action.collector), known.get(action.collector)
+        state = event.state if event else "-"
+        if state in ("unchanged", "kept") and row:
+            state = row.state
+        done = "-" if state in ("left", "failed") else _DONE.get(action.kind, "-")
+        stored = f"{row.stored:,}" if row and row.status else "-"
+        unseen = f"{event.unseen:.1f} s" if event and event.unseen is not None else "-"
+        table.add(action.collector, done, state, stored, unseen, event.detail if event else action.reason)
+    return table

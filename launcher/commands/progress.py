@@ -1,0 +1,52 @@
+"""What a rollout tells while it is on its way, and what went wrong when it is over."""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+from launcher.console import Console, Live, Table
+from launcher.rollout import Event, Rollout
+
+
+class Progress:
+    """Shows the last event of each collector; without a terminal each event is a line."""
+
+    def __init__(self, console: Console) -> None:
+        self._events: dict[str, Event] = {}
+        self._live: Live = console.live(self._table)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def tell(self, event: Event) -> None:
+        """Hears an event."""
+        self._events[event.collector] = event
+        if not self._live.is_terminal and event.state != "unchanged":
+            self._live.line(
+                f"{event.collector}: {event.state}" + (f" ({event.detail})" if event.detail else "")
+            )
+
+    def _table(self) -> Table:
+        table = Table("COLLECTOR", "STATE", "DETAIL")
+        for event in list(self._events.values()):
+            table.add(event.collector, event.state, event.detail)
+        return table
+
+
+def failed_of(rollout: Rollout) -> list[Event]:
+    """The outcomes that are failures."""
+    return [event for event in rollout.outcome.values() if event.state == "failed"]
+
+
+def explain(failed: Iterable[Event], console: Console) -> None:
+    """Says what failed and why, with the last lines of each culprit's log."""
+    for event in failed:
+        console.remark(f"\n{event.collector} failed: {event.detail}")
+        for line in event.log:
+            console.remark(f"  | {line}")

@@ -1,0 +1,266 @@
+"""A collector's container in Docker's words: the request that makes it, and how another differs from it."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from collector.settings import VARIABLES
+from launcher.engines import Change
+from launcher.plan import LAUNCHER
+from launcher.secrets import Secret, part, seal
+from launcher.spec import (
+    CAP_DROP,
+    INIT,
+    LABEL_COLLECTOR,
+    LABEL_FLEET,
+    LABEL_HASH,
+    LABEL_MANAGER,
+    LABEL_SECRETS,
+    LOG_DRIVER,
+    LOG_OPTIONS,
+    READ_ONLY,
+    SECURITY_OPT,
+    TMPFS,
+    CollectorSpec,
+    Container,
+    HealthCheck,
+    Mount,
+)
+
+#: Where a container has its secrets, each as a file.
+SECRETS = "/run/secrets"
+#: What Docker can change in a container that is there.
+_IN_PLACE = frozenset({"memory", "cpus", "pids", "restart"})
+_UNLIMITED = "unlimited"
+_HIDDEN = frozenset(variable.name for variable in VARIABLES if variable.secret)
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """A collector as Docker gets it. Its secrets lie in a volume of its own, and their seals are told.
+
+    The volume's name differs where a secret does: a container that goes on, or comes back, has its old ones.
+    """
+
+    spec: CollectorSpec
+    container: Container
+    secrets: tuple[Secret, ...]
+    seals: str
+
+    @property
+    def volume(self) -> str | None:
+        """The volume of its secrets."""
+        return next((each.source for each in self.container.mounts if each.target == SECRETS), None)
+
+
+def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
+    """Takes the secrets out of the container. Raises OSError where the file of one cannot be read."""
+    parted = part(spec)
+    seals = ",".join(f"{secret.name}={seal(key, secret.content)}" for secret in parted.secrets)
+    mounts = parted.mounts
+    if seals:
+        volume = f"{spec.container.name}-secrets-{seal(key, seals.encode())}"
+        mounts += (Mount(kind="volume", source=volume, target=SECRETS, read_only=True),)
+    container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=mounts)
+    return Sealed(spec=spec, container=container, secrets=parted.secrets, seals=seals)
+
+
+def labels(fleet: str) -> dict[str, str]:
+    """The labels of all that ``up`` makes for a fleet."""
+    return {LABEL_FLEET: fleet, LABEL_MANAGER: LAUNCHER}
+
+
+def request(sealed: Sealed) -> dict[str, Any]:
+    """The body of Docker's request for a new container. A volume that is not there yet is made with it."""
+    spec, container = sealed.spec, sealed.container
+    told = {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
+    told |= {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
+    body: dict[str, Any] = {
+        "Image": container.image,
+        "Env": [f"{name}={value}" for name, value in container.environment.items()],
+        "Labels": labels(spec.fleet) | told,
+        "StopTimeout": container.stop_grace,
+        "HostConfig": _host_config(spec.fleet, container),
+        "NetworkingConfig": {"EndpointsConfig": {container.network: {"Aliases": list(container.aliases)}}},
+    }
+    if container.entrypoint:
+        body["Entrypoint"] = list(container.entrypoint)
+    if container.command:
+        body["Cmd"] = list(container.command)
+    if container.health:
+        body["Healthcheck"] = _health_check(container.health)
+    return body
+
+
+def update_request(container: Container) -> dict[str, Any]:
+    """The body of Docker's request that changes what can be changed in place."""
+    limits = _limits(container)
+    return {name: value for name, value in limits.items() if value} | {
+        "RestartPolicy": _restart(container.restart)
+    }
+
+
+def changes(
+    sealed: Sealed, wanted: Mapping[str, Any], found: Mapping[str, Any], made_from: Mapping[str, Any]
+) -> tuple[Change, ...]:
+    """How a container differs from what it should be.
+
+    Args:
+        sealed: what it should be.
+        wanted: the image that it should be made from, as inspected; empty where there is none.
+        found: the container as inspected.
+        made_from: the image that it was made from, as inspected; empty where that is gone.
+    """
+    body = request(sealed)
+    network = sealed.container.network
+    new = _facts(body, body["HostConfig"], wanted, body["NetworkingConfig"]["EndpointsConfig"])
+    old = _facts(found["Config"], found["HostConfig"], made_from, found["NetworkSettings"]["Networks"])
+    new["network"] = network
+    aliases = new.pop("aliases", None)
+    if aliases and set(aliases.split(",")) <= set((old.pop("aliases", None) or "").split(",")):
+        aliases = None  # the engine adds some of its own
+    if aliases:
+        new["aliases"] = aliases
+    else:
+        old.pop("aliases", None)
+    differing = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+    told = (_change(key, old.get(key), new.get(key)) for key in differing)
+    seals = (found["Config"]["Labels"] or {}).get(LABEL_SECRETS, "")
+    return (*told, *_secret_changes(seals, sealed.seals))
+
+
+def _change(key: str, old: str | None, new: str | None) -> Change:
+    if key in _HIDDEN:
+        old, new = (None if value is None else "***" for value in (old, new))
+    return Change(key=key, old=old, new=new, in_place=key in _IN_PLACE and new != _UNLIMITED)
+
+
+def _secret_changes(old: str, new: str) -> Iterable[Change]:
+    before, after = (dict(each.split("=") for each in seals.split(",") if each) for seals in (old, new))
+    for name in dict.fromkeys([*after, *before]):
+        if before.get(name) != after.get(name):
+            hidden = ("***" if name in seals else None for seals in (before, after))
+            yield Change(key=f"secret {name}", old=next(hidden), new=next(hidden))
+
+
+def _facts(
+    config: Mapping[str, Any], host: Mapping[str, Any], image: Mapping[str, Any], networks: Mapping[str, Any]
+) -> dict[str, str | None]:
+    """What a container is, in words for a person, by key; what it has from its image is not told."""
+    own = image.get("Config") or {}
+    given = _variables(own)
+    network = host["NetworkMode"]
+    return {
+        "image": f"{config['Image']} ({_short(image)})",
+        **{name: value for name, value in _variables(config).items() if given.get(name) != value},
+        "entrypoint": _told(config, own, "Entrypoint", _command),
+        "command": _told(config, own, "Cmd", _command),
+        "user": _told(config, own, "User", str),
+        "health check": _told(config, own, "Healthcheck", _text),
+        "stop grace": f"{config['StopTimeout']} s" if config.get("StopTimeout") else None,
+        "memory": f"{host['Memory'] / 2**20:g} MiB" if host["Memory"] else _UNLIMITED,
+        "cpus": f"{host['NanoCpus'] / 1e9:g}" if host["NanoCpus"] else _UNLIMITED,
+        "pids": str(host["PidsLimit"] or _UNLIMITED),
+        "restart": _policy(host["RestartPolicy"]),
+        "network": network if network in networks else "none",
+        "aliases": ",".join((networks.get(network) or {}).get("Aliases") or []) or None,
+        **{
+            f"mount {each['Target']}": _mounted(each)
+            for each in host.get("Mounts") or []
+            if each["Target"] != SECRETS
+        },
+        "capabilities dropped": _text(host.get("CapDrop")),
+        "capabilities added": _text(host.get("CapAdd")),
+        "privileged": "yes" if host.get("Privileged") else None,
+        "security options": _text(host.get("SecurityOpt")),
+        "read-only root": str(host.get("ReadonlyRootfs")),
+        "init": str(host.get("Init")),
+        "tmpfs": _text(host.get("Tmpfs")),
+        "logging": _text(host.get("LogConfig")),
+    }
+
+
+def _variables(config: Mapping[str, Any]) -> dict[str, str]:
+    pairs = (line.partition("=") for line in config.get("Env") or [])
+    return {name: value for name, _, value in pairs}
+
+
+def _told(config: Mapping[str, Any], image: Mapping[str, Any], key: str, told: Any) -> str | None:
+    value = config.get(key) or image.get(key)
+    return None if not value or value == image.get(key) else told(value)
+
+
+def _command(words: Sequence[str]) -> str:
+    return shlex.join(words)
+
+
+def _text(value: Any) -> str | None:
+    return msgspec.json.encode(value, order="sorted").decode() if value else None
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    most = policy.get("MaximumRetryCount")
+    return f"{policy['Name'] or 'no'}{f':{most}' if most else ''}"
+
+
+def _mounted(made: Mapping[str, Any]) -> str:
+    return f"{made['Type']} {made['Source']}{' (read only)' if made.get('ReadOnly') else ''}"
+
+
+def _short(image: Mapping[str, Any]) -> str:
+    return str(image["Id"]).removeprefix("sha256:")[:12] if image else "not on the engine"
+
+
+def _host_config(fleet: str, container: Container) -> dict[str, Any]:
+    return {
+        "NetworkMode": container.network,
+        "RestartPolicy": _restart(container.restart),
+        "Init": INIT,
+        "ReadonlyRootfs": READ_ONLY,
+        "CapDrop": list(CAP_DROP),
+        "SecurityOpt": list(SECURITY_OPT),
+        "Tmpfs": TMPFS,
+        "LogConfig": {"Type": LOG_DRIVER, "Config": LOG_OPTIONS},
+        **_limits(container),
+        "Mounts": [mount(fleet, each) for each in container.mounts],
+    }
+
+
+def _limits(container: Container) -> dict[str, int]:
+    return {
+        "Memory": container.memory or 0,
+        "MemorySwap": container.memory or 0,  # the same: no swap on top
+        "NanoCpus": round((container.cpus or 0) * 1e9),
+        "PidsLimit": container.pids,
+    }
+
+
+def _restart(policy: str) -> dict[str, Any]:
+    name, _, most = policy.partition(":")
+    return {"Name": name, "MaximumRetryCount": int(most or 0)}
+
+
+def mount(fleet: str, wanted: Mount) -> dict[str, Any]:
+    """A mount as a request has it; a volume that it makes gets the fleet's labels."""
+    return {
+        "Type": wanted.kind,
+        "Source": wanted.source,
+        "Target": wanted.target,
+        "ReadOnly": wanted.read_only,
+        **({"VolumeOptions": {"Labels": labels(fleet)}} if wanted.kind == "volume" else {}),
+    }
+
+
+def _health_check(health: HealthCheck) -> dict[str, Any]:
+    return {
+        "Test": ["CMD", *health.command],
+        "Interval": _nanoseconds(health.interval),
+        "Timeout": _nanoseconds(health.timeout),
+        "StartPeriod": _nanoseconds(health.start_period),
+        "Retries": health.retries,
+    }
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)
