@@ -116,6 +116,8 @@ def _add_file_commands(commands: _Commands) -> None:
     _file(run)
     run.add_argument("--for", type=_seconds, metavar="TIME", dest="seconds", help="end after 20s, 5m, ...")
     add("version", "print the version")
+    add = partial(_add, commands, "reference")
+    add("schema", "print the JSON Schema of the fleet file, for editors")
 
 
 def _add_container_commands(commands: _Commands) -> None:
