@@ -1,9 +1,10 @@
-"""How the exchange is reached: proxy, authorities, time limits, for every library that cryptofeed uses.
+"""How the exchange is reached: proxy, authorities, time limits, for requests and for aiohttp.
 
-requests, websockets and aiohttp each have ideas of their own about the environment's proxy and certificates;
-here, and nowhere else, all three are told the same.
+Each has ideas of its own about the environment's proxy and certificates; here, and nowhere else, both are
+told the same.
 """
 
+import asyncio
 import ssl
 from typing import Any, override
 
@@ -11,13 +12,14 @@ import aiohttp
 import requests
 from cryptofeed.connection import HTTPAsyncConn, HTTPSync, WSAsyncConn
 
+from collector.feeds.websocket import WebSocket
 from collector.settings import Settings
 
 #: Seconds that one step may take.
 CONNECT, READ, CLOSE = 10.0, 20.0, 1.0
-#: A websocket's pings, and the most that it may hold: frames that were not handled yet, bytes in one message.
-PING_INTERVAL, PING_TIMEOUT = 10.0, 30.0
-MOST_FRAMES, LARGEST_MESSAGE = 256, 64 * 2**20
+#: Seconds without a byte from a websocket after which it must answer a ping, within half that time.
+QUIET = 20.0
+LARGEST_MESSAGE = 64 * 2**20  # bytes
 
 
 class Network:
@@ -41,28 +43,52 @@ class Network:
         if isinstance(connection, HTTPAsyncConn):
             connection._open = lambda: self._open_session(connection)  # noqa: SLF001 - cryptofeed has no other way in
         elif isinstance(connection, WSAsyncConn):
-            connection.ws_kwargs = {
-                **connection.ws_kwargs,
-                "ssl": self._ssl,
-                "proxy": self.proxy or True,
-                "open_timeout": CONNECT,
-                "close_timeout": CLOSE,
-                "ping_timeout": PING_TIMEOUT,
-                "max_queue": MOST_FRAMES,
-                "max_size": LARGEST_MESSAGE,
-            }
+            connection._open = lambda: self._open_websocket(connection)  # noqa: SLF001 - as above
 
     async def _open_session(self, connection: Any) -> None:
         if connection.is_open:
             return
         connection.proxy = self.proxy
-        connection.conn = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._ssl),
+        connection.conn = self._session()
+        _begin(connection)
+
+    async def _open_websocket(self, connection: Any) -> None:
+        if connection.authentication:
+            connection.address, connection.ws_kwargs = await connection.authentication(
+                connection.address, connection.ws_kwargs
+            )
+        options = connection.ws_kwargs  # those of the library websockets
+        session = self._session()
+        try:
+            async with asyncio.timeout(CONNECT):
+                socket = await session.ws_connect(
+                    connection.address,
+                    proxy=self.proxy,
+                    origin=options.get("origin"),
+                    headers=options.get("additional_headers"),
+                    compress=0 if options.get("compression", "deflate") is None else 15,
+                    max_msg_size=LARGEST_MESSAGE,
+                    heartbeat=QUIET,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE),
+                )
+        except BaseException:
+            await session.close()
+            raise
+        connection.conn = WebSocket(session, socket, options["ping_interval"])
+        _begin(connection)
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._ssl, resolver=aiohttp.ThreadedResolver()),
             timeout=aiohttp.ClientTimeout(total=CONNECT + READ, connect=CONNECT, sock_read=READ),
             trust_env=True,
         )
-        connection.sent = connection.received = 0
-        connection.last_message = None
+
+
+def _begin(connection: Any) -> None:
+    """What cryptofeed sets when it opens a connection."""
+    connection.sent = connection.received = 0
+    connection.last_message = None
 
 
 class _TimedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped

@@ -1,0 +1,65 @@
+"""aiohttp's websocket in the place of the one that cryptofeed opens: it needs half the CPU per message.
+
+It has the face that cryptofeed's connections know, which is that of the library ``websockets``.
+"""
+
+import asyncio
+import contextlib
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import WSMsgType
+from websockets.protocol import State
+
+
+class WebSocket:
+    """An open websocket, and the session that is for it alone.
+
+    Attributes:
+        state: OPEN, or CLOSED.
+        close_code, close_reason: the other side's last word; None where it said none.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse[Any], interval: float
+    ) -> None:
+        self._session, self._socket = session, socket
+        self._pinging = asyncio.create_task(self._ping(interval))
+        self.state = State.OPEN
+        self.close_code: int | None = None
+        self.close_reason: str | None = None
+
+    async def send(self, data: str) -> None:
+        """Sends a text message."""
+        await self._socket.send_str(data)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        """The next message; ends with the other side's goodbye, raises aiohttp.ClientError without one."""
+        message = await self._socket.receive()
+        if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
+            return message.data  # type: ignore[no-any-return]
+        failure = self._socket.exception()
+        await self.close()
+        if message.type is not WSMsgType.CLOSE:
+            raise aiohttp.ClientConnectionError(str(failure or "the connection was cut")) from failure
+        self.close_code, self.close_reason = message.data, message.extra
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """Says goodbye and lets go of the connection."""
+        self.state = State.CLOSED
+        self._pinging.cancel()
+        try:
+            await self._socket.close()
+        finally:
+            await self._session.close()
+
+    async def _ping(self, interval: float) -> None:
+        """Some exchanges part from a client that says nothing, whatever they say themselves."""
+        with contextlib.suppress(aiohttp.ClientError, OSError):  # who reads will see it, too
+            while True:
+                await asyncio.sleep(interval)
+                await self._socket.ping()
