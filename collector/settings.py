@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
 from collector import catalog
+from collector.store_url import SCHEMES, StoreUrl, masked
 
 #: Backends that we store into, with the port each listens on (None: it has none).
 BACKENDS: dict[str, int | None] = {
@@ -51,8 +53,19 @@ class SettingsError(Exception):
         super().__init__("\n".join(map(str, self.faults)))
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """What of a key stays: the records of the last ``seconds``, or as many as ``records``; one is None."""
+
+    seconds: float | None
+    records: int | None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector's settings. Durations are seconds, sizes bytes."""
+    """One collector's settings. Durations are seconds, sizes bytes.
+
+    With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
+    ``database``, ``user`` and ``password`` hold whether they came by URL or apart.
+    """
 
     exchange: str
     symbols: tuple[str, ...]
@@ -63,11 +76,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_interval: int
     max_depth: int
     candle_interval: str
+    url: StoreUrl | None
     host: str
     port: int | None
     database: str | None
     user: str | None
     password: str | None
+    create_tables: bool
+    partition: str
+    retention: Retention | None
     parquet_dir: Path
     name: str
     spool_dir: Path
@@ -89,6 +106,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def home(self) -> Path:
         """The folder of this collector's spool and status, below SPOOL_DIR."""
         return self.spool_dir / self.name
+
+    @property
+    def where(self) -> str:
+        """The store's place, for a person to read: host and port, or a path."""
+        return self.url.where if self.url else f"{self.host}:{self.port}"
+
+    def masked(self, text: str) -> str:
+        """``text``, an error of a library say, without the secrets that it may repeat."""
+        for secret in (
+            self.url and self.url.text,
+            self.password,
+            self.password and quote(self.password, safe=""),
+        ):
+            text = text.replace(secret, "***") if secret else text
+        return masked(text)
+
+    def __repr__(self) -> str:
+        return f"Settings({self.name})"  # a dump of all fields would tell secrets
 
 
 class Whole(msgspec.Struct, frozen=True):
@@ -156,6 +191,16 @@ def duration(text: str) -> float:
     if not match or match[2] not in TIMES or not float(match[1]):
         raise ValueError("takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)")
     return float(match[1]) * TIMES[match[2]]
+
+
+def retention(text: str) -> Retention:
+    """Reads how much stays: a duration, or a count. Raises ValueError."""
+    if text.isdecimal() and int(text):
+        return Retention(seconds=None, records=int(text))
+    try:
+        return Retention(seconds=duration(text), records=None)
+    except ValueError:
+        raise ValueError("takes a duration such as 12h or 30d, or a number of records") from None
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -239,6 +284,14 @@ VARIABLES: tuple[Variable, ...] = (
         "0",
     ),
     Variable("CANDLE_INTERVAL", str, "length of a candle, as the exchange offers it", "1m"),
+    Variable(
+        "URL",
+        StoreUrl.parse,
+        "the backend as one URL, instead of HOST and PORT: redis://, rediss://, unix://, redis+sentinel://, "
+        "mongodb://, mongodb+srv://, postgresql://",
+        secret=True,
+    ),
+    Variable("URL_FILE", existing_file, "file that holds the URL, instead of URL"),
     Variable("HOST", str, "host of the backend", "localhost"),
     Variable("PORT", Whole(1, 65535), "port of the backend; the backend's own by default"),
     Variable(
@@ -249,8 +302,26 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "USER", str, "user of the backend; without PASSWORD or PASSWORD_FILE it counts for POSTGRES alone"
     ),
+    Variable("USER_FILE", existing_file, "file that holds the user, instead of USER"),
     Variable("PASSWORD", str, "password of the backend", secret=True),
     Variable("PASSWORD_FILE", existing_file, "file that holds the password, instead of PASSWORD"),
+    Variable(
+        "CREATE_TABLES",
+        boolean,
+        "POSTGRES: create and mend the tables at start; without it `collector db init` does",
+        "true",
+    ),
+    Variable(
+        "PARTITION",
+        OneOf(("none", "day", "week", "month")),
+        "POSTGRES: new tables have a partition for each of these, by receipt; with TimescaleDB, chunks",
+        "none",
+    ),
+    Variable(
+        "RETENTION",
+        retention,
+        "REDIS and REDISSTREAM: how long records stay (30d), or how many of a key (1000000)",
+    ),
     Variable("PARQUET_DIR", Path, "PARQUET: folder of the dataset", "data"),
     Variable(
         "NAME",
@@ -308,15 +379,18 @@ class _Reader:
         values = {variable.name: self._value(variable) for variable in VARIABLES}
         values["CHANNELS"] = self._channels(values["EXCHANGE"], values["CHANNELS"])
         self._check_candles(values)
+        for name in ("URL", "USER", "PASSWORD"):
+            self._from_file(values, name)
+        self._check_url(values)
         self._check_database(values)
-        self._credentials(values)
+        self._check_retention(values)
+        self._check_user(values)
         if self.faults:
             raise SettingsError(self.faults)
         values["PORT"] = values["PORT"] or BACKENDS[values["BACKEND"]]
         values["NAME"] = values["NAME"] or _default_name(
             values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"]
         )
-        del values["PASSWORD_FILE"]
         return Settings(**{name.lower(): value for name, value in values.items()})
 
     def _value(self, variable: Variable) -> Any:
@@ -340,7 +414,7 @@ class _Reader:
     def _fault(self, name: str, message: str) -> None:
         secret = any(variable.secret for variable in VARIABLES if variable.name == name)
         value = self.given.get(name)
-        self.faults.append(Fault(name, "***" if secret and value else value, message))
+        self.faults.append(Fault(name, "***" if secret and value else value and masked(value), message))
 
     def _channels(self, exchange: str | None, asked: tuple[str, ...] | None) -> tuple[str, ...]:
         offered = catalog.exchanges()[exchange].channels if exchange else catalog.CHANNELS
@@ -369,15 +443,52 @@ class _Reader:
         if backend in ("MONGO", "POSTGRES") and not database:
             self._fault("DATABASE", f"{backend} needs the name of a database")
 
-    def _credentials(self, values: dict[str, Any]) -> None:
-        if values["PASSWORD"] and values["PASSWORD_FILE"]:
-            self._fault("PASSWORD_FILE", "PASSWORD is set too; one of the two, please")
-        elif values["PASSWORD_FILE"]:
-            try:
-                values["PASSWORD"] = values["PASSWORD_FILE"].read_text().strip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                self._fault("PASSWORD_FILE", f"cannot be read: {error}")
-        if not values["PASSWORD"] and values["BACKEND"] != "POSTGRES":
+    def _check_retention(self, values: dict[str, Any]) -> None:
+        backend = values["BACKEND"]
+        if backend and values["RETENTION"] and backend not in ("REDIS", "REDISSTREAM"):
+            self._fault("RETENTION", f"nothing is removed from {backend}; it is for REDIS and REDISSTREAM")
+
+    def _from_file(self, values: dict[str, Any], name: str) -> None:
+        """The value that ``{name}_FILE`` holds. A login shell sets USER: its file is what is meant."""
+        path = values.pop(f"{name}_FILE")
+        if path is None:
+            return
+        if name in self.given and name != "USER":
+            self._fault(f"{name}_FILE", f"{name} is set too; one of the two, please")
+            return
+        try:
+            variable = next(each for each in VARIABLES if each.name == name)
+            values[name] = variable.parse(path.read_text().strip("\r\n"))
+        except UnicodeDecodeError:
+            self._fault(f"{name}_FILE", "its content is no text")
+        except (OSError, ValueError) as error:
+            self._fault(f"{name}_FILE", f"cannot be read: {error}")
+
+    def _check_url(self, values: dict[str, Any]) -> None:
+        """What the URL says holds, and must not be said a second time."""
+        url, backend = values["URL"], values["BACKEND"]
+        if url is None:
+            return
+        given = "URL" if "URL" in self.given else "URL_FILE"
+        if backend and url.scheme not in SCHEMES.get(backend, ()):
+            takes = ", ".join(f"{scheme}://" for scheme in SCHEMES.get(backend, ())) or "no URL"
+            self._fault(given, f"begins with {url.scheme}://, but BACKEND={backend} takes {takes}")
+            return
+        if url.user:
+            values["USER"] = url.user  # a login shell's counts for nothing
+        told = {"HOST": True, "PORT": True, "DATABASE": url.database, "PASSWORD": url.password}
+        for name, says in told.items():
+            said = next((each for each in (name, f"{name}_FILE") if each in self.given), None)
+            if says and said:
+                self._fault(said, f"{given} says it too; leave one of the two out")
+        values["HOST"], values["PORT"] = url.hosts[0]
+        values["DATABASE"] = url.database or values["DATABASE"]
+        values["PASSWORD"] = url.password or values["PASSWORD"]
+
+    def _check_user(self, values: dict[str, Any]) -> None:
+        url = values["URL"]
+        ours = (url and url.user) or "USER_FILE" in self.given
+        if not ours and not values["PASSWORD"] and values["BACKEND"] != "POSTGRES":
             values["USER"] = None  # a login shell sets USER as well
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.settings import VARIABLES, Settings, SettingsError
+from collector.settings import VARIABLES, Retention, Settings, SettingsError
 
 GOOD = {
     "EXCHANGE": "COINBASE",
@@ -106,6 +106,68 @@ BAD = {
         {"PASSWORD_FILE": "/nowhere/secret"},
         ["PASSWORD_FILE = '/nowhere/secret': there is no such file"],
     ),
+    "url of another backend": (
+        {"URL": "mongodb://canary:canary@db/market"},
+        [
+            "URL = '***': begins with mongodb://, but BACKEND=REDISSTREAM takes redis://, rediss://, unix://, "
+            "redis+sentinel://, rediss+sentinel://",
+        ],
+    ),
+    "url for a backend without one": (
+        {"BACKEND": "TTY", "URL": "redis://canary@db"},
+        ["URL = '***': begins with redis://, but BACKEND=TTY takes no URL"],
+    ),
+    "url that is none": (
+        {"URL": "canary"},
+        [
+            "URL = '***': takes a URL that begins with redis://, rediss://, unix://, redis+sentinel://, "
+            "rediss+sentinel://, mongodb://, mongodb+srv://, postgresql://, postgres://",
+        ],
+    ),
+    "url without a host": ({"URL": "redis:///1"}, ["URL = '***': names no host"]),
+    "url with a port that is none": (
+        {"URL": "redis://canary@db:port/1"},
+        ["URL = '***': names a host that is none; it takes host:port, and [address]:port for IPv6"],
+    ),
+    "sentinels without a service": (
+        {"URL": "redis+sentinel://db:26379"},
+        ["URL = '***': names no service: redis+sentinel://host:26379,other:26379/SERVICE/0"],
+    ),
+    "parts that the url says too": (
+        {
+            "URL": "redis://:canary@db:6380/2",
+            "HOST": "db",
+            "PORT": "1",
+            "DATABASE": "2",
+            "PASSWORD": "canary",
+        },
+        [
+            "HOST = 'db': URL says it too; leave one of the two out",
+            "PORT = '1': URL says it too; leave one of the two out",
+            "DATABASE = '2': URL says it too; leave one of the two out",
+            "PASSWORD = '***': URL says it too; leave one of the two out",
+        ],
+    ),
+    "url of postgres without a database": (
+        {"BACKEND": "POSTGRES", "URL": "postgresql://db"},
+        ["DATABASE is not set: POSTGRES needs the name of a database"],
+    ),
+    "retention that is none": (
+        {"RETENTION": "some"},
+        ["RETENTION = 'some': takes a duration such as 12h or 30d, or a number of records"],
+    ),
+    "retention where nothing is removed": (
+        {"BACKEND": "PARQUET", "RETENTION": "30d"},
+        ["RETENTION = '30d': nothing is removed from PARQUET; it is for REDIS and REDISSTREAM"],
+    ),
+    "partition of an odd length": (
+        {"PARTITION": "fortnight"},
+        ["PARTITION = 'fortnight': takes one of none, day, week, month"],
+    ),
+    "proxy with a password": (
+        {"HTTPS_PROXY": "ftp://me:canary@proxy"},
+        ["HTTPS_PROXY = 'ftp://***@proxy': takes a URL such as http://proxy.example:3128"],
+    ),
     "nothing at all": (
         dict.fromkeys(GOOD, ""),
         [
@@ -196,6 +258,80 @@ def test_the_user_of_a_login_shell_is_not_a_credential():
 def test_a_password_from_a_file_loses_its_line_end(tmp_path):
     (tmp_path / "secret").write_text("p ass\n")
     assert Settings.read(GOOD | {"PASSWORD_FILE": str(tmp_path / "secret")}).password == "p ass"
+
+
+def postgres(**changes):
+    return Settings.read(GOOD | {"BACKEND": "POSTGRES"} | changes)
+
+
+def test_a_url_says_what_its_parts_would():
+    settings = postgres(URL="postgresql://me:p%40ss@db:5433/market?sslmode=require")
+    told = settings.host, settings.port, settings.user, settings.password, settings.database
+    assert told == ("db", 5433, "me", "p@ss", "market")
+    assert settings.where == "db:5433"
+
+
+@pytest.mark.parametrize(
+    ("backend", "url", "where", "database"),
+    [
+        ("REDIS", "redis://db", "db", None),
+        ("REDIS", "rediss://[::1]:6390/2?ssl_ca_certs=/ca.pem", "[::1]:6390", "2"),
+        ("REDIS", "unix://me:pass@/run/redis.sock?db=3", "/run/redis.sock", "3"),
+        ("REDIS", "redis+sentinel://one:1,two:2/main/4", "one:1,two:2", "4"),
+        ("MONGO", "mongodb://one:1,two:2/market?replicaSet=rs", "one:1,two:2", "market"),
+        ("MONGO", "mongodb+srv://cluster.example/market", "cluster.example", "market"),
+        ("POSTGRES", "postgresql:///market?host=/run/postgresql", "/run/postgresql", "market"),
+        ("POSTGRES", "postgres://one:1,two:2/market", "one:1,two:2", "market"),
+    ],
+)
+def test_every_kind_of_url(backend, url, where, database):
+    settings = Settings.read(GOOD | {"BACKEND": backend, "URL": url})
+    assert (settings.where, settings.database) == (where, database)
+
+
+def test_what_a_url_leaves_out_may_be_given(tmp_path):
+    (tmp_path / "password").write_text("pass\n")
+    settings = postgres(
+        URL="postgresql://me@db", DATABASE="market", PASSWORD_FILE=str(tmp_path / "password"), USER="root"
+    )
+    assert (settings.user, settings.password, settings.database) == ("me", "pass", "market")
+
+
+def test_url_and_user_from_files(tmp_path):
+    (tmp_path / "url").write_text("redis://db:6380/1\n")
+    (tmp_path / "user").write_text("me\n")
+    files = {"URL_FILE": str(tmp_path / "url"), "USER_FILE": str(tmp_path / "user"), "USER": "root"}
+    settings = Settings.read(GOOD | files)
+    assert (settings.where, settings.user) == ("db:6380", "me")
+
+
+def test_a_file_of_a_bad_url_is_named_and_not_told(tmp_path):
+    (tmp_path / "url").write_text("canary")
+    ended = collector(GOOD | {"URL_FILE": str(tmp_path / "url")})
+    assert ended.returncode == 78
+    assert f"URL_FILE = '{tmp_path / 'url'}': cannot be read: takes a URL" in ended.stderr
+    assert "canary" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cannot reach postgresql://me:ca%2Fnary@db/market?sslmode=no",
+        "password ca/nary, quoted ca%2Fnary",
+        "mongodb://other:ca/nary@one,two: no",
+        "redis+sentinel://one/x?sentinel_password=ca/nary",
+    ],
+)
+def test_errors_are_masked(text):
+    settings = postgres(URL="postgresql://me:ca%2Fnary@db/market?sslmode=no")
+    assert "nary" not in settings.masked(text)
+    assert "nary" not in repr(settings)
+
+
+def test_retention_is_a_time_or_a_count():
+    assert Settings.read(GOOD).retention is None
+    assert Settings.read(GOOD | {"RETENTION": "2d"}).retention == Retention(172800.0, None)
+    assert Settings.read(GOOD | {"RETENTION": "5000"}).retention == Retention(None, 5000)
 
 
 def test_the_default_name_tells_collectors_of_one_exchange_apart():
