@@ -251,12 +251,11 @@ class Spool:
         """
         async with self._lock:
             oldest = await self._on_disk(self._file.oldest)
-            if self._memory:
-                oldest = min(oldest, self._memory[0].first)
             wanted = self._acknowledged if stored and stored.owner != self.owner else self._known(stored)
             start = min(max(wanted, oldest), self._visible)
             forgotten = self._forgotten(wanted, start)
             self._acknowledged = start
+            self._forget_delivered()
             self._empty = 0
             self._reads.clear()
             while self._delivered and self._delivered[-1][1] > start:
@@ -281,8 +280,9 @@ class Spool:
         return known[-1].first  # later than all that this copy of the spool knows: that was all stored
 
     def _forgotten(self, wanted: int, start: int) -> Loss | None:
-        others = tuple(loss for loss in self.losses if (loss.reason, loss.first) != ("forgotten", wanted))
-        nothing = [(loss.first, loss.end) for loss in others if loss.reason != "forgotten"]
+        within = [loss for loss in self.losses if loss.reason == "forgotten" and wanted <= loss.first < start]
+        others = tuple(loss for loss in self.losses if loss not in within)
+        nothing = [(loss.first, loss.end) for loss in others]
         nothing += [(incarnation.before, incarnation.first) for incarnation in self._file.incarnations]
         count = outside(wanted, start, nothing)
         if not count:
@@ -361,6 +361,9 @@ class Spool:
             read = self._reads.popleft()
             self._records -= read.records
             self._bytes -= read.bytes
+        self._forget_delivered()
+
+    def _forget_delivered(self) -> None:
         while len(self._memory) > self._unsaved and self._memory[0].end <= self._acknowledged:
             self._memory_bytes -= len(self._memory.popleft().data)
 

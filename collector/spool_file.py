@@ -10,6 +10,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -266,7 +267,7 @@ class SpoolFile:
             for key, value in ("owner", self.owner), ("clean", 0):
                 self._set(key, value)
             self._begin_incarnation()
-            self._save_losses()
+            self._save_losses(self.losses)
         rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number")
         self.incarnations = [Incarnation(*row) for row in rows]
         self.end = self.incarnations[-1].first
@@ -293,7 +294,7 @@ class SpoolFile:
         """A clean stop."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
             self._set("acknowledged", acknowledged)
-            self._save_losses()
+            self._save_losses(self.losses)
             self._set("clean", 1)
         self.let_go()
 
@@ -336,7 +337,7 @@ class SpoolFile:
             self.db.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             if marks:
                 self.db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", marks.items())
-            self._save_losses()
+            self._save_losses(self.losses)
 
     def _drop(self, excess: int, kept: tuple[int, int]) -> None:
         if excess <= 0:
@@ -355,27 +356,41 @@ class SpoolFile:
             if excess <= 0:
                 break
         rows.close()
-        with self._transaction():
+        lost = [
+            (Loss("dropped", first, first + count, count, since, until), size)
+            for first, count, size, since, until in gone
+            if first + count > delivered
+        ]
+        losses = self.losses
+        for loss, _ in lost:
+            losses = merged(losses, loss)
+        with self._transaction():  # a crash must not take records away and leave no word of it
             self.db.executemany("DELETE FROM blobs WHERE first = ?", [(row[0],) for row in gone])
-        for first, count, size, since, until in gone:
-            self.bytes -= size
-            if first + count > delivered:
-                self.lose(Loss("dropped", first, first + count, count, since, until), size)
+            self._save_losses(losses)
+        self.bytes -= sum(row[2] for row in gone)
+        self.losses = losses
+        self.dropped += lost
 
     def lose(self, loss: Loss, size: int) -> None:
         """Remembers that records are gone; the next write saves that."""
         self.losses = merged(self.losses, loss)
         self.dropped.append((loss, size))
 
-    def _save_losses(self) -> None:
-        if self.losses is self._saved_losses:
+    def _save_losses(self, losses: tuple[Loss, ...]) -> None:
+        """Writes what differs from what is saved: as a rule nothing, or the last one."""
+        saved = self._saved_losses
+        if losses is saved:
             return
-        self.db.execute("DELETE FROM losses")
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], zip(saved, losses, strict=False)))
+        self.db.executemany(
+            "DELETE FROM losses WHERE first = ? AND reason = ?",
+            [(loss.first, loss.reason) for loss in saved[same:]],
+        )
         self.db.executemany(
             "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until)",
-            [msgspec.structs.asdict(loss) for loss in self.losses],
+            [msgspec.structs.asdict(loss) for loss in losses[same:]],
         )
-        self._saved_losses = self.losses
+        self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
         """Remembers the bounds of a batch, synced: a power failure must not move them."""
@@ -442,7 +457,7 @@ class SpoolFile:
             ).fetchall()
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
             self._set("acknowledged", acknowledged)
-            self._save_losses()
+            self._save_losses(self.losses)
         self.bytes -= sum(size for (size,) in rows)
         with _needing_room():
             self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -468,11 +483,13 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        saved_losses = self._saved_losses
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield
             self.db.execute("COMMIT")
         except BaseException:
+            self._saved_losses = saved_losses
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
