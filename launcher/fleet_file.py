@@ -168,8 +168,8 @@ class _Reader:
         if keys is None:
             return None
         name = self._text(keys, FLEET["fleet"])
-        if "fleet" not in keys:
-            self._fault(root, "fleet is not set; it is required: the name of the fleet")
+        if _missing(keys.get("fleet")):
+            self._fault(keys.get("fleet") or root, "fleet is not set; it is required: the name of the fleet")
         if "collectors" not in keys:
             self._fault(root, "collectors is not set; it is required: a list with at least one collector")
         return FleetFile(
@@ -379,6 +379,10 @@ def _given(keys: Mapping[str, Node], key: str) -> Node | None:
     """A value; None where the key is missing or has nothing after it."""
     node = keys.get(key)
     return None if isinstance(node, Scalar) and node.text is None else node
+
+
+def _missing(node: Node | None) -> bool:
+    return node is None or (isinstance(node, Scalar) and not node.faulty and not (node.text or "").strip())
 
 
 def _faulty(node: Node) -> Scalar:

@@ -1,6 +1,7 @@
 """The fleet file that ``launcher init`` writes."""
 
 STARTER = """\
+# yaml-language-server: $schema=fleet.schema.json
 # A fleet file: one collector for each exchange that you want to record.
 #
 #   launcher validate fleet.yaml    says what is wrong with this file, if anything is

@@ -23,13 +23,16 @@ def load(path: Path, console: Console, *, hints: bool = True) -> FleetSpec:
 
 
 def init(options: argparse.Namespace, console: Console) -> int:
-    """Writes a fleet file to start from."""
+    """Writes a fleet file to start from, and the schema that its first line names."""
+    from launcher.schema import FILE, text  # noqa: PLC0415 - needed here alone
+
     try:
         with options.file.open("x") as file:
             file.write(fleets.STARTER)
     except FileExistsError:
         console.remark(f"launcher: {options.file} is there already and was left alone")
         return FAILED
+    (options.file.parent / FILE).write_text(text())
     console.say(f"{options.file} written; edit it, then `launcher run` to try it or `launcher up`")
     return DONE
 

@@ -2,18 +2,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fleet_texts import BAD_FLEETS, COINBASE, HEAD, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import catalog
 from launcher import cli, fleet
 from launcher.spec import Mount, Network
-
-ROOT = Path(__file__).parents[2]
-BAD_FLEETS = Path(__file__).with_name("bad_fleets")
-
-HEAD = "fleet: desk\nstores:\n  redis: {backend: REDIS, host: redis}\ncollectors:\n"
-COINBASE = "  - exchange: COINBASE\n    symbols: [BTC-USD]\n    channels: [trades]\n"
 
 
 @pytest.fixture

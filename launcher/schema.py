@@ -1,0 +1,172 @@
+"""The JSON Schema of the fleet file, for editors, from the tables that the reader uses.
+
+It is never stricter than the reader: any text may hold a ``${VAR}`` or be empty, numbers may be written as
+texts, words in any case. What keys mean together (a store that there is not) is for ``launcher validate``.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from collector import catalog, settings
+from collector.settings import Matching, OneOf, Whole
+from launcher.fleet_file import SIMULATED
+from launcher.keys import (
+    COLLECTOR,
+    DEFAULTS,
+    FLEET,
+    LIMITS,
+    NETWORK,
+    SIMULATOR,
+    STORE,
+    Key,
+    Keys,
+    Number,
+)
+
+#: The file that the first line of a fleet file names, relative to it.
+FILE = "fleet.schema.json"
+
+type Schema = dict[str, Any]
+
+_ANY_TEXT: Schema = {"type": ["string", "number", "boolean"]}
+#: What stands for nothing, or for what only the environment knows.
+_OPEN: Schema = {"anyOf": [{"type": "null"}, {"type": "string", "pattern": r"^\s*$|\$\{"}]}
+_EXPANDED: Schema = {"type": "string", "pattern": r"\$\{"}
+_OPEN_REFERENCE: Schema = {"$ref": "#/definitions/open"}
+
+
+def schema() -> Schema:
+    """The whole schema, in the words of draft 7."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Fleet file",
+        "description": "The exchanges to record, and where their data goes.",
+        **_mapping(FLEET, _COMPOSED, required=[key.name for key in FLEET.values() if key.required]),
+        "patternProperties": {"^x-": True},
+        "definitions": {
+            "open": _OPEN,
+            "limits": _optional(_mapping(LIMITS)),
+            "store": _mapping(STORE, required=["backend"]),
+            "collector": _mapping(COLLECTOR),
+        },
+    }
+
+
+def text() -> str:
+    """The schema as a file."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
+def _mapping(keys: Keys, composed: dict[str, Schema] | None = None, required: Iterable[str] = ()) -> Schema:
+    forms = (composed or {}) | {"limits": {"$ref": "#/definitions/limits"}}
+    properties = {
+        key.name: {"description": _about(key), **(forms.get(key.name) or _text(key))} for key in keys.values()
+    }
+    found: Schema = {"type": "object", "additionalProperties": False, "properties": properties}
+    return found | ({"required": [*required]} if required else {})
+
+
+def _about(key: Key) -> str:
+    default = f" Default: {key.default}." if key.default else ""
+    return f"{key.meaning[0].upper()}{key.meaning[1:]}.{default}"
+
+
+def _optional(form: Schema) -> Schema:
+    return {"anyOf": [form, {"type": "null"}]}
+
+
+def _text(key: Key) -> Schema:
+    # A setting that is required may be set elsewhere, in defaults.
+    must_be_here = key.required and not key.variable
+    return {"anyOf": [*_forms(key), _EXPANDED if must_be_here else _OPEN_REFERENCE]}
+
+
+def _forms(key: Key) -> list[Schema]:
+    """The ways in which a value of this key may be written."""
+    match key.parse:
+        case OneOf(values):
+            return _words(values)
+        case Whole(least, most):
+            number = {"type": "integer", "minimum": least, "maximum": most}
+            return [number, _pattern("[+-]?[0-9]+")]
+        case Number(least):
+            return [{"type": "number", "minimum": least}, _pattern(r"[0-9]+(\.[0-9]+)?")]
+        case Matching(pattern):
+            return [_pattern(pattern), {"type": ["number", "boolean"]}]
+        case settings.listed:
+            return _list(key.name)
+        case parse:
+            return _BY_READER.get(parse, [_ANY_TEXT])
+
+
+def _words(values: Iterable[str]) -> list[Schema]:
+    """Words in any case; the usual ones are what an editor offers."""
+    usual = [*values]
+    return [{"enum": usual}, _pattern("|".join(map(_any_case, usual)))]
+
+
+def _any_case(word: str) -> str:
+    return "".join(f"[{each.upper()}{each.lower()}]" if each.isalpha() else each for each in word)
+
+
+def _pattern(pattern: str) -> Schema:
+    return {"type": "string", "pattern": rf"^\s*(?:{pattern})\s*$"}
+
+
+def _units(number: str, units: Iterable[str]) -> Schema:
+    return _pattern(rf"{number}\s*(?:{'|'.join(map(_any_case, units))})")
+
+
+def _list(name: str) -> list[Schema]:
+    if name != "channels":
+        return [_ANY_TEXT, {"type": "array", "items": _ANY_TEXT, "minItems": 1}]
+    # `l2book` is an accepted spelling of l2_book.
+    spelling = "|".join(_any_case(channel).replace("_", "_?") for channel in catalog.CHANNELS)
+    item = {"anyOf": [{"enum": [*catalog.CHANNELS]}, _pattern(spelling), _OPEN_REFERENCE]}
+    return [
+        {"enum": [*catalog.CHANNELS]},
+        _pattern(rf"(?:{spelling})(?:\s*,\s*(?:{spelling}))*"),
+        {"type": "array", "items": item, "minItems": 1},
+    ]
+
+
+_BY_READER: dict[Callable[[str], Any], list[Schema]] = {
+    settings.boolean: [
+        {"type": "boolean"},
+        {"enum": [0, 1]},
+        _pattern("|".join(map(_any_case, settings.TRUE + settings.FALSE))),
+    ],
+    settings.size: [{"type": "integer", "minimum": 1}, _units("[0-9]+", settings.SIZES)],
+    settings.duration: [
+        {"type": "number", "exclusiveMinimum": 0},
+        _units(r"[0-9]+(?:\.[0-9]+)?", settings.TIMES),
+    ],
+    settings.exchange: _words(catalog.exchanges()),
+    settings.backend: _words(settings.BACKENDS),
+    settings.existing_file: [_ANY_TEXT],
+    Path: [_ANY_TEXT],
+}
+_COMPOSED: dict[str, Schema] = {
+    "network": {"anyOf": [_text(FLEET["network"]), _mapping(NETWORK)]},
+    "simulator": _optional(
+        _mapping(
+            SIMULATOR,
+            {
+                "symbols": _optional(
+                    {
+                        "type": "object",
+                        "propertyNames": {
+                            "pattern": _pattern("|".join(map(_any_case, SIMULATED)))["pattern"]
+                        },
+                        "additionalProperties": {"anyOf": _list("symbols")},
+                    }
+                )
+            },
+        )
+    ),
+    "stores": _optional({"type": "object", "additionalProperties": {"$ref": "#/definitions/store"}}),
+    "defaults": _optional(_mapping(DEFAULTS)),
+    "collectors": {"type": "array", "items": {"$ref": "#/definitions/collector"}, "minItems": 1},
+}
