@@ -12,6 +12,7 @@ from collector import settings
 from collector.catalog import nearest
 from launcher import fleet_file
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
+from launcher.keys import FILES
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar
@@ -24,11 +25,10 @@ _SIMULATOR_COMMAND = (
     *("--ca", "/simulator/ca.pem", "--log", "/simulator/log.jsonl"),
     *("--control-listen", "0.0.0.0", "--control-port", "8000"),  # noqa: S104
 )
-#: Where a collector's container has the files of the fleet file.
+_FILE_NAMES = {"config": "config.yaml", "ssl_cert_file": "ca.pem"}
+#: Where a collector's container has the files of the fleet file, by variable.
 _FILE_TARGETS = {
-    "CONFIG": "/run/secrets/config.yaml",
-    "PASSWORD_FILE": "/run/secrets/password",
-    "SSL_CERT_FILE": "/run/secrets/ca.pem",
+    name.upper(): f"/run/secrets/{_FILE_NAMES.get(name) or name.removesuffix('_file')}" for name in FILES
 }
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
@@ -144,7 +144,7 @@ class _Builder:
             environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
             environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
             self._check_source(read.exchange, given)
-            place = given.get("HOST") or (store.place if store else collector.place)
+            place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
             if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
                 self._hint(
                     place,

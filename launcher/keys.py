@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from collector.settings import VARIABLES, Matching, OneOf, Whole, boolean, duration, size
+from collector.settings import VARIABLES, Matching, OneOf, Whole, boolean, duration, existing_file, size
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -52,8 +52,6 @@ OURS = {
 }
 #: Settings that may be written as YAML lists.
 LISTS = ("symbols", "channels")
-#: Settings that name a file, relative to the folder of the fleet file.
-FILES = ("config", "password_file", "ssl_cert_file")
 
 _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
@@ -129,6 +127,8 @@ SETTINGS = _keys(
         if variable.name not in OURS
     )
 )
+#: Settings that name a file, relative to the folder of the fleet file.
+FILES = tuple(key.name for key in SETTINGS.values() if key.parse is existing_file)
 STORE = SETTINGS | _keys(
     Key(
         "path", "PARQUET: the folder of the dataset, on the engine's machine", default="a volume of the fleet"

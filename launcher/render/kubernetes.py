@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from collector.settings import BACKENDS, VARIABLES
+from collector.store_url import StoreUrl
 from launcher.render.errors import live_only, refuse
 from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
@@ -97,7 +98,7 @@ def _workload(fleet: FleetSpec, parted: Parted) -> _Workload:
         secrets={secret.name: base64.b64encode(secret.content).decode() for secret in secrets},
         digest=digest(fleet.name, secrets) if secrets else None,
         limits={name: limit for name, limit in limits.items() if limit},
-        ports=_ports(parted.environment),
+        ports=_ports(parted),
     )
 
 
@@ -113,11 +114,22 @@ def _claims(parted: Parted) -> Iterable[_Claim]:
         )
 
 
-def _ports(environment: Mapping[str, str]) -> tuple[int, ...]:
-    ports = {*_EXCHANGE_PORTS}
+def _ports(parted: Parted) -> tuple[int, ...]:
+    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted.environment), *_store_ports(parted)}))
+
+
+def _proxy_ports(environment: Mapping[str, str]) -> Iterable[int]:
     if proxy := environment.get("HTTPS_PROXY"):
         url = urlsplit(proxy)
-        ports.add(url.port or (443 if url.scheme == "https" else 80))
-    if port := environment.get("PORT") or BACKENDS[environment["BACKEND"]]:
-        ports.add(int(port))
-    return tuple(sorted(ports))
+        yield url.port or (443 if url.scheme == "https" else 80)
+
+
+def _store_ports(parted: Parted) -> Iterable[int]:
+    usual = BACKENDS[parted.environment["BACKEND"]]
+    if usual is None:
+        return
+    url = next((secret for secret in parted.secrets if secret.variable == "URL_FILE"), None)
+    if url:
+        yield from (port or usual for _, port in StoreUrl.parse(url.content.decode().strip()).hosts)
+    else:
+        yield int(parted.environment.get("PORT", usual))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import catalog
-from launcher import cli, fleet
+from launcher import cli, fleet, keys
 from launcher.spec import Mount, Network
 
 
@@ -214,6 +214,25 @@ def test_files_are_found_from_the_fleet_file_and_mounted_read_only(load, tmp_pat
         ),
         Mount(kind="bind", source=f"{tmp_path}/password", target="/run/secrets/password", read_only=True),
     )
+
+
+def test_every_file_of_the_contract_can_be_given(load, tmp_path):
+    for name in keys.FILES:
+        (tmp_path / name).write_text("redis://redis/" if name == "url_file" else "text")
+        text = HEAD.replace(", host: redis", "") if name == "url_file" else HEAD
+        (collector,) = load(f"{text}{COINBASE}    {name}: {name}\n").collectors
+        mount = collector.container.mounts[1]
+        assert (mount.source, mount.read_only) == (str(tmp_path / name), True)
+        assert collector.container.environment[name.upper()] == mount.target
+
+
+def test_a_store_by_its_url(load):
+    spec = load(HEAD.replace("host: redis", "url: 'redis://:s$cret@localhost:7000/3'") + COINBASE)
+    (collector,) = spec.collectors
+    assert collector.secrets == {"URL"}
+    assert collector.container.environment["URL"] == "redis://:s$cret@localhost:7000/3"
+    (hint,) = spec.hints
+    assert "fleet.yaml:3:32: host localhost" in hint
 
 
 def test_parquet_goes_to_a_volume_or_to_a_folder(load, tmp_path):

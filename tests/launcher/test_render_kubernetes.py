@@ -18,17 +18,20 @@ fleet: desk
 stores:
   redis: {backend: REDIS, host: redis, port: 7000, password: ' se"c$$ret '}
   files: {backend: PARQUET}
+  far: {backend: REDIS, url_file: url}
 defaults: {channels: trades, spool_max_bytes: 1GiB, limits: {memory: 64MiB, cpus: 0.1}}
 collectors:
   - {exchange: COINBASE, symbols: [BTC-USD, ETH-USD], store: redis}
   - {exchange: KRAKEN, symbols: BTC-USD, store: files, config: keys.yaml, https_proxy: "http://proxy:3128"}
   - {exchange: BITSTAMP, symbols: BTC-USD, backend: TTY, store: redis, limits: {cpus: 0.3333}}
+  - {exchange: GEMINI, symbols: BTC-USD, store: far}
 """
 #: The newest versions of Kubernetes, three of which are maintained at any time.
 VERSIONS = [f"1.{int(kubernetes_validate.latest_version().split('.')[1]) - older}" for older in range(3)]
 
 
 def load(folder, text=FLEET):
+    (folder / "url").write_text("redis+sentinel://one:6380,two/main\n")
     (folder / "keys.yaml").write_bytes(b"key: \xff\n")
     path = folder / "fleet.yaml"
     path.write_text(text)
@@ -124,6 +127,7 @@ def test_each_collector_may_reach_what_it_needs_alone(tmp_path):
 
     assert ports("desk-coinbase") == [443, 7000, 8443, 9443]
     assert ports("desk-kraken") == [443, 3128, 8443, 9443]
+    assert ports("desk-gemini") == [443, 6379, 6380, 8443, 9443]
     selector = found["NetworkPolicy", "desk-kraken"]["spec"]["podSelector"]["matchLabels"]
     assert (
         selector.items()
@@ -145,7 +149,11 @@ def test_volumes_are_claimed(tmp_path):
 
 
 def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
-    text = FLEET.replace("PARQUET}", "PARQUET, path: data}").replace("TTY,", "TTY, restart: on-failure:3,")
+    text = (
+        FLEET.partition("  - {exchange: GEMINI")[0]
+        .replace("PARQUET}", "PARQUET, path: data}")
+        .replace("TTY,", "TTY, restart: on-failure:3,")
+    )
     path = tmp_path / "fleet.yaml"
     load(
         tmp_path,
