@@ -92,12 +92,10 @@ class Rollout:
     def up(self, plan: Plan, key: bytes) -> None:
         """Makes the fleet as planned and waits for its collectors; ``key`` seals their secrets.
 
-        Raises EngineError, and has touched no container, when a name is compose's or an image or the network
-        is missing.
+        Raises EngineError, and has touched no container, when a name is compose's or the network is missing.
         """
         _refuse_conflicts(plan)
-        if making := plan.of(Kind.CREATE, Kind.RECREATE):
-            self._engine.require_images(action.spec.container.image for action in making if action.spec)
+        if plan.of(Kind.CREATE, Kind.RECREATE):
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
             self._tell(Event(collector=action.collector, state="kept", detail=action.reason))

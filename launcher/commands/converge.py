@@ -62,8 +62,6 @@ def up(options: argparse.Namespace, console: Console) -> int:
         _refuse_moved(options.plan, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
-    if planned.of(Kind.CREATE, Kind.RECREATE):
-        engine.require_images(spec.container.image for spec in plan.specs(fleet))
     with engine.lock(fleet.name, fleet.collectors[0].container.image, whoami()):
         planned, key = _plan(engine, fleet, options)  # nobody changes it any more
         if options.plan:
@@ -77,13 +75,19 @@ def whoami() -> str:
 
 
 def _plan(engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace) -> tuple[Plan, bytes]:
-    """The plan, and the key that seals the fleet's secrets; only reads."""
+    """The plan, and the key that seals the fleet's secrets; only reads.
+
+    Raises EngineError where an image that it needs is missing.
+    """
     observed = engine.observe(fleet.name)
     key = engine.key(observed)
     there = plan.pairs(fleet, observed)
-    # One after the other where the engine is near: a thread costs more than its answer.
+    # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
-    return plan.make(fleet, observed, changes, keep_orphans=options.keep_orphans), key
+    planned = plan.make(fleet, observed, changes, keep_orphans=options.keep_orphans)
+    making = planned.of(Kind.CREATE, Kind.RECREATE)
+    engine.require_images(action.spec.container.image for action in making if action.spec)
+    return planned, key
 
 
 def _converge(

@@ -125,9 +125,10 @@ class DockerEngine:
     def _image(self, name: str) -> dict[str, Any]:
         """The image as inspected, once in this engine's life; empty where there is none."""
         if name not in self._images:
-            self._images[name] = {}
+            found: dict[str, Any] = {}
             with _unless_missing():
-                self._images[name] = self._read(f"/images/{name}/json")
+                found = self._read(f"/images/{name}/json")
+            self._images[name] = found
         return self._images[name]
 
     def _inspect(self, container: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 WRONG-SETTINGS says why and ends with 78, and so does its check
 ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
+NOT-STORED     becomes ready, and has 1,234 records in its spool that it cannot store
 anything else  becomes ready
 """
 
@@ -34,7 +35,7 @@ def write(state, detail, stored=0):
         "connections": [],
         "subscriptions": {"confirmed": 0 if refused else 1, "pending": [], "refused": refused},
         "channels": {"trades": {"received": stored, "stored": stored}},
-        "spool": {"records": 0, "bytes": 0, "dropped": 0},
+        "spool": {"records": 1234 if PART == "NOT-STORED" else 0, "bytes": 0, "dropped": 0},
         "last_received": time.time(),
         "last_stored": time.time(),
     }

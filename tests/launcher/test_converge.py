@@ -1,0 +1,212 @@
+"""Plans, drift, rolling updates and their failures on a real engine, with a stand-in for the collector."""
+
+import json
+
+import pytest
+from fleets import docker
+from recording_engine import recording
+
+pytestmark = pytest.mark.docker
+
+TWO = {"one": "BTC-USD", "two": "ETH-USD"}
+
+
+def planned(fleet, capsys, *arguments):
+    """The exit status of ``plan``, and its actions by collector."""
+    capsys.readouterr()
+    status = fleet.launch("plan", "--json", *arguments)
+    document = json.loads(capsys.readouterr().out)
+    return status, {action["collector"]: action for action in document["actions"]}
+
+
+def kinds(actions):
+    return {name: action["action"] for name, action in actions.items()}
+
+
+def changes(action):
+    return [(change["key"], change["old"], change["new"]) for change in action["changes"]]
+
+
+def test_a_plan_tells_every_kind_of_action_and_touches_nothing(fleet, capsys, tmp_path, monkeypatch):
+    store = {"backend": "REDIS", "host": "redis", "password": "before"}
+    parts = {**TWO, "gone": "SOL-USD", "same": "ADA-USD", "halted": "DOT-USD"}
+    fleet.write(parts, stores={"redis": store})
+    assert fleet.launch("up") == 0
+    docker("stop", "--time", "1", f"{fleet.name}-halted")
+    before = fleet.identities()
+    file = json.loads(fleet.path.read_text())
+    one, two, _, same, halted = file["collectors"]
+    one["symbols"] = ["BTC-USD", "ETH-USD"]
+    two["limits"] = {"memory": "64MiB"}
+    new = {**same, "name": "new"}
+    fleet.path.write_text(json.dumps(file | {"collectors": [one, two, same, halted, new]}))
+
+    with recording(tmp_path / "engine.sock") as requests:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        status, actions = planned(fleet, capsys)
+        assert fleet.launch("up", "--dry-run") == 2
+    monkeypatch.delenv("DOCKER_HOST")
+    assert len(requests) > 10
+    assert {method for method, _ in requests} == {"GET"}
+    assert fleet.identities() == before
+
+    assert status == 2
+    assert kinds(actions) == {
+        "one": "recreate", "two": "update", "same": "unchanged", "halted": "start", "new": "create",
+        "gone": "remove",
+    }  # fmt: skip
+    assert changes(actions["one"]) == [("SYMBOLS", "BTC-USD", "BTC-USD,ETH-USD")]
+    assert changes(actions["two"]) == [("memory", "unlimited", "64 MiB")]
+    text = capsys.readouterr().out
+    assert "± one     recreate: SYMBOLS changed" in text
+    assert "    SYMBOLS: BTC-USD -> BTC-USD,ETH-USD (needs a new container)" in text
+    assert "    memory: unlimited -> 64 MiB (in place)" in text
+    assert "1 to create, 1 to update, 1 to recreate, 1 to start, 1 to remove, 1 unchanged" in text
+
+    assert fleet.launch("up") == 0
+    said = capsys.readouterr().out
+    assert "1 created, 1 updated, 1 recreated, 1 started, 1 unchanged, 1 removed" in said
+    assert fleet.identities()["two"] == before["two"]  # its limit changed while it ran
+    assert fleet.containers()["two"]["HostConfig"]["Memory"] == 64 << 20
+    assert planned(fleet, capsys)[0] == 0
+    fleet.launch("status", "--json")
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["config"] for row in rows} == {"current"}
+
+
+def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
+    fleet.write(TWO)
+    status, actions = planned(fleet, capsys)
+    assert (status, kinds(actions)) == (2, {"one": "create", "two": "create"})
+    fleet.image = "cryptostore-not-built:test"
+    fleet.write(TWO)
+    assert fleet.launch("plan") == 1
+    assert "docker build . -t cryptostore-not-built:test" in capsys.readouterr().err
+
+
+def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
+    fleet.write({**TWO, "three": "SOL-USD"}, defaults={"limits": {"memory": "64MiB"}})
+    fleet.launch("up")
+    before = fleet.identities()
+    docker("update", "--memory", "128m", "--memory-swap", "128m", "--restart", "no", f"{fleet.name}-one")
+    docker("rm", "--force", f"{fleet.name}-two")
+    docker("network", "disconnect", fleet.name, f"{fleet.name}-three")
+    status, actions = planned(fleet, capsys)
+    assert status == 2
+    assert kinds(actions) == {"one": "update", "two": "create", "three": "recreate"}
+    assert changes(actions["one"]) == [("memory", "128 MiB", "64 MiB"), ("restart", "no", "unless-stopped")]
+    assert actions["one"]["reason"] == "memory, restart changed by hand"
+    assert changes(actions["three"]) == [("network", "none", fleet.name)]
+    assert fleet.launch("up") == 0
+    assert fleet.identities()["one"] == before["one"]
+    assert planned(fleet, capsys)[0] == 0
+
+
+def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, capsys):
+    fleet.image = f"{fleet.name}:latest"
+    docker("tag", "cryptostore-standin:test", fleet.image)
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\nENV NEWER=yes\n")
+    docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
+    try:
+        status, actions = planned(fleet, capsys)
+        assert (status, actions["one"]["reason"]) == (2, "its image is another one now")
+        ((key, old, new),) = changes(actions["one"])
+        assert key == "image"
+        assert old != new
+    finally:
+        fleet.remove()
+        docker("rmi", fleet.image)
+
+
+def test_a_changed_secret_is_told_and_never_shown(fleet, capsys):
+    secret = fleet.path.with_name("password")
+    secret.write_text("canary-before")
+    store = {"backend": "REDIS", "host": "redis", "password_file": "password"}
+    fleet.write({"one": "BTC-USD"}, stores={"redis": store})
+    fleet.launch("up")
+    before = fleet.identities()
+    assert planned(fleet, capsys)[0] == 0
+    secret.write_text("canary-after")
+    status, actions = planned(fleet, capsys)
+    assert (status, kinds(actions)) == (2, {"one": "recreate"})
+    assert changes(actions["one"]) == [("secret password", "***", "***")]
+    assert fleet.launch("up") == 0
+    assert fleet.identities() != before
+    name = f"{fleet.name}-one"
+    assert docker("exec", name, "cat", "/run/secrets/password") == "canary-after"
+    assert docker("exec", name, "stat", "-c", "%u %a", "/run/secrets/password") == "10001 400"
+    assert len([each for each in fleet.things("volume") if "secrets" in each]) == 1  # the old one is gone
+    assert planned(fleet, capsys)[0] == 0
+    assert fleet.launch("down") == 0
+    assert not [each for each in fleet.things("volume") if "secrets" in each]
+
+
+def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_path):
+    saved = str(tmp_path / "plan.json")
+    fleet.write(TWO)
+    assert fleet.launch("plan", "--out", saved) == 2
+    fleet.write({**TWO, "two": "SOL-USD"})
+    assert fleet.launch("up", "--plan", saved) == 1
+    assert "nothing was touched: it is not as it was when" in capsys.readouterr().err
+    assert not fleet.containers()
+    fleet.write(TWO)
+    assert fleet.launch("up", "--plan", saved) == 0
+    capsys.readouterr()
+    assert fleet.launch("up", "--plan", saved) == 1
+    assert "one: planned was create (is not there yet), now it is unchanged" in capsys.readouterr().err
+    (tmp_path / "plan.json").write_text("[]")
+    assert fleet.launch("up", "--plan", saved) == 2
+    assert "is no plan that `launcher plan --out` wrote" in capsys.readouterr().err
+
+
+def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    before = fleet.identities()
+    fleet.write({"one": "WRONG-SETTINGS", "two": "SOL-USD"})
+    capsys.readouterr()
+    assert fleet.launch("up", "--parallelism", "1") == 1
+    said = capsys.readouterr()
+    assert "the container of before was left as it is" in said.err
+    assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
+    assert "left as it was, because the update of one failed" in said.out
+    assert "1 failed, 1 left as they were" in said.out
+    assert fleet.identities() == before
+    assert names(fleet) == [f"{fleet.name}-one", f"{fleet.name}-two"]
+
+
+def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
+    fleet.write(TWO)
+    fleet.launch("up")
+    before = fleet.containers()
+    fleet.write({"one": "ENDS-EARLY", "two": "SOL-USD"})
+    capsys.readouterr()
+    assert fleet.launch("up", "--parallelism", "1") == 1
+    said = capsys.readouterr()
+    assert "the container of before is back" in said.err
+    assert "feed died" in said.err
+    after = fleet.containers()
+    assert after["one"]["Id"] == before["one"]["Id"]
+    assert after["one"]["State"]["Running"]
+    assert after["two"]["State"]["StartedAt"] == before["two"]["State"]["StartedAt"]
+    assert names(fleet) == [f"{fleet.name}-one", f"{fleet.name}-two"]
+
+
+def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    fleet.write({"one": "SOL-USD"})
+    capsys.readouterr()
+    assert fleet.launch("up") == 0
+    said = capsys.readouterr()
+    assert " s unseen" in said.out
+    assert "UNSEEN" in said.out
+    assert said.err.count("one: ready") == 1
+    assert names(fleet) == [f"{fleet.name}-one"]
+
+
+def names(fleet):
+    listed = docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={fleet.name}")
+    return sorted(listed.split())

@@ -1,0 +1,62 @@
+"""What is taken away, and what is kept because nobody else has it."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.docker
+
+
+def spools(fleet):
+    return [name for name in fleet.things("volume") if name.endswith("-spool")]
+
+
+def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
+    fleet.write({"full": "NOT-STORED", "empty": "BTC-USD"})
+    fleet.launch("up")
+    assert fleet.launch("down", "--volumes") == 1
+    said = capsys.readouterr()
+    assert f"volume {fleet.name}-full-spool holds 1,234 records that are not stored" in said.err
+    assert "there is no terminal to ask at; --yes removes them" in said.err
+    assert "1 volumes removed, 1 volumes kept" in said.out
+    assert spools(fleet) == [f"{fleet.name}-full-spool"]
+    # Its container is gone, its status is in the volume.
+    assert fleet.launch("down", "--volumes") == 1
+    assert "holds 1,234 records" in capsys.readouterr().err
+    assert fleet.launch("down", "--volumes", "--yes") == 0
+    assert not spools(fleet)
+
+
+def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
+    fleet.write({"full": "NOT-STORED", "other": "BTC-USD"})
+    fleet.launch("up")
+    fleet.write({"other": "BTC-USD"})
+    capsys.readouterr()
+    assert fleet.launch("up") == 0
+    assert "its spool is kept: 1,234 records in it are not stored yet" in capsys.readouterr().out
+    assert len(spools(fleet)) == 2
+
+
+def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
+    fleet.write({"full": "NOT-STORED"})
+    fleet.launch("up")
+    assert fleet.launch("down") == 0
+    said = capsys.readouterr()
+    assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
+    assert "1 volumes kept (--volumes removes them)" in said.out
+
+
+def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
+    fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
+    fleet.launch("up")
+    assert fleet.launch("down", "--volumes") == 1
+    assert f"volume {fleet.name}-data holds what was recorded into it" in capsys.readouterr().err
+    assert fleet.launch("down", "--volumes", "--yes") == 0
+    assert not fleet.things("volume")
+
+
+def test_status_of_what_is_gone(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    capsys.readouterr()
+    assert fleet.launch("status", "--json") == 0
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["absent"]

@@ -1,0 +1,70 @@
+"""Two who change one fleet at once, and one who is killed while he does."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from fleets import docker, inspect
+
+from launcher.engines.docker import DockerEngine
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def held(fleet):
+    """The fleet's lock, held by another process, which is returned."""
+    program = (
+        "import sys; from launcher.engines.docker import DockerEngine\n"
+        "with DockerEngine.connect(1).lock(*sys.argv[1:], 'alice on other (process 7)'):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, fleet.name, fleet.image],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    yield holder
+    holder.kill()
+    holder.communicate()
+
+
+def test_the_second_one_is_told_who_is_first_and_since_when(fleet, held, capsys):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 1
+    said = capsys.readouterr().err
+    assert re.search(
+        rf"nothing was touched: {fleet.name} is being changed by alice on other \(process 7\) since 20\d\d-",
+        said,
+    )
+    assert not fleet.containers()
+    assert fleet.launch("plan") == 2  # whoever only looks needs no lock
+
+
+def test_whoever_is_killed_leaves_no_lock(fleet, held):
+    held.send_signal(signal.SIGKILL)
+    held.wait()
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    assert not docker("ps", "-aq", "--filter", f"name={fleet.name}.lock")
+
+
+def test_restart_and_down_hold_the_lock_too(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    with DockerEngine.connect(1).lock(fleet.name, fleet.image, "bob"):
+        assert [fleet.launch(command) for command in ("restart", "down")] == [1, 1]
+        assert fleet.launch("up") == 0  # it changes nothing
+    assert capsys.readouterr().err.count("is being changed by bob") == 2
+    assert fleet.launch("down") == 0
+
+
+def test_a_lock_that_never_came_to_run_is_no_obstacle(fleet, monkeypatch):
+    monkeypatch.setattr("launcher.engines.docker._LOCK_LEFT", 0.5)
+    docker("create", "--name", f"{fleet.name}.lock", fleet.image)
+    with DockerEngine.connect(1).lock(fleet.name, fleet.image, "carol"):
+        (lock,) = inspect(f"{fleet.name}.lock")
+        assert lock["State"]["Running"]
