@@ -14,10 +14,10 @@ incarnation and the sequence: what was inserted already is refused when it is se
 follows when all of a batch is known to be there.
 """
 
-import asyncio
 import contextlib
 import os
 import socket
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,9 +28,8 @@ from typing import Any, get_args
 import bson
 from bson import DatetimeMS, ObjectId
 from bson.errors import BSONError
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from msgspec import structs
-from pymongo import AsyncMongoClient
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -58,7 +57,6 @@ _POSITIONS = "cryptostore_position"
 _NOTES = "cryptostore_note"
 CONNECT_SECONDS = 10.0  # for a server to be found, and to accept a connection
 _COMMAND_SECONDS = 20.0
-_CLOSE_SECONDS = 2.0
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
 _DUPLICATE_KEY = 11000
@@ -83,31 +81,17 @@ class MongoStore:
     fixed_batches = False
 
     def __init__(self, settings: Settings) -> None:
-        self._where = f"{settings.host}:{settings.port}"
-        self._database = settings.database or ""
-        self._options: dict[str, Any] = {
-            "host": settings.host,
-            "port": settings.port,
-            "username": settings.user,
-            "password": settings.password,
-            "appname": "cryptostore",
-            "retryWrites": False,
-            "retryReads": False,
-            "w": "majority",
-            "journal": True,
-            "serverSelectionTimeoutMS": int(CONNECT_SECONDS * 1000),
-            "connectTimeoutMS": int(CONNECT_SECONDS * 1000),
-            "socketTimeoutMS": int(_COMMAND_SECONDS * 1000),
-        }
+        self._settings = settings
+        self._where = settings.where
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._late = LateRefusals()
-        self._client: AsyncMongoClient[_Document] | None = None
+        self._client: AsyncIOMotorClient[_Document] | None = None
 
     async def open(self, name: str) -> Position | None:
         """Connects anew and reads the position; see Store.open."""
         await self.close()
         with self._failures():
-            self._client = AsyncMongoClient(**self._options)
+            self._client = AsyncIOMotorClient(**_options(self._settings))
             found = await self._collection(_POSITIONS).find_one({"_id": name})
         position = Position(found["owner"], found["incarnation"], found["sequence"]) if found else None
         self._late.look(position)
@@ -159,8 +143,8 @@ class MongoStore:
         """Closes the connections."""
         client, self._client = self._client, None
         if client is not None:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+            # It takes leave of the server, which may hang: nothing waits for that, not even the interpreter.
+            threading.Thread(target=client.close, daemon=True).start()
 
     async def _check(self, name: str, expected: Position | None) -> None:
         """Stops who has lost the position before it inserts anything."""
@@ -188,24 +172,52 @@ class MongoStore:
     def _lost(self, name: str) -> PositionLostError:
         return PositionLostError(f"{self._where}: the position of {name} is not as it was left")
 
-    def _collection(self, name: str) -> AsyncCollection[_Document]:
+    def _collection(self, name: str) -> AsyncIOMotorCollection[_Document]:
         if self._client is None:
             raise StoreUnavailableError(f"{self._where}: not connected")
-        return self._client[self._database][name]
+        return self._client[self._settings.database or ""][name]
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except (ConfigurationError, InvalidName, InvalidOperation) as error:
-            raise StoreRefusedError(f"{self._where}: {error}") from error
         except OperationFailure as error:
             kind = StoreRefusedError if error.code in _REFUSING_CODES else StoreUnavailableError
-            raise kind(f"{self._where}: {_what(error)}") from error
+            raise self._failure(kind, _what(error)) from error
+        except (ConfigurationError, InvalidName, InvalidOperation, ValueError, TypeError) as error:
+            raise self._failure(StoreRefusedError, str(error)) from error
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
             what = str(error).partition(" (configured")[0].partition(", Timeout:")[0]
-            raise StoreUnavailableError(f"{self._where}: {what.removeprefix(f'{self._where}: ')}") from error
+            raise self._failure(StoreUnavailableError, what.removeprefix(f"{self._where}: ")) from error
+
+    def _failure(self, kind: type[Exception], what: str) -> Exception:
+        return kind(f"{self._where}: {self._settings.masked(what)}")
+
+
+def _options(settings: Settings) -> _Document:
+    """How to connect. What the URL says of time and safety holds, but for what exactly-once rests on.
+
+    Raises ValueError where it asks for writes that nobody answers for.
+    """
+    told = {name.lower(): value for name, value in settings.url.options.items()} if settings.url else {}
+    if told.get("w") == "0":
+        raise ValueError("w=0 in the URL: nobody would know whether a record is stored; take majority")
+    defaults = {
+        "appname": "cryptostore",
+        "w": "majority",
+        "journal": True,
+        "serverSelectionTimeoutMS": int(CONNECT_SECONDS * 1000),
+        "connectTimeoutMS": int(CONNECT_SECONDS * 1000),
+        "socketTimeoutMS": int(_COMMAND_SECONDS * 1000),
+    }
+    options = {name: value for name, value in defaults.items() if name.lower() not in told}
+    given = {"username": settings.user, "password": settings.password}
+    options |= {name: value for name, value in given.items() if value is not None}
+    options |= {"retryWrites": False, "retryReads": False, "readPreference": "primary"}
+    if settings.url:
+        return options | {"host": settings.url.text}
+    return options | {"host": settings.host, "port": settings.port}
 
 
 def _what(error: OperationFailure) -> str:
@@ -274,7 +286,9 @@ _NUMBERS: dict[type[AnyRecord], list[str]] = {
 }
 
 
-async def _insert(collection: AsyncCollection[_Document], documents: dict[int, _Document]) -> dict[int, str]:
+async def _insert(
+    collection: AsyncIOMotorCollection[_Document], documents: dict[int, _Document]
+) -> dict[int, str]:
     """Makes sure that the documents are there; returns why some, by sequence, never will be."""
     try:
         await collection.insert_many(documents.values(), ordered=False)

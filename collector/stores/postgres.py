@@ -5,7 +5,6 @@ import os
 import socket
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import asyncpg
 from msgspec import structs
@@ -68,14 +67,8 @@ class PostgresStore:
     fixed_batches = False
 
     def __init__(self, settings: Settings) -> None:
-        self._where = f"{settings.host}:{settings.port}"
-        self._address: dict[str, Any] = {
-            "host": settings.host,
-            "port": settings.port,
-            "user": settings.user,
-            "password": settings.password,
-            "database": settings.database,
-        }
+        self._settings = settings
+        self._where = settings.where
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._late = LateRefusals()
         self._connection: asyncpg.Connection | None = None
@@ -172,9 +165,16 @@ class PostgresStore:
                 await connection.close(timeout=_CLOSE_SECONDS)
 
     async def _connect(self, command_timeout: float | None) -> asyncpg.Connection:
-        # pgbouncer in transaction mode knows nothing of prepared statements
+        settings = self._settings
+        place = {"host": settings.host, "port": settings.port}
         return await asyncpg.connect(
-            **self._address, timeout=_CONNECT_SECONDS, command_timeout=command_timeout, statement_cache_size=0
+            **({"dsn": settings.url.text} if settings.url else place),
+            user=settings.user,
+            password=settings.password,
+            database=settings.database,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=command_timeout,
+            statement_cache_size=0,  # pgbouncer in transaction mode knows nothing of prepared statements
         )
 
     def _connected(self) -> asyncpg.Connection:
@@ -218,7 +218,7 @@ class PostgresStore:
             self._drop()
             code = getattr(error, "sqlstate", None) or ""
             kind = StoreRefusedError if code.startswith(_REFUSING_CLASSES) else StoreUnavailableError
-            raise kind(f"{self._where}: {_what(error)}") from error
+            raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
         except BaseException:
             self._drop()
             raise

@@ -18,6 +18,13 @@ from collector.stores.mongo import COLLECTIONS
 from collector.stores.postgres_tables import TABLES
 
 DATABASE = "postgres"
+WHAT = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
+
+
+def settings(backend, **given):
+    """A collector's settings with the variables ``given``, but those that are None."""
+    variables = {name.upper(): str(value) for name, value in given.items() if value is not None}
+    return Settings.read(WHAT | {"BACKEND": backend, "NAME": "conformance"} | variables)
 
 
 class DatabaseHarness:
@@ -27,16 +34,8 @@ class DatabaseHarness:
         return self.backend
 
     def settings(self, server, folder, **more):
-        what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
-        where = {"BACKEND": "PARQUET", "SPOOL_DIR": str(folder), "NAME": "conformance"}
-        return structs.replace(
-            Settings.read(what | where | more),
-            backend=self.backend,
-            host=server.host,
-            port=server.port,
-            database=DATABASE,
-            **self.credentials,
-        )
+        address = {"host": server.host, "port": server.port, "database": DATABASE, "spool_dir": folder}
+        return settings(self.backend, **address, **self.credentials, **more)
 
 
 class PostgresHarness(DatabaseHarness):

@@ -2,7 +2,6 @@
 
 import asyncio
 from decimal import Decimal
-from types import SimpleNamespace
 
 import asyncpg
 import bson
@@ -11,6 +10,7 @@ import pytest
 from cryptofeed import types as theirs
 from cryptofeed.backends import mongo as their_mongo
 from cryptofeed.backends import postgres as their_postgres
+from databases import settings
 from servers import MongoServer, PostgresServer
 from test_postgres import CRYPTOFEED_TABLES
 
@@ -122,8 +122,8 @@ async def test_postgres(postgres, table):
             )
             await theirs_stores(POSTGRES_CALLBACKS[name](**address, pw=postgres.password, db=database), thing)
         else:
-            options = SimpleNamespace(**address, password=postgres.password, database=database)
-            await ours_stores(PostgresStore(options), record)
+            options = {**address, "password": postgres.password, "database": database}
+            await ours_stores(PostgresStore(settings("POSTGRES", **options)), record)
         rows.append(dict(await connection.fetchrow(f"SELECT * FROM {name}")))
         await connection.close()
     theirs_row, ours_row = rows
@@ -158,7 +158,7 @@ async def test_mongo(mongo, collection):
     thing, record = SAME[collection]
     await theirs_stores(MONGO_CALLBACKS[collection]("theirs", host=mongo.host, port=mongo.port), thing)
     options = {"host": mongo.host, "port": mongo.port, "user": None, "password": None}
-    await ours_stores(MongoStore(SimpleNamespace(**options, database=f"ours_{collection}")), record)
+    await ours_stores(MongoStore(settings("MONGO", **options, database=f"ours_{collection}")), record)
     with pymongo.MongoClient(mongo.host, mongo.port) as client:
         theirs_document = client["theirs"][collection].find_one()
         ours_document = client[f"ours_{collection}"][collection].find_one()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import asyncpg
 import pytest
+from databases import settings
 from every_kind import EVERY_KIND, records
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -70,6 +71,10 @@ async def database(server):
 _numbers = itertools.count()
 
 
+def store_of(address, **more):
+    return PostgresStore(settings("POSTGRES", **vars(address), **more))
+
+
 def address_of(server, database):
     return SimpleNamespace(
         host=server.host, port=server.port, user=server.name, password=server.password, database=database
@@ -92,7 +97,7 @@ async def client(address):
 
 @pytest.fixture
 async def store(database):
-    store = PostgresStore(database)
+    store = store_of(database)
     yield store
     await store.close()
 
@@ -161,7 +166,7 @@ async def test_every_kind_of_record_comes_back_as_it_was(store, database):
 @given(st.lists(records, max_size=20))
 async def test_any_record_comes_back_as_it_was(database, sent):
     sent = [record for record in sent if not _has_one_price_twice(record)]
-    store = PostgresStore(database)
+    store = store_of(database)
     position = await store.open(NAME)
     after = at(position.sequence + 1 if position else 0)
     assert not await store.commit(NAME, batch(sent), position, after)
@@ -241,7 +246,7 @@ async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(store):
 
 
 async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, database):
-    second = PostgresStore(database)
+    second = store_of(database)
     await asyncio.gather(store.open(NAME), second.open(NAME))
     results = await asyncio.gather(
         store.commit(NAME, batch([EVERY_KIND[0]] * 100), None, at(100)),
@@ -255,7 +260,7 @@ async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, databa
 
 
 async def test_many_that_start_at_once_make_the_tables_once(database):
-    stores = [PostgresStore(database) for _ in range(8)]
+    stores = [store_of(database) for _ in range(8)]
     assert await asyncio.gather(*(store.open(NAME) for store in stores)) == [None] * 8
     await asyncio.gather(*(store.close() for store in stores))
 
@@ -283,7 +288,7 @@ async def cryptofeed_database(database):
 
 
 async def test_tables_of_cryptofeed_are_adopted_with_their_data(cryptofeed_database):
-    store = PostgresStore(cryptofeed_database)
+    store = store_of(cryptofeed_database)
     await store.open(NAME)
     long = replace(EVERY_KIND[14], interval="one quarter", symbol="S" * 200, trades=2**40)
     await store.commit(NAME, batch([*EVERY_KIND, long]), None, at(1))
@@ -310,7 +315,7 @@ async def test_tables_of_cryptofeed_are_adopted_with_their_data(cryptofeed_datab
 
 async def test_large_tables_are_rewritten_when_asked_for_only(cryptofeed_database, caplog, monkeypatch):
     monkeypatch.setattr(postgres_tables, "_REWRITABLE_BYTES", 0)
-    store = PostgresStore(cryptofeed_database)
+    store = store_of(cryptofeed_database)
     with caplog.at_level(logging.WARNING, "collector"):
         await store.open(NAME)
     assert 'table funding is large; when its readers can wait, run: ALTER TABLE "funding"' in caplog.text
@@ -327,7 +332,7 @@ async def test_adopted_ids_do_not_end(cryptofeed_database):
     async with client(cryptofeed_database) as connection:
         await connection.execute("SELECT setval('trades_id_seq', 2147483647)")
         await connection.execute("UPDATE trades SET id = 2147483647")
-    store = PostgresStore(cryptofeed_database)
+    store = store_of(cryptofeed_database)
     await store.open(NAME)
     assert not await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
     await store.close()
@@ -338,7 +343,7 @@ async def test_adopted_ids_do_not_end(cryptofeed_database):
 async def test_what_only_the_owner_may_change_is_said_and_left(cryptofeed_database, caplog):
     async with client(cryptofeed_database) as connection:
         await connection.execute("CREATE VIEW prices AS SELECT price, symbol FROM trades")
-    store = PostgresStore(cryptofeed_database)
+    store = store_of(cryptofeed_database)
     with caplog.at_level(logging.WARNING, "collector"):
         await store.open(NAME)
     assert 'ALTER TABLE "trades" ALTER "price" TYPE numeric' in caplog.text
@@ -347,7 +352,7 @@ async def test_what_only_the_owner_may_change_is_said_and_left(cryptofeed_databa
 
 
 async def test_without_the_right_to_change_tables_rows_are_stored(cryptofeed_database):
-    owner = PostgresStore(cryptofeed_database)
+    owner = store_of(cryptofeed_database)
     await owner.open(NAME)
     await owner.close()
     async with client(cryptofeed_database) as connection:
@@ -355,7 +360,7 @@ async def test_without_the_right_to_change_tables_rows_are_stored(cryptofeed_dat
         await connection.execute("GRANT INSERT ON ALL TABLES IN SCHEMA public TO writer")
         await connection.execute("GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO writer")
         await connection.execute("GRANT ALL ON cryptostore_position TO writer")
-    store = PostgresStore(but(cryptofeed_database, user="writer", password="w"))
+    store = store_of(but(cryptofeed_database, user="writer", password="w"))
     await store.open(NAME)
     assert not await store.commit(NAME, batch(EVERY_KIND), None, at(1))
     await store.close()
@@ -399,14 +404,14 @@ async def test_who_may_not_come_in_is_told_so_without_the_password(database):
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
     ):
         with pytest.raises(StoreRefusedError, match=reason) as caught:
-            await PostgresStore(but(database, **wrong)).open(NAME)
+            await store_of(but(database, **wrong)).open(NAME)
         assert "not-the-secret" not in str(caught.value)
 
 
 async def test_a_server_that_speaks_tls_is_spoken_to_in_tls():
     with PostgresServer(tls=True) as server:
         address = address_of(server, "postgres")
-        store = PostgresStore(address)
+        store = store_of(address)
         await store.open(NAME)
         assert not await store.commit(NAME, batch(EVERY_KIND), None, at(1))
         async with client(address) as connection:
@@ -419,7 +424,7 @@ async def test_a_server_that_speaks_tls_is_spoken_to_in_tls():
 
 async def test_a_server_that_is_not_there_is_unavailable(database):
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1: .*refused"):
-        await PostgresStore(but(database, port=1)).open(NAME)
+        await store_of(but(database, port=1)).open(NAME)
 
 
 async def test_a_database_that_is_read_only_is_unavailable(store, database):
@@ -450,7 +455,7 @@ async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
     total, size = 3000, 50
     with PostgresServer() as server:
         address = address_of(server, "postgres")
-        store = PostgresStore(address)
+        store = store_of(address)
         position = await store.open(NAME)
         kills = iter(range(10, total // size, 10))
         next_kill = next(kills)
@@ -478,7 +483,7 @@ async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
 async def test_through_pgbouncer_in_transaction_mode(server, database):
     with Pgbouncer(server) as bouncer:
         address = but(database, host=bouncer.host, port=bouncer.port)
-        stores = [PostgresStore(address) for _ in range(4)]
+        stores = [store_of(address) for _ in range(4)]
 
         async def work(number, store):
             position = await store.open(str(number))
