@@ -25,8 +25,10 @@ examples:
   launcher logs 'binance*' -f           follow the logs of some of them
   launcher down desk.yaml --volumes     remove it all, what is stored in its volumes too
 
-FILE is fleet.yaml in the working folder where none is given. PATTERN selects collectors by name, with * and
-?. An argument with a / in it or that ends in .yaml or .yml is the FILE, every other one a PATTERN.
+FILE is fleet.yaml in the working folder where none is given. Of several files each counts on top of those
+before it, key by key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects
+collectors by name, with * and ?. An argument with a / in it or that ends in .yaml or .yml is a FILE, every
+other one a PATTERN.
 
 exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a plan with changes,
 130 interrupted
@@ -98,7 +100,15 @@ def _add(commands: _Commands, module: str, name: str, about: str) -> argparse.Ar
 
 def _add_file_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "files")
-    _file(add("init", "write a commented fleet file to start from; one that exists is left alone"))
+    init = add("init", "write a commented fleet file to start from; one that exists is left alone")
+    init.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        default=Path(DEFAULT_FILE),
+        metavar="FILE",
+        help=f"the fleet file [{DEFAULT_FILE}]",
+    )
     _file(add("validate", "check a fleet file and say everything that is wrong with it"))
     render = add("render", "write the fleet as files for docker compose, a swarm, Kubernetes or systemd")
     _file(render)
@@ -118,6 +128,16 @@ def _add_file_commands(commands: _Commands) -> None:
     add("version", "print the version")
     add = partial(_add, commands, "reference")
     add("schema", "print the JSON Schema of the fleet file, for editors")
+    explain = add("explain", "say what a key of the fleet file means, and where its values come from")
+    explain.add_argument("key", metavar="KEY", help="the key, such as max_depth or limits.memory")
+    explain.add_argument(
+        "file",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="shows each collector's value, and where it comes from; of several files, each on top of those "
+        "before it",
+    )
 
 
 def _add_container_commands(commands: _Commands) -> None:
@@ -186,16 +206,16 @@ def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argp
 def _file(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "file",
-        nargs="?",
+        nargs="*",
         type=Path,
-        default=Path(DEFAULT_FILE),
+        default=[Path(DEFAULT_FILE)],
         metavar="FILE",
-        help=f"the fleet file [{DEFAULT_FILE}]",
+        help=f"the fleet file [{DEFAULT_FILE}]; of several, each on top of those before it",
     )
 
 
 def _selection(command: argparse.ArgumentParser) -> None:
-    command.usage = "%(prog)s [options] [FILE | --fleet NAME] [PATTERN ...]"
+    command.usage = "%(prog)s [options] [FILE ... | --fleet NAME] [PATTERN ...]"
     command.add_argument(
         "words",
         nargs="*",

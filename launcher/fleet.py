@@ -8,14 +8,16 @@ collector will.
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from collector import settings
 from collector.catalog import nearest
 from launcher import fleet_file
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
-from launcher.keys import FILES
+from launcher.keys import FILES, FLEET, SETTINGS
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
-from launcher.yaml_source import Fault, Items, Node, Scalar
+from launcher.yaml_source import Fault, Items, Node, Scalar, Table
 
 __all__ = ["STARTER", "Fault", "FleetError", "load"]
 
@@ -55,6 +57,47 @@ def load(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> FleetSpec:
     return fleet
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """Where a value comes from: what it is a value of, its text as written, and the place of that.
+
+    ``where`` is collector, store or defaults, with the store's name; None where nothing is set.
+    """
+
+    of: str
+    text: str | None
+    where: str | None
+    place: Node | None
+
+
+def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) -> list[Origin]:
+    """Where each collector of a fleet has the value of a key such as ``limits.memory`` from.
+
+    A key of the whole fleet has one origin. Raises FleetError.
+    """
+    fleet = load(paths, environ)
+    file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, [])
+    assert file  # noqa: S101 - it has just been read
+    if key.partition(".")[0] in FLEET:
+        return [_origin(fleet.name, key, {"fleet": file.keys})]
+    builder = _Builder(file, [])
+    return [
+        _origin(spec.name, key, builder.layers(collector))
+        for spec, collector in zip(fleet.collectors, file.collectors, strict=True)
+    ]
+
+
+def _origin(of: str, key: str, layers: Mapping[str, Mapping[str, Node]]) -> Origin:
+    """The first of the layers that has the key; a setting that is empty there is not set."""
+    outer, _, inner = key.partition(".")
+    for where, keys in layers.items():
+        node = keys.get(outer)
+        if inner:
+            node = node.entries[inner].value if isinstance(node, Table) and inner in node.entries else None
+        if node and (text_of(node) or key in SETTINGS):
+            return Origin(of, text_of(node), where, node)
+    return Origin(of, None, None, None)
+
+
 class _Builder:
     """Checks what the keys of a file mean together, and makes the spec."""
 
@@ -74,6 +117,16 @@ class _Builder:
             simulator_options=self.file.simulator,
             hints=tuple(map(str, self.hints)),
         )
+
+    def layers(self, collector: Collector) -> dict[str, Mapping[str, Node]]:
+        """What a collector is made from, the nearest first."""
+        store = self._store(collector)
+        name = next((name for name, each in self.file.stores.items() if each is store), None)
+        return {
+            "collector": collector.keys,
+            **({f"store {name}": store.keys} if store else {}),
+            "defaults": self.file.defaults.keys,
+        }
 
     def _collector(self, collector: Collector) -> CollectorSpec:
         store = self._store(collector)

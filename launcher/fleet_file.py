@@ -81,7 +81,10 @@ class Collector(msgspec.Struct, frozen=True):
 
 
 class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole fleet file. ``simulator`` holds the options of its command line."""
+    """A whole fleet file; ``keys`` is all of it as it is written.
+
+    ``simulator`` holds the options of its command line.
+    """
 
     name: str
     image: str
@@ -91,6 +94,7 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     stores: dict[str, Store]
     defaults: Collector
     collectors: tuple[Collector, ...]
+    keys: Mapping[str, Node]
 
 
 def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault]) -> FleetFile | None:
@@ -181,6 +185,7 @@ class _Reader:
             stores=self._stores(_given(keys, "stores")),
             defaults=self._defaults(_given(keys, "defaults")),
             collectors=self._collectors(keys.get("collectors")),
+            keys=keys,
         )
 
     def _network(self, keys: dict[str, Node], default: str) -> Network:

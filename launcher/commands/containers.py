@@ -142,13 +142,11 @@ def _select(options: argparse.Namespace, console: Console) -> _Selection:
     """Tells the file from the patterns among a command's words."""
     files = [word for word in options.words if "/" in word or word.endswith((".yaml", ".yml"))]
     patterns = tuple(word for word in options.words if word not in files)
-    if len(files) > 1:
-        raise InputError(f"one fleet file, please, not {' and '.join(files)}")
     if options.fleet and files:
         raise InputError(f"--fleet {options.fleet} or {files[0]}, not both")
     if options.fleet:
         return _Selection(options.fleet, None, patterns)
-    fleet = load(Path(files[0] if files else DEFAULT_FILE), console, hints=False)
+    fleet = load([Path(file) for file in files or [DEFAULT_FILE]], console, hints=False)
     return _Selection(fleet.name, fleet, patterns)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from launcher.console import Console, Table
 from launcher.spec import FleetSpec
 
 
-def load(path: Path, console: Console, *, hints: bool = True) -> FleetSpec:
-    """The fleet in the file; what does not work in containers is remarked on. Raises InputError."""
+def load(paths: Sequence[Path], console: Console, *, hints: bool = True) -> FleetSpec:
+    """The fleet in the files, each on top of those before it. Raises InputError.
+
+    What does not work in containers is remarked on.
+    """
     try:
-        fleet = fleets.load(path, os.environ)
+        fleet = fleets.load(paths, os.environ)
     except fleets.FleetError as error:
         raise InputError(str(error)) from error
     for hint in fleet.hints if hints else ():

@@ -1,9 +1,14 @@
 """The commands that say what a fleet file may hold. Each returns the exit status."""
 
 import argparse
+import os
 
-from launcher.commands import DONE
-from launcher.console import Console
+from collector.catalog import nearest
+from collector.store_url import masked
+from launcher import fleet as fleets
+from launcher.commands import DONE, InputError
+from launcher.console import Console, Table
+from launcher.explain import Explanation, explanations
 from launcher.schema import text
 
 
@@ -11,3 +16,46 @@ def schema(_options: argparse.Namespace, console: Console) -> int:
     """Prints the JSON Schema of the fleet file."""
     console.say(text().rstrip())
     return DONE
+
+
+def explain(options: argparse.Namespace, console: Console) -> int:
+    """Says what a key means and, for a fleet, where its values come from."""
+    explanation = _find(options.key)
+    key = explanation.key
+    console.say(f"{explanation.name}: {key.meaning}")
+    console.say(f"  stands    {explanation.stands}")
+    console.say(f"  takes     {explanation.takes}")
+    console.say(f"  default   {'none, it is required' if key.required else key.default or 'not set'}")
+    if key.variable:
+        console.say(f"  variable  {key.variable}")
+    if options.file:
+        console.say("")
+        console.table(_origins(options, explanation))
+    return DONE
+
+
+def _find(name: str) -> Explanation:
+    known = explanations()
+    # limits.memory may be called memory; where two end alike, as name does, the one that is the name counts.
+    spellings = {each.rpartition(".")[2]: each for each in known} | {each: each for each in known}
+    if name.lower() in spellings:
+        return known[spellings[name.lower()]]
+    near = dict.fromkeys(spellings[each] for each in nearest(name, spellings, 3))
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    raise InputError(f"a fleet file has no key {name}; {hint}")
+
+
+def _origins(options: argparse.Namespace, explanation: Explanation) -> Table:
+    key = explanation.key
+    try:
+        origins = fleets.origins(options.file, os.environ, explanation.name)
+    except fleets.FleetError as error:
+        raise InputError(str(error)) from error
+    table = Table("FLEET" if explanation.stands == "at the top" else "COLLECTOR", "VALUE", "FROM")
+    for origin in origins:
+        if origin.place is None or not origin.where:
+            table.add(origin.of, key.default or "", "default")
+        else:
+            value = "***" if key.secret and origin.text else masked(origin.text or key.default or "")
+            table.add(origin.of, value, f"{origin.where}, {origin.place.file}:{origin.place.line}")
+    return table

@@ -89,7 +89,6 @@ def test_without_docker_one_sentence_names_the_other_way(file, command, address,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["status", "a.yaml", "b.yaml"], "one fleet file, please"),
         (["status", "a.yaml", "--fleet", "desk"], "not both"),
     ],
 )

@@ -1,0 +1,111 @@
+import pytest
+
+from launcher import cli, keys
+from launcher.explain import explanations
+
+BASE = """
+fleet: desk
+image: mine:1
+network: {name: databases, external: true}
+stores:
+  one: {backend: REDIS, host: redis, password: s3cret, url: ~}
+  two: {backend: REDIS, url: "redis://:s3cret@other/", max_depth: 20}
+defaults:
+  channels: trades
+  max_depth: 10
+  limits: {memory: 1GiB}
+x-common: &common {log_level: DEBUG}
+collectors:
+  - {<<: *common, exchange: COINBASE, symbols: BTC-USD, store: one}
+  - exchange: KRAKEN
+    symbols: BTC-USD
+    store: two
+    https_proxy: http://me:s3cret@proxy:3128
+"""
+OVER = """
+collectors:
+  - name: coinbase
+    max_depth: 30
+    limits: {memory: 2GiB}
+"""
+
+
+@pytest.fixture
+def explain(tmp_path, monkeypatch, capsys):
+    """What is printed of a key, and the rows of values."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "over.yaml").write_text(OVER)
+
+    def explain(key, *files):
+        assert cli.main(["explain", key, *files]) == 0
+        about, _, rows = capsys.readouterr().out.partition("\n\n")
+        return about, [line.split(maxsplit=2) for line in rows.splitlines()[1:]]
+
+    return explain
+
+
+def test_a_key_is_explained(explain):
+    about, rows = explain("MAX_DEPTH")
+    assert about.splitlines() == [
+        "max_depth: order books: levels kept a side; 0 keeps all that the exchange sends",
+        "  stands    at a collector, its store or in defaults; the first of these that has it counts",
+        "  takes     a whole number from 0 to 100000",
+        "  default   0",
+        "  variable  MAX_DEPTH",
+    ]
+    assert rows == []
+
+
+def test_every_key_says_what_it_takes():
+    known = explanations()
+    tables = (keys.FLEET, keys.NETWORK, keys.SIMULATOR, keys.LIMITS, keys.STORE, keys.COLLECTOR)
+    assert {name.rpartition(".")[2] for name in known} == {name for table in tables for name in table}
+    for each in known.values():
+        assert each.takes
+        assert "\0" not in each.takes
+        assert "no such" not in each.takes
+
+
+@pytest.mark.parametrize(
+    ("key", "files", "rows"),
+    [
+        (
+            "max_depth",
+            ["base.yaml", "over.yaml"],
+            [["coinbase", "30", "collector, over.yaml:4"], ["kraken", "20", "store two, base.yaml:7"]],
+        ),
+        (
+            "memory",
+            ["base.yaml", "over.yaml"],
+            [["coinbase", "2GiB", "collector, over.yaml:5"], ["kraken", "1GiB", "defaults, base.yaml:11"]],
+        ),
+        (
+            "log_level",
+            ["base.yaml"],
+            [["coinbase", "DEBUG", "collector, base.yaml:12"], ["kraken", "INFO", "default"]],
+        ),
+        ("image", ["base.yaml"], [["desk", "mine:1", "fleet, base.yaml:3"]]),
+        ("network.external", ["base.yaml"], [["desk", "true", "fleet, base.yaml:4"]]),
+        ("password", ["base.yaml"], [["coinbase", "***", "store one, base.yaml:6"], ["kraken", "default"]]),
+    ],
+)
+def test_where_a_value_comes_from(explain, key, files, rows):
+    assert explain(key, *files)[1] == rows
+
+
+def test_no_secret_is_shown(explain):
+    for key in explanations():
+        about, rows = explain(key, "base.yaml")
+        assert "s3cret" not in f"{about}{rows}"
+
+
+def test_an_unknown_key_gets_the_nearest(capsys):
+    assert cli.main(["explain", "memroy"]) == 2
+    assert "a fleet file has no key memroy; did you mean limits.memory?" in capsys.readouterr().err
+
+
+def test_a_bad_file_gets_its_faults(tmp_path, capsys):
+    (tmp_path / "fleet.yaml").write_text("fleet: desk\n")
+    assert cli.main(["explain", "image", str(tmp_path / "fleet.yaml")]) == 2
+    assert "fleet.yaml:1:1: collectors is not set" in capsys.readouterr().err
