@@ -47,10 +47,13 @@ class Books:
         self._depth = depth
         self._symbols: dict[str, _Progress] = {}
 
-    def forget(self, symbols: Iterable[str]) -> None:
-        """Something may have been missed: the next record of these symbols is a complete book."""
-        for symbol in symbols:
-            self._symbols.pop(symbol, None)
+    def forget(self, symbol: str) -> float | None:
+        """Something may have been missed: the next record of the symbol is a complete book.
+
+        Returns the receipt of its last record, if any.
+        """
+        progress = self._symbols.pop(symbol, None)
+        return progress.last if progress else None
 
     def take(self, book: Any, receipt: float) -> tuple[list[L2Book | L3Book], float | None]:
         """The records that cryptofeed's ``book``, received at ``receipt``, is to be stored as.

@@ -1,100 +1,300 @@
 """What a gap is, where one begins and where it ends.
 
-A gap is an interval in which the exchange could not be seen. Continuity belongs to a subscription (channel,
-symbol): its gap begins at the last moment up to which everything had been seen, and ends with the
-exchange's acknowledgement of the new subscription, or with its first data; that of an order book ends with
-the first complete book.
+A gap is an interval in which records of one channel of one symbol are missing, or may be. Continuity belongs
+to such a pair, on its exchange: not to a connection, nor to a process, nor to a collector's name. There is a
+gap record for each pair, so that "is trades of BTC-USD complete between A and B?" is one look. Its times are
+receipts: it begins with the last one up to which all is known to be stored or on its way there, and ends with
+the exchange's acknowledgement of the new subscription, or with its first data; that of an order book ends
+with the first complete book. Records of the gap's very edges may be there as well.
+
+Reasons:
+
+- ``disconnect``, ``stale``: the connection was lost; it was open, and nothing came.
+- ``sequence``: the exchange's numbers or checksums told that something was missed.
+- ``malformed``: a message could not be understood; it is kept aside, raw.
+- ``stopped``, ``killed``: no collector was running, after a stop or after its process or machine died.
+- ``delisted``: the exchange does not list the symbol any more. Such a gap grows at every start.
+- ``dropped``: the spool's bound, or its disk's. One for each pair, from the first record that was dropped to
+  the last, written when the store has taken what comes after; ``count`` is exact.
+- ``forgotten``: the store lost what it had acknowledged, and the spool had it no longer.
+- ``corrupt``: the spool's disk gave back something else than was written.
+
+What has to survive the process is in the spool's marks, which are saved together with the records that they
+speak of, in one step:
+
+- ``seen EXCHANGE CHANNEL SYMBOL`` is ``on N``, while connection N carries the pair and all is well, or
+  ``until TIME REASON``, while a gap is open. It changes when one begins or ends.
+- ``connection N`` is ``TIME SEQUENCE``: the receipt of the last message that was handled, and the spool's
+  next sequence then. It is written once a second, for each connection and not for each pair, because that
+  costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
+  stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
+
+The rest, what happens between two processes, is continuity.py's.
 """
 
 import asyncio
+import logging
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
+
+from collector.records import AnyRecord, Gap, channel_of
+
+LOG = logging.getLogger(__name__)
 
 #: A subscription: channel and symbol, both in cryptofeed's words.
 type Key = tuple[str, str]
 
-Reason = Literal["disconnect", "stale", "sequence", "malformed"]
+Reason = Literal[
+    "disconnect",
+    "stale",
+    "sequence",
+    "malformed",
+    "stopped",
+    "killed",
+    "delisted",
+    "dropped",
+    "forgotten",
+    "corrupt",
+]
 
-#: Seconds for which gaps that end shortly after one another are gathered into one.
+#: Seconds for which gaps are gathered for one line of the log.
 GATHER = 0.5
+#: Symbols that such a line names.
+NAMED = 20
 
 
-class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """Nothing of ``channels`` x ``symbols`` was surely seen from ``start`` to ``end`` (seconds, UTC)."""
+class Hole(msgspec.Struct, frozen=True):
+    """A gap whose end has not come; ``start`` is float seconds, UTC."""
 
-    exchange: str
-    channels: tuple[str, ...]
-    symbols: tuple[str, ...]
     start: float
-    end: float
     reason: Reason
 
-    def __str__(self) -> str:
-        return (
-            f"{self.exchange} {','.join(self.channels)} {','.join(self.symbols)}: not seen for "
-            f"{self.end - self.start:.3f} s, from {_utc(self.start)} to {_utc(self.end)} ({self.reason})"
-        )
+
+class Question(msgspec.Struct, frozen=True):
+    """A pair is seen from ``end`` on, for the first time in this process: was it seen before?
+
+    ``hole`` is what this collector knows of it.
+    """
+
+    channel: str
+    symbol: str
+    hole: Hole | None
+    end: float
+
+
+class Carrier(Protocol):
+    """A connection."""
+
+    @property
+    def handled(self) -> float | None:
+        """Receipt (seconds, UTC) of the last message that is done with."""
+
+
+class Recorder(Protocol):
+    """Where gaps go, and what survives with them."""
+
+    def report(self, gap: Gap) -> None:
+        """Puts a gap on record."""
+
+    def mark(self, key: str, value: str) -> None:
+        """Remembers a small fact together with the records that come next."""
+
+    @property
+    def next_sequence(self) -> int:
+        """A sequence that the next record will have, or a later one."""
+
+    async def append(self) -> None:
+        """Makes what was reported and marked so far last."""
 
 
 class Gaps:
-    """The gaps that are open; each is handed to ``report`` when it has ended."""
+    """How each subscription stands.
 
-    def __init__(self, exchange: str, report: Callable[[Gap], None]) -> None:
-        self._exchange = exchange
-        self._report = report
-        self._open: dict[Key, tuple[float, Reason]] = {}
-        self._ended: dict[Key, tuple[float, float, Reason]] = {}
-        self._flush: asyncio.TimerHandle | None = None
+    Attributes:
+        earlier: the gaps that earlier processes left open, by pair.
+        questions: what is to be asked before it can be told whether there is a gap.
+    """
+
+    def __init__(self, exchange: str, recorder: Recorder) -> None:
+        self.earlier: dict[Key, Hole] = {}
+        self.questions: list[Question] = []
+        self.exchange = exchange
+        self._recorder = recorder
+        self._holes: dict[Key, Hole] = {}
+        self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
+        self._known: set[Key] = set()  # what was seen in this process
+        self._carriers: list[Carrier] = []
+        self._carrier_of: dict[Key, int] = {}
+
+    def take_up(self, holes: Mapping[Key, Hole], questions: Iterable[Question]) -> None:
+        """Earlier processes left these open."""
+        self.earlier |= holes
+        self.questions += questions
+        for key, hole in holes.items():
+            self._mark_hole(key, hole)
+
+    def carried(self, carrier: Carrier, keys: Iterable[Key]) -> None:
+        """``carrier`` is the connection of these."""
+        self._carrier_of |= dict.fromkeys(keys, len(self._carriers))
+        self._carriers.append(carrier)
 
     def begin(self, key: Key, start: float, reason: Reason) -> None:
-        """Nothing is seen of ``key`` from ``start`` on; a gap that is open already goes on."""
-        if ended := self._ended.pop(key, None):
-            start, _, reason = ended  # it ended a moment ago: one gap, not two
-        self._open.setdefault(key, (start, reason))
+        """Nothing is surely seen of ``key`` from ``start`` on; a gap that is open already goes on."""
+        if self._seen.pop(key, None) is not None:
+            self._holes[key] = Hole(start, reason)
+            self._mark_hole(key, self._holes[key])
 
     def end(self, key: Key, end: float) -> None:
-        """``key`` is seen again from ``end`` on."""
-        if key not in self._open:
+        """``key`` is seen from ``end`` on."""
+        if key in self._seen:
             return
-        start, reason = self._open.pop(key)
-        self._ended[key] = (start, end, reason)
-        if not self._flush:
-            self._flush = asyncio.get_running_loop().call_later(GATHER, self.flush)
+        self._seen[key] = end
+        if key in self._known:
+            self.report(key, self._holes.pop(key), end)
+        else:
+            self._known.add(key)
+            self._ask(key, Question(*key, self.earlier.get(key), end))
+        number = self._carrier_of.get(key, 0)
+        self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
+        self._mark_carrier(number, end)
 
-    def flush(self) -> None:
-        """Reports what has ended, as few gaps as can say it."""
-        if self._flush:
-            self._flush.cancel()
-            self._flush = None
-        ended, self._ended = self._ended, {}
-        for gap in _merge(self._exchange, ended):
-            self._report(gap)
+    def delisted(self, keys: Iterable[Key]) -> None:
+        """The exchange does not list these any more; earlier processes saw them."""
+        now = time.time()
+        for key in keys:
+            if hole := self.earlier.get(key):
+                self.report(key, Hole(hole.start, "delisted"), now)
+                self.earlier[key] = Hole(now, "delisted")
+                self._mark_hole(key, self.earlier[key])
+
+    def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
+        """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
+        start, end = sorted((hole.start, end))
+        channel, symbol = key
+        self._recorder.report(
+            Gap(self.exchange, symbol, end, time.time(), channel, start, end, hole.reason, count)
+        )
+
+    def answered(self, question: Question) -> None:
+        """It need not be asked any more."""
+        self.questions.remove(question)
+        self._mark_questions((question.channel, question.symbol))
+
+    def save(self) -> None:
+        """Marks how far each connection has got."""
+        for number, carrier in enumerate(self._carriers):
+            if carrier.handled:
+                self._mark_carrier(number, carrier.handled)
+
+    def seen_until(self) -> dict[Key, float]:
+        """The moment up to which each pair was seen."""
+        handled = [carrier.handled or 0.0 for carrier in self._carriers]
+        carrier_of = self._carrier_of
+        seen = {
+            key: max(since, handled[carrier_of[key]]) if key in carrier_of else since
+            for key, since in self._seen.items()
+        }
+        return {key: hole.start for key, hole in {**self.earlier, **self._holes}.items()} | seen
+
+    def _ask(self, key: Key, question: Question) -> None:
+        self.questions.append(question)
+        self._mark_questions(key)
+
+    def _mark_questions(self, key: Key) -> None:
+        asked = [each for each in self.questions if (each.channel, each.symbol) == key]
+        self._recorder.mark(f"question {self.exchange} {key[0]} {key[1]}", encode_questions(asked))
+
+    def _mark_hole(self, key: Key, hole: Hole) -> None:
+        self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"until {hole.start!r} {hole.reason}")
+
+    def _mark_carrier(self, number: int, handled: float) -> None:
+        self._recorder.mark(f"connection {number}", f"{handled!r} {self._recorder.next_sequence}")
 
 
-def _merge(exchange: str, ended: dict[Key, tuple[float, float, Reason]]) -> Iterable[Gap]:
-    """One gap for all subscriptions that were lost in one moment; their ends differ by GATHER at most."""
-    lost: dict[tuple[float, Reason], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    ends: dict[tuple[float, Reason], float] = defaultdict(float)
-    for (channel, symbol), (start, end, reason) in ended.items():
-        lost[start, reason][channel].append(symbol)
-        ends[start, reason] = max(ends[start, reason], end)
-    for (start, reason), symbols_of in lost.items():
-        channels_of: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for channel, symbols in symbols_of.items():
-            channels_of[tuple(sorted(symbols))].append(channel)
-        for symbols_alike, channels in channels_of.items():
-            yield Gap(
-                exchange=exchange,
-                channels=tuple(sorted(channels)),
-                symbols=symbols_alike,
-                start=start,
-                end=ends[start, reason],
-                reason=reason,
-            )
+def encode_questions(questions: Sequence[Question]) -> str:
+    """As they are marked."""
+    return msgspec.json.encode(questions).decode()
+
+
+def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
+    """The gaps that there are when ``records`` are lost, one for each channel of each symbol.
+
+    A gap among them is not lost with them: it is part of what is missing.
+    """
+    spans: dict[tuple[type[AnyRecord], str, str], list[float]] = {}
+    gaps = []
+    for record in records:
+        if isinstance(record, Gap):
+            gaps.append(record)
+            continue
+        receipt = record.receipt_timestamp
+        span = spans.setdefault((type(record), record.exchange, record.symbol), [receipt, receipt, 0])
+        span[0], span[1], span[2] = min(span[0], receipt), max(span[1], receipt), span[2] + 1
+    now = time.time()
+    for (kind, exchange, symbol), (start, end, count) in spans.items():
+        gaps.append(Gap(exchange, symbol, end, now, channel_of(kind), start, end, reason, int(count)))
+    return joined(gaps)
+
+
+def joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
+    """One gap for each channel of each symbol, from where the first begins to where the last ends."""
+    found: dict[tuple[str, str, str], Gap] = {}
+    for gap in gaps:
+        key = gap.exchange, gap.symbol, gap.missed
+        found[key] = _joined(found[key], gap) if key in found else gap
+    return tuple(found.values())
+
+
+def _joined(one: Gap, two: Gap) -> Gap:
+    start, end = min(one.start, two.start), max(one.end, two.end)
+    counts = [gap.count for gap in (one, two) if gap.count is not None]
+    return Gap(
+        *(one.exchange, one.symbol, end, max(one.receipt_timestamp, two.receipt_timestamp), one.missed),
+        *(start, end, one.reason if one.count is not None else two.reason, sum(counts) if counts else None),
+    )
+
+
+class Lines:
+    """Tells the log of gaps: one line for all that were there from the same moment for the same reason."""
+
+    def __init__(self) -> None:
+        self._gaps: list[Gap] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, gap: Gap) -> None:
+        """Will be told, soon."""
+        self._gaps.append(gap)
+        if not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.tell)
+
+    def tell(self) -> None:
+        """Tells now what is left to tell."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        alike: dict[tuple[str, float, str], list[Gap]] = defaultdict(list)
+        for gap in self._gaps:
+            alike[gap.exchange, gap.start, gap.reason].append(gap)
+        self._gaps = []
+        for gaps in alike.values():
+            LOG.warning("%s", _line(gaps))
+
+
+def _line(gaps: Sequence[Gap]) -> str:
+    first, end = gaps[0], max(gap.end for gap in gaps)
+    channels, symbols = sorted({gap.missed for gap in gaps}), sorted({gap.symbol for gap in gaps})
+    more = f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else ""
+    counts = {gap.count for gap in gaps}
+    count = f", {sum(gap.count or 0 for gap in gaps)} records" if None not in counts else ""
+    return (
+        f"gap: {first.exchange} {','.join(channels)} {','.join(symbols[:NAMED])}{more}: not seen for "
+        f"{end - first.start:.3f} s, from {_utc(first.start)} to {_utc(end)} ({first.reason}{count})"
+    )
 
 
 def _utc(time: float) -> str:

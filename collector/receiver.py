@@ -6,18 +6,18 @@ up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from collector.books import Books
-from collector.gaps import Gap, Key
+from collector.gaps import Key, Lines
 from collector.metrics import Metrics
 from collector.records import (
     AnyRecord,
     Candle,
     Funding,
+    Gap,
     Index,
     L1Book,
     L2Book,
@@ -29,8 +29,6 @@ from collector.records import (
 )
 from collector.settings import Settings
 from collector.spool import Spool
-
-LOG = logging.getLogger(__name__)
 
 #: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
 BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 256, 20_000, 0.02
@@ -61,6 +59,7 @@ class Receiver:
             )
             for channel, record in (("l2_book", L2Book), ("l3_book", L3Book))
         }
+        self._lines = Lines()
         self._records: list[AnyRecord] = []
         self._weight = 0
         self._marks: dict[str, str] = {}
@@ -103,15 +102,28 @@ class Receiver:
         """What was marked last, in this run or in an earlier one."""
         return self._marks.get(key) or self._spool.marks.get(key)
 
-    def forget_books(self, keys: Iterable[Key]) -> None:
-        """Something of these may have been missed: their next record is a complete book."""
+    def forget_books(self, keys: Iterable[Key]) -> dict[Key, float]:
+        """Something of these may have been missed: their next record is a complete book.
+
+        Returns the receipts of their last records.
+        """
+        last = {}
         for channel, symbol in keys:
-            if books := self._books.get(channel):
-                books.forget([symbol])
+            if (books := self._books.get(channel)) and (receipt := books.forget(symbol)):
+                last[channel, symbol] = receipt
+        return last
 
     def report(self, gap: Gap) -> None:
         """Puts a gap on record."""
-        LOG.warning("gap: %s", gap)
+        self._records.append(gap)
+        self._weight += 1
+        self._something.set()
+        self._lines.add(gap)
+
+    @property
+    def next_sequence(self) -> int:
+        """A sequence that the next record will have, or a later one."""
+        return self._spool.end
 
     async def run(self) -> None:
         """Appends bursts to the spool, for ever."""
@@ -122,12 +134,13 @@ class Receiver:
                     await self._due.wait()
             except TimeoutError:
                 pass
-            await self._append()
+            await self.append()
 
     async def drain(self) -> None:
         """Returns when everything that was received is in the spool."""
+        self._lines.tell()
         while self._records or self._marks or self._appending.locked():
-            await self._append()
+            await self.append()
 
     def _book_callback(
         self, channel: str, books: Books, awaited: set[str], arrived: Callable[[str, str, float], None]
@@ -158,7 +171,8 @@ class Receiver:
             self._room.clear()
             await self._room.wait()
 
-    async def _append(self) -> None:
+    async def append(self) -> None:
+        """Appends what was received and marked so far."""
         async with self._appending:
             records, self._records = self._records, []
             marks, self._marks = self._marks, {}
@@ -173,14 +187,7 @@ class Receiver:
 
 
 def _break(channel: str, book: Any, start: float, end: float) -> Gap:
-    return Gap(
-        exchange=book.exchange,
-        channels=(channel,),
-        symbols=(book.symbol,),
-        start=start,
-        end=end,
-        reason="sequence",
-    )
+    return Gap(book.exchange, book.symbol, end, time.time(), channel, start, end, "sequence", None)
 
 
 def _trade(it: Any, receipt: float) -> Trade:

@@ -137,6 +137,7 @@ AnyRecord = (
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[AnyRecord])
+_gap_decoder = msgspec.msgpack.Decoder(list[Gap])
 
 
 def channel_of(record: Record | type[Record]) -> str:
@@ -152,3 +153,8 @@ def encode(records: Sequence[Record]) -> bytes:
 def decode(blob: bytes) -> list[AnyRecord]:
     """The records of ``encode``. Raises msgspec.DecodeError when the blob is not one."""
     return _decoder.decode(blob)
+
+
+def decode_gaps(blob: bytes) -> list[Gap]:
+    """The gaps of ``encode``, where there is nothing else."""
+    return _gap_decoder.decode(blob)

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector import records as codec
+from collector.gaps import missing
 from collector.records import AnyRecord
 from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile, outside
 from collector.stores import Batch, Position
@@ -63,6 +64,7 @@ class Spool:
         owner: random id, made with the spool.
         incarnation: random id of this opening.
         clean: whether the last opening ended with ``close``; None where there was none.
+        mended: whether it was broken, and what is there now is what could be recovered.
         folder: where it lies.
         dropped: records dropped or found corrupt since this opening.
     """
@@ -112,7 +114,7 @@ class Spool:
 
     def _begin(self) -> None:
         file = self._file
-        self.owner, self.clean = file.owner, file.clean
+        self.owner, self.clean, self.mended = file.owner, file.clean, file.mended
         self.incarnation = file.incarnations[-1].id
         self._beginnings = frozenset(incarnation.first for incarnation in file.incarnations)
         self._end = self._visible = file.end
@@ -135,6 +137,16 @@ class Spool:
     def marks(self) -> Mapping[str, str]:
         """Small facts that survive with the records; ``append`` writes them."""
         return MappingProxyType(self._marks)
+
+    @property
+    def end(self) -> int:
+        """The sequence of the next record to come."""
+        return self._end
+
+    @property
+    def acknowledged(self) -> int:
+        """The store has all before this sequence."""
+        return self._acknowledged
 
     @property
     def undelivered(self) -> tuple[int, int]:
@@ -214,7 +226,8 @@ class Spool:
             if delivered < blob.end and blob.first < in_flight:
                 continue
             excess -= len(blob.data)
-            loss = Loss("dropped", blob.first, blob.end, len(blob.records), *blob.span)
+            gone = missing(blob.records, "dropped")
+            loss = Loss("dropped", blob.first, blob.end, len(blob.records), *blob.span, gone)
             self._file.lose(loss, len(blob.data))
 
     def _in_memory_only(self) -> list[Blob]:
@@ -253,7 +266,8 @@ class Spool:
             oldest = await self._on_disk(self._file.oldest)
             wanted = self._acknowledged if stored and stored.owner != self.owner else self._known(stored)
             start = min(max(wanted, oldest), self._visible)
-            forgotten = self._forgotten(wanted, start)
+            until = await self._on_disk(self._file.since, start)
+            forgotten = self._forgotten(wanted, start, until)
             self._acknowledged = start
             self._forget_delivered()
             self._empty = 0
@@ -279,7 +293,7 @@ class Spool:
                 return min(stored.sequence, end)
         return known[-1].first  # later than all that this copy of the spool knows: that was all stored
 
-    def _forgotten(self, wanted: int, start: int) -> Loss | None:
+    def _forgotten(self, wanted: int, start: int, until: float | None) -> Loss | None:
         within = [loss for loss in self.losses if loss.reason == "forgotten" and wanted <= loss.first < start]
         others = tuple(loss for loss in self.losses if loss not in within)
         nothing = [(loss.first, loss.end) for loss in others]
@@ -287,7 +301,9 @@ class Spool:
         count = outside(wanted, start, nothing)
         if not count:
             return None
-        forgotten = Loss("forgotten", wanted, start, count, None, None)
+        openings = [each.first for each in self._file.incarnations]
+        begun = max((first for first in openings if first <= wanted), default=openings[0])
+        forgotten = Loss("forgotten", wanted, start, count, begun / 1e6, until or time.time())
         self._file.losses = (*others, forgotten)
         return forgotten
 
@@ -338,6 +354,14 @@ class Spool:
         batch = Batch(self._incarnation_of(first), first, records)
         self._reads.append(_Read(batch.end, len(records), size))
         return batch
+
+    async def tail(self, sequence: int) -> list[AnyRecord]:
+        """What came from ``sequence`` on and is still on disk; for a look before anything else happens."""
+        blobs: list[Blob] = []
+        while found := await self._on_disk(self._file.read, sequence, 1000):
+            blobs += found
+            sequence = found[-1].end
+        return [record for blob in blobs for record in blob.records]
 
     async def wait(self, after: Position | None, count: int = 1) -> None:
         """Returns when there are ``count`` records after ``after``, roughly: dropped ones count too."""

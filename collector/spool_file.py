@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from collector import records as codec
-from collector.records import AnyRecord
+from collector.gaps import joined, missing
+from collector.records import AnyRecord, Gap
 
-FORMAT = 1  # of the database; a change of the tables, or of how records.py encodes, makes a new one
+FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
 APPLICATION = 0x43535031  # tells a spool from other SQLite files
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
 BROKEN_KEPT = 3  # broken databases kept aside
@@ -38,7 +39,7 @@ CREATE INDEX sizes ON blobs(first, count, size, since, until);
 CREATE TABLE marks(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE bounds(first INTEGER PRIMARY KEY, end INTEGER);
 CREATE TABLE losses(
-    first INTEGER, reason TEXT, end INTEGER, count INTEGER, since REAL, until REAL,
+    first INTEGER, reason TEXT, end INTEGER, count INTEGER, since REAL, until REAL, gaps BLOB,
     PRIMARY KEY (first, reason)
 ) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION};
@@ -77,6 +78,7 @@ class Loss(msgspec.Struct, frozen=True):
         first: sequence of the first of them; ``end`` is the one after the last.
         count: how many; None where nobody knows.
         since: receipt of the first, float seconds; None where nobody knows. ``until``: of the last.
+        gaps: what is missing of which channel and symbol; empty where nobody knows.
     """
 
     reason: str
@@ -85,6 +87,7 @@ class Loss(msgspec.Struct, frozen=True):
     count: int | None
     since: float | None
     until: float | None
+    gaps: tuple[Gap, ...] = ()
 
     def __str__(self) -> str:
         count = "an unknown number of" if self.count is None else self.count
@@ -120,7 +123,7 @@ def merged(losses: Sequence[Loss], loss: Loss) -> tuple[Loss, ...]:
 
 def _joined(one: Loss, two: Loss) -> Loss:
     count = None if one.count is None or two.count is None else one.count + two.count
-    return Loss(one.reason, one.first, two.end, count, one.since, two.until)
+    return Loss(one.reason, one.first, two.end, count, one.since, two.until, joined((*one.gaps, *two.gaps)))
 
 
 class SpoolFile:
@@ -129,6 +132,7 @@ class SpoolFile:
     Attributes:
         owner, incarnations (oldest first, the last is ours), end, acknowledged, marks, bounds,
             clean: what the database said when it was opened.
+        mended: whether it was broken.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
         bytes: of all records.
@@ -148,6 +152,7 @@ class SpoolFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "spool.db"
+        self.mended = False
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
         self._saved_losses: tuple[Loss, ...] = ()
@@ -214,6 +219,7 @@ class SpoolFile:
 
     def _mended(self) -> sqlite3.Connection:
         """A new database with what the broken one still gives, which is kept aside."""
+        self.mended = True
         aside = self._aside()
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
@@ -240,7 +246,7 @@ class SpoolFile:
 
     def _account_for_holes(self, db: sqlite3.Connection) -> None:
         """Whatever lies between two records, and is no known loss, was in the broken part."""
-        losses = tuple(Loss(*row) for row in db.execute(_LOSSES))
+        losses = _losses(db)
         nothing = [(loss.first, loss.end) for loss in losses]
         nothing += db.execute("SELECT before, first FROM incarnations")
         rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first").fetchall()
@@ -260,7 +266,7 @@ class SpoolFile:
         self.acknowledged = int(meta.get("acknowledged", 0))
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
         self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
-        self._saved_losses = tuple(Loss(*row) for row in db.execute(_LOSSES))
+        self._saved_losses = _losses(db)
         self.losses = self.losses or self._saved_losses
         (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
         with self._transaction():
@@ -357,7 +363,7 @@ class SpoolFile:
                 break
         rows.close()
         lost = [
-            (Loss("dropped", first, first + count, count, since, until), size)
+            (Loss("dropped", first, first + count, count, since, until, self._missing_with(first)), size)
             for first, count, size, since, until in gone
             if first + count > delivered
         ]
@@ -370,6 +376,11 @@ class SpoolFile:
         self.bytes -= sum(row[2] for row in gone)
         self.losses = losses
         self.dropped += lost
+
+    def _missing_with(self, first: int) -> tuple[Gap, ...]:
+        """What is missing when a blob is dropped."""
+        data, crc = self.db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone()
+        return missing(codec.decode(data), "dropped") if zlib.crc32(data) == crc else ()
 
     def lose(self, loss: Loss, size: int) -> None:
         """Remembers that records are gone; the next write saves that."""
@@ -387,8 +398,8 @@ class SpoolFile:
             [(loss.first, loss.reason) for loss in saved[same:]],
         )
         self.db.executemany(
-            "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until)",
-            [msgspec.structs.asdict(loss) for loss in losses[same:]],
+            "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until, :gaps)",
+            [msgspec.structs.asdict(loss) | {"gaps": codec.encode(loss.gaps)} for loss in losses[same:]],
         )
         self._saved_losses = losses
 
@@ -429,6 +440,13 @@ class SpoolFile:
             self.bytes -= size
             self.lose(loss, size)
         return found
+
+    def since(self, sequence: int) -> float | None:
+        """Receipt of the first record from ``sequence`` on, roughly; None where there is none."""
+        row = self.db.execute(
+            "SELECT since FROM blobs WHERE first + count > ? ORDER BY first LIMIT 1", (sequence,)
+        ).fetchone()
+        return float(row[0]) if row else None
 
     def oldest(self) -> int:
         """The first sequence that is still here; ``end`` where nothing is."""
@@ -495,7 +513,12 @@ class SpoolFile:
             raise
 
 
-_LOSSES = "SELECT reason, first, end, count, since, until FROM losses ORDER BY first"
+def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
+    rows = db.execute("SELECT reason, first, end, count, since, until, gaps FROM losses ORDER BY first")
+    return tuple(
+        Loss(reason, first, end, count, since, until, tuple(codec.decode_gaps(gaps)))
+        for reason, first, end, count, since, until, gaps in rows
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

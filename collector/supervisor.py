@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from collector import health, stores
+from collector.continuity import Continuity
 from collector.feeds import ExchangeFeed
 from collector.metrics import Metrics
 from collector.receiver import Receiver
@@ -60,13 +61,16 @@ class _Collector:
         self.spool = spool
         self.metrics = Metrics()
         self.receiver = Receiver(settings, spool, self.metrics)
-        self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics)
         self.feed = ExchangeFeed(settings, self.receiver)
+        self.continuity = Continuity(spool, self.receiver, self.feed.gaps)
+        self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics, self.continuity)
         self.started = time.time()
         self.was_ready = False
 
     async def run(self, stop: asyncio.Event) -> int:
+        await self.continuity.begin()
         async with _Guard() as guard:
+            guard.start("continuity", self.continuity.run())
             guard.start("writer", self.writer.run())
             guard.start("receiver", self.receiver.run())
             guard.start("feed", self.feed.run())
@@ -75,11 +79,15 @@ class _Collector:
             died = await guard.watch(stop)
             self._write_status(*died.status if died else ("stopping", "stopping"))
             await _within(FEED_GRACE, self.feed.stop(), "stopping the feed")
-            await _within(RECEIVER_GRACE, self.receiver.drain(), "saving what was received")
+            await _within(RECEIVER_GRACE, self._save(), "saving what was received")
             await self.writer.drain(WRITER_GRACE)
         LOG.info("stopped; %s", self._summary())
         self._write_status(*died.status if died else ("stopped", self._summary()))
         return died.exit_status if died else STOPPED
+
+    async def _save(self) -> None:
+        await self.receiver.drain()
+        await self.continuity.stop()
 
     async def _tell_health(self) -> None:
         while True:

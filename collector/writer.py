@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from collector.continuity import Continuity
 from collector.metrics import Metrics
 from collector.records import channel_of
 from collector.spool import Spool
@@ -36,6 +37,7 @@ from collector.stores import (
 PATIENCE = 30.0  # seconds that a store has for one answer
 MOST_PAUSE = 30.0  # seconds between two attempts
 REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have us
+TELL = 1.0  # seconds between two notes
 BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
 GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
 LEAVE = 2.0  # seconds for saying goodbye
@@ -60,12 +62,16 @@ class State:
 class Writer:
     """One collector's way from its spool to its store."""
 
-    def __init__(self, name: str, store: Store, spool: Spool, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, store: Store, spool: Spool, metrics: Metrics, continuity: Continuity | None = None
+    ) -> None:
         self.state = State()
         self._name, self._store, self._spool, self._metrics = name, store, spool, metrics
         self._letters = DeadLetters(spool.folder / "dead-letters.jsonl")
         self._expected: Position | None = None  # what the store has, as far as we know
         self._after: Position | None = None  # where the next batch begins, in the spool's terms
+        self._continuity = continuity
+        self._told = self._beaten = 0.0  # when we last did, by time.monotonic()
         self._failures = 0
         self._hurried = False
         self._gathering: asyncio.Timeout | None = None
@@ -113,6 +119,8 @@ class Writer:
     async def _connect(self) -> None:
         stored = await _answer(self._store.open(self._name))
         await self._see_that_nobody_else_writes(stored)
+        if self._continuity:
+            self._continuity.meet(self._name, await _answer(self._store.notes()))
         start = await self._spool.resume(stored)
         if start.forgotten:
             LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
@@ -139,6 +147,7 @@ class Writer:
 
     async def _beat(self) -> None:
         """A sign of life, and the first claim: an empty batch on the expected position."""
+        self._beaten = time.monotonic()
         if isinstance(self._store, SharedStore) and self._after:
             nothing = Batch(self._after.incarnation, self._after.sequence, ())
             await _answer(self._store.commit(self._name, nothing, self._expected, self._after))
@@ -147,6 +156,7 @@ class Writer:
     async def _deliver(self) -> None:
         while True:
             await self._gather()
+            await self._tell()
             batch = await self._spool.read(self._after, self._store.batch_records)
             if batch:
                 await self._commit(batch)
@@ -155,12 +165,14 @@ class Writer:
         """Waits until there is something, and then for more, as long as the store likes."""
         while True:
             try:
-                async with asyncio.timeout(BEAT):
+                async with asyncio.timeout(min(TELL, BEAT)):
                     await self._spool.wait(self._after)
                 break
             except TimeoutError:
-                await self._beat()
-                self._failures = 0
+                await self._tell()
+                if time.monotonic() - self._beaten >= BEAT:
+                    await self._beat()
+                    self._failures = 0
         if self._store.batch_seconds and not self._hurried:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._store.batch_seconds) as self._gathering:
@@ -173,12 +185,24 @@ class Writer:
         after = Position(self._spool.owner, batch.incarnation, batch.end)
         refusals = await _answer(self._store.commit(self._name, batch, self._expected, after))
         self._expected = self._after = after
+        self._beaten = time.monotonic()
         if refusals:
             await asyncio.to_thread(self._letters.add, batch.incarnation, refusals)
         await self._spool.acknowledge(after)
         self._count(batch, refusals)
         self._failures = 0
         self._committed.set()
+
+    async def _tell(self, *, last: bool = False) -> None:
+        """Leaves a note in the store, and reads those of others while there is a question."""
+        period = max(TELL, self._store.batch_seconds)
+        if not self._continuity or not self._after or (time.monotonic() - self._told < period and not last):
+            return
+        self._told = time.monotonic()
+        if self._continuity.asking:
+            self._continuity.hear(await _answer(self._store.notes()))
+        if note := self._continuity.note(self._after.sequence, good_for=3 * period):
+            await _answer(self._store.note(self._name, note))
 
     def _count(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         stored = self._metrics.stored
@@ -192,12 +216,10 @@ class Writer:
         """Lets a successor take over at once."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(LEAVE):
-                if (
-                    isinstance(self._store, SharedStore)
-                    and self._expected
-                    and self.state.state == "connected"
-                ):
-                    await self._store.release(self._name, self._expected)
+                if self._expected and self.state.state == "connected":
+                    await self._tell(last=True)
+                    if isinstance(self._store, SharedStore):
+                        await self._store.release(self._name, self._expected)
         await self._store.close()
 
     def _enter(self, state: str, error: str | None = None) -> None:

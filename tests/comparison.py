@@ -6,14 +6,13 @@
 Every record of the log must be stored exactly once, and nothing else, except for what no collector can have:
 
 - what was in flight on a connection that the exchange's side cut: the end of what it wrote there;
-- what lies in one of ``gaps``;
+- what lies in a gap that is stored too;
 - BINANCE's depth updates that the first snapshot of their connection contains already;
 - trades of the past that an exchange repeats on every subscription: they count once.
 
 A complete book that follows a delta (SNAPSHOT_INTERVAL) is not in the log: it must be what its deltas made.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from collector.gaps import Gap
-from collector.records import AnyRecord, Candle, L2Book, Ticker, Trade, channel_of
+from collector.records import AnyRecord, Candle, Gap, L2Book, Ticker, Trade, channel_of
 
 #: Why a connection may have lost what was written to it; after a clean close everything arrives.
 CUT = ("reset", "quiet", "slow")
@@ -57,17 +55,21 @@ class Comparison:
         )
 
 
-def compare(log: Iterable[Entry], records: Iterable[AnyRecord], gaps: Iterable[Gap] = ()) -> Comparison:
-    """Compares a simulator's ``log`` (entries as ``Simulator.log()`` gives them) with stored ``records``."""
-    log = list(log)
-    excuses = _Excuses(log, gaps)
+def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: bool = True) -> Comparison:
+    """Compares a simulator's ``log`` (entries as ``Simulator.log()`` gives them) with stored ``records``.
+
+    Gaps among the records excuse what lies in them; without ``excuse_cut`` nothing else does.
+    """
+    log, records = list(log), list(records)
+    excuses = _Excuses(log if excuse_cut else (), gaps_in(records))
     sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in log:
         if "event" not in entry and not _never_stored(entry):
             sent[entry["exchange"], entry["channel"], entry["symbol"]].append(entry)
     stored: dict[tuple[str, str, str], list[AnyRecord]] = defaultdict(list)
     for record in records:
-        stored[record.exchange, channel_of(record), record.symbol].append(record)
+        if not isinstance(record, Gap):
+            stored[record.exchange, channel_of(record), record.symbol].append(record)
     comparison = Comparison()
     for key in sorted({*sent, *stored}):
         check = {"trades": _trades, "l2_book": _books}.get(key[1], _in_order)
@@ -75,27 +77,9 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], gaps: Iterable[G
     return comparison
 
 
-def gaps_in(lines: Iterable[str]) -> list[Gap]:
-    """The gaps that a collector's log lines report."""
-    found = (_GAP.search(line) for line in lines)
-    return [
-        Gap(
-            exchange=match["exchange"],
-            channels=tuple(match["channels"].split(",")),
-            symbols=tuple(match["symbols"].split(",")),
-            start=datetime.fromisoformat(match["start"]).timestamp(),
-            end=datetime.fromisoformat(match["end"]).timestamp(),
-            reason=match["reason"],
-        )
-        for match in found
-        if match
-    ]
-
-
-_GAP = re.compile(
-    r"gap: (?P<exchange>\S+) (?P<channels>\S+) (?P<symbols>\S+): not seen for \S+ s, "
-    r"from (?P<start>\S+) to (?P<end>\S+) \((?P<reason>\w+)\)"
-)
+def gaps_in(records: Iterable[AnyRecord]) -> list[Gap]:
+    """The gaps among the records."""
+    return [record for record in records if isinstance(record, Gap)]
 
 
 class _Excuses:
@@ -113,8 +97,8 @@ class _Excuses:
         """Whether the entry lies in a gap."""
         return any(
             entry["exchange"] == gap.exchange
-            and entry["channel"] in gap.channels
-            and entry["symbol"] in gap.symbols
+            and entry["channel"] == gap.missed
+            and entry["symbol"] == gap.symbol
             and gap.start - SLACK <= entry["time"] <= gap.end + SLACK
             for gap in self._gaps
         )

@@ -2,10 +2,9 @@
 
 from decimal import Decimal
 
-from comparison import compare, gaps_in
+from comparison import compare
 
-from collector.gaps import Gap
-from collector.records import L2Book, Ticker, Trade
+from collector.records import Gap, L2Book, Ticker, Trade
 
 D = Decimal
 START = 1700000000.0
@@ -107,29 +106,11 @@ def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it()
 
 
 def test_what_lies_in_a_gap_is_excused():
-    gap = Gap(
-        exchange="COINBASE",
-        channels=("ticker",),
-        symbols=("BTC-USD",),
-        start=START + 0.5,
-        end=START + 1.5,
-        reason="disconnect",
-    )
+    span = START + 0.5, START + 1.5
+    gap = Gap("COINBASE", "BTC-USD", START, START, "ticker", *span, "disconnect", None)
     sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3")]
-    assert compare(sent, [stored_ticker("1"), stored_ticker("3")], [gap]).exact
-    assert not compare(sent, [stored_ticker("1"), stored_ticker("2")], [gap]).exact
-
-
-def test_gaps_are_read_from_log_lines():
-    gap = Gap(
-        exchange="KRAKEN",
-        channels=("l2_book", "trades"),
-        symbols=("BTC-USD",),
-        start=START,
-        end=START + 2,
-        reason="stale",
-    )
-    assert gaps_in(["nothing", f"WARNING collector.receiver: gap: {gap}"]) == [gap]
+    assert compare(sent, [stored_ticker("1"), stored_ticker("3"), gap]).exact
+    assert not compare(sent, [stored_ticker("1"), stored_ticker("2"), gap]).exact
 
 
 def test_a_book_after_a_delta_must_be_what_the_deltas_made():

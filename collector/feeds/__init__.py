@@ -53,6 +53,7 @@ class ExchangeFeed:
 
     Attributes:
         subscriptions: what was asked for, and what became of it.
+        gaps: what was not seen.
         connections: the connections that there are; none before the reference data has come.
     """
 
@@ -61,9 +62,9 @@ class ExchangeFeed:
         self._receiver = receiver
         self._patience = patience or Patience()
         self._network = Network(settings)
-        self._gaps = Gaps(settings.exchange, receiver.report)
+        self.gaps = Gaps(settings.exchange, receiver)
         self._running: asyncio.Task[Any] | None = None
-        self.subscriptions = Subscriptions(self._gaps)
+        self.subscriptions = Subscriptions(self.gaps)
         self.connections: list[Connection] = []
 
     async def run(self) -> None:
@@ -77,13 +78,14 @@ class ExchangeFeed:
         symbols = reference.check_symbols(
             self._settings.exchange, self._settings.symbols, listed, self._receiver
         )
+        gone = set(self._settings.symbols) - set(symbols)
+        self.gaps.delisted((channel, symbol) for channel in self._settings.channels for symbol in gone)
         feed, tools = await reference.retried(
             f"way into {self._settings.exchange}", lambda: self._build(feed_class, symbols)
         )
         try:
             await self._keep_up(feed, tools)
         finally:
-            self._gaps.flush()
             await feed.http_conn.close()
 
     async def stop(self) -> None:
@@ -103,6 +105,8 @@ class ExchangeFeed:
         self.connections = [
             Connection(feed, each, malformed, self._receiver.forget_books, self._patience) for each in tools
         ]
+        for connection in self.connections:
+            self.gaps.carried(connection, connection.keys)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.subscriptions.watch())
             for position, connection in enumerate(self.connections):

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,9 @@ NETWORK = (
     OSError,
     asyncio.IncompleteReadError,
 )
+
+#: Seconds without a message that cannot be handled, after which they have ceased.
+CEASED = 1.0
 
 _BOOK_CODE = re.compile(r"book|depth|level2|l2|l3|snapshot")
 
@@ -85,6 +88,8 @@ class Connection:
         id: cryptofeed's name of it.
         state: connecting, open, or waiting (to connect again); ``since`` when (seconds, UTC).
         error: what ended it last, until it is open again.
+        keys: the subscriptions that it carries.
+        handled: receipt (seconds, UTC) of the last message on it that is done with; None before the first.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class Connection:
         feed: Supervised,
         tools: tuple[Any, Callable[..., Awaitable[None]], Callable[..., Awaitable[None]], Any],
         malformed: Malformed,
-        forget_books: Callable[[Iterable[Key]], None],
+        forget_books: Callable[[Iterable[Key]], Mapping[Key, float]],
         patience: Patience,
     ) -> None:
         self._feed = feed
@@ -101,8 +106,10 @@ class Connection:
         self._forget_books = forget_books
         self._patience = patience
         self._backoff = Backoff(patience.shortest_pause, patience.longest_pause)
-        self._keys = feed.carried(self._conn)
-        self._handled: float | None = None  # receipt of the last message that was handled
+        self._misunderstood: float | None = None  # receipt of the last message that could not be handled
+        self.keys = feed.carried(self._conn)
+        self.handled: float | None = None
+        self._begun = time.time()
         self.id = str(self._conn.uuid)
         self.state = "connecting"
         self.since = time.time()
@@ -132,16 +139,23 @@ class Connection:
             self.error,
             pause,
         )
-        if self._handled:
-            self._feed.subscriptions.lost(self._keys, self._handled, _reason(error))
-        self._forget_books(self._keys)
+        self._misunderstood = None
+        self._report_loss(_reason(error))
         await asyncio.sleep(pause)
+
+    def _report_loss(self, reason: Reason) -> None:
+        """A book whose check failed may have missed something ever since its last record."""
+        handled = self.handled or self._begun
+        last = self._forget_books(self.keys)
+        for key in self.keys:
+            seen = min(handled, last.get(key, handled)) if reason == "sequence" else handled
+            self._feed.subscriptions.lost([key], seen, reason)
 
     async def _session(self) -> None:
         """From opening the connection to its end, which always is an exception."""
         self._enter("connecting", self.error)
-        self._handled = None
-        self._feed.subscriptions.ask(self._keys)
+        self.handled, self._begun = None, time.time()
+        self._feed.subscriptions.ask(self.keys)
         async with self._conn.connect():
             before = asyncio.all_tasks()
             try:
@@ -166,7 +180,7 @@ class Connection:
                 await handler(message, conn, conn.last_message)
             except Exception as error:  # noqa: BLE001 - judged by what it means for the connection
                 self._judge(error, message)
-            self._handled = conn.last_message
+            self.handled = conn.last_message
         raise ClosedError(_farewell(conn))
 
     def _judge(self, error: Exception, message: str | bytes) -> None:
@@ -174,7 +188,11 @@ class Connection:
         if isinstance(error, (*BROKEN_BOOK, *NETWORK)):
             raise error
         self._malformed.keep(self.id, message, error)
-        if not any(channel in BOOKS for channel, _ in self._keys):
+        self._misunderstood = receipt = self._conn.last_message
+        checked = BOOKS if self._feed.CHECKS_BOOKS else frozenset()  # these notice by themselves
+        doubtful = [key for key in self.keys if key[0] not in checked]
+        self._feed.subscriptions.missed(doubtful, self.handled or receipt)
+        if not any(channel in BOOKS for channel, _ in self.keys):
             return
         if _in_book_code(error) or not self._feed.CHECKS_BOOKS:
             raise SuspectBookError(f"{describe(error)} in a message that may have changed a book") from error
@@ -185,7 +203,8 @@ class Connection:
         heard, since = -1, time.monotonic()
         while True:
             await asyncio.sleep(min(1.0, limit / 8))
-            handling = self._conn.last_message != self._handled
+            self._see_again()
+            handling = self._conn.last_message != self.handled
             if self._conn.received != heard or handling:
                 heard, since = self._conn.received, time.monotonic()
                 continue
@@ -194,6 +213,12 @@ class Connection:
                 raise SilentError(f"nothing came for {silence:.1f} s")
             if silence > limit / 2:
                 await self._feed.probe(self._conn)
+
+    def _see_again(self) -> None:
+        """Ends the gap of messages that could not be handled, when they have ceased."""
+        if self._misunderstood and self._misunderstood < time.time() - CEASED:
+            self._feed.subscriptions.seen(self.keys, self._misunderstood)
+            self._misunderstood = None
 
     def _enter(self, state: str, error: str | None = None) -> None:
         self.state, self.since, self.error = state, time.time(), error

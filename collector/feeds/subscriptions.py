@@ -49,6 +49,17 @@ class Subscriptions:
                 self._gaps.begin(key, seen, reason)
                 self._wait(key)
 
+    def missed(self, keys: Iterable[Key], seen: float) -> None:
+        """A message after ``seen`` (seconds, UTC) could not be handled; it may have been any of these's."""
+        for key in keys:
+            self._gaps.begin(key, seen, "malformed")
+
+    def seen(self, keys: Iterable[Key], end: float) -> None:
+        """The last such message came at ``end`` (seconds, UTC)."""
+        for key in keys:
+            if key in self.confirmed and key[1] not in self.awaited[key[0]]:
+                self._gaps.end(key, end)
+
     def acknowledge(self, channel: str, symbol: str) -> None:
         """The exchange says that the subscription stands."""
         if (

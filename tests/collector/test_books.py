@@ -122,7 +122,7 @@ def test_after_a_gap_the_next_record_is_complete():
     for each in (book, other):
         it.take(each, RECEIPT)
         change(each, "bid", D(9), D(2))
-    it.forget(["BTC-USD"])
+    assert it.forget("BTC-USD") == RECEIPT
     (full,), broken = it.take(book, RECEIPT)
     (delta,), _ = it.take(other, RECEIPT)
     assert (full.delta, broken, delta.delta) == (False, None, True)

@@ -68,8 +68,9 @@ class Recording:
         assert self.collector.stop() == 0
         lines = self.collector.lines()
         assert not [line for line in lines if "Traceback" in line]
-        self.gaps = gaps_in(lines)
-        return compare(self.simulator.log(), self.harness.stored(self.redis), self.gaps)
+        records = self.harness.stored(self.redis)
+        self.gaps = gaps_in(records)
+        return compare(self.simulator.log(), records)
 
 
 @pytest.fixture(params=["REDISSTREAM", "REDIS"])

@@ -14,10 +14,9 @@ from spooled import spooled
 
 from collector.feeds import ExchangeFeed
 from collector.feeds.connection import Patience
-from collector.gaps import Gap
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.records import AnyRecord
+from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.spool import Spool
 
@@ -77,13 +76,12 @@ class Recording:
         while before != self.received:
             before = self.received
             await asyncio.sleep(0.1)
-        self.feed._gaps.flush()
         await self.receiver.drain()
         return await spooled(self.spool)
 
     async def compared(self) -> Comparison:
         records = await self.settled()
-        return compare(await asyncio.to_thread(self.simulator.log), records, self.receiver.gaps)
+        return compare(await asyncio.to_thread(self.simulator.log), records)
 
     async def fault(self, fault: str, **fields: object) -> None:
         await asyncio.to_thread(self.simulator.fault, fault, exchange=self.settings.exchange, **fields)

@@ -8,6 +8,7 @@ import time
 import aiohttp
 import pytest
 from cryptofeed.exceptions import BadChecksum
+from reported import Reported
 
 from collector.feeds.backoff import Backoff
 from collector.feeds.connection import Connection, Patience
@@ -59,18 +60,22 @@ class Rig:
     """A connection on a wire, and what it made of it."""
 
     def __init__(self, folder, subscribe=None, **patience):
-        self.wire, self.gaps, self.forgotten, self.handled = Wire(), [], [], []
+        self.wire, self.gaps, self.forgotten, self.handled = Wire(), Reported(), [], []
         self.fails = {}
         self.feed = Feed()
-        self.feed.subscriptions = Subscriptions(Gaps("X", self.gaps.append))
+        self.feed.subscriptions = Subscriptions(Gaps("X", self.gaps))
         patience = Patience(**{"shortest_pause": 0.01, "longest_pause": 0.05} | patience)
         self.connection = Connection(
             self.feed,
             (self.wire, subscribe or self._subscribe, self._handle, self._authenticate),
             Malformed(folder),
-            self.forgotten.extend,
+            self._forget,
             patience,
         )
+
+    def _forget(self, keys):
+        self.forgotten += keys
+        return {}
 
     async def _authenticate(self, conn):
         pass

@@ -6,7 +6,7 @@ import logging
 from decimal import Decimal
 
 import pytest
-from comparison import compare, gaps_in
+from comparison import compare
 from recording import HASTY, lines, recording
 from simulated import Simulator
 from spooled import spooled
@@ -81,11 +81,8 @@ async def test_connections_that_are_cut_come_back_and_the_gap_is_named(exchange,
         await it.more(30)
         comparison = await it.compared()
         assert comparison.exact, comparison
-        reported = gaps_in(caplog.messages)
-        assert {gap.reason for gap in reported} == {"disconnect"}
-        assert {
-            (channel, symbol) for gap in reported for channel in gap.channels for symbol in gap.symbols
-        } == (it.feed.subscriptions.confirmed)
+        assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}
+        assert {(gap.missed, gap.symbol) for gap in it.receiver.gaps} == it.feed.subscriptions.confirmed
 
 
 async def test_a_clean_close_loses_nothing_and_is_not_answered_at_once(simulator, tmp_path, caplog):

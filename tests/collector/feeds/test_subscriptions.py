@@ -6,25 +6,26 @@ import time
 import pytest
 from cryptofeed.exchanges import EXCHANGE_MAP
 from cryptofeed.symbols import Symbols
+from reported import Reported
 
 from collector import catalog
 from collector.feeds import _CHECKING_BOOKS, supervised
 from collector.feeds.coinbase import seconds
 from collector.feeds.kraken import Kraken
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import Gaps
+from collector.gaps import Gaps, Lines
 
 TRADES, BOOK = ("trades", "BTC-USD"), ("l2_book", "BTC-USD")
 
 
 @pytest.fixture
 def gaps():
-    return []
+    return Reported()
 
 
 @pytest.fixture
 def subscriptions(gaps):
-    it = Subscriptions(Gaps("X", gaps.append), patience=0.2)
+    it = Subscriptions(Gaps("X", gaps), patience=0.2)
     it.ask([TRADES, BOOK])
     return it
 
@@ -40,40 +41,48 @@ async def test_a_word_or_data_confirms(subscriptions, gaps):
 
 async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word(subscriptions, gaps):
     subscriptions.acknowledge(*TRADES)
-    subscriptions.acknowledge(*BOOK)
+    subscriptions.arrived(*BOOK, time.time())
     now = time.time()
     subscriptions.lost([TRADES, BOOK], now - 2, "disconnect")
     assert set(subscriptions.pending) == {TRADES, BOOK}
     subscriptions.acknowledge(*TRADES)
     subscriptions.acknowledge(*BOOK)
     assert subscriptions.confirmed == {TRADES, BOOK}
-    subscriptions._gaps.flush()
-    assert [(gap.channels, gap.start) for gap in gaps] == [(("trades",), now - 2)]
+    assert [(gap.missed, gap.start) for gap in gaps] == [("trades", now - 2)]
     subscriptions.arrived(*BOOK, now + 7)
-    subscriptions._gaps.flush()
-    assert [(gap.channels, gap.end) for gap in gaps[1:]] == [(("l2_book",), now + 7)]
+    assert [(gap.missed, gap.end) for gap in gaps[1:]] == [("l2_book", now + 7)]
 
 
-async def test_what_ends_together_is_one_gap(subscriptions, gaps):
+async def test_each_channel_of_each_symbol_has_a_gap_of_its_own(subscriptions, gaps):
     for key in (TRADES, BOOK):
         subscriptions.arrived(*key, 1.0)
     subscriptions.lost([TRADES, BOOK], 2.0, "stale")
     subscriptions.lost([TRADES, BOOK], 3.0, "disconnect")  # the first loss counts
     subscriptions.arrived(*TRADES, 4.0)
     subscriptions.arrived(*BOOK, 4.25)
-    async with asyncio.timeout(2):
-        while not gaps:  # noqa: ASYNC110 - a timer of the loop ends it
-            await asyncio.sleep(0.01)
-    (gap,) = gaps
-    assert (gap.channels, gap.symbols) == (("l2_book", "trades"), ("BTC-USD",))
-    assert (gap.start, gap.end, gap.reason) == (2.0, 4.25, "stale")
-    assert "X l2_book,trades BTC-USD: not seen for 2.250 s, from 1970-01-01T00:00:02.000Z" in str(gap)
+    assert [(gap.missed, gap.symbol, gap.start, gap.end, gap.reason) for gap in gaps] == [
+        ("trades", "BTC-USD", 2.0, 4.0, "stale"),
+        ("l2_book", "BTC-USD", 2.0, 4.25, "stale"),
+    ]
+
+
+async def test_the_log_tells_of_gaps_that_began_together_in_one_line(subscriptions, gaps, caplog):
+    for key in (TRADES, BOOK):
+        subscriptions.arrived(*key, 1.0)
+    subscriptions.lost([TRADES, BOOK], 2.0, "stale")
+    subscriptions.arrived(*TRADES, 4.0)
+    subscriptions.arrived(*BOOK, 4.25)
+    lines = Lines()
+    for gap in gaps:
+        lines.add(gap)
+    lines.tell()
+    (line,) = caplog.messages
+    assert "X l2_book,trades BTC-USD: not seen for 2.250 s, from 1970-01-01T00:00:02.000Z" in line
 
 
 async def test_what_was_never_seen_is_no_gap(subscriptions, gaps):
     subscriptions.lost([TRADES], 1.0, "disconnect")
     subscriptions.arrived(*TRADES, 2.0)
-    subscriptions._gaps.flush()
     assert not gaps
 
 
@@ -120,7 +129,7 @@ def test_the_exchanges_that_are_named_exist():
 def test_an_error_names_the_subscriptions_that_it_refuses():
     Symbols.set("BITSTAMP", {"BTC-USD": "btcusd", "ETH-USD": "ethusd"}, {})
     feed = supervised("BITSTAMP")(symbols=["BTC-USD", "ETH-USD"], channels=["trades", "l2_book"])
-    feed.subscriptions = Subscriptions(Gaps("BITSTAMP", lambda gap: None))
+    feed.subscriptions = Subscriptions(Gaps("BITSTAMP", Reported()))
     feed.subscriptions.ask(feed.carried(type("Conn", (), {"subscription": feed.subscription})))
     assert len(feed.subscriptions.pending) == 4
     feed.refuse_what_is_named('{"event":"error","channel":"live_trades_btcusd"}')

@@ -1,0 +1,248 @@
+"""What was seen before this process: told by the spool, and by the store.
+
+The spool's marks (gaps.py) say how far the process before had got. They are not enough:
+
+- the spool may have been lost, set back by a power failure, or restored from a backup;
+- the collector may have another name, with another spool, or symbols that another collector recorded.
+
+So every collector leaves a *note* in the store, at most once a second: its exchange and, for each channel and
+symbol, the moment up to which all that was seen is stored. It is written after the commit that makes it true.
+A store that forgets its last commits forgets the notes that speak of them too, so that a note never says more
+than what the store has.
+
+When a channel of a symbol is seen for the first time in a process, that is a *question*: when was it seen
+last? The answer is the latest moment that the spool and all notes know, whatever the name over it: there the
+gap begins. Where another collector is alive and has seen it past the moment in which we saw it first, there
+is none. Whether it is alive, its next note tells, or the lack of one. Where nobody has ever seen it, there is
+no gap either. While the store is away, questions wait, in the spool's marks.
+
+What the spool lost (dropped, corrupt), and what the store forgot, become gap records here too, when the store
+has taken what comes after: then such a loss cannot grow any more.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import structs
+
+from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
+from collector.records import Gap, channel_of
+from collector.spool import Loss, Spool
+
+#: Seconds between two marks of how far we have got.
+PERIOD = 1.0
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What one collector has seen and stored.
+
+    Attributes:
+        exchange: cryptofeed's id.
+        stopped: it was the last word before a clean stop.
+        good_for: seconds after which, without another note, its collector is not alive.
+        seen: moments (seconds, UTC), each with the channels and symbols that were seen up to it.
+    """
+
+    exchange: str
+    stopped: bool
+    good_for: float
+    seen: list[tuple[float, dict[str, list[str]]]]
+
+    def until(self) -> dict[Key, float]:
+        """The moment up to which each pair was seen."""
+        return {
+            (channel, symbol): until
+            for until, channels in self.seen
+            for channel, symbols in channels.items()
+            for symbol in symbols
+        }
+
+
+class _Heard(msgspec.Struct):
+    """A note, and when it was heard first, by time.monotonic()."""
+
+    text: str
+    note: Note
+    until: dict[Key, float]
+    at: float
+
+
+class Continuity:
+    """One collector's; ``begin`` comes before anything is received."""
+
+    def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps) -> None:
+        self._spool, self._recorder, self._gaps = spool, recorder, gaps
+        self._name = ""
+        self._heard: dict[str, _Heard] = {}
+        self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
+        self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
+        self._stopped = False
+        self._told: set[str] = set()
+
+    # -- the spool -----------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Takes up what earlier processes marked."""
+        marks = _Marks(self._gaps.exchange, self._spool.marks)
+        await marks.look_at_the_tail(self._spool)
+        reason: Reason = "stopped" if self._spool.clean else "killed"
+        holes = marks.holes | {key: Hole(start, reason) for key, start in marks.seen().items()}
+        if self._spool.mended:
+            last = next((loss.since for loss in reversed(self._spool.losses) if loss.until is None), None)
+            holes = {
+                key: Hole(min(hole.start, last), "corrupt") for key, hole in holes.items() if last is not None
+            }
+        self._gaps.take_up(holes, marks.questions)
+        self._told = set(msgspec.json.decode(self._spool.marks.get("losses told") or "[]"))
+        await self._recorder.append()
+
+    async def run(self) -> None:
+        """Keeps marks up to date, for ever."""
+        while True:
+            await asyncio.sleep(PERIOD)
+            await self._save()
+
+    async def stop(self) -> None:
+        """Nothing more will be received: marks how far we have got."""
+        self._stopped, self._snapshot = True, None
+        await self._save()
+
+    async def _save(self) -> None:
+        self._report_losses()
+        seen = self._gaps.seen_until()
+        self._gaps.save()
+        await self._recorder.append()
+        if self._snapshot is None:
+            self._snapshot = self._spool.end, seen
+
+    def _report_losses(self) -> None:
+        losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
+        for loss in losses:
+            for gap in loss.gaps or self._spread(loss):
+                self._recorder.report(structs.replace(gap, receipt_timestamp=time.time()))
+        if losses:
+            self._told |= {_id(loss) for loss in losses}
+            self._told &= {_id(loss) for loss in self._spool.losses}
+            self._recorder.mark("losses told", msgspec.json.encode(sorted(self._told)).decode())
+
+    def _is_over(self, loss: Loss) -> bool:
+        """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""
+        over = (
+            loss.end <= self._spool.acknowledged
+            if loss.reason == "forgotten"
+            else loss.end < self._spool.acknowledged
+        )
+        return over and loss.since is not None and loss.until is not None
+
+    def _spread(self, loss: Loss) -> Iterable[Gap]:
+        """A loss of which nobody knows what was in it may be of anything."""
+        for channel, symbol in self._gaps.seen_until():
+            start, end = loss.since or 0.0, loss.until or 0.0
+            if loss.reason == "forgotten":
+                start = max(start, self._stored.get((channel, symbol), 0.0))
+            start, end = sorted((start, end))
+            yield Gap(self._gaps.exchange, symbol, end, end, channel, start, end, loss.reason, loss.count)
+
+    # -- the store -----------------------------------------------------------------------------------
+
+    @property
+    def asking(self) -> bool:
+        """Whether there is a question that notes may answer."""
+        return bool(self._gaps.questions)
+
+    def note(self, stored: int, good_for: float) -> str | None:
+        """What is to be noted in a store that has all before the sequence ``stored``, if anything."""
+        if self.asking or self._snapshot is None or self._snapshot[0] > stored:
+            return None
+        _, seen = self._snapshot
+        self._snapshot = None
+        together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for (channel, symbol), until in (self._stored | seen).items():
+            together[until][channel].append(symbol)
+        moments = [(until, dict(channels)) for until, channels in together.items()]
+        note = Note(self._gaps.exchange, self._stopped, good_for, moments)
+        return msgspec.json.encode(note).decode()
+
+    def meet(self, name: str, notes: Mapping[str, str]) -> None:
+        """The store is connected, where we are ``name``."""
+        self._name = name
+        self.hear(notes)
+        own = self._heard.get(name)
+        self._stored = own.until if own and own.note.exchange == self._gaps.exchange else {}
+
+    def hear(self, notes: Mapping[str, str]) -> None:
+        """Answers the questions that these notes, by collectors' names, can answer."""
+        for name, text in notes.items():
+            if name not in self._heard or self._heard[name].text != text:
+                note = msgspec.json.decode(text, type=Note)
+                self._heard[name] = _Heard(text, note, note.until(), time.monotonic())
+        for question in list(self._gaps.questions):
+            self._answer(question)
+
+    def _answer(self, question: Question) -> None:
+        key = question.channel, question.symbol
+        hole = question.hole
+        for name, heard in self._heard.items():
+            until = heard.until.get(key)
+            if until is None or heard.note.exchange != self._gaps.exchange:
+                continue
+            if name != self._name:
+                if until >= question.end:
+                    self._gaps.answered(question)
+                    return
+                if not heard.note.stopped and time.monotonic() - heard.at < heard.note.good_for:
+                    return  # it may be alive: its next note tells
+            if hole is None or until > hole.start:
+                hole = Hole(until, "stopped" if heard.note.stopped else "killed")
+        if hole:
+            self._gaps.report(key, hole, question.end)
+        self._gaps.answered(question)
+
+
+class _Marks:
+    """What the marks of earlier processes say about one exchange."""
+
+    def __init__(self, exchange: str, marks: Mapping[str, str]) -> None:
+        self.holes: dict[Key, Hole] = {}
+        self.questions: list[Question] = []
+        self._on: dict[Key, str] = {}
+        self._connections: dict[str, tuple[float, int]] = {}
+        for mark, value in marks.items():
+            kind, _, rest = mark.partition(" ")
+            if kind == "connection":
+                until, sequence = value.split()
+                self._connections[rest] = float(until), int(sequence)
+            elif kind in ("seen", "question") and rest.startswith(f"{exchange} "):
+                _, channel, symbol = rest.split(" ", 2)
+                self._take((channel, symbol), kind, value)
+
+    def _take(self, key: Key, kind: str, value: str) -> None:
+        if kind == "question":
+            self.questions += msgspec.json.decode(value or "[]", type=list[Question])
+            return
+        word, *rest = value.split()
+        if word == "on":
+            self._on[key] = rest[0]
+        else:
+            self.holes[key] = msgspec.convert({"start": float(rest[0]), "reason": rest[1]}, Hole)
+
+    async def look_at_the_tail(self, spool: Spool) -> None:
+        """A connection's last record is as good as a mark."""
+        sequences = {self._connections[number][1] for number in self._on.values()}
+        if not sequences:
+            return
+        for record in await spool.tail(min(sequences)):
+            number = self._on.get((channel_of(record), record.symbol))
+            if number and not isinstance(record, Gap):
+                self._connections[number] = record.receipt_timestamp, 0
+
+    def seen(self) -> dict[Key, float]:
+        """The pairs that were seen when the process ended, and up to when."""
+        return {key: self._connections[number][0] for key, number in self._on.items()}
+
+
+def _id(loss: Loss) -> str:
+    return f"{loss.reason} {loss.first} {loss.end}"
