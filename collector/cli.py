@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ records is told by environment variables:
 """
 
 _EPILOG = """\
-exit status: 0 stopped by a signal, 1 a part died (start it again), 78 wrong settings
+exit status: 0 stopped by a signal, 1 a part died (start it again), 78 wrong settings,
+             69 (check --connect) spool, store or exchange cannot be reached
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
 """
 
@@ -29,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_explain(error), file=sys.stderr)
         return 78
     match options.command:
+        case "check" if options.connect:
+            return _preflight(settings, as_json=options.json)
         case "check":
             print(f"{settings.name}: the settings are fine")
             return 0
@@ -52,7 +56,13 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="record (what happens without a command, too)")
-    commands.add_parser("check", help="check the settings and end; nothing is connected to")
+    check = commands.add_parser("check", help="check the settings and end; nothing is connected to")
+    check.add_argument(
+        "--connect",
+        action="store_true",
+        help="also try the spool's folder, the store and its credentials, the exchange and its symbols",
+    )
+    check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
     commands.add_parser("health", help="tell whether the collector with these settings is alive")
     return parser
 
@@ -68,6 +78,21 @@ def _explain(error: SettingsError) -> str:
     count = len(error.faults)
     head = f"collector: {count} fault{'s' if count > 1 else ''} in the environment"
     return "\n".join([head, *(f"  {fault}" for fault in error.faults)])
+
+
+def _preflight(settings: Settings, *, as_json: bool) -> int:
+    from collector import preflight  # noqa: PLC0415 - imports cryptofeed
+
+    logs.configure(settings.log_level, settings.log_format)
+
+    async def tell() -> int:
+        found = []
+        async for finding in preflight.findings(settings):
+            found.append(finding)
+            print(json.dumps(preflight.encode(finding)) if as_json else finding, flush=True)
+        return preflight.exit_status(found)
+
+    return asyncio.run(tell())
 
 
 def _run(settings: Settings) -> int:

@@ -32,11 +32,15 @@ class Network:
 
     def requests(self) -> Any:
         """What takes the place of cryptofeed's ``http_sync``, with time limits."""
-        return _TimedRequests(
-            timeout=(CONNECT, READ),
-            verify=self._authorities or True,
-            proxies={"https": self.proxy} if self.proxy else None,
-        )
+        return _TimedRequests(timeout=(CONNECT, READ), **self.options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The proxy and the authorities as a call of requests takes them."""
+        return {
+            "verify": self._authorities or True,
+            "proxies": {"https": self.proxy} if self.proxy else None,
+        }
 
     def equip(self, connection: Any) -> None:
         """Makes a connection of cryptofeed's open itself our way."""

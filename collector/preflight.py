@@ -1,0 +1,219 @@
+"""``collector check --connect``: everything that can fail at a start, tried without starting.
+
+It may run beside the collector that it is to replace: it reads, and leaves nothing behind.
+"""
+
+import asyncio
+import contextlib
+import email.utils
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+
+from collector import stores
+from collector.feeds import reference, supervised
+from collector.feeds.malformed import describe
+from collector.feeds.network import Network
+from collector.settings import BACKENDS, Settings, SettingsError
+from collector.stores import StoreRefusedError, StoreUnavailableError
+
+#: Exit statuses, as in sysexits.h.
+FINE, UNAVAILABLE, MISCONFIGURED = 0, 69, 78
+
+_PATIENCE = 20.0  # seconds for one thing
+_CLOCK = 2.0  # seconds of difference that no exchange's time stamps explain
+_READS = 3
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_IN_A_CONTAINER = Path("/.dockerenv")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was tried. ``state`` is fine, warning or fault; ``remedy`` says what to do about it."""
+
+    what: str
+    state: str
+    detail: str
+    remedy: str = ""
+    exit_status: int = FINE
+
+    def __str__(self) -> str:
+        line = f"{self.what:9} {self.state:8} {self.detail}"
+        return f"{line}\n{'':19}{self.remedy}" if self.remedy else line
+
+
+async def findings(settings: Settings) -> AsyncIterator[Finding]:
+    """Tries one thing after the other; each ends within about twenty seconds."""
+    yield Finding(what="settings", state="fine", detail=f"{settings.name} on {settings.exchange}")
+    yield _spool(settings)
+    yield await _store(settings)
+    yield await _symbols(settings)
+    yield await _clock(settings)
+
+
+def exit_status(found: list[Finding]) -> int:
+    """The status to end with: that of the gravest finding."""
+    return max(finding.exit_status for finding in found)
+
+
+def _spool(settings: Settings) -> Finding:
+    folder = settings.spool_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding(
+            what="spool",
+            state="fault",
+            detail=f"{folder} cannot be written to: {error.strerror}",
+            remedy="give the collector's user (10001 in the image) a volume or folder of its own there",
+            exit_status=UNAVAILABLE,
+        )
+    most = settings.spool_max_bytes
+    if free < most:
+        return Finding(
+            what="spool",
+            state="warning",
+            detail=f"{folder} has {_gib(free)} free, less than SPOOL_MAX_BYTES = {_gib(most)}",
+            remedy="make room, or lower SPOOL_MAX_BYTES: a full disk drops records before that bound does",
+        )
+    return Finding(what="spool", state="fine", detail=f"{folder} is writable, {_gib(free)} free")
+
+
+async def _store(settings: Settings) -> Finding:
+    port = BACKENDS[settings.backend]
+    where = settings.backend if port is None else f"{settings.backend} at {settings.host}:{settings.port}"
+    store = stores.create(settings)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            position = await store.open(settings.name)
+    except StoreRefusedError as error:
+        return Finding(
+            what="store",
+            state="fault",
+            detail=f"{where} refuses us: {error}",
+            remedy="see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do",
+            exit_status=MISCONFIGURED,
+        )
+    except (StoreUnavailableError, TimeoutError) as error:
+        return Finding(
+            what="store",
+            state="fault",
+            detail=f"{where} is not reachable: {error or 'no answer'}",
+            remedy=_store_remedy(settings),
+            exit_status=UNAVAILABLE,
+        )
+    finally:
+        await store.close()
+    known = "knows this collector" if position else "sees this collector for the first time"
+    return Finding(what="store", state="fine", detail=f"{where} {known}")
+
+
+def _store_remedy(settings: Settings) -> str:
+    if settings.host in _LOCAL and _IN_A_CONTAINER.exists():
+        return (
+            f"in a container {settings.host} is the container itself: name the store's container, in a"
+            " network that the collector joins too, or its machine's address"
+        )
+    return (
+        f"is it running, is HOST = {settings.host} the right name from here, does a firewall stand between?"
+    )
+
+
+async def _symbols(settings: Settings) -> Finding:
+    exchange = settings.exchange
+    feed_class = supervised(exchange)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            feed_class.http_sync = Network(settings).requests()
+            listed = await reference.in_thread(lambda: feed_class.symbol_mapping(refresh=True))
+        there = reference.check_symbols(exchange, settings.symbols, listed, _Remembered(settings.home))
+    except SettingsError as error:
+        return Finding(
+            what="symbols",
+            state="fault",
+            detail="; ".join(map(str, error.faults)),
+            remedy=f"{exchange} lists {len(listed):,} symbols; write them as cryptofeed does (BTC-USD)",
+            exit_status=MISCONFIGURED,
+        )
+    except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
+        return Finding(
+            what="exchange",
+            state="fault",
+            detail=f"{exchange} does not tell its symbols: {describe(error)}",
+            remedy="can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
+            exit_status=UNAVAILABLE,
+        )
+    return Finding(what="symbols", state="fine", detail=f"{len(there)} of {exchange}'s {len(listed):,}")
+
+
+async def _clock(settings: Settings) -> Finding:
+    """Compares the clock with that of the exchange's web server, which tells whole seconds."""
+    host = urlsplit(str(supervised(settings.exchange).websocket_endpoints[0].address)).hostname
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))
+    except Exception as error:  # noqa: BLE001 - what cannot be told is no fault
+        return Finding(
+            what="clock", state="warning", detail=f"{host} does not tell the time: {describe(error)}"
+        )
+    if abs(ahead) > _CLOCK:
+        return Finding(
+            what="clock",
+            state="warning",
+            detail=f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {host}",
+            remedy="set the machine's clock (chrony, systemd-timesyncd): receipt times are taken from it",
+        )
+    return Finding(what="clock", state="fine", detail=f"within {_CLOCK:.0f} s of {host}")
+
+
+def _ahead(url: str, network: Network) -> float:
+    asked = time.time()
+    answer = requests.head(url, timeout=_PATIENCE / 2, **network.options)
+    middle = (asked + time.time()) / 2
+    told = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    # It told a whole second, so the true time lies in the second after that.
+    return min(middle - told, 0.0) or max(middle - told - 1.0, 0.0)
+
+
+class _Remembered:
+    """What the collector remembers in its spool.
+
+    A collector that runs lets nobody else into its database, so the file is read as it lies there: what was
+    remembered in the last second may not be in it yet.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._address = f"{(home.absolute() / 'spool.db').as_uri()}?mode=ro&immutable=1"
+
+    def recall(self, key: str) -> str | None:
+        """What was remembered last."""
+        for _ in range(_READS):  # what changes meanwhile may look broken
+            with (
+                contextlib.suppress(sqlite3.Error),
+                contextlib.closing(sqlite3.connect(self._address, uri=True)) as db,
+            ):
+                row = db.execute("SELECT value FROM marks WHERE key = ?", [key]).fetchone()
+                return str(row[0]) if row else None
+        return None
+
+    def mark(self, key: str, value: str) -> None:
+        """Remembers nothing: it only looks."""
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def encode(found: Finding) -> dict[str, Any]:
+    """A finding as JSON takes it."""
+    return {"what": found.what, "state": found.state, "detail": found.detail, "remedy": found.remedy}

@@ -1,0 +1,113 @@
+"""``collector check --connect`` against a real Redis and simulated exchanges."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from collectors import Collector
+from servers import RedisServer
+from simulated import Simulator
+
+from collector import preflight
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with Simulator(symbols={"KRAKEN": ["BTC-USD", "ETH-USD"]}) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def redis():
+    with RedisServer(password="canary-password") as server:
+        yield server
+
+
+def variables(folder, simulator, redis, **others):
+    return {
+        "EXCHANGE": "KRAKEN",
+        "SYMBOLS": "BTC-USD",
+        "CHANNELS": "trades",
+        "BACKEND": "REDISSTREAM",
+        "HOST": redis.host,
+        "PORT": str(redis.port),
+        "PASSWORD": redis.password,
+        "SPOOL_DIR": str(folder),
+        "NAME": "test",
+        "HTTPS_PROXY": simulator.proxy,
+        "SSL_CERT_FILE": str(simulator.ca),
+    } | others
+
+
+def check(environment):
+    """The exit status, and the findings by what was tried."""
+    done = subprocess.run(
+        [sys.executable, "-m", "collector", "check", "--connect", "--json"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "canary" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.returncode, {each["what"]: each for each in map(json.loads, done.stdout.splitlines())}
+
+
+def test_everything_is_fine(tmp_path, simulator, redis):
+    status, found = check(variables(tmp_path, simulator, redis))
+    assert status == preflight.FINE
+    assert {what: each["state"] for what, each in found.items() if what != "spool"} == {
+        "settings": "fine", "store": "fine", "symbols": "fine", "clock": "fine",
+    }  # fmt: skip
+    assert "for the first time" in found["store"]["detail"]
+    assert found["symbols"]["detail"] == "1 of KRAKEN's 2"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "what", "said"),
+    [
+        ({"PASSWORD": "canary-wrong"}, 78, "store", "refuses us"),
+        ({"PORT": "1"}, 69, "store", "is not reachable"),
+        ({"SYMBOLS": "BTC-USD,ETH-USDX"}, 78, "symbols", "did you mean ETH-USD"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:1"}, 69, "exchange", "does not tell its symbols"),
+        ({"SPOOL_DIR": "/proc/nowhere"}, 69, "spool", "cannot be written to"),
+    ],
+)
+def test_each_fault_has_its_remedy(tmp_path, simulator, redis, wrong, status, what, said):
+    ended, found = check(variables(tmp_path, simulator, redis, **wrong))
+    assert ended == status
+    assert found[what]["state"] == "fault"
+    assert said in found[what]["detail"]
+    assert found[what]["remedy"]
+    assert [each["what"] for each in found.values() if each["state"] == "fault"] == [what]
+
+
+def wait_until_marked(home):
+    end = time.monotonic() + 20
+    while not preflight._Remembered(home).recall("listed KRAKEN ETH-USD"):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
+    """It disturbs nothing, and knows a symbol that was listed once."""
+    environment = variables(tmp_path, simulator, redis, SYMBOLS="ETH-USD", NAME="beside")
+    with Collector(tmp_path, **environment) as collector:
+        collector.wait_until_ready()
+        wait_until_marked(collector.home)
+        status, found = check(environment)
+        assert status == preflight.FINE
+        assert "knows this collector" in found["store"]["detail"]
+        with Simulator(symbols={"KRAKEN": ["BTC-USD"]}) as delisted:
+            other = variables(tmp_path, delisted, redis, SYMBOLS="BTC-USD,ETH-USD", NAME="beside")
+            status, found = check(other)
+        assert (status, found["symbols"]["detail"]) == (preflight.FINE, "1 of KRAKEN's 1")
+        assert collector.stop() == 0
+
+
+def test_localhost_in_a_container_is_explained(tmp_path, monkeypatch, simulator, redis):
+    monkeypatch.setattr(preflight, "_IN_A_CONTAINER", tmp_path)
+    settings = preflight.Settings.read(variables(tmp_path, simulator, redis, HOST="localhost"))
+    assert "is the container itself" in preflight._store_remedy(settings)
