@@ -2,13 +2,17 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 
 from launcher.spec import CollectorSpec, Mount, is_file
+
+_IN_URL = re.compile(r"[^/]+://[^/@]*?:([^/@]*)@")
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,9 +73,15 @@ def part(collector: CollectorSpec) -> Parted:
 
 
 def values(collector: CollectorSpec) -> tuple[str, ...]:
-    """The passwords of a collector, which no text that is shown may hold. Raises OSError as ``part`` does."""
-    passwords = (each.content for each in part(collector).secrets if each.variable == "PASSWORD_FILE")
-    return tuple(text for content in passwords if (text := content.decode(errors="replace").strip()))
+    """What no text that is shown may hold: passwords, and those within a URL, longest first.
+
+    Raises OSError as ``part`` does.
+    """
+    shown = ("CONFIG", "SSL_CERT_FILE")  # files that the collector never quotes
+    contents = (each.content for each in part(collector).secrets if each.variable not in shown)
+    texts = {content.decode(errors="replace").strip() for content in contents}
+    quoted = {found[1] for text in texts if (found := _IN_URL.match(text))}
+    return tuple(sorted(texts | quoted | {unquote(each) for each in quoted} - {""}, key=len, reverse=True))
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from launcher.render.docker import compose, env_set
+from launcher.render.docker import SECRETS, compose, env_set
 from launcher.render.docker import files as _docker
 from launcher.render.errors import RenderError
 from launcher.render.kubernetes import files as _kubernetes
@@ -32,7 +32,7 @@ FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
 def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
     """Writes the files of a format into ``folder`` and returns their paths, what to begin with first.
 
-    Each file is replaced in one step and readable by its owner alone; other files stay as they are.
+    Each file is replaced in one step and within reach of its owner alone; other files stay as they are.
     Raises RenderError, and has written nothing, where the fleet cannot be said in that format.
     """
     contents = FORMATS[form](fleet)
@@ -41,11 +41,16 @@ def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
 
 
 def _write(path: Path, text: str) -> Path:
+    if path.parent.name == SECRETS:
+        path.parent.mkdir(exist_ok=True)
+        path.parent.chmod(0o700)
     # mkstemp makes the file with mode 0600.
     descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
+        if path.parent.name == SECRETS:
+            Path(aside).chmod(0o444)
         Path(aside).replace(path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)

@@ -1,29 +1,45 @@
-"""For one Docker engine: env sets for ``docker run --env-file`` and a compose file."""
+"""For one Docker engine: env sets for ``docker run --env-file``, and a compose file with its secrets.
+
+Compose mounts a secret's file as it is, so the collector's user has to be able to read it: each is readable
+by all, in a folder that nobody but its owner can look into.
+"""
 
 from collections.abc import Iterable
 
 from launcher.render.errors import refuse
 from launcher.render.templates import fill
+from launcher.secrets import part
 from launcher.spec import CollectorSpec, FleetSpec
 
+#: The folder of the secrets, beside the compose file.
+SECRETS = "secrets"
 _ENV_LINE_BYTES = 65535  # of `NAME=value`: what docker's scanner holds
 
 
 def files(fleet: FleetSpec) -> dict[str, str]:
-    """``compose.yaml``, and ``<collector>.env`` for each collector.
+    """``compose.yaml`` with ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
 
-    Raises RenderError where a value does not fit an env set.
+    Raises RenderError where a value does not fit an env set, OSError where a secret's file cannot be read.
     """
     refuse(fault for collector in fleet.collectors for fault in _unfit(collector))
     return {
         "compose.yaml": compose(fleet),
         **{f"{collector.name}.env": env_set(collector) for collector in fleet.collectors},
+        **{
+            f"{SECRETS}/{collector.name}.{secret.name}": secret.content.decode()
+            for collector in fleet.collectors
+            for secret in part(collector).secrets
+        },
     }
 
 
 def compose(fleet: FleetSpec) -> str:
-    """The compose file; its containers are those of ``launcher up`` but for their labels."""
-    return fill("compose.yaml", fleet=fleet)
+    """The compose file; its containers are those of ``launcher up`` but for labels and where secrets lie.
+
+    Raises OSError where a secret's file cannot be read.
+    """
+    collectors = [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
+    return fill("compose.yaml", fleet=fleet, parts=[part(each) for each in collectors], folder=SECRETS)
 
 
 def env_set(collector: CollectorSpec) -> str:

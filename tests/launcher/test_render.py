@@ -90,15 +90,22 @@ def test_files_are_their_owners_and_others_stay(tmp_path):
     spec = load(tmp_path)
     folder = tmp_path / "out" / "deep"
     written = render.write(spec, folder)
-    assert [path.name for path in written] == ["compose.yaml", "coinbase.env", "kraken.env", "binance.env"]
+    assert [path.name for path in written] == [
+        "compose.yaml", "coinbase.env", "kraken.env", "binance.env",
+        "coinbase.password", "kraken.config.yaml", "binance.password",
+    ]  # fmt: skip
+    assert (folder / "secrets").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in written[4:]} == {0o444}
     assert folder.stat().st_mode & 0o777 == 0o700
     (folder / "mine.txt").write_text("stays")
     written[1].chmod(0o644)
     old = written[1].stat().st_ino
     assert render.write(spec, folder) == written
-    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in written[:4]} == {0o600}
     assert written[1].stat().st_ino != old  # replaced in one step
-    assert {path.name for path in folder.iterdir()} == {*(path.name for path in written), "mine.txt"}
+    assert {path.name for path in folder.iterdir()} == {
+        *(path.name for path in written[:4]), "secrets", "mine.txt",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -165,7 +172,7 @@ def test_each_way_in_makes_the_same_container(engine, tmp_path):
     docker_engine = DockerEngine.connect(1)
     docker_engine.make_network(spec)
     for each in (*spec.collectors, spec.simulator):
-        docker_engine.create(spec, each)
+        docker_engine.create(docker_engine.seal(each, b"key"), key=b"key")
     by_launcher = {name: inspected(name) for name in names}
     command("docker", "rm", *names)
 
@@ -194,11 +201,18 @@ def inspected(name):
     return {
         **{key: config.get(key) for key in kept},
         **{key: value for key, value in host.items() if value and key not in said_otherwise},
-        "environment": sorted(config["Env"]),
+        # A password is a file but for who writes a command by hand, and Docker has no way to hand files out:
+        # the launcher puts secrets into a volume, compose mounts each.
+        "environment": sorted(_without_password(config["Env"])),
         "mounts": sorted(
             (each["Type"], each.get("Name") or each["Source"], each["Destination"], each["RW"])
             for each in found["Mounts"]
+            if not each["Destination"].startswith("/run/secrets")
         ),
         "network": network,
         "aliases": {alias for alias in endpoint["Aliases"] or () if "." in alias},
     }
+
+
+def _without_password(lines):
+    return [line for line in lines if not line.startswith(("PASSWORD=", "PASSWORD_FILE="))]
