@@ -1,0 +1,25 @@
+"""The transcripts in docs/launcher.md are what the commands print."""
+
+import re
+
+from fleet_texts import ROOT
+
+from launcher import cli
+
+TEXT = (ROOT / "docs" / "launcher.md").read_text()
+BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_PASSWORD", "secret")
+    ran = []
+    for kind, block in BLOCK.findall(TEXT):
+        if name := re.match(r"# (\w+\.yaml)\n", block):
+            (tmp_path / name[1]).write_text(block)
+        if kind == "console":
+            for command, output in re.findall(r"^\$ launcher (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
+                assert cli.main(command.split()) == 0
+                assert capsys.readouterr().out == output, command
+                ran.append(command.split()[0])
+    assert {*ran} == {"explain", "validate", "render"}
