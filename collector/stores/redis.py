@@ -12,16 +12,14 @@ The client retries nothing: it could not know whether the lost answer was a yes.
 
 import contextlib
 import hashlib
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from redis import exceptions
-from redis.asyncio import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from collector.records import AnyRecord
 from collector.settings import Settings
@@ -35,10 +33,12 @@ from collector.stores import (
     StoreUnavailableError,
 )
 from collector.stores import redis_layout as layout
+from collector.stores.redis_connection import connect
+from collector.stores.redis_retention import Commands, Trimming
 
-CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 15.0
-CLOSE_SECONDS = 1.0
+if TYPE_CHECKING:
+    from redis.asyncio import Connection
+
 _NOTES = "cryptostore:notes"
 LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
 
@@ -151,6 +151,8 @@ end
 return redis.call('HSET', KEYS[1], 'seen', '0')
 """
 
+_log = logging.getLogger(__name__)
+
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -162,7 +164,7 @@ class RedisStore:
     fixed_batches = False
 
     def __init__(self, settings: Settings) -> None:
-        self._where = f"Redis at {settings.host}:{settings.port}"
+        self._where = f"Redis at {settings.where}"
         self._settings = settings
         self._streams = settings.backend == "REDISSTREAM"
         self._kind = "stream" if self._streams else "zset"
@@ -171,27 +173,24 @@ class RedisStore:
         self._digest = hashlib.sha1(self._script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: Connection | None = None
+        self._warned = False
+        self._trimming = (
+            Trimming(settings.retention, list(self._keys()), self._ask, streams=self._streams)
+            if settings.retention
+            else None
+        )
         self._unanswered: tuple[Batch, Position] | None = None
         self._late: list[Refusal] = []
 
     async def open(self, name: str) -> Position | None:
         """Connects anew, sees that no key is of another type, and reads the position."""
         await self.close()
-        self._connection = Connection(
-            host=self._settings.host,
-            port=self._settings.port or 6379,
-            db=int(self._settings.database or 0),
-            username=self._settings.user,
-            password=self._settings.password,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-            driver_info=None,
-        )
-        with self._failures():
-            await self._connection.connect()  # type: ignore[no-untyped-call]
+        try:
+            with self._failures():
+                self._connection = await connect(self._settings)
+        except (TypeError, ValueError) as error:
+            raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
+        await self._see_that_nothing_is_evicted()
         await self._check_keys(name)
         await self._call("SCRIPT", "LOAD", self._script)
         fields = ("owner", "incarnation", "sequence", "refused")
@@ -202,11 +201,23 @@ class RedisStore:
         self._take_late_refusals(position, refused)
         return position
 
+    async def _see_that_nothing_is_evicted(self) -> None:
+        with contextlib.suppress(StoreRefusedError):  # a right that we can do without
+            memory = dict(
+                line.partition(":")[::2] for line in (await self._call("INFO", "memory")).decode().split()
+            )
+            policy = memory.get("maxmemory_policy", "")
+            if memory.get("maxmemory") != "0" and policy.startswith("allkeys") and not self._warned:
+                self._warned = True
+                _log.warning(
+                    "%s: maxmemory-policy %s may evict records, and the position that makes storing "
+                    "exactly-once: set it to noeviction or a volatile one",
+                    *(self._where, policy),
+                )
+
     async def _check_keys(self, name: str) -> None:
         expected = dict.fromkeys(self._keys(), self._kind) | {_position_key(name): "hash", _NOTES: "hash"}
-        for key in expected:
-            await self._send("TYPE", key)
-        kinds = [await self._answer() for _ in expected]
+        kinds = await self._ask([("TYPE", key) for key in expected])
         for (key, kind), found in zip(expected.items(), kinds, strict=True):
             if found.decode() not in (kind, "none"):
                 raise self._wrong_kind(key, found.decode())
@@ -231,6 +242,8 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
+        if self._trimming:
+            await self._trimming.trim()
         packing = _Packing(batch, streams=self._streams)
         was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
         arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)
@@ -289,6 +302,11 @@ class RedisStore:
             with contextlib.suppress(Exception):
                 await connection.disconnect(nowait=True)
 
+    async def _ask(self, commands: Commands) -> list[Any]:
+        for command in commands:
+            await self._send(*command)
+        return [await self._answer() for _ in commands]
+
     async def _call(self, *command: Any) -> Any:
         await self._send(*command)
         return await self._answer()
@@ -314,6 +332,7 @@ class RedisStore:
 
     def _failure(self, text: str) -> StoreUnavailableError | StoreRefusedError:
         """An error of the server, or of the way to it, under its right name."""
+        text = self._settings.masked(text)
         for beginning, advice in _REFUSING.items():
             if text.upper().startswith(beginning):
                 return StoreRefusedError(f"{self._where}: {advice} ({text})")

@@ -1,0 +1,94 @@
+"""The one connection to Redis: by host and port, by URL, by a socket, over TLS, or where Sentinels say.
+
+``redis://``, ``rediss://`` and ``unix://`` are redis-py's own URLs with its options (``ssl_ca_certs``,
+``ssl_cert_reqs``, ...). ``redis+sentinel://[user:password@]host:port,host:port/SERVICE/DATABASE``, or
+``rediss+sentinel://``, asks Sentinels, by turns, for the master of SERVICE; ``sentinel_username`` and
+``sentinel_password`` are options for these.
+"""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from redis.asyncio import Connection
+from redis.asyncio.connection import parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
+
+from collector.settings import Settings
+from collector.store_url import StoreUrl
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 15.0
+_SENTINEL_PORT = 26379
+
+
+async def connect(settings: Settings) -> Connection:
+    """Connects and logs in. Raises redis-py's errors, OSError, and TypeError for an option that it lacks."""
+    login = {"username": settings.user, "password": settings.password}
+    options: dict[str, Any] = login | {"db": int(settings.database or 0)}
+    if settings.url and settings.url.service:
+        return await _master(settings.url, options)
+    return await _connected(settings.url, settings.host, settings.port or 6379, options)
+
+
+async def _master(url: StoreUrl, options: dict[str, Any]) -> Connection:
+    """The master that the first Sentinel to answer names."""
+    told = []
+    for host, port in url.hosts:
+        try:
+            found = await _ask(url, host, port or _SENTINEL_PORT)
+        except AuthenticationError:
+            raise
+        except (RedisError, OSError) as error:
+            told.append(f"Sentinel {host}: {error}")
+            continue
+        if found is None:
+            told.append(f"Sentinel {host}: knows no {url.service}")
+            continue
+        connection = await _connected(url, found[0].decode(), int(found[1]), options)
+        await connection.send_command("ROLE")
+        if (await connection.read_response())[0] == b"master":
+            return connection
+        await connection.disconnect(nowait=True)
+        told.append(f"{found[0].decode()}:{int(found[1])}: no master any more")
+    raise RedisError("; ".join(told))
+
+
+async def _ask(url: StoreUrl, host: str, port: int) -> list[bytes] | None:
+    login = {name: url.options.get(f"sentinel_{name}") for name in ("username", "password")}
+    sentinel = await _connected(url, host, port, login)
+    try:
+        await sentinel.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.service)
+        answer: list[bytes] | None = await sentinel.read_response()
+    finally:
+        await sentinel.disconnect(nowait=True)
+    return answer
+
+
+async def _connected(url: StoreUrl | None, host: str, port: int, options: dict[str, Any]) -> Connection:
+    told: dict[str, Any] = {"host": host, "port": port}
+    if url:
+        told = {**parse_url(_plain(url, host, port))}
+    kind = told.pop("connection_class", Connection)
+    defaults = {
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "driver_info": None,
+    }
+    # a socket of the machine needs no signs of life
+    defaults |= {} if "path" in told else {"socket_keepalive": True}
+    fixed = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "decode_responses": False}
+    connection: Connection = kind(**(defaults | told | options | fixed))
+    await connection.connect()  # type: ignore[no-untyped-call]
+    return connection
+
+
+def _plain(url: StoreUrl, host: str, port: int) -> str:
+    """The URL as redis-py knows them: one server, and none of our own options; credentials come apart."""
+    ours = ("db", "sentinel_username", "sentinel_password")
+    query = urlencode({name: value for name, value in url.options.items() if name not in ours})
+    if url.scheme == "unix":
+        return f"unix://{host}?{query}"
+    place = f"[{host}]" if ":" in host else host
+    return f"{url.scheme.partition('+')[0]}://{place}:{port}?{query}"

@@ -1,0 +1,167 @@
+"""Every way to a Redis, and what is said on it beside storing."""
+
+import asyncio
+import contextlib
+import logging
+import time
+
+import pytest
+from conformance import NAME, Pipeline, RedisHarness, per_key
+from msgspec.structs import replace
+from servers import RedisServer
+from streams import one_of_each, stream, trades
+
+from collector.settings import Settings
+from collector.stores import StoreRefusedError, StoreUnavailableError, create, redis_retention
+
+pytestmark = pytest.mark.redis
+HARNESS = RedisHarness("REDISSTREAM")
+
+
+class Sentinel(RedisServer):
+    """A Sentinel that watches ``master`` as `market`."""
+
+    def __init__(self, master):
+        super().__init__(persistence="")
+        self.master = master
+
+    def prepare(self):
+        host, port = self.master.host, self.master.port
+        (self.folder / "sentinel.conf").write_text(
+            f"sentinel monitor market {host} {port} 1\nsentinel down-after-milliseconds market 300\n"
+            "sentinel failover-timeout market 2000\n"
+        )
+
+    def arguments(self):
+        place = ["--port", str(self.port), "--bind", self.host]
+        return [str(self.folder / "sentinel.conf"), "--sentinel", *place]
+
+    def replicas(self):
+        with self.client() as client:
+            return client.sentinel_slaves("market")
+
+
+def settings(folder, **given):
+    what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
+    where = {"BACKEND": "REDISSTREAM", "SPOOL_DIR": str(folder), "NAME": NAME}
+    return Settings.read(what | where | given)
+
+
+async def store(settings, records):
+    async with Pipeline(settings) as pipeline:
+        await pipeline.send(records)
+        await pipeline.delivered(10)
+
+
+async def test_user_password_tls_and_database(tmp_path):
+    with RedisServer(password="the-password", tls=True) as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "me", "on", ">pa:s/s", "~*", "+@all")
+        place = f"{server.host}:{server.port}/3"
+        url = f"rediss://me:pa%3As%2Fs@{place}?ssl_ca_certs={server.ca}"
+        await store(settings(tmp_path, URL=url), one_of_each())
+        with server.client() as client:
+            assert list(client.info("keyspace")) == ["db3"]
+        with pytest.raises(StoreUnavailableError, match="certificate"):
+            await create(settings(tmp_path, URL=f"rediss://me:pa%3As%2Fs@{place}")).open(NAME)
+        with pytest.raises(StoreRefusedError, match="USER or PASSWORD is wrong") as refused:
+            await create(settings(tmp_path, URL=url.replace("pa%3As", "canary"))).open(NAME)
+        assert "canary" not in str(refused.value)
+
+
+async def test_a_socket_of_the_machine(tmp_path):
+    with RedisServer(persistence="", password="the-password") as server:
+        server.stop()
+        server.options = ["--unixsocket", str(server.folder / "redis.sock")]
+        server.start()
+        url = f"unix://{server.folder}/redis.sock?db=2"
+        await store(settings(tmp_path, URL=url, PASSWORD="the-password"), one_of_each())
+        with server.client() as client:
+            assert list(client.info("keyspace")) == ["db2"]
+
+
+async def test_an_option_that_there_is_not_is_refused(tmp_path):
+    with RedisServer(persistence="") as server:
+        url = f"redis://:canary@{server.host}:{server.port}/?bogus=1"
+        with pytest.raises(StoreRefusedError, match="bogus") as refused:
+            await create(settings(tmp_path, URL=url)).open(NAME)
+        assert "canary" not in str(refused.value)
+
+
+async def test_sentinels_tell_the_master_and_the_next_one(tmp_path):
+    sent = list(stream(200))
+    with contextlib.ExitStack() as stack:
+        master = stack.enter_context(RedisServer(persistence=""))
+        replica = RedisServer(persistence="")
+        replica.options = ["--replicaof", master.host, str(master.port)]
+        stack.enter_context(replica)
+        sentinel = stack.enter_context(Sentinel(master))
+        url = f"redis+sentinel://127.0.0.1:1,{sentinel.host}:{sentinel.port}/market/0"
+        async with Pipeline(settings(tmp_path, URL=url)) as pipeline:
+            await pipeline.send(sent[:100])
+            await pipeline.delivered()
+            async with asyncio.timeout(20):  # it asks the master every 10 s
+                while not await asyncio.to_thread(sentinel.replicas):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.05)
+            master.kill()
+            await pipeline.send(sent[100:])
+            await pipeline.delivered(30)
+        assert per_key(HARNESS.stored(replica)) == per_key(sent)
+
+
+async def test_sentinels_that_know_no_such_service_are_away(tmp_path):
+    with RedisServer(persistence="") as server, Sentinel(server) as sentinel:
+        url = f"redis+sentinel://{sentinel.host}:{sentinel.port}/other"
+        with pytest.raises(StoreUnavailableError, match="knows no other"):
+            await create(settings(tmp_path, URL=url)).open(NAME)
+
+
+async def test_a_policy_that_may_evict_the_position_is_told(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "collector.stores.redis")
+    with RedisServer(persistence="") as server:
+        address = {"HOST": server.host, "PORT": str(server.port)}
+        for memory, policy, warnings in (
+            ("0", "allkeys-lru", 0),
+            ("100mb", "volatile-lru", 0),
+            ("100mb", "allkeys-lru", 1),
+        ):
+            with server.client() as client:
+                client.config_set("maxmemory", memory)
+                client.config_set("maxmemory-policy", policy)
+            opened = create(settings(tmp_path, **address))
+            await opened.open(NAME)
+            await opened.open(NAME)
+            await opened.close()
+            assert len(caplog.messages) == warnings
+    assert "maxmemory-policy allkeys-lru may evict" in caplog.messages[0]
+
+
+@pytest.fixture(scope="module")
+def server():
+    with RedisServer(persistence="") as server:
+        yield server
+
+
+@pytest.mark.parametrize("backend", ["REDISSTREAM", "REDIS"])
+@pytest.mark.parametrize("kept", ["300", "1h"])
+async def test_retention(server, tmp_path, monkeypatch, backend, kept):
+    """Also of symbols of which nothing comes any more."""
+    monkeypatch.setattr(redis_retention, "SECONDS", 0)
+    harness, now = RedisHarness(backend), time.time()
+    with server.client() as client:
+        client.flushall()
+    ages = [7200] * 700 + [60] * 300
+    sent = [
+        replace(trade, timestamp=now - age, receipt_timestamp=now - age)
+        for symbol in ("BTC-USD", "ETH-USD")
+        for age, trade in zip(ages, trades(1000, symbol=symbol), strict=True)
+    ]
+    async with Pipeline(harness.settings(server, tmp_path, RETENTION=kept)) as pipeline:
+        await pipeline.send(sent, burst=250)
+        await pipeline.delivered()
+        await pipeline.send(trades(1))  # what trims what came before
+        await pipeline.delivered()
+    slack = 100 if backend == "REDISSTREAM" else 0  # a stream gives up whole nodes
+    found = per_key(harness.stored(server))["trades", "ETH-USD"]
+    assert 300 <= len(found) <= 300 + slack
+    assert found == per_key(sent)["trades", "ETH-USD"][-len(found) :]
