@@ -37,6 +37,7 @@ __all__ = ["Loss", "Spool", "SpoolError", "Start"]
 BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
 MEMORY_BYTES = 4 * 2**20  # of encoded records kept in memory too; as objects they take five times that
 UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk takes none
+READ_AHEAD = 4000  # records that are read from disk at once
 SAY_EVERY = 60.0  # seconds between two log lines about the same trouble
 
 LOG = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Spool:
         self._unsaved = 0  # how many blobs at the end of memory are not on disk
         self._unsaved_marks: dict[str, str] = {}
         self._dropping = False  # the disk work under way may drop what a read would give
+        self._ahead: Sequence[Blob] = ()  # what was read from disk last
         self._reads: deque[_Read] = deque()
         self._delivered: deque[tuple[float, int]] = deque()  # at which time which sequence had been
         self._news = asyncio.Event()
@@ -243,6 +245,7 @@ class Spool:
             self._bytes -= size
             self.dropped += count
         if gone:
+            self._ahead = ()
             self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
 
     def _take_out_of_memory(self, loss: Loss) -> None:
@@ -321,16 +324,27 @@ class Spool:
         if sequence >= self._visible:
             return None
         limit = self._file.bounds.get(sequence, sequence + limit) - sequence
-        if self._dropping or not self._memory or self._memory[0].first > sequence:
-            async with self._lock:
-                blobs = await self._on_disk(self._file.read, sequence, limit)
-                self._count_dropped()
-        else:
-            blobs = []
-        batch = self._batch(blobs or self._memory, sequence, limit)
+        batch = self._batch(await self._blobs_with(sequence, limit), sequence, limit)
         if batch is None:
             self._empty = self._visible
         return batch
+
+    async def _blobs_with(self, sequence: int, limit: int) -> Sequence[Blob]:
+        """Blobs with the ``limit`` records from ``sequence`` on: from memory or from disk.
+
+        Reading and decoding a blob takes long, so more than one batch is read from disk at once.
+        """
+        if not self._dropping:
+            if self._memory and self._memory[0].first <= sequence:
+                self._ahead = ()
+                return self._memory
+            if self._ahead and self._ahead[0].first <= sequence <= self._ahead[-1].end - limit:
+                return self._ahead
+        async with self._lock:
+            blobs = await self._on_disk(self._file.read, sequence, max(limit, READ_AHEAD))
+            self._count_dropped()
+            self._ahead = blobs
+        return blobs or self._memory
 
     def _batch(self, blobs: Sequence[Blob], sequence: int, limit: int) -> Batch | None:
         records: list[AnyRecord] = []
