@@ -11,6 +11,9 @@ import aiohttp
 from aiohttp import WSMsgType
 from websockets.protocol import State
 
+#: Messages that are handed out before the rest of the process has its turn, however many there are.
+TURN = 64
+
 
 class WebSocket:
     """An open websocket, and the session that is for it alone.
@@ -25,6 +28,7 @@ class WebSocket:
     ) -> None:
         self._session, self._socket = session, socket
         self._pinging = asyncio.create_task(self._ping(interval))
+        self._received = 0
         self.state = State.OPEN
         self.close_code: int | None = None
         self.close_reason: str | None = None
@@ -38,6 +42,9 @@ class WebSocket:
 
     async def __anext__(self) -> str | bytes:
         """The next message; ends with the other side's goodbye, raises aiohttp.ClientError without one."""
+        self._received += 1
+        if not self._received % TURN:
+            await asyncio.sleep(0)
         message = await self._socket.receive()
         if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
             return message.data  # type: ignore[no-any-return]
