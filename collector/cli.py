@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ records is told by environment variables:
 
 _EPILOG = """\
 exit status: 0 stopped by a signal, 1 a part died (start it again), 78 wrong settings,
-             69 (check --connect) spool, store or exchange cannot be reached
+             69 (check --connect, db init) spool, store or exchange cannot be reached
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
 """
 
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             healthy, line = health.check(settings.home)
             print(line)
             return 0 if healthy else 1
+        case "db":
+            return _prepare_store(settings)
         case _:
             return _run(settings)
 
@@ -64,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
     commands.add_parser("health", help="tell whether the collector with these settings is alive")
+    database = commands.add_parser("db", help="what the store needs before anything is stored")
+    actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("init", help="create and mend the tables (POSTGRES), and tell what was done")
     return parser
 
 
@@ -95,9 +101,31 @@ def _preflight(settings: Settings, *, as_json: bool) -> int:
     return asyncio.run(tell())
 
 
+def _prepare_store(settings: Settings) -> int:
+    # asyncpg comes with it, and may be lacking where only other stores are used.
+    from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415
+    from collector.stores.postgres import PostgresStore  # noqa: PLC0415
+
+    if settings.backend != "POSTGRES":
+        print(f"{settings.backend} needs no preparation")
+        return 0
+    logs.configure("WARNING", settings.log_format)
+    try:
+        done = asyncio.run(PostgresStore(settings).initialise())
+    except (StoreRefusedError, StoreUnavailableError) as error:
+        print(f"collector: {error}", file=sys.stderr)
+        return 69
+    print("\n".join(done or ["everything is there already"]))
+    return 0
+
+
 def _run(settings: Settings) -> int:
     # Importing cryptofeed takes a second: only what records needs to.
     from collector.supervisor import collect  # noqa: PLC0415
 
     logs.configure(settings.log_level, settings.log_format)
-    return asyncio.run(collect(settings))
+    status = asyncio.run(collect(settings))
+    # A driver's thread may still wait for a server that does not answer; nothing depends on it any more.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)

@@ -1,6 +1,7 @@
 """Postgres: one transaction per batch, which moves the position and copies the rows into their tables."""
 
 import contextlib
+import logging
 import os
 import socket
 from collections import defaultdict
@@ -21,11 +22,15 @@ from collector.stores import (
     StoreUnavailableError,
 )
 from collector.stores.late import LateRefusals
-from collector.stores.postgres_tables import TABLES, Table, prepare
+from collector.stores.postgres_partitions import Partitions, days_of
+from collector.stores.postgres_tables import TABLES, Table, missing, prepare
+
+_log = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
+_AHEAD = 7  # partitions that `collector db init` makes for the time to come
 
 #: What a row can be refused for: a value out of range or malformed, a constraint, a trigger.
 _ROW_ERRORS = (
@@ -55,6 +60,8 @@ _HOLDER = """
     SELECT owner, who, extract(epoch FROM now() - seen)::float AS idle
     FROM cryptostore_position WHERE name = $1"""
 
+_NAMES = [table.name for table in TABLES.values()]
+
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
 
@@ -70,6 +77,7 @@ class PostgresStore:
         self._settings = settings
         self._where = settings.where
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._partitions = None if settings.partition == "none" else Partitions(settings.partition)
         self._late = LateRefusals()
         self._connection: asyncpg.Connection | None = None
 
@@ -82,7 +90,7 @@ class PostgresStore:
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
             await connection.execute("BEGIN")
-            await prepare(connection)
+            await self._prepare(connection)
             row = await connection.fetchrow(
                 "SELECT owner, incarnation, sequence FROM cryptostore_position WHERE name = $1", name
             )
@@ -101,6 +109,12 @@ class PostgresStore:
         refusals: list[Refusal] = []
         with self._failures():
             connection = self._connected()
+            if self._partitions and self._settings.create_tables:
+                days = {
+                    TABLES[record_type].name: days_of(record.receipt_timestamp for _, record in of_table)
+                    for record_type, of_table in rows.items()
+                }
+                await self._partitions.provide(connection, days)
             try:
                 await self._move(connection, name, expected, after)
                 for record_type, of_table in rows.items():
@@ -114,14 +128,23 @@ class PostgresStore:
             await connection.execute("COMMIT")
         return self._late.tell()
 
-    async def initialise(self) -> None:
-        """Creates and mends the tables, whatever time that takes. Raises as ``open`` does."""
+    async def initialise(self) -> list[str]:
+        """Creates and mends the tables, whatever time that takes; what was done, a line each.
+
+        Raises as ``open`` does.
+        """
         self._drop()
         with self._failures():
-            self._connection = await self._connect(command_timeout=None)
-            await self._connection.execute("BEGIN")
-            await prepare(self._connection, patient=True)
-            await self._connection.execute("COMMIT")
+            self._connection = connection = await self._connect(command_timeout=None)
+            await connection.execute("BEGIN")
+            done = await prepare(connection, partition=self._settings.partition, patient=True)
+            await connection.execute("COMMIT")
+            if self._partitions:
+                await self._partitions.look(connection, _NAMES)
+                made = await self._partitions.provide_ahead(connection, _AHEAD)
+                done += [f"created partition {name}" for name in made]
+        await self.close()
+        return done
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, as a row of its own."""
@@ -163,6 +186,18 @@ class PostgresStore:
         if connection is not None:
             with contextlib.suppress(Exception):
                 await connection.close(timeout=_CLOSE_SECONDS)
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        if self._settings.create_tables:
+            for done in await prepare(connection, partition=self._settings.partition):
+                _log.info("%s", done)
+        elif lacking := await missing(connection):
+            raise StoreRefusedError(
+                f"{self._where}: there is no table {', '.join(lacking)}, and CREATE_TABLES=false: "
+                "run `collector db init`"
+            )
+        if self._partitions:
+            await self._partitions.look(connection, _NAMES)
 
     async def _connect(self, command_timeout: float | None) -> asyncpg.Connection:
         settings = self._settings
@@ -252,7 +287,7 @@ async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) 
         )
     except (asyncpg.CheckViolationError, asyncpg.UniqueViolationError) as error:
         # Not the row's fault: no partition for it, or a sequence of ids that was set back.
-        if error.constraint_name in (None, f"{table.name}_pkey"):
+        if error.constraint_name is None or error.constraint_name.endswith("_pkey"):
             raise StoreRefusedError(str(error)) from error
         raise
 

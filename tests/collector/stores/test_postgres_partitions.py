@@ -1,0 +1,180 @@
+"""Tables in parts, and tables that the collector is not to make."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import asyncpg
+import pytest
+from databases import WHAT, PostgresHarness, settings
+from every_kind import EVERY_KIND
+from msgspec.structs import replace
+from servers import PostgresServer
+
+from collector.stores import Batch, Position, StoreRefusedError
+from collector.stores.postgres import PostgresStore
+from collector.stores.postgres_tables import TABLES
+
+NAME = "collector"
+DAY = 86400
+AT = EVERY_KIND[0].receipt_timestamp  # 2025-01-15, a Wednesday
+PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'trades'::regclass ORDER BY 1"
+
+
+@pytest.fixture
+def server():
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server):
+    client = await asyncpg.connect(server.url)
+    yield client
+    await client.close()
+
+
+def of(server, **given):
+    return settings("POSTGRES", url=server.url, **given)
+
+
+def at(sequence):
+    return Position("owner", "incarnation", sequence)
+
+
+def received(*receipts):
+    return [replace(EVERY_KIND[0], receipt_timestamp=receipt) for receipt in receipts]
+
+
+async def parts(client):
+    return [row[0] for row in await client.fetch(PARTS)]
+
+
+def init(server, **given):
+    """The command, on a server."""
+    return subprocess.run(
+        [sys.executable, "-m", "collector", "db", "init"],
+        env=os.environ | WHAT | {"BACKEND": "POSTGRES", "URL": server.url} | given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("period", "made"),
+    [
+        ("day", ["trades_20250114", "trades_20250115", "trades_20250120"]),
+        ("week", ["trades_20250113", "trades_20250120"]),
+        ("month", ["trades_20250101"]),
+    ],
+)
+async def test_partitions_are_made_when_their_records_come(server, client, period, made):
+    store = PostgresStore(of(server, partition=period))
+    await store.open(NAME)
+    sent = received(AT, AT - DAY, AT + 5 * DAY, float("nan"), AT)
+    refusals = await store.commit(NAME, Batch("incarnation", 0, sent), None, at(5))
+    assert [refusal.sequence for refusal in refusals] == [3]
+    await store.close()
+    assert await parts(client) == made
+    assert await client.fetchval("SELECT count(*) FROM trades") == 4
+    assert await client.fetchval("SELECT count(DISTINCT id) FROM trades") == 4
+
+
+async def test_every_kind_goes_into_partitions(server):
+    store = PostgresStore(of(server, partition="day"))
+    await store.open(NAME)
+    assert not await store.commit(NAME, Batch("incarnation", 0, EVERY_KIND), None, at(len(EVERY_KIND)))
+    await store.close()
+    assert len(PostgresHarness().stored(server)) == len(EVERY_KIND)
+
+
+async def test_many_that_make_one_partition_at_once_make_it_once(server, client):
+    stores = [PostgresStore(of(server, partition="day")) for _ in range(6)]
+    await asyncio.gather(*(store.open(str(number)) for number, store in enumerate(stores)))
+    batch = Batch("incarnation", 0, received(AT))
+    await asyncio.gather(*(store.commit(str(n), batch, None, at(1)) for n, store in enumerate(stores)))
+    await asyncio.gather(*(store.close() for store in stores))
+    assert await parts(client) == ["trades_20250115"]
+    assert await client.fetchval("SELECT count(*) FROM trades") == 6
+
+
+async def test_a_partition_of_somebody_else_is_as_good(server, client):
+    store = PostgresStore(of(server, partition="day"))
+    await store.open(NAME)
+    await client.execute(
+        "CREATE TABLE mine PARTITION OF trades FOR VALUES FROM ('2025-01-01') TO ('2025-02-01')"
+    )
+    assert not await store.commit(NAME, Batch("incarnation", 0, received(AT)), None, at(1))
+    await store.close()
+    assert await parts(client) == ["mine"]
+
+
+async def test_tables_that_are_there_stay_as_they_are(server, client):
+    for partition in ("none", "day"):
+        store = PostgresStore(of(server, partition=partition))
+        await store.open(partition)
+        assert not await store.commit(partition, Batch("incarnation", 0, received(AT)), None, at(1))
+        await store.close()
+    assert await parts(client) == []
+
+
+async def test_nobody_waits_for_a_new_partition(server, client):
+    """Who reads the table holds a lock on it."""
+    store = PostgresStore(of(server, partition="day"))
+    await store.open(NAME)
+    async with client.transaction():
+        await client.fetch("SELECT * FROM trades")
+        began = time.monotonic()
+        await store.commit(NAME, Batch("incarnation", 0, received(AT)), None, at(1))
+        assert time.monotonic() - began < 5
+    await store.close()
+
+
+async def test_the_command_makes_what_the_collector_is_not_to_make(server, client):
+    store = PostgresStore(of(server, create_tables="false", partition="day"))
+    with pytest.raises(StoreRefusedError, match=r"there is no table .*trades.* run `collector db init`"):
+        await store.open(NAME)
+    ended = init(server, PARTITION="day")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert {f"created table {table.name}" for table in TABLES.values()} < set(ended.stdout.splitlines())
+    assert ended.stdout.count("created partition trades_") == 8
+    assert init(server, PARTITION="day").stdout == "everything is there already\n"
+    await store.open(NAME)
+    assert not await store.commit(NAME, Batch("incarnation", 0, received(time.time())), None, at(1))
+    with pytest.raises(StoreRefusedError, match="no partition of relation"):
+        await store.commit(NAME, Batch("incarnation", 1, received(AT)), at(1), at(2))
+    await store.close()
+    assert await client.fetchval("SELECT count(*) FROM trades") == 1
+
+
+def test_the_command_tells_why_it_cannot(server):
+    ended = init(server, URL=server.url.replace(server.password, "canary"))
+    assert ended.returncode == 69
+    assert "password authentication failed" in ended.stderr
+    assert "canary" not in ended.stderr + ended.stdout
+
+
+async def test_hypertables_where_timescale_is(server, client):
+    """The extension cannot be had here; what we would ask of it is looked at."""
+    await client.execute(
+        "CREATE TABLE asked (hypertable regclass, by name, interval interval);"
+        "CREATE FUNCTION create_hypertable(regclass, name, chunk_time_interval interval) RETURNS void"
+        " LANGUAGE sql AS 'INSERT INTO asked VALUES ($1, $2, $3)'"
+    )
+    await client.execute(
+        "SET allow_system_table_mods = on; INSERT INTO pg_extension"
+        " (oid, extname, extowner, extnamespace, extrelocatable, extversion)"
+        " VALUES (99999, 'timescaledb', 10, 2200, false, '2.0')"
+    )
+    store = PostgresStore(of(server, partition="week"))
+    await store.open(NAME)
+    assert not await store.commit(NAME, Batch("incarnation", 0, EVERY_KIND), None, at(len(EVERY_KIND)))
+    await store.close()
+    asked = await client.fetch("SELECT hypertable::text, by, interval::text FROM asked")
+    assert {tuple(row) for row in asked} == {
+        (table.name, "receipt_timestamp", "7 days") for table in TABLES.values()
+    }
