@@ -1,4 +1,4 @@
-"""The logs of many containers as one, in the order of their times."""
+"""The logs of many containers as one, in the order of their times, with ``***`` for every password."""
 
 import heapq
 import queue
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
+from launcher.secrets import masked
 
 _RESTART_WAIT = 1.0  # seconds between looks at a container that is to start again
 
@@ -19,7 +20,10 @@ def last(
     """The last ``tail`` lines (None: all) of each container, as (collector, line), by time."""
 
     def stamped(container: Observed) -> list[tuple[str, str, str]]:
-        return [(at, container.collector, line) for at, line in engine.log(container.id, tail)]
+        hidden = engine.passwords(container.id)
+        return [
+            (at, container.collector, masked(line, hidden)) for at, line in engine.log(container.id, tail)
+        ]
 
     with ThreadPoolExecutor(parallel) as pool:
         logs = list(pool.map(stamped, containers))
@@ -50,11 +54,12 @@ def _follow(
     seen = ""
     since: float | None = None
     try:
+        hidden = engine.passwords(container.id)
         while True:
             for at, line in engine.follow(container.id, tail, since):
                 if at > seen:  # after a restart the engine begins with lines of before
                     seen = at
-                    lines.put((container.collector, line))
+                    lines.put((container.collector, masked(line, hidden)))
             since, tail = time.time() - 60, None
             time.sleep(_RESTART_WAIT)
             if engine.condition(container.id).state not in ("running", "restarting"):

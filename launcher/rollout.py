@@ -15,7 +15,6 @@ from launcher import secrets
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
-from launcher.spec import CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
@@ -54,7 +53,6 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     id: str
     restarts: int = 0
-    secrets: tuple[str, ...] = ()
     since: float | None = None
     put_back: Callable[[], str] = str
 
@@ -132,7 +130,7 @@ class Rollout:
         spec, container = action.spec, action.container
         if spec is None:
             return None
-        started = partial(_Started, collector=spec.name, name=spec.container.name, secrets=_passwords(spec))
+        started = partial(_Started, collector=spec.name, name=spec.container.name)
         if container is None:
             self._say(spec.name, "creating", action.reason)
             made = self._engine.create(self._engine.seal(spec, key), key=key)
@@ -181,7 +179,6 @@ class Rollout:
             name=container.name,
             id=container.id,
             restarts=restarts,
-            secrets=_passwords(spec),
         )
 
     def _replace(self, key: bytes, action: Action) -> _Started | None:
@@ -193,14 +190,14 @@ class Rollout:
         spec, old = action.spec, action.container
         if spec is None or old is None:
             return None
-        sealed, passwords = self._engine.seal(spec, key), _passwords(spec)
+        sealed = self._engine.seal(spec, key)
         self._say(spec.name, "checking", "the new configuration")
         successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
         try:
             if self._options.check:
                 checked = self._engine.check(sealed, _CHECK, key)
                 if checked.exit_code:
-                    self._fail_check(spec.name, checked.lines, passwords)
+                    self._fail_check(spec.name, checked.lines)
                     self._engine.remove(successor)
                     return None
             self._say(spec.name, "recreating", action.reason)
@@ -215,15 +212,13 @@ class Rollout:
             collector=spec.name,
             name=old.name,
             id=successor,
-            secrets=passwords,
             since=since,
             put_back=partial(self._put_back, old, successor),
         )
 
-    def _fail_check(self, collector: str, lines: Sequence[str], passwords: tuple[str, ...]) -> None:
-        shown = tuple(secrets.masked(line, passwords) for line in lines[-_LOG_LINES:])
+    def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
         detail = "the new configuration does not work, so the container of before was left as it is"
-        self._tell(Event(collector=collector, state="failed", detail=detail, log=shown))
+        self._tell(Event(collector=collector, state="failed", detail=detail, log=tuple(lines[-_LOG_LINES:])))
 
     def _put_back(self, old: Observed, successor: str) -> str:
         """Undoes a replacement, however far it went; a sentence about how that ended."""
@@ -297,8 +292,11 @@ class Rollout:
                 Event(collector=started.collector, state="ready", detail=detail, status=status, unseen=unseen)
             )
         else:
-            detail = secrets.masked(status.detail, started.secrets)
+            detail = self._masked(started, status.detail)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
+
+    def _masked(self, started: _Started, *texts: str) -> str:
+        return secrets.masked("\n".join(texts), self._engine.passwords(started.id))
 
     def _give_up(self, seconds: float, started: _Started) -> None:
         last = self._last[started.collector]
@@ -306,9 +304,11 @@ class Rollout:
 
     def _fail(self, started: _Started, detail: str, status: Status | None = None) -> None:
         lines = [line for _, line in self._engine.log(started.id, _LOG_LINES)]
-        log = tuple(secrets.masked(line, started.secrets) for line in lines)
-        detail = "; ".join(filter(None, [secrets.masked(detail, started.secrets), started.put_back()]))
-        self._tell(Event(collector=started.collector, state="failed", detail=detail, log=log, status=status))
+        detail, *log = self._masked(started, detail.replace("\n", " "), *lines).split("\n")
+        detail = "; ".join(filter(None, [detail, started.put_back()]))
+        self._tell(
+            Event(collector=started.collector, state="failed", detail=detail, log=tuple(log), status=status)
+        )
 
     def _each[T: (Action, Observed, _Started), R](
         self, things: Sequence[T], work: Callable[[T], R], at_a_time: int | None = None
@@ -369,12 +369,6 @@ def _fault(status: Status) -> str | None:
     if status.store.state == "refused":
         return f"refused by the store: {status.store.error}"
     return None
-
-
-def _passwords(spec: CollectorSpec) -> tuple[str, ...]:
-    with contextlib.suppress(OSError):  # whoever needs the file says what is wrong with it
-        return secrets.values(spec)
-    return ()
 
 
 def _simulators(containers: Iterable[Observed]) -> list[Observed]:

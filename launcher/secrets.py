@@ -12,6 +12,8 @@ import msgspec
 
 from launcher.spec import CollectorSpec, Mount, is_file
 
+#: Files whose content no collector ever quotes.
+_NEVER_QUOTED = ("config.yaml", "ca.pem")
 _IN_URL = re.compile(r"[^/]+://[^/@]*?:([^/@]*)@")
 
 
@@ -72,16 +74,15 @@ def part(collector: CollectorSpec) -> Parted:
     return Parted(collector=collector, environment=environment, mounts=mounts, secrets=tuple(secrets))
 
 
-def values(collector: CollectorSpec) -> tuple[str, ...]:
-    """What no text that is shown may hold: passwords, and those within a URL, longest first.
+def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """What no text that is shown may hold, of a collector's secrets by name: passwords, also those in a URL.
 
-    Raises OSError as ``part`` does.
+    Longest first, so that one that is part of another leaves nothing of it.
     """
-    shown = ("CONFIG", "SSL_CERT_FILE")  # files that the collector never quotes
-    contents = (each.content for each in part(collector).secrets if each.variable not in shown)
+    contents = (content for name, content in files.items() if name not in _NEVER_QUOTED)
     texts = {content.decode(errors="replace").strip() for content in contents}
     quoted = {found[1] for text in texts if (found := _IN_URL.match(text))}
-    return tuple(sorted(texts | quoted | {unquote(each) for each in quoted} - {""}, key=len, reverse=True))
+    return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}, key=len, reverse=True))
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from launcher.engines import Change, Check, Condition, EngineError, Observed
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import SocketReader
+from launcher.secrets import hidden, masked
 from launcher.spec import (
     LABEL_COLLECTOR,
     LABEL_FLEET,
@@ -126,7 +128,7 @@ class DockerEngine:
         """The image as inspected, once in this engine's life; empty where there is none."""
         if name not in self._images:
             found: dict[str, Any] = {}
-            with _unless_missing():
+            with _UnlessMissing():
                 found = self._read(f"/images/{name}/json")
             self._images[name] = found
         return self._images[name]
@@ -231,7 +233,7 @@ class DockerEngine:
 
     def remove(self, container: str) -> None:
         """Stops a container and removes it, with its secrets; one that is gone is fine."""
-        with _explained("the container cannot be removed"), _unless_missing():
+        with _explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
             self._api.stop(container, timeout=_grace(found))
             self._api.remove_container(container, v=True)  # named volumes stay
@@ -251,7 +253,10 @@ class DockerEngine:
         return _grace(self._inspect(container))
 
     def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
-        """Runs ``collector check`` as the collector would run, in a container that is gone afterwards."""
+        """Runs ``collector check`` as the collector would run, in a container that is gone afterwards.
+
+        No secret is in what it said.
+        """
         name = f"{sealed.container.name}.check"
         body = words.request(sealed) | {"Cmd": ["check", *arguments], "Healthcheck": {"Test": ["NONE"]}}
         body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
@@ -261,7 +266,8 @@ class DockerEngine:
             try:
                 self._api.start(container)
                 ended = self._api.wait(container, timeout=_CHECK_SECONDS)
-                lines = tuple(line for _, line in self.log(container, None))
+                secret = hidden({each.name: each.content for each in sealed.secrets})
+                lines = tuple(masked(line, secret) for _, line in self.log(container, None))
             finally:
                 self._api.remove_container(container, v=True, force=True)
         return Check(exit_code=ended["StatusCode"], lines=lines)
@@ -293,14 +299,22 @@ class DockerEngine:
             return msgspec.json.decode(text, type=Status) if text else None
         return None
 
+    def passwords(self, container: str) -> tuple[str, ...]:
+        """What no text about the container may hold, as it has it."""
+        return hidden({name: text for name, text in self._files(container, SECRETS) if name != _KEY_FILE})
+
     def _file(self, container: str, folder: str, name: str) -> bytes | None:
         """A file in a container that need not run; None where there is none."""
-        with _explained(f"{folder}/{name} cannot be read"), _unless_missing():
-            archive = self._get(f"/containers/{container}/archive", path=f"{folder}/{name}")
+        return next((content for _, content in self._files(container, f"{folder}/{name}")), None)
+
+    def _files(self, container: str, path: str) -> list[tuple[str, bytes]]:
+        """A file, or the files of a folder, with their names; none where there is nothing."""
+        with _explained(f"{path} cannot be read"), _UnlessMissing():
+            archive = self._get(f"/containers/{container}/archive", path=path)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                if member := tar.extractfile(name):
-                    return member.read()
-        return None
+                opened = ((member.name, tar.extractfile(member)) for member in tar.getmembers())
+                return [(name.rpartition("/")[2], file.read()) for name, file in opened if file]
+        return []
 
     def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
         """The last ``tail`` lines (None: all) as (time, line); times are ISO 8601 and sort as text."""
@@ -341,7 +355,7 @@ class DockerEngine:
         finally:
             connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
             connection.close()
-            with contextlib.suppress(EngineError), _explained(name), _unless_missing():
+            with contextlib.suppress(EngineError), _explained(name), _UnlessMissing():
                 self._api.remove_container(container, force=True)
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
@@ -352,7 +366,7 @@ class DockerEngine:
             except OSError as error:
                 if _status_code(error) != HTTPStatus.CONFLICT:
                     raise
-            with _unless_missing():
+            with _UnlessMissing():
                 self._judge_lock(name, left=time.monotonic() > end)
             time.sleep(0.1)
 
@@ -510,14 +524,16 @@ def _explained(fault: str) -> Iterator[None]:
         raise EngineError(f"{fault}: the Docker engine does not answer: {error}") from error
 
 
-@contextlib.contextmanager
-def _unless_missing() -> Iterator[None]:
+class _UnlessMissing:
     """Ends the block where what it asks for is not there."""
-    try:
-        yield
-    except OSError as error:
-        if _status_code(error) != HTTPStatus.NOT_FOUND:
-            raise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return isinstance(error, OSError) and _status_code(error) == HTTPStatus.NOT_FOUND
 
 
 def _is_sdks(error: Exception) -> bool:
