@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from launcher.render.docker import SECRETS, compose, env_set
+from launcher.render.contents import SECRETS, Contents
+from launcher.render.docker import compose, env_set
 from launcher.render.docker import files as _docker
 from launcher.render.errors import RenderError
 from launcher.render.kubernetes import files as _kubernetes
@@ -17,8 +18,6 @@ from launcher.render.swarm import files as _swarm
 from launcher.spec import FleetSpec
 
 __all__ = ["FORMATS", "RenderError", "compose", "env_set", "write"]
-
-type Contents = Mapping[str, str]  # the text of each file, by its name
 
 #: What a fleet can be rendered for; the first is the usual one. Each raises RenderError.
 FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
@@ -37,19 +36,21 @@ def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
     """
     contents = FORMATS[form](fleet)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [_write(folder / name, text) for name, text in contents.items()]
+    return [_write(folder, name, content) for name, content in contents.items()]
 
 
-def _write(path: Path, text: str) -> Path:
-    if path.parent.name == SECRETS:
+def _write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    secret = name.startswith(f"{SECRETS}/")
+    if secret:
         path.parent.mkdir(exist_ok=True)
         path.parent.chmod(0o700)
     # mkstemp makes the file with mode 0600.
     descriptor, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        if path.parent.name == SECRETS:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        if secret:
             Path(aside).chmod(0o444)
         Path(aside).replace(path)
     except BaseException:

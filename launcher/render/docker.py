@@ -6,17 +6,16 @@ by all, in a folder that nobody but its owner can look into.
 
 from collections.abc import Iterable
 
+from launcher.render.contents import SECRETS, Contents, secret_files
 from launcher.render.errors import refuse
 from launcher.render.templates import fill
 from launcher.secrets import part
 from launcher.spec import CollectorSpec, FleetSpec
 
-#: The folder of the secrets, beside the compose file.
-SECRETS = "secrets"
 _ENV_LINE_BYTES = 65535  # of `NAME=value`: what docker's scanner holds
 
 
-def files(fleet: FleetSpec) -> dict[str, str]:
+def files(fleet: FleetSpec) -> Contents:
     """``compose.yaml`` with ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
 
     Raises RenderError where a value does not fit an env set, OSError where a secret's file cannot be read.
@@ -25,11 +24,7 @@ def files(fleet: FleetSpec) -> dict[str, str]:
     return {
         "compose.yaml": compose(fleet),
         **{f"{collector.name}.env": env_set(collector) for collector in fleet.collectors},
-        **{
-            f"{SECRETS}/{collector.name}.{secret.name}": secret.content.decode()
-            for collector in fleet.collectors
-            for secret in part(collector).secrets
-        },
+        **secret_files(map(part, fleet.collectors)),
     }
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from collector.settings import BACKENDS, VARIABLES
 from collector.store_url import StoreUrl
+from launcher.render.contents import Contents
 from launcher.render.errors import live_only, refuse
 from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
@@ -44,7 +45,7 @@ class _Workload(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[int, ...]
 
 
-def files(fleet: FleetSpec) -> dict[str, str]:
+def files(fleet: FleetSpec) -> Contents:
     """``kustomization.yaml``, ``fleet.yaml`` and, where there are any, ``secrets.yaml``.
 
     Raises RenderError for what has no meaning in a cluster, OSError where a secret's file cannot be read.

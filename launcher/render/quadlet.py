@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from launcher.render.contents import Contents, secret_file, secret_files
 from launcher.render.errors import live_only, refuse
 from launcher.render.templates import fill, volumes
 from launcher.secrets import Parted, part
@@ -22,8 +23,8 @@ class _PodmanSecret(msgspec.Struct, frozen=True, kw_only=True):
     target: str
 
 
-def files(fleet: FleetSpec) -> dict[str, str]:
-    """A ``.container`` for each collector, its ``.volume`` units, the ``.network``, and passwords.
+def files(fleet: FleetSpec) -> Contents:
+    """A ``.container`` for each collector, its ``.volume`` units, the ``.network``, and secrets.
 
     Raises RenderError for what a unit cannot hold, OSError where a secret's file cannot be read.
     """
@@ -34,13 +35,7 @@ def files(fleet: FleetSpec) -> dict[str, str]:
         contents[f"{fleet.network.name}.network"] = fill("quadlet/network", fleet=fleet)
     for volume in volumes(fleet):
         contents[f"{volume}.volume"] = fill("quadlet/volume", volume=volume)
-    for parted in parts:
-        contents |= {
-            f"{parted.collector.name}.{secret.name}": secret.content.decode()
-            for secret in parted.secrets
-            if secret.source is None
-        }
-    return contents
+    return {**contents, **secret_files(parts)}
 
 
 def _unfit(parted: Parted) -> Iterable[str]:
@@ -72,7 +67,7 @@ def _container(fleet: FleetSpec, parted: Parted) -> str:
         secrets=[
             _PodmanSecret(
                 name=f"{container.name}-{secret.name}",
-                file=secret.source or f"{parted.collector.name}.{secret.name}",
+                file=secret_file(parted, secret),
                 target=secret.target,
             )
             for secret in parted.secrets

@@ -1,9 +1,8 @@
-"""For ``docker stack deploy``: a stack file, and beside it the passwords that it makes secrets of."""
-
-from collections.abc import Iterable
+"""For ``docker stack deploy``: a stack file, and beside it the files that it makes secrets of."""
 
 import msgspec
 
+from launcher.render.contents import Contents, secret_file, secret_files
 from launcher.render.errors import live_only, refuse
 from launcher.render.templates import fill, volumes
 from launcher.secrets import Parted, digest, part
@@ -26,26 +25,17 @@ class _Service(msgspec.Struct, frozen=True, kw_only=True):
     attempts: str | None
 
 
-def files(fleet: FleetSpec) -> dict[str, str]:
-    """``stack.yaml``, and ``<collector>.<secret>`` for what the fleet file has as text.
+def files(fleet: FleetSpec) -> Contents:
+    """``stack.yaml`` and the files of the secrets.
 
     Raises RenderError for a simulated fleet, OSError where a secret's file cannot be read.
     """
-    refuse(_unfit(fleet))
+    refuse(live_only(fleet, "a swarm"))
     services = [_service(fleet.name, part(collector)) for collector in fleet.collectors]
     return {
         "stack.yaml": fill("stack.yaml", fleet=fleet, services=services, volumes=volumes(fleet)),
-        **{
-            f"{service.parted.collector.name}.{secret.name}": secret.content.decode()
-            for service in services
-            for secret in service.parted.secrets
-            if secret.source is None
-        },
+        **secret_files(service.parted for service in services),
     }
-
-
-def _unfit(fleet: FleetSpec) -> Iterable[str]:
-    yield from live_only(fleet, "a swarm")
 
 
 def _service(fleet: str, parted: Parted) -> _Service:
@@ -54,7 +44,7 @@ def _service(fleet: str, parted: Parted) -> _Service:
         _SwarmSecret(
             key=f"{collector.name}-{secret.name}",
             name=f"{collector.container.name}-{secret.name}-{digest(fleet, [secret])}",
-            file=secret.source or f"./{collector.name}.{secret.name}",
+            file=f"./{secret_file(parted, secret)}",
             target=secret.target,
         )
         for secret in parted.secrets

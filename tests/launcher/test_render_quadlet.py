@@ -67,11 +67,13 @@ def test_systemd_runs_the_fleets_containers(reader, tmp_path):
     written = render.write(load(tmp_path), tmp_path / "out", "quadlet")
     assert {path.name for path in written} == {
         *("desk-coinbase.container", "desk-kraken.container", "desk.network"),
-        *("desk-coinbase-spool.volume", "desk-kraken-spool.volume", "coinbase.password"),
+        *("desk-coinbase-spool.volume", "desk-kraken-spool.volume"),
+        *("coinbase.password", "kraken.config.yaml"),
     }
-    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
-    assert written[-1].read_text() == 'se"c$$ret'
-    assert not any("c$$ret" in path.read_text() for path in written[:-1])
+    *units, password, _ = written
+    assert {path.stat().st_mode & 0o777 for path in units} == {0o600}
+    assert password.read_text() == 'se"c$$ret'
+    assert not any("c$$ret" in path.read_text() for path in units)
     found = commands(reader, tmp_path / "out")
     assert found["desk-coinbase-spool-volume.service"][-1] == "desk-coinbase-spool"
     assert found["desk-network.service"][-1] == "desk"

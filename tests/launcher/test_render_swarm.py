@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import time
 import uuid
@@ -33,7 +34,7 @@ collectors:
 
 def load(folder, name="desk", image="cryptostore:latest"):
     (folder / "data").mkdir(exist_ok=True)
-    (folder / "keys.yaml").write_text("key: secret")
+    (folder / "keys.yaml").write_bytes(b"key: \xff")
     path = folder / "fleet.yaml"
     path.write_text(FLEET.format(name=name, image=image))
     return fleet.load(path, {})
@@ -53,8 +54,11 @@ def read(stack_command, folder):
 
 def test_the_stack_file_is_what_docker_reads(stack_command, tmp_path):
     written = render.write(load(tmp_path), tmp_path / "out", "swarm")
-    assert [path.name for path in written] == ["stack.yaml", "coinbase.password"]
-    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    assert [str(path.relative_to(tmp_path / "out")) for path in written] == [
+        *("stack.yaml", "secrets/coinbase.password", "secrets/kraken.config.yaml")
+    ]
+    assert written[0].stat().st_mode & 0o777 == 0o600
+    assert written[1].parent.stat().st_mode & 0o777 == 0o700
     assert written[1].read_text() == 'se"c$$ret'
     stack = read(stack_command, tmp_path / "out")
     coinbase, kraken = stack["services"]["coinbase"], stack["services"]["kraken"]
@@ -67,7 +71,8 @@ def test_the_stack_file_is_what_docker_reads(stack_command, tmp_path):
     assert kraken["secrets"] == [
         {"source": "kraken-config.yaml", "target": "/run/secrets/config.yaml", **owner}
     ]
-    assert stack["secrets"]["kraken-config.yaml"]["file"] == str(tmp_path / "keys.yaml")
+    assert stack["secrets"]["kraken-config.yaml"]["file"] == str(written[2])
+    assert written[2].read_bytes() == b"key: \xff"
     deploy = coinbase["deploy"]
     assert deploy["endpoint_mode"] == "dnsrr"
     assert deploy["update_config"]["order"] == deploy["rollback_config"]["order"] == "stop-first"
@@ -103,11 +108,15 @@ def test_a_simulated_fleet_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+#: `docker stack config` itself writes texts with line breaks wrongly; the compose file's test covers them.
+WRITTEN = VALUES.map(lambda text: re.sub(r"[\n\r\x85\u2028\u2029]", "", text))
+
+
 @BRIEFLY
-@given(st.lists(VALUES, min_size=50, max_size=100))
+@given(st.lists(WRITTEN, min_size=50, max_size=100))
 def test_every_value_survives(stack_command, tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("values")
-    environment = {f"V{number}": value for number, value in enumerate((*ODD, "a\nb\n", "a\r\n", *values))}
+    environment = {f"V{number}": value for number, value in enumerate((*ODD, *values))}
     render.write(with_environment(load(folder), environment), folder, "swarm")
     text = command(*stack_command, folder / "stack.yaml")
     services = yaml.load(text, yaml.CBaseLoader)["services"]  # a value such as = is a text for others
