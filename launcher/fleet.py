@@ -115,6 +115,7 @@ class _Builder:
             collectors=tuple(self._collector(collector) for collector in self.file.collectors),
             simulator=self._simulator() if self.file.simulated else None,
             simulator_options=self.file.simulator,
+            parallelism=self.file.parallelism or 4,
             hints=tuple(map(str, self.hints)),
         )
 

@@ -89,6 +89,7 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     image: str
     network: Network
+    parallelism: int | None
     simulated: bool
     simulator: tuple[str, ...]
     stores: dict[str, Store]
@@ -180,6 +181,7 @@ class _Reader:
             name=name or "fleet",
             image=self._text(keys, FLEET["image"]) or "cryptostore:latest",
             network=self._network(keys, name or "fleet"),
+            parallelism=self._text(keys, FLEET["parallelism"]),
             simulated=self._text(keys, FLEET["source"]) == "simulated",
             simulator=self._simulator(_given(keys, "simulator")),
             stores=self._stores(_given(keys, "stores")),

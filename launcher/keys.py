@@ -85,6 +85,7 @@ FLEET = _keys(
         OneOf(("live", "simulated")),
         "live",
     ),
+    Key("parallelism", "how many collectors an update replaces at a time", Whole(1, 9999), "4"),
     Key("simulator", "how the simulator behaves, where `source` is simulated"),
     Key("stores", "where the data goes: stores by names of your own"),
     Key("defaults", "what holds for every collector that does not say otherwise"),

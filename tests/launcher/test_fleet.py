@@ -401,3 +401,8 @@ def test_symbol_patterns_pass_as_they_are(load):
         load(HEAD + COINBASE.replace("[BTC-USD]", "ALL")).collectors[0].container.environment["SYMBOLS"]
         == "ALL"
     )
+
+
+def test_parallelism_of_updates(load):
+    assert load(HEAD + COINBASE).parallelism == 4
+    assert load("parallelism: 9\n" + HEAD + COINBASE).parallelism == 9
