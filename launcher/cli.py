@@ -20,6 +20,7 @@ examples:
   launcher run                          try it: the fleet as local processes, without Docker
   launcher up                           make the containers as fleet.yaml says; again after every edit
   launcher plan                         what would `up` do? Exit status 2 where it would do something
+  launcher doctor                       can it run here? Store, credentials, exchange, symbols, disk, clock
   launcher up desk.yaml --wait-timeout 2m
   launcher status                       how each collector is doing
   launcher logs 'binance*' -f           follow the logs of some of them
@@ -142,6 +143,14 @@ def _add_file_commands(commands: _Commands) -> None:
 
 def _add_container_commands(commands: _Commands) -> None:
     plan, up = _add_convergence(commands)
+    doctor = _add(
+        commands,
+        "doctor",
+        "doctor",
+        "try all that the fleet needs, from where it will run; faults with remedies",
+    )
+    _file(doctor)
+    doctor.add_argument("--json", action="store_true", help="all findings as JSON")
     add = partial(_add, commands, "containers")
     status = add("status", "show how each collector is doing")
     _selection(status)
@@ -165,7 +174,7 @@ def _add_container_commands(commands: _Commands) -> None:
     down.add_argument(
         "--yes", action="store_true", help="with --volumes: also those with data that nobody else has"
     )
-    for command in (plan, up, status, logs, restart, down):
+    for command in (plan, up, doctor, status, logs, restart, down):
         command.add_argument(
             "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
         )

@@ -12,8 +12,8 @@ import msgspec
 
 from launcher.spec import CollectorSpec, Mount, is_file
 
-#: Files whose content no collector ever quotes.
-_NEVER_QUOTED = ("config.yaml", "ca.pem")
+#: Files whose content no collector quotes, or that anybody may see.
+_NO_PASSWORDS = ("config.yaml", "ca.pem", "user")
 _IN_URL = re.compile(r"[^/]+://[^/@]*?:([^/@]*)@")
 
 
@@ -79,7 +79,7 @@ def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
 
     Longest first, so that one that is part of another leaves nothing of it.
     """
-    contents = (content for name, content in files.items() if name not in _NEVER_QUOTED)
+    contents = (content for name, content in files.items() if name not in _NO_PASSWORDS)
     texts = {content.decode(errors="replace").strip() for content in contents}
     quoted = {found[1] for text in texts if (found := _IN_URL.match(text))}
     return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}, key=len, reverse=True))

@@ -94,6 +94,12 @@ class DockerEngine:
     def _read(self, path: str, **query: str) -> Any:
         return json.loads(self._get(path, **query))
 
+    def about(self) -> str:
+        """What engine this is, and where."""
+        with _explained("the engine does not tell its version"):
+            told = self._read("/version")
+        return f"Docker {told['Version']} at {self._where['base_url']}"
+
     def observe(self, fleet: str) -> list[Observed]:
         """All containers of the fleet, running or not, by one request."""
         filters = json.dumps({"label": [f"{LABEL_FLEET}={fleet}"]})
@@ -163,6 +169,11 @@ class DockerEngine:
                 f"network {name} is there already and not of fleet {fleet.name};"
                 " to join it, say in the file that it is external"
             )
+
+    def has_network(self, name: str) -> bool:
+        """Whether there is a network of that name."""
+        with _explained(f"network {name}"):
+            return self._network(name) is not None
 
     def _network(self, name: str) -> dict[str, Any] | None:
         found = self._read("/networks", filters=json.dumps({"name": [name]}))
@@ -270,6 +281,8 @@ class DockerEngine:
                 lines = tuple(masked(line, secret) for _, line in self.log(container, None))
             finally:
                 self._api.remove_container(container, v=True, force=True)
+                if sealed.volume:
+                    self._drop_volume(sealed.volume)
         return Check(exit_code=ended["StatusCode"], lines=lines)
 
     def condition(self, container: str) -> Condition:

@@ -56,7 +56,10 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: stop.set())
 
 if sys.argv[1:] and PART != "WRONG-SETTINGS":
-    say("everything is fine")
+    finding = {"what": "store", "state": "fine", "detail": "everything is fine", "remedy": ""}
+    if PART == "NEVER-READY":
+        finding |= {"state": "fault", "detail": "connection refused", "remedy": "start it"}
+    say(json.dumps(finding))
     sys.exit(0)
 say(f"2026-01-01T00:00:00.000Z INFO standin: starting {PART}")
 if PART == "WRONG-SETTINGS":
