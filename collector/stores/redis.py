@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Connection
 
 _NOTES = "cryptostore:notes"
+BATCH_RECORDS = 500  # the server answers nobody else for the 3 ms that as many take it
 LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
 
 #: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
@@ -58,7 +59,8 @@ local first = tonumber(ARGV[8])
 """
 
 #: A row is index, form, id, values; a form is key, exchange, symbol, names of the other fields.
-#: An id that is not above the stream's top is that of a record that is there already, or is raised.
+#: An id that is not above the stream's top is that of a record that is there already, or is raised. What is
+#: there already is one of the stream's latest, of the last batch.
 _ADD_TO_STREAM = """
 local commands, keys = {}, {}
 for number, form in ipairs(cmsgpack.unpack(ARGV[10])) do
@@ -72,7 +74,7 @@ end
 
 local function there(key, sequence, command)
   local ending = '-' .. sequence
-  for _, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', 512)) do
+  for _, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', @RECENT@)) do
     if string.sub(entry[1], -#ending) == ending then
       local same = #entry[2] == #command - 3
       for i = 1, #entry[2] do same = same and entry[2][i] == command[i + 3] end
@@ -159,7 +161,7 @@ _pack = msgspec.msgpack.Encoder().encode
 class RedisStore:
     """One connection. Every command's answer is awaited before the next one is sent."""
 
-    batch_records = 256
+    batch_records = BATCH_RECORDS
     batch_seconds = 0.0
     fixed_batches = False
 
@@ -169,7 +171,8 @@ class RedisStore:
         self._streams = settings.backend == "REDISSTREAM"
         self._kind = "stream" if self._streams else "zset"
         add = _ADD_TO_STREAM if self._streams else _ADD_TO_SORTED_SET
-        self._script = (_BEGIN + add + _END).replace("@KIND@", self._kind)
+        script = (_BEGIN + add + _END).replace("@KIND@", self._kind)
+        self._script = script.replace("@RECENT@", str(2 * BATCH_RECORDS))
         self._digest = hashlib.sha1(self._script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: Connection | None = None

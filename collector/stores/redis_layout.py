@@ -128,6 +128,8 @@ def book_json(book: L2Book | L3Book) -> str:
     """A complete book by price, or the changes as a list; numbers are JSON numbers with every digit."""
     bid, ask = (book.bid, book.ask) if book.delta else (_by_price(book.bid), _by_price(book.ask))
     text = _encode({"bid": bid, "ask": ask}).decode()
+    if type(book) is L2Book:
+        text = text.replace(",0E-8]", ",0.00000000]")  # a level that is gone: deltas are full of them
     if "E" not in text:
         return text
     # A number has an exponent (or an order an E).
