@@ -1,4 +1,4 @@
-.PHONY: demo test lint image bench clean
+.PHONY: demo test lint image bench soak clean
 
 # The main job on embedded defaults: three simulated exchanges into Parquet files under ./data.
 demo:
@@ -16,6 +16,11 @@ lint:
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+# The promise, for long: faults and a long absence of each store; SOAK='--stores REDIS --minutes-away 1' shortens it.
+soak:
+	@.ci/environment --all-extras
+	@cd tests && ../.venv/bin/python -m soak $(SOAK)
 
 image:
 	docker build . --tag cryptostore:latest

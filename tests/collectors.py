@@ -26,6 +26,8 @@ TICK = 0.05
 class Collector:
     """Runs ``python -m collector`` with the given variables, and nothing else, as its environment."""
 
+    command = (sys.executable, "-m", "collector")
+
     def __init__(self, folder: Path, **variables: str) -> None:
         self.environment = {"SPOOL_DIR": str(folder / "spool"), "NAME": "test"} | variables
         self.home = Path(self.environment["SPOOL_DIR"]) / self.environment["NAME"]
@@ -43,9 +45,7 @@ class Collector:
     def start(self) -> None:
         self.started = time.time()
         with self.stderr.open("a") as stderr, self.stdout.open("a") as stdout:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "collector"], env=self.environment, stderr=stderr, stdout=stdout
-            )
+            self.process = subprocess.Popen(self.command, env=self.environment, stderr=stderr, stdout=stdout)
 
     def kill(self) -> None:
         self.process.kill()

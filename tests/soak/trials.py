@@ -1,0 +1,296 @@
+"""The two trials of a store: faults of all kinds one after the other, and a long absence at a high rate."""
+
+import contextlib
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from collectors import Collector
+from ledger import Account, Sent, Stored, balance
+from places import Parquet, Place
+from simulated import Simulator
+
+EXCHANGE, SYMBOLS, CHANNELS = "COINBASE", ["BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD"], "trades,l2_book"
+PER_STEP = 2.87 * len(SYMBOLS)  # records that one step of the simulated markets amounts to
+LULL = 0.5  # seconds between two faults, and of a restart, at the most
+PATIENCE = 120.0  # seconds for a collector to find its store again
+TICK = 0.01
+WARM_UP, BASELINE = 20.0, 10.0  # seconds at the full rate: until memory is looked at, and while it is
+MIB = 2**20
+
+
+@dataclass
+class Outcome:
+    """What a trial came to; ``survived`` counts faults, ``troubles`` are what should never happen."""
+
+    store: str
+    trial: str
+    started: float
+    seconds: float = 0.0
+    survived: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return self.account.exact and not self.troubles
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"good": self.good}
+
+
+class Trial:
+    """A simulated exchange, a collector, and the store between ``with`` and its end."""
+
+    name: str
+    faulty: bool
+
+    def __init__(self, place: Place, options, folder: Path) -> None:
+        self.place, self.options, self.folder = place, options, folder
+        self.outcome = Outcome(place.backend, self.name, time.time())
+        self.chance = random.Random(options.seed)
+        self._read = 0  # bytes of the collector's log that have been counted
+        self._counts: Counter[str] = Counter()
+
+    def run(self) -> Outcome:
+        log = self.folder / "log"
+        rate = self.rate / PER_STEP
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.place.running(faulty=self.faulty))
+            self.simulator = stack.enter_context(Simulator({EXCHANGE: SYMBOLS}, rate=rate, log=log))
+            self.collector = self._collector()
+            stack.enter_context(self.collector)
+            self.collector.wait_until_ready()
+            self.strike()
+            self._end()
+            stored = Stored()
+            self.place.read(stored)
+        self.outcome.account = balance(Sent(log), stored)
+        log.unlink()
+        self.outcome.seconds = time.time() - self.outcome.started
+        return self.outcome
+
+    @property
+    def rate(self) -> float:
+        """Records per second."""
+        raise NotImplementedError
+
+    def strike(self) -> None:
+        raise NotImplementedError
+
+    def _collector(self) -> Collector:
+        return Collector(
+            self.folder,
+            NAME="soak",
+            EXCHANGE=EXCHANGE,
+            SYMBOLS=",".join(SYMBOLS),
+            CHANNELS=CHANNELS,
+            BACKEND=self.place.backend,
+            **self.place.environment,
+            **self.simulator.environment,
+        )
+
+    def _end(self) -> None:
+        self.simulator.pause()
+        while True:  # a long backlog takes longer than one wait
+            try:
+                self.collector.wait_until_quiet()
+                break
+            except AssertionError:
+                if self.collector.process.poll() is not None:
+                    raise
+        if status := self.collector.stop():
+            self.outcome.troubles.append(f"the collector's last exit status is {status}")
+        lines = self.collector.lines()
+        self.outcome.troubles += [line for line in lines if "Traceback" in line or "CRITICAL" in line]
+
+    def told(self, text: str) -> int:
+        """How many lines of the collector's log contain ``text`` (one of NEWS)."""
+        with self.collector.stderr.open() as file:
+            file.seek(self._read)
+            while (line := file.readline()).endswith("\n"):
+                self._counts.update(news for news in NEWS if news in line)
+                self._read = file.tell()
+        return self._counts[text]
+
+    def wait_for(self, text: str, before: int) -> None:
+        """Waits until that has been told once more than ``before``."""
+        end = time.monotonic() + PATIENCE
+        while self.told(text) <= before:
+            if self.collector.process.poll() is not None:
+                status = self.collector.process.returncode
+                self.outcome.troubles.append(f"the collector ended by itself: {status}")
+                self.collector.start()
+            if time.monotonic() > end:
+                raise AssertionError(f"no {text!r} within {PATIENCE} s: {self.collector.lines()[-20:]}")
+            time.sleep(TICK)
+
+
+BACK, AWAY = "the store is connected", "the store is away"
+NEWS = (BACK, AWAY)
+
+
+class Faults(Trial):
+    """Faults in an order of chance, at a low rate; the next comes when the store is found again."""
+
+    name, faulty = "faults", True
+
+    @property
+    def rate(self) -> float:
+        return self.options.fault_rate
+
+    def _collector(self) -> Collector:
+        collector = super()._collector()
+        if isinstance(self.place, Parquet):
+            collector.command = [sys.executable, str(Path(__file__).with_name("hasty.py"))]
+        return collector
+
+    def strike(self) -> None:
+        counts = {
+            self.restart_store: self.options.restarts,
+            self.reset_connections: self.options.resets,
+            self.kill_store: self.options.kills,
+            self.kill_collector: self.options.collector_kills,
+            self.restart_collector: self.options.collector_restarts,
+            self.drop: self.options.drops,
+        }
+        faults = [fault for fault, count in counts.items() for _ in range(count)]
+        self.chance.shuffle(faults)
+        survived: Counter[str] = Counter()
+        for fault in faults:
+            self._lull()
+            fault()
+            survived[fault.__name__] += 1
+        self.outcome.survived = dict(survived)
+
+    def _lull(self) -> None:
+        time.sleep(self.chance.uniform(0, LULL))
+
+    def restart_store(self) -> None:
+        with self._found_again():
+            self.place.go_away()
+            if isinstance(self.place, Parquet):
+                self.wait_for(AWAY, self.away)
+            self._lull()
+            self.place.come_back()
+
+    def kill_store(self) -> None:
+        with self._found_again():
+            if self.place.kill():
+                self._lull()
+                self.place.come_back()
+            else:
+                self._kill_collector()
+
+    def reset_connections(self) -> None:
+        with self._found_again(), self.place.resetting(self.chance):
+            self.wait_for(AWAY, self.away)
+
+    def kill_collector(self) -> None:
+        with self._found_again():
+            self._kill_collector()
+
+    def restart_collector(self) -> None:
+        with self._found_again():
+            if status := self.collector.stop():
+                self.outcome.troubles.append(f"exit status {status} after SIGTERM")
+            self._lull()
+            self.collector.start()
+
+    def drop(self) -> None:
+        """By the exchange, with or without a word."""
+        self.simulator.fault(self.chance.choice(("reset", "close")), exchange=EXCHANGE)
+
+    def _kill_collector(self) -> None:
+        self.collector.process.send_signal(signal.SIGKILL)
+        self.collector.process.wait()
+        self._lull()
+        self.collector.start()
+
+    @contextlib.contextmanager
+    def _found_again(self):
+        """Waits, after what comes in it, until the collector has found its store again."""
+        before, self.away = self.told(BACK), self.told(AWAY)
+        yield
+        self.wait_for(BACK, before)
+
+
+class Absence(Trial):
+    """The store is away for minutes at a high rate; back, it gets what has gathered and what goes on."""
+
+    name, faulty = "absence", False
+
+    @property
+    def rate(self) -> float:
+        return self.options.rate
+
+    def strike(self) -> None:
+        self._sample(min(WARM_UP, self.options.minutes_away * 60))
+        before = self._sample(BASELINE)
+        begun = self.collector.status
+        self.place.go_away()
+        away = self._sample(self.options.minutes_away * 60)
+        gone = self.collector.status
+        back = self.told(BACK)
+        self.place.come_back()
+        self.wait_for(BACK, back)
+        drain = self._drain()
+        seconds = gone.time - begun.time
+        self.outcome.figures = {
+            "minutes away": seconds / 60,
+            "live records per second": (_received(gone) - _received(begun)) / seconds,
+            "backlog": float(gone.spool.records),
+            "backlog MiB": gone.spool.bytes / MIB,
+            "memory before, MiB": before / MIB,
+            "memory while away, MiB": away / MIB,
+        } | drain
+        self._sample(BASELINE)
+
+    def _drain(self) -> dict[str, float]:
+        """Until what waits is no more than what two seconds bring."""
+        begun = last = self.collector.status
+        peak, end = 0, time.monotonic() + self.options.drain_minutes * 60
+        while last.spool.records > 2 * self.rate and time.monotonic() < end:
+            peak = max(peak, self._sample(1.0))
+            last = self.collector.status or last
+        seconds = max(last.time - begun.time, 1.0)
+        stored, live = (count(last) - count(begun) for count in (_stored, _received))
+        return {
+            "memory while draining, MiB": peak / MIB,
+            "drained after, seconds": seconds,
+            "left of the backlog": float(last.spool.records),
+            "stored per second": stored / seconds,
+            "live records per second while draining": live / seconds,
+            "times the live rate": stored / max(live, 1),
+        }
+
+    def _sample(self, seconds: float) -> int:
+        """Lets that time pass; the most memory (bytes) that the collector had in it."""
+        peak, end = 0, time.monotonic() + seconds
+        while True:
+            peak = max(peak, _resident(self.collector.process.pid))
+            left = end - time.monotonic()
+            if left <= 0:
+                return peak
+            time.sleep(min(left, 0.5))
+
+
+def _resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def _received(status) -> int:
+    return sum(channel.received for channel in status.channels.values())
+
+
+def _stored(status) -> int:
+    return sum(channel.stored for channel in status.channels.values())
+
+
+TRIALS = {trial.name: trial for trial in (Faults, Absence)}
