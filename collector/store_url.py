@@ -53,6 +53,8 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"takes a URL that begins with {', '.join(f'{each}://' for each in schemes)}")
         scheme = match["scheme"].lower()
         user, _, password = (match["credentials"] or "").partition(":")
+        if any(sign in user + password for sign in "/@#"):  # each library would read its own part of it
+            raise ValueError("has /, @ or # in its user or password: write %2F, %40 and %23")
         options = dict(parse_qsl(match["query"] or ""))
         first, _, second = unquote(match["path"] or "").removeprefix("/").partition("/")
         where, database, service = match["hosts"] or options.get("host", ""), first, None

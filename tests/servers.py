@@ -440,13 +440,29 @@ class Pgbouncer(Server):
 
 
 class MongoServer(Server):
-    """MongoDB's protocol: mongod, else FerretDB."""
+    """MongoDB's protocol: mongod, else FerretDB. With a password there is a user ``cryptostore``."""
 
     address = "CRYPTOSTORE_TEST_MONGO"
+    user_name = "cryptostore"
+
+    def __init__(self, *, password: str = "", tls: bool = False) -> None:
+        super().__init__()
+        self.password, self.tls = password, tls
+        if password or tls:
+            self.given = urlsplit("")  # a server that runs already is not like that
+
+    @property
+    def ca(self) -> Path:
+        """The certificate authority of a server with TLS."""
+        return self.folder / "ca.pem"
 
     @property
     def url(self) -> str:
-        return self.given.geturl() if self.given.hostname else f"mongodb://{self.host}:{self.port}/"
+        if self.given.hostname:
+            return self.given.geturl()
+        login = f"{self.user_name}:{self.password}@" if self.password else ""
+        trust = f"?tls=true&tlsCAFile={self.ca}" if self.tls else ""
+        return f"mongodb://{login}{self.host}:{self.port}/{trust}"
 
     def find(self) -> Program | Image:
         for name in ("mongod", "ferretdb"):
@@ -465,13 +481,43 @@ class MongoServer(Server):
         """Whether it is FerretDB, which lacks transactions and time-series collections."""
         return isinstance(self.runner, Program) and self.runner.command[0].endswith("ferretdb")
 
+    def prepare(self) -> None:
+        if self.tls:
+            self._certify()
+            both = [(self.folder / name).read_text() for name in ("server.key", "server.pem")]
+            (self.folder / "both.pem").write_text("".join(both))  # as mongod wants it
+
+    def start(self) -> None:
+        new = self.runner is None
+        super().start()
+        if new and self.password and not self.ferret:  # who comes first, from the same machine, may do so
+            import pymongo  # noqa: PLC0415 - the collector's own dependency
+
+            with pymongo.MongoClient(self.url.replace(f"{self.user_name}:{self.password}@", "")) as client:
+                client.admin.command("createUser", self.user_name, pwd=self.password, roles=["root"])
+
     def arguments(self) -> list[str]:
-        if self.ferret:
-            place = [f"--sqlite-url=file:{self.folder}/", f"--state-dir={self.folder}"]
-            listen = [f"--listen-addr={self.host}:{self.port}", "--debug-addr=-", "--telemetry=disable"]
-            return ["--handler=sqlite", *place, *listen]
+        return self._arguments_of_ferretdb() if self.ferret else self._arguments_of_mongod()
+
+    def _arguments_of_ferretdb(self) -> list[str]:
+        listen = f"{self.host}:{self.port}"
+        options = {"handler": "sqlite", "sqlite-url": f"file:{self.folder}/", "state-dir": str(self.folder)}
+        options |= {"debug-addr": "-", "telemetry": "disable", "listen-addr": "" if self.tls else listen}
+        if self.tls:
+            options |= {"listen-tls": listen, "listen-tls-cert-file": str(self.folder / "server.pem")}
+            options |= {"listen-tls-key-file": str(self.folder / "server.key")}
+        if self.password:
+            options |= {"setup-username": self.user_name, "setup-password": self.password}
+            options |= {"setup-database": "admin"}
+        flags = ["--test-enable-new-auth"] if self.password else []
+        return [*flags, *(f"--{name}={value}" for name, value in options.items())]
+
+    def _arguments_of_mongod(self) -> list[str]:
         bind = "0.0.0.0" if isinstance(self.runner, Image) else "127.0.0.1"
-        return [f"--dbpath={self.folder}", f"--port={self.port}", f"--bind_ip={bind}"]
+        options = [f"--dbpath={self.folder}", f"--port={self.port}", f"--bind_ip={bind}"]
+        if self.tls:
+            options += ["--tlsMode=requireTLS", f"--tlsCertificateKeyFile={self.folder / 'both.pem'}"]
+        return [*options, *(["--auth"] if self.password else [])]
 
 
 class Toxiproxy(Server):

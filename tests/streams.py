@@ -14,7 +14,7 @@ def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
     bid = [(D("100.10"), D("1.50")), (D("1E-8"), D("0.00000001"))]
     return [
         r.Trade(*who, "buy", D("0.00000001"), D("100.10"), "17", "limit"),
-        r.Trade(*who, "sell", D("1E-8"), D("123456789012345678901234567890.123456789"), None, None),
+        r.Trade(*who, "sell", D("1E-8"), D("12345678901234567890.123456789012345678"), None, None),
         r.Ticker(*who, D("100.1"), D("100.20")),
         r.L1Book(*who, D("1"), D("2.0"), D("3.00"), D("4E+3")),
         r.L2Book(*who, False, bid, [(D("101"), D("2E-8"))]),

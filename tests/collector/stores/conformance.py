@@ -5,7 +5,9 @@ import json
 from decimal import Decimal
 from typing import get_args
 
-from databases import MongoHarness, PostgresHarness
+from comparing import per_key
+from databases import MongoHarness, PgbouncerHarness, PostgresHarness
+from folders import ParquetHarness
 from servers import RedisServer
 
 from collector import records as r
@@ -21,35 +23,33 @@ CHANNEL = {key: channel for channel, key in KEYS.items()}
 KINDS = {r.channel_of(kind): kind for kind in get_args(r.AnyRecord)}
 
 
-def digits(record):
-    """A record as text, digit for digit: 1.50 is not 1.5, but 1E-8 is 0.00000001."""
-    return r.channel_of(record), *(_digits(getattr(record, name)) for name in record.__struct_fields__)
-
-
-def _digits(value):
-    if isinstance(value, list | tuple):
-        return tuple(_digits(each) for each in value)
-    if isinstance(value, float):
-        return f"{value:.6f}"  # microseconds are what all stores keep
-    return f"{value:f}" if isinstance(value, Decimal) else repr(value)
-
-
 class RedisHarness:
     """Redis as BACKEND ``backend`` writes it."""
 
     patience = 0.5  # seconds for one answer
+    network = True  # whether it is reached over one
+    per_key = staticmethod(per_key)
 
-    def __init__(self, backend):
-        self.backend = backend
+    def __init__(self, backend, *, secured=False):
+        self.backend, self.secured = backend, secured
 
     def __repr__(self):
-        return self.backend
+        return self.backend + "-tls" * self.secured
 
     def server(self, **options):
-        return RedisServer(**options)
+        secrets = {"password": "the-password", "tls": True} if self.secured else {}
+        return RedisServer(**options, **secrets)
+
+    def hurry(self, monkeypatch):
+        """Nothing of it is slow."""
+
+    def place(self, server):
+        return str(server.port)
 
     def settings(self, server, folder, **more):
         address = {"HOST": server.host, "PORT": str(server.port)}
+        if self.secured:
+            address = {"URL": f"{server.url}?ssl_ca_certs={server.ca}"}
         what = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD,ETH-USD", "CHANNELS": "trades,l2_book"}
         where = {"BACKEND": self.backend, "SPOOL_DIR": str(folder), "NAME": NAME}
         return Settings.read(address | what | where | more)
@@ -107,7 +107,20 @@ def _levels(kind, side):
             yield from ((order, Decimal(price), size) for order, size in orders.items())
 
 
-HARNESSES = [RedisHarness("REDISSTREAM"), RedisHarness("REDIS"), PostgresHarness(), MongoHarness()]
+HARNESSES = [
+    RedisHarness("REDISSTREAM"),
+    RedisHarness("REDIS"),
+    PostgresHarness(),
+    MongoHarness(),
+    ParquetHarness(),
+]
+#: The same stores in other ways; fewer tests look at these.
+WAYS = [
+    RedisHarness("REDISSTREAM", secured=True),
+    PostgresHarness(secured=True),
+    PgbouncerHarness(),
+    MongoHarness(secured=True),
+]
 
 
 class Pipeline:
@@ -149,11 +162,3 @@ class Pipeline:
         async with asyncio.timeout(10):
             while self.writer.state.state != state:  # noqa: ASYNC110 - the state is for people, it has no event
                 await asyncio.sleep(0.005)
-
-
-def per_key(records):
-    """Records by channel and symbol, in their order, digit for digit."""
-    found = {}
-    for record in records:
-        found.setdefault((r.channel_of(record), record.symbol), []).append(digits(record))
-    return found

@@ -9,8 +9,9 @@ from decimal import Decimal
 import asyncpg
 import bson
 import pymongo
+from comparing import per_key
 from msgspec import structs
-from servers import MongoServer, PostgresServer
+from servers import MongoServer, Pgbouncer, PostgresServer
 
 from collector import records as r
 from collector.settings import Settings
@@ -30,12 +31,20 @@ def settings(backend, **given):
 class DatabaseHarness:
     """What the two share."""
 
-    def __repr__(self):
-        return self.backend
+    network = True
+    per_key = staticmethod(per_key)
 
-    def settings(self, server, folder, **more):
-        address = {"host": server.host, "port": server.port, "database": DATABASE, "spool_dir": folder}
-        return settings(self.backend, **address, **self.credentials, **more)
+    def __init__(self, *, secured=False):
+        self.secured = secured
+
+    def __repr__(self):
+        return self.backend + "-tls" * self.secured
+
+    def hurry(self, monkeypatch):
+        """See ``patience``."""
+
+    def place(self, server):
+        return str(server.port)
 
 
 class PostgresHarness(DatabaseHarness):
@@ -43,10 +52,15 @@ class PostgresHarness(DatabaseHarness):
 
     backend = "POSTGRES"
     patience = 0.5
-    credentials = {"user": "cryptostore", "password": "the-password"}  # noqa: RUF012 - nobody changes it
 
-    def server(self, **options):
-        return PostgresServer(**options)
+    def server(self):
+        return PostgresServer(tls=self.secured)
+
+    def settings(self, server, folder, **more):
+        url = f"postgresql://cryptostore:{server.password}@{server.host}:{server.port}/{DATABASE}"
+        if self.secured:
+            url += f"?sslmode=verify-full&sslrootcert={server.ca}"
+        return settings(self.backend, url=url, spool_dir=folder, **more)
 
     def stored(self, server):
         """All records, each table's in the order of its ids."""
@@ -54,8 +68,7 @@ class PostgresHarness(DatabaseHarness):
             return thread.submit(asyncio.run, self._stored(server)).result()
 
     async def _stored(self, server):
-        address = {"host": server.host, "port": server.port, "database": DATABASE, **self.credentials}
-        connection = await asyncpg.connect(**address)
+        connection = await asyncpg.connect(server.url)
         found = []
         for kind, table in TABLES.items():
             rows = await connection.fetch(f'SELECT * FROM "{table.name}" ORDER BY id')
@@ -73,19 +86,62 @@ class PostgresHarness(DatabaseHarness):
         return kind(exchange, symbol, timestamp, receipt, *values)
 
 
+class Bounced(Pgbouncer):
+    """A pgbouncer with its Postgres, which is what happens something to."""
+
+    def __init__(self):
+        super().__init__(PostgresServer())
+        self.password = self.postgres.password
+        for what in ("stop", "kill", "restart", "pause", "resume"):
+            setattr(self, what, getattr(self.postgres, what))
+
+    @property
+    def url(self):
+        """For reading."""
+        return self.postgres.url
+
+    def start(self):
+        self.postgres.start()
+        if self.runner is None:
+            super().start()
+
+    def remove(self):
+        if self.runner:
+            Pgbouncer.kill(self)
+        super().remove()
+        self.postgres.remove()
+
+
+class PgbouncerHarness(PostgresHarness):
+    """Postgres through pgbouncer in transaction mode."""
+
+    def __repr__(self):
+        return "pgbouncer"
+
+    def server(self):
+        return Bounced()
+
+
 class MongoHarness(DatabaseHarness):
     """MongoDB, or what speaks its protocol."""
 
     backend = "MONGO"
     patience = 1.5  # its client looks for a server twice a second
-    credentials = {"user": None, "password": None}  # noqa: RUF012 - nobody changes it
 
-    def server(self, **options):
-        return MongoServer(**options)
+    def server(self):
+        return MongoServer(password="the-password", tls=True) if self.secured else MongoServer()
+
+    def settings(self, server, folder, **more):
+        address = {"host": server.host, "port": server.port, "database": DATABASE}
+        if self.secured:
+            login = f"{server.user_name}:{server.password}"
+            options = f"authSource=admin&tls=true&tlsCAFile={server.ca}"
+            address = {"url": f"mongodb://{login}@{server.host}:{server.port}/{DATABASE}?{options}"}
+        return settings(self.backend, **address, spool_dir=folder, **more)
 
     def stored(self, server):
         """All records, each collection's by their sequence."""
-        with pymongo.MongoClient(server.host, server.port) as client:
+        with pymongo.MongoClient(server.url) as client:
             return [
                 self._record(kind, document)
                 for kind, name in COLLECTIONS.items()

@@ -1,0 +1,102 @@
+"""What the conformance suite needs of Parquet: a dataset on a volume that goes away as a server does."""
+
+import shutil
+import tempfile
+from decimal import Context, Decimal
+from pathlib import Path
+from typing import get_args
+
+import pyarrow.dataset as ds
+from comparing import per_key
+from databases import settings
+from msgspec import structs
+
+from collector import records as r
+from collector.stores import parquet
+
+SCALE = Decimal(1).scaleb(-18)  # of every number in a Parquet file
+
+
+class Volume:
+    """A folder that is not one while it is away."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="cryptostore-test-"))
+        self.data, self.away = self.folder / "data", self.folder / "away"
+        self.data.mkdir()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder)
+
+    def stop(self):
+        self.data.rename(self.away)
+        self.data.write_text("no folder")
+
+    def start(self):
+        self.data.unlink()
+        self.away.rename(self.data)
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    kill, pause, resume = stop, stop, start
+
+
+class ParquetHarness:
+    """Parquet, its files read with pyarrow."""
+
+    backend = "PARQUET"
+    patience = 2.0  # every file is synced
+    network = False
+
+    def __repr__(self):
+        return self.backend
+
+    def server(self):
+        return Volume()
+
+    def hurry(self, monkeypatch):
+        monkeypatch.setattr(parquet, "_FIRST_SECONDS", 0.05)
+        monkeypatch.setattr(parquet, "_LATER_SECONDS", 0.05)
+
+    def place(self, server):
+        return str(server.data)
+
+    def settings(self, server, folder, **more):
+        return settings(self.backend, parquet_dir=server.data, spool_dir=folder, **more)
+
+    def stored(self, server):
+        """All records, each channel's by their sequence."""
+        found = []
+        for kind in get_args(r.AnyRecord):
+            folder = server.data / f"channel={r.channel_of(kind)}"
+            if folder.exists():
+                rows = ds.dataset(folder, partitioning="hive").to_table().sort_by("sequence").to_pylist()
+                found += [self._record(kind, row) for row in rows]
+        return found
+
+    @staticmethod
+    def _record(kind, row):
+        values = {}
+        for field in structs.fields(kind):
+            value = row[field.name]
+            if field.name in ("bid", "ask") and kind in (r.L2Book, r.L3Book):
+                value = [tuple(level.values()) for level in value]
+            values[field.name] = value.timestamp() if hasattr(value, "timestamp") else value
+        return kind(**values)
+
+    def per_key(self, records):
+        """As text, with as many decimals as a file has: 1.50 is 1.500000000000000000."""
+        return per_key(map(_scaled, records))
+
+
+def _scaled(value):
+    if isinstance(value, r.Record):
+        return type(value)(*map(_scaled, structs.astuple(value)))
+    if isinstance(value, list | tuple):
+        return type(value)(map(_scaled, value))
+    return value.quantize(SCALE, context=Context(prec=38)) if isinstance(value, Decimal) else value
