@@ -252,7 +252,10 @@ class PostgresStore:
         ) as error:
             self._drop()
             code = getattr(error, "sqlstate", None) or ""
-            kind = StoreRefusedError if code.startswith(_REFUSING_CLASSES) else StoreUnavailableError
+            refused = code.startswith(_REFUSING_CLASSES) or "authentication failed" in str(
+                error
+            )  # pgbouncer's
+            kind = StoreRefusedError if refused else StoreUnavailableError
             raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
         except BaseException:
             self._drop()

@@ -125,6 +125,10 @@ BAD = {
         ],
     ),
     "url without a host": ({"URL": "redis:///1"}, ["URL = '***': names no host"]),
+    "url with a password that is not encoded": (
+        {"URL": "redis://me:can/ary@db"},
+        ["URL = '***': has /, @ or # in its user or password: write %2F, %40 and %23"],
+    ),
     "url with a port that is none": (
         {"URL": "redis://canary@db:port/1"},
         ["URL = '***': names a host that is none; it takes host:port, and [address]:port for IPv6"],
@@ -172,8 +176,8 @@ BAD = {
         dict.fromkeys(GOOD, ""),
         [
             "EXCHANGE is not set: it is required: the exchange to record: cryptofeed's id, in any case",
-            "SYMBOLS is not set: it is required: a symbol or a comma-separated list, "
-            "in cryptofeed's naming (BTC-USD)",
+            "SYMBOLS is not set: it is required: symbols in cryptofeed's naming (BTC-USD), "
+            "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot`",
             "CHANNELS is not set: it is required: a channel or a comma-separated list: trades, ticker, l2_book, ...",
             "BACKEND is not set: it is required: where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         ],
@@ -181,9 +185,21 @@ BAD = {
     "a slip of the pen": (
         {"SYMBOLS": "", "SYMBOL": "BTC-USD"},
         [
-            "SYMBOLS is not set: it is required: a symbol or a comma-separated list, "
-            "in cryptofeed's naming (BTC-USD) (SYMBOL is set: a slip of the pen?)",
+            "SYMBOLS is not set: it is required: symbols in cryptofeed's naming (BTC-USD), "
+            "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot` (SYMBOL is set: a slip of the pen?)",
         ],
+    ),
+    "patterns that only leave out": (
+        {"SYMBOLS": "!*-PERP"},
+        ["SYMBOLS = '!*-PERP': only leaves out; ALL,!*-PERP is everything else"],
+    ),
+    "a type of symbols that there is not": (
+        {"SYMBOLS": "type:perpetuals"},
+        ["SYMBOLS = 'type:perpetuals': no type 'perpetuals' of symbols; did you mean type:perpetual?"],
+    ),
+    "a shard that there is not": (
+        {"SHARD": "9/8"},
+        ["SHARD = '9/8': takes a number and how many there are, such as 1/8 to 8/8, 100 at most"],
     ),
     "many at once": (
         {"EXCHANGE": "KRAKN", "PORT": "x", "LOG_LEVEL": "y"},
@@ -339,6 +355,7 @@ def test_the_default_name_tells_collectors_of_one_exchange_apart():
     assert name.startswith("coinbase-")
     assert Settings.read(GOOD | {"CHANNELS": "l2_book,ticker,trades"}).name == name
     assert Settings.read(GOOD | {"SYMBOLS": "BTC-USD"}).name != name
+    assert Settings.read(GOOD | {"SHARD": "3/8"}).name == f"{name}-3of8"
     assert Settings.read(GOOD | {"CHANNELS": "trades"}).name != name
 
 
