@@ -252,9 +252,8 @@ class PostgresStore:
         ) as error:
             self._drop()
             code = getattr(error, "sqlstate", None) or ""
-            refused = code.startswith(_REFUSING_CLASSES) or "authentication failed" in str(
-                error
-            )  # pgbouncer's
+            # pgbouncer refuses a password under a code that says nothing
+            refused = code.startswith(_REFUSING_CLASSES) or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
             raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
         except BaseException:

@@ -178,7 +178,7 @@ class RedisStore:
         self._connection: Connection | None = None
         self._warned = False
         self._trimming = (
-            Trimming(settings.retention, list(self._keys()), self._ask, streams=self._streams)
+            Trimming(settings.retention, self._keys(), self._ask, streams=self._streams)
             if settings.retention
             else None
         )
@@ -245,9 +245,10 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
+        packing = _Packing(batch, streams=self._streams)
         if self._trimming:
             await self._trimming.trim()
-        packing = _Packing(batch, streams=self._streams)
+            self._trimming.keys.update(packing.keys)
         was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
         arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)
         self._unanswered = batch, after

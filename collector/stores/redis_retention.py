@@ -1,7 +1,7 @@
 """RETENTION: from time to time, what is older, or more, than it says is removed, a bounded number at once."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from collector.settings import Retention
@@ -18,19 +18,19 @@ class Trimming:
 
     Args:
         retention: what stays.
-        keys: of streams, or of sorted sets.
+        keys: of streams, or of sorted sets; more may be added.
         ask: sends commands and returns their answers.
     """
 
     def __init__(
         self,
         retention: Retention,
-        keys: Sequence[str],
+        keys: Iterable[str],
         ask: Callable[[Commands], Awaitable[list[Any]]],
         *,
         streams: bool,
     ) -> None:
-        self._retention, self._keys, self._ask, self._streams = retention, keys, ask, streams
+        self._retention, self.keys, self._ask, self._streams = retention, set(keys), ask, streams
         self._next = 0.0
 
     async def trim(self) -> None:
@@ -47,22 +47,22 @@ class Trimming:
     def _from_streams(self) -> Commands:
         seconds, records = self._retention.seconds, self._retention.records
         if seconds is None:
-            return [("XTRIM", key, "MAXLEN", "~", records) for key in self._keys]
+            return [("XTRIM", key, "MAXLEN", "~", records) for key in self.keys]
         oldest = int((time.time() - seconds) * 1000)
-        return [("XTRIM", key, "MINID", "~", oldest) for key in self._keys]
+        return [("XTRIM", key, "MINID", "~", oldest) for key in self.keys]
 
     async def _from_sorted_sets(self) -> None:
         seconds, records = self._retention.seconds, self._retention.records
         if seconds is None:
-            counts = await self._ask([("ZCARD", key) for key in self._keys])
+            counts = await self._ask([("ZCARD", key) for key in self.keys])
             old = [count - (records or 0) for count in counts]
         else:
             before = f"({time.time() - seconds}"
-            old = await self._ask([("ZCOUNT", key, "-inf", before) for key in self._keys])
+            old = await self._ask([("ZCOUNT", key, "-inf", before) for key in self.keys])
         await self._ask(
             [
                 ("ZREMRANGEBYRANK", key, 0, min(count, MOST) - 1)
-                for key, count in zip(self._keys, old, strict=True)
+                for key, count in zip(self.keys, old, strict=True)
                 if count > 0
             ]
         )
