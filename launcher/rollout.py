@@ -136,7 +136,7 @@ class Rollout:
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         elif action.kind is Kind.UNCHANGED:
             self._say(spec.name, "unchanged", action.reason)
-            if container.state == "running" and container.health == "healthy":
+            if container.state == "running" and (container.health == "healthy" or not self._options.wait):
                 return None
             return started(id=container.id, restarts=self._engine.condition(container.id).restarts)
         elif action.kind is Kind.START:
@@ -144,6 +144,7 @@ class Rollout:
             made = container.id
         else:  # a simulator that is not as it should be
             self._say(spec.name, "recreating", action.reason)
+            self._engine.stop(container.id)
             self._engine.remove(container.id)
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         self._engine.start(made)
@@ -223,6 +224,7 @@ class Rollout:
     def _put_back(self, old: Observed, successor: str) -> str:
         """Undoes a replacement, however far it went; a sentence about how that ended."""
         try:
+            self._engine.stop(successor)
             self._engine.remove(successor)
             with contextlib.suppress(EngineError):  # it has its name still
                 self._engine.rename(old.id, old.name)

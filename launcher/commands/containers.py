@@ -113,7 +113,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
         removed: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
-            full = _full(engine, kept, rollout, images)
+            full = _full(engine, kept, _waiting_in(containers, rollout), images)
             removed = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 removed = kept
@@ -212,15 +212,17 @@ def _images(selection: _Selection) -> list[str]:
     return [spec.container.image for spec in plan.specs(selection.fleet)] if selection.fleet else []
 
 
+def _waiting_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int]:
+    """How many records are left in the spool of each container that was removed, by its volume."""
+    said = {name: event.status for name, event in rollout.outcome.items()}
+    statuses = {f"{each.name}-spool": said.get(each.collector) for each in removed}
+    return {volume: status.spool.records if status else 0 for volume, status in statuses.items()}
+
+
 def _full(
-    engine: DockerEngine, volumes: Iterable[str], rollout: Rollout, images: Sequence[str]
+    engine: DockerEngine, volumes: Iterable[str], said: Mapping[str, int], images: Sequence[str]
 ) -> dict[str, str]:
     """What is lost with each volume that holds something nobody else has, in words."""
-    said = {
-        f"{event.status.name}-spool": event.status.spool.records
-        for event in rollout.outcome.values()
-        if event.status
-    }
     full = {}
     for volume in volumes:
         if volume.endswith("-data"):

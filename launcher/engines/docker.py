@@ -238,17 +238,16 @@ class DockerEngine:
             self._api.restart(container, timeout=self._grace(container))
 
     def stop(self, container: str) -> None:
-        """Stops a container within its grace period."""
-        with _explained("the container cannot be stopped"):
+        """Stops a container within its grace period; one that is gone is fine."""
+        with _explained("the container cannot be stopped"), _UnlessMissing():
             self._api.stop(container, timeout=self._grace(container))
 
     def remove(self, container: str) -> None:
-        """Stops a container and removes it, with its secrets; one that is gone is fine."""
+        """Removes a container that does not run, with its secrets; one that is gone is fine."""
         with _explained("the container cannot be removed"), _UnlessMissing():
-            found = self._inspect(container)
-            self._api.stop(container, timeout=_grace(found))
+            mounts = self._inspect(container)["Mounts"]
             self._api.remove_container(container, v=True)  # named volumes stay
-            for mount in found["Mounts"]:
+            for mount in mounts:
                 if mount["Destination"] == SECRETS and mount["Type"] == "volume":
                     self._drop_volume(mount["Name"])
 
@@ -261,7 +260,7 @@ class DockerEngine:
                 raise
 
     def _grace(self, container: str) -> int:
-        return _grace(self._inspect(container))
+        return int(self._inspect(container)["Config"].get("StopTimeout") or 10)
 
     def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
         """Runs ``collector check`` as the collector would run, in a container that is gone afterwards.
@@ -408,8 +407,8 @@ class DockerEngine:
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
 
-    def spool_of(self, volume: str, image: str) -> int | None:
-        """How many records in a spool's volume are not stored; None where nothing tells. ``image`` is any."""
+    def spool_of(self, volume: str, image: str) -> int:
+        """How many records in a spool's volume are not stored. ``image`` is any; nothing of it runs."""
         mount = {"Type": "volume", "Source": volume, "Target": _SPOOL}
         with _explained(f"volume {volume} cannot be read"):
             reading = self._api.create_container_from_config(
@@ -419,7 +418,7 @@ class DockerEngine:
                 status = self.status(reading, volume.removesuffix("-spool"))
             finally:
                 self._api.remove_container(reading, v=True)
-        return status.spool.records if status else None
+        return status.spool.records if status else 0  # it speaks of itself before it receives anything
 
     def remove_volume(self, name: str) -> None:
         """Removes a volume, and what is in it."""
@@ -488,10 +487,6 @@ def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
 
 def _made_for(fleet: str) -> str:
     return json.dumps({"label": [f"{name}={value}" for name, value in words.labels(fleet).items()]})
-
-
-def _grace(found: Mapping[str, Any]) -> int:
-    return int(found["Config"].get("StopTimeout") or 10)
 
 
 def _label(thing: dict[str, Any], label: str) -> str:
