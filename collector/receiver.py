@@ -31,7 +31,7 @@ from collector.settings import Settings
 from collector.spool import Spool
 
 #: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
-BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 256, 20_000, 0.02
+BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.02
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
 
@@ -62,6 +62,7 @@ class Receiver:
         self._lines = Lines()
         self._records: list[AnyRecord] = []
         self._weight = 0
+        self._next = 1  # the weight at which there is something to be said
         self._marks: dict[str, str] = {}
         self._something = asyncio.Event()  # there is something to append
         self._due = asyncio.Event()  # it is a burst
@@ -88,7 +89,7 @@ class Receiver:
             received[channel] += 1
             if record.symbol in awaited:
                 arrived(channel, record.symbol, receipt)
-            if not self._something.is_set() or self._weight >= BURST_RECORDS:
+            if self._weight >= self._next:
                 await self._added()
 
         return take
@@ -157,7 +158,7 @@ class Receiver:
                 self.report(_break(channel, book, broken, receipt))
             if book.symbol in awaited:
                 arrived(channel, book.symbol, receipt)
-            if not self._something.is_set() or self._weight >= BURST_RECORDS:
+            if self._weight >= self._next:
                 await self._added()
 
         return take
@@ -165,8 +166,12 @@ class Receiver:
     async def _added(self) -> None:
         """Sees to it that what was added is appended; waits while too much is waiting."""
         self._something.set()
-        if len(self._records) >= BURST_RECORDS or self._weight >= BURST_WEIGHT:
-            self._due.set()
+        missing = BURST_RECORDS - len(self._records)
+        if missing > 0 and self._weight < BURST_WEIGHT:
+            self._next = self._weight + missing
+            return
+        self._due.set()
+        self._next = MOST_WAITING
         if self._weight >= MOST_WAITING:
             self._room.clear()
             await self._room.wait()
@@ -176,7 +181,7 @@ class Receiver:
         async with self._appending:
             records, self._records = self._records, []
             marks, self._marks = self._marks, {}
-            self._weight = 0
+            self._weight, self._next = 0, 1
             self._something.clear()
             self._due.clear()
             if records:

@@ -162,7 +162,7 @@ async def test_a_burst_is_appended_when_it_is_large_or_old(receiver, spool):
 
 
 async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
-    monkeypatch.setattr(module, "MOST_WAITING", 300)
+    monkeypatch.setattr(module, "MOST_WAITING", 600)
     take = callback(receiver, "trades")
     trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
 
@@ -173,7 +173,7 @@ async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, mon
     flooding = asyncio.create_task(flood())
     await asyncio.sleep(0.05)
     assert not flooding.done()
-    assert len(receiver._records) == 300
+    assert len(receiver._records) == 600
     appending = asyncio.create_task(receiver.run())
     await asyncio.wait_for(flooding, 5)
     appending.cancel()
