@@ -1,6 +1,5 @@
 """The BINANCE family: what is subscribed can be asked for; a book that cannot begin costs nothing else."""
 
-import contextlib
 import itertools
 import logging
 import time
@@ -106,8 +105,10 @@ class BinanceFamily(Supervised):
 
     async def _book(self, msg: dict[str, Any], pair: str, timestamp: float) -> None:
         """Without a snapshot there is no book yet, and only the book waits for it."""
-        with contextlib.suppress(_SnapshotError):
+        try:
             await super()._book(msg, pair, timestamp)  # type: ignore[misc]
+        except _SnapshotError:  # noqa: SIM105 - contextlib costs half a microsecond for every message
+            pass
 
     async def _snapshot(self, pair: str) -> None:
         symbol = self.exchange_symbol_to_std_symbol(pair)
