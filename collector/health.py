@@ -74,8 +74,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_stored: float | None = None
 
 
-def judge(store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: bool) -> tuple[str, str]:
-    """The state (starting, ready or degraded) and one line that says why."""
+def judge(
+    store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: bool, idle: str | None = None
+) -> tuple[str, str]:
+    """The state (starting, ready or degraded) and one line that says why.
+
+    ``idle`` is the reason where there is nothing to subscribe to.
+    """
     if subscriptions.refused:
         name, reason = next(iter(subscriptions.refused.items()))
         return "degraded", f"the exchange refused {len(subscriptions.refused)}: {name}: {reason}"
@@ -86,9 +91,9 @@ def judge(store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: b
         return pending, f"store {store.state}" + (f": {store.error}" if store.error else "")
     if subscriptions.pending:
         return pending, f"waiting for {len(subscriptions.pending)} subscriptions: {subscriptions.pending[0]}"
-    if not subscriptions.confirmed:
-        return pending, "reading the exchange's reference data"
-    return "ready", f"{subscriptions.confirmed} subscriptions, store connected"
+    if subscriptions.confirmed or idle:
+        return "ready", f"{idle or f'{subscriptions.confirmed} subscriptions'}, store connected"
+    return pending, "reading the exchange's reference data"
 
 
 def write(folder: Path, status: Status) -> None:

@@ -135,8 +135,8 @@ async def _symbols(settings: Settings) -> Finding:
     try:
         async with asyncio.timeout(_PATIENCE):
             feed_class.http_sync = Network(settings).requests()
-            listed = await reference.in_thread(lambda: feed_class.symbol_mapping(refresh=True))
-        there = reference.check_symbols(exchange, settings.symbols, listed, _Remembered(settings.home))
+            listed = await reference.in_thread(lambda: reference.listing(feed_class))
+        there = reference.select(settings, listed, _Remembered(settings.home))
     except SettingsError as error:
         return Finding(
             what="symbols",

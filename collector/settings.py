@@ -15,6 +15,8 @@ from urllib.parse import quote
 import msgspec
 
 from collector import catalog
+from collector.patterns import Selection, spelling, type_by_form
+from collector.shards import Shard
 from collector.store_url import SCHEMES, StoreUrl, masked
 
 #: Backends that we store into, with the port each listens on (None: it has none).
@@ -64,11 +66,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One collector's settings. Durations are seconds, sizes bytes.
 
     With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
-    ``database``, ``user`` and ``password`` hold whether they came by URL or apart.
+    ``database``, ``user`` and ``password`` hold whether they came by URL or apart. ``symbols`` may be
+    patterns: ``selection`` tells what they select.
     """
 
     exchange: str
     symbols: tuple[str, ...]
+    selection: Selection
+    shard: Shard | None
     channels: tuple[str, ...]
     backend: str
     config: Path | None
@@ -106,6 +111,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def home(self) -> Path:
         """The folder of this collector's spool and status, below SPOOL_DIR."""
         return self.spool_dir / self.name
+
+    def takes(self, symbol: str) -> bool:
+        """Whether a symbol, selected or not, is this shard's."""
+        return self.shard is None or self.shard.takes(symbol)
+
+    def wants(self, symbol: str) -> bool:
+        """Whether a symbol is this collector's, as far as its form can tell: the exchange may not list it."""
+        return self.takes(symbol) and self.selection.wants(symbol, type_by_form(symbol))
 
     @property
     def where(self) -> str:
@@ -211,6 +224,13 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 
+def symbols(text: str) -> tuple[str, ...]:
+    """Reads a list of symbols and patterns. Raises ValueError."""
+    items = tuple(dict.fromkeys(spelling(item) for item in listed(text)))
+    Selection.parse(items)
+    return items
+
+
 def existing_file(text: str) -> Path:
     """Reads the path of a file that is there. Raises ValueError."""
     path = Path(text)
@@ -254,9 +274,14 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("EXCHANGE", exchange, "the exchange to record: cryptofeed's id, in any case", required=True),
     Variable(
         "SYMBOLS",
-        listed,
-        "a symbol or a comma-separated list, in cryptofeed's naming (BTC-USD)",
+        symbols,
+        "symbols in cryptofeed's naming (BTC-USD), and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot`",
         required=True,
+    ),
+    Variable(
+        "SHARD",
+        Shard.parse,
+        "the collector's share of the symbols: 3/8 is the third of eight; all by default",
     ),
     Variable(
         "CHANNELS", listed, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True
@@ -389,8 +414,9 @@ class _Reader:
             raise SettingsError(self.faults)
         values["PORT"] = values["PORT"] or BACKENDS[values["BACKEND"]]
         values["NAME"] = values["NAME"] or _default_name(
-            values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"]
+            values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"], values["SHARD"]
         )
+        values["SELECTION"] = Selection.parse(values["SYMBOLS"])
         return Settings(**{name.lower(): value for name, value in values.items()})
 
     def _value(self, variable: Variable) -> Any:
@@ -492,8 +518,11 @@ class _Reader:
             values["USER"] = None  # a login shell sets USER as well
 
 
-def _default_name(exchange: str, channels: tuple[str, ...], symbols: tuple[str, ...]) -> str:
-    """Differs where exchange, channels or symbols differ, whatever their order."""
+def _default_name(
+    exchange: str, channels: tuple[str, ...], symbols: tuple[str, ...], shard: Shard | None
+) -> str:
+    """Differs where exchange, channels, symbols or shard differ, whatever the order of the lists."""
     subscription = "|".join([*sorted(channels), "", *sorted(symbols)])
     digest = hashlib.sha256(subscription.encode()).hexdigest()[:8]
-    return f"{exchange.lower().replace('.', '')}-{digest}"
+    name = f"{exchange.lower().replace('.', '')}-{digest}"
+    return f"{name}-{shard.number}of{shard.count}" if shard else name

@@ -100,7 +100,9 @@ class _Collector:
             LOG.info("%s", self._summary())
 
     def _judge(self) -> tuple[str, str]:
-        state, detail = health.judge(self._store_status(), self._subscriptions(), was_ready=self.was_ready)
+        state, detail = health.judge(
+            self._store_status(), self._subscriptions(), was_ready=self.was_ready, idle=self.feed.idle
+        )
         if state == "ready" and not self.was_ready:
             self.was_ready = True
             LOG.info("ready: %s", detail)

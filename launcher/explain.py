@@ -32,7 +32,7 @@ _TABLES: Mapping[str, Keys] = {
 #: What some keys take, where reading a wrong value does not say so.
 _TAKEN = {
     "exchange": ", ".join(catalog.exchanges()),
-    "symbols": "one or a list of symbols",
+    "symbols": "one or a list of symbols and patterns; in YAML those that begin with * or ! need quotes",
     "channels": f"one or a list of {', '.join(catalog.CHANNELS)}",
     "backend": ", ".join(BACKENDS),
     "simulator.symbols": "the name of an exchange, and one or a list of symbols, for each",

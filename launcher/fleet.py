@@ -12,6 +12,7 @@ import msgspec
 
 from collector import settings
 from collector.catalog import nearest
+from collector.shards import Shard
 from launcher import fleet_file
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.keys import FILES, FLEET, SETTINGS
@@ -80,10 +81,8 @@ def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) 
     if key.partition(".")[0] in FLEET:
         return [_origin(fleet.name, key, {"fleet": file.keys})]
     builder = _Builder(file, [])
-    return [
-        _origin(spec.name, key, builder.layers(collector))
-        for spec, collector in zip(fleet.collectors, file.collectors, strict=True)
-    ]
+    builder.fleet()
+    return [_origin(name, key, builder.layers(collector)) for name, collector in builder.collectors.items()]
 
 
 def _origin(of: str, key: str, layers: Mapping[str, Mapping[str, Node]]) -> Origin:
@@ -99,12 +98,17 @@ def _origin(of: str, key: str, layers: Mapping[str, Mapping[str, Node]]) -> Orig
 
 
 class _Builder:
-    """Checks what the keys of a file mean together, and makes the spec."""
+    """Checks what the keys of a file mean together, and makes the spec.
+
+    Attributes:
+        collectors: those of the file by their names, however many containers each is.
+    """
 
     def __init__(self, file: FleetFile, faults: list[Fault]) -> None:
         self.file = file
         self.faults = faults
         self.hints: dict[Fault, None] = {}
+        self.collectors: dict[str, Collector] = {}
         self.names: dict[str, Collector] = {}
 
     def fleet(self) -> FleetSpec:
@@ -112,7 +116,7 @@ class _Builder:
         return FleetSpec(
             name=self.file.name,
             network=self.file.network,
-            collectors=tuple(self._collector(collector) for collector in self.file.collectors),
+            collectors=tuple(spec for collector in self.file.collectors for spec in self._shared(collector)),
             simulator=self._simulator() if self.file.simulated else None,
             simulator_options=self.file.simulator,
             parallelism=self.file.parallelism or 4,
@@ -129,12 +133,27 @@ class _Builder:
             "defaults": self.file.defaults.keys,
         }
 
-    def _collector(self, collector: Collector) -> CollectorSpec:
+    def _shared(self, collector: Collector) -> list[CollectorSpec]:
+        """A collector as its container or, where it has shards, as those of its shards."""
         store = self._store(collector)
         given = self.file.defaults.settings | (store.settings if store else {}) | collector.settings
         name = self._name(collector, given)
-        environment = self._environment(given, name)
+        self.collectors[name] = collector
+        shares = _shares(name, collector.shards)
+        last, share = shares[-1]  # they differ in name and share alone, and the last name is the longest
+        environment = self._environment(given, last, share)
         self._check(environment, given, collector, store)
+        return [
+            self._collector(each, environment | self._identity(each, share), store, collector)
+            for each, share in shares
+        ]
+
+    def _identity(self, name: str, share: str | None) -> dict[str, str]:
+        return {"NAME": f"{self.file.name}-{name}"} | ({"SHARD": share} if share else {})
+
+    def _collector(
+        self, name: str, environment: dict[str, str], store: Store | None, collector: Collector
+    ) -> CollectorSpec:
         mounts = [Mount(kind="volume", source=f"{self.file.name}-{name}-spool", target="/spool")]
         if environment.get("BACKEND", "").upper() == "PARQUET":
             mounts.append(self._data(store))
@@ -169,9 +188,9 @@ class _Builder:
             restart=collector.restart or self.file.defaults.restart or "unless-stopped",
         )
 
-    def _environment(self, given: Mapping[str, Node], name: str) -> dict[str, str]:
+    def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
         """The contract's variables in the contract's order, only those that are set."""
-        ours = {"NAME": f"{self.file.name}-{name}", "SPOOL_DIR": "/spool"}
+        ours = self._identity(name, share) | {"SPOOL_DIR": "/spool"}
         environment = {}
         for variable in settings.VARIABLES:
             text = ours.get(variable.name) or (
@@ -257,6 +276,11 @@ class _Builder:
         name = (collector.name.text if collector.name else None) or default_name(exchange)
         if not name or (collector.name and collector.name.faulty):
             return "collector"  # its name or exchange is missing or wrong, which is noted
+        for each in dict.fromkeys([name, *(each for each, _ in _shares(name, collector.shards))]):
+            self._take(each, collector, place)
+        return name
+
+    def _take(self, name: str, collector: Collector, place: Node) -> None:
         if name == _SIMULATOR:
             self._fault(place, f"name {name}: the simulator is called that")
         elif name in self.names:
@@ -264,7 +288,6 @@ class _Builder:
             where = f"line {first.line}" if first.file == place.file else f"{first.file}:{first.line}"
             self._fault(place, f"a second collector {name} ({where} has the first); give it a `name`")
         self.names.setdefault(name, collector)
-        return name
 
     def _data(self, store: Store | None) -> Mount:
         if not store or not store.path or not store.path.text:
@@ -313,6 +336,13 @@ class _Builder:
 
     def _hint(self, node: Node, message: str) -> None:
         self.hints[Fault(node.file, node.line, node.column, message)] = None
+
+
+def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:
+    """The names of a collector's containers, each with its share of the symbols."""
+    if shards is None:
+        return [(name, None)]
+    return [(f"{name}-{number}", str(Shard(number, shards))) for number in range(1, shards + 1)]
 
 
 def _quoted_item(node: Node | None, message: str) -> Node | None:

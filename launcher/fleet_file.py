@@ -69,7 +69,10 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class Collector(msgspec.Struct, frozen=True):
-    """A collector, or the defaults of all; ``keys`` is all of it as the file has it."""
+    """A collector, or the defaults of all; ``keys`` is all of it as the file has it.
+
+    ``shards`` is how many containers share its symbols; None is one that has them all.
+    """
 
     place: Node
     settings: Given
@@ -77,6 +80,7 @@ class Collector(msgspec.Struct, frozen=True):
     store: Scalar | None = None
     limits: Limits = Limits()
     restart: str | None = None
+    shards: int | None = None
     keys: Mapping[str, Node] = {}
 
 
@@ -254,6 +258,7 @@ class _Reader:
             self._scalar(keys, "store"),
             self._limits(_given(keys, "limits")),
             self._text(keys, DEFAULTS["restart"]),
+            self._text(keys, COLLECTOR["shards"]),
             keys,
         )
 

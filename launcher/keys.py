@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from collector.settings import VARIABLES, Matching, OneOf, Whole, boolean, duration, existing_file, size
+from collector.shards import MOST
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -47,6 +48,7 @@ def _keys(*keys: Key) -> dict[str, Key]:
 #: Variables that the launcher sets by itself, with the key to use instead.
 OURS = {
     "NAME": "`name` on a collector names it",
+    "SHARD": "`shards` on a collector makes several of it, each with a share of the symbols",
     "SPOOL_DIR": "each collector gets a volume for its spool",
     "PARQUET_DIR": "`path` on a PARQUET store says where",
 }
@@ -149,5 +151,11 @@ DEFAULTS = SETTINGS | _keys(
     ),
 )
 COLLECTOR = DEFAULTS | _keys(
-    Key("name", "the name of the collector in the fleet", _LABEL, "the exchange, in lower case")
+    Key("name", "the name of the collector in the fleet", _LABEL, "the exchange, in lower case"),
+    Key(
+        "shards",
+        "how many containers share its symbols; they are called NAME-1, NAME-2, ...",
+        Whole(1, MOST),
+        "not shared",
+    ),
 )

@@ -95,7 +95,7 @@ def _forms(key: Key) -> list[Schema]:
             return [{"type": "number", "minimum": least}, _pattern(r"[0-9]+(\.[0-9]+)?")]
         case Matching(pattern):
             return [_pattern(pattern), {"type": ["number", "boolean"]}]
-        case settings.listed:
+        case settings.listed | settings.symbols:
             return _list(key.name)
         case parse:
             return _BY_READER.get(parse, [_ANY_TEXT])

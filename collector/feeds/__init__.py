@@ -55,6 +55,7 @@ class ExchangeFeed:
         subscriptions: what was asked for, and what became of it.
         gaps: what was not seen.
         connections: the connections that there are; none before the reference data has come.
+        idle: why there is nothing to receive, where that is as it should be.
     """
 
     def __init__(self, settings: Settings, receiver: Receiver, patience: Patience | None = None) -> None:
@@ -66,6 +67,7 @@ class ExchangeFeed:
         self._running: asyncio.Task[Any] | None = None
         self.subscriptions = Subscriptions(self.gaps)
         self.connections: list[Connection] = []
+        self.idle: str | None = None
 
     async def run(self) -> None:
         """Receives, for ever. Raises SettingsError where the exchange does not have what is asked for."""
@@ -73,13 +75,12 @@ class ExchangeFeed:
         feed_class = supervised(self._settings.exchange)
         feed_class.http_sync = self._network.requests()
         listed = await reference.retried(
-            f"list of {self._settings.exchange}'s symbols", lambda: feed_class.symbol_mapping(refresh=True)
+            f"list of {self._settings.exchange}'s symbols", lambda: reference.listing(feed_class)
         )
-        symbols = reference.check_symbols(
-            self._settings.exchange, self._settings.symbols, listed, self._receiver
-        )
-        gone = set(self._settings.symbols) - set(symbols)
-        self.gaps.delisted((channel, symbol) for channel in self._settings.channels for symbol in gone)
+        symbols = reference.select(self._settings, listed, self._receiver)
+        self._tell_what_is_gone(listed)
+        if not symbols:
+            await self._idle()
         feed, tools = await reference.retried(
             f"way into {self._settings.exchange}", lambda: self._build(feed_class, symbols)
         )
@@ -87,6 +88,17 @@ class ExchangeFeed:
             await self._keep_up(feed, tools)
         finally:
             await feed.http_conn.close()
+
+    def _tell_what_is_gone(self, listed: Mapping[str, str]) -> None:
+        """Of what earlier processes saw, and this one would, had the exchange not delisted it."""
+        gone = {symbol for _, symbol in self.gaps.earlier if symbol not in listed}
+        wanted = [symbol for symbol in gone if self._settings.wants(symbol)]
+        self.gaps.delisted((channel, symbol) for channel in self._settings.channels for symbol in wanted)
+
+    async def _idle(self) -> None:
+        self.idle = f"nothing to record: none of the symbols is of shard {self._settings.shard}"
+        LOG.info("%s", self.idle)
+        await asyncio.Event().wait()
 
     async def stop(self) -> None:
         """Ends ``run`` and closes every connection."""

@@ -3,13 +3,17 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from cryptofeed.symbols import Symbols
 
 from collector import catalog
 from collector.feeds.backoff import Backoff
 from collector.feeds.malformed import describe
 from collector.feeds.supervised import Memory
-from collector.settings import Fault, SettingsError
+from collector.patterns import TYPE, TYPES, is_plain, selected, type_by_form
+from collector.settings import Fault, Settings, SettingsError
 
 LOG = logging.getLogger(__name__)
 
@@ -57,40 +61,56 @@ async def in_thread[T](work: Callable[[], T]) -> T:
     return await future
 
 
-def check_symbols(exchange: str, asked: Iterable[str], listed: Iterable[str], memory: Memory) -> list[str]:
-    """The symbols of ``asked`` that can be subscribed to.
+def listing(feed_class: Any) -> dict[str, str]:
+    """The symbols that the exchange lists now, each with its type; blocks. Raises whatever goes wrong."""
+    symbols = feed_class.symbol_mapping(refresh=True)
+    told = Symbols.get(feed_class.id)[1].get("instrument_type", {})
+    kinds = {symbol: str(told.get(symbol)) for symbol in symbols}
+    return {symbol: kind if kind in TYPES else type_by_form(symbol) for symbol, kind in kinds.items()}
 
-    Raises SettingsError, with the closest ones, for symbols that the exchange does not list. One that it
-    listed at an earlier start is reported and left out instead, unless nothing is left.
+
+def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> list[str]:
+    """The symbols to subscribe to: what SYMBOLS select of those ``listed`` with their types, and SHARD takes.
+
+    There may be none, where other shards take them all. Raises SettingsError, with what is near, for a symbol
+    or pattern that selects nothing. One that did at an earlier start is reported and left out instead, unless
+    nothing is left.
     """
-    known = set(listed)
-    there = [symbol for symbol in asked if symbol in known]
-    missing = [symbol for symbol in asked if symbol not in known]
-    gone = [symbol for symbol in missing if memory.recall(_mark(exchange, symbol))]
+    exchange, selection = settings.exchange, settings.selection
+    empty = [item for item in selection.included if not selected(item, listed)]
+    gone = [item for item in empty if memory.recall(_mark(exchange, item))]
     faults = [
-        Fault("SYMBOLS", symbol, _no_such_symbol(exchange, symbol, known))
-        for symbol in missing
-        if symbol not in gone
+        Fault("SYMBOLS", item, _nothing_like(exchange, item, listed)) for item in empty if item not in gone
     ]
-    if not faults and not there:
-        faults = [Fault("SYMBOLS", ",".join(gone), f"{exchange} does not list any of them any more")]
+    found = selection.select(listed)
+    if not faults and not found:
+        faults = [Fault("SYMBOLS", ",".join(settings.symbols), _nothing_left(exchange, gone))]
     if faults:
         raise SettingsError(faults)
-    for symbol in gone:
-        LOG.error("%s does not list %s any more: left out, the others go on", exchange, symbol)
-    for symbol in there:
-        if not memory.recall(_mark(exchange, symbol)):
-            memory.mark(_mark(exchange, symbol), "yes")
-    return there
+    for item in gone:
+        LOG.error("%s does not list %s any more: left out, the others go on", exchange, item)
+    for item in selection.excluded:
+        if not selected(item, listed):
+            LOG.warning("SYMBOLS: !%s leaves out nothing that %s lists", item, exchange)
+    for item in selection.included:
+        if item not in empty and not memory.recall(_mark(exchange, item)):
+            memory.mark(_mark(exchange, item), "yes")
+    return [symbol for symbol in found if settings.takes(symbol)]
 
 
-def _mark(exchange: str, symbol: str) -> str:
-    return f"listed {exchange} {symbol}"
+def _mark(exchange: str, item: str) -> str:
+    return f"listed {exchange} {item}"
 
 
-def _no_such_symbol(exchange: str, symbol: str, listed: Iterable[str]) -> str:
-    near = catalog.nearest(symbol, sorted(listed), 3)
-    if symbol.upper() in near:
-        near = [symbol.upper()]
+def _nothing_left(exchange: str, gone: Iterable[str]) -> str:
+    return f"{exchange} does not list any of them any more" if gone else "nothing is left of what it selects"
+
+
+def _nothing_like(exchange: str, item: str, listed: Mapping[str, str]) -> str:
+    if item.startswith(TYPE):
+        return f"{exchange} lists none; there are {', '.join(sorted({*listed.values()} - {''}))}"
+    near = catalog.nearest(item, sorted(listed), 3)
+    if item.upper() in near or selected(item.upper(), listed):
+        near = [item.upper()]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"{exchange} lists no such symbol{hint}"
+    return f"{exchange} lists {'no such symbol' if is_plain(item) else 'no symbols like that'}{hint}"

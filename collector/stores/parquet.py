@@ -43,8 +43,8 @@ from itertools import accumulate, chain
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any, get_args
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 import pyarrow as pa
@@ -247,12 +247,13 @@ class ParquetStore:
         if today <= self._compacted:
             return
         self._compacted = today
+        exchange = _part("exchange", self._settings.exchange)
         folders = (
-            self._root / _folder((record_type, self._settings.exchange, symbol, today - days))
+            folder
             for days in range(_LATE_DAYS, 0, -1)
-            for record_type in get_args(AnyRecord)
-            if channel_of(record_type) in self._settings.channels
-            for symbol in self._settings.symbols
+            for channel in self._settings.channels
+            for folder in self._root.glob(f"channel={channel}/{exchange}/symbol=*/{_day(today - days)}")
+            if self._settings.wants(unquote(folder.parent.name.removeprefix("symbol=")))
         )
         self._compaction = Compaction(self._root, self._acknowledged, self._publishing)
         self._background.submit(self._compaction.run, folders)
@@ -321,8 +322,12 @@ def _folder(partition: _Partition) -> Path:
         f"channel={channel_of(record_type)}",
         _part("exchange", exchange),
         _part("symbol", symbol),
-        f"date={date(1970, 1, 1) + timedelta(days=day)}",
+        _day(day),
     )
+
+
+def _day(day: float) -> str:
+    return f"date={date(1970, 1, 1) + timedelta(days=day)}"
 
 
 def _part(key: str, value: str) -> str:

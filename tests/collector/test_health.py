@@ -65,3 +65,12 @@ def test_ready_means_store_reached_and_every_subscription_confirmed():
         "degraded",
         "the exchange refused 1: trades FOO-USD: no such product",
     )
+
+
+def test_a_collector_that_has_nothing_to_record_is_ready_when_its_store_is():
+    nothing = SubscriptionStatus()
+    assert health.judge(AWAY, nothing, was_ready=False, idle="nothing to record")[0] == "starting"
+    assert health.judge(CONNECTED, nothing, was_ready=False, idle="nothing to record") == (
+        "ready",
+        "nothing to record, store connected",
+    )

@@ -195,7 +195,9 @@ BAD = {
     ),
     "a type of symbols that there is not": (
         {"SYMBOLS": "type:perpetuals"},
-        ["SYMBOLS = 'type:perpetuals': no type 'perpetuals' of symbols; did you mean type:perpetual?"],
+        [
+            "SYMBOLS = 'type:perpetuals': 'type:perpetuals' is no type of symbols; did you mean type:perpetual?"
+        ],
     ),
     "a shard that there is not": (
         {"SHARD": "9/8"},

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fleet_texts import BAD_FLEETS, COINBASE, HEAD, ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import catalog
@@ -47,6 +47,7 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
         fleet.load(tmp_path, {})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_is_read_with_anything_but_faults(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
@@ -55,6 +56,7 @@ def test_no_text_is_read_with_anything_but_faults(tmp_path_factory, text):
         fleet.load(path, {})
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.text(max_size=5) | st.none(),
@@ -406,3 +408,23 @@ def test_symbol_patterns_pass_as_they_are(load):
 def test_parallelism_of_updates(load):
     assert load(HEAD + COINBASE).parallelism == 4
     assert load("parallelism: 9\n" + HEAD + COINBASE).parallelism == 9
+
+
+def test_shards_are_containers_that_differ_in_name_and_share_alone(load):
+    spec = load(HEAD + "- {exchange: BINANCE, symbols: '*-USDT', channels: trades, shards: 3}\n")
+    assert [collector.name for collector in spec.collectors] == ["binance-1", "binance-2", "binance-3"]
+    containers = [collector.container for collector in spec.collectors]
+    assert [each.environment["SHARD"] for each in containers] == ["1/3", "2/3", "3/3"]
+    assert [each.environment["NAME"] for each in containers] == [each.name for each in containers]
+    assert [each.mounts[0].source for each in containers] == [f"{each.name}-spool" for each in containers]
+    own = ("NAME", "SHARD")
+    same = [{key: text for key, text in each.environment.items() if key not in own} for each in containers]
+    assert same[0] == same[1] == same[2]
+    assert list(containers[0].environment)[:3] == ["EXCHANGE", "SYMBOLS", "SHARD"]
+
+
+def test_the_name_of_a_shard_is_taken(faults):
+    listed = "{exchange: BINANCE, symbols: ALL, channels: trades, "
+    assert faults(HEAD + f"- {listed} shards: 3}}\n- {listed} name: binance-2}}\n") == [
+        "6:62: a second collector binance-2 (line 5 has the first); give it a `name`"
+    ]

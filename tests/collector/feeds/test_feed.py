@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from comparison import compare
 from recording import HASTY, lines, recording
+from running import Running
 from simulated import Simulator
 from spooled import spooled
 
@@ -40,6 +41,12 @@ def simulator(shared_simulator):
     shared_simulator.resume()
     shared_simulator.since += len(shared_simulator.log())
     return shared_simulator
+
+
+@pytest.fixture(scope="module")
+def several():
+    with Simulator(symbols={"KRAKEN": ["BTC-USD", "ETH-USD", "ETH-BTC"]}) as simulator:
+        yield simulator
 
 
 @pytest.fixture(autouse=True)
@@ -305,6 +312,67 @@ async def test_a_symbol_that_is_not_listed_any_more_is_left_out(tmp_path, caplog
         with pytest.raises(SettingsError, match="any of them any more"):
             async with recording(simulator, tmp_path, "KRAKEN", NAME="k", SYMBOLS="ETH-USD") as it:
                 await it.running
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("ALL", {"BTC-USD", "ETH-USD", "ETH-BTC"}),
+        ("*-USD,!BTC-*", {"ETH-USD"}),
+        ("type:spot,!*-BTC,!XRP-USD", {"BTC-USD", "ETH-USD"}),
+    ],
+)
+async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_path, caplog):
+    async with recording(several, tmp_path, "KRAKEN", SYMBOLS=asked, CHANNELS="trades") as it:
+        await it.confirmed()
+        assert it.feed.subscriptions.confirmed == {("trades", symbol) for symbol in found}
+        assert bool(lines(caplog, "!XRP-USD leaves out nothing")) == ("!XRP-USD" in asked)
+
+
+async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path):
+    found = []
+    for number in range(1, 9):
+        async with recording(
+            several, tmp_path, "KRAKEN", SYMBOLS="ALL", CHANNELS="trades", SHARD=f"{number}/8"
+        ) as it:
+            await it.until(lambda it=it: it.feed.idle or it.feed.subscriptions.confirmed)
+            await it.confirmed() if not it.feed.idle else None
+            found += it.feed.subscriptions.confirmed
+            assert it.feed.idle is None or f"of shard {number}/8" in it.feed.idle
+    assert sorted(found) == [("trades", symbol) for symbol in ("BTC-USD", "ETH-BTC", "ETH-USD")]
+
+
+async def test_patterns_that_select_nothing_end_it_with_what_is_near(several, tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        async with recording(several, tmp_path, "KRAKEN", SYMBOLS="*-usd,type:option,*-USDT,BTC-UDS") as it:
+            await it.running
+    assert [(fault.value, fault.message) for fault in caught.value.faults] == [
+        ("*-usd", "KRAKEN lists no symbols like that; did you mean *-USD?"),
+        ("type:option", "KRAKEN lists none; there are spot"),
+        ("*-USDT", "KRAKEN lists no symbols like that; did you mean ETH-USD or BTC-USD?"),
+        ("BTC-UDS", "KRAKEN lists no such symbol; did you mean BTC-USD?"),
+    ]
+    with pytest.raises(SettingsError, match="nothing is left"):
+        async with recording(several, tmp_path, "KRAKEN", SYMBOLS="*-USD,!*-USD") as it:
+            await it.running
+
+
+async def test_what_a_pattern_selected_and_is_not_listed_any_more_is_a_gap(tmp_path, caplog):
+    def running(simulator):
+        environment = {"EXCHANGE": "KRAKEN", "SYMBOLS": "*-USD,*-BTC", "CHANNELS": "trades", "BACKEND": "TTY"}
+        ways = {"HTTPS_PROXY": simulator.proxy, "SSL_CERT_FILE": str(simulator.ca)}
+        return Running(tmp_path, **environment, **ways)
+
+    with Simulator(rate=50, symbols={"KRAKEN": ["BTC-USD", "ETH-USD", "ETH-BTC"]}) as simulator:
+        async with running(simulator).running() as it:
+            await it.until(lambda: len(it.collector.feed.subscriptions.confirmed) == 3, "all are seen")
+            await it.more()
+            await it.stop()
+    with Simulator(rate=50, symbols={"KRAKEN": ["BTC-USD"]}) as simulator:
+        async with running(simulator).running() as it:
+            await it.until(lambda: it.collector.feed.subscriptions.confirmed, "one is seen")
+            assert {gap.symbol for gap in it.gaps if gap.reason == "delisted"} == {"ETH-USD", "ETH-BTC"}
+            assert lines(caplog, "does not list *-BTC any more")
 
 
 async def test_an_exchange_that_refuses_connections_is_tried_again(simulator, tmp_path, caplog):

@@ -21,12 +21,12 @@ BATCH = Batch("incarnation", 7, EVERY_KIND[:3])
 AFTER = Position("owner", "incarnation", BATCH.end)
 
 
-def settings(folder):
+def settings(folder, symbols="BTC-USD"):
     """Settings whose Parquet dataset is ``folder``."""
     return Settings.read(
         {
             "EXCHANGE": "COINBASE",
-            "SYMBOLS": "BTC-USD",
+            "SYMBOLS": symbols,
             "CHANNELS": "trades",
             "BACKEND": "PARQUET",
             "PARQUET_DIR": str(folder),

@@ -47,10 +47,22 @@ def sequences(root):
     return [sequence for table in tables for sequence in table["sequence"].to_pylist()]
 
 
+COMPACT_CLOSED_DAYS = ParquetStore._compact_closed_days
+
+
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch):
     """Compaction takes place where a test asks for it."""
     monkeypatch.setattr(ParquetStore, "_compact_closed_days", lambda self: None)
+
+
+@pytest.mark.parametrize(("symbols", "left"), [("BTC-USD", 1), ("*-USD", 1), ("ALL,!BTC-*", 3)])
+async def test_a_collector_compacts_the_closed_days_of_its_symbols(symbols, left, tmp_path):
+    await store_batches(tmp_path, 3)
+    store = ParquetStore(settings(tmp_path, symbols))
+    COMPACT_CLOSED_DAYS(store)
+    store._background.shutdown()
+    assert len(files(tmp_path)) == left
 
 
 async def test_the_files_of_a_day_become_one_in_their_order(tmp_path):

@@ -1,0 +1,112 @@
+"""What SYMBOLS selects of an exchange's symbols: plain ones, and patterns.
+
+- ``BTC-USD`` is that symbol.
+- ``ALL`` is every symbol.
+- ``*-USDT`` is every symbol of that form: ``*`` stands for anything, ``?`` for any one character, ``[ab]``
+  for one of these. Upper and lower case differ, as they do in symbols.
+- ``type:spot`` is every symbol of that type; TYPES has them all.
+- ``!`` before any of these leaves out what it selects, wherever it stands in the list.
+
+So a symbol is selected when one of the list selects it and none leaves it out. A list that only leaves out
+is refused, rather than taken for everything else: thousands of subscriptions should be asked for.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from collector.catalog import nearest
+
+ALL = "ALL"
+TYPE = "type:"
+#: The types that cryptofeed tells symbols by.
+TYPES = ("spot", "perpetual", "futures", "option", "fx", "currency", "index", "option_combo", "future_combo")
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The symbols and patterns that select, and those that leave out, without their ``!``."""
+
+    included: tuple[str, ...]
+    excluded: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, items: Iterable[str]) -> "Selection":
+        """The selection that ``items`` make. Raises ValueError."""
+        spelt = [spelling(item) for item in items]
+        included = tuple(item for item in spelt if not item.startswith("!"))
+        excluded = tuple(item[1:] for item in spelt if item.startswith("!"))
+        if not included:
+            raise ValueError(f"only leaves out; {ALL},{','.join(spelt)} is everything else")
+        if ALL in excluded:
+            raise ValueError(f"!{ALL} leaves nothing")
+        return cls(included, excluded)
+
+    def wants(self, symbol: str, kind: str) -> bool:
+        """Whether a symbol of the type ``kind`` is selected."""
+        return any(matches(item, symbol, kind) for item in self.included) and not any(
+            matches(item, symbol, kind) for item in self.excluded
+        )
+
+    def select(self, listed: Mapping[str, str]) -> list[str]:
+        """Those of the symbols ``listed``, each with its type, that are selected.
+
+        They come in the order of the list's items, and those of a pattern by name.
+        """
+        out = {symbol for item in self.excluded for symbol in selected(item, listed)}
+        found = (symbol for item in self.included for symbol in selected(item, listed))
+        return [symbol for symbol in dict.fromkeys(found) if symbol not in out]
+
+
+def selected(item: str, listed: Mapping[str, str]) -> list[str]:
+    """What one symbol or pattern, without ``!``, selects of the symbols ``listed`` with their types."""
+    if is_plain(item):
+        return [item] if item in listed else []
+    return sorted(symbol for symbol, kind in listed.items() if matches(item, symbol, kind))
+
+
+def spelling(item: str) -> str:
+    """A symbol or pattern in the one spelling that it has here. Raises ValueError."""
+    sign, rest = ("!", item[1:].strip()) if item.startswith("!") else ("", item)
+    if not rest or rest.startswith("!"):
+        raise ValueError(f"{item!r} leaves out nothing; write !BTC-USD or !*-PERP")
+    if rest.upper() == ALL:
+        return sign + ALL
+    if rest.lower().startswith(TYPE):
+        return sign + TYPE + _type(rest[len(TYPE) :].strip().lower())
+    return sign + rest
+
+
+def _type(text: str) -> str:
+    if text in TYPES:
+        return text
+    near = nearest(text, TYPES)
+    hint = f"did you mean {TYPE}{near[0]}?" if near else f"there are {', '.join(TYPES)}"
+    raise ValueError(f"{TYPE + text!r} is no type of symbols; {hint}")
+
+
+def is_plain(item: str) -> bool:
+    """Whether it is a symbol rather than a pattern."""
+    return item != ALL and not item.startswith(TYPE) and not _GLOB.search(item)
+
+
+def matches(item: str, symbol: str, kind: str) -> bool:
+    """Whether a symbol or pattern, without ``!``, is or selects ``symbol``, which is of the type ``kind``."""
+    if is_plain(item):
+        return symbol == item
+    if item.startswith(TYPE):
+        return kind == item[len(TYPE) :]
+    return item == ALL or fnmatchcase(symbol, item)
+
+
+def type_by_form(symbol: str) -> str:
+    """The type of a symbol as cryptofeed writes it, from its form: BTC-USD-PERP is a perpetual."""
+    parts = symbol.split("-")
+    if parts[-1] == "PERP":
+        return "perpetual"
+    if parts[-1] == "FX":
+        return "fx"
+    return {1: "currency", 2: "spot", 3: "futures", 5: "option"}.get(len(parts), "")

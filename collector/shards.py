@@ -1,0 +1,45 @@
+"""SHARD: which of many collectors takes a symbol, by rendezvous hashing.
+
+For each symbol every shard draws a number from a hash of the two, and the highest takes it. So each symbol
+has its place by itself: a new listing moves no other, and a ninth shard takes from each of eight the symbols
+that it draws higher for, a ninth of all, and moves no other.
+"""
+
+import hashlib
+import re
+
+import msgspec
+
+#: Most shards. Beyond it every symbol would take long to place, and each container do little.
+MOST = 100
+
+
+class Shard(msgspec.Struct, frozen=True):
+    """Shard ``number``, from 1 on, of ``count``."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Reads ``3/8``. Raises ValueError."""
+        match = re.fullmatch(r"([0-9]{1,3})\s*/\s*([0-9]{1,3})", text)
+        if not match or not 1 <= int(match[1]) <= int(match[2]) <= MOST:
+            raise ValueError(f"takes a number and how many there are, such as 1/8 to 8/8, {MOST} at most")
+        return cls(int(match[1]), int(match[2]))
+
+    def takes(self, symbol: str) -> bool:
+        """Whether the symbol is this shard's."""
+        return shard_of(symbol, self.count) == self.number
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def shard_of(symbol: str, count: int) -> int:
+    """The number of the shard, of ``count``, that takes the symbol."""
+    return max(range(1, count + 1), key=lambda number: _draw(symbol, number))
+
+
+def _draw(symbol: str, number: int) -> bytes:
+    return hashlib.blake2b(f"{number} {symbol}".encode(), digest_size=8).digest()
