@@ -55,6 +55,11 @@ class Books:
         progress = self._symbols.pop(symbol, None)
         return progress.last if progress else None
 
+    def renew(self, symbol: str) -> None:
+        """A complete book follows the next change of the symbol."""
+        if progress := self._symbols.get(symbol):
+            progress.deltas = self._interval
+
     def take(self, book: Any, receipt: float) -> tuple[list[L2Book | L3Book], float | None]:
         """The records that cryptofeed's ``book``, received at ``receipt``, is to be stored as.
 

@@ -32,6 +32,7 @@ from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
 from collector.records import Gap, channel_of
 from collector.spool import Loss, Spool
 
+BOOKS = ("l2_book", "l3_book")
 #: Seconds between two marks of how far we have got.
 PERIOD = 1.0
 
@@ -44,12 +45,14 @@ class Note(msgspec.Struct, frozen=True):
         stopped: it was the last word before a clean stop.
         good_for: seconds after which, without another note, its collector is not alive.
         seen: moments (seconds, UTC), each with the channels and symbols that were seen up to it.
+        trades: the marks of the last trades, which exchanges repeat when they are subscribed to.
     """
 
     exchange: str
     stopped: bool
     good_for: float
     seen: list[tuple[float, dict[str, list[str]]]]
+    trades: dict[str, str]
 
     def until(self) -> dict[Key, float]:
         """The moment up to which each pair was seen."""
@@ -78,7 +81,9 @@ class Continuity:
         self._name = ""
         self._heard: dict[str, _Heard] = {}
         self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
-        self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
+        self._snapshot: tuple[int, dict[Key, float], dict[str, str]] | None = (
+            None  # true once the store has that sequence
+        )
         self._stopped = False
         self._told: set[str] = set()
 
@@ -116,17 +121,26 @@ class Continuity:
         self._gaps.save()
         await self._recorder.append()
         if self._snapshot is None:
-            self._snapshot = self._spool.end, seen
+            trades = {mark: value for mark, value in self._spool.marks.items() if mark.startswith("trade ")}
+            self._snapshot = self._spool.end, seen, trades
 
     def _report_losses(self) -> None:
         losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
         for loss in losses:
             for gap in loss.gaps or self._spread(loss):
-                self._recorder.report(structs.replace(gap, receipt_timestamp=time.time()))
+                self._report(gap)
         if losses:
             self._told |= {_id(loss) for loss in losses}
             self._told &= {_id(loss) for loss in self._spool.losses}
             self._recorder.mark("losses told", msgspec.json.encode(sorted(self._told)).decode())
+
+    def _report(self, gap: Gap) -> None:
+        """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
+        now = time.time()
+        if gap.missed in BOOKS:
+            self._recorder.renew_books([(gap.missed, gap.symbol)])
+            gap = structs.replace(gap, end=max(gap.end, now), timestamp=max(gap.end, now))
+        self._recorder.report(structs.replace(gap, receipt_timestamp=now))
 
     def _is_over(self, loss: Loss) -> bool:
         """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""
@@ -157,21 +171,35 @@ class Continuity:
         """What is to be noted in a store that has all before the sequence ``stored``, if anything."""
         if self.asking or self._snapshot is None or self._snapshot[0] > stored:
             return None
-        _, seen = self._snapshot
+        _, seen, trades = self._snapshot
         self._snapshot = None
         together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for (channel, symbol), until in (self._stored | seen).items():
             together[until][channel].append(symbol)
         moments = [(until, dict(channels)) for until, channels in together.items()]
-        note = Note(self._gaps.exchange, self._stopped, good_for, moments)
+        note = Note(self._gaps.exchange, self._stopped, good_for, moments, trades)
         return msgspec.json.encode(note).decode()
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
         """The store is connected, where we are ``name``."""
-        self._name = name
+        first, self._name = not self._heard, name
         self.hear(notes)
+        if first:
+            self._learn_trades()
         own = self._heard.get(name)
         self._stored = own.until if own and own.note.exchange == self._gaps.exchange else {}
+
+    def _learn_trades(self) -> None:
+        """Takes over the last trades that a lost spool, or another collector, knew better than we do."""
+        ours = max((hole.start for hole in self._gaps.earlier.values()), default=0.0)
+        heard = [
+            each for each in self._heard.values() if each.note.exchange == self._gaps.exchange and each.until
+        ]
+        for each in sorted(heard, key=lambda each: max(each.until.values())):
+            newer = max(each.until.values()) > ours
+            for mark, value in each.note.trades.items():
+                if newer or mark not in self._spool.marks:
+                    self._recorder.mark(mark, value)
 
     def hear(self, notes: Mapping[str, str]) -> None:
         """Answers the questions that these notes, by collectors' names, can answer."""

@@ -111,6 +111,9 @@ class Recorder(Protocol):
     async def append(self) -> None:
         """Makes what was reported and marked so far last."""
 
+    def renew_books(self, keys: Iterable[Key]) -> None:
+        """A complete book follows the next change of each of these."""
+
 
 class Gaps:
     """How each subscription stands.

@@ -114,6 +114,12 @@ class Receiver:
                 last[channel, symbol] = receipt
         return last
 
+    def renew_books(self, keys: Iterable[Key]) -> None:
+        """A complete book follows the next change of each of these."""
+        for channel, symbol in keys:
+            if books := self._books.get(channel):
+                books.renew(symbol)
+
     def report(self, gap: Gap) -> None:
         """Puts a gap on record."""
         self._records.append(gap)

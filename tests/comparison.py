@@ -103,6 +103,14 @@ class _Excuses:
             for gap in self._gaps
         )
 
+    def lies_in_gap(self, record: AnyRecord) -> bool:
+        """Whether the record was received in a gap of its own."""
+        return any(
+            (record.exchange, channel_of(record), record.symbol) == (gap.exchange, gap.missed, gap.symbol)
+            and gap.start < record.receipt_timestamp < gap.end
+            for gap in self._gaps
+        )
+
     def split(self, entries: Sequence[Entry], absent: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
         """The absent ones of ``entries`` that are missing, and those that are excused."""
         gone = {entry["sequence"] for entry in absent}
@@ -200,7 +208,7 @@ def _books(
     """Snapshots and deltas, each in their order, and books that are what their deltas made."""
     snapshots = [entry for entry in sent if entry["content"]["kind"] == "snapshot"]
     deltas = [entry for entry in sent if entry["content"]["kind"] == "delta"]
-    copies = _check_copies(comparison, stored)
+    copies = _check_copies(comparison, stored, excuses)
     started = Comparison()
     _in_order(started, snapshots, [r for r in stored if not r.delta and id(r) not in copies], excuses)
     followed = Comparison()
@@ -216,28 +224,35 @@ def _books(
     comparison.excused += [entry for entry in followed.missing if entry["sequence"] in contained]
 
 
-def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord]) -> set[int]:
-    """The complete books that follow a delta of the same message; each must be what its deltas made."""
+def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord], excuses: _Excuses) -> set[int]:
+    """The complete books that follow a delta of the same message; each must be what its deltas made.
+
+    After a gap there is no book until a complete one comes.
+    """
+    gap = False
     copies: set[int] = set()
     book: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] | None = None
     previous: L2Book | None = None
     for record in stored:
         sides = dict(record.bid), dict(record.ask)
+        if excuses.lies_in_gap(record):
+            book, gap = None, True
         if record.delta and book is not None:
             for side, changes in zip(book, sides, strict=True):
                 side.update(changes)
                 for price in [price for price, size in changes.items() if not size]:
                     side.pop(price, None)
-        elif record.delta:
+        elif record.delta and not gap:
             comparison.unexpected.append(record)  # a delta of no book
         elif (
             previous is not None and previous.delta and previous.receipt_timestamp == record.receipt_timestamp
         ):
             copies.add(id(record))
-            if book != sides:
+            if book != sides and not gap:
                 comparison.unexpected.append(record)
-        else:
-            book = sides
+            book, gap = sides, False
+        elif not record.delta:
+            book, gap = sides, False
         previous = record
     return copies
 

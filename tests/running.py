@@ -52,10 +52,10 @@ class Running:
 
     async def kill(self):
         """Nothing is saved from here on, as after SIGKILL."""
-        self.spool._tending.cancel()
-        await self.spool._on_disk(self.spool._file.let_go)
         self.task.cancel()
         await asyncio.wait([self.task])
+        self.spool._tending.cancel()
+        await self.spool._on_disk(self.spool._file.let_go)
         self.spool._thread.shutdown()
 
     async def restart(self, end="stop"):
