@@ -1,4 +1,4 @@
-"""The log: one line an event, on standard error, as text or as JSON."""
+"""The log: one line an event, on standard error, as text or as JSON, without the credentials of URLs."""
 
 import json
 import logging
@@ -6,6 +6,8 @@ import sys
 import time
 import traceback
 from typing import override
+
+from collector.store_url import masked
 
 
 def configure(level: str, form: str) -> None:
@@ -26,7 +28,7 @@ class TextFormatter(logging.Formatter):
         line = f"{_utc(record)} {record.levelname} {record.name}: {record.getMessage()}"
         if trace := _trace(record):
             line += f" | {trace}"
-        return line.replace("\r", "\\r").replace("\n", "\\n")
+        return masked(line).replace("\r", "\\r").replace("\n", "\\n")
 
 
 class JsonFormatter(logging.Formatter):
@@ -38,10 +40,10 @@ class JsonFormatter(logging.Formatter):
             "time": _utc(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": masked(record.getMessage()),
         }
         if trace := _trace(record):
-            event["trace"] = trace
+            event["trace"] = masked(trace)
         return json.dumps(event, ensure_ascii=False)
 
 

@@ -24,12 +24,13 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from collector import health
+from collector.settings import VARIABLES, existing_file
 from launcher.engines import EngineError
 from launcher.spec import CollectorSpec, Container, FleetSpec
 
 #: Where the image has its volumes, and all of the contract's variables that are paths.
 _IMAGE_PATHS = {"SPOOL_DIR": "/spool", "PARQUET_DIR": "/data"}
-_PATHS = (*_IMAGE_PATHS, "CONFIG", "PASSWORD_FILE", "SSL_CERT_FILE")
+_PATHS = (*_IMAGE_PATHS, *(variable.name for variable in VARIABLES if variable.parse is existing_file))
 _MISCONFIGURED = 78
 _LINE_LIMIT = 1 << 20  # bytes
 _LOG_BYTES = 10_000_000  # a log file, and one that is older

@@ -5,11 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from conformance import HARNESSES, Pipeline
 from dictionary import DOCUMENT, found_in, render, sections
 from every_kind import EVERY_KIND
+
+from collector.gaps import Reason
 
 EXAMPLES = re.findall(r"```(python|sh)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 #: The address in an example, by store.
@@ -64,3 +67,7 @@ def run(language, text):
 
 def test_every_example_is_run():
     assert all(any(address in text for address in ADDRESSES.values()) for _, text in EXAMPLES)
+
+
+def test_every_reason_of_a_gap_is_told():
+    assert all(f"`{reason}`" in DOCUMENT.read_text() for reason in get_args(Reason))
