@@ -29,9 +29,11 @@ class OneCollector(Fleet):
 def fleet(tmp_path, stage, image):
     with stage.client() as client:
         client.config_set("requirepass", PASSWORD)
-    fleet = OneCollector(tmp_path, stage, image)
+    fleet = OneCollector(tmp_path, stage, f"{stage.name}:pinned")
+    docker("tag", image, fleet.image)  # another build would be an update of its own
     yield fleet
     fleet.launch("down", "--volumes", "--yes")
+    docker("rmi", fleet.image)
 
 
 def stored(fleet):

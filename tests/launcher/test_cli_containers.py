@@ -154,8 +154,8 @@ def test_a_collector_that_fails_is_named_with_its_last_lines(fleet, capsys):
 
 def test_waiting_ends(fleet, capsys):
     fleet.write({"slow": "NEVER-READY"})
-    assert fleet.launch("up", "--wait-timeout", "2s") == 1
-    assert "not ready after 2 s: store away: connection refused" in capsys.readouterr().err
+    assert fleet.launch("up", "--wait-timeout", "5s") == 1
+    assert "not ready after 5 s: store away: connection refused" in capsys.readouterr().err
     assert fleet.launch("restart", "--wait-timeout", "0") == 0
 
 
