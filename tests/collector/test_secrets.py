@@ -32,9 +32,7 @@ SERVERS = {
 
 def written(folder, url, backend, state, form):
     """All that a collector writes until its store is in a state: its output, its files, its command line."""
-    environment = (
-        os.environ | WHAT | {"URL": url, "BACKEND": backend, "SPOOL_DIR": str(folder), "LOG_FORMAT": form}
-    )
+    given = {"URL": url, "BACKEND": backend, "SPOOL_DIR": str(folder), "LOG_FORMAT": form}
     process = subprocess.Popen(
         [sys.executable, "-m", "collector"],
         env=os.environ | WHAT | given,
