@@ -24,6 +24,7 @@ examples:
   launcher up desk.yaml --wait-timeout 2m
   launcher status                       how each collector is doing
   launcher logs 'binance*' -f           follow the logs of some of them
+  launcher symbols kraken '*-USD'       what an exchange lists now; `exchanges` and `channels` likewise
   launcher down desk.yaml --volumes     remove it all, what is stored in its volumes too
 
 FILE is fleet.yaml in the working folder where none is given. Of several files each counts on top of those
@@ -139,6 +140,25 @@ def _add_file_commands(commands: _Commands) -> None:
         help="shows each collector's value, and where it comes from; of several files, each on top of those "
         "before it",
     )
+
+    _add_exchange_commands(commands)
+
+
+def _add_exchange_commands(commands: _Commands) -> None:
+    add = partial(_add, commands, "exchanges")
+    exchanges = add("exchanges", "list the exchanges and their channels")
+    channels = add("channels", "list an exchange's channels, with the intervals of its candles")
+    symbols = add("symbols", "ask an exchange for the symbols that it lists now, with their types")
+    for command in (channels, symbols):
+        command.add_argument("exchange", metavar="EXCHANGE", help="the exchange, in any case")
+    symbols.add_argument(
+        "patterns",
+        nargs="*",
+        metavar="PATTERN",
+        help="only what these select, as `symbols` of a fleet file: '*-USDT' '!*-PERP' type:spot",
+    )
+    for command in (exchanges, channels, symbols):
+        command.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def _add_container_commands(commands: _Commands) -> None:

@@ -22,4 +22,4 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
                 assert cli.main(command.split()) == 0
                 assert capsys.readouterr().out == output, command
                 ran.append(command.split()[0])
-    assert {*ran} == {"explain", "validate", "render"}
+    assert {*ran} == {"explain", "validate", "render", "channels"}

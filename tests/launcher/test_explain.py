@@ -109,3 +109,13 @@ def test_a_bad_file_gets_its_faults(tmp_path, capsys):
     (tmp_path / "fleet.yaml").write_text("fleet: desk\n")
     assert cli.main(["explain", "image", str(tmp_path / "fleet.yaml")]) == 2
     assert "fleet.yaml:1:1: collectors is not set" in capsys.readouterr().err
+
+
+def test_shards_have_their_values_from_one_place(tmp_path, explain):
+    (tmp_path / "shards.yaml").write_text(
+        "collectors: [{exchange: KRAKEN, symbols: '*-USD', store: two, shards: 3, max_depth: 5}]"
+    )
+    assert explain("max_depth", "base.yaml", "shards.yaml")[1] == [
+        ["coinbase", "10", "defaults, base.yaml:10"],
+        ["kraken", "5", "collector, shards.yaml:1"],
+    ]

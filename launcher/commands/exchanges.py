@@ -1,0 +1,71 @@
+"""The commands that say what can be recorded. Each returns the exit status."""
+
+import argparse
+import os
+from typing import Any
+
+import msgspec
+
+from collector import catalog
+from collector import settings as contract
+from collector.settings import SettingsError
+from launcher.commands import DONE, FAILED, InputError
+from launcher.console import Console, Table
+
+
+def exchanges(options: argparse.Namespace, console: Console) -> int:
+    """Lists the exchanges with their channels."""
+    known = catalog.exchanges()
+    table = Table("EXCHANGE", "CHANNELS")
+    for name, exchange in known.items():
+        table.add(name, ",".join(exchange.channels))
+    return _show(console, table, known, as_json=options.json)
+
+
+def channels(options: argparse.Namespace, console: Console) -> int:
+    """Lists the channels of an exchange, with the intervals of candles."""
+    exchange = catalog.exchanges()[_exchange(options.exchange)]
+    table = Table("CHANNEL", "INTERVALS")
+    for channel in exchange.channels:
+        table.add(channel, ",".join(exchange.candle_intervals) if channel == "candles" else "")
+    return _show(console, table, exchange, as_json=options.json)
+
+
+def symbols(options: argparse.Namespace, console: Console) -> int:
+    """Lists the symbols that the exchange itself lists now, or those that patterns select."""
+    exchange = _exchange(options.exchange)
+    try:
+        from collector import listing  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+    except ImportError:
+        console.remark(
+            "launcher: cryptofeed, which knows how to ask an exchange for symbols, is not installed here: "
+            "pip install 'cryptostore[collector]'"
+        )
+        return FAILED
+    try:
+        found = listing.symbols(exchange, ",".join(options.patterns) or "ALL", os.environ)
+    except SettingsError as error:
+        raise InputError(str(error)) from error
+    except listing.AwayError as error:
+        console.remark(f"launcher: {error}")
+        return FAILED
+    table = Table("SYMBOL", "TYPE")
+    for symbol, kind in found.items():
+        table.add(symbol, kind)
+    rows = [{"symbol": symbol, "type": kind} for symbol, kind in found.items()]
+    return _show(console, table, rows, as_json=options.json)
+
+
+def _exchange(text: str) -> str:
+    try:
+        return contract.exchange(text)
+    except ValueError as error:
+        raise InputError(f"exchange {text}: {error}") from error
+
+
+def _show(console: Console, table: Table, whole: Any, *, as_json: bool) -> int:
+    if as_json:
+        console.say(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+    else:
+        console.table(table)
+    return DONE
