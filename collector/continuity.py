@@ -182,7 +182,7 @@ class Continuity:
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
         """The store is connected, where we are ``name``."""
-        first, self._name = not self._heard, name
+        first, self._name = not self._name, name
         self.hear(notes)
         if first:
             self._learn_trades()
@@ -203,6 +203,7 @@ class Continuity:
 
     def hear(self, notes: Mapping[str, str]) -> None:
         """Answers the questions that these notes, by collectors' names, can answer."""
+        self._heard = {name: heard for name, heard in self._heard.items() if name in notes}
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:
                 note = msgspec.json.decode(text, type=Note)

@@ -84,13 +84,18 @@ class Running:
         await self.until(lambda: self.received >= wanted, f"{wanted} records")
 
     async def delivered(self):
-        """Waits until the store has everything that was received and reported."""
+        """Waits until the store has everything that was received and reported so far."""
+        await self.collector.receiver.append()
+        end = self.spool.end
+        await self.until(lambda: self.spool.acknowledged >= end, "everything is stored")
+
+    async def quiet(self):
+        """Waits until nothing more comes, and the store has it."""
         before = -1
         while before != self.received:
             before = self.received
             await asyncio.sleep(0.1)
-        await self.collector.receiver.drain()
-        await self.until(lambda: not self.spool.undelivered[0], "everything is stored")
+        await self.delivered()
 
     @property
     def received(self):

@@ -93,7 +93,7 @@ class Holes:
 
     async def compare(self):
         await asyncio.to_thread(self.simulator.pause)
-        await self.running.delivered()
+        await self.running.quiet()
         records = await asyncio.to_thread(self.harness.stored, self.redis)
         log = await asyncio.to_thread(self.simulator.log)
         return records, compare(log, records, excuse_cut=False)

@@ -280,3 +280,14 @@ async def test_a_port_where_something_else_listens_is_an_error_that_says_where(h
         await pipeline.until("away")
         assert str(server.port) in pipeline.writer.state.error
     listener.close()
+
+
+async def test_notes_are_kept_for_every_collector_to_read(harness, server, tmp_path):
+    store = create(harness.settings(server, tmp_path))
+    await store.open(NAME)
+    for name, text in (NAME, "first"), ("another", "of another"), (NAME, "last"):
+        await store.note(name, text)
+    await store.close()
+    await store.open(NAME)
+    assert await store.notes() == {NAME: "last", "another": "of another"}
+    await store.close()
