@@ -251,7 +251,7 @@ class ParquetStore:
         folders = (
             folder
             for days in range(_LATE_DAYS, 0, -1)
-            for channel in self._settings.channels
+            for channel in (*self._settings.channels, "gaps")
             for folder in self._root.glob(f"channel={channel}/{exchange}/symbol=*/{_day(today - days)}")
             if self._settings.wants(unquote(folder.parent.name.removeprefix("symbol=")))
         )

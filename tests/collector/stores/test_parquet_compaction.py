@@ -12,7 +12,7 @@ from crashing_parquet import NAME, settings
 from every_kind import EVERY_KIND
 from msgspec.structs import replace
 
-from collector.records import Trade
+from collector.records import Gap, Trade
 from collector.stores import Batch, Position, parquet_compaction
 from collector.stores.parquet import ParquetStore
 from collector.stores.parquet_compaction import Compaction
@@ -26,13 +26,13 @@ def at(sequence):
     return Position("owner", "incarnation", sequence)
 
 
-async def store_batches(root, number, *, days_ago=2.0, name=NAME, first=0):
-    """Stores ``number`` batches of three trades."""
+async def store_batches(root, number, *, days_ago=2.0, name=NAME, first=0, record=TRADE):
+    """Stores ``number`` batches of three records."""
     store = ParquetStore(settings(root))
     position = await store.open(name)
     receipt = time.time() - days_ago * DAY
     for start in range(first, first + 3 * number, 3):
-        records = [replace(TRADE, receipt_timestamp=receipt, id=str(start + i)) for i in range(3)]
+        records = [replace(record, receipt_timestamp=receipt) for _ in range(3)]
         await store.commit(name, Batch("incarnation", start, records), position, position := at(start + 3))
     await store.close()
 
@@ -63,6 +63,16 @@ async def test_a_collector_compacts_the_closed_days_of_its_symbols(symbols, left
     COMPACT_CLOSED_DAYS(store)
     store._background.shutdown()
     assert len(files(tmp_path)) == left
+
+
+async def test_gaps_are_compacted_as_records_are(tmp_path):
+    gap = next(record for record in EVERY_KIND if isinstance(record, Gap))
+    await store_batches(tmp_path, 3, record=gap)
+    store = ParquetStore(settings(tmp_path))
+    COMPACT_CLOSED_DAYS(store)
+    store._background.shutdown()
+    assert len(files(tmp_path)) == 1
+    assert sequences(tmp_path) == list(range(9))
 
 
 async def test_the_files_of_a_day_become_one_in_their_order(tmp_path):
