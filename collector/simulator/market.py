@@ -315,9 +315,10 @@ class Market:
         elif choice < 0.6:
             self._set(side, price, 0)
         else:
-            # From just inside the other side's best price, outwards: a spread closes, but nothing crosses.
+            # From just inside the other side's best price, outwards: a spread closes, the sooner the wider it
+            # is, but nothing crosses.
             spread = (other[0] - side[0]) * -side.sign
-            nearest = -min(spread - 1, 3 * self._gap)
+            nearest = -min(spread - 1, max(3 * self._gap, spread // 2))
             offset = self._random.randint(nearest, BUSY_LEVELS * self._gap)
             if (placed := side[0] + side.sign * offset) > 0:
                 self._set(side, placed, self._lots())
@@ -333,11 +334,13 @@ class Market:
         while len(side) > MOST_LEVELS:
             self._set(side, side[-1], 0)
         if len(side) < FEWEST_LEVELS:
-            self._top_up(side, side[-1])
+            self._top_up(side, side[0])
 
     def _top_up(self, side: BookSide, price: int) -> None:
+        """Places orders from ``price`` on outwards, where there are none: so a book does not move away."""
         while len(side) < FEWEST_LEVELS + BUSY_LEVELS:
             price += side.sign * self._random.randint(1, self._gap)
             if price <= 0:
                 return
-            self._set(side, price, self._lots())
+            if price not in side.sizes:
+                self._set(side, price, self._lots())

@@ -129,3 +129,14 @@ def test_candles_add_up():
     assert Decimal(closed[1].volume) == sum(Decimal(trade.amount) for trade in second)
     assert (Decimal(closed[1].high), Decimal(closed[1].low)) == (max(prices), min(prices))
     assert (closed[1].open, closed[1].close) == (second[0].price, second[-1].price)
+
+
+def test_a_market_that_runs_for_long_stays_where_it_is():
+    instrument = Coinbase.instrument("XRP-USD")
+    market = Market(instrument, "long", 0)
+    for number in range(5_000):
+        market.step(number * SECOND)
+    start, tick = Decimal(instrument.price(instrument.start)), Decimal(instrument.tick)
+    for side in (market.bids(10_000), market.asks(10_000)):
+        assert abs(Decimal(side[0][0]) - start) < 150 * tick
+        assert abs(Decimal(side[-1][0]) - start) < 500 * tick
