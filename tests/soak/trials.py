@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ PATIENCE = 120.0  # seconds for a collector to find its store again
 TICK = 0.01
 WARM_UP, BASELINE = 20.0, 10.0  # seconds at the full rate: until memory is looked at, and while it is
 MIB = 2**20
+#: What a collector's log says of its store.
+NEWS = BACK, AWAY = "the store is connected", "the store is away"
 
 
 @dataclass
@@ -118,21 +121,38 @@ class Trial:
                 self._read = file.tell()
         return self._counts[text]
 
-    def wait_for(self, text: str, before: int) -> None:
-        """Waits until that has been told once more than ``before``."""
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Waits until it holds; a collector that ends by itself is started again, and that is a trouble."""
         end = time.monotonic() + PATIENCE
-        while self.told(text) <= before:
+        while not condition():
+            self.check_simulator()
             if self.collector.process.poll() is not None:
                 status = self.collector.process.returncode
                 self.outcome.troubles.append(f"the collector ended by itself: {status}")
                 self.collector.start()
             if time.monotonic() > end:
-                raise AssertionError(f"no {text!r} within {PATIENCE} s: {self.collector.lines()[-20:]}")
+                raise AssertionError(f"not within {PATIENCE} s: {self.collector.lines()[-20:]}")
             time.sleep(TICK)
 
+    def check_simulator(self) -> None:
+        if self.simulator.process.poll() is not None:
+            raise AssertionError(f"the simulator ended: {self.simulator.errors.read_text()[-2000:]}")
 
-BACK, AWAY = "the store is connected", "the store is away"
-NEWS = (BACK, AWAY)
+    @contextlib.contextmanager
+    def found_again(self) -> Iterator[None]:
+        """Waits, after what comes in it, until the collector has found its store again, or not missed it."""
+        before, self._away = self.told(BACK), self.told(AWAY)
+        yield
+        over = time.time()
+        self.wait_until(lambda: self.told(BACK) > before or self._stores_since(over))
+
+    def missed(self) -> None:
+        """Waits until the collector has seen, since ``found_again``, that the store is away."""
+        self.wait_until(lambda: self.told(AWAY) > self._away)
+
+    def _stores_since(self, moment: float) -> bool:
+        status = self.collector.status
+        return status is not None and (status.last_stored or 0.0) > moment
 
 
 class Faults(Trial):
@@ -172,15 +192,15 @@ class Faults(Trial):
         time.sleep(self.chance.uniform(0, LULL))
 
     def restart_store(self) -> None:
-        with self._found_again():
+        with self.found_again():
             self.place.go_away()
             if isinstance(self.place, Parquet):
-                self.wait_for(AWAY, self.away)
+                self.missed()
             self._lull()
             self.place.come_back()
 
     def kill_store(self) -> None:
-        with self._found_again():
+        with self.found_again():
             if self.place.kill():
                 self._lull()
                 self.place.come_back()
@@ -188,15 +208,15 @@ class Faults(Trial):
                 self._kill_collector()
 
     def reset_connections(self) -> None:
-        with self._found_again(), self.place.resetting(self.chance):
-            self.wait_for(AWAY, self.away)
+        with self.found_again(), self.place.resetting(self.chance):
+            self.missed()
 
     def kill_collector(self) -> None:
-        with self._found_again():
+        with self.found_again():
             self._kill_collector()
 
     def restart_collector(self) -> None:
-        with self._found_again():
+        with self.found_again():
             if status := self.collector.stop():
                 self.outcome.troubles.append(f"exit status {status} after SIGTERM")
             self._lull()
@@ -211,13 +231,6 @@ class Faults(Trial):
         self.collector.process.wait()
         self._lull()
         self.collector.start()
-
-    @contextlib.contextmanager
-    def _found_again(self):
-        """Waits, after what comes in it, until the collector has found its store again."""
-        before, self.away = self.told(BACK), self.told(AWAY)
-        yield
-        self.wait_for(BACK, before)
 
 
 class Absence(Trial):
@@ -236,9 +249,8 @@ class Absence(Trial):
         self.place.go_away()
         away = self._sample(self.options.minutes_away * 60)
         gone = self.collector.status
-        back = self.told(BACK)
-        self.place.come_back()
-        self.wait_for(BACK, back)
+        with self.found_again():
+            self.place.come_back()
         drain = self._drain()
         seconds = gone.time - begun.time
         self.outcome.figures = {
@@ -276,6 +288,7 @@ class Absence(Trial):
             peak = max(peak, _resident(self.collector.process.pid))
             left = end - time.monotonic()
             if left <= 0:
+                self.check_simulator()
                 return peak
             time.sleep(min(left, 0.5))
 
