@@ -62,7 +62,8 @@ def up(options: argparse.Namespace, console: Console) -> int:
         _refuse_moved(options.plan, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
-    with engine.lock(fleet.name, fleet.collectors[0].container.image, whoami()):
+    there = (action.container.image for action in planned.actions if action.container)
+    with engine.lock(fleet.name, next(there, fleet.collectors[0].container.image), whoami()):
         planned, key = _plan(engine, fleet, options)  # nobody changes it any more
         if options.plan:
             _refuse_moved(options.plan, planned)

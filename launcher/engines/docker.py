@@ -45,6 +45,7 @@ _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
 _DEFAULT_SOCKET = "/var/run/docker.sock"
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
+_NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
 _LABEL_LOCKED_BY = "cryptostore.locked-by"
 _SPOOL = "/spool"
 _READS = 3
@@ -112,7 +113,8 @@ class DockerEngine:
         for container in observed:
             if container.secrets:
                 with contextlib.suppress(EngineError):
-                    return self._file(container.id, SECRETS, _KEY_FILE) or secrets.token_bytes(_KEY_BYTES)
+                    if key := self._file(container.id, SECRETS, _KEY_FILE):
+                        return key
         return secrets.token_bytes(_KEY_BYTES)
 
     def seal(self, spec: CollectorSpec, key: bytes) -> Sealed:
@@ -397,9 +399,22 @@ class DockerEngine:
         """Removes the network that `up` made for the fleet; its name, None where there is none."""
         with _explained(f"the network of fleet {fleet} cannot be removed"):
             for network in self._read("/networks", filters=_made_for(fleet)):
-                self._api.remove_network(network["Id"])
+                self._drop_network(network["Id"])
                 return str(network["Name"])
         return None
+
+    def _drop_network(self, network: str) -> None:
+        """Removes a network. A busy engine takes a moment to take containers that are gone off it."""
+        end = time.monotonic() + _NETWORK_LEFT
+        while True:
+            try:
+                self._api.remove_network(network)
+            except OSError as error:
+                if _status_code(error) != HTTPStatus.FORBIDDEN or time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
     def volumes(self, fleet: str) -> list[str]:
         """The names of the volumes that `up` made for the fleet."""

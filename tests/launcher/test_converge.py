@@ -194,6 +194,28 @@ def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
     assert names(fleet) == [f"{fleet.name}-one", f"{fleet.name}-two"]
 
 
+def test_an_update_that_was_killed_in_the_middle_is_finished_by_the_next(fleet):
+    fleet.write({"one": "BTC-USD"})
+    fleet.launch("up")
+    docker("stop", "--time", "1", f"{fleet.name}-one")
+    docker("rename", f"{fleet.name}-one", f"{fleet.name}-one.previous")
+    assert fleet.launch("up") == 0
+    assert names(fleet) == [f"{fleet.name}-one"]
+    assert fleet.launch("plan") == 0
+
+
+def test_the_key_of_the_seals_is_found_wherever_it_is_left(fleet, capsys):
+    store = {"backend": "REDIS", "host": "redis", "password": "canary"}
+    fleet.write(TWO, stores={"redis": store})
+    fleet.launch("up")
+    (volume,) = [each for each in fleet.things("volume") if each.startswith(f"{fleet.name}-one-secrets")]
+    docker("rm", "--force", f"{fleet.name}-one")
+    docker("volume", "rm", volume)
+    assert kinds(planned(fleet, capsys)[1]) == {"one": "create", "two": "unchanged"}
+    assert fleet.launch("up") == 0
+    assert planned(fleet, capsys)[0] == 0
+
+
 def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
     fleet.launch("up")
