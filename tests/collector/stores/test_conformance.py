@@ -283,11 +283,10 @@ async def test_a_port_where_something_else_listens_is_an_error_that_says_where(h
 
 
 async def test_notes_are_kept_for_every_collector_to_read(harness, server, tmp_path):
-    store = create(harness.settings(server, tmp_path))
-    await store.open(NAME)
     for name, text in (NAME, "first"), ("another", "of another"), (NAME, "last"):
+        store = create(harness.settings(server, tmp_path))
+        await store.open(name)
         await store.note(name, text)
-    await store.close()
-    await store.open(NAME)
-    assert await store.notes() == {NAME: "last", "another": "of another"}
-    await store.close()
+        notes = await store.notes()
+        await store.close()
+    assert notes == {NAME: "last", "another": "of another"}
