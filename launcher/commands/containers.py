@@ -108,7 +108,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
         failed = failed_of(rollout)
         explain(failed, console)
         rest = engine.observe(selection.name)
-        network = None if rest else engine.remove_network(selection.name)
+        network, stays = (None, False) if rest else _drop_network(engine, selection.name, console)
         kept = _volumes(engine, selection, containers)
         removed: list[str] = []
         if options.volumes and not failed:
@@ -125,7 +125,16 @@ def down(options: argparse.Namespace, console: Console) -> int:
     gone = len(containers) - len(failed)
     told = _gone(gone, network, removed, left, asked=options.volumes)
     console.say(f"fleet {selection.name}: {told}")
-    return FAILED if failed or (options.volumes and left) else DONE
+    return FAILED if failed or stays or (options.volumes and left) else DONE
+
+
+def _drop_network(engine: DockerEngine, fleet: str, console: Console) -> tuple[str | None, bool]:
+    """The name of the network that was removed, and whether one had to stay, which is told."""
+    try:
+        return engine.remove_network(fleet), False
+    except EngineError as error:
+        console.remark(str(error))
+        return None, True
 
 
 @contextlib.contextmanager

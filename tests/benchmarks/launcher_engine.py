@@ -92,11 +92,14 @@ def measure(size, folder):
 
 
 def run(*command):
-    """Seconds that a command takes."""
+    """Seconds that a command takes.
+
+    A busy engine may lose count of a network's endpoints, and then neither side can remove that network.
+    """
     begun = time.perf_counter()
     done = subprocess.run(command, capture_output=True, check=False, text=True)
     seconds = time.perf_counter() - begun
-    if done.returncode:
+    if done.returncode and "has active endpoints" not in done.stderr:
         sys.exit(f"{' '.join(map(str, command))} failed: {done.stderr}")
     return seconds
 
