@@ -8,7 +8,8 @@ demo:
 # Everything that this machine can run; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal
+	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal -m "not alone"
+	@.venv/bin/python -m pytest -m alone
 
 lint:
 	@.ci/environment --all-extras
