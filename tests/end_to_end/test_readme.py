@@ -37,6 +37,13 @@ def test_every_setting_is_in_the_readme():
         assert f"| `{variable.name}` | {variable.meaning} | {default} |" in README
 
 
+def test_the_tests_that_prove_the_promise_exist():
+    named = set(re.findall(r"`(test_\w+)`", README))
+    texts = "".join(path.read_text() for path in ROOT.glob("tests/**/test_*.py"))
+    assert named
+    assert named <= set(re.findall(r"def (test_\w+)\(", texts))
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(400)
 def test_the_readme_does_what_it_says(tmp_path, redis_image, image):
