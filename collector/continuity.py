@@ -52,7 +52,7 @@ class Note(msgspec.Struct, frozen=True):
     stopped: bool
     good_for: float
     seen: list[tuple[float, dict[str, list[str]]]]
-    trades: dict[str, str]
+    trades: dict[str, str] = {}
 
     def until(self) -> dict[Key, float]:
         """The moment up to which each pair was seen."""

@@ -35,7 +35,7 @@ from collector.stores import Batch, Position
 __all__ = ["Loss", "Spool", "SpoolError", "Start"]
 
 BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
-MEMORY_BYTES = 4 * 2**20  # of encoded records kept in memory too; as objects they take five times that
+MEMORY_BYTES = 2 * 2**20  # of encoded records kept in memory too; as objects they take a dozen times that
 UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk takes none
 READ_AHEAD = 4000  # records that are read from disk at once
 SAY_EVERY = 60.0  # seconds between two log lines about the same trouble
