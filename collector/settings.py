@@ -31,7 +31,8 @@ BACKENDS: dict[str, int | None] = {
 
 TRUE = ("true", "t", "1", "yes")
 FALSE = ("false", "f", "0", "no")
-SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+SIZES = {"": 1, "b": 1} | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -239,6 +240,31 @@ def existing_file(text: str) -> Path:
     return path
 
 
+def check_configuration(path: Path) -> None:
+    """Raises ValueError where a file is no configuration of cryptofeed; what it holds is secret."""
+    import yaml  # noqa: PLC0415 - only who has such a file waits for it
+
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"is not YAML{line}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError("is not YAML") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError("line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`")
+
+
+def check_authorities(path: Path) -> None:
+    """Raises ValueError where a file holds no certificates."""
+    import ssl  # noqa: PLC0415 - only who has such a file waits for it
+
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        raise ValueError("holds no certificates (PEM: -----BEGIN CERTIFICATE-----)") from None
+
+
 def exchange(text: str) -> str:
     """Reads an exchange's name. Raises ValueError."""
     name = text.upper()
@@ -404,6 +430,8 @@ class _Reader:
         values = {variable.name: self._value(variable) for variable in VARIABLES}
         values["CHANNELS"] = self._channels(values["EXCHANGE"], values["CHANNELS"])
         self._check_candles(values)
+        self._check_content(values, "CONFIG", check_configuration)
+        self._check_content(values, "SSL_CERT_FILE", check_authorities)
         for name in ("URL", "USER", "PASSWORD"):
             self._from_file(values, name)
         self._check_url(values)
@@ -435,7 +463,7 @@ class _Reader:
         known = {each.name for each in VARIABLES}
         near = catalog.nearest(variable.name, [name for name in self.environment if name not in known])
         hint = f" ({near[0]} is set: a slip of the pen?)" if near else ""
-        self.faults.append(Fault(variable.name, None, f"it is required: {variable.meaning}{hint}"))
+        self.faults.append(Fault(variable.name, None, f"{variable.meaning}{hint}"))
 
     def _fault(self, name: str, message: str) -> None:
         secret = any(variable.secret for variable in VARIABLES if variable.name == name)
@@ -462,10 +490,20 @@ class _Reader:
         if offered and interval not in offered:
             self._fault("CANDLE_INTERVAL", f"{exchange} offers {', '.join(offered)}")
 
+    def _check_content(self, values: dict[str, Any], name: str, check: Callable[[Path], None]) -> None:
+        if path := values[name]:
+            try:
+                check(path)
+            except OSError as error:
+                self._fault(name, f"cannot be read: {error.strerror}")
+            except ValueError as error:
+                self._fault(name, str(error))
+
     def _check_database(self, values: dict[str, Any]) -> None:
-        backend, database = values["BACKEND"], values["DATABASE"]
+        backend, database, url = values["BACKEND"], values["DATABASE"], values["URL"]
         if backend in ("REDIS", "REDISSTREAM") and database and not database.isdecimal():
-            self._fault("DATABASE", "a Redis database is a number, 0 by default")
+            given = self._given("URL") if url and url.database else "DATABASE"
+            self._fault(given, "a Redis database is a number, 0 by default")
         if backend in ("MONGO", "POSTGRES") and not database:
             self._fault("DATABASE", f"{backend} needs the name of a database")
 
@@ -484,18 +522,25 @@ class _Reader:
             return
         try:
             variable = next(each for each in VARIABLES if each.name == name)
-            values[name] = variable.parse(path.read_text().strip("\r\n"))
+            text = path.read_text().strip("\r\n")
+            if not text.strip():
+                raise ValueError("it is empty")  # noqa: TRY301 - told like any other fault of the file
+            values[name] = variable.parse(text)
         except UnicodeDecodeError:
             self._fault(f"{name}_FILE", "its content is no text")
         except (OSError, ValueError) as error:
             self._fault(f"{name}_FILE", f"cannot be read: {error}")
+
+    def _given(self, name: str) -> str:
+        """The variable that says it: the one of that name, or of its file."""
+        return name if name in self.given else f"{name}_FILE"
 
     def _check_url(self, values: dict[str, Any]) -> None:
         """What the URL says holds, and must not be said a second time."""
         url, backend = values["URL"], values["BACKEND"]
         if url is None:
             return
-        given = "URL" if "URL" in self.given else "URL_FILE"
+        given = self._given("URL")
         if backend and url.scheme not in SCHEMES.get(backend, ()):
             takes = ", ".join(f"{scheme}://" for scheme in SCHEMES.get(backend, ())) or "no URL"
             self._fault(given, f"begins with {url.scheme}://, but BACKEND={backend} takes {takes}")

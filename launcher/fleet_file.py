@@ -178,9 +178,9 @@ class _Reader:
             return None
         name = self._text(keys, FLEET["fleet"])
         if _missing(keys.get("fleet")):
-            self._fault(keys.get("fleet") or root, "fleet is not set; it is required: the name of the fleet")
+            self._fault(keys.get("fleet") or root, "fleet is not set; the name of the fleet")
         if "collectors" not in keys:
-            self._fault(root, "collectors is not set; it is required: a list with at least one collector")
+            self._fault(root, "collectors is not set; a list with at least one collector")
         return FleetFile(
             name=name or "fleet",
             image=self._text(keys, FLEET["image"]) or "cryptostore:latest",
@@ -229,7 +229,7 @@ class _Reader:
         backend = settings.get("BACKEND")
         if backend is None:
             self._fault(
-                key, f"store {key.text}: backend is not set; it is required: {SETTINGS['backend'].meaning}"
+                key, f"store {key.text}: backend is not set; {SETTINGS['backend'].meaning}"
             )
             settings["BACKEND"] = _faulty(node)
         path = self._scalar(keys, "path")

@@ -124,6 +124,10 @@ BAD = {
             "rediss+sentinel://, mongodb://, mongodb+srv://, postgresql://, postgres://",
         ],
     ),
+    "url with a redis database by name": (
+        {"URL": "redis://me:canary@db/market"},
+        ["URL = '***': a Redis database is a number, 0 by default"],
+    ),
     "url without a host": ({"URL": "redis:///1"}, ["URL = '***': names no host"]),
     "url with a password that is not encoded": (
         {"URL": "redis://me:can/ary@db"},
@@ -175,17 +179,17 @@ BAD = {
     "nothing at all": (
         dict.fromkeys(GOOD, ""),
         [
-            "EXCHANGE is not set: it is required: the exchange to record: cryptofeed's id, in any case",
-            "SYMBOLS is not set: it is required: symbols in cryptofeed's naming (BTC-USD), "
+            "EXCHANGE is not set: the exchange to record: cryptofeed's id, in any case",
+            "SYMBOLS is not set: symbols in cryptofeed's naming (BTC-USD), "
             "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot`",
-            "CHANNELS is not set: it is required: a channel or a comma-separated list: trades, ticker, l2_book, ...",
-            "BACKEND is not set: it is required: where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
+            "CHANNELS is not set: a channel or a comma-separated list: trades, ticker, l2_book, ...",
+            "BACKEND is not set: where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         ],
     ),
     "a slip of the pen": (
         {"SYMBOLS": "", "SYMBOL": "BTC-USD"},
         [
-            "SYMBOLS is not set: it is required: symbols in cryptofeed's naming (BTC-USD), "
+            "SYMBOLS is not set: symbols in cryptofeed's naming (BTC-USD), "
             "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot` (SYMBOL is set: a slip of the pen?)",
         ],
     ),
@@ -344,6 +348,51 @@ def test_errors_are_masked(text):
     settings = postgres(URL="postgresql://me:ca%2Fnary@db/market?sslmode=no")
     assert "nary" not in settings.masked(text)
     assert "nary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("coinbase:\n  key_id: canary\n key_secret: canary", "is not YAML in line 3"),
+        ("coinbase: *canary", "is not YAML in line 1"),
+        ("canary \x00", "is not YAML"),
+        ("when: 2020-13-45", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("- canary", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
+        ("", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
+        ("1: canary", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
+    ],
+)
+def test_a_configuration_that_is_none_is_a_fault_of_its_variable(tmp_path, content, fault):
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError) as raised:
+        Settings.read(GOOD | {"CONFIG": str(path)})
+    assert str(raised.value) == f"CONFIG = '{path}': {fault}"
+
+
+def test_a_configuration_with_keys_is_fine(tmp_path):
+    (tmp_path / "config.yaml").write_text("coinbase:\n  key_id: canary\n")
+    assert Settings.read(GOOD | {"CONFIG": str(tmp_path / "config.yaml")}).config
+
+
+@pytest.mark.parametrize("content", ["", "not a certificate"])
+def test_a_file_without_certificates_is_a_fault(tmp_path, content):
+    (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(SettingsError, match=r"^SSL_CERT_FILE = .*: holds no certificates \(PEM"):
+        Settings.read(GOOD | {"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_file_of_a_password_is_a_fault(tmp_path, content):
+    (tmp_path / "secret").write_text(content)
+    with pytest.raises(SettingsError, match=r"^PASSWORD_FILE = .*: cannot be read: it is empty$"):
+        Settings.read(GOOD | {"PASSWORD_FILE": str(tmp_path / "secret")})
+
+
+def test_sizes_go_up_to_terabytes():
+    assert Settings.read(GOOD | {"SPOOL_MAX_BYTES": "2TB"}).spool_max_bytes == 2 * 10**12
+    assert Settings.read(GOOD | {"SPOOL_MAX_BYTES": "1 TiB"}).spool_max_bytes == 2**40
 
 
 def test_retention_is_a_time_or_a_count():

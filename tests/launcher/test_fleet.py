@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import trustme
 import yaml
 from fleet_texts import BAD_FLEETS, COINBASE, HEAD, ROOT
 from hypothesis import given, settings
@@ -219,8 +220,13 @@ def test_files_are_found_from_the_fleet_file_and_mounted_read_only(load, tmp_pat
 
 
 def test_every_file_of_the_contract_can_be_given(load, tmp_path):
+    contents = {
+        "url_file": "redis://redis/",
+        "config": "{}",
+        "ssl_cert_file": trustme.CA().cert_pem.bytes().decode(),
+    }
     for name in keys.FILES:
-        (tmp_path / name).write_text("redis://redis/" if name == "url_file" else "text")
+        (tmp_path / name).write_text(contents.get(name, "text"))
         text = HEAD.replace(", host: redis", "") if name == "url_file" else HEAD
         (collector,) = load(f"{text}{COINBASE}    {name}: {name}\n").collectors
         mount = collector.container.mounts[1]
@@ -373,7 +379,7 @@ def test_each_fault_names_its_own_file(files):
         "base.yaml:8:16: max_depth 'deep': takes a whole number from 0 to 100000",
         "last.yaml:1:18: a store has no key prot; did you mean port?",
         "over.yaml:2:32: port 'x': takes a whole number from 1 to 65535",
-        "over.yaml:3:5: channels is not set; it is required: "
+        "over.yaml:3:5: channels is not set; "
         "a channel or a comma-separated list: trades, ticker, l2_book, ...",
         f"over.yaml:3:16: a second collector coinbase ({folder}/base.yaml:5 has the first); give it a `name`",
     ]
@@ -381,7 +387,7 @@ def test_each_fault_names_its_own_file(files):
 
 def test_a_path_is_relative_to_its_own_file(files, tmp_path):
     (tmp_path / "deep").mkdir()
-    (tmp_path / "keys.yaml").write_text("")
+    (tmp_path / "keys.yaml").write_text("{}")
     (tmp_path / "deep" / "password").write_text("secret")
     (base,) = files(base=HEAD + COINBASE + "    config: keys.yaml\n")
     over = tmp_path / "deep" / "over.yaml"

@@ -32,7 +32,7 @@ VERSIONS = [f"1.{int(kubernetes_validate.latest_version().split('.')[1]) - older
 
 def load(folder, text=FLEET):
     (folder / "url").write_text("redis+sentinel://one:6380,two/main\n")
-    (folder / "keys.yaml").write_bytes(b"key: \xff\n")
+    (folder / "keys.yaml").write_bytes(b"key: \xc3\xa9\n")
     path = folder / "fleet.yaml"
     path.write_text(text)
     return fleet.load(path, {})
@@ -71,7 +71,9 @@ def test_secrets_are_in_secrets_alone(tmp_path):
     secret = found["Secret", "desk-coinbase"]["data"]
     assert {name: base64.b64decode(data) for name, data in secret.items()} == {"password": b'se"c$$ret'}
     keys = found["Secret", "desk-kraken"]["data"]
-    assert {name: base64.b64decode(data) for name, data in keys.items()} == {"config.yaml": b"key: \xff\n"}
+    assert {name: base64.b64decode(data) for name, data in keys.items()} == {
+        "config.yaml": b"key: \xc3\xa9\n"
+    }
     assert ("Secret", "desk-bitstamp") in found  # it has the store's password, though it needs none
     assert "ret" not in (tmp_path / "out" / "fleet.yaml").read_text().replace("secret", "")
     (container,) = pod(found, "desk-coinbase")["containers"]

@@ -35,7 +35,7 @@ collectors:
 
 def load(folder, name="desk", image="cryptostore:latest"):
     (folder / "data").mkdir(exist_ok=True)
-    (folder / "keys.yaml").write_bytes(b"key: \xff")
+    (folder / "keys.yaml").write_bytes(b"key: \xc3\xa9")
     path = folder / "fleet.yaml"
     path.write_text(FLEET.format(name=name, image=image))
     return fleet.load(path, {})
@@ -73,7 +73,7 @@ def test_the_stack_file_is_what_docker_reads(stack_command, tmp_path):
         {"source": "kraken-config.yaml", "target": "/run/secrets/config.yaml", **owner}
     ]
     assert stack["secrets"]["kraken-config.yaml"]["file"] == str(written[2])
-    assert written[2].read_bytes() == b"key: \xff"
+    assert written[2].read_bytes() == b"key: \xc3\xa9"
     deploy = coinbase["deploy"]
     assert deploy["endpoint_mode"] == "dnsrr"
     assert deploy["update_config"]["order"] == deploy["rollback_config"]["order"] == "stop-first"
