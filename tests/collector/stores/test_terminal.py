@@ -72,7 +72,7 @@ async def test_each_record_is_a_json_object_on_a_line(tmp_path, capfd):
         "receipt_timestamp": 1700000001.654321,
         "side": "sell",
         "amount": "0.00000001",
-        "price": "123456789012345678901234567890.123456789",
+        "price": "12345678901234567890.123456789012345678",
         "id": None,
         "type": None,
     }
