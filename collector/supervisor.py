@@ -8,6 +8,7 @@ status other than 0, so that whoever started it starts it again.
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Coroutine
@@ -21,6 +22,7 @@ from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings, SettingsError
 from collector.spool import Spool, SpoolError
+from collector.stores.terminal import ClosedOutputError
 from collector.writer import AnotherWriterError, Writer
 
 LOG = logging.getLogger(__name__)
@@ -47,12 +49,19 @@ async def collect(settings: Settings) -> int:
             sync=settings.spool_sync,
         )
     except (OSError, SpoolError) as error:
-        LOG.critical("no spool in SPOOL_DIR = %s: %s", settings.spool_dir, error)
+        LOG.critical("no spool in SPOOL_DIR = %s: %s%s", settings.spool_dir, error, _remedy(error))
         return DIED
     try:
         return await _Collector(settings, spool).run(stop)
     finally:
         await _within(SPOOL_GRACE, spool.close(), "closing the spool")
+
+
+def _remedy(error: Exception) -> str:
+    """Who must own the folder, where that is what is wrong."""
+    if not isinstance(error, PermissionError) and not isinstance(error.__cause__, PermissionError):
+        return ""
+    return f": it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
 
 
 class _Collector:
@@ -180,7 +189,7 @@ class _Death:
             for fault in error.faults:
                 LOG.error("%s", fault)
         else:
-            told = isinstance(error, SpoolError | AnotherWriterError)
+            told = isinstance(error, SpoolError | AnotherWriterError | ClosedOutputError)
             LOG.critical("%s died: %s; ending", name, reason, exc_info=None if told else error)
 
 

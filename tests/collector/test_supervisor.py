@@ -1,0 +1,41 @@
+"""What a person reads when a collector cannot begin or go on."""
+
+import os
+
+import pytest
+
+from collector import supervisor
+from collector.settings import Settings
+from collector.stores.terminal import ClosedOutputError
+
+WHAT = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
+ANOTHER = 65534
+
+
+@pytest.fixture
+def somebody():
+    """The tests may be root's, to whom nothing is forbidden."""
+    if os.geteuid():
+        yield os.geteuid()
+        return
+    os.seteuid(ANOTHER)
+    yield ANOTHER
+    os.seteuid(0)
+
+
+async def test_a_spool_in_a_folder_of_another_says_whose_it_must_be(tmp_path, request, caplog):
+    tmp_path.chmod(0o500)
+    user = request.getfixturevalue("somebody")
+    settings = Settings.read(WHAT | {"SPOOL_DIR": str(tmp_path / "spool")})
+    assert await supervisor.collect(settings) == supervisor.DIED
+    (line,) = [record.message for record in caplog.records if record.name == "collector.supervisor"]
+    assert line.startswith(f"no spool in SPOOL_DIR = {tmp_path}")
+    assert line.endswith(f"it must belong to the user that this runs as, {user} (chown {user} ...)")
+
+
+def test_nobody_who_reads_is_told_in_one_line(caplog):
+    death = supervisor._Death("writer", ClosedOutputError("standard output: Broken pipe"))
+    (record,) = caplog.records
+    assert record.message == "writer died: ClosedOutputError: standard output: Broken pipe; ending"
+    assert not record.exc_info
+    assert death.exit_status == supervisor.DIED
