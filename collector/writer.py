@@ -40,6 +40,7 @@ REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have 
 TELL = 1.0  # seconds between two notes
 BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
 GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
+SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
 LEAVE = 2.0  # seconds for saying goodbye
 LETTERS_BYTES = 64 * 2**20  # of dead letters in one file; there is that one and the one before
 
@@ -73,6 +74,7 @@ class Writer:
         self._continuity = continuity
         self._told = self._beaten = 0.0  # when we last did, by time.monotonic()
         self._failures = 0
+        self._said: tuple[float, str | None] = (0.0, None)  # when the log was told of which trouble
         self._hurried = False
         self._gathering: asyncio.Timeout | None = None
         self._committed = asyncio.Event()
@@ -225,9 +227,7 @@ class Writer:
     def _enter(self, state: str, error: str | None = None) -> None:
         before = self.state
         if state == before.state:
-            before.error = error
-            if state == "refused":
-                LOG.error("the store still refuses: %s", error)
+            self._goes_on(error)
             return
         self.state = State(state, error=error)
         if state == "connected":
@@ -235,6 +235,17 @@ class Writer:
             LOG.info("the store is connected%s", f" again after {lasted:.1f} s" if before.error else "")
         else:
             LOG.error("the store %s: %s", "refuses" if state == "refused" else "is away", error)
+            self._said = time.monotonic(), error
+
+    def _goes_on(self, error: str | None) -> None:
+        """The state is as it was; another reason is told, now and then."""
+        when, said = self._said
+        if self.state.state == "refused":
+            LOG.error("the store still refuses: %s", error)
+        elif error not in (said, None) and time.monotonic() - when >= SAY_EVERY:
+            LOG.error("the store is still away: %s", error)
+            self._said = time.monotonic(), error
+        self.state.error = error
 
 
 async def _answer[T](asked: Awaitable[T]) -> T:

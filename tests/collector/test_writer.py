@@ -54,6 +54,10 @@ async def refuses(*_):
     raise StoreRefusedError("go away")
 
 
+def raising(error):
+    raise error
+
+
 async def commits_and_says_nothing(store, batch, after):
     store._take(batch, after)
     raise StoreUnavailableError("reset")
@@ -115,6 +119,24 @@ async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer
     assert lines[0] == "the store is connected"
     assert "the store is away: away for now" in lines
     assert "the store refuses: go away" in lines
+
+
+async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, store, caplog, monkeypatch):
+    monkeypatch.setattr(writing, "SAY_EVERY", 0.2)
+    writer = Writer("name", store, spool, Metrics())
+    tries = [StoreUnavailableError(reason) for reason in ["no route"] + ["no answer"] * 1000]
+    store.open = lambda _: asyncio.sleep(0, raising(tries.pop(0)))
+    run = asyncio.create_task(writer.run())
+    async with asyncio.timeout(10):
+        while len(caplog.records) < 2:  # noqa: ASYNC110 - the log wakes nobody
+            await asyncio.sleep(0.01)
+    assert [record.message for record in caplog.records] == [
+        "the store is away: no route",
+        "the store is still away: no answer",
+    ]
+    assert len(tries) < 1000 - 2  # the other reason was there before it was told
+    run.cancel()
+    await asyncio.wait([run])
 
 
 async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(spool, store):
