@@ -112,7 +112,7 @@ def report(what, size, pairs):
 
 
 def say(line):
-    print(line, flush=True)  # noqa: T201 - it is what this program is for
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ ROUNDS = 3
 
 
 def main(collectors):
-    print(f"{'collectors':>10} {'launcher':>18} {'compose config -q':>18} {'ratio':>12}")  # noqa: T201
+    print(f"{'collectors':>10} {'launcher':>18} {'compose config -q':>18} {'ratio':>12}")
     for count in (collectors, collectors // 10):
         with tempfile.TemporaryDirectory() as folder:
             report(count, *measure(count, Path(folder)))
@@ -74,7 +74,7 @@ def run(command):
 def report(count, ours, theirs):
     columns = (f"{seconds:8.2f} s {memory:4.0f} MB" for seconds, memory in (ours, theirs))
     ratios = f"{ours[0] / theirs[0]:.2f} {ours[1] / theirs[1]:.2f}"
-    print(f"{count:>10} {'  '.join(f'{column:>17}' for column in columns)} {ratios:>12}")  # noqa: T201
+    print(f"{count:>10} {'  '.join(f'{column:>17}' for column in columns)} {ratios:>12}")
 
 
 if __name__ == "__main__":

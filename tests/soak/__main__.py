@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "collector" / "stores")]
 
-from places import PLACES  # noqa: E402 - found by the line above
-from report import tables  # noqa: E402
-from trials import TRIALS  # noqa: E402
+from places import PLACES
+from report import tables
+from trials import TRIALS
 
 
 def main() -> int:
@@ -28,13 +28,13 @@ def main() -> int:
             for name in options.trials:
                 outcomes.append(run(store, name, options).as_dict())
                 tell(outcomes, options)
-    print(tables(outcomes))  # noqa: T201 - what it is for
+    print(tables(outcomes))
     return 0 if all(outcome["good"] for outcome in outcomes) else 1
 
 
 def run(store: str, name: str, options):
     with tempfile.TemporaryDirectory(prefix="soak-", dir=options.folder) as folder:
-        print(f"{time.strftime('%H:%M:%S')} {store}: {name}", file=sys.stderr)  # noqa: T201 - progress
+        print(f"{time.strftime('%H:%M:%S')} {store}: {name}", file=sys.stderr)
         return TRIALS[name](PLACES[store](), options, Path(folder)).run()
 
 
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--folder", type=Path, help="where spools and logs are; 2 GB for an absence of 10 minutes"
     )
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="where the collectors' logs are left")
     parser.add_argument("--seed", type=int, default=1, help="of the order of the faults")
     faults = parser.add_argument_group("faults")
     faults.add_argument("--restarts", type=int, default=20, help="of the store")

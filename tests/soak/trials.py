@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 import signal
 import sys
 import time
@@ -28,7 +29,7 @@ NEWS = BACK, AWAY = "the store is connected", "the store is away"
 
 @dataclass
 class Outcome:
-    """What a trial came to; ``survived`` counts faults, ``troubles`` are what should never happen."""
+    """What a trial came to: faults counted, what should never happen, and when each fault came."""
 
     store: str
     trial: str
@@ -38,6 +39,7 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     troubles: list[str] = field(default_factory=list)
+    diary: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -73,8 +75,10 @@ class Trial:
             self._end()
             stored = Stored()
             self.place.read(stored)
+            if self.options.logs:
+                name = f"{self.place.backend}-{self.name}.log"
+                shutil.copy(self.collector.stderr, self.options.logs / name)
         self.outcome.account = balance(Sent(log), stored)
-        log.unlink()
         self.outcome.seconds = time.time() - self.outcome.started
         return self.outcome
 
@@ -184,6 +188,7 @@ class Faults(Trial):
         survived: Counter[str] = Counter()
         for fault in faults:
             self._lull()
+            self.outcome.diary.append((time.time(), fault.__name__))
             fault()
             survived[fault.__name__] += 1
         self.outcome.survived = dict(survived)
