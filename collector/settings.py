@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     exchange: str
     symbols: tuple[str, ...]
     selection: Selection
+    symbols_refresh: float
     shard: Shard | None
     channels: tuple[str, ...]
     backend: str
@@ -303,6 +304,12 @@ VARIABLES: tuple[Variable, ...] = (
         symbols,
         "symbols in cryptofeed's naming (BTC-USD), and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot`",
         required=True,
+    ),
+    Variable(
+        "SYMBOLS_REFRESH",
+        duration,
+        "time between two looks at what the exchange lists: new symbols come in, delisted ones go",
+        "1h",
     ),
     Variable(
         "SHARD",

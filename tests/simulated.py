@@ -18,6 +18,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,6 +66,11 @@ class Control:
     def fault(self, fault: str, **fields: object) -> dict[str, Any]:
         """Ask for a fault; ``python -m collector.simulator --help`` has all of them."""
         return json.loads(self._call("POST", "/faults", {"fault": fault} | fields))
+
+    def listing(self, exchange: str, *, enlist: Sequence[str] = (), delist: Sequence[str] = ()) -> list[str]:
+        """Change what an exchange lists; all that it lists now."""
+        change = {"exchange": exchange, "list": [*enlist], "delist": [*delist]}
+        return json.loads(self._call("POST", "/listing", change))["listed"]
 
     def clear_faults(self) -> None:
         self._call("DELETE", "/faults")

@@ -7,7 +7,8 @@ happens when something fails is ours: see ``connection``, ``subscriptions``, ``r
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, override
 
 from cryptofeed.exchanges import EXCHANGE_MAP
@@ -18,7 +19,7 @@ from collector.feeds.malformed import QUIET, Malformed
 from collector.feeds.network import Network
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.supervised import Supervised
-from collector.gaps import Gaps
+from collector.gaps import Gaps, Key
 from collector.receiver import Receiver
 from collector.settings import Fault, Settings, SettingsError
 
@@ -68,26 +69,72 @@ class ExchangeFeed:
         self.subscriptions = Subscriptions(self.gaps)
         self.connections: list[Connection] = []
         self.idle: str | None = None
+        self._asked: set[Key] = set()
+        self._feeds: list[Any] = []
 
     async def run(self) -> None:
         """Receives, for ever. Raises SettingsError where the exchange does not have what is asked for."""
         self._running = asyncio.current_task()
         feed_class = supervised(self._settings.exchange)
         feed_class.http_sync = self._network.requests()
-        listed = await reference.retried(
-            f"list of {self._settings.exchange}'s symbols", lambda: reference.listing(feed_class)
-        )
+        listed = await self._list(feed_class)
         symbols = reference.select(self._settings, listed, self._receiver)
         self._tell_what_is_gone(listed)
-        if not symbols:
-            await self._idle()
-        feed, tools = await reference.retried(
-            f"way into {self._settings.exchange}", lambda: self._build(feed_class, symbols)
-        )
+        part = await self._part(feed_class, symbols, self._settings.channels) if symbols else None
         try:
-            await self._keep_up(feed, tools)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.subscriptions.watch())
+                if part:
+                    self._begin(part, self._settings.channels, group)
+                await self._follow(feed_class, group)
         finally:
-            await feed.http_conn.close()
+            for feed in self._feeds:
+                await feed.http_conn.close()
+
+    async def _list(self, feed_class: Any) -> dict[str, str]:
+        what = f"list of {self._settings.exchange}'s symbols"
+        return await reference.retried(what, lambda: reference.listing(feed_class))
+
+    async def _part(
+        self, feed_class: Any, symbols: list[str], channels: Sequence[str]
+    ) -> tuple[Any, list[Any]]:
+        """A feed of cryptofeed for some of the symbols and channels, and its connections."""
+        what = f"way into {self._settings.exchange}"
+        return await reference.retried(what, lambda: self._build(feed_class, symbols, channels))
+
+    async def _follow(self, feed_class: Any, group: asyncio.TaskGroup) -> None:
+        """Looks again and again at what the exchange lists, for ever."""
+        while True:
+            if not self.connections:
+                self.idle = f"nothing to record: none of the symbols is of shard {self._settings.shard}"
+                LOG.info("%s", self.idle)
+            await asyncio.sleep(self._settings.symbols_refresh)
+            wanted = reference.wanted(self._settings, await self._list(feed_class))
+            carried = {symbol for connection in self.connections for _, symbol in connection.keys}
+            if carried and carried.isdisjoint(wanted):
+                LOG.warning("%s lists none of our symbols: nothing is changed", self._settings.exchange)
+                continue
+            for connection in self.connections:
+                connection.look(carried.difference(wanted))
+                self._asked -= connection.left_out
+                connection.left_out.clear()
+            self.connections = [connection for connection in self.connections if connection.keys]
+            await self._add(feed_class, wanted, group)
+
+    async def _add(self, feed_class: Any, wanted: list[str], group: asyncio.TaskGroup) -> None:
+        """Subscribes to what was not asked for yet, on connections of its own."""
+        missing: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for symbol in wanted:
+            missing[tuple(c for c in self._settings.channels if (c, symbol) not in self._asked)].append(
+                symbol
+            )
+        missing.pop((), None)
+        for channels, symbols in missing.items():
+            LOG.info("%s lists %s now: subscribing", self._settings.exchange, ", ".join(symbols))
+            try:
+                self._begin(await self._part(feed_class, symbols, channels), channels, group)
+            except SettingsError as error:
+                LOG.error("%s", error)  # noqa: TRY400 - it says all; the next look tries again
 
     def _tell_what_is_gone(self, listed: Mapping[str, str]) -> None:
         """Of what earlier processes saw, and this one would, had the exchange not delisted it."""
@@ -95,43 +142,37 @@ class ExchangeFeed:
         wanted = [symbol for symbol in gone if self._settings.wants(symbol)]
         self.gaps.delisted((channel, symbol) for channel in self._settings.channels for symbol in wanted)
 
-    async def _idle(self) -> None:
-        self.idle = f"nothing to record: none of the symbols is of shard {self._settings.shard}"
-        LOG.info("%s", self.idle)
-        await asyncio.Event().wait()
-
     async def stop(self) -> None:
         """Ends ``run`` and closes every connection."""
         if self._running and not self._running.done():
             self._running.cancel()
             await asyncio.wait({self._running})
 
-    async def _keep_up(self, feed: Any, tools: list[Any]) -> None:
+    def _begin(self, part: tuple[Any, list[Any]], channels: Sequence[str], group: asyncio.TaskGroup) -> None:
+        """Starts the connections of a part."""
+        feed, tools = part
         malformed = Malformed(self._settings.home)
-        asked = {
-            (channel, symbol) for channel in self._settings.channels for symbol in feed.normalized_symbols
-        }
+        self._feeds.append(feed)
+        self.idle = None
+        asked = {(channel, symbol) for channel in channels for symbol in feed.normalized_symbols}
+        self._asked |= asked
         self.subscriptions.ask(asked)
         for conn, *_ in tools:
             self._network.equip(conn)
-        self.connections = [
-            Connection(feed, each, malformed, self._receiver.forget_books, self._patience) for each in tools
-        ]
-        for connection in self.connections:
+        for position, each in enumerate(tools):
+            connection = Connection(feed, each, malformed, self._receiver.forget_books, self._patience)
+            self.connections.append(connection)
             self.gaps.carried(connection, connection.keys)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.subscriptions.watch())
-            for position, connection in enumerate(self.connections):
-                group.create_task(connection.run(position * STAGGER))
+            group.create_task(connection.run(position * STAGGER))
 
-    def _build(self, feed_class: Any, symbols: list[str]) -> tuple[Any, list[Any]]:
+    def _build(self, feed_class: Any, symbols: list[str], channels: Sequence[str]) -> tuple[Any, list[Any]]:
         """The feed of cryptofeed and its connections; some classes ask the exchange on the way."""
         settings = self._settings
         try:
             feed = feed_class(
                 symbols=symbols,
-                channels=list(settings.channels),
-                callbacks={channel: self._callback(channel) for channel in settings.channels},
+                channels=list(channels),
+                callbacks={channel: self._callback(channel) for channel in channels},
                 max_depth=feed_class.depth(settings.max_depth),
                 candle_interval=_candle_interval(feed_class, settings),
                 config=str(settings.config) if settings.config else {},

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,7 @@ class Connection:
         state: connecting, open, or waiting (to connect again); ``since`` when (seconds, UTC).
         error: what ended it last, until it is open again.
         keys: the subscriptions that it carries.
+        left_out: those that it carried until the exchange listed them no more.
         handled: receipt (seconds, UTC) of the last message on it that is done with; None before the first.
     """
 
@@ -108,6 +110,8 @@ class Connection:
         self._backoff = Backoff(patience.shortest_pause, patience.longest_pause)
         self._misunderstood: float | None = None  # receipt of the last message that could not be handled
         self.keys = feed.carried(self._conn)
+        self.left_out: set[Key] = set()
+        self._unlisted: AbstractSet[str] = frozenset()
         self.handled: float | None = None
         self._begun = time.time()
         self.id = str(self._conn.uuid)
@@ -115,11 +119,30 @@ class Connection:
         self.since = time.time()
         self.error: str | None = None
 
+    def look(self, unlisted: AbstractSet[str]) -> None:
+        """The exchange does not list these symbols now.
+
+        What it still sends of them is taken. A subscription that does not stand any more is left out: now, or
+        when it falls with the connection.
+        """
+        self._unlisted = unlisted
+        confirmed = self._feed.subscriptions.confirmed
+        self._leave_out([key for key in self.keys if key not in confirmed])
+
+    def _leave_out(self, keys: Iterable[Key]) -> None:
+        gone = [key for key in keys if key[1] in self._unlisted]
+        if gone:
+            LOG.error("%s: not listed any more, and left out: %s", self.id, _named(gone))
+            self.keys = [key for key in self.keys if key not in gone]
+            self.left_out.update(gone)
+            self._feed.leave_out(self._conn, gone)
+            self._feed.subscriptions.drop(gone)
+
     async def run(self, delay: float = 0.0) -> None:
-        """Keeps the connection up, for ever; begins after ``delay`` seconds."""
+        """Keeps the connection up while it has something to carry; begins after ``delay`` seconds."""
         _OWNER.set(self)
         await asyncio.sleep(delay)
-        while True:
+        while self.keys:
             opened = time.monotonic()
             try:
                 await self._session()
@@ -142,6 +165,7 @@ class Connection:
         self._misunderstood = None
         self._report_loss(_reason(error))
         await asyncio.sleep(pause)
+        self._leave_out(self.keys)
 
     def _report_loss(self, reason: Reason) -> None:
         """A book whose check failed may have missed something ever since its last record."""
@@ -149,7 +173,7 @@ class Connection:
         last = self._forget_books(self.keys)
         for key in self.keys:
             seen = min(handled, last.get(key, handled)) if reason == "sequence" else handled
-            self._feed.subscriptions.lost([key], seen, reason)
+            self._feed.subscriptions.lost([key], seen, "delisted" if key[1] in self._unlisted else reason)
 
     async def _session(self) -> None:
         """From opening the connection to its end, which always is an exception."""
@@ -236,6 +260,10 @@ async def _first_failure(*works: Any) -> None:
     for task in done:
         task.result()
     raise EndedError
+
+
+def _named(keys: Iterable[Key]) -> str:
+    return ", ".join(f"{channel} {symbol}" for channel, symbol in keys)
 
 
 def _farewell(conn: Any) -> str:

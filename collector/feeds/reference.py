@@ -82,8 +82,7 @@ def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> lis
     faults = [
         Fault("SYMBOLS", item, _nothing_like(exchange, item, listed)) for item in empty if item not in gone
     ]
-    found = selection.select(listed)
-    if not faults and not found:
+    if not faults and not selection.select(listed):
         faults = [Fault("SYMBOLS", ",".join(settings.symbols), _nothing_left(exchange, gone))]
     if faults:
         raise SettingsError(faults)
@@ -95,7 +94,12 @@ def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> lis
     for item in selection.included:
         if item not in empty and not memory.recall(_mark(exchange, item)):
             memory.mark(_mark(exchange, item), "yes")
-    return [symbol for symbol in found if settings.takes(symbol)]
+    return wanted(settings, listed)
+
+
+def wanted(settings: Settings, listed: Mapping[str, str]) -> list[str]:
+    """What SYMBOLS select of the symbols listed, and SHARD takes."""
+    return [symbol for symbol in settings.selection.select(listed) if settings.takes(symbol)]
 
 
 def _mark(exchange: str, item: str) -> str:

@@ -89,6 +89,13 @@ class Subscriptions:
             self._told[key] = reason
             LOG.error("the exchange refuses %s %s: %s", channel, symbol, reason)
 
+    def drop(self, keys: Iterable[Key]) -> None:
+        """Nothing is expected of these any more; their gaps, if they were ever seen, stay open."""
+        for key in keys:
+            self.pending.pop(key, None)
+            self.refused.pop(key, None)
+            self.awaited[key[0]].discard(key[1])
+
     async def watch(self) -> None:
         """Says once of each subscription that it stays unconfirmed; for ever."""
         while True:

@@ -1,5 +1,6 @@
 """What our loop over an exchange's connections needs of a feed, beyond what cryptofeed's classes have."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from cryptofeed.connection import HTTPPoll
@@ -57,6 +58,18 @@ class Supervised:
             for channel in self.normalized_channels
             for symbol in subscription.get(self.std_channel_to_exchange(channel), ())
         ]
+
+    def leave_out(self, connection: Any, keys: Iterable[Key]) -> None:
+        """Does not ask for these any more when it subscribes."""
+        gone = {
+            (self.std_channel_to_exchange(channel), self.std_symbol_to_exchange_symbol(symbol))
+            for channel, symbol in keys
+        }
+        for subscription in (self.subscription, connection.subscription or {}):
+            for channel, pairs in list(subscription.items()):
+                subscription[channel] = [pair for pair in pairs if (channel, pair) not in gone]
+                if not subscription[channel]:
+                    del subscription[channel]  # to some exchanges no symbol means all of them
 
     async def probe(self, connection: Any) -> None:
         """Asks for a sign of life on a connection that has become quiet."""

@@ -7,7 +7,7 @@ rest-api.md ("rest", by section); errors.md ("errors").
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, override
+from typing import TYPE_CHECKING, NamedTuple, override
 
 import msgspec
 
@@ -17,7 +17,7 @@ from collector.simulator.log import Record
 from collector.simulator.market import Candle, Instrument, Step, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import web
 
@@ -252,9 +252,9 @@ class Binance(Exchange):
     rest_hosts = frozenset({"api.binance.com"})
     ports = frozenset({443, 9443})
 
-    def __init__(self, instruments: Iterable[Instrument], **options: Any) -> None:
-        super().__init__(instruments, **options)
-        self._symbols = {_id(symbol): symbol for symbol in self.markets}
+    @property
+    def _symbols(self) -> dict[str, str]:
+        return {_id(symbol): symbol for symbol in self.markets}
 
     @override
     @staticmethod

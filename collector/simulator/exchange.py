@@ -214,10 +214,10 @@ class Exchange(ABC):
         log: Log,
         faults: Faults,
     ) -> None:
-        self.markets = {
-            instrument.symbol: Market(instrument, f"{seed}/{self.name}/{instrument.symbol}", time.time_ns())
-            for instrument in instruments
-        }
+        self._seed = seed
+        self.markets: dict[str, Market] = {}
+        for instrument in instruments:
+            self.enlist(instrument)
         self.log = log
         self.faults = faults
         self.sessions: list[Session] = []
@@ -237,6 +237,15 @@ class Exchange(ABC):
     @abstractmethod
     def open(self, connection: Connection, request: web.BaseRequest) -> Session:
         """A session for a new websocket."""
+
+    def enlist(self, instrument: Instrument) -> None:
+        """Lists a symbol, from now on."""
+        seed = f"{self._seed}/{self.name}/{instrument.symbol}"
+        self.markets[instrument.symbol] = Market(instrument, seed, time.time_ns())
+
+    def delist(self, symbol: str) -> None:
+        """Lists a symbol no more; subscriptions to it stand, and nothing comes of them."""
+        del self.markets[symbol]
 
     def subscribed(self) -> None:
         """A session has subscribed to something: the loop may have to move again."""
@@ -274,7 +283,8 @@ class Exchange(ABC):
             for session in self.sessions
             for symbols in session.subscriptions().values()
             for symbol in symbols
-            if self._updates is None or self.markets[symbol].steps < self._updates
+            if symbol in self.markets
+            and (self._updates is None or self.markets[symbol].steps < self._updates)
         }
         if not wanted:
             self._wanted.clear()

@@ -8,7 +8,7 @@ https://docs.kraken.com/api/docs/rest-api/get-tradable-asset-pairs ("asset pairs
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, override
+from typing import TYPE_CHECKING, override
 from zlib import crc32
 
 import msgspec
@@ -311,9 +311,10 @@ class Kraken(Exchange):
     websocket_hosts = frozenset({"ws.kraken.com"})
     rest_hosts = frozenset({"api.kraken.com"})
 
-    def __init__(self, instruments: Iterable[Instrument], **options: Any) -> None:
-        super().__init__(instruments, **options)
-        self.pairs = {_pair(market.instrument): symbol for symbol, market in self.markets.items()}
+    @property
+    def pairs(self) -> dict[str, str]:
+        """The symbols by pair."""
+        return {_pair(market.instrument): symbol for symbol, market in self.markets.items()}
 
     @override
     @staticmethod

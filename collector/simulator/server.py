@@ -10,6 +10,7 @@ The control API is plain HTTP with JSON:
     GET    /faults   the faults that stand
     POST   /faults   add one (see ``collector.simulator.faults``); answers which connections it struck at once
     DELETE /faults   take all away; quiet connections are reset
+    POST   /listing  change what an exchange lists: {"exchange": "KRAKEN", "list": ["A-USD"], "delist": ["B-USD"]}
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ class Options:
     proxy_port: int | None = None
     control_listen: str = "127.0.0.1"
     control_port: int = 0
+
+
+class _Listing(msgspec.Struct):
+    """What an exchange lists from now on, and what no more."""
+
+    exchange: str
+    list: tuple[str, ...] = ()
+    delist: tuple[str, ...] = ()
 
 
 class Simulator:
@@ -275,6 +284,8 @@ class Simulator:
                 return _json(self._faults.standing())
             case "POST", "/faults":
                 return await self._add_fault(request)
+            case "POST", "/listing":
+                return await self._change_listing(request)
             case "DELETE", "/faults":
                 self._clear_faults()
                 return _json({"standing": 0})
@@ -332,6 +343,18 @@ class Simulator:
             self._strike(fault, connection)
         return _json({"standing": False, "connections": [connection.number for connection in struck]})
 
+    async def _change_listing(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            change = msgspec.json.decode(await request.read(), type=_Listing)
+            exchange = next(each for each in self._exchanges if each.name == change.exchange)
+            for symbol in change.list:
+                exchange.enlist(exchange.instrument(symbol))
+            for symbol in change.delist:
+                exchange.delist(symbol)
+        except (msgspec.DecodeError, StopIteration, KeyError, ValueError) as error:
+            return _json({"error": repr(error)}, 400)
+        return _json({"listed": list(exchange.markets)})
+
     def _strike(self, fault: Fault, connection: Connection) -> None:
         self._log.event("fault", connection.exchange, connection.number, fault=fault.fault)
         match fault.fault:
@@ -360,6 +383,7 @@ def _possible() -> list[str]:
         "GET /faults",
         "POST /faults",
         "DELETE /faults",
+        "POST /listing",
     ]
 
 

@@ -375,6 +375,57 @@ async def test_what_a_pattern_selected_and_is_not_listed_any_more_is_a_gap(tmp_p
             assert lines(caplog, "does not list *-BTC any more")
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_listings_come_and_go_without_a_word_to_the_others(exchange, tmp_path, caplog):
+    quote = "USDT" if exchange == "BINANCE" else "USD"
+    btc, eth, sol = (f"{base}-{quote}" for base in ("BTC", "ETH", "SOL"))
+
+    def symbols():
+        assert not it.running.done()
+        return {symbol for _, symbol in it.feed.subscriptions.confirmed}
+
+    with Simulator(rate=50, symbols={exchange: [btc, eth]}) as simulator:
+        variables = {"SYMBOLS": f"*-{quote}", "SYMBOLS_REFRESH": "200ms"}
+        async with recording(simulator, tmp_path, exchange, **variables) as it:
+            await it.until(lambda: symbols() == {btc, eth})
+            await asyncio.to_thread(simulator.listing, exchange, enlist=[sol])
+            new = {(channel, sol) for channel in it.settings.channels}
+            await it.until(lambda: it.feed.gaps._seen.keys() >= new, "all of the new listing")
+            await asyncio.to_thread(simulator.listing, exchange, delist=[eth, sol])
+            await it.until(lambda: it.feed.connections[0]._unlisted == {eth, sol}, "a look at the list")
+            assert symbols() == {btc, eth, sol}  # something may still come of them
+            assert await it.openings() == 2  # the first was never touched
+            assert not it.receiver.gaps
+
+            await it.fault("reset")
+            await it.until(lambda: symbols() == {btc} and not it.feed.subscriptions.pending, "what is left")
+            await it.until(lambda: len(it.feed.connections) == 1, "the connection of the new listing ends")
+            assert lines(caplog, "not listed any more")
+            assert await it.openings() == 3
+
+            await asyncio.to_thread(simulator.listing, exchange, enlist=[eth])
+            back = {(channel, eth) for channel in it.settings.channels}
+            await it.until(lambda: it.feed.gaps._seen.keys() >= back, "a listing that comes back")
+            await it.more(100)
+            comparison = await it.compared()
+            assert comparison.exact, comparison
+            reasons = {(gap.symbol, gap.reason) for gap in it.receiver.gaps}
+            assert reasons == {(btc, "disconnect"), (eth, "delisted")}
+
+
+async def test_a_list_that_has_none_of_our_symbols_is_not_believed(tmp_path, caplog):
+    with Simulator(symbols={"KRAKEN": ["BTC-USD", "ETH-USD"]}) as simulator:
+        async with recording(
+            simulator, tmp_path, "KRAKEN", SYMBOLS="*-USD", CHANNELS="trades", SYMBOLS_REFRESH="100ms"
+        ) as it:
+            await it.confirmed()
+            await asyncio.to_thread(
+                simulator.listing, "KRAKEN", enlist=["SOL-EUR"], delist=["BTC-USD", "ETH-USD"]
+            )
+            await it.until(lambda: lines(caplog, "lists none of our symbols"))
+            assert len(it.feed.subscriptions.confirmed) == 2
+
+
 async def test_an_exchange_that_refuses_connections_is_tried_again(simulator, tmp_path, caplog):
     await asyncio.to_thread(simulator.fault, "refuse_connection", count=3)
     async with recording(simulator, tmp_path, "COINBASE", HASTY) as it:
