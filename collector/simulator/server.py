@@ -10,7 +10,7 @@ The control API is plain HTTP with JSON:
     GET    /faults   the faults that stand
     POST   /faults   add one (see ``collector.simulator.faults``); answers which connections it struck at once
     DELETE /faults   take all away; quiet connections are reset
-    POST   /listing  change what an exchange lists: {"exchange": "KRAKEN", "list": ["A-USD"], "delist": ["B-USD"]}
+    POST   /listing  list and delist symbols: {"exchange": "KRAKEN", "list": ["A-USD"], "delist": ["B-USD"]}
 """
 
 from __future__ import annotations
