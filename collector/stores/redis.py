@@ -193,9 +193,10 @@ class RedisStore:
                 self._connection = await connect(self._settings)
         except (TypeError, ValueError) as error:
             raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
+        # It comes first: a server that denies us says so in answer to one command, and closes.
+        await self._call("SCRIPT", "LOAD", self._script)
         await self._see_that_nothing_is_evicted()
         await self._check_keys(name)
-        await self._call("SCRIPT", "LOAD", self._script)
         fields = ("owner", "incarnation", "sequence", "refused")
         owner, incarnation, sequence, refused = await self._call("HMGET", _position_key(name), *fields)
         if owner is None:
@@ -352,6 +353,7 @@ _REFUSING = {
     "INVALID PASSWORD": "PASSWORD is wrong",
     "AUTH ": "it knows no password: unset PASSWORD",
     "ERR AUTH": "it knows no password: unset PASSWORD",
+    "DENIED": "it is in protected mode: give it a password, and set PASSWORD",
     "NOPERM": "the user lacks a right",
     "WRONGTYPE": "a key has another type",
     "DB INDEX": "there is no such DATABASE",

@@ -386,6 +386,23 @@ async def test_a_password_that_nobody_asked_for_is_said(server, tmp_path):
     assert "needless" not in str(caught.value)
 
 
+async def test_protected_mode_is_a_refusal(server, tmp_path):
+    """A server is in it only for others than its own machine."""
+
+    async def deny(reader, writer):
+        await reader.read(1)
+        writer.write(b"-DENIED Redis is running in protected mode because ...\r\n")
+        writer.close()
+
+    listener = await asyncio.start_server(deny, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    store = create(RedisHarness("REDIS").settings(server, tmp_path, PORT=str(port)))
+    with pytest.raises(StoreRefusedError, match="protected mode: give it a password"):
+        await store.open(NAME)
+    await store.close()
+    listener.close()
+
+
 async def test_a_server_that_forgot_the_script_is_asked_anew(store, client):
     await begin(store)
     client.script_flush()
