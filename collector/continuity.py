@@ -208,6 +208,8 @@ class Continuity:
             if name not in self._heard or self._heard[name].text != text:
                 note = msgspec.json.decode(text, type=Note)
                 self._heard[name] = _Heard(text, note, note.until(), time.monotonic())
+        if self._stopped:
+            return  # a gap would not be saved any more: the next process asks again
         for question in list(self._gaps.questions):
             self._answer(question)
 
