@@ -21,7 +21,8 @@ _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
 _LOG_LINES = 15
 #: What ``collector check`` tries: the spool's folder, store and credentials, the exchange and its symbols.
 _CHECK = ("--connect",)
-_DONE = ("ready", "failed")
+#: How far a collector has to be until it needs no more looks, and until nothing is kept for its failure.
+_DONE, _WELL = ("ready", "failed"), ("ready", "started")
 #: What is added to a container's name on its way into the place of another, and out of it.
 _NEXT, _PREVIOUS = ".next", ".previous"
 
@@ -72,12 +73,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollout:
-    """One command's work on one engine. ``tell`` hears every event, from several threads."""
+    """One command's work on one engine.
 
-    def __init__(self, engine: DockerEngine, options: Options, tell: Callable[[Event], None]) -> None:
+    ``tell`` hears every event, from several threads. Once ``stop`` is set nothing more is begun or waited
+    for: what is under way ends in order, and the method raises KeyboardInterrupt where anything was left.
+    """
+
+    def __init__(
+        self, engine: DockerEngine, options: Options, tell: Callable[[Event], None], stop: threading.Event
+    ) -> None:
         self._engine = engine
         self._options = options
         self._tell_user = tell
+        self._stop = stop
+        self._cut_short = False
         self._telling = threading.Lock()
         self._last: dict[str, Event] = {}
         self._halted_by: str | None = None
@@ -102,24 +111,36 @@ class Rollout:
         first = [action for action in actions if action.collector == SIMULATOR]
         self._bring_up(first, key, _SIMULATOR_WAIT)
         rest = [action for action in actions if action.collector != SIMULATOR]
-        if any(self._last[action.collector].state == "failed" for action in first):
+        if any(self._state(action.collector) == "failed" for action in first):
             for action in rest:
                 self._leave(action, "left as it was, because the simulator is not up")
             return
         rolled = [action for action in rest if action.kind in (Kind.UPDATE, Kind.RECREATE)]
         self._bring_up([action for action in rest if action not in rolled], key, self._options.wait)
         self._each(rolled, partial(self._roll, key), self._options.parallelism)
+        self._end()
 
     def restart(self, containers: Sequence[Observed]) -> None:
         """Restarts containers, the simulator first, and waits for them as ``up`` does."""
         for group in (_simulators(containers), _collectors(containers)):
             started = self._each(group, self._restart)
             self._wait([each for each in started if each], self._options.wait)
+        self._end()
 
     def remove(self, containers: Sequence[Observed]) -> None:
         """Stops and removes containers, the simulator last, so that the others end in peace."""
         for group in (_collectors(containers), _simulators(containers)):
             self._each(group, self._remove)
+        self._end()
+
+    def _end(self) -> None:
+        if self._cut_short:
+            raise KeyboardInterrupt
+
+    def _stopped(self) -> bool:
+        """Whether to stop, asked where something is still to do."""
+        self._cut_short |= self._stop.is_set()
+        return self._cut_short
 
     def _bring_up(self, actions: Sequence[Action], key: bytes, wait: float) -> None:
         started = self._each(actions, partial(self._start, key))
@@ -136,9 +157,10 @@ class Rollout:
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         elif action.kind is Kind.UNCHANGED:
             self._say(spec.name, "unchanged", action.reason)
-            if container.state == "running" and (container.health == "healthy" or not self._options.wait):
+            condition = self._engine.condition(container.id)
+            if container.state == "running" and (not self._options.wait or _says_ready(spec.name, condition)):
                 return None
-            return started(id=container.id, restarts=self._engine.condition(container.id).restarts)
+            return started(id=container.id, restarts=condition.restarts)
         elif action.kind is Kind.START:
             self._say(spec.name, "starting", action.reason)
             made = container.id
@@ -158,12 +180,12 @@ class Rollout:
         try:
             started = (self._update if action.kind is Kind.UPDATE else self._replace)(key, action)
             self._wait([started] if started else [], self._options.wait)
-            if started and self._last[action.collector].state != "failed" and action.kind is Kind.RECREATE:
+            if started and action.kind is Kind.RECREATE and self._state(action.collector) in _WELL:
                 self._engine.remove(f"{started.name}{_PREVIOUS}")
         except EngineError:
             self._halted_by = action.collector
             raise
-        if self._last[action.collector].state == "failed":
+        if self._state(action.collector) == "failed":
             self._halted_by = action.collector
 
     def _update(self, key: bytes, action: Action) -> _Started | None:
@@ -192,7 +214,8 @@ class Rollout:
         if spec is None or old is None:
             return None
         sealed = self._engine.seal(spec, key)
-        self._say(spec.name, "checking", "the new configuration")
+        if self._options.check:
+            self._say(spec.name, "checking", "the new configuration; --no-check leaves that out")
         successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
         try:
             if self._options.check:
@@ -201,6 +224,9 @@ class Rollout:
                     self._fail_check(spec.name, checked.lines)
                     self._engine.remove(successor)
                     return None
+            if self._stopped():
+                self._engine.remove(successor)
+                return None
             self._say(spec.name, "recreating", action.reason)
             since = time.monotonic()
             self._engine.stop(old.id)
@@ -218,7 +244,10 @@ class Rollout:
         )
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
-        detail = "the new configuration does not work, so the container of before was left as it is"
+        detail = (
+            "the new configuration does not work, so the container of before was left as it is"
+            " (--no-check makes the new one all the same)"
+        )
         self._tell(Event(collector=collector, state="failed", detail=detail, log=tuple(lines[-_LOG_LINES:])))
 
     def _put_back(self, old: Observed, successor: str) -> str:
@@ -261,32 +290,36 @@ class Rollout:
                 self._say(each.collector, "started", "not waited for")
             return
         end = time.monotonic() + seconds
-        while started := self._not_done(started):
+        while (started := self._not_done(started)) and not self._stopped():
             if time.monotonic() >= end:
                 self._each(started, partial(self._give_up, seconds))
                 return
-            time.sleep(_LOOK_EVERY)
+            self._stop.wait(_LOOK_EVERY)
 
     def _not_done(self, started: Sequence[_Started]) -> list[_Started]:
         self._each(started, self._look)
-        return [each for each in started if self._last[each.collector].state not in _DONE]
+        return [each for each in started if self._state(each.collector) not in _DONE]
 
     def _look(self, started: _Started) -> None:
         condition = self._engine.condition(started.id)
         if condition.state != "running" or condition.restarts > started.restarts:
             self._fail(started, _death(condition))
         elif started.collector != SIMULATOR:
-            self._look_at_status(started, self._engine.status(started.id, started.name), condition.started)
+            self._look_at_status(started, self._engine.status(started.id, started.name), condition)
         elif condition.health in ("healthy", None):
             self._say(started.collector, "ready", "it listens")
         else:
             self._say(started.collector, "waiting", "until it listens")
 
-    def _look_at_status(self, started: _Started, status: Status | None, since: float) -> None:
-        if status is None or status.time < since:  # what its predecessor left in the spool says nothing
+    def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
+        # What its predecessor left in the spool says nothing.
+        if status is None or status.time < condition.started:
             self._say(started.collector, "waiting", "until it says something")
         elif fault := _fault(status):
             self._fail(started, fault, status)
+        elif condition.health == "unhealthy":  # stuck: its last word is an old one
+            detail = self._masked(started, condition.said)
+            self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
         elif status.state == "ready":
             unseen = None if started.since is None else time.monotonic() - started.since
             detail = status.detail if unseen is None else f"{status.detail}; {unseen:.1f} s unseen"
@@ -318,6 +351,8 @@ class Rollout:
         """Does ``work`` for all, some at a time; one that fails is told and does not stop the others."""
 
         def guarded(thing: T) -> R | None:
+            if self._stopped():
+                return None
             try:
                 return work(thing)
             except EngineError as error:
@@ -332,6 +367,10 @@ class Rollout:
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _state(self, collector: str) -> str | None:
+        """The collector's last event; None where nothing was begun."""
+        return self._last[collector].state if collector in self._last else None
 
     def _say(self, collector: str, state: str, detail: str = "") -> None:
         self._tell(Event(collector=collector, state=state, detail=detail))
@@ -351,6 +390,13 @@ def _refuse_conflicts(plan: Plan) -> None:
             f"nothing was touched: {names} already there and managed by compose;"
             " take them down with `docker compose down` first, or name the fleet otherwise"
         )
+
+
+def _says_ready(collector: str, condition: Condition) -> bool:
+    """Whether the health check's last word is that it works; that it is healthy means just that it lives."""
+    if condition.health != "healthy":
+        return False
+    return collector == SIMULATOR or condition.said.startswith("ready: ")
 
 
 def _death(condition: Condition) -> str:

@@ -15,7 +15,7 @@ from launcher import overview, plan
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
 from launcher.commands.converge import whoami
 from launcher.commands.files import load
-from launcher.commands.progress import Progress, explain, failed_of
+from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
@@ -87,9 +87,11 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
-    with _locked(engine, selection, containers), Progress(console) as progress:
-        rollout = Rollout(engine, how, progress.tell)
-        rollout.restart(containers)
+    progress = Progress(console)
+    with _locked(engine, selection, containers), interrupt(progress.stopping) as stop:
+        rollout = Rollout(engine, how, progress.tell, stop)
+        with progress:
+            rollout.restart(containers)
     failed = failed_of(rollout)
     explain(failed, console)
     console.say(f"fleet {selection.name}: {len(containers) - len(failed)} restarted")
@@ -102,8 +104,9 @@ def down(options: argparse.Namespace, console: Console) -> int:
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     with _locked(engine, selection, containers):
-        with Progress(console) as progress:
-            rollout = Rollout(engine, Options(parallel=options.parallel), progress.tell)
+        progress = Progress(console)
+        with interrupt(progress.stopping) as stop, progress:
+            rollout = Rollout(engine, Options(parallel=options.parallel), progress.tell, stop)
             rollout.remove(containers)
         failed = failed_of(rollout)
         explain(failed, console)
@@ -275,7 +278,11 @@ def _tell_waiting(rollout: Rollout, console: Console) -> None:
 def _gone(removed: int, network: str | None, gone: Sequence[str], left: Sequence[str], *, asked: bool) -> str:
     parts = [f"{removed} removed"] if removed else []
     parts += [f"network {network} removed"] if network else []
-    parts += [f"{len(gone)} volumes removed"] if gone else []
+    parts += [f"{_volumes_of(gone)} removed"] if gone else []
     if left:
-        parts.append(f"{len(left)} volumes kept" + ("" if asked else " (--volumes removes them)"))
+        parts.append(f"{_volumes_of(left)} kept" + ("" if asked else " (--volumes removes them)"))
     return ", ".join(parts) or "nothing to remove"
+
+
+def _volumes_of(names: Sequence[str]) -> str:
+    return f"{len(names)} volume" + ("" if len(names) == 1 else "s")

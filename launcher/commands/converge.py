@@ -13,7 +13,7 @@ import msgspec
 from launcher import overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError
 from launcher.commands.files import load
-from launcher.commands.progress import Progress, explain, failed_of
+from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
@@ -72,7 +72,11 @@ def up(options: argparse.Namespace, console: Console) -> int:
 
 def whoami() -> str:
     """Who this is, for whoever waits for a lock."""
-    return f"{getpass.getuser()} on {socket.gethostname()} (process {os.getpid()})"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # neither USER nor an entry in passwd: Python 3.12, and from 3.13 on
+        user = f"uid {os.getuid()}"
+    return f"{user} on {socket.gethostname()} (process {os.getpid()})"
 
 
 def _plan(engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace) -> tuple[Plan, bytes]:
@@ -100,16 +104,18 @@ def _converge(
         wait=options.wait_timeout,
         check=not options.no_check,
     )
-    with Progress(console) as progress:
-        rollout = Rollout(engine, how, progress.tell)
-        rollout.up(planned, key)
-    failed = failed_of(rollout)
-    if planned.changing or failed:
-        waited = engine.observe(planned.fleet.name) if options.wait_timeout else ()
-        rows = overview.rows(engine, planned.fleet, waited, options.parallel)
-        console.table(_table(planned, rollout, rows))
-    explain(failed, console)
-    console.say(f"fleet {planned.fleet.name}: {_counted(planned, rollout)}")
+    progress = Progress(console)
+    with interrupt(progress.stopping) as stop:
+        rollout = Rollout(engine, how, progress.tell, stop)
+        with progress:
+            rollout.up(planned, key)
+        failed = failed_of(rollout)
+        if planned.changing or failed:
+            there = engine.observe(planned.fleet.name)
+            rows = overview.rows(engine, planned.fleet, there, options.parallel)
+            console.table(_table(planned, rollout, rows))
+        explain(failed, console)
+        console.say(f"fleet {planned.fleet.name}: {_counted(planned, rollout)}")
     return FAILED if failed else DONE
 
 

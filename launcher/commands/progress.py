@@ -1,6 +1,9 @@
 """What a rollout tells while it is on its way, and what went wrong when it is over."""
 
-from collections.abc import Iterable
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +27,10 @@ class Progress:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
+    def stopping(self) -> None:
+        """Says that no more is begun."""
+        self._live.line("stopping...")
+
     def tell(self, event: Event) -> None:
         """Hears an event."""
         self._events[event.collector] = event
@@ -37,6 +44,26 @@ class Progress:
         for event in list(self._events.values()):
             table.add(event.collector, event.state, event.detail)
         return table
+
+
+@contextlib.contextmanager
+def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
+    """Ctrl-C in the block sets the event and interrupts nothing; ``heard`` is called. A second one does."""
+    stop = threading.Event()
+    telling = threading.Thread(target=heard)  # the thread that is interrupted may be writing a line
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop.set()
+        telling.start()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if stop.is_set():
+            telling.join()
 
 
 def failed_of(rollout: Rollout) -> list[Event]:

@@ -42,10 +42,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as it is inspected; ``started`` is in seconds since 1970, UTC, by the engine's clock."""
+    """A container as it is inspected; ``started`` is in seconds since 1970, UTC, by the engine's clock.
+
+    ``said`` is what the last health check printed.
+    """
 
     state: str
     health: str | None
+    said: str
     exit_code: int
     error: str
     restarts: int

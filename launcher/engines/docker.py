@@ -5,6 +5,7 @@ and every engine elsewhere, goes through the SDK's low-level API.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -291,9 +292,12 @@ class DockerEngine:
         with _explained("the container cannot be inspected"):
             found = self._inspect(container)
         state = found["State"]
+        health = state.get("Health") or {}
+        checks = health.get("Log") or []
         return Condition(
             state=state["Status"],
-            health=state.get("Health", {}).get("Status"),
+            health=health.get("Status"),
+            said=checks[-1]["Output"].strip() if checks else "",
             exit_code=state["ExitCode"],
             error=state["Error"],
             restarts=found["RestartCount"],
@@ -442,28 +446,38 @@ class DockerEngine:
 
 
 def _where() -> dict[str, Any]:
-    """What the SDK needs to connect. Only a context other than the default one needs the SDK to be found."""
+    """What the SDK needs to connect. Only a DOCKER_HOST that is no socket needs the SDK to be understood."""
     address = os.environ.get("DOCKER_HOST", "")
     if address.startswith("unix://"):
         return {"base_url": address}
     if not address and _context() == "default":
         return {"base_url": f"unix://{_DEFAULT_SOCKET}"}
-    from docker.context import ContextAPI  # noqa: PLC0415 - takes its time to be imported
-    from docker.utils import kwargs_from_env  # noqa: PLC0415
+    if not address:
+        return {"base_url": _host_of(_context())}
+    from docker.utils import kwargs_from_env  # noqa: PLC0415 - takes its time to be imported
 
-    where: dict[str, Any] = dict(kwargs_from_env())
-    if "base_url" not in where and (context := ContextAPI.get_current_context()) and context.Host:
-        where["base_url"] = context.Host
-    return {"base_url": f"unix://{_DEFAULT_SOCKET}"} | where
+    return dict(kwargs_from_env())
 
 
 def _context() -> str:
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
-        chosen = json.loads((folder / "config.json").read_bytes()).get("currentContext")
+        chosen = json.loads((_config_folder() / "config.json").read_bytes()).get("currentContext")
     except (OSError, ValueError):
         chosen = None
     return os.environ.get("DOCKER_CONTEXT") or chosen or "default"
+
+
+def _host_of(context: str) -> str:
+    """The address of a context's engine, from where the docker command keeps it."""
+    folder = _config_folder() / "contexts" / "meta" / hashlib.sha256(context.encode()).hexdigest()
+    try:
+        return str(json.loads((folder / "meta.json").read_bytes())["Endpoints"]["docker"]["Host"])
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(f"no Docker context {context}; `docker context ls` lists them") from error
+
+
+def _config_folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
 def _lock_request(image: str, who: str) -> dict[str, Any]:
@@ -583,7 +597,7 @@ def _reason(text: str) -> str:
 
 def _unreachable(address: str, reason: str) -> str:
     if "Permission denied" in reason or "PermissionError" in reason:
-        user = os.environ.get("USER", "you")
+        user = os.environ.get("USER") or "you"
         return (
             f"no permission to use the Docker engine at {address}; join its group"
             f" (`sudo usermod -aG docker {user}`, then log in anew), or use `launcher run`, which needs none"

@@ -1,11 +1,13 @@
 """The command line where no engine is needed."""
 
+import hashlib
 import subprocess
 import sys
 
 import pytest
 
 from launcher import cli
+from launcher.commands.converge import whoami
 
 FLEET = """\
 fleet: desk
@@ -84,6 +86,26 @@ def test_without_docker_one_sentence_names_the_other_way(file, command, address,
         f"launcher: no Docker engine is reachable at {address}; "
         "start it, or use `launcher run`, which needs none"
     ]
+
+
+def test_a_context_that_is_not_there_is_no_other_engine(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("DOCKER_CONTEXT", "nope")
+    assert cli.main(["status"]) == 1
+    assert "launcher: no Docker context nope; `docker context ls` lists them\n" in capsys.readouterr().err
+    folder = tmp_path / "contexts/meta" / hashlib.sha256(b"nope").hexdigest()
+    folder.mkdir(parents=True)
+    (folder / "meta.json").write_text('{"Endpoints": {"docker": {"Host": "unix:///elsewhere.sock"}}}')
+    assert cli.main(["status"]) == 1
+    assert "no Docker engine is reachable at unix:///elsewhere.sock" in capsys.readouterr().err
+
+
+def test_who_has_no_name_is_a_number(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    assert whoami().startswith("uid 54321 on ")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,23 @@ def test_a_second_up_changes_nothing_and_says_so(fleet, capsys):
     assert capsys.readouterr().out == f"fleet {fleet.name}: 2 unchanged\n"
 
 
+def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
+    fleet.write({"fine": "BTC-USD", "slow": "NEVER-READY"})
+    assert fleet.launch("up", "--wait-timeout", "2s") == 1
+    before = fleet.identities()
+    capsys.readouterr()
+    assert fleet.launch("up", "--wait-timeout", "2s") == 1
+    said = capsys.readouterr()
+    assert "not ready after 2 s: store away: connection refused" in said.err
+    assert "1 unchanged, 1 failed" in said.out
+    assert fleet.launch("up", "--wait-timeout", "0") == 0
+    assert fleet.identities() == before
+    fleet.write({"fine": "BTC-USD", "slow": "NEVER-READY", "new": "ETH-USD"})
+    capsys.readouterr()
+    assert fleet.launch("up", "--wait-timeout", "0") == 0
+    assert "absent" not in capsys.readouterr().out
+
+
 def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
     fleet.write(TWO)
     fleet.launch("up")

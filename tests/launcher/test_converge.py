@@ -169,7 +169,7 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the container of before was left as it is" in said.err
+    assert "the container of before was left as it is (--no-check makes the new one" in said.err
     assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert "1 failed, 1 left as they were" in said.out
@@ -226,6 +226,10 @@ def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
     assert " s unseen" in said.out
     assert "UNSEEN" in said.out
     assert said.err.count("one: ready") == 1
+    assert "one: checking" in said.err
+    fleet.write({"one": "ADA-USD"})
+    assert fleet.launch("up", "--no-check") == 0
+    assert "one: checking" not in capsys.readouterr().err
     assert names(fleet) == [f"{fleet.name}-one"]
 
 
