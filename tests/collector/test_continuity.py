@@ -1,19 +1,22 @@
-from reported import Reported
-
 from collector.continuity import Continuity
 from collector.gaps import Gaps, Hole
+from collector.metrics import Metrics
+from collector.receiver import Receiver
+from collector.settings import Settings
 from collector.spool import Spool
+
+VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 
 
 async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(tmp_path):
-    spool, recorder = await Spool.open(tmp_path), Reported()
-    gaps = Gaps("KRAKEN", recorder)
-    continuity = Continuity(spool, recorder, gaps)
+    spool = await Spool.open(tmp_path)
+    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
+    gaps = Gaps("KRAKEN", receiver)
+    continuity = Continuity(spool, receiver, gaps)
     gaps.take_up({("trades", "BTC-USD"): Hole(1.0, "killed")}, [])
     gaps.end(("trades", "BTC-USD"), 2.0)
     await continuity.stop()
     continuity.meet("test", {})
-    assert not recorder  # nobody would save it any more
-    assert continuity.asking
+    assert continuity.asking  # an answer would not be saved any more
     assert continuity.note(spool.end, good_for=1.0) is None
     await spool.close()
