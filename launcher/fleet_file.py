@@ -40,6 +40,7 @@ SIMULATED = {
     "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
     "BINANCE": ("api.binance.com", "stream.binance.com"),
 }
+_NUL = "no environment can hold the character NUL"
 _MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
 
 #: Where nothing stands.
@@ -116,7 +117,9 @@ def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node |
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        faults.append(Fault(str(path), 0, 0, f"is not UTF-8 text: {error.reason} at byte {error.start}"))
+        good = error.object[: error.start]
+        line, column = good.count(b"\n") + 1, len(good.rpartition(b"\n")[2].decode()) + 1
+        faults.append(Fault(str(path), line, column, f"is not UTF-8 text: {error.reason}"))
         return None
     except OSError as error:
         faults.append(Fault(str(path), 0, 0, f"cannot be read: {error.strerror}"))
@@ -228,9 +231,7 @@ class _Reader:
         settings = self._settings(keys)
         backend = settings.get("BACKEND")
         if backend is None:
-            self._fault(
-                key, f"store {key.text}: backend is not set; {SETTINGS['backend'].meaning}"
-            )
+            self._fault(key, f"store {key.text}: backend is not set; {SETTINGS['backend'].meaning}")
             settings["BACKEND"] = _faulty(node)
         path = self._scalar(keys, "path")
         if path and path.text and isinstance(backend, Scalar) and (backend.text or "").upper() != "PARQUET":
@@ -296,8 +297,10 @@ class _Reader:
             if isinstance(item, Scalar) and item.text and "\0" not in item.text:
                 continue
             good = False
-            if not (isinstance(item, Scalar) and item.faulty):
+            if not isinstance(item, Scalar) or not (item.faulty or item.text):
                 self._fault(item, f"{key}: each item of the list has to be a text")
+            elif item.text:
+                self._fault(item, f"{key} {item.text!r}: {_NUL}")
         return text_of(node) if good else None
 
     def _absolute(self, scalar: Scalar, key: str) -> Scalar:
@@ -417,5 +420,5 @@ def _kind(node: Node) -> str:
 
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("no environment can hold the character NUL")
+        raise ValueError(_NUL)
     return text

@@ -36,6 +36,9 @@ def explain(options: argparse.Namespace, console: Console) -> int:
 
 def _find(name: str) -> Explanation:
     known = explanations()
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        usage = f"`launcher explain KEY {name}`, KEY of {', '.join(known)}"
+        raise InputError(f"a KEY comes before the file: {usage}")
     # limits.memory may be called memory; where two end alike, as name does, the one that is the name counts.
     spellings = {each.rpartition(".")[2]: each for each in known} | {each: each for each in known}
     if name.lower() in spellings:

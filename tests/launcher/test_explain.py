@@ -105,6 +105,12 @@ def test_an_unknown_key_gets_the_nearest(capsys):
     assert "a fleet file has no key memroy; did you mean limits.memory?" in capsys.readouterr().err
 
 
+def test_a_file_alone_is_told_that_a_key_comes_first(capsys):
+    assert cli.main(["explain", "g.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("a KEY comes before the file: `launcher explain KEY g.yaml`, KEY of fleet, ")
+
+
 def test_a_bad_file_gets_its_faults(tmp_path, capsys):
     (tmp_path / "fleet.yaml").write_text("fleet: desk\n")
     assert cli.main(["explain", "image", str(tmp_path / "fleet.yaml")]) == 2
