@@ -20,13 +20,21 @@ _STYLES = {
 }
 _STYLE_OF = {state: style for style, states in _STYLES.items() for state in states}
 
+#: The column with what else there is to say, and the fewest characters that say anything.
+_DETAIL, _LEAST_DETAIL = "DETAIL", 12
+_GAP = 2  # characters between two columns
+
 
 class Table:
-    """Text in columns. Columns whose heading begins with ``>`` are aligned to the right."""
+    """Text in columns. Columns whose heading begins with ``>`` are aligned to the right.
 
-    def __init__(self, *columns: str) -> None:
+    ``spare`` are the columns that a narrow terminal does without, the first of them first.
+    """
+
+    def __init__(self, *columns: str, spare: Sequence[str] = ()) -> None:
         self.right = [column.startswith(">") for column in columns]
         self.columns = [column.removeprefix(">") for column in columns]
+        self.spare = spare
         self.rows: list[Sequence[str]] = []
 
     def add(self, *cells: str) -> None:
@@ -35,9 +43,30 @@ class Table:
 
     def plain(self) -> str:
         """Aligned text without colours."""
-        lines = [self.columns, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(self._plain_line(line, widths) for line in lines)
+        widths = self._widths()
+        return "\n".join(self._plain_line(line, widths) for line in [self.columns, *self.rows])
+
+    def fitted(self, width: int) -> "Table":
+        """The table for lines of ``width`` characters: DETAIL is cut, then spare columns are left out."""
+        taken = dict(zip(self.columns, (size + _GAP for size in self._widths()), strict=True))
+        detail = taken.pop(_DETAIL, _GAP) - _GAP
+        for column in self.spare:
+            if sum(taken.values()) + min(detail, _LEAST_DETAIL) <= width:
+                break
+            del taken[column]
+        room = width - sum(taken.values())
+        shown = [
+            place
+            for place, column in enumerate(self.columns)
+            if column in taken or (column == _DETAIL and room >= len(_DETAIL))
+        ]
+        table = Table(*(f"{'>' if self.right[place] else ''}{self.columns[place]}" for place in shown))
+        for row in self.rows:
+            table.add(*(_cut(row[place], room, self.columns[place]) for place in shown))
+        return table
+
+    def _widths(self) -> list[int]:
+        return [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
 
     def _plain_line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         places = zip(cells, widths, self.right, strict=True)
@@ -52,7 +81,7 @@ class Table:
 
         table = RichTable(box=None, pad_edge=False, header_style="bold")
         for column, right in zip(self.columns, self.right, strict=True):
-            whole = not (wrap and column == "DETAIL")
+            whole = not (wrap and column == _DETAIL)
             table.add_column(column, justify="right" if right else "left", no_wrap=whole)
         for row in self.rows:
             table.add_row(*(Text(cell, style=_STYLE_OF.get(cell, "")) for cell in row))
@@ -105,12 +134,12 @@ class Live:
         return self._console is not None
 
     def __enter__(self) -> Self:
-        if self._console:
+        if console := self._console:
             from rich.live import Live as RichLive  # noqa: PLC0415 - only a terminal needs it
 
             self._live = RichLive(
-                console=self._console,
-                get_renderable=lambda: self._draw().rich(wrap=False),
+                console=console,
+                get_renderable=lambda: self._draw().fitted(console.width).rich(wrap=False),
                 refresh_per_second=4,
                 transient=True,
                 redirect_stdout=False,
@@ -132,6 +161,10 @@ class Live:
                 self._console.print(text, markup=False, soft_wrap=True)
             else:
                 _write(sys.stderr, text)
+
+
+def _cut(cell: str, room: int, column: str) -> str:
+    return cell if column != _DETAIL or len(cell) <= room else f"{cell[: room - 1]}…"
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -112,7 +112,10 @@ class _Run:
 
 
 def _table(collectors: Sequence[LocalCollector]) -> Table:
-    table = Table("COLLECTOR", "STATE", ">RECORDS/S", ">RECEIVED", ">STORED", ">LAST RECORD", "DETAIL")
+    table = Table(
+        "COLLECTOR", "STATE", ">RECORDS/S", ">RECEIVED", ">STORED", ">IN SPOOL", ">LAST RECORD", "DETAIL",
+        spare=("LAST RECORD", "IN SPOOL", "RECORDS/S", "RECEIVED", "STORED"),
+    )  # fmt: skip
     for collector in collectors:
         status = collector.status()
         age = f"{time.time() - status.last_received:.1f} s ago" if status and status.last_received else "-"
@@ -122,6 +125,7 @@ def _table(collectors: Sequence[LocalCollector]) -> Table:
             f"{collector.rate():,.0f}",
             f"{_sum([collector], 'received'):,}",
             f"{_sum([collector], 'stored'):,}",
+            f"{_waiting([collector]):,}",
             age,
             status.detail if status else "",
         )
@@ -133,12 +137,17 @@ def _line(collectors: Sequence[LocalCollector], elapsed: float) -> str:
     rate = sum(collector.rate() for collector in collectors)
     return (
         f"{elapsed:5.1f} s  {states.count('ready')} of {len(collectors)} ready, {rate:,.0f} records/s,"
-        f" {_sum(collectors, 'received'):,} received, {_sum(collectors, 'stored'):,} stored"
+        f" {_sum(collectors, 'received'):,} received, {_sum(collectors, 'stored'):,} stored,"
+        f" {_waiting(collectors):,} in the spool"
     )
 
 
 def _sum(collectors: Sequence[LocalCollector], what: str) -> int:
     return sum(getattr(each, what) for collector in collectors for each in collector.counts().values())
+
+
+def _waiting(collectors: Sequence[LocalCollector]) -> int:
+    return sum(status.spool.records for collector in collectors if (status := collector.status()))
 
 
 def _summarise(collectors: Sequence[LocalCollector], console: Console) -> None:
