@@ -8,8 +8,8 @@ new at every opening, the number never names two records: not after a power fail
 last second, not after the folder was deleted or restored from a backup. An incarnation's sequences begin
 at its opening's time in microseconds: they order all records of a collector, whatever became of its folder.
 
-All disk work happens on one thread: an fsync never holds up the event loop. What came last stays in
-memory as well, so that a writer that keeps up never reads from disk.
+All disk work happens on one thread, never on the event loop's, and syncing on another: an fsync holds up no
+append. What came last stays in memory as well, so that a writer that keeps up never reads from disk.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -75,6 +76,7 @@ class Spool:
         self._file = SpoolFile(folder)
         self._max_bytes, self._keep, self._sync = max_bytes, keep, sync
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._lock = asyncio.Lock()  # one piece of disk work at a time
         self._memory: deque[Blob] = deque()  # the newest blobs: saved ones, then those to be saved
         self._memory_bytes = 0
@@ -108,8 +110,7 @@ class Spool:
             await spool._on_disk(spool._file.open)
             spool._records, spool._bytes = await spool._on_disk(spool._file.waiting, spool._file.acknowledged)
         except BaseException:
-            await spool._on_disk(spool._file.let_go)
-            spool._thread.shutdown()
+            await spool.let_go()
             raise
         spool._begin()
         return spool
@@ -132,7 +133,13 @@ class Spool:
         with contextlib.suppress(SpoolError):
             await self._saved()
         async with self._lock:
-            await self._on_disk(self._file.close, self._acknowledged)
+            await self._on_disk(self._file.finish, self._acknowledged)
+        await self.let_go()
+
+    async def let_go(self) -> None:
+        """Closes the files, as a crash would."""
+        await asyncio.to_thread(self._syncer.shutdown)
+        await self._on_disk(self._file.let_go)
         self._thread.shutdown()
 
     @property
@@ -391,6 +398,10 @@ class Spool:
         async with self._lock:
             await self._on_disk(self._file.fix, batch.first, batch.end)
             self._file.bounds[batch.first] = batch.end
+        try:
+            await self._synced()
+        except NoRoomError as error:
+            raise SpoolError(f"the spool {self._file.path} cannot be synced: {error}") from error
 
     async def acknowledge(self, position: Position) -> None:
         """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""
@@ -413,6 +424,7 @@ class Spool:
             await asyncio.shield(self._saved())
             async with self._lock:
                 await self._on_disk(self._file.tend, self._acknowledged, self._trim())
+            await self._synced()
         except NoRoomError as error:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
 
@@ -431,10 +443,17 @@ class Spool:
             trim = self._delivered.popleft()[1]
         return trim
 
-    async def _on_disk[**P, T](self, work: Callable[P, T], *arguments: P.args, **_: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
+    async def _synced(self) -> None:
+        if await self._on_thread(self._syncer, self._file.sync):
+            async with self._lock:
+                await self._on_disk(self._file.shorten_log)
+
+    async def _on_disk[**P, T](self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        return await self._on_thread(self._thread, partial(work, *arguments, **named))
+
+    async def _on_thread[T](self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
-            return await loop.run_in_executor(self._thread, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
         except (sqlite3.Error, OSError) as error:
             self._failure = error
             raise SpoolError(f"the spool {self._file.path} failed: {error}") from error

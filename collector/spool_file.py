@@ -1,4 +1,8 @@
-"""The spool on disk: one SQLite database. Everything here blocks; spool.py calls it on one thread."""
+"""The spool on disk: one SQLite database. Everything here blocks; spool.py calls it on one thread.
+
+``sync`` alone has a thread and a connection of its own: with a write-ahead log, who syncs does not keep who
+writes waiting.
+"""
 
 import contextlib
 import fcntl
@@ -25,6 +29,7 @@ RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some 
 BROKEN_KEPT = 3  # broken databases kept aside
 LOSSES_KEPT = 1000
 INCARNATIONS_KEPT = 10_000
+LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
 _SCHEMA = f"""
@@ -166,6 +171,8 @@ class SpoolFile:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self.db = self._open.enter_context(contextlib.closing(self._sound() or self._mended()))
+            self._syncing = self._open.enter_context(contextlib.closing(_connect(self.path)))
+            _log_ahead(self._syncing)
             self._begin()
             self.look_around()
         except OSError as error:
@@ -296,13 +303,12 @@ class SpoolFile:
         begun = self.db.execute("SELECT coalesce(max(first), 0) FROM incarnations").fetchone()
         return int(max(row[0] if row else 0, begun[0]))
 
-    def close(self, acknowledged: int) -> None:
-        """A clean stop."""
+    def finish(self, acknowledged: int) -> None:
+        """Remembers a clean stop; ``let_go`` follows."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
-        self.let_go()
 
     def let_go(self) -> None:
         """Closes the files, as a crash would."""
@@ -404,9 +410,8 @@ class SpoolFile:
         self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
-        """Remembers the bounds of a batch, synced: a power failure must not move them."""
+        """Remembers the bounds of a batch."""
         self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
-        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -466,7 +471,7 @@ class SpoolFile:
     # -- care ----------------------------------------------------------------------------------------
 
     def tend(self, acknowledged: int, trim: int) -> None:
-        """Deletes what was delivered before ``trim``, and syncs. Raises NoRoomError."""
+        """Deletes what was delivered before ``trim``. Raises NoRoomError."""
         with _needing_room(), self._transaction():
             rows = self.db.execute(
                 "DELETE FROM blobs WHERE first < ?1 AND first + count <= ?1"
@@ -478,9 +483,23 @@ class SpoolFile:
             self._save_losses(self.losses)
         self.bytes -= sum(size for (size,) in rows)
         with _needing_room():
-            self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._give_back()
         self.look_around()
+
+    def sync(self) -> bool:
+        """Makes what was written until now outlive a power failure; on another thread than all else.
+
+        Returns whether the write-ahead log has become so long that ``shorten_log`` is due: it begins anew by
+        itself only when nothing was written during a sync. Raises NoRoomError.
+        """
+        with _needing_room():
+            _, pages, _ = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return int(pages) * 4096 > LOG_BYTES
+
+    def shorten_log(self) -> None:
+        """Syncs what came during the last sync, so that the log begins anew. Raises NoRoomError."""
+        with _needing_room():
+            self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def look_around(self) -> None:
         """Sees how much room the disk has."""
@@ -522,14 +541,13 @@ def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
-    db.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
-    return db
+    return sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
 
 
 def _log_ahead(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write
 
 
 @contextlib.contextmanager

@@ -55,8 +55,7 @@ class Running:
         self.task.cancel()
         await asyncio.wait([self.task])
         self.spool._tending.cancel()
-        await self.spool._on_disk(self.spool._file.let_go)
-        self.spool._thread.shutdown()
+        await self.spool.let_go()
 
     async def restart(self, end="stop"):
         await getattr(self, end)()
@@ -120,4 +119,4 @@ class Running:
                 await asyncio.wait([self.task])
                 self.spool._tending.cancel()
                 with contextlib.suppress(Exception):
-                    await self.spool._on_disk(self.spool._file.let_go)
+                    await self.spool.let_go()

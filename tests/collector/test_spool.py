@@ -5,12 +5,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from streams import one_of_each, trades
 
+from collector import spool_file
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import FORMAT, NoRoomError, merged
 from collector.stores import Position
@@ -339,6 +341,7 @@ async def test_the_file_shrinks_when_most_of_it_stands_empty(tmp_path):
     spool = await Spool.open(tmp_path, keep=0.0)
     for index in range(100):
         await spool.append(list(trades(5000, start=5000 * index)))
+    await spool.tend()
     size = size_of(tmp_path)
     await deliver(spool, 500_000)
     for _ in range(12):
@@ -392,3 +395,33 @@ def test_losses_that_touch_grow_into_one():
     for first in (0, 5, 20):
         losses = merged(losses, Loss("dropped", first, first + 5, 5, float(first), first + 4.0))
     assert losses == (Loss("dropped", 0, 10, 10, 0.0, 9.0), Loss("dropped", 20, 25, 5, 20.0, 24.0))
+
+
+async def test_an_append_does_not_wait_for_a_sync_and_the_log_begins_anew_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_file, "LOG_BYTES", 2**20)
+    spool = await Spool.open(tmp_path, sync=3600)
+    begun, may_end = threading.Event(), threading.Event()
+    sync = spool._file.sync
+
+    def slow():
+        due = sync()
+        begun.set()
+        assert may_end.wait(10)
+        return due
+
+    monkeypatch.setattr(spool._file, "sync", slow)
+    for index in range(20):
+        await spool.append(list(trades(5000, start=5000 * index)))
+    log = tmp_path / "spool.db-wal"
+    length = log.stat().st_size
+    assert length > 2**20
+    tending = asyncio.create_task(spool.tend())
+    await asyncio.to_thread(begun.wait, 10)
+    await spool.append(list(trades(10)))
+    assert not tending.done()
+    may_end.set()
+    await tending
+    for index in range(10):
+        await spool.append(list(trades(5000, start=5000 * index)))
+    assert log.stat().st_size < 1.1 * length
+    await spool.close()

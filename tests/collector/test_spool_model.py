@@ -48,8 +48,7 @@ class Model(RuleBasedStateMachine):
     def let_go(self):
         """Ends this spool as a crash does."""
         self.spool._tending.cancel()
-        self.run(self.spool._on_disk(self.spool._file.let_go))
-        self.spool._thread.shutdown()
+        self.run(self.spool.let_go())
 
     def lost(self, sequence):
         return any(loss.first <= sequence < loss.end for loss in self.spool.losses)
