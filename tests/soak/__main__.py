@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "collector" / "stores")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "collector" / "stores"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from places import PLACES
 from report import tables

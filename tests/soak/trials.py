@@ -248,15 +248,15 @@ class Absence(Trial):
         return self.options.rate
 
     def strike(self) -> None:
-        self._sample(min(WARM_UP, self.options.minutes_away * 60))
-        before = self._sample(BASELINE)
+        _, waited = self._sample(WARM_UP)
+        before, waiting = self._sample(BASELINE)
         begun = self.collector.status
         self.place.go_away()
-        away = self._sample(self.options.minutes_away * 60)
+        away, _ = self._sample(self.options.minutes_away * 60)
         gone = self.collector.status
         with self.found_again():
             self.place.come_back()
-        drain = self._drain()
+        drain = self._drain(max(waited, waiting, int(2 * self.rate)))
         seconds = gone.time - begun.time
         self.outcome.figures = {
             "minutes away": seconds / 60,
@@ -268,12 +268,13 @@ class Absence(Trial):
         } | drain
         self._sample(BASELINE)
 
-    def _drain(self) -> dict[str, float]:
-        """Until what waits is no more than what two seconds bring."""
+    def _drain(self, usual: int) -> dict[str, float]:
+        """Until no more records wait than is usual."""
         begun = last = self.collector.status
-        peak, end = 0, time.monotonic() + self.options.drain_minutes * 60
-        while last.spool.records > 2 * self.rate and time.monotonic() < end:
-            peak = max(peak, self._sample(1.0))
+        peak = _resident(self.collector.process.pid)
+        end = time.monotonic() + self.options.drain_minutes * 60
+        while last.spool.records > usual and time.monotonic() < end:
+            peak = max(peak, self._sample(1.0)[0])
             last = self.collector.status or last
         seconds = max(last.time - begun.time, 1.0)
         stored, live = (count(last) - count(begun) for count in (_stored, _received))
@@ -286,15 +287,17 @@ class Absence(Trial):
             "times the live rate": stored / max(live, 1),
         }
 
-    def _sample(self, seconds: float) -> int:
-        """Lets that time pass; the most memory (bytes) that the collector had in it."""
-        peak, end = 0, time.monotonic() + seconds
+    def _sample(self, seconds: float) -> tuple[int, int]:
+        """Lets that time pass; the most memory (bytes) that the collector had, and records that waited."""
+        memory, waiting, end = 0, 0, time.monotonic() + seconds
         while True:
-            peak = max(peak, _resident(self.collector.process.pid))
+            memory = max(memory, _resident(self.collector.process.pid))
+            if status := self.collector.status:
+                waiting = max(waiting, status.spool.records)
             left = end - time.monotonic()
             if left <= 0:
                 self.check_simulator()
-                return peak
+                return memory, waiting
             time.sleep(min(left, 0.5))
 
 
