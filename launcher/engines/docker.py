@@ -597,7 +597,7 @@ def _reason(text: str) -> str:
 
 def _unreachable(address: str, reason: str) -> str:
     if "Permission denied" in reason or "PermissionError" in reason:
-        user = os.environ.get("USER") or "you"
+        user = os.environ.get("USER") or "$(id -un)"
         return (
             f"no permission to use the Docker engine at {address}; join its group"
             f" (`sudo usermod -aG docker {user}`, then log in anew), or use `launcher run`, which needs none"

@@ -1,5 +1,6 @@
 """The command line where no engine is needed."""
 
+import errno
 import hashlib
 import subprocess
 import sys
@@ -99,6 +100,17 @@ def test_a_context_that_is_not_there_is_no_other_engine(file, tmp_path, monkeypa
     (folder / "meta.json").write_text('{"Endpoints": {"docker": {"Host": "unix:///elsewhere.sock"}}}')
     assert cli.main(["status"]) == 1
     assert "no Docker engine is reachable at unix:///elsewhere.sock" in capsys.readouterr().err
+
+
+def test_the_remedy_for_no_permission_names_the_user_whoever_that_is(file, monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("launcher.engines.socket.SocketReader.get", refuse)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/docker.sock")
+    monkeypatch.delenv("USER", raising=False)
+    assert cli.main(["status"]) == 1
+    assert "(`sudo usermod -aG docker $(id -un)`, then log in anew)" in capsys.readouterr().err
 
 
 def test_who_has_no_name_is_a_number(monkeypatch):

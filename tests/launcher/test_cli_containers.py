@@ -3,9 +3,11 @@
 import json
 import subprocess
 import threading
+import time
 
 import pytest
 from fleets import docker, inspect
+from recording_engine import recording
 
 pytestmark = pytest.mark.docker
 
@@ -39,6 +41,24 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--wait-timeout", "0") == 0
     assert "absent" not in capsys.readouterr().out
+
+
+def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_path, monkeypatch):
+    fleet.write(TWO)
+    fleet.launch("up")
+    end = time.monotonic() + 30
+    while not all(_said(each).startswith("ready: ") for each in fleet.containers().values()):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    with recording(tmp_path / "engine.sock") as requests:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        assert fleet.launch("up") == 0
+    assert not [target for _, target in requests if "status.json" in target]
+
+
+def _said(container):
+    checks = container["State"]["Health"]["Log"]
+    return checks[-1]["Output"] if checks else ""
 
 
 def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
