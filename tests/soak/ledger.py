@@ -33,6 +33,7 @@ class Content(msgspec.Struct):
     side: str = ""
     price: str = ""
     amount: str = ""
+    snapshot: bool = False
     kind: str = ""
     bid: list[tuple[str, str]] = []
     ask: list[tuple[str, str]] = []
@@ -119,12 +120,13 @@ class Sent:
     """What the log of a simulator says, by symbol."""
 
     def __init__(self, log: Path) -> None:
-        self.trades = defaultdict(lambda: Columns("QQd"))  # id, digest, time
+        self.trades = defaultdict(lambda: Columns("QQdB"))  # id, digest, time, whether it is the past
         self.deltas = defaultdict(lambda: Columns("QQd"))  # digest, digest of the book after it, time
         self.snapshots = defaultdict(lambda: Columns("Qd"))  # digest, time
         self.closed: list[float] = []  # when connections ended
         self.records = 0
         self._books: dict[tuple[int | None, str], _Book] = {}
+        self._traded: set[str] = set()  # symbols that had trades which were not past
         decode = msgspec.json.Decoder(Entry).decode
         with log.open("rb") as file:
             for line in file:
@@ -139,7 +141,10 @@ class Sent:
         it, at = entry.content, _at(entry.content.timestamp)
         if entry.channel == "trades":
             digest = trade_digest(it.side, float(it.price), float(it.amount), at)
-            self.trades[entry.symbol].add(int(it.id), digest, entry.time)
+            past = it.snapshot and entry.symbol not in self._traded
+            self.trades[entry.symbol].add(int(it.id), digest, entry.time, past)
+            if not past:
+                self._traded.add(entry.symbol)
             return
         key = entry.connection, entry.symbol
         if it.kind == "snapshot":
@@ -178,7 +183,7 @@ class Account:
     """How the two differ.
 
     Attributes:
-        excused: absent, and inside a stored gap.
+        excused: absent, and inside a stored gap, or older than the first subscription.
         wrong: stored, and nothing that was sent, or with another content.
         disordered: stored before what was sent before.
         invented: gaps during which no connection ended.
@@ -226,12 +231,14 @@ class _Series:
     def __init__(self, account: Account, channel: str, symbol: str, gaps: Iterable[Gap]) -> None:
         self._account, self._name = account, f"{channel} {symbol}"
         self._gaps = [gap for gap in gaps if gap.missed == channel and gap.symbol == symbol]
+        self._optional: np.ndarray | None = None  # which need not be stored
 
     def trades(self, sent: Columns, stored: Columns) -> None:
-        """By their ids, which rise; snapshots repeat some."""
-        keys, digests, times = sent.arrays()
+        """By their ids, which rise; snapshots repeat some, and the first one tells of the past."""
+        keys, digests, times, past = sent.arrays()
         keys, first = np.unique(keys, return_index=True)
         receipts, found, contents = _in_order(stored)
+        self._optional = past[first].astype(bool)
         places, known = self._match(keys, times[first], found, receipts)
         self._wrong(receipts[known][digests[first][places] != contents[known]], "another content")
 
@@ -293,9 +300,8 @@ class _Series:
         for place in np.flatnonzero(~here):
             last = before[place]
             lag = max(0.0, received[last] - times[last]) if last >= 0 else 0.0
-            if any(
-                g.start - SLACK <= times[place] + lag and times[place] - SLACK <= g.end for g in self._gaps
-            ):
+            optional = self._optional is not None and self._optional[place]
+            if optional or self._in_a_gap(times[place], lag):
                 self._account.excused += 1
             else:
                 lost.append(place)
@@ -307,6 +313,9 @@ class _Series:
                 f"{len(run)} lost, written {times[first]:.6f} to {times[last]:.6f}; "
                 f"the one before was received at {neighbour:.6f}"
             )
+
+    def _in_a_gap(self, written: float, lag: float) -> bool:
+        return any(gap.start - SLACK <= written + lag and written - SLACK <= gap.end for gap in self._gaps)
 
     def _twice(self, receipts) -> None:
         self._account.twice += len(receipts)
