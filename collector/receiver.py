@@ -31,7 +31,7 @@ from collector.settings import Settings
 from collector.spool import Spool
 
 #: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
-BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.02
+BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
 

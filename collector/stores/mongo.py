@@ -77,7 +77,7 @@ class MongoStore:
     """One client, which does not retry by itself."""
 
     batch_records = 1000  # a command costs the server nearly the same, whatever it holds
-    batch_seconds = 0.01
+    batch_seconds = 0.0
     fixed_batches = False
 
     def __init__(self, settings: Settings) -> None:

@@ -70,7 +70,7 @@ class PostgresStore:
     """One connection. Every statement runs in a transaction, so that it works through pgbouncer too."""
 
     batch_records = 1000
-    batch_seconds = 0.005
+    batch_seconds = 0.0
     fixed_batches = False
 
     def __init__(self, settings: Settings) -> None:
