@@ -23,6 +23,11 @@ soak:
 	@.ci/environment --all-extras
 	@cd tests && ../.venv/bin/python -m soak $(SOAK)
 
+# How fast it is, beside cryptofeed; docs/performance.md explains the table. BENCH="cost --stores REDIS" for a part.
+bench:
+	@.ci/environment --all-extras
+	@cd tests && ../.venv/bin/python -m benchmarks $(BENCH)
+
 image:
 	docker build . --tag cryptostore:latest
 

@@ -1,0 +1,93 @@
+"""How fast the collector is, beside cryptofeed: ``make bench``, or ``python -m benchmarks`` in tests/.
+
+Peer and ours are measured in turns, in the same run; before a figure is given, it is checked that what was
+sent is stored. docs/performance.md explains the figures. About ten minutes on two cores.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from destinations import DESTINATIONS
+from figures import BACKLOG_RECORDS, HIGH_RECORDS, PEERLESS_RECORDS, Bench, Figure
+from recording import record
+
+ROUNDS, RECORDS = 5, 25_000
+PACED_RECORDS, PACED_RATE = 10_000, 5_000
+PARTS = ("cost", "paced", "latency", "memory", "backlog")
+
+
+def main() -> None:
+    options = parser().parse_args()
+    os.nice(5)
+    rounds, most = options.rounds, max(options.records, PEERLESS_RECORDS)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        recording = record(max(rounds * most, 2 * HIGH_RECORDS, BACKLOG_RECORDS) + 20_000)
+        figures = list(told(measured(Bench(Path(folder), recording, options.stores), options)))
+    if options.json:
+        options.json.write_text(json.dumps([as_json(figure) for figure in figures], indent=1))
+
+
+def measured(bench: Bench, options: argparse.Namespace) -> Iterator[Figure]:
+    parts = {
+        "cost": lambda: bench.cost(options.rounds, options.records),
+        "paced": lambda: bench.cost(options.rounds, PACED_RECORDS, PACED_RATE),
+        "latency": bench.latency,
+        "memory": bench.memory,
+        "backlog": bench.backlog,
+    }
+    for part in options.parts:
+        yield from parts[part]()
+
+
+def told(figures: Iterator[Figure]) -> Iterator[Figure]:
+    """Prints the table while it grows."""
+    print(line("figure", "ours", "peer", "theirs", "ratio", "goal", ""))
+    for figure in figures:
+        goal = f"<= {figure.most:g}" if figure.most is not None else f">= {figure.least:g}"
+        met = {True: "met", False: "missed"}[figure.met]
+        theirs, ratio = figure.theirs or "", f"{figure.ratio.median:.2f}" if figure.ratio else ""
+        print(line(figure.what, figure.ours, figure.peer, theirs, ratio, goal, met), flush=True)
+        yield figure
+
+
+def line(*cells: object) -> str:
+    widths = (54, 24, 16, 24, 6, 8, 6)
+    return " ".join(f"{cell!s:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def as_json(figure: Figure) -> dict[str, object]:
+    spreads = {"ours": figure.ours, "theirs": figure.theirs, "ratio": figure.ratio}
+    return (
+        figure._asdict()
+        | {name: spread._asdict() for name, spread in spreads.items() if spread}
+        | {"met": figure.met}
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "parts", nargs="*", default=PARTS, choices=PARTS, help="what to measure; default: all"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="of every comparison; default: %(default)s"
+    )
+    parser.add_argument(
+        "--records", type=int, default=RECORDS, help="a slice at full speed; default: %(default)s"
+    )
+    parser.add_argument(
+        "--stores", nargs="+", default=list(DESTINATIONS), choices=DESTINATIONS, metavar="STORE"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
