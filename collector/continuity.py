@@ -16,6 +16,9 @@ gap begins. Where another collector is alive and has seen it past the moment in 
 is none. Whether it is alive, its next note tells, or the lack of one. Where nobody has ever seen it, there is
 no gap either. While the store is away, questions wait, in the spool's marks.
 
+Exchanges repeat the last trades when they are subscribed to. Of these, the newer ones than the last that was
+recorded are stored, where it is sure which that is; otherwise none are: they lie in a gap.
+
 What the spool lost (dropped, corrupt), and what the store forgot, become gap records here too, when the store
 has taken what comes after: then such a loss cannot grow any more.
 """
@@ -45,14 +48,12 @@ class Note(msgspec.Struct, frozen=True):
         stopped: it was the last word before a clean stop.
         good_for: seconds after which, without another note, its collector is not alive.
         seen: moments (seconds, UTC), each with the channels and symbols that were seen up to it.
-        trades: the marks of the last trades, which exchanges repeat when they are subscribed to.
     """
 
     exchange: str
     stopped: bool
     good_for: float
     seen: list[tuple[float, dict[str, list[str]]]]
-    trades: dict[str, str] = {}
 
     def until(self) -> dict[Key, float]:
         """The moment up to which each pair was seen."""
@@ -81,9 +82,7 @@ class Continuity:
         self._name = ""
         self._heard: dict[str, _Heard] = {}
         self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
-        self._snapshot: tuple[int, dict[Key, float], dict[str, str]] | None = (
-            None  # true once the store has that sequence
-        )
+        self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
         self._stopped = False
         self._told: set[str] = set()
 
@@ -101,6 +100,10 @@ class Continuity:
                 key: Hole(min(hole.start, last), "corrupt") for key, hole in holes.items() if last is not None
             }
         self._gaps.take_up(holes, marks.questions)
+        if not self._spool.exact:
+            for mark in self._spool.marks:
+                if mark.startswith("trade "):
+                    self._forget(mark)
         self._told = set(msgspec.json.decode(self._spool.marks.get("losses told") or "[]"))
         await self._recorder.append()
 
@@ -121,8 +124,7 @@ class Continuity:
         self._gaps.save()
         await self._recorder.append()
         if self._snapshot is None:
-            trades = {mark: value for mark, value in self._spool.marks.items() if mark.startswith("trade ")}
-            self._snapshot = self._spool.end, seen, trades
+            self._snapshot = self._spool.end, seen
 
     def _report_losses(self) -> None:
         losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
@@ -171,13 +173,13 @@ class Continuity:
         """What is to be noted in a store that has all before the sequence ``stored``, if anything."""
         if self.asking or self._snapshot is None or self._snapshot[0] > stored:
             return None
-        _, seen, trades = self._snapshot
+        _, seen = self._snapshot
         self._snapshot = None
         together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for (channel, symbol), until in (self._stored | seen).items():
             together[until][channel].append(symbol)
         moments = [(until, dict(channels)) for until, channels in together.items()]
-        note = Note(self._gaps.exchange, self._stopped, good_for, moments, trades)
+        note = Note(self._gaps.exchange, self._stopped, good_for, moments)
         return msgspec.json.encode(note).decode()
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
@@ -185,21 +187,21 @@ class Continuity:
         first, self._name = not self._name, name
         self.hear(notes)
         if first:
-            self._learn_trades()
+            self._doubt_trades()
         own = self._heard.get(name)
         self._stored = own.until if own and own.note.exchange == self._gaps.exchange else {}
 
-    def _learn_trades(self) -> None:
-        """Takes over the last trades that a lost spool, or another collector, knew better than we do."""
-        ours = max((hole.start for hole in self._gaps.earlier.values()), default=0.0)
-        heard = [
-            each for each in self._heard.values() if each.note.exchange == self._gaps.exchange and each.until
-        ]
-        for each in sorted(heard, key=lambda each: max(each.until.values())):
-            newer = max(each.until.values()) > ours
-            for mark, value in each.note.trades.items():
-                if newer or mark not in self._spool.marks:
-                    self._recorder.mark(mark, value)
+    def _doubt_trades(self) -> None:
+        """Another collector, or we before the spool was lost, recorded some since: the last is not known."""
+        for heard in self._heard.values():
+            for (channel, symbol), until in heard.until.items():
+                hole = self._gaps.earlier.get((channel, symbol))
+                if heard.note.exchange == self._gaps.exchange and hole and until > hole.start:
+                    self._forget(f"trade {self._gaps.exchange} {symbol}")
+
+    def _forget(self, mark: str) -> None:
+        if mark in self._spool.marks:
+            self._recorder.mark(mark, "")
 
     def hear(self, notes: Mapping[str, str]) -> None:
         """Answers the questions that these notes, by collectors' names, can answer."""

@@ -138,6 +138,7 @@ class SpoolFile:
         owner, incarnations (oldest first, the last is ours), end, acknowledged, marks, bounds,
             clean: what the database said when it was opened.
         mended: whether it was broken.
+        exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
         bytes: of all records.
@@ -147,6 +148,7 @@ class SpoolFile:
     owner: str
     incarnations: list[Incarnation]
     clean: bool | None
+    exact: bool
     end: int
     acknowledged: int
     marks: dict[str, str]
@@ -270,6 +272,8 @@ class SpoolFile:
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         self.owner = meta.get("owner") or secrets.token_hex(8)
         self.clean = None if "clean" not in meta else bool(meta["clean"])
+        inode, boot = self.path.stat().st_ino, _boot()
+        self.exact = meta.get("inode") == inode and (bool(self.clean) or meta.get("boot") == boot)
         self.acknowledged = int(meta.get("acknowledged", 0))
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
         self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
@@ -277,7 +281,7 @@ class SpoolFile:
         self.losses = self.losses or self._saved_losses
         (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
         with self._transaction():
-            for key, value in ("owner", self.owner), ("clean", 0):
+            for key, value in ("owner", self.owner), ("clean", 0), ("inode", inode), ("boot", boot):
                 self._set(key, value)
             self._begin_incarnation()
             self._save_losses(self.losses)
@@ -538,6 +542,12 @@ def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
         Loss(reason, first, end, count, since, until, tuple(codec.decode_gaps(gaps)))
         for reason, first, end, count, since, until, gaps in rows
     )
+
+
+def _boot() -> str:
+    """The running of the machine; a new one at every start."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text() if path.exists() else secrets.token_hex(8)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

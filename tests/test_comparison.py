@@ -97,6 +97,17 @@ def test_trades_that_are_repeated_on_another_connection_count_once():
     assert compare([trade(0, "7"), trade(1, "7", connection=2)], [stored_trade("7")]).exact
 
 
+def test_the_past_of_the_first_subscription_need_not_be_stored():
+    past = [trade(number - 10, str(number)) for number in (6, 7)]
+    for each in past:
+        each["content"]["snapshot"] = True
+    assert compare([*past, trade(0, "8")], [stored_trade("8")]).exact
+    late = trade(1, "9", connection=2)
+    late["content"]["snapshot"] = True
+    assert compare([*past, trade(0, "8"), late], [stored_trade("8")]).missing == [late]
+    assert compare([*past, trade(-1, "8"), trade(0, "9")], [stored_trade("9")]).missing
+
+
 def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it():
     sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3"), ticker(3, "4", connection=2)]
     stored = [stored_ticker("1"), stored_ticker("2"), stored_ticker("4")]

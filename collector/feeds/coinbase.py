@@ -127,19 +127,25 @@ class Coinbase(Supervised, cryptofeed.exchanges.Coinbase):  # type: ignore[misc]
                 await self.callback(TICKER, Ticker(self.id, symbol, bid, ask, when, raw=ticker), timestamp)
 
     async def _trades(self, event: dict[str, Any], timestamp: float) -> None:
-        """A snapshot repeats the past: of it, only what is newer than the last trade that was recorded."""
         trades = sorted(event["trades"], key=lambda trade: int(trade["trade_id"]))
         if event["type"] == "snapshot":
-            for trade in trades:
-                symbol = self.exchange_symbol_to_std_symbol(trade["product_id"])
-                self._past.setdefault(symbol, set()).add(trade["trade_id"])
-                if int(trade["trade_id"]) > self._last_trade(symbol):
-                    await self._trade(trade, symbol, timestamp)
+            await self._past_trades(trades, timestamp)
             return
         for trade in trades:
             symbol = self.exchange_symbol_to_std_symbol(trade["product_id"])
             if trade["trade_id"] not in self._past.get(symbol, ()):
                 await self._trade(trade, symbol, timestamp)
+
+    async def _past_trades(self, trades: list[dict[str, Any]], timestamp: float) -> None:
+        """Of the past, what is newer than the last trade that was recorded; where none is known, nothing."""
+        symbols = {self.exchange_symbol_to_std_symbol(trade["product_id"]) for trade in trades}
+        last = {symbol: self._last_trade(symbol) for symbol in symbols}
+        for trade in trades:
+            symbol, number = self.exchange_symbol_to_std_symbol(trade["product_id"]), int(trade["trade_id"])
+            self._past.setdefault(symbol, set()).add(trade["trade_id"])
+            if -1 < last[symbol] < number:
+                await self._trade(trade, symbol, timestamp)
+            self._mark_trade(symbol, number)
 
     async def _trade(self, it: dict[str, Any], symbol: str, timestamp: float) -> None:
         trade = Trade(

@@ -63,12 +63,14 @@ class Kraken(Supervised, cryptofeed.exchanges.Kraken):  # type: ignore[misc]  # 
     async def _trade(self, msg: list[Any], pair: str, timestamp: float) -> None:
         """The first message after a subscription repeats the last trades; they have no ids, so time tells.
 
-        Several trades may share a moment: the mark is the last moment and how many of it were recorded.
+        Several trades may share a moment: the mark is the last moment and how many of it were recorded. Where
+        none is known, none of the past is stored.
         """
         trades = msg[1]
         key = f"trade {self.id} {pair}"
         moment, count = self._last_trades(key)
-        if pair in self._repeating:
+        repeated = pair in self._repeating
+        if repeated:
             self._repeating.discard(pair)
             known = [trade for trade in trades if Decimal(trade[2]) == moment][:count]
             trades = [trade for trade in trades if Decimal(trade[2]) >= moment][len(known) :]
@@ -78,7 +80,8 @@ class Kraken(Supervised, cryptofeed.exchanges.Kraken):  # type: ignore[misc]  # 
         if newest >= moment:
             same = sum(1 for trade in trades if Decimal(trade[2]) == newest)
             self.memory.mark(key, f"{newest} {same + (count if newest == moment else 0)}")
-        await super()._trade([msg[0], trades, *msg[2:]], pair, timestamp)
+        if moment or not repeated:
+            await super()._trade([msg[0], trades, *msg[2:]], pair, timestamp)
 
     def _last_trades(self, key: str) -> tuple[Decimal, int]:
         moment, _, count = (self.memory.recall(key) or "0 0").partition(" ")

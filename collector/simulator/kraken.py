@@ -183,7 +183,7 @@ class KrakenSession(Session):
         market = self.exchange.markets[symbol]
         match wanted.name:
             case "trade":  # "trade": the last trades are sent as a snapshot, in the form of an update
-                self._send_trades(symbol, list(market.recent))
+                self._send_trades(symbol, list(market.recent), past=True)
             case "ticker":
                 self._send_ticker(symbol, market.bids(1)[0], market.asks(1)[0])
             case "book":
@@ -203,7 +203,7 @@ class KrakenSession(Session):
             case _:
                 self._send_candles(symbol, subscription, step.candles[subscription.interval * 60])
 
-    def _send_trades(self, symbol: str, trades: Sequence[Trade]) -> None:
+    def _send_trades(self, symbol: str, trades: Sequence[Trade], *, past: bool = False) -> None:
         """Trades have no id; price, volume, time, side, order type, misc ("trade")."""
         sent, records = [], []
         for trade in trades:
@@ -217,7 +217,7 @@ class KrakenSession(Session):
                 "timestamp": when,
                 "type": trade.type,
             }
-            records.append(Record("trades", symbol, content))
+            records.append(Record("trades", symbol, content | ({"snapshot": True} if past else {})))
         self._send(Subscription("trade"), symbol, [sent], records)
 
     def _send_ticker(self, symbol: str, bid: Level, ask: Level) -> None:

@@ -95,7 +95,7 @@ async def whole(collector):
 
 
 async def test_power_loss_takes_the_spool_back_and_nothing_for_a_repetition(stage):
-    one = stage.collector(CHANNELS="ticker,l2_book")
+    one = stage.collector()
     async with one.running():
         await whole(one)
         synced = one.copy_spool(stage.folder / "synced")
@@ -112,7 +112,7 @@ async def test_power_loss_takes_the_spool_back_and_nothing_for_a_repetition(stag
 
 
 async def test_a_spool_that_was_deleted_is_a_gap_from_what_the_store_has(stage):
-    one = stage.collector(CHANNELS="ticker,l2_book")
+    one = stage.collector()
     async with one.running():
         await whole(one)
         await stage.noted(one)
@@ -301,4 +301,4 @@ def test_sigkill_loses_50_ms_at_most_and_the_gap_covers_them(tmp_path, capsys):
     with capsys.disabled():
         told = ", ".join(f"{window * 1000:.0f}" for window in windows)
         print(f"\nSIGKILL cost {told} ms")  # noqa: T201 - measured, and printed
-    assert min(windows) <= BURST  # the others had to wait for a busy machine
+    assert max(windows) <= BURST
