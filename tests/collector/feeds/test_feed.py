@@ -244,6 +244,18 @@ async def test_what_an_exchange_repeats_after_a_restart_is_not_stored_twice(exch
     assert comparison.exact, comparison
 
 
+@pytest.mark.parametrize("exchange", ["COINBASE", "KRAKEN"])
+async def test_at_the_first_start_none_of_the_past_is_stored(exchange, simulator, tmp_path):
+    async with recording(simulator, tmp_path, exchange, CHANNELS="trades") as it:
+        await it.confirmed()
+        await it.more(20)
+        records = await it.settled()
+    log = [entry for entry in await asyncio.to_thread(simulator.log) if "event" not in entry]
+    past = [entry for entry in log if entry["content"].get("snapshot")]
+    assert past
+    assert len(records) == len(log) - len(past)
+
+
 async def test_a_collector_that_is_stopped_ends_at_once_and_keeps_what_it_has(simulator, tmp_path):
     async with recording(simulator, tmp_path, "BINANCE") as it:
         await it.confirmed()
