@@ -6,7 +6,8 @@ seconds since the epoch (UTC), ``connection`` is null for what was answered over
 records of the whole log. Numbers in ``content`` are the text that was on the wire:
 
 - trades: ``{"id", "side", "price", "amount", "timestamp", "type"}``, and ``"snapshot": true`` where
-  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN in the form of an update); ``id`` and ``type`` are null where the exchange has none
+  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN in the form of an update); ``id`` and
+  ``type`` are null where the exchange has none
 - ticker: ``{"bid", "bid_size", "ask", "ask_size", "timestamp"}``
 - l2_book: ``{"kind": "snapshot" | "delta", "bid": [[price, size], ...], "ask": [...], "timestamp"}``, for
   BINANCE with ``first_update_id`` (deltas) and ``last_update_id``

@@ -256,6 +256,7 @@ async def test_a_question_waits_for_a_store_that_is_away(stage):
     assert sorted(gap.reason for gap in gaps) == ["killed"] * 12 + ["stopped"] * 6
 
 
+@pytest.mark.alone  # a machine that is busy with other tests adds its own milliseconds
 def test_sigkill_loses_50_ms_at_most_and_the_gap_covers_them(tmp_path, capsys):
     stage = Stage(tmp_path)
     stage.simulator = Simulator(symbols={"COINBASE": SYMBOLS}, rate=400)
@@ -297,7 +298,9 @@ def test_sigkill_loses_50_ms_at_most_and_the_gap_covers_them(tmp_path, capsys):
     for killed in kills:
         of_kill = [gap for gap in gaps if gap.start <= killed <= gap.end]
         assert len(of_kill) == 6
-        windows.append(killed - min(gap.start for gap in of_kill))
+        begun = min(gap.start for gap in of_kill)
+        lost = [entry["time"] for entry in comparison.excused if begun <= entry["time"] <= killed]
+        windows.append(killed - min(lost, default=killed))
     with capsys.disabled():
         told = ", ".join(f"{window * 1000:.0f}" for window in windows)
         print(f"\nSIGKILL cost {told} ms")  # noqa: T201 - measured, and printed
