@@ -130,7 +130,7 @@ def _run(settings: Settings) -> int:
     # Records make no cycles. Looking through those under way for some, and through all that was imported, is
     # a tenth of the work under load, and now and then a pause.
     gc.freeze()
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     status = uvloop.run(collect(settings))
     # A driver's thread may still wait for a server that does not answer; nothing depends on it any more.
     logging.shutdown()
