@@ -100,7 +100,7 @@ class _Position(msgspec.Struct):
 class ParquetStore:
     """Writes each batch as one file per partition. All file work is on one thread of its own."""
 
-    batch_records = 25_000  # what the spool has in memory: to read them back costs as much as to write them
+    batch_records = 15_000  # the spool has them in memory: reading them back costs as much as writing them
     fixed_batches = True
 
     def __init__(self, settings: Settings) -> None:
