@@ -21,6 +21,7 @@ ABSENCE = {
     "while away": lambda it: _more(it, "memory while away, MiB"),
     "draining": lambda it: _more(it, "memory while draining, MiB"),
     "drained in, s": lambda it: f"{it['figures']['drained after, seconds']:.0f}",
+    "left then": lambda it: f"{it['figures']['left of the backlog']:,.0f}",
     "stored/s": lambda it: f"{it['figures']['stored per second']:,.0f}",
     "x live": lambda it: f"{it['figures']['times the live rate']:.1f}",
 }
