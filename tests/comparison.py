@@ -179,11 +179,13 @@ def _trades(
         else:
             comparison.unexpected.append(record)
     begun = min((record.receipt_timestamp for record in stored), default=float("inf"))
+    repeated = [entry for entry in sent if entry["content"].get("snapshot")]
+    past = {_trade_key(entry["content"]) for entry in repeated if entry["time"] <= begun}
     absent = [
         entry
         for entry in sent
         if there[_trade_key(entry["content"])] < expected[_trade_key(entry["content"])]
-        and not (entry["content"].get("snapshot") and entry["time"] <= begun)
+        and not (entry["content"].get("snapshot") and _trade_key(entry["content"]) in past)
     ]
     missing, excused = excuses.split(sent, absent)
     comparison.missing += missing

@@ -129,6 +129,8 @@ class Connection:
 
     def _loses(self, record: Record) -> bool:
         content = (record.channel, record.symbol)
+        if not record.noticed:
+            return False
         return self._faults.take("skip_sequence", self.exchange, self.number, content) is not None
 
     def _put(self, frame: Frame) -> None:

@@ -274,7 +274,8 @@ class KrakenSession(Session):
         if changes:
             changes[-1]["c"] = self.exchange.checksum(symbol)
             content = book("delta", [(b[0], b[1]) for b in bids], [(a[0], a[1]) for a in asks], None)
-            self._send(wanted, symbol, changes, [Record("l2_book", symbol, content)])
+            checked = self.exchange.is_checked(symbol, (*bids, *asks))
+            self._send(wanted, symbol, changes, [Record("l2_book", symbol, content, noticed=checked)])
 
     def _send_candles(self, symbol: str, wanted: Subscription, candles: Iterable[Candle]) -> None:
         """Last update, end, prices, average, volume, count ("ohlc")."""
@@ -340,6 +341,12 @@ class Kraken(Exchange):
         levels = (*market.asks(CHECKED_LEVELS), *market.bids(CHECKED_LEVELS))
         digits = "".join(text.replace(".", "").lstrip("0") for level in levels for text in level)
         return str(crc32(digits.encode()))
+
+    def is_checked(self, symbol: str, levels: Iterable[Sequence[str]]) -> bool:
+        """Whether one of these levels is among those that the checksum is made of."""
+        market = self.markets[symbol]
+        best = {level[0] for level in (*market.asks(CHECKED_LEVELS), *market.bids(CHECKED_LEVELS))}
+        return any(level[0] in best for level in levels)
 
     @staticmethod
     def _asset_pair(instrument: Instrument) -> dict[str, object]:

@@ -44,6 +44,7 @@ class Record(NamedTuple):
     channel: str
     symbol: str
     content: dict[str, object]
+    noticed: bool = True  # the protocol tells a client that lacks it
 
 
 class Log:

@@ -155,7 +155,8 @@ async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator,
         assert len(lines(caplog, "could not be handled")) == 1
 
 
-@pytest.mark.parametrize("exchange", EXCHANGES)
+# Not KRAKEN: its checksum is of ten levels, and cannot tell a lost change that the next one makes good.
+@pytest.mark.parametrize("exchange", ["COINBASE", "BINANCE"])
 async def test_a_book_that_missed_something_begins_anew(exchange, simulator, tmp_path):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
