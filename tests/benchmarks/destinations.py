@@ -38,6 +38,13 @@ class Destination:
     def make_tables(self) -> None:
         """Makes what cryptofeed's backend expects to be there."""
 
+    def leave(self) -> None:
+        """The server stops."""
+        self.server.stop()
+
+    def come_back(self) -> None:
+        self.server.start()
+
     def processes(self) -> list[int]:
         """Those of the server; none where it is not ours."""
         if self.server is None or self.server.runner is None:
@@ -86,6 +93,10 @@ class Postgres(Destination):
     def make_tables(self) -> None:
         for name, columns in _TABLES.items():
             self._ask(f"CREATE TABLE {name} ({_COMMON}, {columns})")
+
+    def leave(self) -> None:
+        self._runner.run(self._connection.close())
+        super().leave()
 
     def stored(self) -> int:
         """By the ids: counting rows would take long."""

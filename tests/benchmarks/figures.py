@@ -11,13 +11,14 @@ from typing import NamedTuple
 from contestants import Ours, Peer, Slice
 from destinations import DESTINATIONS
 from recording import Recording
+from steps import Steps
 
 #: Most CPU that a store's collector may need, in terms of the floor's.
 FLOOR_GOALS = {"REDISSTREAM": 1.35, "REDIS": 1.35, "POSTGRES": 1.45, "PARQUET": 1.55, "MONGO": 1.75}
 PEERLESS = "PARQUET"
-PEERLESS_RECORDS = 50_000  # what Parquet takes as one batch; it waits for long until it has as many
+PEERLESS_RECORDS = 15_000  # what Parquet takes as one batch; it waits for long until it has as many
 LIVE_RATE, LIVE_RECORDS = 1_000, 10_000
-HIGH_RATE, HIGH_RECORDS = 10_000, 60_000
+HIGH_RATE, HIGH_RECORDS = 10_000, 100_000
 BACKLOG_RECORDS = 100_000
 
 
@@ -148,18 +149,24 @@ class Bench:
             if store == PEERLESS:
                 continue
             with self._ours(store) as ours:
-                ours.destination.server.stop()
+                ours.destination.leave()
                 ours.send(BACKLOG_RECORDS)
                 ours.wait_until_sent()
                 backlog = ours.sent
                 ours.send(10 * LIVE_RATE, LIVE_RATE)
-                ours.destination.server.start()
+                ours.destination.come_back()
                 rate = ours.drained(backlog)
                 ours.wait_until_sent()
                 ours.check()
             yield Figure.compared(
                 f"{store}: backlog drained, records a second", [rate], "live rate", [LIVE_RATE], least=5
             )
+
+    def steps(self) -> dict[str, float]:
+        """Microseconds of CPU per record of each step of our way."""
+        steps = Steps(self._recording, self._file, self._stores)
+        steps.run()
+        return steps.measured
 
     def _ours(self, store: str, script: str = "", **variables: str) -> Ours:
         return Ours(self._recording, self._file, DESTINATIONS[store](), script, **variables)
