@@ -31,7 +31,7 @@ def main() -> None:
         recording = record(max(rounds * most, 2 * HIGH_RECORDS, BACKLOG_RECORDS) + 20_000)
         bench = Bench(Path(folder), recording, options.stores)
         figures = list(told(measured(bench, options)))
-        steps = bench.steps() if "steps" in options.parts else {}
+        steps = bench.steps() if "steps" in options.only else {}
     for step, took in steps.items():
         print(f"{step:54} {took:5.1f} us a record")
     if options.json:
@@ -47,7 +47,7 @@ def measured(bench: Bench, options: argparse.Namespace) -> Iterator[Figure]:
         "memory": bench.memory,
         "backlog": bench.backlog,
     }
-    for part in options.parts:
+    for part in options.only:
         if part in parts:
             yield from parts[part]()
 
@@ -80,7 +80,7 @@ def as_json(figure: Figure) -> dict[str, object]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=PARTS, choices=PARTS, help="what to measure; default: all"
+        "--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS)
     )
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help="of every comparison; default: %(default)s"
