@@ -23,7 +23,7 @@ soak:
 	@.ci/environment --all-extras
 	@cd tests && ../.venv/bin/python -m soak $(SOAK)
 
-# How fast it is, beside cryptofeed; docs/performance.md explains the table. BENCH="cost --stores REDIS" for a part.
+# How fast it is, beside cryptofeed; docs/performance.md explains the table. BENCH='--only cost --stores REDIS' measures a part.
 bench:
 	@.ci/environment --all-extras
 	@cd tests && ../.venv/bin/python -m benchmarks $(BENCH)

@@ -32,7 +32,7 @@ from collector.settings import Settings
 from collector.spool import Spool
 from collector.writer import Writer
 
-MESSAGES = 20_000
+MESSAGES = 12_000
 TURN = 64  # messages
 ROUNDS = 5
 WEBSOCKET = "wss://stream.binance.com:9443/stream?streams="
