@@ -4,7 +4,8 @@ A number is plain text (0.00000001, never 1E-8), a time the shortest text that r
 float, and a missing value the text ``None``, as cryptofeed writes it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
@@ -26,6 +27,7 @@ from collector.records import (
     Order,
     Ticker,
     Trade,
+    channel_of,
 )
 
 #: First part of a key, by channel; ``{this}-{exchange}-{symbol}`` is the key.
@@ -43,26 +45,43 @@ KEYS: dict[str, str] = {
     "gaps": "gaps",
 }
 
-#: The fields between ``symbol`` and ``timestamp``; a book has one of two.
-FIELDS: dict[type[AnyRecord], tuple[str, ...]] = {
-    kind: kind.__struct_fields__[4:]
-    for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
-}
-BOOK_FIELD = {False: "book", True: "delta"}
-
 #: Those whose records are complete or changes.
 BOOKS = (L2Book, L3Book)
 
-_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What entries of one kind share.
+
+    Attributes:
+        key: the first part of their key.
+        fields: their names between ``symbol`` and ``timestamp``.
+    """
+
+    key: str
+    fields: tuple[str, ...]
+
+
+_SHAPES: dict[type[AnyRecord], Shape] = {
+    kind: Shape(KEYS[channel_of(kind)], kind.__struct_fields__[4:])
+    for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
+}
+TRADE = _SHAPES[Trade]
+#: By kind, and whether it is changes.
+BOOK: dict[tuple[type[AnyRecord], bool], Shape] = {
+    (kind, delta): Shape(KEYS[channel_of(kind)], (field,))
+    for kind in BOOKS
+    for delta, field in ((False, "book"), (True, "delta"))
+}
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_encode = _encoder.encode
+
+#: How a level that is gone ends, of which deltas are full; without an exponent.
+_GONE = ",0E-8]", ",0.00000000]"
 
 #: A text as JSON.
 quoted: Callable[[str], str] = encode_basestring
-
-
-def key(record: AnyRecord) -> str:
-    """The key that a record is stored under."""
-    channel = type(record).__struct_config__.tag
-    return f"{KEYS[str(channel)]}-{record.exchange}-{record.symbol}"
 
 
 def plain(number: Decimal) -> str:
@@ -93,26 +112,46 @@ def _json(value: Any) -> str:
     return quoted(str(value))
 
 
-def values(record: AnyRecord) -> list[str]:
-    """The values of FIELDS, or the JSON of a book, as texts."""
-    if type(record) is Trade:  # half of all records
-        amount, price, trade_id, kind = record.amount, record.price, record.id, record.type
-        return [record.side, plain(amount), plain(price), str(trade_id), str(kind)]
-    if isinstance(record, BOOKS):
-        return [book_json(record)]
-    return [_text(getattr(record, field)) for field in FIELDS[type(record)]]
+def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]]]:
+    """Of each record its shape and, for a stream, its fields and both times as texts."""
+    changes = _changes(records)
+    moments = times(records)
+    for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
+        if type(record) is Trade:  # half of all records
+            amount, price = str(record.amount), str(record.price)
+            if "E" in amount or "E" in price:
+                amount, price = plain(record.amount), plain(record.price)
+            yield TRADE, (record.side, amount, price, str(record.id), str(record.type), timestamp, receipt)
+        elif isinstance(record, BOOKS):
+            text = next(changes) if record.delta else book_json(record)
+            yield BOOK[type(record), record.delta], (text, timestamp, receipt)
+        else:
+            shape = _SHAPES[type(record)]
+            yield shape, (*[_text(getattr(record, field)) for field in shape.fields], timestamp, receipt)
 
 
-def members(record: AnyRecord) -> str:
-    """The same as the inside of a JSON object, without exchange, symbol and times."""
-    if type(record) is Trade:
-        return (
-            f'"side":{quoted(record.side)},"amount":{plain(record.amount)},"price":{plain(record.price)},'
-            f'"id":{quoted(str(record.id))},"type":{quoted(str(record.type))}'
-        )
-    if isinstance(record, BOOKS):
-        return f'"{BOOK_FIELD[record.delta]}":{book_json(record)}'
-    return ",".join(f'"{field}":{_json(getattr(record, field))}' for field in FIELDS[type(record)])
+def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str]]:
+    """Of each record its shape, its fields as the inside of a JSON object, and both times as texts."""
+    changes = _changes(records)
+    moments = times(records)
+    for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
+        if type(record) is Trade:
+            amount, price = str(record.amount), str(record.price)
+            if "E" in amount or "E" in price:
+                amount, price = plain(record.amount), plain(record.price)
+            inside = (
+                f'"side":{quoted(record.side)},"amount":{amount},"price":{price},'
+                f'"id":{quoted(str(record.id))},"type":{quoted(str(record.type))}'
+            )
+            yield TRADE, inside, timestamp, receipt
+        elif isinstance(record, BOOKS):
+            shape = BOOK[type(record), record.delta]
+            text = next(changes) if record.delta else book_json(record)
+            yield shape, f'"{shape.fields[0]}":{text}', timestamp, receipt
+        else:
+            shape = _SHAPES[type(record)]
+            inside = ",".join(f'"{field}":{_json(getattr(record, field))}' for field in shape.fields)
+            yield shape, inside, timestamp, receipt
 
 
 def times(records: Iterable[AnyRecord]) -> list[str]:
@@ -124,12 +163,24 @@ def times(records: Iterable[AnyRecord]) -> list[str]:
     return _encode(floats).decode()[1:-1].split(",") if floats else []
 
 
+def _changes(records: Iterable[AnyRecord]) -> Iterator[str]:
+    """``book_json`` of each record that is changes; most of them are made in one go."""
+    books = [record for record in records if isinstance(record, BOOKS) and record.delta]
+    if not all(type(book) is L2Book for book in books):
+        return map(book_json, books)
+    text = _encoder.encode_lines([{"bid": book.bid, "ask": book.ask} for book in books]).decode()
+    lines = text.replace(*_GONE).split("\n")
+    if "E" not in text:
+        return iter(lines)
+    return (book_json(book) if "E" in line else line for book, line in zip(books, lines, strict=False))
+
+
 def book_json(book: L2Book | L3Book) -> str:
     """A complete book by price, or the changes as a list; numbers are JSON numbers with every digit."""
     bid, ask = (book.bid, book.ask) if book.delta else (_by_price(book.bid), _by_price(book.ask))
     text = _encode({"bid": bid, "ask": ask}).decode()
     if type(book) is L2Book:
-        text = text.replace(",0E-8]", ",0.00000000]")  # a level that is gone: deltas are full of them
+        text = text.replace(*_GONE)
     if "E" not in text:
         return text
     # A number has an exponent (or an order an E).
