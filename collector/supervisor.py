@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
-from collector import health, stores
+from collector import health, memory, stores
 from collector.continuity import Continuity
 from collector.feeds import ExchangeFeed
 from collector.metrics import Metrics
@@ -85,6 +85,7 @@ class _Collector:
             guard.start("feed", self.feed.run())
             guard.start("health", self._tell_health())
             guard.start("report", self._report())
+            guard.start("memory", memory.give_back())
             died = await guard.watch(stop)
             self._write_status(*died.status if died else ("stopping", "stopping"))
             await _within(FEED_GRACE, self.feed.stop(), "stopping the feed")
