@@ -24,6 +24,7 @@ has taken what comes after: then such a loss cannot grow any more.
 """
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -34,6 +35,8 @@ from msgspec import structs
 from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
 from collector.records import Gap, channel_of
 from collector.spool import Loss, Spool
+
+LOG = logging.getLogger(__name__)
 
 BOOKS = ("l2_book", "l3_book")
 #: Seconds between two marks of how far we have got.
@@ -208,7 +211,7 @@ class Continuity:
         self._heard = {name: heard for name, heard in self._heard.items() if name in notes}
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:
-                note = msgspec.json.decode(text, type=Note)
+                note = _read(name, text)
                 self._heard[name] = _Heard(text, note, note.until(), time.monotonic())
         if self._stopped:
             return  # a gap would not be saved any more: the next process asks again
@@ -233,6 +236,15 @@ class Continuity:
         if hole:
             self._gaps.report(key, hole, question.end)
         self._gaps.answered(question)
+
+
+def _read(name: str, text: str) -> Note:
+    """A note that is none says nothing, of nobody: what the spool knows must do."""
+    try:
+        return msgspec.json.decode(text, type=Note)
+    except msgspec.DecodeError as error:
+        LOG.warning("the note of collector %s in the store is damaged, and ignored: %s", name, error)
+        return Note(exchange="", stopped=True, good_for=0.0, seen=[])
 
 
 class _Marks:

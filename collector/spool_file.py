@@ -465,9 +465,9 @@ class SpoolFile:
     def waiting(self, sequence: int) -> tuple[int, int]:
         """How many records, and how many bytes, there are from ``sequence`` on."""
         rows = self.db.execute(
-            "SELECT coalesce(sum(min(count, first + count - ?1)), 0), coalesce(sum(size), 0)"
-            " FROM blobs INDEXED BY sizes WHERE first + count > ?1",
-            (sequence,),
+            "SELECT coalesce(sum(min(count, first + count - :sequence)), 0), coalesce(sum(size), 0)"
+            " FROM blobs INDEXED BY sizes WHERE first + count > :sequence",
+            {"sequence": sequence},
         )
         count, size = rows.fetchone()
         return count, size
@@ -478,9 +478,9 @@ class SpoolFile:
         """Deletes what was delivered before ``trim``. Raises NoRoomError."""
         with _needing_room(), self._transaction():
             rows = self.db.execute(
-                "DELETE FROM blobs WHERE first < ?1 AND first + count <= ?1"
+                "DELETE FROM blobs WHERE first < :trim AND first + count <= :trim"
                 " AND first < (SELECT max(first) FROM blobs) RETURNING size",
-                (trim,),
+                {"trim": trim},
             ).fetchall()
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
             self._set("acknowledged", acknowledged)

@@ -9,6 +9,7 @@ stops with an error or takes over.
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import time
 from collections import Counter
@@ -276,6 +277,7 @@ class DeadLetters:
             for refusal in refusals:
                 file.write(msgspec.json.encode(_letter(incarnation, refusal)) + b"\n")
             file.flush()
+            os.fsync(file.fileno())  # the spool may forget them as soon as they are acknowledged
 
 
 def _letter(incarnation: str, refusal: Refusal) -> dict[str, object]:

@@ -142,7 +142,7 @@ class ParquetStore:
     async def notes(self) -> Mapping[str, str]:
         """Everybody's notes."""
         files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")))
-        return {file.stem: await self._on_thread(file.read_text) for file in files}
+        return {file.stem: await self._on_thread(partial(file.read_text, errors="replace")) for file in files}
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last; it is gone for good as soon as it does not hold its lock."""

@@ -291,7 +291,7 @@ class RedisStore:
 
     async def notes(self) -> Mapping[str, str]:
         """Everybody's notes."""
-        pairs = [each.decode() for each in await self._call("HGETALL", _NOTES)]
+        pairs = [each.decode(errors="replace") for each in await self._call("HGETALL", _NOTES)]
         return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
     async def holder(self, name: str) -> Holder | None:
