@@ -6,6 +6,7 @@ happens when something fails is ours: see ``connection``, ``subscriptions``, ``r
 
 import asyncio
 import logging
+import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -186,8 +187,7 @@ class ExchangeFeed:
             # cryptofeed says with it what the exchange cannot do; requests, that an answer was not JSON
             if isinstance(error, OSError):
                 raise
-            asked = f"{','.join(settings.symbols)} on {','.join(settings.channels)}"
-            raise SettingsError([Fault("SYMBOLS", asked, f"{settings.exchange}: {error}")]) from error
+            raise SettingsError([_blamed(settings, str(error))]) from error
 
     def _callback(self, channel: str) -> Any:
         return self._receiver.callback(
@@ -202,6 +202,25 @@ def supervised(exchange: str) -> Any:
     original = EXCHANGE_MAP[exchange]
     checks = {"CHECKS_BOOKS": exchange in _CHECKING_BOOKS}
     return type(original.__name__, (Supervised, original), checks)
+
+
+#: What cryptofeed complains of in words like these is a matter of that variable; of any other, of SYMBOLS.
+_BLAMED = (
+    ("CONFIG", re.compile(r"\bkey_|auth keys|\bconfig\b")),
+    ("CANDLE_INTERVAL", re.compile("[Cc]andle interval")),
+    ("CHANNELS", re.compile(r"^(?!.*ymbol).*hannel")),
+)
+
+
+def _blamed(settings: Settings, complaint: str) -> Fault:
+    name = next((name for name, words in _BLAMED if words.search(complaint)), "SYMBOLS")
+    values = {
+        "CONFIG": str(settings.config or ""),
+        "CANDLE_INTERVAL": settings.candle_interval,
+        "CHANNELS": ",".join(settings.channels),
+        "SYMBOLS": f"{','.join(settings.symbols)} on {','.join(settings.channels)}",
+    }
+    return Fault(name, values[name], f"{settings.exchange}: {complaint}")
 
 
 def _candle_interval(feed_class: Any, settings: Settings) -> str:

@@ -2,12 +2,15 @@
 
 import json
 import logging
+from pathlib import Path
 
+import cryptofeed
 import pytest
 from cryptofeed.exceptions import MissingSequenceNumber
 from cryptofeed.symbols import Symbols
 
-from collector.feeds import supervised
+from collector.feeds import _blamed, supervised
+from collector.settings import Settings
 
 
 def okx_book(action, before, number, bids=()):
@@ -79,3 +82,25 @@ def test_lines_of_cryptofeed_are_few_and_short(caplog):
     log.error("%s: Failed to parse symbol information: %s", "X", "no", exc_info=ValueError())
     assert len(caplog.records) == 1
     assert caplog.records[0].exc_info is None
+
+
+@pytest.mark.parametrize(
+    ("module", "complaint", "variable"),
+    [
+        ("exchanges/kucoin", "Kucoin has a limit of 300 symbols per connection", "SYMBOLS"),
+        ("exchanges/phemex", "only allows a maximum of 100 symbol/channel subscriptions", "SYMBOLS"),
+        ("exchanges/binance", "Premium Index Symbols only allowed on Candle data feed", "SYMBOLS"),
+        ("exchanges/binance", "Private channels should be subscribed in separate feeds", "CHANNELS"),
+        ("exchanges/coinbase", "You must provide key_id and key_secret in config to retrieve", "CONFIG"),
+        ("feed", "Authenticated channel subscribed to, but no auth keys provided", "CONFIG"),
+        ("feed", "Candle interval must be one of", "CANDLE_INTERVAL"),
+    ],
+)
+def test_what_cryptofeed_complains_of_is_blamed_on_the_right_variable(module, complaint, variable):
+    source = Path(cryptofeed.__file__).parent / f"{module}.py"
+    assert complaint in source.read_text()
+    about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
+    settings = Settings.read(about)
+    fault = _blamed(settings, complaint)
+    assert fault.variable == variable
+    assert complaint in str(fault)
