@@ -30,6 +30,7 @@ BROKEN_KEPT = 3  # broken databases kept aside
 LOSSES_KEPT = 1000
 INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
+_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION of Linux
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
 _SCHEMA = f"""
@@ -272,8 +273,8 @@ class SpoolFile:
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         self.owner = meta.get("owner") or secrets.token_hex(8)
         self.clean = None if "clean" not in meta else bool(meta["clean"])
-        inode, boot = self.path.stat().st_ino, _boot()
-        self.exact = meta.get("inode") == inode and (bool(self.clean) or meta.get("boot") == boot)
+        file, boot = _identity(self.path), _boot()
+        self.exact = meta.get("file") == file and (bool(self.clean) or meta.get("boot") == boot)
         self.acknowledged = int(meta.get("acknowledged", 0))
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
         self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
@@ -281,7 +282,7 @@ class SpoolFile:
         self.losses = self.losses or self._saved_losses
         (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
         with self._transaction():
-            for key, value in ("owner", self.owner), ("clean", 0), ("inode", inode), ("boot", boot):
+            for key, value in ("owner", self.owner), ("clean", 0), ("file", file), ("boot", boot):
                 self._set(key, value)
             self._begin_incarnation()
             self._save_losses(self.losses)
@@ -548,6 +549,17 @@ def _boot() -> str:
     """The running of the machine; a new one at every start."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text() if path.exists() else secrets.token_hex(8)
+
+
+def _identity(path: Path) -> str:
+    """What a copy does not share with its original: the inode, which some reuse, and its generation."""
+    with path.open("rb") as file:
+        inode = os.fstat(file.fileno()).st_ino
+        try:
+            generation = fcntl.ioctl(file, _GET_GENERATION, bytes(8)).hex()
+        except OSError:  # the file system has none, as those that reuse no inode
+            generation = ""
+    return f"{inode} {generation}"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -83,6 +83,25 @@ async def test_it_gives_back_what_it_got_now_and_after_a_stop(tmp_path):
     await spool.close()
 
 
+async def test_a_copy_is_told_from_the_original_even_on_its_inode(tmp_path):
+    folder = tmp_path / "spool"
+    spool = await Spool.open(folder)
+    await spool.close()
+    spool = await Spool.open(folder)
+    assert spool.exact
+    await spool.let_go()
+    for _ in range(20):
+        inode = (folder / "spool.db").stat().st_ino
+        shutil.copytree(folder, tmp_path / "backup", dirs_exist_ok=True)
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "backup", folder)
+        spool = await Spool.open(folder)
+        assert not spool.exact
+        await spool.let_go()
+        if (folder / "spool.db").stat().st_ino == inode:
+            break
+
+
 async def test_what_was_appended_survives_a_crash_and_keeps_its_incarnation(spool):
     await spool.append(list(trades(10)), {"mark": "1"})
     copy = await Spool.open(crashed(spool.folder))
