@@ -38,6 +38,26 @@ exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a p
 
 type _Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
+#: What ``--json`` prints, by command: one document or, of what takes its time, one object a line.
+_JSON = {
+    "init": "the files that were written, as JSON",
+    "validate": "the collectors as JSON",
+    "render": "the files that were written, as JSON",
+    "run": "what was stored, as JSON, at the end",
+    "version": "the same as JSON",
+    "explain": "the same as JSON",
+    "exchanges": "the same as JSON",
+    "channels": "the same as JSON",
+    "symbols": "the same as JSON",
+    "plan": "the plan as JSON",
+    "up": "each event as a line of JSON, the counts in the last; with --dry-run the plan",
+    "doctor": "all findings as JSON",
+    "status": "everything that is known, as JSON",
+    "logs": "each line as an object of JSON, with its collector",
+    "restart": "each event as a line of JSON, the counts in the last",
+    "down": "each event as a line of JSON, what is gone and what is kept in the last",
+}
+
 _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -97,6 +117,8 @@ def _add(commands: _Commands, module: str, name: str, about: str) -> argparse.Ar
     command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(module=module, function=name)
     command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
+    if name in _JSON:
+        command.add_argument("--json", action="store_true", help=_JSON[name])
     return command
 
 
@@ -129,6 +151,10 @@ def _add_file_commands(commands: _Commands) -> None:
     run.add_argument("--for", type=_seconds, metavar="TIME", dest="seconds", help="end after 20s, 5m, ...")
     add("version", "print the version")
     add = partial(_add, commands, "reference")
+    completion = add("completion", "print the script by which a shell completes commands and options")
+    completion.add_argument(
+        "shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh"
+    )
     add("schema", "print the JSON Schema of the fleet file, for editors")
     explain = add("explain", "say what a key of the fleet file means, and where its values come from")
     explain.add_argument("key", metavar="KEY", help="the key, such as max_depth or limits.memory")
@@ -146,7 +172,7 @@ def _add_file_commands(commands: _Commands) -> None:
 
 def _add_exchange_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "exchanges")
-    exchanges = add("exchanges", "list the exchanges and their channels")
+    add("exchanges", "list the exchanges and their channels")
     channels = add("channels", "list an exchange's channels, with the intervals of its candles")
     symbols = add("symbols", "ask an exchange for the symbols that it lists now, with their types")
     for command in (channels, symbols):
@@ -157,8 +183,6 @@ def _add_exchange_commands(commands: _Commands) -> None:
         metavar="PATTERN",
         help="only what these select, as `symbols` of a fleet file: '*-USDT' '!*-PERP' type:spot",
     )
-    for command in (exchanges, channels, symbols):
-        command.add_argument("--json", action="store_true", help="the same as JSON")
 
 
 def _add_container_commands(commands: _Commands) -> None:
@@ -170,11 +194,9 @@ def _add_container_commands(commands: _Commands) -> None:
         "try all that the fleet needs, from where it will run; faults with remedies",
     )
     _file(doctor)
-    doctor.add_argument("--json", action="store_true", help="all findings as JSON")
     add = partial(_add, commands, "containers")
     status = add("status", "show how each collector is doing")
     _selection(status)
-    status.add_argument("--json", action="store_true", help="everything that is known, as JSON")
     logs = add("logs", "show the collectors' logs")
     _selection(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
@@ -209,9 +231,8 @@ def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argp
     up.add_argument(
         "--plan", type=Path, metavar="PLAN", help="only if that is still what `plan --out PLAN` told"
     )
-    plan.add_argument("--json", action="store_true", help="the plan as JSON")
     plan.add_argument("--out", type=Path, metavar="PLAN", help="write it to a file, for `up --plan`")
-    up.set_defaults(json=False, out=None)
+    up.set_defaults(out=None)
     for command in (plan, up):
         _file(command)
         command.add_argument(
@@ -241,6 +262,25 @@ def _file(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"the fleet file [{DEFAULT_FILE}]; of several, each on top of those before it",
     )
+    _only(command)
+    command.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also collectors that have this among their `profiles`; may be given several times",
+    )
+
+
+def _only(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only collectors whose names match, with * and ?, or with ! before it those that do not; "
+        "others are left as they are; may be given several times",
+    )
 
 
 def _selection(command: argparse.ArgumentParser) -> None:
@@ -254,6 +294,7 @@ def _selection(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fleet", metavar="NAME", help="the fleet by its name, where its file is not at hand"
     )
+    _only(command)
 
 
 def _waiting(command: argparse.ArgumentParser) -> None:

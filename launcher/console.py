@@ -102,6 +102,13 @@ class Console:
         """Everything else, on standard error."""
         _write(sys.stderr, text)
 
+    def json(self, value: object, *, lines: bool = False) -> None:
+        """A result as JSON, on standard output: as one document or, where there will be more, as one line."""
+        import msgspec  # noqa: PLC0415 - help does without
+
+        text = msgspec.json.encode(value)
+        self.say((text if lines else msgspec.json.format(text, indent=2)).decode())
+
     def table(self, table: Table) -> None:
         """A table, on standard output."""
         if sys.stdout.isatty():

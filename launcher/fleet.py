@@ -170,6 +170,7 @@ class _Builder:
             name=name,
             container=self._container(name, environment, mounts, collector),
             secrets=_SECRETS.intersection(environment),
+            profiles=collector.profiles,
         )
 
     def _container(

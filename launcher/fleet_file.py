@@ -72,7 +72,8 @@ class Store(msgspec.Struct, frozen=True):
 class Collector(msgspec.Struct, frozen=True):
     """A collector, or the defaults of all; ``keys`` is all of it as the file has it.
 
-    ``shards`` is how many containers share its symbols; None is one that has them all.
+    ``shards`` is how many containers share its symbols; None is one that has them all. With ``profiles``, it
+    is there only where one of them is active.
     """
 
     place: Node
@@ -82,6 +83,7 @@ class Collector(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     restart: str | None = None
     shards: int | None = None
+    profiles: tuple[str, ...] = ()
     keys: Mapping[str, Node] = {}
 
 
@@ -260,8 +262,17 @@ class _Reader:
             self._limits(_given(keys, "limits")),
             self._text(keys, DEFAULTS["restart"]),
             self._text(keys, COLLECTOR["shards"]),
+            self._profiles(keys),
             keys,
         )
+
+    def _profiles(self, keys: dict[str, Node]) -> tuple[str, ...]:
+        node = _given(keys, "profiles")
+        text = self._list(node, "profiles") if node else None
+        if node is None or not text:
+            return ()
+        scalar = Scalar(node.file, node.line, node.column, text)
+        return self._parsed(scalar, COLLECTOR["profiles"])[1] or ()
 
     def _limits(self, node: Node | None) -> Limits:
         if node is None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from launcher import reading
@@ -18,17 +18,25 @@ _REPORT_EVERY = 5.0  # seconds between two lines where there is no terminal
 _LOOK_EVERY = 0.25  # seconds
 
 
-def run(fleet: FleetSpec, seconds: float | None, console: Console) -> int:
+def run(fleet: FleetSpec, seconds: float | None, console: Console, *, as_json: bool = False) -> int:
     """Runs the fleet for ``seconds`` (None: until a signal), then tells what was stored; the exit status.
 
     Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
     """
-    return asyncio.run(_Run(fleet, seconds, console).run())
+    summarise = _summarise_as_json if as_json else _summarise
+    return asyncio.run(_Run(fleet, seconds, console, summarise).run())
 
 
 class _Run:
-    def __init__(self, fleet: FleetSpec, seconds: float | None, console: Console) -> None:
+    def __init__(
+        self,
+        fleet: FleetSpec,
+        seconds: float | None,
+        console: Console,
+        summarise: Callable[[Sequence[LocalCollector], Console], None],
+    ) -> None:
         self.console = console
+        self.summarise = summarise
         self.seconds = seconds
         self.stop, self.kill = asyncio.Event(), asyncio.Event()
         self.local = LocalFleet(fleet, (_STATE / fleet.name).absolute(), _DATA.absolute(), self._show)
@@ -52,7 +60,7 @@ class _Run:
                 watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
-        _summarise(self.local.collectors, self.console)
+        self.summarise(self.local.collectors, self.console)
         return self._judge()
 
     def _stop(self) -> None:
@@ -161,6 +169,20 @@ def _summarise(collectors: Sequence[LocalCollector], console: Console) -> None:
         console.say(f"\n{place}")
         for command in commands[:1]:
             console.say(f"to read it: {command}")
+
+
+def _summarise_as_json(collectors: Sequence[LocalCollector], console: Console) -> None:
+    console.json(
+        [
+            {
+                "collector": each.name,
+                "exit_status": each.exit_status,
+                "channels": each.counts(),
+                "where": reading.where(each.environment),
+            }
+            for each in collectors
+        ]
+    )
 
 
 def _places(collectors: Sequence[LocalCollector]) -> dict[str, list[str]]:

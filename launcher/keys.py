@@ -9,7 +9,17 @@ from typing import Any
 
 import msgspec
 
-from collector.settings import VARIABLES, Matching, OneOf, Whole, boolean, duration, existing_file, size
+from collector.settings import (
+    VARIABLES,
+    Matching,
+    OneOf,
+    Whole,
+    boolean,
+    duration,
+    existing_file,
+    listed,
+    size,
+)
 from collector.shards import MOST
 
 
@@ -36,6 +46,11 @@ class Key(msgspec.Struct, frozen=True):
     required: bool = False
     secret: bool = False
     variable: str | None = None
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Reads a comma-separated list of names. Raises ValueError."""
+    return tuple(_LABEL(item) for item in listed(text))
 
 
 type Keys = Mapping[str, Key]
@@ -152,6 +167,12 @@ DEFAULTS = SETTINGS | _keys(
 )
 COLLECTOR = DEFAULTS | _keys(
     Key("name", "the name of the collector in the fleet", _LABEL, "the exchange, in lower case"),
+    Key(
+        "profiles",
+        "one or a list of names; a collector with profiles is left out unless `--profile` names one of them",
+        labels,
+        "always there",
+    ),
     Key(
         "shards",
         "how many containers share its symbols; they are called NAME-1, NAME-2, ...",

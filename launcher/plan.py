@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from launcher.engines import Change, Observed
+from launcher.selection import matches
 from launcher.spec import CollectorSpec, FleetSpec
 
 #: Who made a container (LABEL_MANAGER). What compose made is compose's business.
@@ -88,10 +89,17 @@ def make(
     wanted = {spec.name for spec in specs(fleet)}
     actions = [_for_spec(spec, containers.pop(spec.container.name, None), changes) for spec in specs(fleet)]
     for container in containers.values():
-        if container.manager == COMPOSE:
+        if container.manager == COMPOSE or _is_left_alone(container.collector, fleet):
             continue
         actions.append(_for_orphan(container, wanted, keep=keep_orphans))
     return Plan(fleet=fleet, actions=tuple(actions))
+
+
+def _is_left_alone(collector: str, fleet: FleetSpec) -> bool:
+    """Whether it was not selected: what is not in the file is, by its name."""
+    return collector in fleet.left_out or (
+        bool(fleet.only) and collector != SIMULATOR and not matches(collector, fleet.only)
+    )
 
 
 def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[CollectorSpec, Observed]]:

@@ -27,7 +27,7 @@ _DONE, _WELL = ("ready", "failed"), ("ready", "started")
 _NEXT, _PREVIOUS = ".next", ".previous"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where a collector is on its way; its last event is its outcome.
 
     ``state`` is checking, creating, updating, recreating, starting, restarting, removing or waiting on the

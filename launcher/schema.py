@@ -11,6 +11,7 @@ from typing import Any
 
 from collector import catalog, settings
 from collector.settings import Matching, OneOf, Whole
+from launcher import keys
 from launcher.fleet_file import SIMULATED
 from launcher.keys import (
     COLLECTOR,
@@ -95,7 +96,7 @@ def _forms(key: Key) -> list[Schema]:
             return [{"type": "number", "minimum": least}, _pattern(r"[0-9]+(\.[0-9]+)?")]
         case Matching(pattern):
             return [_pattern(pattern), {"type": ["number", "boolean"]}]
-        case settings.listed | settings.symbols:
+        case settings.listed | settings.symbols | keys.labels:
             return _list(key.name)
         case parse:
             return _BY_READER.get(parse, [_ANY_TEXT])

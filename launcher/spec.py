@@ -60,12 +60,16 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector: ``name`` is its name in the fleet; its environment holds the whole contract."""
+    """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
+
+    One with ``profiles`` is left out unless one of them is active.
+    """
 
     fleet: str
     name: str
     container: Container
     secrets: frozenset[str] = frozenset()  # variables that are never shown
+    profiles: tuple[str, ...] = ()
 
     @property
     def config_hash(self) -> str:
@@ -95,8 +99,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole fleet. ``simulator`` is the stand-in exchange where the fleet asks for simulated data.
+    """A fleet, or what was selected of it.
 
+    ``simulator`` is the stand-in exchange where the fleet asks for simulated data.
     ``simulator_options`` are its arguments that hold wherever it runs; ``parallelism`` is how many collectors
     an update replaces at a time; ``hints`` are sentences, each with its
     place in the fleet file, about what is allowed but does not work in containers.
@@ -109,6 +114,8 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     simulator_options: tuple[str, ...] = ()
     parallelism: int = 4
     hints: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()  # names of collectors of the file that are not selected
+    only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
 
 
 #: The user (and group) of the collector's image.

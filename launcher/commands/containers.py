@@ -4,17 +4,15 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
-from collector.catalog import nearest
 from launcher import logs as logbook
 from launcher import overview, plan
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
 from launcher.commands.converge import whoami
-from launcher.commands.files import load
+from launcher.commands.files import whole
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, Observed
@@ -22,6 +20,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.overview import Row
 from launcher.plan import COMPOSE
 from launcher.rollout import Options, Rollout
+from launcher.selection import NothingSelectedError, matches, require_match
 from launcher.spec import FleetSpec
 
 
@@ -37,18 +36,19 @@ class _Selection(msgspec.Struct, frozen=True):
         names = {container.collector for container in observed}
         if self.fleet:
             names.update(spec.name for spec in plan.specs(self.fleet))
-        for pattern in self.patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise InputError(_no_match(pattern, names, self.name))
+        try:
+            require_match(self.patterns, names, self.name)
+        except NothingSelectedError as error:
+            raise InputError(str(error)) from error
         return [container for container in observed if self.matches(container.collector)]
 
     def matches(self, collector: str) -> bool:
-        return not self.patterns or any(fnmatchcase(collector, pattern) for pattern in self.patterns)
+        return matches(collector, self.patterns)
 
 
 def status(options: argparse.Namespace, console: Console) -> int:
     """Shows how each collector is doing."""
-    selection = _select(options, console)
+    selection = _select(options)
     engine = DockerEngine.connect(options.parallel)
     observed = selection.of(engine.observe(selection.name))
     rows = [
@@ -57,7 +57,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
         if selection.matches(row.collector)
     ]
     if options.json:
-        console.say(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+        console.json(rows)
     elif rows:
         console.table(_status_table(rows))
     else:
@@ -67,7 +67,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
 
 def logs(options: argparse.Namespace, console: Console) -> int:
     """Shows the collectors' logs."""
-    selection = _select(options, console)
+    selection = _select(options)
     engine = DockerEngine.connect(options.parallel)
     containers = selection.of(engine.observe(selection.name))
     width = max((len(container.collector) for container in containers), default=0)
@@ -77,39 +77,48 @@ def logs(options: argparse.Namespace, console: Console) -> int:
         else logbook.last(engine, containers, options.tail, options.parallel)
     )
     for collector, line in lines:
+        if options.json:
+            console.json({"collector": collector, "line": line}, lines=True)
+            continue
         console.say(f"{collector:{width}}  {line}" if len(containers) > 1 else line)
     return DONE
 
 
 def restart(options: argparse.Namespace, console: Console) -> int:
     """Restarts containers as they are."""
-    selection = _select(options, console)
+    selection = _select(options)
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
-    progress = Progress(console)
+    progress = Progress(console, as_json=options.json)
     with _locked(engine, selection, containers), interrupt(progress.stopping) as stop:
         rollout = Rollout(engine, how, progress.tell, stop)
         with progress:
             rollout.restart(containers)
     failed = failed_of(rollout)
-    explain(failed, console)
-    console.say(f"fleet {selection.name}: {len(containers) - len(failed)} restarted")
+    restarted = len(containers) - len(failed)
+    if options.json:
+        counts = {"restarted": restarted, "failed": len(failed)}
+        console.json({"fleet": selection.name, **counts}, lines=True)
+    else:
+        explain(failed, console)
+        console.say(f"fleet {selection.name}: {restarted} restarted")
     return FAILED if failed else DONE
 
 
 def down(options: argparse.Namespace, console: Console) -> int:
     """Removes containers, the network when the last is gone, and with --volumes the volumes."""
-    selection = _select(options, console)
+    selection = _select(options)
     engine = DockerEngine.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     with _locked(engine, selection, containers):
-        progress = Progress(console)
+        progress = Progress(console, as_json=options.json)
         with interrupt(progress.stopping) as stop, progress:
             rollout = Rollout(engine, Options(parallel=options.parallel), progress.tell, stop)
             rollout.remove(containers)
         failed = failed_of(rollout)
-        explain(failed, console)
+        if not options.json:
+            explain(failed, console)
         rest = engine.observe(selection.name)
         network, stays = (None, False) if rest else _drop_network(engine, selection.name, console)
         kept = _volumes(engine, selection, containers)
@@ -126,8 +135,13 @@ def down(options: argparse.Namespace, console: Console) -> int:
             _tell_waiting(rollout, console)
     left = [volume for volume in kept if volume not in removed]
     gone = len(containers) - len(failed)
-    told = _gone(gone, network, removed, left, asked=options.volumes)
-    console.say(f"fleet {selection.name}: {told}")
+    if options.json:
+        counts = {"removed": gone, "failed": len(failed)}
+        things = {"network": network, "volumes": removed, "kept": left}
+        console.json({"fleet": selection.name, **counts, **things}, lines=True)
+    else:
+        told = _gone(gone, network, removed, left, asked=options.volumes)
+        console.say(f"fleet {selection.name}: {told}")
     return FAILED if failed or stays or (options.volumes and left) else DONE
 
 
@@ -150,23 +164,16 @@ def _locked(engine: DockerEngine, selection: _Selection, containers: Sequence[Ob
         yield
 
 
-def _select(options: argparse.Namespace, console: Console) -> _Selection:
+def _select(options: argparse.Namespace) -> _Selection:
     """Tells the file from the patterns among a command's words."""
     files = [word for word in options.words if "/" in word or word.endswith((".yaml", ".yml"))]
-    patterns = tuple(word for word in options.words if word not in files)
+    patterns = (*(word for word in options.words if word not in files), *options.only)
     if options.fleet and files:
         raise InputError(f"--fleet {options.fleet} or {files[0]}, not both")
     if options.fleet:
         return _Selection(options.fleet, None, patterns)
-    fleet = load([Path(file) for file in files or [DEFAULT_FILE]], console, hints=False)
+    fleet = whole([Path(file) for file in files or [DEFAULT_FILE]])
     return _Selection(fleet.name, fleet, patterns)
-
-
-def _no_match(pattern: str, names: Iterable[str], fleet: str) -> str:
-    there = sorted(names)
-    if near := nearest(pattern, there):
-        return f"no collector {pattern}; did you mean {near[0]}?"
-    return f"no collector {pattern}; fleet {fleet} has {', '.join(there) or 'none'}"
 
 
 def _ours(containers: Iterable[Observed], console: Console) -> list[Observed]:

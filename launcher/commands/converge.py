@@ -36,13 +36,13 @@ _DONE = {
 
 def show_plan(options: argparse.Namespace, console: Console) -> int:
     """Tells what `up` would do; nothing is touched."""
-    fleet = load(options.file, console)
+    fleet = load(options, console)
     planned, _ = _plan(DockerEngine.connect(options.parallel), fleet, options)
-    document = msgspec.json.format(msgspec.json.encode(preview.document(planned)), indent=2)
+    document = preview.document(planned)
     if options.out:
-        _write_for_owner(options.out, document)
+        _write_for_owner(options.out, msgspec.json.format(msgspec.json.encode(document), indent=2))
     if options.json:
-        console.say(document.decode())
+        console.json(document)
     else:
         for line in preview.lines(planned):
             console.say(line)
@@ -55,7 +55,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
     """Makes the containers as the file says."""
     if options.dry_run:
         return show_plan(options, console)
-    fleet = load(options.file, console)
+    fleet = load(options, console)
     engine = DockerEngine.connect(options.parallel)
     planned, key = _plan(engine, fleet, options)
     if options.plan:
@@ -104,12 +104,15 @@ def _converge(
         wait=options.wait_timeout,
         check=not options.no_check,
     )
-    progress = Progress(console)
+    progress = Progress(console, as_json=options.json)
     with interrupt(progress.stopping) as stop:
         rollout = Rollout(engine, how, progress.tell, stop)
         with progress:
             rollout.up(planned, key)
         failed = failed_of(rollout)
+        if options.json:
+            console.json({"fleet": planned.fleet.name, **_counts(planned, rollout)}, lines=True)
+            return FAILED if failed else DONE
         if planned.changing or failed:
             there = engine.observe(planned.fleet.name)
             rows = overview.rows(engine, planned.fleet, there, options.parallel)
@@ -135,13 +138,19 @@ def _write_for_owner(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _counted(planned: Plan, rollout: Rollout) -> str:
-    """``2 created, 1 unchanged, 1 failed``."""
+def _counts(planned: Plan, rollout: Rollout) -> dict[str, int]:
+    """How many collectors were created, ..., unchanged, failed, left."""
     outcome = {name: event.state for name, event in rollout.outcome.items()}
     good = [action for action in planned.actions if outcome.get(action.collector) not in ("failed", "left")]
     counts = {word: sum(action.kind is kind for action in good) for kind, word in _DONE.items()}
     counts |= {word: sum(state == word for state in outcome.values()) for word in ("failed", "left")}
+    return counts
+
+
+def _counted(planned: Plan, rollout: Rollout) -> str:
+    """``2 created, 1 unchanged, 1 failed``."""
     names = {"left": "left as they were"}
+    counts = _counts(planned, rollout)
     parts = [f"{count} {names.get(word, word)}" for word, count in counts.items() if count]
     return ", ".join(parts) or "no collectors"
 

@@ -33,7 +33,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def doctor(options: argparse.Namespace, console: Console) -> int:
     """Tries all that the fleet needs, and says what is wrong and what to do about it."""
-    fleet = load(options.file, console, hints=False)
+    fleet = load(options, console, hints=False)
     engine = DockerEngine.connect(options.parallel)
     found = []
     for finding in _findings(engine, fleet, options.parallel):
@@ -41,7 +41,7 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
         if not options.json:
             _show(finding, console)
     if options.json:
-        console.say(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        console.json(found)
     faults = sum(finding.state == "fault" for finding in found)
     if not options.json:
         console.say(f"fleet {fleet.name}: {f'{faults} faults' if faults else 'nothing stands in its way'}")

@@ -4,8 +4,6 @@ import argparse
 import os
 from typing import Any
 
-import msgspec
-
 from collector import catalog
 from collector import settings as contract
 from collector.settings import SettingsError
@@ -65,7 +63,7 @@ def _exchange(text: str) -> str:
 
 def _show(console: Console, table: Table, whole: Any, *, as_json: bool) -> int:
     if as_json:
-        console.say(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+        console.json(whole)
     else:
         console.table(table)
     return DONE

@@ -9,21 +9,31 @@ from pathlib import Path
 from launcher import fleet as fleets
 from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
+from launcher.selection import NothingSelectedError, narrowed
 from launcher.spec import FleetSpec
 
 
-def load(paths: Sequence[Path], console: Console, *, hints: bool = True) -> FleetSpec:
-    """The fleet in the files, each on top of those before it. Raises InputError.
+def load(options: argparse.Namespace, console: Console, *, hints: bool = True) -> FleetSpec:
+    """What the options select of the fleet in their files, each on top of those before it. Raises InputError.
 
     What does not work in containers is remarked on.
     """
+    fleet = whole(options.file)
     try:
-        fleet = fleets.load(paths, os.environ)
-    except fleets.FleetError as error:
+        fleet = narrowed(fleet, options.only, options.profile)
+    except NothingSelectedError as error:
         raise InputError(str(error)) from error
     for hint in fleet.hints if hints else ():
         console.remark(f"hint: {hint}")
     return fleet
+
+
+def whole(paths: Sequence[Path]) -> FleetSpec:
+    """The fleet in the files. Raises InputError."""
+    try:
+        return fleets.load(paths, os.environ)
+    except fleets.FleetError as error:
+        raise InputError(str(error)) from error
 
 
 def init(options: argparse.Namespace, console: Console) -> int:
@@ -36,19 +46,26 @@ def init(options: argparse.Namespace, console: Console) -> int:
     except FileExistsError:
         console.remark(f"launcher: {options.file} is there already and was left alone")
         return FAILED
-    (options.file.parent / FILE).write_text(text())
+    schema = options.file.parent / FILE
+    schema.write_text(text())
+    if options.json:
+        console.json({"written": [str(options.file), str(schema)]})
+        return DONE
     console.say(f"{options.file} written; edit it, then `launcher run` to try it or `launcher up`")
     return DONE
 
 
 def validate(options: argparse.Namespace, console: Console) -> int:
     """Checks a fleet file and shows what it asks for."""
-    fleet = load(options.file, console)
-    table = Table("COLLECTOR", "EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")
+    fleet = load(options, console)
+    shown = ("EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")
+    table = Table("COLLECTOR", *shown)
     for spec in fleet.collectors:
-        environment = spec.container.environment
-        table.add(spec.name, *(environment[name] for name in ("EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")))
-    console.table(table)
+        table.add(spec.name, *(spec.container.environment[name] for name in shown))
+    if options.json:
+        console.json([dict(zip(map(str.lower, table.columns), row, strict=True)) for row in table.rows])
+    else:
+        console.table(table)
     return DONE
 
 
@@ -56,11 +73,14 @@ def render(options: argparse.Namespace, console: Console) -> int:
     """Writes the fleet as files of another tool."""
     from launcher.render import RenderError, write  # noqa: PLC0415 - Jinja is needed here alone
 
-    fleet = load(options.file, console)
+    fleet = load(options, console)
     try:
         paths = write(fleet, options.output, options.format)
     except RenderError as error:
         raise InputError(str(error)) from error
+    if options.json:
+        console.json({"written": [str(path) for path in paths]})
+        return DONE
     for path in paths:
         console.say(str(path))
     return DONE
@@ -70,10 +90,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Runs the fleet as local processes."""
     from launcher import foreground  # noqa: PLC0415 - asyncio is needed here alone
 
-    return foreground.run(load(options.file, console, hints=False), options.seconds, console)
+    fleet = load(options, console, hints=False)
+    return foreground.run(fleet, options.seconds, console, as_json=options.json)
 
 
-def version(_options: argparse.Namespace, console: Console) -> int:
+def version(options: argparse.Namespace, console: Console) -> int:
     """Prints the version."""
-    console.say(f"launcher {metadata.version('cryptostore')}")
+    number = metadata.version("cryptostore")
+    if options.json:
+        console.json({"version": number})
+    else:
+        console.say(f"launcher {number}")
     return DONE

@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from launcher.console import Console, Live, Table
 from launcher.rollout import Event, Rollout
 
 
 class Progress:
-    """Shows the last event of each collector; without a terminal each event is a line."""
+    """Shows the last event of each collector; without a terminal each event is a line.
 
-    def __init__(self, console: Console) -> None:
+    ``as_json`` makes each a line of JSON on standard output instead.
+    """
+
+    def __init__(self, console: Console, *, as_json: bool = False) -> None:
+        self._json = console.json if as_json else None
         self._events: dict[str, Event] = {}
         self._live: Live = console.live(self._table)
 
@@ -34,7 +40,9 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Hears an event."""
         self._events[event.collector] = event
-        if not self._live.is_terminal and event.state != "unchanged":
+        if self._json:
+            self._json(msgspec.structs.replace(event, status=None), lines=True)
+        elif not self._live.is_terminal and event.state != "unchanged":
             self._live.line(
                 f"{event.collector}: {event.state}" + (f" ({event.detail})" if event.detail else "")
             )

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 
 from collector.catalog import nearest
 from collector.store_url import masked
@@ -10,6 +11,16 @@ from launcher.commands import DONE, InputError
 from launcher.console import Console, Table
 from launcher.explain import Explanation, explanations
 from launcher.schema import text
+
+
+def completion(options: argparse.Namespace, console: Console) -> int:
+    """Prints the script by which a shell completes commands and options."""
+    import shtab  # noqa: PLC0415 - needed here alone
+
+    from launcher.cli import parser  # noqa: PLC0415 - it imports this module, when a command runs
+
+    console.say(shtab.complete(parser(), options.shell))
+    return DONE
 
 
 def schema(_options: argparse.Namespace, console: Console) -> int:
@@ -22,6 +33,9 @@ def explain(options: argparse.Namespace, console: Console) -> int:
     """Says what a key means and, for a fleet, where its values come from."""
     explanation = _find(options.key)
     key = explanation.key
+    if options.json:
+        console.json(_as_json(options, explanation))
+        return DONE
     console.say(f"{explanation.name}: {key.meaning}")
     console.say(f"  stands    {explanation.stands}")
     console.say(f"  takes     {explanation.takes}")
@@ -30,8 +44,25 @@ def explain(options: argparse.Namespace, console: Console) -> int:
         console.say(f"  variable  {key.variable}")
     if options.file:
         console.say("")
-        console.table(_origins(options, explanation))
+        console.table(_table(options, explanation))
     return DONE
+
+
+def _as_json(options: argparse.Namespace, explanation: Explanation) -> dict[str, object]:
+    key = explanation.key
+    about: dict[str, object] = {
+        "key": explanation.name,
+        "meaning": key.meaning,
+        "stands": explanation.stands,
+        "takes": explanation.takes,
+        "default": key.default,
+        "required": key.required,
+        "variable": key.variable,
+    }
+    if options.file:
+        origins = _origins(options, explanation)
+        about["values"] = [dict(zip(("of", "value", "from"), row, strict=True)) for row in origins]
+    return about
 
 
 def _find(name: str) -> Explanation:
@@ -48,17 +79,23 @@ def _find(name: str) -> Explanation:
     raise InputError(f"a fleet file has no key {name}; {hint}")
 
 
-def _origins(options: argparse.Namespace, explanation: Explanation) -> Table:
+def _table(options: argparse.Namespace, explanation: Explanation) -> Table:
+    table = Table("FLEET" if explanation.stands == "at the top" else "COLLECTOR", "VALUE", "FROM")
+    for row in _origins(options, explanation):
+        table.add(*row)
+    return table
+
+
+def _origins(options: argparse.Namespace, explanation: Explanation) -> Iterator[tuple[str, str, str]]:
+    """Of what, which value, and from where."""
     key = explanation.key
     try:
         origins = fleets.origins(options.file, os.environ, explanation.name)
     except fleets.FleetError as error:
         raise InputError(str(error)) from error
-    table = Table("FLEET" if explanation.stands == "at the top" else "COLLECTOR", "VALUE", "FROM")
     for origin in origins:
         if origin.place is None or not origin.where:
-            table.add(origin.of, key.default or "", "default")
+            yield origin.of, key.default or "", "default"
         else:
             value = "***" if key.secret and origin.text else masked(origin.text or key.default or "")
-            table.add(origin.of, value, f"{origin.where}, {origin.place.file}:{origin.place.line}")
-    return table
+            yield origin.of, value, f"{origin.where}, {origin.place.file}:{origin.place.line}"

@@ -1,11 +1,16 @@
 """The command line where no engine is needed."""
 
+import argparse
 import errno
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
+from servers import Missing
 
 from launcher import cli
 from launcher.commands.converge import whoami
@@ -156,3 +161,63 @@ def test_times_have_units():
 def test_version(capsys):
     assert cli.main(["version"]) == 0
     assert capsys.readouterr().out.startswith("launcher ")
+
+
+def commands():
+    actions = cli.parser()._actions
+    return next(each.choices for each in actions if isinstance(each, argparse._SubParsersAction))
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_speaks_json(name):
+    options = {option for action in commands()[name]._actions for option in action.option_strings}
+    # The schema is JSON, and a completion is a script.
+    assert ("--json" in options) == (name not in ("schema", "completion"))
+
+
+def test_short_commands_as_json(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def said(*arguments):
+        assert cli.main([*arguments, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert said("version") == {"version": metadata.version("cryptostore")}
+    assert said("init", "new.yaml") == {"written": ["new.yaml", "fleet.schema.json"]}
+    assert [row["backend"] for row in said("validate", str(file))]
+    assert said("render", str(file), "--output", "out")["written"]
+    explained = said("explain", "limits.memory", str(file))
+    assert explained["key"] == "limits.memory"
+    assert explained["values"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["pl"], {"plan"}),
+        (["plan", "--o"], {"--out", "--only"}),
+        (["render", "--format", ""], {"compose", "swarm", "kubernetes", "quadlet"}),
+    ],
+)
+def test_bash_completes(typed, offered, tmp_path, capsys):
+    assert cli.main(["completion", "bash"]) == 0
+    (tmp_path / "launcher").write_text(capsys.readouterr().out)
+    words = " ".join(f"'{word}'" for word in ["launcher", *typed])
+    script = f"""
+        source {tmp_path}/launcher
+        COMP_WORDS=({words}) COMP_CWORD={len(typed)}
+        $(complete -p launcher | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert offered <= {line.strip() for line in done.stdout.splitlines()}, done
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_other_shells_take_their_scripts(shell, tmp_path, capsys):
+    assert cli.main(["completion", shell]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    if not shutil.which(shell):
+        raise Missing(shell, "not installed", f"apt-get install {shell}")
+    assert subprocess.run([shell, "-n", str(script)], check=False).returncode == 0

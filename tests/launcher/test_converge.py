@@ -236,3 +236,32 @@ def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
 def names(fleet):
     listed = docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={fleet.name}")
     return sorted(listed.split())
+
+
+def test_a_selection_leaves_everything_else_alone_and_events_are_lines_of_json(fleet, capsys):
+    def said(*arguments):
+        capsys.readouterr()
+        assert fleet.launch(*arguments, "--json") == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    fleet.write(TWO | {"three": "SOL-USD"})
+    *events, counts = said("up")
+    assert {(event["collector"], event["state"]) for event in events} >= {
+        (name, state) for name in ("one", "two", "three") for state in ("creating", "ready")
+    }
+    assert (counts["fleet"], counts["created"], counts["failed"]) == (fleet.name, 3, 0)
+    before = fleet.identities()
+    fleet.write({"one": "ADA-USD", "two": "ADA-USD"})  # and not three any more
+    status, actions = planned(fleet, capsys, "--only", "one")
+    assert (status, kinds(actions)) == (2, {"one": "recreate"})
+    *_, counts = said("up", "--only", "one")
+    assert (counts["recreated"], counts["removed"]) == (1, 0)
+    after = fleet.identities()
+    assert after["one"] != before["one"]
+    assert (after["two"], after["three"]) == (before["two"], before["three"])
+    assert {line["collector"] for line in said("logs", "--only", "t*", "--tail", "1")} == {"two", "three"}
+    *_, counts = said("restart", "--only", "two")
+    assert (counts["restarted"], counts["failed"]) == (1, 0)
+    *_, gone = said("down", "--only", "!two")
+    assert (gone["removed"], gone["network"]) == (2, None)
+    assert set(fleet.containers()) == {"two"}

@@ -5,6 +5,7 @@ import re
 from fleet_texts import ROOT
 
 from launcher import cli
+from launcher.commands import CHANGES, DONE, FAILED, INTERRUPTED, WRONG
 
 TEXT = (ROOT / "docs" / "launcher.md").read_text()
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,3 +24,8 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
                 assert capsys.readouterr().out == output, command
                 ran.append(command.split()[0])
     assert {*ran} == {"explain", "validate", "render", "channels"}
+
+
+def test_every_exit_status_is_told():
+    told = {int(status) for status in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
+    assert told == {DONE, FAILED, WRONG, CHANGES, INTERRUPTED}

@@ -155,8 +155,8 @@ async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator,
         assert len(lines(caplog, "could not be handled")) == 1
 
 
-# KRAKEN's checksum is of ten levels, and cannot tell a lost change that the next one makes good: of several in
-# a row, some are not.
+# KRAKEN's checksum is of ten levels, and cannot tell a lost change that the next one makes good: of several
+# in a row, some are not.
 @pytest.mark.parametrize(("exchange", "count"), [("COINBASE", 1), ("BINANCE", 1), ("KRAKEN", 4)])
 async def test_a_book_that_missed_something_begins_anew(exchange, count, simulator, tmp_path):
     async with recording(simulator, tmp_path, exchange) as it:

@@ -1,0 +1,67 @@
+"""Which collectors of a fleet a command is about: patterns of names, and the profiles that are active.
+
+What is not selected is left as it is: it is neither made nor changed nor removed.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from collector.catalog import nearest
+from launcher.spec import CollectorSpec, FleetSpec
+
+
+class NothingSelectedError(Exception):
+    """A pattern or a profile matches nothing; the message says what there is."""
+
+
+def matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns matches, or there are only such as begin with ``!``; and none of those."""
+    wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
+    unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    return (not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)) and not any(
+        fnmatchcase(name, pattern) for pattern in unwanted
+    )
+
+
+def require_match(patterns: Iterable[str], names: Collection[str], fleet: str) -> None:
+    """Raises NothingSelectedError for a pattern that matches none of the names."""
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
+            raise NothingSelectedError(_no_match(pattern.removeprefix("!"), names, fleet))
+
+
+def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -> FleetSpec:
+    """The fleet with the selected collectors alone; the others are in ``left_out``.
+
+    A collector with profiles is left out unless one of them is active, or a pattern names it. Raises
+    NothingSelectedError.
+    """
+    names = [spec.name for spec in fleet.collectors]
+    require_match(only, names, fleet.name)
+    known = sorted({profile for spec in fleet.collectors for profile in spec.profiles})
+    for profile in profiles:
+        if profile not in known:
+            there = ", ".join(known) or "none"
+            raise NothingSelectedError(f"no profile {profile}; fleet {fleet.name} has {there}")
+    chosen = tuple(spec for spec in fleet.collectors if _is_selected(spec, only, profiles))
+    if not chosen:
+        why = f"all its collectors have profiles ({', '.join(known)}): --profile selects" if not only else ""
+        raise NothingSelectedError(f"nothing of fleet {fleet.name} is selected" + (f"; {why}" if why else ""))
+    left_out = frozenset(names) - {spec.name for spec in chosen}
+    return msgspec.structs.replace(fleet, collectors=chosen, left_out=left_out, only=tuple(only))
+
+
+def _is_selected(spec: CollectorSpec, only: Sequence[str], profiles: Collection[str]) -> bool:
+    if not matches(spec.name, only):
+        return False
+    named = spec.name in only  # who writes out the name wants it, profile or not
+    return named or not spec.profiles or any(profile in profiles for profile in spec.profiles)
+
+
+def _no_match(pattern: str, names: Collection[str], fleet: str) -> str:
+    there = sorted(names)
+    if near := nearest(pattern, there):
+        return f"no collector {pattern}; did you mean {near[0]}?"
+    return f"no collector {pattern}; fleet {fleet} has {', '.join(there) or 'none'}"
