@@ -4,13 +4,16 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from collector.settings import BACKENDS
+from collector.patterns import is_plain
+from collector.settings import BACKENDS, Settings
 
 #: The key of a channel in Redis where it is not the channel itself.
 _REDIS_KEYS = {"l2_book": "book"}
+#: redis-py's options in a URL, as redis-cli calls them.
+_TLS = {"ssl_ca_certs": "--cacert", "ssl_certfile": "--cert", "ssl_keyfile": "--key"}
 #: Channels whose records are easiest on the eye, best first.
 _READABLE = ("trades", "ticker", "funding", "candles", "l2_book")
 
@@ -23,7 +26,7 @@ def where(environment: Mapping[str, str]) -> str:
         case "TTY":
             return "standard output"
         case backend:
-            return f"{backend} at {':'.join(_address(environment))}"
+            return f"{backend} at {Settings.read(environment).where}"
 
 
 def command(environment: Mapping[str, str], channels: Collection[str]) -> str | None:
@@ -35,7 +38,7 @@ def command(environment: Mapping[str, str], channels: Collection[str]) -> str | 
         case "PARQUET":
             return _parquet(Path(environment["PARQUET_DIR"]), channel)
         case "REDIS" | "REDISSTREAM":
-            return _redis(environment, channel)
+            return _redis(Settings.read(environment), channel)
         case _:
             return None
 
@@ -49,30 +52,39 @@ def _parquet(folder: Path, channel: str) -> str:
     return shlex.join([_near(Path(sys.executable)), "-c", code])
 
 
-def _redis(environment: Mapping[str, str], channel: str) -> str:
-    key = f"{_REDIS_KEYS.get(channel, channel)}-{environment['EXCHANGE']}-{_first(environment['SYMBOLS'])}"
-    host, port = _address(environment)
+def _redis(settings: Settings, channel: str) -> str | None:
+    """None where only a pattern tells the symbols, or Sentinels the server."""
+    symbol = next(filter(is_plain, settings.symbols), None)
+    if symbol is None or (settings.url and settings.url.service):
+        return None
+    key = f"{_REDIS_KEYS.get(channel, channel)}-{settings.exchange}-{symbol}"
     options = [
-        *("-h", host, "-p", port),
-        *(("-n", environment["DATABASE"]) if environment.get("DATABASE") else ()),
-        *(("--user", environment["USER"]) if environment.get("USER") else ()),
-        *(("--askpass",) if environment.get("PASSWORD") or environment.get("PASSWORD_FILE") else ()),
+        *_place(settings),
+        *(("-n", settings.database) if settings.database else ()),
+        *(("--user", settings.user) if settings.user else ()),
+        *(("--askpass",) if settings.password else ()),
     ]
     read = (
         ["XREVRANGE", key, "+", "-", "COUNT", "3"]
-        if environment["BACKEND"] == "REDISSTREAM"
+        if settings.backend == "REDISSTREAM"
         else ["ZREVRANGE", key, "0", "2"]
     )
     return shlex.join(["redis-cli", *options, *read])
 
 
-def _address(environment: Mapping[str, str]) -> tuple[str, str]:
-    port = environment.get("PORT") or str(BACKENDS[environment["BACKEND"]])
-    return environment.get("HOST", "localhost"), port
-
-
-def _first(symbols: str) -> str:
-    return symbols.partition(",")[0].strip()
+def _place(settings: Settings) -> Iterator[str]:
+    """How redis-cli finds the server, a URL's TLS included."""
+    if settings.host.startswith("/"):
+        yield from ("-s", settings.host)
+        return
+    yield from ("-h", settings.host, "-p", str(settings.port or BACKENDS[settings.backend]))
+    if settings.url and settings.url.scheme == "rediss":
+        yield "--tls"
+        for option, flag in _TLS.items():
+            if value := settings.url.options.get(option):
+                yield from (flag, value)
+        if settings.url.options.get("ssl_cert_reqs") == "none":
+            yield "--insecure"
 
 
 def _near(path: Path) -> str:
