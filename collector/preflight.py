@@ -90,8 +90,8 @@ def _spool(settings: Settings) -> Finding:
 
 
 async def _store(settings: Settings) -> Finding:
-    port = BACKENDS[settings.backend]
-    where = settings.backend if port is None else f"{settings.backend} at {settings.host}:{settings.port}"
+    apart = BACKENDS[settings.backend] is None
+    where = settings.backend if apart else f"{settings.backend} at {settings.where}"
     store = stores.create(settings)
     try:
         async with asyncio.timeout(_PATIENCE):

@@ -276,7 +276,7 @@ class Spool:
         async with self._lock:
             oldest = await self._on_disk(self._file.oldest)
             wanted = self._acknowledged if stored and stored.owner != self.owner else self._known(stored)
-            start = min(max(wanted, oldest), self._visible)
+            start = self._begun(min(max(wanted, oldest), self._visible))
             until = await self._on_disk(self._file.since, start)
             forgotten = self._forgotten(wanted, start, until)
             self._acknowledged = start
@@ -293,6 +293,16 @@ class Spool:
             self._bytes = size + sum(len(blob.data) for blob in unsaved if blob.end > start)
         return Start(Position(self.owner, self._incarnation_of(start), start), forgotten)
 
+    def knows(self, stored: Position) -> bool:
+        """Whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
+        known = (incarnation.id for incarnation in self._file.incarnations)
+        return stored.owner == self.owner and stored.incarnation in known
+
+    def _begun(self, start: int) -> int:
+        """``start``, in our own incarnation if nothing of those before it is left: no copy has that one."""
+        last = self._file.incarnations[-1]
+        return max(start, last.first) if start >= last.before else start
+
     def _known(self, stored: Position | None) -> int:
         """The sequence that ``stored`` means here."""
         known = self._file.incarnations
@@ -302,7 +312,9 @@ class Spool:
         for incarnation, end in zip(known, ends, strict=True):
             if incarnation.id == stored.incarnation:
                 return min(stored.sequence, end)
-        return known[-1].first  # later than all that this copy of the spool knows: that was all stored
+        if self.exact:  # a copy of the spool took over meanwhile
+            return self._acknowledged
+        return max(known[-1].first, self._acknowledged)  # it is later than this copy: that was all stored
 
     def _forgotten(self, wanted: int, start: int, until: float | None) -> Loss | None:
         within = [loss for loss in self.losses if loss.reason == "forgotten" and wanted <= loss.first < start]

@@ -132,17 +132,24 @@ class Writer:
         self._enter("connected")
 
     async def _see_that_nobody_else_writes(self, stored: Position | None) -> None:
-        """A holder that gives a sign of life is alive; one that has given none for long is gone."""
-        if not isinstance(self._store, SharedStore) or stored is None or stored.owner == self._spool.owner:
+        """A holder that gives a sign of life is alive; one that has given none for long is gone.
+
+        It may have a copy of our spool. Then the position has our owner, but an incarnation that we do not
+        know; or we are the copy.
+        """
+        if not isinstance(self._store, SharedStore) or stored is None:
+            return
+        if self._spool.knows(stored) and (self._spool.exact or self._after):
             return
         last: Holder | None = None
         while True:
             holder = await _answer(self._store.holder(self._name))
-            if holder is None or holder.owner == self._spool.owner or holder.idle >= GONE:
+            if holder is None or holder.idle >= GONE:
                 return
             if last and (holder.owner != last.owner or holder.idle < last.idle + 0.5):
+                copy = " with a copy of our spool" if holder.owner == self._spool.owner else ""
                 raise AnotherWriterError(
-                    f"{holder.who} writes into this store under the name {self._name!r} too: "
+                    f"{holder.who} writes into this store under the name {self._name!r} too{copy}: "
                     "stop it, or give this collector another NAME"
                 )
             last = holder

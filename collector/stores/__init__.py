@@ -5,6 +5,7 @@ step, on the condition that the position is still the one expected. No store ret
 the writer decides, because only a fresh look at the position tells whether a lost answer was a commit.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
@@ -13,6 +14,8 @@ import msgspec
 
 from collector.records import AnyRecord
 from collector.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -27,6 +30,17 @@ class Position(msgspec.Struct, frozen=True):
     owner: str
     incarnation: str
     sequence: int
+
+
+#: Nobody's. It takes the place of a position that cannot be read, so that the spool's own word counts.
+UNKNOWN = Position("unknown", "unknown", 0)
+
+
+def tell_damage(where: str, what: object) -> None:
+    """Says that a position cannot be read, and what becomes of it."""
+    _log.warning(
+        "%s: the position is damaged and begins anew; the spool knows what was acknowledged: %s", where, what
+    )
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from decimal import Decimal
 from typing import Any, get_args
 
 import bson
+import msgspec
 from bson import DatetimeMS, ObjectId
 from bson.errors import BSONError
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
@@ -43,6 +44,7 @@ from pymongo.errors import (
 from collector.records import AnyRecord, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
 from collector.stores import (
+    UNKNOWN,
     Batch,
     Holder,
     Position,
@@ -50,6 +52,7 @@ from collector.stores import (
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
+    tell_damage,
 )
 from collector.stores.late import LateRefusals
 
@@ -73,6 +76,16 @@ _RECORD_ERRORS = (BSONError, ValueError, OverflowError)
 _Document = dict[str, Any]
 
 
+class _Held(msgspec.Struct):
+    """A position's document."""
+
+    owner: str
+    incarnation: str
+    sequence: int
+    who: str
+    seen: datetime
+
+
 class MongoStore:
     """One client, which does not retry by itself."""
 
@@ -92,10 +105,24 @@ class MongoStore:
         await self.close()
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
-            found = await self._collection(_POSITIONS).find_one({"_id": name})
-        position = Position(found["owner"], found["incarnation"], found["sequence"]) if found else None
+            position = await self._read_position(name)
         self._late.look(position)
         return position
+
+    async def _read_position(self, name: str) -> Position | None:
+        """One that is none begins anew."""
+        positions = self._collection(_POSITIONS)
+        found = await positions.find_one({"_id": name})
+        if found is None:
+            return None
+        try:
+            held = msgspec.convert(found, _Held)
+        except msgspec.ValidationError as error:
+            tell_damage(f"{self._where}, collection {_POSITIONS}, _id {name}", error)
+            nobody = _Held(**structs.asdict(UNKNOWN), who="nobody", seen=datetime.fromtimestamp(0, UTC))
+            await positions.replace_one({"_id": name}, structs.asdict(nobody))
+            return UNKNOWN
+        return Position(held.owner, held.incarnation, held.sequence)
 
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
@@ -122,7 +149,7 @@ class MongoStore:
     async def notes(self) -> Mapping[str, str]:
         """Everybody's notes."""
         with self._failures():
-            return {each["_id"]: each["note"] async for each in self._collection(_NOTES).find()}
+            return {each["_id"]: str(each.get("note")) async for each in self._collection(_NOTES).find()}
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""

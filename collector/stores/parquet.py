@@ -54,6 +54,7 @@ import pyarrow.parquet as pq
 from collector.records import AnyRecord, Level, Order, Record, channel_of
 from collector.settings import Settings
 from collector.stores import (
+    UNKNOWN,
     Batch,
     Holder,
     Position,
@@ -61,6 +62,7 @@ from collector.stores import (
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
+    tell_damage,
 )
 from collector.stores.late import LateRefusals
 from collector.stores.parquet_compaction import Compaction, sync
@@ -169,10 +171,21 @@ class ParquetStore:
         self._durable.clear()
         self._make_durable(self._root / "_positions")
         self._take_lock(name)
-        found = self._read_position(name)
-        position = found.position if found else None
+        position = self._position(name)
         self._late.look(position)
         return position
+
+    def _position(self, name: str) -> Position | None:
+        """One that is none begins anew, unless it is another process's."""
+        try:
+            found = self._read_position(name)
+        except StoreRefusedError as error:
+            if self._lock is None:
+                raise
+            tell_damage(str(self._root), error)
+            self._move(name, UNKNOWN)
+            return UNKNOWN
+        return found.position if found else None
 
     def _holder(self, name: str) -> Holder | None:
         if self._lock is None:
@@ -202,10 +215,13 @@ class ParquetStore:
         for folder in folders:
             sync(folder)
         self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
+        self._move(name, after)
+        return self._late.tell()
+
+    def _move(self, name: str, after: Position) -> None:
         moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())
         self._publish(name, lambda file: file.write(msgspec.json.encode(moved)), self._position_file(name))
         sync(self._root / "_positions")
-        return self._late.tell()
 
     def _note(self, name: str, text: str) -> None:
         if self._lock is not None:
@@ -276,10 +292,7 @@ class ParquetStore:
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
-            raise StoreRefusedError(
-                f"{path} is not a position file ({error}); put back the one of the last backup,"
-                " or remove it and the collector begins anew"
-            ) from error
+            raise StoreRefusedError(f"{path} is not a position file ({error})") from error
 
     def _check_position(self, name: str, expected: Position | None) -> None:
         if self._lock is None:

@@ -19,11 +19,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import structs
 from redis import exceptions
 
+from collector.patterns import is_plain
 from collector.records import AnyRecord
 from collector.settings import Settings
 from collector.stores import (
+    UNKNOWN,
     Batch,
     Holder,
     Position,
@@ -31,6 +34,7 @@ from collector.stores import (
     Refusal,
     StoreRefusedError,
     StoreUnavailableError,
+    tell_damage,
 )
 from collector.stores import redis_layout as layout
 from collector.stores.redis_connection import connect
@@ -205,13 +209,25 @@ class RedisStore:
         await self._call("SCRIPT", "LOAD", self._script)
         await self._see_that_nothing_is_evicted()
         await self._check_keys(name)
-        fields = ("owner", "incarnation", "sequence", "refused")
-        owner, incarnation, sequence, refused = await self._call("HMGET", _position_key(name), *fields)
-        if owner is None:
-            return None
-        position = Position(owner.decode(), incarnation.decode(), int(sequence))
-        self._take_late_refusals(position, refused)
+        position, refused = await self._read_position(_position_key(name))
+        if position:
+            self._take_late_refusals(position, refused)
         return position
+
+    async def _read_position(self, key: str) -> tuple[Position | None, bytes | None]:
+        """The position, and what was refused when it was moved; one that is none begins anew."""
+        fields = "owner", "incarnation", "sequence", "seen", "refused"
+        owner, incarnation, sequence, seen, refused = await self._call("HMGET", key, *fields)
+        if (owner, incarnation, sequence) == (None, None, None):
+            return None, None
+        try:
+            float(seen)
+            return Position(owner.decode(), incarnation.decode(), int(sequence)), refused
+        except (AttributeError, TypeError, ValueError):  # a field is missing, or no text, or no number
+            tell_damage(f"{self._where}, key {key}", {"owner": owner, "sequence": sequence, "seen": seen})
+            told = [text for pair in structs.asdict(UNKNOWN).items() for text in pair]
+            await self._call("HSET", key, *told, "seen", 0)
+            return UNKNOWN, None
 
     async def _see_that_nothing_is_evicted(self) -> None:
         with contextlib.suppress(StoreRefusedError):  # a right that we can do without
@@ -236,7 +252,7 @@ class RedisStore:
 
     def _keys(self) -> Iterator[str]:
         for channel in (*self._settings.channels, "gaps"):
-            for symbol in self._settings.symbols:
+            for symbol in filter(is_plain, self._settings.symbols):
                 yield f"{layout.KEYS[channel]}-{self._settings.exchange}-{symbol}"
 
     def _wrong_kind(self, key: str, found: str) -> StoreRefusedError:

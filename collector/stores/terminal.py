@@ -15,7 +15,15 @@ import msgspec
 
 from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
-from collector.stores import Batch, Position, PositionLostError, Refusal, StoreRefusedError
+from collector.stores import (
+    UNKNOWN,
+    Batch,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    tell_damage,
+)
 from collector.stores.redis_layout import plain
 
 _encoder = msgspec.json.Encoder(decimal_format="string")
@@ -43,7 +51,10 @@ class TerminalStore:
             self._position = msgspec.json.decode(path.read_bytes(), type=Position)
         except FileNotFoundError:
             self._position = None
-        except (OSError, msgspec.DecodeError) as error:
+        except msgspec.DecodeError as error:
+            tell_damage(str(path), error)
+            self._position = UNKNOWN
+        except OSError as error:
             raise StoreRefusedError(f"{path} cannot be read: {error}") from error
         return self._position
 

@@ -54,6 +54,13 @@ class RedisHarness:
         where = {"BACKEND": self.backend, "SPOOL_DIR": str(folder), "NAME": NAME}
         return Settings.read(address | what | where | more)
 
+    def damage(self, server, index):
+        """Makes the position one that cannot be read, in one way or another."""
+        with server.client() as client:
+            key = f"cryptostore:position:{NAME}"
+            client.hdel(key, "incarnation") if index else client.hset(key, "sequence", b"\xff")
+            client.hset("cryptostore:notes", NAME, b"\xff")
+
     def stored(self, server):
         """All records, each key's in its order."""
         with server.client(decode_responses=True) as client:

@@ -140,6 +140,13 @@ class MongoHarness(DatabaseHarness):
             address = {"url": f"mongodb://{login}@{server.host}:{server.port}/{DATABASE}?{options}"}
         return settings(self.backend, **address, spool_dir=folder, **more)
 
+    def damage(self, server, index):
+        """Makes the position one that cannot be read, in one way or another."""
+        change = {"$unset": {"incarnation": 1}} if index else {"$set": {"sequence": "many"}}
+        with pymongo.MongoClient(server.url) as client:
+            client[DATABASE].cryptostore_position.update_one({}, change)
+            client[DATABASE].cryptostore_note.update_one({}, {"$unset": {"note": 1}})
+
     def stored(self, server):
         """All records, each collection's by their sequence."""
         with pymongo.MongoClient(server.url) as client:

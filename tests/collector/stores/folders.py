@@ -69,6 +69,11 @@ class ParquetHarness:
     def settings(self, server, folder, **more):
         return settings(self.backend, parquet_dir=server.data, spool_dir=folder, **more)
 
+    def damage(self, server, index):
+        """Makes the position one that cannot be read, in one way or another."""
+        for file in (server.data / "_positions").iterdir():
+            file.write_bytes(b"" if index else b'{"owner": "\xff')
+
     def stored(self, server):
         """All records, each channel's by their sequence."""
         found = []

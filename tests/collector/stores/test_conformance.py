@@ -4,6 +4,7 @@ import asyncio
 import shutil
 
 import pytest
+from comparing import digits
 from conformance import HARNESSES, NAME, WAYS, Pipeline
 from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
@@ -255,6 +256,57 @@ async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, ser
         await second.send(sent[100:])
         await second.delivered()
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
+
+
+@over_a_network  # a file's lock tells by itself
+async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tmp_path, monkeypatch):
+    """The copy is refused while the first is alive. When the first comes back after it, that one is."""
+    monkeypatch.setattr(writing, "BEAT", 0.3)
+    sent = list(stream(400))
+    settings = harness.settings(server, tmp_path / "first")
+    async with Pipeline(harness.settings(faulty, tmp_path / "first")) as first:
+        await first.send(sent[:100])
+        await first.delivered()
+        copied = harness.settings(server, tmp_path / "copy")
+        shutil.copytree(settings.home, copied.home)
+        with pytest.raises(AnotherWriterError, match=r"process \d+ on .*with a copy of our spool"):
+            async with Pipeline(copied) as copy:
+                await asyncio.wait_for(copy.task, 10)
+        await first.send(sent[100:200])
+        await first.delivered()
+        await asyncio.to_thread(faulty.cut)
+        await first.send(sent[200:300])
+        monkeypatch.setattr(writing, "GONE", 1.5)
+        async with Pipeline(copied) as copy:
+            await copy.send(sent[300:])
+            await copy.delivered()
+            await asyncio.to_thread(faulty.mend)
+            with pytest.raises(AnotherWriterError, match="with a copy of our spool"):
+                await asyncio.wait_for(first.task, 10)
+    async with Pipeline(settings) as first:
+        await first.delivered()
+    assert sorted(map(digits, harness.stored(server))) == sorted(map(digits, sent))
+
+
+@pytest.mark.parametrize(
+    "harness", [harness for harness in HARNESSES if hasattr(harness, "damage")], indirect=True, ids=repr
+)
+async def test_a_position_or_note_that_cannot_be_read_costs_nothing(harness, server, tmp_path, caplog):
+    sent = list(stream(300))
+    settings = harness.settings(server, tmp_path)
+    for index in range(3):
+        async with Pipeline(settings) as pipeline:
+            await pipeline.send(sent[index * 100 : (index + 1) * 100])
+            await pipeline.delivered()
+            await pipeline.writer._store.note(NAME, "{")
+        if index < 2:
+            harness.damage(server, index)
+    assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
+    assert caplog.text.count("the position is damaged and begins anew") == 2
+    store = create(settings)
+    assert (await store.open(NAME)).owner == pipeline.spool.owner
+    await store.notes()
+    await store.close()
 
 
 @over_a_network  # files are made of many records

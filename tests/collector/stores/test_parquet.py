@@ -254,13 +254,6 @@ async def test_refusals_of_a_commit_whose_answer_was_lost_are_told_later(store, 
     assert not await store.commit(NAME, batch([EVERY_KIND[0]], 2), at(2), at(3))
 
 
-async def test_a_position_file_that_is_none_is_refused(store, tmp_path):
-    (tmp_path / "_positions").mkdir()
-    (tmp_path / "_positions" / f"{NAME}.json").write_text("{")
-    with pytest.raises(StoreRefusedError, match="is not a position file"):
-        await store.open(NAME)
-
-
 async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("")
     store = ParquetStore(settings(tmp_path / "file" / "data"))
