@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+from msgspec import structs
 
 from collector import stores
 from collector.feeds import reference, supervised
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
 from collector.settings import BACKENDS, Settings, SettingsError
-from collector.stores import StoreRefusedError, StoreUnavailableError
+from collector.stores import NoTablesError, StoreRefusedError, StoreUnavailableError
 
 #: Exit statuses, as in sysexits.h.
 FINE, UNAVAILABLE, MISCONFIGURED = 0, 69, 78
@@ -92,10 +93,25 @@ def _spool(settings: Settings) -> Finding:
 async def _store(settings: Settings) -> Finding:
     apart = BACKENDS[settings.backend] is None
     where = settings.backend if apart else f"{settings.backend} at {settings.where}"
-    store = stores.create(settings)
+    # it looks, and makes no table
+    store = stores.create(structs.replace(settings, create_tables=False))
     try:
         async with asyncio.timeout(_PATIENCE):
             position = await store.open(settings.name)
+    except NoTablesError as error:
+        if not settings.create_tables:
+            return Finding(
+                what="store",
+                state="fault",
+                detail=str(error),
+                remedy="run `collector db init`, as a user who may create tables",
+                exit_status=MISCONFIGURED,
+            )
+        return Finding(
+            what="store",
+            state="fine",
+            detail=f"{where} lacks tables; the collector creates them at its start",
+        )
     except StoreRefusedError as error:
         return Finding(
             what="store",

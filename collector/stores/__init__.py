@@ -72,6 +72,10 @@ class StoreRefusedError(Exception):
     """The store will not have us (credentials, another type under our key); somebody must act."""
 
 
+class NoTablesError(StoreRefusedError):
+    """What records go into is not there, and is not ours to make."""
+
+
 class PositionLostError(Exception):
     """The position is not the one expected: another writer is at work, or the store forgot."""
 

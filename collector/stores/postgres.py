@@ -15,6 +15,7 @@ from collector.settings import Settings
 from collector.stores import (
     Batch,
     Holder,
+    NoTablesError,
     Position,
     PositionLostError,
     Refusal,
@@ -192,7 +193,7 @@ class PostgresStore:
             for done in await prepare(connection, partition=self._settings.partition):
                 _log.info("%s", done)
         elif lacking := await missing(connection):
-            raise StoreRefusedError(
+            raise NoTablesError(
                 f"{self._where}: there is no table {', '.join(lacking)}, and CREATE_TABLES=false: "
                 "run `collector db init`"
             )

@@ -1,5 +1,6 @@
 """``collector check --connect`` against a real Redis and simulated exchanges."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,10 +8,11 @@ import time
 
 import pytest
 from collectors import Collector
-from servers import RedisServer
+from servers import PostgresServer, RedisServer
 from simulated import Simulator
 
 from collector import preflight
+from collector.stores.postgres import PostgresStore
 
 pytestmark = pytest.mark.redis
 
@@ -82,6 +84,21 @@ def test_each_fault_has_its_remedy(tmp_path, simulator, redis, wrong, status, wh
     assert said in found[what]["detail"]
     assert found[what]["remedy"]
     assert [each["what"] for each in found.values() if each["state"] == "fault"] == [what]
+
+
+async def test_postgres_is_looked_at_and_left_as_it_is(tmp_path, simulator, redis):
+    with PostgresServer() as postgres:
+        about = variables(tmp_path, simulator, redis, BACKEND="POSTGRES", URL=postgres.url)
+        about = {name: value for name, value in about.items() if name not in ("HOST", "PORT", "PASSWORD")}
+        for create, status, said in ("true", 0, "creates them"), ("false", 78, "collector db init"):
+            ended, found = await asyncio.to_thread(check, about | {"CREATE_TABLES": create})
+            assert ended == status
+            assert said in found["store"]["detail"]
+            assert postgres.url.rpartition("@")[2].partition("/")[0] in found["store"]["detail"]
+        done = await PostgresStore(preflight.Settings.read(about)).initialise()
+        assert "created table trades" in done
+        status, found = await asyncio.to_thread(check, about | {"CREATE_TABLES": "false"})
+        assert (status, found["store"]["state"]) == (0, "fine")
 
 
 def wait_until_marked(home):
