@@ -416,6 +416,11 @@ VARIABLES: tuple[Variable, ...] = (
         "proxy for every connection to the exchange",
     ),
     Variable(
+        "HTTPS_PROXY_FILE",
+        existing_file,
+        "file that holds the proxy's URL, instead of HTTPS_PROXY: for one with a password",
+    ),
+    Variable(
         "SSL_CERT_FILE", existing_file, "certificate authorities to trust instead of the system's (PEM)"
     ),
 )
@@ -439,7 +444,7 @@ class _Reader:
         self._check_candles(values)
         self._check_content(values, "CONFIG", check_configuration)
         self._check_content(values, "SSL_CERT_FILE", check_authorities)
-        for name in ("URL", "USER", "PASSWORD"):
+        for name in ("URL", "USER", "PASSWORD", "HTTPS_PROXY"):
             self._from_file(values, name)
         self._check_url(values)
         self._check_database(values)

@@ -13,6 +13,7 @@ import msgspec
 from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
+from collector.store_url import masked
 from launcher import fleet_file
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.keys import FILES, FLEET, SETTINGS
@@ -34,6 +35,7 @@ _FILE_TARGETS = {
     name.upper(): f"/run/secrets/{_FILE_NAMES.get(name) or name.removesuffix('_file')}" for name in FILES
 }
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_PROXY = "HTTPS_PROXY"
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
 
 
@@ -169,7 +171,7 @@ class _Builder:
             fleet=self.file.name,
             name=name,
             container=self._container(name, environment, mounts, collector),
-            secrets=_SECRETS.intersection(environment),
+            secrets=_secrets(environment),
             profiles=collector.profiles,
         )
 
@@ -244,7 +246,7 @@ class _Builder:
         if exchange not in SIMULATED:
             speaks = ", ".join(SIMULATED)
             self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator speaks {speaks} only")
-        for variable in ("HTTPS_PROXY", "SSL_CERT_FILE"):
+        for variable in (_PROXY, f"{_PROXY}_FILE", "SSL_CERT_FILE"):
             if text_of(given.get(variable, UNSET)):
                 self._fault(
                     given[variable], f"{variable.lower()}: the simulator brings its own; use source: live"
@@ -337,6 +339,12 @@ class _Builder:
 
     def _hint(self, node: Node, message: str) -> None:
         self.hints[Fault(node.file, node.line, node.column, message)] = None
+
+
+def _secrets(environment: Mapping[str, str]) -> frozenset[str]:
+    """The variables that are never shown: of a proxy's URL, one with credentials in it."""
+    proxy = environment.get(_PROXY, "")
+    return _SECRETS.intersection(environment) | ({_PROXY} if masked(proxy) != proxy else set())
 
 
 def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:

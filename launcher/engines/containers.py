@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from collector.settings import VARIABLES
+from collector.store_url import masked
 from launcher.engines import Change
 from launcher.plan import LAUNCHER
 from launcher.secrets import Secret, part, seal
@@ -133,6 +134,8 @@ def changes(
 def _change(key: str, old: str | None, new: str | None) -> Change:
     if key in _HIDDEN:
         old, new = (None if value is None else "***" for value in (old, new))
+    else:  # a proxy's password, of a container that somebody else made
+        old, new = (value and masked(value) for value in (old, new))
     return Change(key=key, old=old, new=new, in_place=key in _IN_PLACE and new != _UNLIMITED)
 
 

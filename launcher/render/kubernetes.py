@@ -116,11 +116,11 @@ def _claims(parted: Parted) -> Iterable[_Claim]:
 
 
 def _ports(parted: Parted) -> tuple[int, ...]:
-    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted.environment), *_store_ports(parted)}))
+    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted), *_store_ports(parted)}))
 
 
-def _proxy_ports(environment: Mapping[str, str]) -> Iterable[int]:
-    if proxy := environment.get("HTTPS_PROXY"):
+def _proxy_ports(parted: Parted) -> Iterable[int]:
+    if proxy := parted.environment.get("HTTPS_PROXY") or _text(parted, "HTTPS_PROXY_FILE"):
         url = urlsplit(proxy)
         yield url.port or (443 if url.scheme == "https" else 80)
 
@@ -129,8 +129,13 @@ def _store_ports(parted: Parted) -> Iterable[int]:
     usual = BACKENDS[parted.environment["BACKEND"]]
     if usual is None:
         return
-    url = next((secret for secret in parted.secrets if secret.variable == "URL_FILE"), None)
-    if url:
-        yield from (port or usual for _, port in StoreUrl.parse(url.content.decode().strip()).hosts)
+    if url := _text(parted, "URL_FILE"):
+        yield from (port or usual for _, port in StoreUrl.parse(url).hosts)
     else:
         yield int(parted.environment.get("PORT", usual))
+
+
+def _text(parted: Parted, variable: str) -> str | None:
+    """What the secret holds that a variable names the file of."""
+    contents = (secret.content for secret in parted.secrets if secret.variable == variable)
+    return next((content.decode().strip() for content in contents), None)

@@ -327,6 +327,19 @@ def test_url_and_user_from_files(tmp_path):
     assert (settings.where, settings.user) == ("db:6380", "me")
 
 
+def test_a_proxy_from_a_file(tmp_path):
+    file = tmp_path / "proxy"
+    file.write_text("http://me:canary@proxy:3128\n")
+    given = GOOD | {"HTTPS_PROXY_FILE": str(file)}
+    assert Settings.read(given).https_proxy == "http://me:canary@proxy:3128"
+    with pytest.raises(SettingsError, match="HTTPS_PROXY is set too; one of the two, please"):
+        Settings.read(given | {"HTTPS_PROXY": "http://proxy:3128"})
+    file.write_text("me:canary@proxy")
+    with pytest.raises(SettingsError, match="takes a URL such as") as caught:
+        Settings.read(given)
+    assert "canary" not in str(caught.value)
+
+
 def test_a_file_of_a_bad_url_is_named_and_not_told(tmp_path):
     (tmp_path / "url").write_text("canary")
     ended = collector(GOOD | {"URL_FILE": str(tmp_path / "url")})

@@ -18,6 +18,8 @@ CANARIES = {
     "variable": "canary-variable-05c2",
     "url": "canary-url-d8b4",
     "config": "canary-config-61fe",
+    "https_proxy": "canary-proxy-2b9d",
+    "https_proxy_file": "canary-proxyfile-e417",
 }
 
 
@@ -26,6 +28,7 @@ def secret_fleet(fleet, monkeypatch):
     folder = fleet.path.parent
     (folder / "password").write_text(CANARIES["password_file"])
     (folder / "config.yaml").write_text(f"kraken: {{key_id: {CANARIES['config']}}}")
+    (folder / "proxy").write_text(f"http://me:{CANARIES['https_proxy_file']}@proxy:3128")
     monkeypatch.setenv("SECRET", CANARIES["variable"])
     stores = {
         "inline": {"backend": "REDIS", "host": "redis", "password": CANARIES["password"]},
@@ -35,7 +38,10 @@ def secret_fleet(fleet, monkeypatch):
     }
     common = {"exchange": "COINBASE", "channels": ["trades"], "symbols": ["BTC-USD"], "config": "config.yaml"}
     collectors = [{"name": name, "store": name, **common} for name in stores]
-    collectors.append({**common, "name": "broken", "store": "inline", "symbols": ["WRONG-SETTINGS"]})
+    proxy = {"https_proxy": f"http://me:{CANARIES['https_proxy']}@proxy:3128"}
+    collectors[0] |= proxy
+    collectors[1] |= {"https_proxy_file": "proxy"}
+    collectors.append({**common, **proxy, "name": "broken", "store": "inline", "symbols": ["WRONG-SETTINGS"]})
     fleet.write({}, stores=stores)
     file = json.loads(fleet.path.read_text())
     fleet.path.write_text(json.dumps(file | {"collectors": collectors}))
@@ -69,11 +75,14 @@ def test_no_command_shows_a_secret(secret_fleet, tmp_path, capsys, monkeypatch):
         ):  # fmt: skip
             secret_fleet.launch(*arguments)
         edited = secret_fleet.path.read_text().replace(CANARIES["password"], "canary-inline-7f1e-new")
+        edited = edited.replace(CANARIES["https_proxy"], f"{CANARIES['https_proxy']}-new")
         secret_fleet.path.write_text(edited.replace("BTC-USD", "ETH-USD"))
         for arguments in (("plan",), ("plan", "--json"), ("up",), ("logs", "--tail", "all")):
             secret_fleet.launch(*arguments)
         said = capsys.readouterr()
         assert "a careless line with ***" in said.out
+        assert "a careless proxy at ***" in said.out
+        assert "secret https_proxy: *** -> ***" in said.out
         assert [line for line in said.out.splitlines() if leaks(line)] == []
         assert [line for line in said.err.splitlines() if leaks(line)] == []
         assert "a careless line with ***" in said.err

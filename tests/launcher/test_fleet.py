@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from collector import catalog
 from launcher import cli, fleet, keys
+from launcher.secrets import hidden, part
 from launcher.spec import Mount, Network
 
 
@@ -222,6 +223,7 @@ def test_files_are_found_from_the_fleet_file_and_mounted_read_only(load, tmp_pat
 def test_every_file_of_the_contract_can_be_given(load, tmp_path):
     contents = {
         "url_file": "redis://redis/",
+        "https_proxy_file": "http://me:pass@proxy:3128",
         "config": "{}",
         "ssl_cert_file": trustme.CA().cert_pem.bytes().decode(),
     }
@@ -241,6 +243,23 @@ def test_a_store_by_its_url(load):
     assert collector.container.environment["URL"] == "redis://:s$cret@localhost:7000/3"
     (hint,) = spec.hints
     assert "fleet.yaml:3:32: host localhost" in hint
+
+
+def test_a_proxy_is_a_secret_where_it_has_credentials(load, tmp_path):
+    (tmp_path / "proxy").write_text("http://me:canary@proxy:3128")
+    plain, secret, in_file = load(
+        HEAD
+        + "  - {exchange: COINBASE, symbols: BTC-USD, channels: trades, https_proxy: 'http://proxy:3128'}\n"
+        + "  - {exchange: KRAKEN, symbols: BTC-USD, channels: trades, https_proxy: 'http://me:canary@proxy:3128'}\n"
+        + "  - {exchange: GEMINI, symbols: BTC-USD, channels: trades, https_proxy_file: proxy}\n"
+    ).collectors
+    assert part(plain).environment["HTTPS_PROXY"] == "http://proxy:3128"
+    for collector in (secret, in_file):
+        parted = part(collector)
+        assert "HTTPS_PROXY" not in parted.environment
+        assert parted.environment["HTTPS_PROXY_FILE"] == "/run/secrets/https_proxy"
+        assert [each.content for each in parted.secrets] == [b"http://me:canary@proxy:3128"]
+        assert hidden({each.name: each.content for each in parted.secrets})[-1] == "canary"
 
 
 def test_parquet_goes_to_a_volume_or_to_a_folder(load, tmp_path):

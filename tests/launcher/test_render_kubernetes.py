@@ -22,7 +22,7 @@ stores:
 defaults: {channels: trades, spool_max_bytes: 1GiB, limits: {memory: 64MiB, cpus: 0.1}}
 collectors:
   - {exchange: COINBASE, symbols: [BTC-USD, ETH-USD], store: redis}
-  - {exchange: KRAKEN, symbols: BTC-USD, store: files, config: keys.yaml, https_proxy: "http://proxy:3128"}
+  - {exchange: KRAKEN, symbols: BTC-USD, store: files, config: keys.yaml, https_proxy: "http://me:pass@proxy:3128"}
   - {exchange: BITSTAMP, symbols: BTC-USD, backend: TTY, store: redis, limits: {cpus: 0.3333}}
   - {exchange: GEMINI, symbols: BTC-USD, store: far}
 """
@@ -72,7 +72,8 @@ def test_secrets_are_in_secrets_alone(tmp_path):
     assert {name: base64.b64decode(data) for name, data in secret.items()} == {"password": b'se"c$$ret'}
     keys = found["Secret", "desk-kraken"]["data"]
     assert {name: base64.b64decode(data) for name, data in keys.items()} == {
-        "config.yaml": b"key: \xc3\xa9\n"
+        "config.yaml": b"key: \xc3\xa9\n",
+        "https_proxy": b"http://me:pass@proxy:3128",
     }
     assert ("Secret", "desk-bitstamp") in found  # it has the store's password, though it needs none
     assert "ret" not in (tmp_path / "out" / "fleet.yaml").read_text().replace("secret", "")
@@ -160,7 +161,7 @@ def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
     load(
         tmp_path,
         f"source: simulated\n{text}".replace("BITSTAMP", "BINANCE").replace(
-            ', https_proxy: "http://proxy:3128"', f", name: {'k' * 48}"
+            ', https_proxy: "http://me:pass@proxy:3128"', f", name: {'k' * 48}"
         ),
     )
     assert cli.main(["render", str(path), "--format", "kubernetes", "--output", str(tmp_path / "out")]) == 2

@@ -66,6 +66,8 @@ if PART == "WRONG-SETTINGS":
     say("SYMBOLS = 'WRONG-SETTINGS': no such symbol")
     if "PASSWORD_FILE" in os.environ:
         say(f"a careless line with {Path(os.environ['PASSWORD_FILE']).read_text()}")
+    if "HTTPS_PROXY_FILE" in os.environ:
+        say(f"a careless proxy at {Path(os.environ['HTTPS_PROXY_FILE']).read_text()}")
     sys.exit(78)
 if PART == "ENDS-EARLY":
     say("2026-01-01T00:00:00.000Z CRITICAL standin: feed died")
