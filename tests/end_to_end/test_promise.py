@@ -206,6 +206,29 @@ async def test_a_corrupt_spool_is_recovered_with_a_gap(stage):
     assert "corrupt" in reasons(gaps) or "stopped" in reasons(gaps)
 
 
+async def test_a_symbol_that_is_not_listed_for_a_while_is_a_gap(stage):
+    """It goes while the collector is stopped, and comes back while it runs."""
+    one = stage.collector(SYMBOLS="*-USD", SYMBOLS_REFRESH="1")
+    async with one.running():
+        await one.until(lambda: len(one.collector.feed.subscriptions.confirmed) == 6, "all are seen")
+        await one.more(60)
+        await one.stop()
+        stopped = time.time()
+        await asyncio.to_thread(stage.simulator.listing, "COINBASE", delist=["ETH-USD"])
+        await one.start()
+        await one.until(lambda: reasons(one.gaps) == {"stopped", "delisted"}, "it is told that it is gone")
+        await asyncio.to_thread(stage.simulator.listing, "COINBASE", enlist=["ETH-USD"])
+        found = one.collector.feed.gaps
+        await one.until(lambda: len(found._seen) == 6 and not found.questions, "all are seen again")
+        await one.more(60)
+        gaps = await stage.compare(one)
+        await one.stop()
+    delisted = [gap for gap in gaps if gap.reason == "delisted"]
+    assert {gap.symbol for gap in delisted} == {"ETH-USD"}
+    assert {gap.missed for gap in delisted} == set(one.settings.channels)
+    assert all(gap.start > stopped - 2 for gap in delisted)
+
+
 async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
     one, two = stage.collector("one"), stage.collector("two")
     async with one.running():
