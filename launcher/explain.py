@@ -74,7 +74,9 @@ def _all() -> Iterable[Explanation]:
             yield Explanation(f"{outer}.{key.name}", key, f"in `{outer}`")
     for key in COLLECTOR.values():
         yield Explanation(key.name, key, _stands(key.name))
-    yield Explanation("path", STORE["path"], "at a store")
+    for name in ("path", "manage"):
+        yield Explanation(name, STORE[name], "at a store")
+    yield Explanation("stores.image", STORE["image"], "at a store")
     for key in LIMITS.values():
         yield Explanation(f"limits.{key.name}", key, "in `limits`, at a collector or in defaults")
 

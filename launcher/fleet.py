@@ -14,9 +14,9 @@ from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
 from collector.store_url import masked
-from launcher import fleet_file
+from launcher import fleet_file, managed
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
-from launcher.keys import FILES, FLEET, SETTINGS
+from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
@@ -80,11 +80,21 @@ def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) 
     fleet = load(paths, environ)
     file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, [])
     assert file  # noqa: S101 - it has just been read
-    if key.partition(".")[0] in FLEET:
+    outer, _, inner = key.partition(".")
+    of_store = outer == "stores" and inner
+    if outer in FLEET and not of_store:
         return [_origin(fleet.name, key, {"fleet": file.keys})]
     builder = _Builder(file, [])
     builder.fleet()
-    return [_origin(name, key, builder.layers(collector)) for name, collector in builder.collectors.items()]
+    layers = {name: builder.layers(collector) for name, collector in builder.collectors.items()}
+    if of_store:
+        key = inner
+        layers = {name: _of_store(each) for name, each in layers.items()}
+    return [_origin(name, key, each) for name, each in layers.items()]
+
+
+def _of_store(layers: Mapping[str, Mapping[str, Node]]) -> dict[str, Mapping[str, Node]]:
+    return {where: keys for where, keys in layers.items() if where.startswith("store ")}
 
 
 def _origin(of: str, key: str, layers: Mapping[str, Mapping[str, Node]]) -> Origin:
@@ -112,13 +122,19 @@ class _Builder:
         self.hints: dict[Fault, None] = {}
         self.collectors: dict[str, Collector] = {}
         self.names: dict[str, Collector] = {}
+        self.managed: dict[str, CollectorSpec] = {}
 
     def fleet(self) -> FleetSpec:
         self._check_data_volume()
+        for name, store in self.file.stores.items():
+            self._manage(name, store)
+        collectors = tuple(spec for collector in self.file.collectors for spec in self._shared(collector))
+        self._check_store_names()
         return FleetSpec(
             name=self.file.name,
             network=self.file.network,
-            collectors=tuple(spec for collector in self.file.collectors for spec in self._shared(collector)),
+            collectors=collectors,
+            stores=tuple(self.managed.values()),
             simulator=self._simulator() if self.file.simulated else None,
             simulator_options=self.file.simulator,
             parallelism=self.file.parallelism or 4,
@@ -128,7 +144,7 @@ class _Builder:
     def layers(self, collector: Collector) -> dict[str, Mapping[str, Node]]:
         """What a collector is made from, the nearest first."""
         store = self._store(collector)
-        name = next((name for name, each in self.file.stores.items() if each is store), None)
+        name = self._name_of(store)
         return {
             "collector": collector.keys,
             **({f"store {name}": store.keys} if store else {}),
@@ -139,6 +155,9 @@ class _Builder:
         """A collector as its container or, where it has shards, as those of its shards."""
         store = self._store(collector)
         given = self.file.defaults.settings | (store.settings if store else {}) | collector.settings
+        server = self.managed.get(self._name_of(store))
+        if server and store:
+            given = self._led_to(server, store, given, collector)
         name = self._name(collector, given)
         self.collectors[name] = collector
         shares = _shares(name, collector.shards)
@@ -146,7 +165,7 @@ class _Builder:
         environment = self._environment(given, last, share)
         self._check(environment, given, collector, store)
         return [
-            self._collector(each, environment | self._identity(each, share), store, collector)
+            self._collector(each, environment | self._identity(each, share), store, collector, server)
             for each, share in shares
         ]
 
@@ -154,7 +173,12 @@ class _Builder:
         return {"NAME": f"{self.file.name}-{name}"} | ({"SHARD": share} if share else {})
 
     def _collector(
-        self, name: str, environment: dict[str, str], store: Store | None, collector: Collector
+        self,
+        name: str,
+        environment: dict[str, str],
+        store: Store | None,
+        collector: Collector,
+        server: CollectorSpec | None,
     ) -> CollectorSpec:
         mounts = [Mount(kind="volume", source=f"{self.file.name}-{name}-spool", target="/spool")]
         if environment.get("BACKEND", "").upper() == "PARQUET":
@@ -167,12 +191,15 @@ class _Builder:
         if self.file.simulated:
             mounts.append(self._simulator_volume(read_only=True))
             environment["SSL_CERT_FILE"] = "/simulator/ca.pem"
+        if server:
+            environment["PASSWORD"] = ""  # the engine knows it
         return CollectorSpec(
             fleet=self.file.name,
             name=name,
             container=self._container(name, environment, mounts, collector),
             secrets=_secrets(environment),
             profiles=collector.profiles,
+            store=server.name if server else "",
         )
 
     def _container(
@@ -291,6 +318,79 @@ class _Builder:
             where = f"line {first.line}" if first.file == place.file else f"{first.file}:{first.line}"
             self._fault(place, f"a second collector {name} ({where} has the first); give it a `name`")
         self.names.setdefault(name, collector)
+
+    def _name_of(self, store: Store | None) -> str:
+        return next((name for name, each in self.file.stores.items() if each is store), "")
+
+    def _manage(self, name: str, store: Store) -> None:
+        """Takes up a store that runs with the fleet."""
+        backend = (text_of(store.settings["BACKEND"]) or "").upper()
+        if not store.manage or backend not in settings.BACKENDS:
+            return
+        if backend not in managed.BACKENDS:
+            self._fault(store.keys["manage"], f"manage: a {backend} store has no server; leave it out")
+            return
+        try:
+            COLLECTOR["name"].parse(name)
+        except ValueError as error:
+            self._fault(store.place, f"store {name}: with `manage: true` its name {error}")
+            return
+        self._check_led(name, store.settings, managed.BACKENDS[backend])
+        self.managed[name] = managed.store(
+            self.file.name,
+            name,
+            managed.BACKENDS[backend],
+            network=self.file.network.name,
+            image=store.image,
+            login=self._login(store),
+        )
+
+    def _login(self, store: Store) -> dict[str, str]:
+        """The user and the database of a managed store's server."""
+        given = self.file.defaults.settings | store.settings
+        names = {key: text_of(given.get(key.upper(), UNSET)) for key in ("user", "database")}
+        return {key: (name or "").strip() or managed.NAME for key, name in names.items()}
+
+    def _led_to(
+        self, server: CollectorSpec, store: Store, given: Mapping[str, Node], collector: Collector
+    ) -> dict[str, Node]:
+        """A collector's settings with what leads it to a managed store."""
+        self._check_led(server.name, given, server.server)
+        for variable in ("USER", "DATABASE") if managed.SERVERS[server.server].has_user else ():
+            if text_of(collector.settings.get(variable, UNSET)):
+                self._fault(
+                    collector.settings[variable],
+                    f"{variable.lower()}: store {server.name} has `manage: true`; set it there",
+                )
+        backend = collector.settings.get("BACKEND", UNSET)
+        if (text := (text_of(backend) or "").upper()) and managed.BACKENDS.get(text) != server.server:
+            self._fault(backend, f"backend {text}: store {server.name}, which is managed, is {server.server}")
+            return dict(given)
+        told = managed.settings(server, self._login(store)) | {"PASSWORD": "made by `up`"}
+        place = store.place
+        made = {name: Scalar(place.file, place.line, place.column, text) for name, text in told.items()}
+        return {name: node for name, node in given.items() if name not in managed.SET_BY_US} | made
+
+    def _check_led(self, name: str, given: Mapping[str, Node], server: str) -> None:
+        """Notes what is set and only the launcher knows of a managed store."""
+        user = () if managed.SERVERS[server].has_user else ("USER",)
+        for variable in (*managed.SET_BY_US, *user):
+            if text_of(given.get(variable, UNSET)):
+                self._fault(
+                    given[variable],
+                    f"{variable.lower()}: the launcher sets it, because store {name} has `manage: true`; "
+                    "leave one of them out",
+                )
+
+    def _check_store_names(self) -> None:
+        for name in self.managed:
+            if name == _SIMULATOR:
+                self._fault(self.file.stores[name].place, f"store {name}: the simulator is called that")
+            elif name in self.names:
+                self._fault(
+                    self.file.stores[name].place,
+                    f"store {name}: a collector is called that, too; name one of them otherwise",
+                )
 
     def _data(self, store: Store | None) -> Mount:
         if not store or not store.path or not store.path.text:

@@ -60,13 +60,16 @@ class Limits(msgspec.Struct, frozen=True):
 class Store(msgspec.Struct, frozen=True):
     """A store: the settings it brings, and the host's folder where a PARQUET store says one.
 
-    ``keys`` is all of it as the file has it.
+    ``keys`` is all of it as the file has it; ``image`` is that of a server that runs with the fleet
+    (``manage``).
     """
 
     place: Node
     settings: Given
     path: Scalar | None = None
     keys: Mapping[str, Node] = {}
+    manage: bool = False
+    image: str | None = None
 
 
 class Collector(msgspec.Struct, frozen=True):
@@ -238,7 +241,17 @@ class _Reader:
         path = self._scalar(keys, "path")
         if path and path.text and isinstance(backend, Scalar) and (backend.text or "").upper() != "PARQUET":
             self._fault(path, "path: only a PARQUET store has one")
-        return Store(key, settings, self._absolute(path, "path") if path and path.text else None, keys)
+        manage, image = self._text(keys, STORE["manage"]) or False, self._text(keys, STORE["image"])
+        if image and not manage:
+            self._fault(keys["image"], "image: only a store with `manage: true` has one")
+        return Store(
+            key,
+            settings,
+            self._absolute(path, "path") if path and path.text else None,
+            keys,
+            manage=manage,
+            image=image,
+        )
 
     def _defaults(self, node: Node | None) -> Collector:
         keys = self._table(node, "defaults", DEFAULTS)

@@ -21,6 +21,7 @@ from collector.settings import (
     size,
 )
 from collector.shards import MOST
+from launcher.managed import SERVERS
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -74,6 +75,8 @@ _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
     "up to 63 lower-case letters, digits and '-', with no '-' at either end",
 )
+_IMAGE = Matching(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "an image such as cryptostore:latest")
+_SERVER_IMAGES = ", ".join(server.image for server in SERVERS.values())
 _NETWORK = Matching(
     r"(?!(bridge|host|none)$)[A-Za-z0-9][A-Za-z0-9_.-]*",
     "a network's name, or {name: ..., external: true} for one that is there already; Docker's own bridge, "
@@ -90,7 +93,7 @@ FLEET = _keys(
     Key(
         "image",
         "the image of the collectors",
-        Matching(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "an image such as cryptostore:latest"),
+        _IMAGE,
         "cryptostore:latest",
     ),
     Key(
@@ -150,7 +153,15 @@ FILES = tuple(key.name for key in SETTINGS.values() if key.parse is existing_fil
 STORE = SETTINGS | _keys(
     Key(
         "path", "PARQUET: the folder of the dataset, on the engine's machine", default="a volume of the fleet"
-    )
+    ),
+    Key(
+        "manage",
+        "whether the store's server runs with the fleet: Redis, Postgres or MongoDB, with a volume and a "
+        "password of its own",
+        boolean,
+        "false",
+    ),
+    Key("image", "the image of the server, where `manage` is true", _IMAGE, _SERVER_IMAGES),
 )
 DEFAULTS = SETTINGS | _keys(
     Key("store", "the store of the data, by its name in `stores`", default="the only one"),

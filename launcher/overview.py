@@ -8,6 +8,7 @@ import msgspec
 from collector.health import Status
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
+from launcher.engines.passwords import with_passwords_of
 from launcher.plan import COMPOSE, SIMULATOR, specs
 from launcher.spec import CollectorSpec, FleetSpec
 
@@ -44,6 +45,7 @@ def rows(
 ) -> list[Row]:
     """A row for each container, and for each collector of the file that has none, in the file's order."""
     key = engine.key(observed)
+    fleet = with_passwords_of(engine, fleet, observed) if fleet else None
     wanted = {spec.name: spec for spec in specs(fleet)} if fleet else None
 
     def row(container: Observed) -> Row:
@@ -64,7 +66,9 @@ def _absent(name: str) -> Row:
 
 
 def _status(engine: DockerEngine, container: Observed) -> Status | None:
-    return None if container.collector == SIMULATOR else engine.status(container.id, container.name)
+    if container.collector == SIMULATOR or container.store:
+        return None
+    return engine.status(container.id, container.name)
 
 
 def _row(container: Observed, status: Status | None, config: str | None) -> Row:
@@ -82,7 +86,7 @@ def _row(container: Observed, status: Status | None, config: str | None) -> Row:
 def _state(container: Observed, status: Status | None) -> tuple[str, str]:
     if container.state in _NOT_RUNNING:
         return container.state, status.detail if status and status.state == "failed" else ""
-    if container.health == "unhealthy" or container.collector == SIMULATOR:
+    if container.health == "unhealthy" or container.collector == SIMULATOR or container.store:
         return container.health or container.state, ""
     if status is None or status.state in ("stopped", "stopping"):  # a word of the process before this one
         return "starting", "has said nothing yet"

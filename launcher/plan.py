@@ -52,6 +52,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     container: Observed | None = None
     changes: tuple[Change, ...] = ()
 
+    @property
+    def is_store(self) -> bool:
+        """Whether it is about a managed store."""
+        return bool(self.spec.server if self.spec else self.container and self.container.store)
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All actions, in the order of the file, what is not in the file last."""
@@ -70,8 +75,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def specs(fleet: FleetSpec) -> list[CollectorSpec]:
-    """All that should run, the simulator first."""
-    return [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
+    """All that should run: the simulator first, then the stores, then the collectors."""
+    return [*([fleet.simulator] if fleet.simulator else []), *fleet.stores, *fleet.collectors]
 
 
 def make(

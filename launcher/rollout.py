@@ -15,9 +15,11 @@ from launcher import secrets
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
+from launcher.spec import CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
+_STORE_WAIT = 180.0  # seconds; a server that begins makes its files first
 _LOG_LINES = 15
 #: What ``collector check`` tries: the spool's folder, store and credentials, the exchange and its symbols.
 _CHECK = ("--connect",)
@@ -47,12 +49,14 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is waited for.
 
     ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
-    by time.monotonic; ``put_back`` brings that back, and says so.
+    by time.monotonic; ``put_back`` brings that back, and says so; ``speaks`` tells a collector, which says of
+    itself how it is, from a server, which has a health check alone.
     """
 
     collector: str
     name: str
     id: str
+    speaks: bool
     restarts: int = 0
     since: float | None = None
     put_back: Callable[[], str] = str
@@ -109,27 +113,37 @@ class Rollout:
         self.remove([action.container for action in plan.of(Kind.REMOVE) if action.container])
         actions = plan.of(Kind.CREATE, Kind.UPDATE, Kind.RECREATE, Kind.START, Kind.UNCHANGED)
         first = [action for action in actions if action.collector == SIMULATOR]
+        stores = [action for action in actions if action.is_store]
+        rest = [action for action in actions if action not in (*first, *stores)]
         self._bring_up(first, key, _SIMULATOR_WAIT)
-        rest = [action for action in actions if action.collector != SIMULATOR]
-        if any(self._state(action.collector) == "failed" for action in first):
+        self._converge(stores, key, _STORE_WAIT)
+        failed = [
+            action for action in (*first, *stores) if self._state(action.collector) in ("failed", "left")
+        ]
+        if failed:
+            what = "the simulator" if failed[0] in first else f"store {failed[0].collector}"
             for action in rest:
-                self._leave(action, "left as it was, because the simulator is not up")
+                self._leave(action, f"left as it was, because {what} is not up")
             return
-        rolled = [action for action in rest if action.kind in (Kind.UPDATE, Kind.RECREATE)]
-        self._bring_up([action for action in rest if action not in rolled], key, self._options.wait)
-        self._each(rolled, partial(self._roll, key), self._options.parallelism)
+        self._converge(rest, key, self._options.wait)
         self._end()
 
+    def _converge(self, actions: Sequence[Action], key: bytes, wait: float) -> None:
+        """Carries out actions on what needs nothing of each other."""
+        rolled = [action for action in actions if action.kind in (Kind.UPDATE, Kind.RECREATE)]
+        self._bring_up([action for action in actions if action not in rolled], key, wait)
+        self._each(rolled, partial(self._roll, key), self._options.parallelism)
+
     def restart(self, containers: Sequence[Observed]) -> None:
-        """Restarts containers, the simulator first, and waits for them as ``up`` does."""
-        for group in (_simulators(containers), _collectors(containers)):
+        """Restarts containers, the simulator and stores first, and waits for them as ``up`` does."""
+        for group in (_simulators(containers), _stores(containers), _collectors(containers)):
             started = self._each(group, self._restart)
             self._wait([each for each in started if each], self._options.wait)
         self._end()
 
     def remove(self, containers: Sequence[Observed]) -> None:
-        """Stops and removes containers, the simulator last, so that the others end in peace."""
-        for group in (_collectors(containers), _simulators(containers)):
+        """Stops and removes containers, stores and the simulator last, so that the others end in peace."""
+        for group in (_collectors(containers), _stores(containers), _simulators(containers)):
             self._each(group, self._remove)
         self._end()
 
@@ -151,14 +165,19 @@ class Rollout:
         spec, container = action.spec, action.container
         if spec is None:
             return None
-        started = partial(_Started, collector=spec.name, name=spec.container.name)
+        started = partial(
+            _Started,
+            collector=spec.name,
+            name=spec.container.name,
+            speaks=_is_collector(spec.name, spec.server),
+        )
         if container is None:
             self._say(spec.name, "creating", action.reason)
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         elif action.kind is Kind.UNCHANGED:
             self._say(spec.name, "unchanged", action.reason)
             condition = self._engine.condition(container.id)
-            if container.state == "running" and (not self._options.wait or _says_ready(spec.name, condition)):
+            if container.state == "running" and (not self._options.wait or _says_ready(spec, condition)):
                 return None
             return started(id=container.id, restarts=condition.restarts)
         elif action.kind is Kind.START:
@@ -179,7 +198,7 @@ class Rollout:
             return
         try:
             started = (self._update if action.kind is Kind.UPDATE else self._replace)(key, action)
-            self._wait([started] if started else [], self._options.wait)
+            self._wait([started] if started else [], _STORE_WAIT if action.is_store else self._options.wait)
             if started and action.kind is Kind.RECREATE and self._state(action.collector) in _WELL:
                 self._engine.remove(f"{started.name}{_PREVIOUS}")
         except EngineError:
@@ -201,6 +220,7 @@ class Rollout:
             collector=spec.name,
             name=container.name,
             id=container.id,
+            speaks=not spec.server,
             restarts=restarts,
         )
 
@@ -214,11 +234,12 @@ class Rollout:
         if spec is None or old is None:
             return None
         sealed = self._engine.seal(spec, key)
-        if self._options.check:
+        check = self._options.check and not spec.server
+        if check:
             self._say(spec.name, "checking", "the new configuration; --no-check leaves that out")
         successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
         try:
-            if self._options.check:
+            if check:
                 checked = self._engine.check(sealed, _CHECK, key)
                 if checked.exit_code:
                     self._fail_check(spec.name, checked.lines)
@@ -239,6 +260,7 @@ class Rollout:
             collector=spec.name,
             name=old.name,
             id=successor,
+            speaks=not spec.server,
             since=since,
             put_back=partial(self._put_back, old, successor),
         )
@@ -269,18 +291,19 @@ class Rollout:
     def _restart(self, container: Observed) -> _Started:
         self._say(container.collector, "restarting")
         self._engine.restart(container.id)
-        return _Started(collector=container.collector, name=container.name, id=container.id)
+        speaks = _is_collector(container.collector, container.store)
+        return _Started(collector=container.collector, name=container.name, id=container.id, speaks=speaks)
 
     def _remove(self, container: Observed) -> None:
         """Stops a container, so that it stores what it has, and removes it; tells what it could not store."""
         self._say(container.collector, "removing")
         self._engine.stop(container.id)
-        status = (
-            None if container.collector == SIMULATOR else self._engine.status(container.id, container.name)
-        )
+        speaks = _is_collector(container.collector, container.store)
+        status = self._engine.status(container.id, container.name) if speaks else None
         self._engine.remove(container.id)
         waiting = status.spool.records if status else 0
         detail = f"its spool is kept: {waiting:,} records in it are not stored yet" if waiting else ""
+        detail = "its data is kept" if container.store else detail
         self._tell(Event(collector=container.collector, state="removed", detail=detail, status=status))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:
@@ -304,7 +327,7 @@ class Rollout:
         condition = self._engine.condition(started.id)
         if condition.state != "running" or condition.restarts > started.restarts:
             self._fail(started, _death(condition))
-        elif started.collector != SIMULATOR:
+        elif started.speaks:
             self._look_at_status(started, self._engine.status(started.id, started.name), condition)
         elif condition.health in ("healthy", None):
             self._say(started.collector, "ready", "it listens")
@@ -392,11 +415,15 @@ def _refuse_conflicts(plan: Plan) -> None:
         )
 
 
-def _says_ready(collector: str, condition: Condition) -> bool:
+def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:
     """Whether the health check's last word is that it works; that it is healthy means just that it lives."""
     if condition.health != "healthy":
         return False
-    return collector == SIMULATOR or condition.said.startswith("ready: ")
+    return not _is_collector(spec.name, spec.server) or condition.said.startswith("ready: ")
+
+
+def _is_collector(name: str, server: str) -> bool:
+    return name != SIMULATOR and not server
 
 
 def _death(condition: Condition) -> str:
@@ -423,5 +450,11 @@ def _simulators(containers: Iterable[Observed]) -> list[Observed]:
     return [each for each in containers if each.collector == SIMULATOR and each.manager != COMPOSE]
 
 
+def _stores(containers: Iterable[Observed]) -> list[Observed]:
+    return [each for each in containers if each.store and each.manager != COMPOSE]
+
+
 def _collectors(containers: Iterable[Observed]) -> list[Observed]:
-    return [each for each in containers if each.collector != SIMULATOR and each.manager != COMPOSE]
+    return [
+        each for each in containers if _is_collector(each.collector, each.store) and each.manager != COMPOSE
+    ]

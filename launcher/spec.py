@@ -14,6 +14,7 @@ LABEL_COLLECTOR = "cryptostore.collector"
 LABEL_HASH = "cryptostore.config-hash"
 LABEL_MANAGER = "cryptostore.managed-by"  # launcher or compose
 LABEL_SECRETS = "cryptostore.secrets"  # what each secret is, as a keyed hash
+LABEL_STORE = "cryptostore.store"  # the server of a managed store: redis, postgres or mongo
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -57,12 +58,17 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pids: int = 256
     restart: str = "unless-stopped"
     stop_grace: int = 30
+    cap_add: tuple[str, ...] = ()
+    tmpfs: tuple[str, ...] = ()  # folders in memory, beside those of all
 
 
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
 
     One with ``profiles`` is left out unless one of them is active.
+
+    ``store`` is the managed store that its password is of. A managed store itself is such a spec, too, and so
+    is the simulator; ``server`` says what a store runs: redis, postgres or mongo.
     """
 
     fleet: str
@@ -70,6 +76,8 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     container: Container
     secrets: frozenset[str] = frozenset()  # variables that are never shown
     profiles: tuple[str, ...] = ()
+    store: str = ""
+    server: str = ""
 
     @property
     def config_hash(self) -> str:
@@ -101,7 +109,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A fleet, or what was selected of it.
 
-    ``simulator`` is the stand-in exchange where the fleet asks for simulated data.
+    ``simulator`` is the stand-in exchange where the fleet asks for simulated data; ``stores`` are those that
+    run with it.
     ``simulator_options`` are its arguments that hold wherever it runs; ``parallelism`` is how many collectors
     an update replaces at a time; ``hints`` are sentences, each with its
     place in the fleet file, about what is allowed but does not work in containers.
@@ -110,6 +119,7 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     network: Network
     collectors: tuple[CollectorSpec, ...]
+    stores: tuple[CollectorSpec, ...] = ()
     simulator: CollectorSpec | None = None
     simulator_options: tuple[str, ...] = ()
     parallelism: int = 4
@@ -131,5 +141,12 @@ SECURITY_OPT = ("no-new-privileges:true",)
 INIT = True
 TMP_BYTES = 16 * 2**20
 TMPFS = {"/tmp": f"size={TMP_BYTES},mode=1777"}  # noqa: S108 - inside a container
+
+
+def tmpfs(container: Container) -> dict[str, str]:
+    """All folders of a container that are in memory, each with its options."""
+    return TMPFS | dict.fromkeys(container.tmpfs, TMPFS["/tmp"])  # noqa: S108 - inside a container
+
+
 LOG_DRIVER = "json-file"
 LOG_OPTIONS = {"max-size": "10m", "max-file": "3"}

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,16 @@ from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
+from launcher.managed import SERVERS
 from launcher.overview import Row
 from launcher.plan import COMPOSE
 from launcher.rollout import Options, Rollout
 from launcher.selection import NothingSelectedError, matches, require_match
 from launcher.spec import FleetSpec
+
+#: The volumes of a managed store: its server, and what is in the volume.
+_KEPT = re.compile(rf".+-({'|'.join(SERVERS)})-(data|password)")
+_SERVER_NAMES = {"redis": "Redis", "postgres": "Postgres", "mongo": "MongoDB"}
 
 
 class _Selection(msgspec.Struct, frozen=True):
@@ -244,7 +250,10 @@ def _full(
     """What is lost with each volume that holds something nobody else has, in words."""
     full = {}
     for volume in volumes:
-        if volume.endswith("-data"):
+        if kept := _KEPT.fullmatch(volume):
+            what = "what was recorded into it" if kept[2] == "data" else "the password of that data"
+            full[volume] = f"{what} ({_SERVER_NAMES[kept[1]]})"
+        elif volume.endswith("-data"):
             full[volume] = "what was recorded into it"
         elif volume.endswith("-spool"):
             records = said[volume] if volume in said else _left_in(engine, volume, images)

@@ -17,6 +17,7 @@ from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
+from launcher.engines.passwords import with_passwords_of
 from launcher.overview import Row
 from launcher.plan import Kind, Plan
 from launcher.rollout import Options, Rollout
@@ -64,7 +65,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
         return _converge(engine, planned, key, options, console)
     there = (action.container.image for action in planned.actions if action.container)
     with engine.lock(fleet.name, next(there, fleet.collectors[0].container.image), whoami()):
-        planned, key = _plan(engine, fleet, options)  # nobody changes it any more
+        planned, key = _plan(engine, fleet, options, locked=True)  # nobody changes it any more
         if options.plan:
             _refuse_moved(options.plan, planned)
         return _converge(engine, planned, key, options, console)
@@ -79,13 +80,16 @@ def whoami() -> str:
     return f"{user} on {socket.gethostname()} (process {os.getpid()})"
 
 
-def _plan(engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace) -> tuple[Plan, bytes]:
+def _plan(
+    engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace, *, locked: bool = False
+) -> tuple[Plan, bytes]:
     """The plan, and the key that seals the fleet's secrets; only reads.
 
     Raises EngineError where an image that it needs is missing.
     """
     observed = engine.observe(fleet.name)
     key = engine.key(observed)
+    fleet = with_passwords_of(engine, fleet, observed, volumes=locked)
     there = plan.pairs(fleet, observed)
     # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}

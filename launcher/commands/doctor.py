@@ -15,6 +15,7 @@ from launcher.commands.files import load
 from launcher.console import Console
 from launcher.engines import Check, EngineError, Observed
 from launcher.engines.docker import DockerEngine
+from launcher.engines.passwords import with_passwords_of
 from launcher.spec import CollectorSpec, FleetSpec
 
 _MISCONFIGURED = 78
@@ -69,6 +70,11 @@ def _findings(engine: DockerEngine, fleet: FleetSpec, parallel: int) -> Iterator
         detail = "the simulator is not up, so what needs it cannot be tried"
         yield Finding(what="exchange", state="warning", detail=detail, remedy="`launcher up` starts it")
         return
+    if down := [spec.name for spec in fleet.stores if not _runs(spec, observed)]:
+        detail = f"{', '.join(down)} not up, so what needs it cannot be tried"
+        yield Finding(what="store", state="warning", detail=detail, remedy="`launcher up` starts it")
+        return
+    fleet = with_passwords_of(engine, fleet, observed)
     with engine.lock(fleet.name, image, whoami()), contextlib.ExitStack() as cleaning:
         try:
             cleaning.enter_context(_network(engine, fleet))

@@ -91,6 +91,12 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from launcher import foreground  # noqa: PLC0415 - asyncio is needed here alone
 
     fleet = load(options, console, hints=False)
+    if fleet.stores:
+        names = ", ".join(spec.name for spec in fleet.stores)
+        raise InputError(
+            f"launcher run: a store with `manage: true` ({names}) needs Docker; use `launcher up`, or leave"
+            " `manage` out and say where the store is"
+        )
     return foreground.run(fleet, options.seconds, console, as_json=options.json)
 
 

@@ -13,7 +13,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     ``image`` is the name that it was made from, or the image's id when that name means another image by now.
     ``secrets`` is the label that tells one secret from another. ``state`` is Docker's word (running, exited,
     ...), ``health`` too (healthy, unhealthy, starting), None without a health check. ``created`` is in
-    seconds since 1970, UTC.
+    seconds since 1970, UTC. ``store`` is the server of a managed store, nothing for a collector.
     """
 
     id: str
@@ -27,6 +27,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     health: str | None
     created: int
     secrets: str = ""
+    store: str = ""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

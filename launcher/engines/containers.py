@@ -10,7 +10,7 @@ from collector.settings import VARIABLES
 from collector.store_url import masked
 from launcher.engines import Change
 from launcher.plan import LAUNCHER
-from launcher.secrets import Secret, part, seal
+from launcher.secrets import Parted, Secret, part, seal
 from launcher.spec import (
     CAP_DROP,
     INIT,
@@ -19,15 +19,16 @@ from launcher.spec import (
     LABEL_HASH,
     LABEL_MANAGER,
     LABEL_SECRETS,
+    LABEL_STORE,
     LOG_DRIVER,
     LOG_OPTIONS,
     READ_ONLY,
     SECURITY_OPT,
-    TMPFS,
     CollectorSpec,
     Container,
     HealthCheck,
     Mount,
+    tmpfs,
 )
 
 #: Where a container has its secrets, each as a file.
@@ -58,6 +59,8 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
     """Takes the secrets out of the container. Raises OSError where the file of one cannot be read."""
     parted = part(spec)
+    if spec.server:
+        return _sealed_store(parted)
     seals = ",".join(f"{secret.name}={seal(key, secret.content)}" for secret in parted.secrets)
     mounts = parted.mounts
     if seals:
@@ -65,6 +68,21 @@ def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
         mounts += (Mount(kind="volume", source=volume, target=SECRETS, read_only=True),)
     container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=mounts)
     return Sealed(spec=spec, container=container, secrets=parted.secrets, seals=seals)
+
+
+def _sealed_store(parted: Parted) -> Sealed:
+    """A managed store. Its secrets never change, and stay for as long as its data."""
+    spec = parted.collector
+    volume = Mount(kind="volume", source=store_secrets(spec), target=SECRETS, read_only=True)
+    container = msgspec.structs.replace(
+        spec.container, environment=parted.environment, mounts=(*parted.mounts, volume)
+    )
+    return Sealed(spec=spec, container=container, secrets=parted.secrets, seals="")
+
+
+def store_secrets(spec: CollectorSpec) -> str:
+    """The volume of a managed store's secrets."""
+    return f"{spec.container.name}-{spec.server}-password"
 
 
 def labels(fleet: str) -> dict[str, str]:
@@ -77,6 +95,7 @@ def request(sealed: Sealed) -> dict[str, Any]:
     spec, container = sealed.spec, sealed.container
     told = {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
     told |= {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
+    told |= {LABEL_STORE: spec.server} if spec.server else {}
     body: dict[str, Any] = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in container.environment.items()],
@@ -222,8 +241,9 @@ def _host_config(fleet: str, container: Container) -> dict[str, Any]:
         "Init": INIT,
         "ReadonlyRootfs": READ_ONLY,
         "CapDrop": list(CAP_DROP),
+        **({"CapAdd": list(container.cap_add)} if container.cap_add else {}),
         "SecurityOpt": list(SECURITY_OPT),
-        "Tmpfs": TMPFS,
+        "Tmpfs": tmpfs(container),
         "LogConfig": {"Type": LOG_DRIVER, "Config": LOG_OPTIONS},
         **_limits(container),
         "Mounts": [mount(fleet, each) for each in container.mounts],

@@ -35,6 +35,7 @@ from launcher.spec import (
     LABEL_HASH,
     LABEL_MANAGER,
     LABEL_SECRETS,
+    LABEL_STORE,
     USER,
     CollectorSpec,
     FleetSpec,
@@ -204,7 +205,8 @@ class DockerEngine:
         filled = False
         try:
             files = {secret.name: secret.content for secret in sealed.secrets}
-            self._api.put_archive(helper, SECRETS, _archive(files, key))
+            archive = _store_archive(files) if sealed.spec.server else _archive(files, key)
+            self._api.put_archive(helper, SECRETS, archive)
             filled = True
         finally:
             self._api.remove_container(helper, v=True)
@@ -248,9 +250,10 @@ class DockerEngine:
     def remove(self, container: str) -> None:
         """Removes a container that does not run, with its secrets; one that is gone is fine."""
         with _explained("the container cannot be removed"), _UnlessMissing():
-            mounts = self._inspect(container)["Mounts"]
+            found = self._inspect(container)
             self._api.remove_container(container, v=True)  # named volumes stay
-            for mount in mounts:
+            kept = LABEL_STORE in (found["Config"]["Labels"] or {})  # a store's password opens its data
+            for mount in found["Mounts"] if not kept else ():
                 if mount["Destination"] == SECRETS and mount["Type"] == "volume":
                     self._drop_volume(mount["Name"])
 
@@ -283,7 +286,7 @@ class DockerEngine:
                 lines = tuple(masked(line, secret) for _, line in self.log(container, None))
             finally:
                 self._api.remove_container(container, v=True, force=True)
-                if sealed.volume:
+                if sealed.volume and not sealed.spec.server:
                     self._drop_volume(sealed.volume)
         return Check(exit_code=ended["StatusCode"], lines=lines)
 
@@ -320,6 +323,32 @@ class DockerEngine:
     def passwords(self, container: str) -> tuple[str, ...]:
         """What no text about the container may hold, as it has it."""
         return hidden({name: text for name, text in self._files(container, SECRETS) if name != _KEY_FILE})
+
+    def secret(self, container: str, name: str) -> str | None:
+        """A secret as a container has it."""
+        content = self._file(container, SECRETS, name)
+        return content.decode().strip() if content else None
+
+    def kept_secret(self, spec: CollectorSpec, name: str) -> str | None:
+        """A secret of a managed store whose container is gone; None where it has none yet."""
+        volume = words.store_secrets(spec)
+        with _explained(f"volume {volume} cannot be read"):
+            if not self._has_volume(volume):
+                return None
+            self.require_images([spec.container.image])
+            with self._mounted(volume, SECRETS, spec.container.image) as reading:
+                return self.secret(reading, name)
+
+    @contextlib.contextmanager
+    def _mounted(self, volume: str, target: str, image: str) -> Iterator[str]:
+        """A container that has a volume and never runs; ``image`` is any."""
+        mount = {"Type": "volume", "Source": volume, "Target": target}
+        body = {"Image": image, "HostConfig": {"Mounts": [mount]}}
+        made = self._api.create_container_from_config(body)["Id"]
+        try:
+            yield made
+        finally:
+            self._api.remove_container(made, v=True)
 
     def _file(self, container: str, folder: str, name: str) -> bytes | None:
         """A file in a container that need not run; None where there is none."""
@@ -428,15 +457,11 @@ class DockerEngine:
 
     def spool_of(self, volume: str, image: str) -> int:
         """How many records in a spool's volume are not stored. ``image`` is any; nothing of it runs."""
-        mount = {"Type": "volume", "Source": volume, "Target": _SPOOL}
-        with _explained(f"volume {volume} cannot be read"):
-            reading = self._api.create_container_from_config(
-                {"Image": image, "HostConfig": {"Mounts": [mount]}}
-            )["Id"]
-            try:
-                status = self.status(reading, volume.removesuffix("-spool"))
-            finally:
-                self._api.remove_container(reading, v=True)
+        with (
+            _explained(f"volume {volume} cannot be read"),
+            self._mounted(volume, _SPOOL, image) as reading,
+        ):
+            status = self.status(reading, volume.removesuffix("-spool"))
         return status.spool.records if status else 0  # it speaks of itself before it receives anything
 
     def remove_volume(self, name: str) -> None:
@@ -504,12 +529,28 @@ def _lock_request(image: str, who: str) -> dict[str, Any]:
 
 def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
     """A tar file of secrets, each for the collector's user alone, and of the key, for root alone."""
+    return _tar(
+        (_member(name, 0o400, 0 if name == _KEY_FILE else USER), content)
+        for name, content in {**files, _KEY_FILE: key}.items()
+    )
+
+
+def _store_archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar file of a store's secrets, for all in its container: its image knows the server's user."""
+    return _tar((_member(name, 0o444, 0), content) for name, content in files.items())
+
+
+def _member(name: str, mode: int, user: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.mode, member.uid, member.gid = mode, user, user
+    return member
+
+
+def _tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in {**files, _KEY_FILE: key}.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o400
-            member.uid = member.gid = 0 if name == _KEY_FILE else USER
+        for member, content in members:
+            member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -532,6 +573,7 @@ def _observed(listed: dict[str, Any]) -> Observed:
         config_hash=_label(listed, LABEL_HASH),
         manager=_label(listed, LABEL_MANAGER),
         secrets=_label(listed, LABEL_SECRETS),
+        store=_label(listed, LABEL_STORE),
         image=listed["Image"],
         state=listed["State"],
         health=health[1] if health else None,

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from launcher.managed import with_kept_passwords
 from launcher.render.contents import SECRETS, Contents
 from launcher.render.docker import compose, env_set
 from launcher.render.docker import files as _docker
@@ -32,9 +33,10 @@ def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
     """Writes the files of a format into ``folder`` and returns their paths, what to begin with first.
 
     Each file is replaced in one step and within reach of its owner alone; other files stay as they are.
+    The password of a managed store is that of the folder, if it has been rendered there before.
     Raises RenderError, and has written nothing, where the fleet cannot be said in that format.
     """
-    contents = FORMATS[form](fleet)
+    contents = FORMATS[form](with_kept_passwords(fleet, folder / SECRETS))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return [_write(folder, name, content) for name, content in contents.items()]
 

@@ -6,6 +6,7 @@ by all, in a folder that nobody but its owner can look into.
 
 from collections.abc import Iterable
 
+from launcher.plan import specs
 from launcher.render.contents import SECRETS, Contents, secret_files
 from launcher.render.errors import refuse
 from launcher.render.templates import fill
@@ -24,7 +25,7 @@ def files(fleet: FleetSpec) -> Contents:
     return {
         "compose.yaml": compose(fleet),
         **{f"{collector.name}.env": env_set(collector) for collector in fleet.collectors},
-        **secret_files(map(part, fleet.collectors)),
+        **secret_files(map(part, [*fleet.stores, *fleet.collectors])),
     }
 
 
@@ -33,8 +34,8 @@ def compose(fleet: FleetSpec) -> str:
 
     Raises OSError where a secret's file cannot be read.
     """
-    collectors = [*([fleet.simulator] if fleet.simulator else []), *fleet.collectors]
-    return fill("compose.yaml", fleet=fleet, parts=[part(each) for each in collectors], folder=SECRETS)
+    parts = [part(each) for each in specs(fleet)]
+    return fill("compose.yaml", fleet=fleet, parts=parts, folder=SECRETS)
 
 
 def env_set(collector: CollectorSpec) -> str:

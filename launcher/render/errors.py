@@ -19,6 +19,15 @@ def refuse(faults: Iterable[str]) -> None:
         raise RenderError(found)
 
 
+def unmanaged_only(fleet: FleetSpec, where: str) -> Iterable[str]:
+    """The faults of stores that are to run with the fleet, where only collectors are rendered."""
+    for store in fleet.stores:
+        yield (
+            f"store {store.name}: `manage: true` is for `launcher up` and the compose file, not for {where}; "
+            f"run {store.server} there by itself, and say its `host` and `password_file` instead of `manage`"
+        )
+
+
 def live_only(fleet: FleetSpec, where: str) -> Iterable[str]:
     """The fault of a simulated fleet where there is no simulator."""
     if fleet.simulator:

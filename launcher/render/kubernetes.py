@@ -10,7 +10,7 @@ import msgspec
 from collector.settings import BACKENDS, VARIABLES
 from collector.store_url import StoreUrl
 from launcher.render.contents import Contents
-from launcher.render.errors import live_only, refuse
+from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
 from launcher.spec import CollectorSpec, FleetSpec
@@ -62,6 +62,7 @@ def files(fleet: FleetSpec) -> Contents:
 
 def _unfit(fleet: FleetSpec) -> Iterable[str]:
     yield from live_only(fleet, "Kubernetes")
+    yield from unmanaged_only(fleet, "Kubernetes")
     for collector in fleet.collectors:
         container = collector.container
         if len(container.name) > _NAME_LENGTH:

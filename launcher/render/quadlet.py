@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from launcher.render.contents import Contents, secret_file, secret_files
-from launcher.render.errors import live_only, refuse
+from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill, volumes
 from launcher.secrets import Parted, part
 from launcher.spec import FleetSpec
@@ -29,7 +29,13 @@ def files(fleet: FleetSpec) -> Contents:
     Raises RenderError for what a unit cannot hold, OSError where a secret's file cannot be read.
     """
     parts = [part(collector) for collector in fleet.collectors]
-    refuse([*live_only(fleet, "systemd"), *(fault for parted in parts for fault in _unfit(parted))])
+    refuse(
+        [
+            *live_only(fleet, "systemd"),
+            *unmanaged_only(fleet, "systemd"),
+            *(fault for parted in parts for fault in _unfit(parted)),
+        ]
+    )
     contents = {f"{parted.collector.container.name}.container": _container(fleet, parted) for parted in parts}
     if not fleet.network.external:
         contents[f"{fleet.network.name}.network"] = fill("quadlet/network", fleet=fleet)

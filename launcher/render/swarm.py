@@ -3,7 +3,7 @@
 import msgspec
 
 from launcher.render.contents import Contents, secret_file, secret_files
-from launcher.render.errors import live_only, refuse
+from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill, volumes
 from launcher.secrets import Parted, digest, part
 from launcher.spec import FleetSpec
@@ -30,7 +30,7 @@ def files(fleet: FleetSpec) -> Contents:
 
     Raises RenderError for a simulated fleet, OSError where a secret's file cannot be read.
     """
-    refuse(live_only(fleet, "a swarm"))
+    refuse([*live_only(fleet, "a swarm"), *unmanaged_only(fleet, "a swarm")])
     services = [_service(fleet.name, part(collector)) for collector in fleet.collectors]
     return {
         "stack.yaml": fill("stack.yaml", fleet=fleet, services=services, volumes=volumes(fleet)),

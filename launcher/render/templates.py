@@ -27,7 +27,7 @@ def fill(template: str, **values: Any) -> str:
 
 def volumes(fleet: FleetSpec) -> list[str]:
     """The named volumes of the fleet's containers, each once."""
-    specs = [*fleet.collectors, *([fleet.simulator] if fleet.simulator else [])]
+    specs = [*fleet.stores, *fleet.collectors, *([fleet.simulator] if fleet.simulator else [])]
     mounts = (mount for collector in specs for mount in collector.container.mounts)
     return list(dict.fromkeys(mount.source for mount in mounts if mount.kind == "volume"))
 
@@ -92,4 +92,5 @@ def _labels(collector: CollectorSpec) -> list[tuple[str, str]]:
         (house.LABEL_COLLECTOR, collector.name),
         (house.LABEL_HASH, collector.config_hash),
         (house.LABEL_MANAGER, "compose"),
+        *([(house.LABEL_STORE, collector.server)] if collector.server else []),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from stage import HOSTS, IMAGE, docker, wait_until
+from transcripts import alike
 
 from collector.settings import VARIABLES
 
@@ -88,18 +89,6 @@ def run(command, shown, folder):
 
 def environment():
     return os.environ | {"PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}", "NO_COLOR": "1"}
-
-
-def alike(said, shown):
-    """Whether the output is as shown; nothing shown says nothing."""
-    if not shown.strip():
-        return True
-    pattern = ".*".join(re.escape(bare(part)) for part in re.split(r"^\.\.\.$", shown, flags=re.MULTILINE))
-    return re.fullmatch(pattern, bare(said), re.DOTALL) is not None
-
-
-def bare(text):
-    return re.sub(r"\s+", " ", re.sub(r"[0-9][0-9,.]*", "0", text)).strip()
 
 
 def start_exchange():

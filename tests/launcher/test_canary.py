@@ -2,12 +2,10 @@
 
 import json
 import subprocess
-import threading
-import time
-from pathlib import Path
 
 import pytest
 from fleets import docker
+from process_list import process_list
 
 pytestmark = pytest.mark.docker
 
@@ -52,23 +50,9 @@ def leaks(text):
     return [where for where, canary in CANARIES.items() if canary in text]
 
 
-def processes(texts, stop):
-    """The command lines, not the environments, of all processes: what `ps` shows to everybody."""
-    while not stop.is_set():
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                texts.add(path.read_text(errors="replace"))
-            except OSError:
-                continue
-        time.sleep(0.05)
-
-
 def test_no_command_shows_a_secret(secret_fleet, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    listed, stop = set(), threading.Event()
-    watching = threading.Thread(target=processes, args=(listed, stop))
-    watching.start()
-    try:
+    with process_list() as listed:
         for arguments in (
             ("validate",), ("plan",), ("plan", "--json", "--out", "plan.json"), ("up", "--dry-run"), ("up",),
             ("plan", "--json"), ("status",), ("status", "--json"), ("logs",), ("restart",),
@@ -90,9 +74,6 @@ def test_no_command_shows_a_secret(secret_fleet, tmp_path, capsys, monkeypatch):
         assert leaks(inspected(secret_fleet)) == []
         secret_fleet.launch("down", "--volumes", "--yes")
         assert leaks("".join(capsys.readouterr())) == []
-    finally:
-        stop.set()
-        watching.join()
     assert leaks("".join(listed)) == []
 
 

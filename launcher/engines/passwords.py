@@ -1,0 +1,36 @@
+"""The passwords of a fleet's managed stores, as the engine keeps them."""
+
+from collections.abc import Iterable, Sequence
+
+from launcher.engines import Observed
+from launcher.engines.docker import DockerEngine
+from launcher.managed import SERVERS, new_password, with_passwords
+from launcher.spec import CollectorSpec, FleetSpec
+
+
+def with_passwords_of(
+    engine: DockerEngine, fleet: FleetSpec, observed: Sequence[Observed], *, volumes: bool = False
+) -> FleetSpec:
+    """The fleet with the passwords that its stores have, and new ones for those that have none yet.
+
+    What only a volume knows is looked for where ``volumes`` says so: it takes a container that never runs,
+    and whoever only plans makes none.
+    """
+    if not fleet.stores:
+        return fleet
+    passwords = {spec.name: _password(engine, fleet, spec, observed, volumes) for spec in fleet.stores}
+    return with_passwords(fleet, passwords)
+
+
+def _password(
+    engine: DockerEngine, fleet: FleetSpec, spec: CollectorSpec, observed: Iterable[Observed], volumes: bool
+) -> str:
+    ids = {container.name: container.id for container in observed}
+    file = SERVERS[spec.server].password_file
+    found = engine.secret(ids[spec.container.name], file) if spec.container.name in ids else None
+    if not found and volumes:
+        found = engine.kept_secret(spec, file)
+    for collector in fleet.collectors:
+        if not found and collector.store == spec.name and collector.container.name in ids:
+            found = engine.secret(ids[collector.container.name], "password")
+    return found or new_password()

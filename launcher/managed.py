@@ -1,0 +1,191 @@
+"""Stores that run with the fleet (``manage: true``): the containers of their servers, and their passwords.
+
+A password is made once and kept on the engine, in a volume beside the data that it opens. Until it is known,
+specs have an empty text in its place, so that the fleet file alone tells what a fleet is.
+"""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
+
+#: What the launcher sets for a collector whose store it manages, and nobody else may.
+SET_BY_US = ("URL", "URL_FILE", "HOST", "PORT", "USER_FILE", "PASSWORD", "PASSWORD_FILE")
+#: The user and the database of a server whose store names none.
+NAME = "cryptostore"
+_PASSWORD_BYTES = 24
+_PIDS = 4096  # a server has a process or a thread for each connection
+_STOP_GRACE = 60
+#: With these a server's image takes its data's folder into possession, and becomes the server's user.
+_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """A database server, as its public image runs it.
+
+    Attributes:
+        image: the image where the store names none.
+        data: the folder of its data.
+        environment: its variables; ``{user}`` and ``{database}`` stand for the store's.
+        secrets: its variables that are files, the password's first; ``{password}`` stands for that.
+        tmpfs: folders that it writes to, beside /tmp.
+        has_user: whether it has a user and a database of names.
+    """
+
+    image: str
+    data: str
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = {}
+    secrets: Mapping[str, str]
+    health: HealthCheck
+    tmpfs: tuple[str, ...] = ()
+    has_user: bool = True
+
+    @property
+    def password_file(self) -> str:
+        """The name of the file that holds the password and nothing else."""
+        return next(iter(self.secrets)).lower()
+
+
+def _health(*command: str, interval: float) -> HealthCheck:
+    return HealthCheck(command=command, interval=interval, timeout=5, start_period=120, retries=3)
+
+
+SERVERS: Mapping[str, Server] = {
+    "redis": Server(
+        image="redis:7.4.2",
+        data="/data",
+        # What is acknowledged is on disk a second later; full, it refuses to write and forgets nothing.
+        command=(
+            *("redis-server", "/run/secrets/redis_config", "--dir", "/data"),
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
+        ),
+        secrets={"PASSWORD": "{password}", "REDIS_CONFIG": "requirepass {password}"},
+        health=_health(
+            "sh", "-c", "REDISCLI_AUTH=$(cat /run/secrets/password) redis-cli ping | grep -q PONG", interval=2
+        ),
+        has_user=False,
+    ),
+    "postgres": Server(
+        image="postgres:17.4",
+        data="/var/lib/postgresql/data",
+        environment={
+            "POSTGRES_USER": "{user}",
+            "POSTGRES_DB": "{database}",
+            "PGDATA": "/var/lib/postgresql/data/pgdata",
+        },
+        secrets={"POSTGRES_PASSWORD": "{password}"},
+        # While it initialises its data it listens at its socket alone.
+        health=_health(
+            *(
+                "pg_isready",
+                "--quiet",
+                "--host",
+                "127.0.0.1",
+                "--username",
+                "{user}",
+                "--dbname",
+                "{database}",
+            ),
+            interval=2,
+        ),
+        tmpfs=("/var/run/postgresql",),
+    ),
+    "mongo": Server(
+        image="mongo:8.0.6",
+        data="/data/db",
+        environment={"MONGO_INITDB_ROOT_USERNAME": "{user}", "HOME": "/tmp"},  # noqa: S108 - of its container
+        secrets={"MONGO_INITDB_ROOT_PASSWORD": "{password}"},
+        # While it initialises its data it listens at 127.0.0.1 alone.
+        health=_health(
+            "sh",
+            "-c",
+            'mongosh --quiet "$(hostname):27017/test" --eval "quit(db.runCommand({ping: 1}).ok ? 0 : 1)"',
+            interval=10,
+        ),
+    ),
+}
+#: Which server a backend needs.
+BACKENDS = {"REDIS": "redis", "REDISSTREAM": "redis", "MONGO": "mongo", "POSTGRES": "postgres"}
+
+
+def store(
+    fleet: str, name: str, kind: str, *, network: str, image: str | None, login: Mapping[str, str]
+) -> CollectorSpec:
+    """The store as a container of the fleet, which runs one of SERVERS.
+
+    ``login`` has the ``user`` and the ``database`` of its server.
+    """
+    server = SERVERS[kind]
+    full = f"{fleet}-{name}"
+    told = {variable: _filled(text, login) for variable, text in server.environment.items()}
+    command = tuple(_filled(word, login) for word in server.health.command)
+    container = Container(
+        name=full,
+        image=image or server.image,
+        network=network,
+        command=server.command,
+        environment=told | dict.fromkeys(server.secrets, ""),
+        mounts=(Mount(kind="volume", source=f"{full}-{kind}-data", target=server.data),),
+        health=msgspec.structs.replace(server.health, command=command),
+        pids=_PIDS,
+        stop_grace=_STOP_GRACE,
+        cap_add=_CAPABILITIES,
+        tmpfs=server.tmpfs,
+    )
+    return CollectorSpec(
+        fleet=fleet, name=name, container=container, secrets=frozenset(server.secrets), server=kind
+    )
+
+
+def settings(spec: CollectorSpec, login: Mapping[str, str]) -> dict[str, str]:
+    """What its collectors are told of a store, but for the password."""
+    names = {"USER": login["user"], "DATABASE": login["database"]}
+    return {"HOST": spec.container.name} | (names if SERVERS[spec.server].has_user else {})
+
+
+def with_passwords(fleet: FleetSpec, passwords: Mapping[str, str]) -> FleetSpec:
+    """The fleet with the passwords of its managed stores, by their names."""
+    stores = tuple(
+        _with(
+            spec,
+            {
+                variable: text.replace("{password}", passwords[spec.name])
+                for variable, text in SERVERS[spec.server].secrets.items()
+            },
+        )
+        for spec in fleet.stores
+    )
+    collectors = tuple(
+        _with(spec, {"PASSWORD": passwords[spec.store]}) if spec.store else spec for spec in fleet.collectors
+    )
+    return msgspec.structs.replace(fleet, stores=stores, collectors=collectors)
+
+
+def with_kept_passwords(fleet: FleetSpec, folder: Path) -> FleetSpec:
+    """The fleet with the passwords in ``folder``, each in ``STORE.FILE``, and new ones for the rest."""
+    passwords = {}
+    for spec in fleet.stores:
+        path = folder / f"{spec.name}.{SERVERS[spec.server].password_file}"
+        passwords[spec.name] = (path.read_text().strip() if path.is_file() else "") or new_password()
+    return with_passwords(fleet, passwords)
+
+
+def new_password() -> str:
+    """A password that nobody can guess, of letters, digits, '-' and '_'."""
+    return secrets.token_urlsafe(_PASSWORD_BYTES)
+
+
+def _filled(text: str, login: Mapping[str, str]) -> str:
+    for name, value in login.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _with(spec: CollectorSpec, values: Mapping[str, str]) -> CollectorSpec:
+    environment = {name: values.get(name, value) for name, value in spec.container.environment.items()}
+    container = msgspec.structs.replace(spec.container, environment=environment)
+    return msgspec.structs.replace(spec, container=container)

@@ -1,0 +1,216 @@
+"""Stores that run with the fleet: recorded into, killed, brought back, and kept when all else goes."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import redis
+from comparison import compare
+from conformance import RedisHarness
+from databases import PostgresHarness
+from process_list import process_list
+from simulated import Control
+from stage import docker, inspect, wait_until
+from transcripts import alike
+
+from launcher import cli
+from launcher.managed import SERVERS
+
+pytestmark = pytest.mark.docker
+
+DOCS = (Path(__file__).parents[2] / "docs" / "launcher.md").read_text()
+BLOCKS = re.MULTILINE | re.DOTALL
+#: Where the server of each store has its password.
+PASSWORDS = {"redis": "password", "postgres": "postgres_password"}
+KEPT = (
+    "redis-redis-data", "redis-redis-password", "postgres-postgres-data", "postgres-postgres-password",
+)  # fmt: skip
+
+
+class Fleet:
+    """The one of docs/launcher.md: two simulated exchanges, each into a store that comes along."""
+
+    name = "lab"
+
+    def __init__(self, folder):
+        self.path = folder / "managed.yaml"
+        self.path.write_text(re.search(r"^```yaml\n(# managed\.yaml\n.*?)^```$", DOCS, BLOCKS)[1])
+
+    def launch(self, command, *arguments):
+        return cli.main([command, str(self.path), *arguments])
+
+    def containers(self):
+        ids = docker("ps", "--all", "--quiet", "--filter", f"label=cryptostore.fleet={self.name}").split()
+        return {each["Config"]["Labels"]["cryptostore.collector"]: each for each in map(inspect, ids)}
+
+    def identities(self):
+        return {name: (each["Id"], each["State"]["StartedAt"]) for name, each in self.containers().items()}
+
+    def address(self, name):
+        return inspect(f"{self.name}-{name}")["NetworkSettings"]["Networks"][self.name]["IPAddress"]
+
+    def password(self, name):
+        return docker("exec", f"{self.name}-{name}", "cat", f"/run/secrets/{PASSWORDS[name]}")
+
+    def volumes(self):
+        return docker("volume", "ls", "--quiet", "--filter", f"name={self.name}").split()
+
+    def stored(self):
+        return {
+            "COINBASE": RedisHarness("REDISSTREAM").stored(_Redis(self)),
+            "KRAKEN": PostgresHarness().stored(_Postgres(self)),
+        }
+
+    def remove(self):
+        for container in self.containers().values():
+            docker("rm", "--force", "--volumes", container["Id"])
+        for volume in self.volumes():
+            docker("volume", "rm", volume)
+        docker("network", "rm", self.name, check=False)
+
+
+class _Redis:
+    def __init__(self, fleet):
+        self.where = {"host": fleet.address("redis"), "password": fleet.password("redis")}
+
+    def client(self, **options):
+        return redis.Redis(**self.where, **options)
+
+
+class _Postgres:
+    def __init__(self, fleet):
+        login = f"cryptostore:{fleet.password('postgres')}"
+        self.url = f"postgresql://{login}@{fleet.address('postgres')}:5432/market"
+
+
+@pytest.fixture(scope="session")
+def servers(image):
+    """The servers' images, or Debian's servers under their names where no registry can be asked."""
+    for name in ("redis", "postgres"):
+        tag = SERVERS[name].image
+        if not docker("images", "--quiet", tag):
+            docker("pull", "--quiet", tag, check=False)
+        if not docker("images", "--quiet", tag):
+            docker("build", "--quiet", "--tag", tag, str(Path(__file__).with_name("servers_image")))
+
+
+@pytest.fixture
+def fleet(tmp_path, servers):
+    fleet = Fleet(tmp_path)
+    fleet.remove()
+    yield fleet
+    fleet.remove()
+
+
+def shown(command):
+    """What the docs show of a command."""
+    return re.search(rf"^\$ launcher {command} managed\.yaml\n(.*?)(?=^\$|^```)", DOCS, BLOCKS)[1]
+
+
+def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
+    told = []
+
+    def launch(*arguments):
+        status = fleet.launch(*arguments)
+        said = capsys.readouterr()
+        told.extend(said[::-1])  # what the docs show last
+        return status
+
+    with process_list() as processes:
+        assert launch("plan") == 2
+        assert "+ redis" in told[-1]
+        assert launch("up") == 0
+        assert alike(told[-1], shown("up"))
+        assert launch("up") == 0
+        assert told[-1] == "fleet lab: 5 unchanged\n"
+        before = fleet.identities()
+        passwords = {name: fleet.password(name) for name in PASSWORDS}
+        assert launch("plan", "--json", "--out", str(tmp_path / "plan.json")) == 0
+        wait_until(lambda: launch("status") == 0 and alike(told[-1], shown("status")))
+        launch("status", "--json")
+        assert launch("logs", "postgres") == 0
+        assert "database system is ready" in told[-1]
+        _check_hardened(fleet)
+
+        # A server that is killed comes back with what it had, and what was sent meanwhile follows.
+        docker("kill", f"{fleet.name}-redis", f"{fleet.name}-postgres")
+        assert launch("plan") == 2
+        assert "is stopped" in told[-1]
+        assert launch("up") == 0
+        wait_until(lambda: all(len(records) > 200 for records in fleet.stored().values()))
+        _compare(fleet)
+        inspected = docker("inspect", *(each["Id"] for each in fleet.containers().values()))
+        inspected += docker("volume", "inspect", *fleet.volumes())
+
+        # Without its containers the data is still there, and opens to the same password.
+        counts = {name: len(records) for name, records in fleet.stored().items()}
+        assert launch("down") == 0
+        assert alike(told[-1], shown("down"))
+        assert launch("up") == 0
+        assert {name: fleet.password(name) for name in PASSWORDS} == passwords
+        assert all(len(records) >= counts[name] for name, records in fleet.stored().items())
+        assert fleet.identities().keys() == before.keys()
+
+        assert launch("down", "--volumes") == 1
+        assert f"volume {fleet.name}-postgres-postgres-data holds what was recorded into it" in told[-2]
+        assert {f"{fleet.name}-{each}" for each in KEPT} <= {*fleet.volumes()}
+        assert launch("down", "--volumes", "--yes") == 0
+        assert fleet.volumes() == []
+    everything = [*told, inspected, (tmp_path / "plan.json").read_text(), *processes]
+    assert not [text for text in everything for password in passwords.values() if password in text]
+
+
+def _check_hardened(fleet):
+    containers = fleet.containers()
+    for name in PASSWORDS:
+        host = containers[name]["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["PortBindings"] in ({}, None)
+        owner = docker(
+            "exec", f"{fleet.name}-{name}", "stat", "--format", "%U", f"/proc/{_server(fleet, name)}"
+        )
+        assert owner == {"redis": "redis", "postgres": "postgres"}[name]
+    client = redis.Redis(**_Redis(fleet).where)
+    with client:
+        assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+        assert client.config_get("appendonly")["appendonly"] == "yes"
+    with redis.Redis(fleet.address("redis")) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+
+
+def _server(fleet, name):
+    """The server's process: the child of the init process."""
+    return docker("exec", f"{fleet.name}-{name}", "cat", "/proc/1/task/1/children").split()[0]
+
+
+def _compare(fleet):
+    """Everything that was sent is stored once."""
+    control = Control(f"http://{fleet.address('simulator')}:8000")
+    control.pause()
+    log = control.log()
+    for exchange in ("COINBASE", "KRAKEN"):
+        sent = [entry for entry in log if entry.get("exchange") == exchange]
+
+        def exact(exchange=exchange, sent=sent):
+            return compare(sent, fleet.stored()[exchange]).exact
+
+        wait_until(exact)
+    control.resume()
+
+
+def test_compose_waits_for_the_stores(fleet, tmp_path):
+    out = tmp_path / "out"
+    assert fleet.launch("render", "--output", str(out)) == 0
+    secrets = {path: path.read_bytes() for path in (out / "secrets").iterdir()}
+    assert fleet.launch("render", "--output", str(out)) == 0
+    assert {path: path.read_bytes() for path in (out / "secrets").iterdir()} == secrets
+    compose = ["docker", "compose", "--file", str(out / "compose.yaml")]
+    try:
+        subprocess.run([*compose, "up", "--detach", "--wait"], check=True, capture_output=True, timeout=150)
+        wait_until(lambda: all(len(records) > 50 for records in fleet.stored().values()))
+        text = docker("inspect", *(each["Id"] for each in fleet.containers().values()))
+        assert not [secret for secret in secrets.values() if secret.decode().split()[-1] in text]
+    finally:
+        subprocess.run([*compose, "down", "--volumes"], check=True, capture_output=True, timeout=120)
