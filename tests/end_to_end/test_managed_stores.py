@@ -120,7 +120,7 @@ def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
     with process_list() as processes:
         assert launch("plan") == 2
         assert "+ redis" in told[-1]
-        assert launch("up") == 0
+        assert launch("up") == 0, "\n".join(told)
         assert alike(told[-1], shown("up"))
         assert launch("up") == 0
         assert told[-1] == "fleet lab: 5 unchanged\n"
