@@ -71,7 +71,10 @@ class BinanceFamily(Supervised):
             if "stream" not in answer:
                 self._answered(answer, connection)
                 return
-        await super(Supervised, self).message_handler(message, connection, timestamp)  # type: ignore[misc]
+        try:  # noqa: SIM105 - contextlib costs half a microsecond for every message
+            await super(Supervised, self).message_handler(message, connection, timestamp)  # type: ignore[misc]
+        except _SnapshotError:
+            pass  # without a snapshot there is no book yet, and only the book waits for it
 
     def _answered(self, answer: dict[str, Any], connection: Any) -> None:
         if not isinstance(answer.get("result"), list):
@@ -102,13 +105,6 @@ class BinanceFamily(Supervised):
                 name = pair if pair.startswith("p") else pair.lower()
                 streams[f"{name}@{kind}"] = (standard, self.exchange_symbol_to_std_symbol(pair))
         return streams
-
-    async def _book(self, msg: dict[str, Any], pair: str, timestamp: float) -> None:
-        """Without a snapshot there is no book yet, and only the book waits for it."""
-        try:  # noqa: SIM105 - contextlib costs half a microsecond for every message
-            await super()._book(msg, pair, timestamp)  # type: ignore[misc]
-        except _SnapshotError:
-            pass
 
     async def _snapshot(self, pair: str) -> None:
         symbol = self.exchange_symbol_to_std_symbol(pair)

@@ -6,6 +6,7 @@ told the same.
 
 import asyncio
 import ssl
+from functools import partial
 from typing import Any, override
 
 import aiohttp
@@ -79,6 +80,7 @@ class Network:
             await session.close()
             raise
         connection.conn = WebSocket(session, socket, options["ping_interval"])
+        connection.read = partial(connection.conn.read, connection)
         _begin(connection)
 
     def _session(self) -> aiohttp.ClientSession:

@@ -5,7 +5,9 @@ It has the face that cryptofeed's connections know, which is that of the library
 
 import asyncio
 import contextlib
-from typing import Any, Self
+import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -28,7 +30,6 @@ class WebSocket:
     ) -> None:
         self._session, self._socket = session, socket
         self._pinging = asyncio.create_task(self._ping(interval))
-        self._received = 0
         self.state = State.OPEN
         self.close_code: int | None = None
         self.close_reason: str | None = None
@@ -37,23 +38,27 @@ class WebSocket:
         """Sends a text message."""
         await self._socket.send_str(data)
 
-    def __aiter__(self) -> Self:
-        return self
+    async def read(self, connection: Any) -> AsyncIterator[str | bytes]:
+        """The messages, counted in cryptofeed's ``connection``, whose own way to read takes its place.
 
-    async def __anext__(self) -> str | bytes:
-        """The next message; ends with the other side's goodbye, raises aiohttp.ClientError without one."""
-        self._received += 1
-        if not self._received % TURN:
-            await asyncio.sleep(0)
-        message = await self._socket.receive()
-        if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
-            return message.data  # type: ignore[no-any-return]
+        Ends with the other side's goodbye, raises aiohttp.ClientError without one.
+        """
+        receive = self._socket.receive
+        while True:
+            message = await receive()
+            kind = message.type
+            if kind is not WSMsgType.TEXT and kind is not WSMsgType.BINARY:
+                break
+            connection.received += 1
+            connection.last_message = time.time()
+            yield message.data
+            if not connection.received % TURN:
+                await asyncio.sleep(0)
         failure = self._socket.exception()
         await self.close()
-        if message.type is not WSMsgType.CLOSE:
+        if kind is not WSMsgType.CLOSE:
             raise aiohttp.ClientConnectionError(str(failure or "the connection was cut")) from failure
         self.close_code, self.close_reason = message.data, message.extra
-        raise StopAsyncIteration
 
     async def close(self) -> None:
         """Says goodbye and lets go of the connection."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from decimal import Decimal
 
 import pytest
@@ -37,6 +38,8 @@ def shared_simulator():
 
 @pytest.fixture
 def simulator(shared_simulator):
+    while shared_simulator.status()["connections"]:
+        time.sleep(0.02)  # those of the test before, which would take faults that are not theirs
     shared_simulator.clear_faults()
     shared_simulator.resume()
     shared_simulator.since += len(shared_simulator.log())
@@ -155,20 +158,39 @@ async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator,
         assert len(lines(caplog, "could not be handled")) == 1
 
 
-# KRAKEN's checksum is of ten levels, and cannot tell a lost change that the next one makes good: of several
-# in a row, some are not.
-@pytest.mark.parametrize(("exchange", "count"), [("COINBASE", 1), ("BINANCE", 1), ("KRAKEN", 4)])
-async def test_a_book_that_missed_something_begins_anew(exchange, count, simulator, tmp_path):
+@pytest.mark.parametrize("exchange", ["COINBASE", "BINANCE"])
+async def test_a_book_that_missed_something_begins_anew(exchange, simulator, tmp_path):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
         await it.more()
-        await it.fault("skip_sequence", channel="l2_book", count=count)
+        await it.fault("skip_sequence", channel="l2_book")
         await it.until(lambda: any(gap.reason == "sequence" for gap in it.receiver.gaps), "a gap")
         await it.confirmed()
         await it.more()
         comparison = await it.compared()
         assert comparison.exact, comparison
         assert {gap.reason for gap in it.receiver.gaps} == {"sequence"}
+
+
+async def test_a_book_of_kraken_begins_anew_when_its_checksum_fails(simulator, tmp_path):
+    """The checksum is of ten levels: of several lost changes some are noticed, but not each at once.
+
+    Until then the removal of a level that nobody heard of may be missing in what is stored.
+    """
+    async with recording(simulator, tmp_path, "KRAKEN") as it:
+        await it.confirmed()
+        await it.more()
+        await it.fault("skip_sequence", channel="l2_book", count=4)
+        await it.until(lambda: any(gap.reason == "sequence" for gap in it.receiver.gaps), "a gap")
+        await it.confirmed()
+        await it.more()
+        records, log = await it.settled(), await asyncio.to_thread(simulator.log)
+        assert {gap.reason for gap in it.receiver.gaps} == {"sequence"}
+        anew = [entry for entry in log if entry.get("event") == "open"][-1]
+        since = [record for record in records if record.receipt_timestamp >= anew["time"]]
+        comparison = compare([entry for entry in log if entry["connection"] == anew["connection"]], since)
+        assert comparison.exact, comparison
+        assert comparison.matched > 40
 
 
 async def test_trades_that_coinbase_left_out_come_with_the_next_snapshot(simulator, tmp_path):
