@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from fleets import STANDIN, docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+# Forty containers that start at once leave nothing for others.
+pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
 
 PARALLELISM = 8
 
