@@ -1,7 +1,9 @@
 """Stores that run with the fleet: recorded into, killed, brought back, and kept when all else goes."""
 
+import fcntl
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -97,10 +99,13 @@ def servers(image):
 
 @pytest.fixture
 def fleet(tmp_path, servers):
+    """One test at a time: the fleet has the name that the docs show."""
     fleet = Fleet(tmp_path)
-    fleet.remove()
-    yield fleet
-    fleet.remove()
+    with (Path(tempfile.gettempdir()) / f"cryptostore-{fleet.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fleet.remove()
+        yield fleet
+        fleet.remove()
 
 
 def shown(command):
