@@ -63,7 +63,7 @@ _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status."""
-    options = parser().parse_args(arguments)
+    options = _read(arguments)
     try:
         return _run(options)
     except InputError as error:
@@ -78,6 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
         return FAILED
+
+
+def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; words may stand before and behind options, which argparse itself does not take."""
+    reader = parser()
+    options, rest = reader.parse_known_args(arguments)
+    if rest and ("words" not in options or any(word.startswith("-") for word in rest)):
+        reader.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.words = [*options.words, *rest]
+    return options
 
 
 def _run(options: argparse.Namespace) -> int:

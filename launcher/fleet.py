@@ -17,6 +17,7 @@ from collector.store_url import masked
 from launcher import fleet_file, managed
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
+from launcher.services import LONGEST_NAME
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
@@ -130,6 +131,8 @@ class _Builder:
             self._manage(name, store)
         collectors = tuple(spec for collector in self.file.collectors for spec in self._shared(collector))
         self._check_store_names()
+        if self.file.engine == "swarm":
+            self._check_swarm()
         return FleetSpec(
             name=self.file.name,
             network=self.file.network,
@@ -137,6 +140,7 @@ class _Builder:
             stores=tuple(self.managed.values()),
             simulator=self._simulator() if self.file.simulated else None,
             simulator_options=self.file.simulator,
+            engine=self.file.engine,
             parallelism=self.file.parallelism or 4,
             hints=tuple(map(str, self.hints)),
         )
@@ -411,6 +415,21 @@ class _Builder:
         ]
         for place in without[1:]:
             self._fault(place, f"this store would mix with that of line {without[0].line}; give it a `path`")
+
+    def _check_swarm(self) -> None:
+        if self.file.simulated:
+            self._fault(self.file.keys["source"], "source simulated: it is for one machine, not for a swarm")
+        for name in self.managed:
+            self._fault(
+                self.file.stores[name].keys["manage"],
+                f"manage: store {name} would run on one machine, not in a swarm; name a `host` instead",
+            )
+        for name, collector in self.names.items():
+            if len(f"{self.file.name}-{name}") > LONGEST_NAME:
+                self._fault(
+                    collector.name or collector.place,
+                    f"name {self.file.name}-{name}: a swarm takes up to {LONGEST_NAME} characters",
+                )
 
     def _simulator(self) -> CollectorSpec:
         container = Container(

@@ -99,6 +99,7 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     image: str
     network: Network
+    engine: str
     parallelism: int | None
     simulated: bool
     simulator: tuple[str, ...]
@@ -193,6 +194,7 @@ class _Reader:
             name=name or "fleet",
             image=self._text(keys, FLEET["image"]) or "cryptostore:latest",
             network=self._network(keys, name or "fleet"),
+            engine=self._text(keys, FLEET["engine"]) or "docker",
             parallelism=self._text(keys, FLEET["parallelism"]),
             simulated=self._text(keys, FLEET["source"]) == "simulated",
             simulator=self._simulator(_given(keys, "simulator")),

@@ -105,6 +105,12 @@ FLEET = _keys(
         OneOf(("live", "simulated")),
         "live",
     ),
+    Key(
+        "engine",
+        "what runs the collectors: containers of one Docker engine, or services of a Docker swarm",
+        OneOf(("docker", "swarm")),
+        "docker",
+    ),
     Key("parallelism", "how many collectors an update replaces at a time", Whole(1, 9999), "4"),
     Key("simulator", "how the simulator behaves, where `source` is simulated"),
     Key("stores", "where the data goes: stores by names of your own"),

@@ -57,6 +57,14 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it is about a managed store."""
         return bool(self.spec.server if self.spec else self.container and self.container.store)
 
+    @property
+    def makes_container(self) -> bool:
+        """Whether there is a new container afterwards."""
+        updates_service = (
+            self.kind is Kind.UPDATE and self.container is not None and self.container.is_service
+        )
+        return self.kind in (Kind.CREATE, Kind.RECREATE) or updates_service
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All actions, in the order of the file, what is not in the file last."""
@@ -133,7 +141,8 @@ def _compare(spec: CollectorSpec, container: Observed, changes: Sequence[Change]
     state, reason = _STATES.get(container.state, (Kind.RECREATE, f"is {container.state}"))
     if state is Kind.RECREATE or not changes:
         return state, reason
-    kind = Kind.UPDATE if all(change.in_place for change in changes) else Kind.RECREATE
+    in_place = container.is_service or all(change.in_place for change in changes)
+    kind = Kind.UPDATE if in_place else Kind.RECREATE
     return kind, _why(changes, by_hand=container.config_hash == spec.config_hash)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from collector.health import Status
 from launcher import secrets
 from launcher.engines import Condition, EngineError, Observed
+from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
 from launcher.spec import CollectorSpec
@@ -49,8 +50,8 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is waited for.
 
     ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
-    by time.monotonic; ``put_back`` brings that back, and says so; ``speaks`` tells a collector, which says of
-    itself how it is, from a server, which has a health check alone.
+    by time.monotonic; ``put_back`` brings that back, and says so; ``settle`` removes what only that needed;
+    ``speaks`` tells a collector, which says of itself how it is, from a server, which has a health check.
     """
 
     collector: str
@@ -60,6 +61,7 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     since: float | None = None
     put_back: Callable[[], str] = str
+    settle: Callable[[], object] = str
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +108,7 @@ class Rollout:
         Raises EngineError, and has touched no container, when a name is compose's or the network is missing.
         """
         _refuse_conflicts(plan)
-        if plan.of(Kind.CREATE, Kind.RECREATE):
+        if any(action.makes_container for action in plan.actions):
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
             self._tell(Event(collector=action.collector, state="kept", detail=action.reason))
@@ -197,15 +199,58 @@ class Rollout:
             self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
             return
         try:
-            started = (self._update if action.kind is Kind.UPDATE else self._replace)(key, action)
+            started = self._changed(key, action)
             self._wait([started] if started else [], _STORE_WAIT if action.is_store else self._options.wait)
-            if started and action.kind is Kind.RECREATE and self._state(action.collector) in _WELL:
-                self._engine.remove(f"{started.name}{_PREVIOUS}")
+            if started and self._state(action.collector) in _WELL:
+                started.settle()
         except EngineError:
             self._halted_by = action.collector
             raise
         if self._state(action.collector) == "failed":
             self._halted_by = action.collector
+
+    def _changed(self, key: bytes, action: Action) -> _Started | None:
+        if action.container and action.container.is_service:
+            return self._update_service(key, action)
+        return self._update(key, action) if action.kind is Kind.UPDATE else self._replace(key, action)
+
+    def _update_service(self, key: bytes, action: Action) -> _Started | None:
+        """Has the swarm replace a service's container, once the new configuration was tried."""
+        spec, service = action.spec, action.container
+        if spec is None or service is None:
+            return None
+        sealed = self._engine.seal(spec, key)
+        if not self._passes(sealed, key) or self._stopped():
+            return None
+        self._say(spec.name, "updating", action.reason)
+        since = time.monotonic()
+        self._engine.update(service.id, sealed)
+        return _Started(
+            collector=spec.name,
+            name=service.name,
+            id=service.id,
+            speaks=True,
+            since=since,
+            put_back=partial(self._roll_back, service.id),
+            settle=partial(self._engine.settle, service.id),
+        )
+
+    def _roll_back(self, service: str) -> str:
+        try:
+            self._engine.roll_back(service)
+        except EngineError as error:
+            return f"and the service of before could not be brought back: {error}"
+        return "the swarm has rolled the service back"
+
+    def _passes(self, sealed: Sealed, key: bytes) -> bool:
+        """Whether ``collector check`` has nothing against a configuration, or is left out."""
+        if not self._options.check or sealed.spec.server:
+            return True
+        self._say(sealed.spec.name, "checking", "the new configuration; --no-check leaves that out")
+        checked = self._engine.check(sealed, _CHECK, key)
+        if checked.exit_code:
+            self._fail_check(sealed.spec.name, checked.lines)
+        return not checked.exit_code
 
     def _update(self, key: bytes, action: Action) -> _Started | None:
         spec, container = action.spec, action.container
@@ -234,18 +279,9 @@ class Rollout:
         if spec is None or old is None:
             return None
         sealed = self._engine.seal(spec, key)
-        check = self._options.check and not spec.server
-        if check:
-            self._say(spec.name, "checking", "the new configuration; --no-check leaves that out")
         successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
         try:
-            if check:
-                checked = self._engine.check(sealed, _CHECK, key)
-                if checked.exit_code:
-                    self._fail_check(spec.name, checked.lines)
-                    self._engine.remove(successor)
-                    return None
-            if self._stopped():
+            if not self._passes(sealed, key) or self._stopped():
                 self._engine.remove(successor)
                 return None
             self._say(spec.name, "recreating", action.reason)
@@ -263,6 +299,7 @@ class Rollout:
             speaks=not spec.server,
             since=since,
             put_back=partial(self._put_back, old, successor),
+            settle=partial(self._engine.remove, f"{old.name}{_PREVIOUS}"),
         )
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
@@ -325,8 +362,14 @@ class Rollout:
 
     def _look(self, started: _Started) -> None:
         condition = self._engine.condition(started.id)
-        if condition.state != "running" or condition.restarts > started.restarts:
+        taken_back = condition.taken_back and started.since is not None
+        if taken_back or condition.state != "running" or condition.restarts > started.restarts:
             self._fail(started, _death(condition))
+        elif condition.elsewhere:
+            state = "ready" if condition.health == "healthy" else "waiting"
+            self._say(
+                started.collector, state, f"on {condition.elsewhere}, where only its log is read from here"
+            )
         elif started.speaks:
             self._look_at_status(started, self._engine.status(started.id, started.name), condition)
         elif condition.health in ("healthy", None):

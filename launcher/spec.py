@@ -110,10 +110,9 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A fleet, or what was selected of it.
 
     ``simulator`` is the stand-in exchange where the fleet asks for simulated data; ``stores`` are those that
-    run with it.
-    ``simulator_options`` are its arguments that hold wherever it runs; ``parallelism`` is how many collectors
-    an update replaces at a time; ``hints`` are sentences, each with its
-    place in the fleet file, about what is allowed but does not work in containers.
+    run with it. ``simulator_options`` are its arguments that hold wherever it runs; ``engine`` is docker or
+    swarm; ``parallelism`` is how many collectors an update replaces at a time; ``hints`` are sentences, each
+    with its place in the fleet file, about what is allowed but does not work in containers.
     """
 
     name: str
@@ -122,6 +121,7 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     stores: tuple[CollectorSpec, ...] = ()
     simulator: CollectorSpec | None = None
     simulator_options: tuple[str, ...] = ()
+    engine: str = "docker"
     parallelism: int = 4
     hints: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()  # names of collectors of the file that are not selected

@@ -5,6 +5,7 @@ With CRYPTOSTORE_REQUIRE=all nothing may be left out: a missing part is a failur
 
 import os
 
+import docker
 import hypothesis
 import pytest
 from servers import Missing
@@ -14,6 +15,29 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("suite")
 
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def swarm():
+    """A swarm of this machine; one that was there already stays.
+
+    When one ends, the engine forgets the names on all networks that there are: so not beside other tests, and
+    not on a machine whose other containers are somebody's.
+    """
+    if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
+        disturbs = "to leave it disturbs the networks of all running containers"
+        raise Missing("a Docker swarm", disturbs, "CRYPTOSTORE_REQUIRE=all make test")
+    try:
+        api = docker.from_env()
+        began = api.info()["Swarm"]["LocalNodeState"] == "inactive"
+    except (docker.errors.DockerException, OSError) as error:
+        raise Missing("a Docker engine", str(error), "apt-get install docker.io") from None
+    if began:
+        api.swarm.init(advertise_addr="127.0.0.1")
+    yield api
+    if began:
+        api.swarm.leave(force=True)
+    api.close()
 
 
 def pytest_configure(config):

@@ -16,7 +16,7 @@ from launcher.commands.converge import whoami
 from launcher.commands.files import whole
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
-from launcher.engines import EngineError, Observed
+from launcher.engines import EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.managed import SERVERS
 from launcher.overview import Row
@@ -48,6 +48,12 @@ class _Selection(msgspec.Struct, frozen=True):
             raise InputError(str(error)) from error
         return [container for container in observed if self.matches(container.collector)]
 
+    def connect(self, connections: int) -> DockerEngine:
+        """The engine that the fleet is on."""
+        if self.fleet:
+            return chosen.connect(self.fleet, connections)
+        return chosen.connect_by_name(self.name, connections)
+
     def matches(self, collector: str) -> bool:
         return matches(collector, self.patterns)
 
@@ -55,7 +61,7 @@ class _Selection(msgspec.Struct, frozen=True):
 def status(options: argparse.Namespace, console: Console) -> int:
     """Shows how each collector is doing."""
     selection = _select(options)
-    engine = DockerEngine.connect(options.parallel)
+    engine = selection.connect(options.parallel)
     observed = selection.of(engine.observe(selection.name))
     rows = [
         row
@@ -74,7 +80,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
 def logs(options: argparse.Namespace, console: Console) -> int:
     """Shows the collectors' logs."""
     selection = _select(options)
-    engine = DockerEngine.connect(options.parallel)
+    engine = selection.connect(options.parallel)
     containers = selection.of(engine.observe(selection.name))
     width = max((len(container.collector) for container in containers), default=0)
     lines = (
@@ -93,7 +99,7 @@ def logs(options: argparse.Namespace, console: Console) -> int:
 def restart(options: argparse.Namespace, console: Console) -> int:
     """Restarts containers as they are."""
     selection = _select(options)
-    engine = DockerEngine.connect(options.parallel)
+    engine = selection.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
     progress = Progress(console, as_json=options.json)
@@ -115,7 +121,7 @@ def restart(options: argparse.Namespace, console: Console) -> int:
 def down(options: argparse.Namespace, console: Console) -> int:
     """Removes containers, the network when the last is gone, and with --volumes the volumes."""
     selection = _select(options)
-    engine = DockerEngine.connect(options.parallel)
+    engine = selection.connect(options.parallel)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     with _locked(engine, selection, containers):
         progress = Progress(console, as_json=options.json)
@@ -139,6 +145,8 @@ def down(options: argparse.Namespace, console: Console) -> int:
                 engine.remove_volume(volume)
         elif not options.volumes:
             _tell_waiting(rollout, console)
+    if node := engine.elsewhere(selection.name):
+        console.remark(f"the fleet's volumes are on {node}, where they stay: the engine there removes them")
     left = [volume for volume in kept if volume not in removed]
     gone = len(containers) - len(failed)
     if options.json:

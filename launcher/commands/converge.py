@@ -15,7 +15,7 @@ from launcher.commands import CHANGES, DONE, FAILED, InputError
 from launcher.commands.files import load
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
-from launcher.engines import EngineError
+from launcher.engines import EngineError, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
 from launcher.overview import Row
@@ -38,7 +38,7 @@ _DONE = {
 def show_plan(options: argparse.Namespace, console: Console) -> int:
     """Tells what `up` would do; nothing is touched."""
     fleet = load(options, console)
-    planned, _ = _plan(DockerEngine.connect(options.parallel), fleet, options)
+    planned, _ = _plan(chosen.connect(fleet, options.parallel), fleet, options)
     document = preview.document(planned)
     if options.out:
         _write_for_owner(options.out, msgspec.json.format(msgspec.json.encode(document), indent=2))
@@ -57,7 +57,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run:
         return show_plan(options, console)
     fleet = load(options, console)
-    engine = DockerEngine.connect(options.parallel)
+    engine = chosen.connect(fleet, options.parallel)
     planned, key = _plan(engine, fleet, options)
     if options.plan:
         _refuse_moved(options.plan, planned)
@@ -87,6 +87,7 @@ def _plan(
 
     Raises EngineError where an image that it needs is missing.
     """
+    engine.require_place(fleet)
     observed = engine.observe(fleet.name)
     key = engine.key(observed)
     fleet = with_passwords_of(engine, fleet, observed, volumes=locked)
@@ -94,8 +95,8 @@ def _plan(
     # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
     planned = plan.make(fleet, observed, changes, keep_orphans=options.keep_orphans)
-    making = planned.of(Kind.CREATE, Kind.RECREATE)
-    engine.require_images(action.spec.container.image for action in making if action.spec)
+    making = (action.spec for action in planned.actions if action.makes_container)
+    engine.require_images(spec.container.image for spec in making if spec)
     return planned, key
 
 

@@ -13,7 +13,7 @@ from launcher.commands import DONE, FAILED
 from launcher.commands.converge import whoami
 from launcher.commands.files import load
 from launcher.console import Console
-from launcher.engines import Check, EngineError, Observed
+from launcher.engines import Check, EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
 from launcher.spec import CollectorSpec, FleetSpec
@@ -35,7 +35,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(options: argparse.Namespace, console: Console) -> int:
     """Tries all that the fleet needs, and says what is wrong and what to do about it."""
     fleet = load(options, console, hints=False)
-    engine = DockerEngine.connect(options.parallel)
+    engine = chosen.connect(fleet, options.parallel)
     found = []
     for finding in _findings(engine, fleet, options.parallel):
         found.append(finding)
@@ -58,6 +58,13 @@ def _show(finding: Finding, console: Console) -> None:
 
 def _findings(engine: DockerEngine, fleet: FleetSpec, parallel: int) -> Iterator[Finding]:
     yield Finding(what="engine", state="fine", detail=engine.about())
+    try:
+        node = engine.require_place(fleet)
+    except EngineError as error:
+        yield Finding(what="node", state="fault", detail=str(error))
+        return
+    if node:
+        yield Finding(what="node", state="fine", detail=node)
     image = fleet.collectors[0].container.image
     try:
         engine.require_images(spec.container.image for spec in plan.specs(fleet))

@@ -7,6 +7,10 @@ class EngineError(Exception):
     """Something that the engine refuses or cannot do; the message is for the user."""
 
 
+class NoManagerError(EngineError):
+    """An engine that manages no swarm was asked for one."""
+
+
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """A container of a fleet as one list call shows it.
 
@@ -14,6 +18,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     ``secrets`` is the label that tells one secret from another. ``state`` is Docker's word (running, exited,
     ...), ``health`` too (healthy, unhealthy, starting), None without a health check. ``created`` is in
     seconds since 1970, UTC. ``store`` is the server of a managed store, nothing for a collector.
+    ``is_service`` is a swarm's service: whatever changes, it is updated and gets a new container.
     """
 
     id: str
@@ -28,6 +33,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     created: int
     secrets: str = ""
     store: str = ""
+    is_service: bool = False
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +49,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as it is inspected; ``started`` is in seconds since 1970, UTC, by the engine's clock.
+    """A container as it is inspected.
 
-    ``said`` is what the last health check printed.
+    ``started`` is in seconds since 1970, UTC, by the engine's clock, infinite where it has not yet; ``said``
+    is what the last health check printed; ``elsewhere`` the machine that it runs on where that is not the
+    engine's, so that nobody here can ask it; ``taken_back`` whether the swarm gave up the last update.
     """
 
     state: str
@@ -55,6 +63,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     restarts: int
     started: float
+    elsewhere: str = ""
+    taken_back: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

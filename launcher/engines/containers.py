@@ -10,7 +10,7 @@ from collector.settings import VARIABLES
 from collector.store_url import masked
 from launcher.engines import Change
 from launcher.plan import LAUNCHER
-from launcher.secrets import Parted, Secret, part, seal
+from launcher.secrets import Secret, part, seal
 from launcher.spec import (
     CAP_DROP,
     INIT,
@@ -58,26 +58,26 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 
 def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
     """Takes the secrets out of the container. Raises OSError where the file of one cannot be read."""
+    bare = apart(spec)
+    if spec.server:  # a managed store's secrets never change, and stay for as long as its data
+        return _with_volume(bare, store_secrets(spec), seals="")
+    if not bare.secrets:
+        return bare
+    seals = ",".join(f"{secret.name}={seal(key, secret.content)}" for secret in bare.secrets)
+    return _with_volume(bare, f"{spec.container.name}-secrets-{seal(key, seals.encode())}", seals)
+
+
+def apart(spec: CollectorSpec) -> Sealed:
+    """The same, where the engine has a place of its own for secrets."""
     parted = part(spec)
-    if spec.server:
-        return _sealed_store(parted)
-    seals = ",".join(f"{secret.name}={seal(key, secret.content)}" for secret in parted.secrets)
-    mounts = parted.mounts
-    if seals:
-        volume = f"{spec.container.name}-secrets-{seal(key, seals.encode())}"
-        mounts += (Mount(kind="volume", source=volume, target=SECRETS, read_only=True),)
-    container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=mounts)
-    return Sealed(spec=spec, container=container, secrets=parted.secrets, seals=seals)
-
-
-def _sealed_store(parted: Parted) -> Sealed:
-    """A managed store. Its secrets never change, and stay for as long as its data."""
-    spec = parted.collector
-    volume = Mount(kind="volume", source=store_secrets(spec), target=SECRETS, read_only=True)
-    container = msgspec.structs.replace(
-        spec.container, environment=parted.environment, mounts=(*parted.mounts, volume)
-    )
+    container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=parted.mounts)
     return Sealed(spec=spec, container=container, secrets=parted.secrets, seals="")
+
+
+def _with_volume(bare: Sealed, volume: str, seals: str) -> Sealed:
+    mounts = (*bare.container.mounts, Mount(kind="volume", source=volume, target=SECRETS, read_only=True))
+    container = msgspec.structs.replace(bare.container, mounts=mounts)
+    return msgspec.structs.replace(bare, container=container, seals=seals)
 
 
 def store_secrets(spec: CollectorSpec) -> str:
@@ -145,12 +145,13 @@ def changes(
     else:
         old.pop("aliases", None)
     differing = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
-    told = (_change(key, old.get(key), new.get(key)) for key in differing)
+    told = (change(key, old.get(key), new.get(key)) for key in differing)
     seals = (found["Config"]["Labels"] or {}).get(LABEL_SECRETS, "")
     return (*told, *_secret_changes(seals, sealed.seals))
 
 
-def _change(key: str, old: str | None, new: str | None) -> Change:
+def change(key: str, old: str | None, new: str | None) -> Change:
+    """A key that differs; a secret's values are hidden."""
     if key in _HIDDEN:
         old, new = (None if value is None else "***" for value in (old, new))
     else:  # a proxy's password, of a container that somebody else made
@@ -171,15 +172,15 @@ def _facts(
 ) -> dict[str, str | None]:
     """What a container is, in words for a person, by key; what it has from its image is not told."""
     own = image.get("Config") or {}
-    given = _variables(own)
+    given = variables(own)
     network = host["NetworkMode"]
     return {
         "image": f"{config['Image']} ({_short(image)})",
-        **{name: value for name, value in _variables(config).items() if given.get(name) != value},
+        **{name: value for name, value in variables(config).items() if given.get(name) != value},
         "entrypoint": _told(config, own, "Entrypoint", _command),
         "command": _told(config, own, "Cmd", _command),
         "user": _told(config, own, "User", str),
-        "health check": _told(config, own, "Healthcheck", _text),
+        "health check": _told(config, own, "Healthcheck", text),
         "stop grace": f"{config['StopTimeout']} s" if config.get("StopTimeout") else None,
         "memory": f"{host['Memory'] / 2**20:g} MiB" if host["Memory"] else _UNLIMITED,
         "cpus": f"{host['NanoCpus'] / 1e9:g}" if host["NanoCpus"] else _UNLIMITED,
@@ -188,22 +189,23 @@ def _facts(
         "network": network if network in networks else "none",
         "aliases": ",".join((networks.get(network) or {}).get("Aliases") or []) or None,
         **{
-            f"mount {each['Target']}": _mounted(each)
+            f"mount {each['Target']}": mounted(each)
             for each in host.get("Mounts") or []
             if each["Target"] != SECRETS
         },
-        "capabilities dropped": _text(host.get("CapDrop")),
-        "capabilities added": _text(host.get("CapAdd")),
+        "capabilities dropped": text(host.get("CapDrop")),
+        "capabilities added": text(host.get("CapAdd")),
         "privileged": "yes" if host.get("Privileged") else None,
-        "security options": _text(host.get("SecurityOpt")),
+        "security options": text(host.get("SecurityOpt")),
         "read-only root": str(host.get("ReadonlyRootfs")),
         "init": str(host.get("Init")),
-        "tmpfs": _text(host.get("Tmpfs")),
-        "logging": _text(host.get("LogConfig")),
+        "tmpfs": text(host.get("Tmpfs")),
+        "logging": text(host.get("LogConfig")),
     }
 
 
-def _variables(config: Mapping[str, Any]) -> dict[str, str]:
+def variables(config: Mapping[str, Any]) -> dict[str, str]:
+    """The environment that ``config`` has."""
     pairs = (line.partition("=") for line in config.get("Env") or [])
     return {name: value for name, _, value in pairs}
 
@@ -217,7 +219,8 @@ def _command(words: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def _text(value: Any) -> str | None:
+def text(value: Any) -> str | None:
+    """What Docker tells about something, on one line; None where that is nothing."""
     return msgspec.json.encode(value, order="sorted").decode() if value else None
 
 
@@ -226,8 +229,14 @@ def _policy(policy: Mapping[str, Any]) -> str:
     return f"{policy['Name'] or 'no'}{f':{most}' if most else ''}"
 
 
-def _mounted(made: Mapping[str, Any]) -> str:
+def mounted(made: Mapping[str, Any]) -> str:
+    """A mount in words."""
     return f"{made['Type']} {made['Source']}{' (read only)' if made.get('ReadOnly') else ''}"
+
+
+def moved(image: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
+    """An image's name that means another image by now."""
+    return Change(key="image", old=f"{image} ({_short(before)})", new=f"{image} ({_short(now)})")
 
 
 def _short(image: Mapping[str, Any]) -> str:
@@ -278,12 +287,13 @@ def mount(fleet: str, wanted: Mount) -> dict[str, Any]:
 def _health_check(health: HealthCheck) -> dict[str, Any]:
     return {
         "Test": ["CMD", *health.command],
-        "Interval": _nanoseconds(health.interval),
-        "Timeout": _nanoseconds(health.timeout),
-        "StartPeriod": _nanoseconds(health.start_period),
+        "Interval": nanoseconds(health.interval),
+        "Timeout": nanoseconds(health.timeout),
+        "StartPeriod": nanoseconds(health.start_period),
         "Retries": health.retries,
     }
 
 
-def _nanoseconds(seconds: float) -> int:
+def nanoseconds(seconds: float) -> int:
+    """Seconds as Docker has them."""
     return round(seconds * 1e9)

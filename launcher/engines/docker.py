@@ -19,7 +19,7 @@ from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -66,7 +66,7 @@ class DockerEngine:
         self._images: dict[str, dict[str, Any]] = {}
 
     @classmethod
-    def connect(cls, connections: int) -> "DockerEngine":
+    def connect(cls, connections: int) -> Self:
         """The engine that the docker command would talk to: DOCKER_HOST, else the current context."""
         where = _where()
         engine = cls(where, connections)
@@ -76,7 +76,11 @@ class DockerEngine:
             if not _is_sdks(error):
                 raise
             raise EngineError(_unreachable(where["base_url"], str(error))) from error
+        engine.require_manager()
         return engine
+
+    def require_manager(self) -> None:
+        """Raises EngineError where the engine does not manage what it has to."""
 
     @cached_property
     def _api(self) -> Any:
@@ -99,14 +103,14 @@ class DockerEngine:
 
     def about(self) -> str:
         """What engine this is, and where."""
-        with _explained("the engine does not tell its version"):
+        with explained("the engine does not tell its version"):
             told = self._read("/version")
         return f"Docker {told['Version']} at {self._where['base_url']}"
 
     def observe(self, fleet: str) -> list[Observed]:
         """All containers of the fleet, running or not, by one request."""
-        filters = json.dumps({"label": [f"{LABEL_FLEET}={fleet}"]})
-        with _explained(f"fleet {fleet} cannot be listed"):
+        filters = filtered("label", f"{LABEL_FLEET}={fleet}")
+        with explained(f"fleet {fleet} cannot be listed"):
             listed = self._read("/containers/json", all="1", filters=filters)
         return [_observed(each) for each in listed]
 
@@ -128,7 +132,7 @@ class DockerEngine:
 
     def changes(self, sealed: Sealed, container: Observed) -> tuple[Change, ...]:
         """How the container differs from what it should be, by inspecting it."""
-        with _explained(f"{container.name} cannot be inspected"):
+        with explained(f"{container.name} cannot be inspected"):
             found = self._inspect(container.id)
             return words.changes(
                 sealed, self._image(sealed.container.image), found, self._image(found["Image"])
@@ -146,9 +150,17 @@ class DockerEngine:
     def _inspect(self, container: str) -> dict[str, Any]:
         return dict(self._read(f"/containers/{container}/json"))
 
+    def require_place(self, fleet: FleetSpec) -> str | None:  # noqa: ARG002 - a swarm's business
+        """The node of the fleet's collectors, where there are several. Raises EngineError where none is."""
+        return None
+
+    def elsewhere(self, fleet: str) -> str:  # noqa: ARG002
+        """The machine that the fleet's volumes are on, where it is not this engine's."""
+        return ""
+
     def require_images(self, images: Iterable[str]) -> None:
         """Raises EngineError when one of the images is not on the engine."""
-        with _explained("images cannot be inspected"):
+        with explained("images cannot be inspected"):
             missing = [image for image in sorted(set(images)) if not self._image(image)]
         if missing:
             ways = " or ".join(f"`docker build . -t {image}`, `docker pull {image}`" for image in missing)
@@ -157,12 +169,10 @@ class DockerEngine:
     def make_network(self, fleet: FleetSpec) -> None:
         """The network is there afterwards: made, or joined when it is external."""
         name = fleet.network.name
-        with _explained(f"network {name}"):
+        with explained(f"network {name}"):
             network = self._network(name)
             if network is None and not fleet.network.external:
-                self._api.create_network(
-                    name, driver="bridge", labels=words.labels(fleet.name), check_duplicate=True
-                )
+                self._create_network(name, fleet.name)
         if network is None and fleet.network.external:
             raise EngineError(
                 f"network {name} does not exist; the file says that it is external, so make it first"
@@ -174,19 +184,22 @@ class DockerEngine:
                 " to join it, say in the file that it is external"
             )
 
+    def _create_network(self, name: str, fleet: str) -> None:
+        self._api.create_network(name, driver="bridge", labels=words.labels(fleet), check_duplicate=True)
+
     def has_network(self, name: str) -> bool:
         """Whether there is a network of that name."""
-        with _explained(f"network {name}"):
+        with explained(f"network {name}"):
             return self._network(name) is not None
 
     def _network(self, name: str) -> dict[str, Any] | None:
-        found = self._read("/networks", filters=json.dumps({"name": [name]}))
+        found = self._read("/networks", filters=filtered("name", name))
         return next((each for each in found if each["Name"] == name), None)
 
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
         """Creates the container, by default under its own name, and does not start it; its id."""
         container = sealed.container
-        with _explained(f"{container.name} cannot be created"):
+        with explained(f"{container.name} cannot be created"):
             self._fill_secrets(sealed, key)
             created = self._api.create_container_from_config(words.request(sealed), name or container.name)
         return str(created["Id"])
@@ -214,24 +227,31 @@ class DockerEngine:
                 self._api.remove_volume(sealed.volume)
 
     def _has_volume(self, name: str) -> bool:
-        found = self._read("/volumes", filters=json.dumps({"name": [name]}))["Volumes"] or []
+        found = self._read("/volumes", filters=filtered("name", name))["Volumes"] or []
         return any(volume["Name"] == name for volume in found)
 
     def rename(self, container: str, name: str) -> None:
         """Gives a container another name."""
-        with _explained(f"{name} cannot be named"):
+        with explained(f"{name} cannot be named"):
             self._api.rename(container, name)
 
     def update(self, container: str, sealed: Sealed) -> None:
         """Changes limits and restart policy of a container that is there, without stopping it."""
-        with _explained("the container cannot be updated"):
+        with explained("the container cannot be updated"):
             url = self._api._url("/containers/{0}/update", container)  # noqa: SLF001 - the SDK knows no NanoCpus here
             answer = self._api._post_json(url, data=words.update_request(sealed.container))  # noqa: SLF001
             self._api._raise_for_status(answer)  # noqa: SLF001
 
+    def settle(self, container: str) -> None:
+        """After an update that went well; a container that is updated leaves nothing behind."""
+
+    def roll_back(self, container: str) -> None:
+        """A service is as it was before its update; returns when it runs again."""
+        raise EngineError(f"{container} is no service")
+
     def start(self, container: str) -> None:
         """Starts a container that is not running; one that is paused goes on."""
-        with _explained("the container cannot be started"):
+        with explained("the container cannot be started"):
             if self._inspect(container)["State"]["Paused"]:
                 self._api.unpause(container)
             else:
@@ -239,17 +259,17 @@ class DockerEngine:
 
     def restart(self, container: str) -> None:
         """Stops a container within its grace period, and starts it."""
-        with _explained("the container cannot be restarted"):
+        with explained("the container cannot be restarted"):
             self._api.restart(container, timeout=self._grace(container))
 
     def stop(self, container: str) -> None:
         """Stops a container within its grace period; one that is gone is fine."""
-        with _explained("the container cannot be stopped"), _UnlessMissing():
+        with explained("the container cannot be stopped"), _UnlessMissing():
             self._api.stop(container, timeout=self._grace(container))
 
     def remove(self, container: str) -> None:
         """Removes a container that does not run, with its secrets; one that is gone is fine."""
-        with _explained("the container cannot be removed"), _UnlessMissing():
+        with explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
             self._api.remove_container(container, v=True)  # named volumes stay
             kept = LABEL_STORE in (found["Config"]["Labels"] or {})  # a store's password opens its data
@@ -262,7 +282,7 @@ class DockerEngine:
         try:
             self._api.remove_volume(name)
         except OSError as error:
-            if _status_code(error) not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
+            if status_code(error) not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 raise
 
     def _grace(self, container: str) -> int:
@@ -276,7 +296,7 @@ class DockerEngine:
         name = f"{sealed.container.name}.check"
         body = words.request(sealed) | {"Cmd": ["check", *arguments], "Healthcheck": {"Test": ["NONE"]}}
         body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
-        with _explained(f"{name} cannot be run"):
+        with explained(f"{name} cannot be run"):
             self._fill_secrets(sealed, key)
             container = self._api.create_container_from_config(body, name)["Id"]
             try:
@@ -292,7 +312,7 @@ class DockerEngine:
 
     def condition(self, container: str) -> Condition:
         """How the container is, by one request."""
-        with _explained("the container cannot be inspected"):
+        with explained("the container cannot be inspected"):
             found = self._inspect(container)
         state = found["State"]
         health = state.get("Health") or {}
@@ -304,7 +324,7 @@ class DockerEngine:
             exit_code=state["ExitCode"],
             error=state["Error"],
             restarts=found["RestartCount"],
-            started=_seconds(state["StartedAt"]),
+            started=seconds(state["StartedAt"]),
         )
 
     def status(self, container: str, collector: str) -> Status | None:
@@ -332,7 +352,7 @@ class DockerEngine:
     def kept_secret(self, spec: CollectorSpec, name: str) -> str | None:
         """A secret of a managed store whose container is gone; None where it has none yet."""
         volume = words.store_secrets(spec)
-        with _explained(f"volume {volume} cannot be read"):
+        with explained(f"volume {volume} cannot be read"):
             if not self._has_volume(volume):
                 return None
             self.require_images([spec.container.image])
@@ -356,7 +376,7 @@ class DockerEngine:
 
     def _files(self, container: str, path: str) -> list[tuple[str, bytes]]:
         """A file, or the files of a folder, with their names; none where there is nothing."""
-        with _explained(f"{path} cannot be read"), _UnlessMissing():
+        with explained(f"{path} cannot be read"), _UnlessMissing():
             archive = self._get(f"/containers/{container}/archive", path=path)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 opened = ((member.name, tar.extractfile(member)) for member in tar.getmembers())
@@ -365,13 +385,13 @@ class DockerEngine:
 
     def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
         """The last ``tail`` lines (None: all) as (time, line); times are ISO 8601 and sort as text."""
-        with _explained("the log cannot be read"):
+        with explained("the log cannot be read"):
             text = self._api.logs(container, timestamps=True, tail="all" if tail is None else tail)
-        return [_stamped(line) for line in text.decode(errors="replace").splitlines()]
+        return [stamped(line) for line in text.decode(errors="replace").splitlines()]
 
     def follow(self, container: str, tail: int | None, since: float | None) -> Iterator[tuple[str, str]]:
         """Lines as in ``log``, then new ones as they come, until the container stops."""
-        with _explained("the log cannot be read"):
+        with explained("the log cannot be read"):
             stream = self._api.logs(
                 container,
                 timestamps=True,
@@ -383,7 +403,7 @@ class DockerEngine:
             rest = b""
             for chunk in stream:
                 *lines, rest = (rest + chunk).split(b"\n")
-                yield from (_stamped(line.decode(errors="replace")) for line in lines)
+                yield from (stamped(line.decode(errors="replace")) for line in lines)
 
     @contextlib.contextmanager
     def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
@@ -393,7 +413,7 @@ class DockerEngine:
         however we do.
         """
         name = f"{fleet}.lock"
-        with _explained(f"fleet {fleet} cannot be locked"):
+        with explained(f"fleet {fleet} cannot be locked"):
             container = self._take(name, _lock_request(image, who))
             connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
             self._api.start(container)
@@ -402,7 +422,7 @@ class DockerEngine:
         finally:
             connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
             connection.close()
-            with contextlib.suppress(EngineError), _explained(name), _UnlessMissing():
+            with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
                 self._api.remove_container(container, force=True)
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
@@ -411,7 +431,7 @@ class DockerEngine:
             try:
                 return str(self._api.create_container_from_config(body, name)["Id"])
             except OSError as error:
-                if _status_code(error) != HTTPStatus.CONFLICT:
+                if status_code(error) != HTTPStatus.CONFLICT:
                     raise
             with _UnlessMissing():
                 self._judge_lock(name, left=time.monotonic() > end)
@@ -430,7 +450,7 @@ class DockerEngine:
 
     def remove_network(self, fleet: str) -> str | None:
         """Removes the network that `up` made for the fleet; its name, None where there is none."""
-        with _explained(f"the network of fleet {fleet} cannot be removed"):
+        with explained(f"the network of fleet {fleet} cannot be removed"):
             for network in self._read("/networks", filters=_made_for(fleet)):
                 self._drop_network(network["Id"])
                 return str(network["Name"])
@@ -443,7 +463,7 @@ class DockerEngine:
             try:
                 self._api.remove_network(network)
             except OSError as error:
-                if _status_code(error) != HTTPStatus.FORBIDDEN or time.monotonic() > end:
+                if status_code(error) != HTTPStatus.FORBIDDEN or time.monotonic() > end:
                     raise
                 time.sleep(0.1)
             else:
@@ -451,22 +471,24 @@ class DockerEngine:
 
     def volumes(self, fleet: str) -> list[str]:
         """The names of the volumes that `up` made for the fleet."""
-        with _explained(f"the volumes of fleet {fleet} cannot be listed"):
+        with explained(f"the volumes of fleet {fleet} cannot be listed"):
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(volume["Name"] for volume in found)
 
     def spool_of(self, volume: str, image: str) -> int:
         """How many records in a spool's volume are not stored. ``image`` is any; nothing of it runs."""
-        with (
-            _explained(f"volume {volume} cannot be read"),
-            self._mounted(volume, _SPOOL, image) as reading,
-        ):
-            status = self.status(reading, volume.removesuffix("-spool"))
+        with explained(f"volume {volume} cannot be read"):
+            status = self._status_in(volume, image)
         return status.spool.records if status else 0  # it speaks of itself before it receives anything
+
+    def _status_in(self, volume: str, image: str) -> Status | None:
+        """What the collector of a spool last said of itself."""
+        with self._mounted(volume, _SPOOL, image) as reading:
+            return DockerEngine.status(self, reading, volume.removesuffix("-spool"))
 
     def remove_volume(self, name: str) -> None:
         """Removes a volume, and what is in it."""
-        with _explained(f"volume {name} cannot be removed"):
+        with explained(f"volume {name} cannot be removed"):
             self._api.remove_volume(name)
 
 
@@ -555,8 +577,13 @@ def _tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     return buffer.getvalue()
 
 
+def filtered(key: str, *values: str) -> str:
+    """A filter as a list of the engine takes it."""
+    return json.dumps({key: [*values]})
+
+
 def _made_for(fleet: str) -> str:
-    return json.dumps({"label": [f"{name}={value}" for name, value in words.labels(fleet).items()]})
+    return filtered("label", *(f"{name}={value}" for name, value in words.labels(fleet).items()))
 
 
 def _label(thing: dict[str, Any], label: str) -> str:
@@ -581,17 +608,19 @@ def _observed(listed: dict[str, Any]) -> Observed:
     )
 
 
-def _stamped(line: str) -> tuple[str, str]:
+def stamped(line: str) -> tuple[str, str]:
+    """The time of a log's line, and the line."""
     time, _, text = line.rstrip("\r").partition(" ")
     return time, text
 
 
-def _seconds(iso: str) -> float:
+def seconds(iso: str) -> float:
+    """A time in seconds since 1970."""
     return datetime.fromisoformat(iso).timestamp()
 
 
 @contextlib.contextmanager
-def _explained(fault: str) -> Iterator[None]:
+def explained(fault: str) -> Iterator[None]:
     """Turns what the engine, or the way to it, raises into an EngineError that begins with ``fault``."""
     try:
         yield
@@ -612,7 +641,7 @@ class _UnlessMissing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        return isinstance(error, OSError) and _status_code(error) == HTTPStatus.NOT_FOUND
+        return isinstance(error, OSError) and status_code(error) == HTTPStatus.NOT_FOUND
 
 
 def _is_sdks(error: Exception) -> bool:
@@ -620,7 +649,8 @@ def _is_sdks(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__ == "docker.errors"
 
 
-def _status_code(error: OSError) -> int | None:
+def status_code(error: OSError) -> int | None:
+    """The engine's answer, where there was one."""
     return getattr(error, "status_code", None)
 
 

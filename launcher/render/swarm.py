@@ -2,10 +2,11 @@
 
 import msgspec
 
+from launcher import services as house
 from launcher.render.contents import Contents, secret_file, secret_files
 from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill, volumes
-from launcher.secrets import Parted, digest, part
+from launcher.secrets import Parted, part
 from launcher.spec import FleetSpec
 
 
@@ -22,7 +23,7 @@ class _Service(msgspec.Struct, frozen=True, kw_only=True):
     parted: Parted
     secrets: tuple[_SwarmSecret, ...]
     restart: str
-    attempts: str | None
+    attempts: int | None
 
 
 def files(fleet: FleetSpec) -> Contents:
@@ -33,7 +34,7 @@ def files(fleet: FleetSpec) -> Contents:
     refuse([*live_only(fleet, "a swarm"), *unmanaged_only(fleet, "a swarm")])
     services = [_service(fleet.name, part(collector)) for collector in fleet.collectors]
     return {
-        "stack.yaml": fill("stack.yaml", fleet=fleet, services=services, volumes=volumes(fleet)),
+        "stack.yaml": fill("stack.yaml", fleet=fleet, swarm=house, services=services, volumes=volumes(fleet)),
         **secret_files(service.parted for service in services),
     }
 
@@ -43,12 +44,11 @@ def _service(fleet: str, parted: Parted) -> _Service:
     secrets = tuple(
         _SwarmSecret(
             key=f"{collector.name}-{secret.name}",
-            name=f"{collector.container.name}-{secret.name}-{digest(fleet, [secret])}",
+            name=house.secret_name(fleet, collector.container.name, secret),
             file=f"./{secret_file(parted, secret)}",
             target=secret.target,
         )
         for secret in parted.secrets
     )
-    restart, _, attempts = collector.container.restart.partition(":")
-    condition = {"no": "none", "on-failure": "on-failure"}.get(restart, "any")
-    return _Service(parted=parted, secrets=secrets, restart=condition, attempts=attempts or None)
+    condition, attempts = house.restart(collector.container.restart)
+    return _Service(parted=parted, secrets=secrets, restart=condition, attempts=attempts)

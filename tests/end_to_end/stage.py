@@ -51,9 +51,9 @@ def wait_until(condition, patience=PATIENCE):
 class Stage:
     """A network with a Redis on it, named ``redis``; everything made through it goes in the end."""
 
-    def __init__(self, redis_image):
+    def __init__(self, redis_image, *network):
         self.name = f"stage-{uuid.uuid4().hex[:8]}"
-        docker("network", "create", self.name)
+        docker("network", "create", *network, self.name)
         self.redis = self.run(
             "redis", redis_image, "--publish", "127.0.0.1::6379", "--network-alias", "redis"
         )

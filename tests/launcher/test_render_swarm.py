@@ -1,17 +1,15 @@
 import json
-import os
 import re
 import shutil
-import time
 import uuid
 
-import docker
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
 from servers import Missing
+from waiting import wait_for
 
 from launcher import cli, fleet, render
 
@@ -124,30 +122,6 @@ def test_every_value_survives(stack_command, tmp_path_factory, values):
     assert services["coinbase"]["environment"] == environment
 
 
-@pytest.fixture
-def swarm():
-    """A swarm of this machine; one that was there already stays.
-
-    When one ends, the engine forgets the names on all networks that there are: so not beside other tests, and
-    not on a machine whose other containers are somebody's.
-    """
-    if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
-        disturbs = "to leave it disturbs the networks of all running containers"
-        raise Missing("a Docker swarm", disturbs, "CRYPTOSTORE_REQUIRE=all make test")
-    try:
-        api = docker.from_env()
-        api.images.get(IMAGE)
-        began = api.info()["Swarm"]["LocalNodeState"] == "inactive"
-    except (docker.errors.DockerException, OSError) as error:
-        raise Missing("a Docker engine", str(error), "apt-get install docker.io") from None
-    if began:
-        api.swarm.init(advertise_addr="127.0.0.1")
-    yield api
-    if began:
-        api.swarm.leave(force=True)
-    api.close()
-
-
 @pytest.mark.docker
 @pytest.mark.alone
 def test_a_real_swarm_runs_it(swarm, tmp_path):
@@ -185,14 +159,3 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
         wait_for(lambda: [swarm.containers.list(all=True, filters={"name": name})], lambda found: not found)
         command("docker", "node", "update", "--label-rm", label, node.id)
     swarm.volumes.get(f"{name}-coinbase-spool").remove()
-
-
-def wait_for(look, good, seconds=30):
-    """The first of what ``look`` returns that is good."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for found in look():
-            if good(found):
-                return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {look()}")

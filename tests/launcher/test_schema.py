@@ -15,7 +15,15 @@ from launcher.schema import schema
 
 #: What is wrong only together with something else, or not with the YAML as an editor sees it.
 UNSEEN = {
-    *("duplicate-keys", "files", "name-collisions", "no-store-at-all", "secret-stays-secret", "variables"),
+    *(
+        "duplicate-keys",
+        "files",
+        "name-collisions",
+        "no-store-at-all",
+        "secret-stays-secret",
+        "swarm",
+        "variables",
+    ),
 }
 
 

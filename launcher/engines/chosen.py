@@ -1,0 +1,27 @@
+"""Which engine a fleet is on."""
+
+import contextlib
+
+from launcher.engines import NoManagerError
+from launcher.engines.docker import DockerEngine
+from launcher.spec import FleetSpec
+
+
+def connect(fleet: FleetSpec, connections: int) -> DockerEngine:
+    """The engine that the fleet file asks for."""
+    return _swarm(connections) if fleet.engine == "swarm" else DockerEngine.connect(connections)
+
+
+def connect_by_name(fleet: str, connections: int) -> DockerEngine:
+    """The engine of a fleet whose file is not at hand: a swarm where that has it."""
+    with contextlib.suppress(NoManagerError):
+        swarm = _swarm(connections)
+        if swarm.observe(fleet):
+            return swarm
+    return DockerEngine.connect(connections)
+
+
+def _swarm(connections: int) -> DockerEngine:
+    from launcher.engines.swarm import SwarmEngine  # noqa: PLC0415 - containers are quicker without it
+
+    return SwarmEngine.connect(connections)

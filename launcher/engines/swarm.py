@@ -1,0 +1,528 @@
+"""Collectors as services of a swarm, step by step: the same steps as with containers.
+
+What one of its tasks has to say is read from its container, where that is on the engine that is talked to:
+a manager. Of those on other machines the swarm tells what it knows.
+"""
+
+import base64
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any, override
+
+from collector.health import Status
+from launcher import services as house
+from launcher.engines import (
+    Change,
+    Check,
+    Condition,
+    EngineError,
+    NoManagerError,
+    Observed,
+    containers,
+    services,
+)
+from launcher.engines.containers import Sealed
+from launcher.engines.docker import DockerEngine, explained, filtered, seconds, stamped, status_code
+from launcher.plan import COMPOSE, LAUNCHER
+from launcher.secrets import hidden, masked
+from launcher.spec import LABEL_COLLECTOR, LABEL_FLEET, LABEL_HASH, LABEL_MANAGER, CollectorSpec, FleetSpec
+
+_LOOK_EVERY = 0.2  # seconds
+_CHECK_SECONDS = 120  # for a check in a task of its own; each of its parts has less
+_STOP_MORE = 30  # seconds on top of its grace period that a task may take to be gone
+_BACK_SECONDS = 90  # for the task of before to run again
+#: A task in one of these has ended; in one of the others it runs, or is on its way there.
+_ENDED = frozenset(["complete", "failed", "shutdown", "rejected", "orphaned", "remove"])
+_FAILED = frozenset(["failed", "rejected", "orphaned"])
+_SERVICE_ID = "com.docker.swarm.service.id"
+
+type Json = dict[str, Any]
+
+
+class SwarmEngine(DockerEngine):
+    """A swarm, through one of its managers. An id is that of a service."""
+
+    def __init__(self, where: dict[str, Any], connections: int) -> None:
+        super().__init__(where, connections)
+        self._hidden: dict[str, tuple[str, ...]] = {}  # what no text may hold, by the collector's full name
+
+    @override
+    def require_manager(self) -> None:
+        with explained("the engine does not tell about its swarm"):
+            if self._swarm["ControlAvailable"]:
+                return
+        raise NoManagerError(
+            f"the engine at {self._where['base_url']} is no manager of a swarm (`engine: swarm`);"
+            " `docker swarm init` makes it one, DOCKER_HOST=ssh://... leads to another"
+        )
+
+    @cached_property
+    def _swarm(self) -> Json:
+        return dict(self._read("/info")["Swarm"])
+
+    @property
+    def _node(self) -> str:
+        return str(self._swarm["NodeID"])
+
+    @override
+    def about(self) -> str:
+        return f"{super().about()}, manager of a swarm"
+
+    def _placed(self, fleet: str) -> Json:
+        label = f"{house.node_label(fleet)}=true"
+        with explained("the swarm's nodes cannot be listed"):
+            nodes = self._read("/nodes")
+        name = house.node_label(fleet)
+        labelled = [each for each in nodes if each["Spec"]["Labels"].get(name) == "true"]
+        if len(labelled) == 1:
+            return dict(labelled[0])
+        names = ", ".join(each["Description"]["Hostname"] for each in labelled or nodes)
+        if labelled:
+            raise EngineError(
+                f"{names} have the label {label}, but the fleet's spools are on one node: take it off the"
+                f" others (`docker node update --label-rm {name} NODE`)"
+            )
+        raise EngineError(
+            f"no node of the swarm has the label {label}; what a collector has not stored yet lies on its"
+            f" node, so say which: `docker node update --label-add {label} NODE` (there are {names})"
+        )
+
+    @override
+    def elsewhere(self, fleet: str) -> str:
+        with contextlib.suppress(EngineError):
+            node = self._placed(fleet)
+            return "" if node["ID"] == self._node else str(node["Description"]["Hostname"])
+        return ""
+
+    @override
+    def observe(self, fleet: str) -> list[Observed]:
+        with explained(f"fleet {fleet} cannot be listed"):
+            listed = self._read("/services", filters=filtered("label", f"{LABEL_FLEET}={fleet}"))
+            ids = [each["ID"] for each in listed]
+            tasks = self._read("/tasks", filters=filtered("service", *ids)) if ids else []
+        return [_observed(each, _current(each, tasks)) for each in listed]
+
+    @override
+    def key(self, observed: Iterable[Observed]) -> bytes:
+        return b""  # a secret of a swarm has a name that tells it from another
+
+    @override
+    def seal(self, spec: CollectorSpec, key: bytes) -> Sealed:
+        try:
+            sealed = containers.apart(spec)
+        except OSError as error:
+            raise EngineError(f"{spec.name}: {error.filename} cannot be read: {error.strerror}") from error
+        self._hidden[spec.container.name] = hidden({each.name: each.content for each in sealed.secrets})
+        return sealed
+
+    @override
+    def changes(self, sealed: Sealed, container: Observed) -> tuple[Change, ...]:
+        name = sealed.container.network
+        with explained(f"{container.name} cannot be inspected"):
+            found = self._service(container.id)["Spec"]
+            network = self._network(name)
+            wanted = services.request(sealed, network["Id"] if network else name, {})
+            told = services.changes(wanted, found, {network["Id"]: name} if network else {})
+            moved = self._moved(container.id, sealed.container.image)
+        return (*told, *([moved] if moved and all(each.key != "image" for each in told) else []))
+
+    def _moved(self, service: str, image: str) -> Change | None:
+        """Whether the image's name means another image by now, where the task's container is here."""
+        task, now = self._task(service), self._image(image)
+        if not now or not (here := self._container(task)):
+            return None
+        made_from = self._inspect(here)["Image"]
+        return None if made_from == now["Id"] else containers.moved(image, {"Id": made_from}, now)
+
+    @override
+    def require_images(self, images: Iterable[str]) -> None:
+        """Only where the collectors run on this engine's own machine: a node gets its images itself."""
+
+    @override
+    def require_place(self, fleet: FleetSpec) -> str:
+        """Where the fleet's collectors run. Raises EngineError where they cannot."""
+        node = str(self._placed(fleet.name)["Description"]["Hostname"])
+        foreign = [each.name for each in self.observe(fleet.name) if each.manager == COMPOSE]
+        if foreign:
+            raise EngineError(
+                f"nothing was touched: {', '.join(foreign)} already there and of a stack; take it down with"
+                " `docker stack rm` first, or name the fleet otherwise"
+            )
+        if found := super().observe(fleet.name):
+            names = ", ".join(each.name for each in found)
+            raise EngineError(
+                f"nothing was touched: the fleet's containers {names} are on this engine, and a spool has one"
+                " collector; `launcher down` with `engine: docker` takes them away and leaves the spools"
+            )
+        if not self.elsewhere(fleet.name):
+            super().require_images(each.container.image for each in fleet.collectors)
+        return node
+
+    @override
+    def make_network(self, fleet: FleetSpec) -> None:
+        super().make_network(fleet)
+        with explained(f"network {fleet.network.name}"):
+            network = self._network(fleet.network.name)
+        if network and network["Scope"] != "swarm":
+            raise EngineError(
+                f"network {fleet.network.name} is of one engine; a swarm needs one of driver overlay"
+                f" (`docker network create --driver overlay --attachable {fleet.network.name}`)"
+            )
+
+    @override
+    def _create_network(self, name: str, fleet: str) -> None:
+        self._api.create_network(
+            name, driver="overlay", attachable=True, labels=containers.labels(fleet), check_duplicate=True
+        )
+
+    @override
+    def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
+        """Creates the service, which begins at once; its id."""
+        with explained(f"{sealed.container.name} cannot be created"):
+            created = self._post("/services/create", self._request(sealed))
+        return str(created["ID"])
+
+    def _request(self, sealed: Sealed, command: tuple[str, ...] = ()) -> Json:
+        network = self._network(sealed.container.network)
+        ids = self._make_secrets(sealed)
+        return services.request(sealed, network["Id"] if network else "", ids, command)
+
+    def _make_secrets(self, sealed: Sealed) -> dict[str, str]:
+        """The ids of the collector's secrets by name; made where they are not there."""
+        there = self._secrets_of(sealed.spec.fleet, sealed.spec.name)
+        for name, secret in services.secret_names(sealed).items():
+            if name not in there:
+                body = {
+                    "Name": name,
+                    "Labels": containers.labels(sealed.spec.fleet) | {LABEL_COLLECTOR: sealed.spec.name},
+                    "Data": base64.b64encode(secret.content).decode(),
+                }
+                there[name] = self._post("/secrets/create", body)["ID"]
+        return there
+
+    def _secrets_of(self, fleet: str, collector: str) -> dict[str, str]:
+        of = (f"{LABEL_FLEET}={fleet}", f"{LABEL_COLLECTOR}={collector}")
+        return {
+            each["Spec"]["Name"]: each["ID"]
+            for each in self._read("/secrets", filters=filtered("label", *of))
+        }
+
+    def _drop_secrets(self, fleet: str, collector: str) -> None:
+        """Removes the collector's secrets that no service has."""
+        for secret in self._secrets_of(fleet, collector).values():
+            try:
+                self._api.remove_secret(secret)
+            except OSError as error:
+                if status_code(error) not in (
+                    HTTPStatus.BAD_REQUEST,
+                    HTTPStatus.CONFLICT,
+                    HTTPStatus.NOT_FOUND,
+                ):
+                    raise
+
+    def _post(self, target: str, body: Json, **query: Any) -> Json:
+        answer = self._api._post_json(self._api._url(target), data=body, params=query)  # noqa: SLF001 - the SDK has words of its own
+        self._api._raise_for_status(answer)  # noqa: SLF001
+        return dict(answer.json())
+
+    def _service(self, service: str) -> Json:
+        return dict(self._read(f"/services/{service}"))
+
+    def _task(self, service: str) -> Json | None:
+        """The newest task of the service as it should be now; None where none was begun."""
+        found = self._service(service)
+        return _current(found, self._tasks(service))
+
+    def _tasks(self, service: str) -> list[Json]:
+        return list(self._read("/tasks", filters=filtered("service", service)))
+
+    def _container(self, task: Json | None) -> str | None:
+        """The id of the task's container where it is on this engine."""
+        if task is None or task.get("NodeID") != self._node:
+            return None
+        return (task["Status"].get("ContainerStatus") or {}).get("ContainerID") or None
+
+    def _change(self, service: str, spec: Json) -> None:
+        """Gives the service another spec. It gets a new task, which another ForceUpdate makes sure of."""
+        found = self._service(service)
+        # Never one that was there: what was taken back has left its tasks.
+        force = max(found["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + 1, time.time_ns() // 1_000_000)
+        spec["TaskTemplate"] = spec["TaskTemplate"] | {"ForceUpdate": force}
+        self._post(f"/services/{service}/update", spec, version=found["Version"]["Index"])
+
+    @override
+    def update(self, container: str, sealed: Sealed) -> None:
+        """Gives the service a new container: the old one stops first."""
+        with explained("the service cannot be updated"):
+            self._change(container, self._request(sealed))
+
+    @override
+    def settle(self, container: str) -> None:
+        """Removes what only the service of before needed."""
+        with explained("what is left of the service of before cannot be removed"):
+            labels = self._service(container)["Spec"]["Labels"]
+            self._drop_secrets(labels[LABEL_FLEET], labels[LABEL_COLLECTOR])
+
+    @override
+    def roll_back(self, container: str) -> None:
+        """The service is as it was before its update; returns when it runs again."""
+        with explained("the service cannot be rolled back"):
+            found = self._service(container)
+            if not _rolled_back(found):
+                # The swarm may be quicker: then it refuses this as out of sequence.
+                with contextlib.suppress(OSError):
+                    version = found["Version"]["Index"]
+                    self._post(
+                        f"/services/{container}/update", found["Spec"], version=version, rollback="previous"
+                    )
+            self._wait(lambda: self._is_back(container), _BACK_SECONDS, "it does not run again")
+
+    def _is_back(self, service: str) -> bool:
+        task = self._task(service)
+        return _rolled_back(self._service(service)) and bool(task and task["Status"]["State"] == "running")
+
+    def _wait(self, done: Callable[[], bool], longest: float, fault: str) -> None:
+        end = time.monotonic() + longest
+        while not done():
+            if time.monotonic() > end:
+                raise EngineError(f"{fault} after {longest:g} s")
+            time.sleep(_LOOK_EVERY)
+
+    @override
+    def start(self, container: str) -> None:
+        """A service that was made has begun already; one that ended begins again."""
+        with explained("the service cannot be started"):
+            task = self._task(container)
+            if task and task["Status"]["State"] in _ENDED:
+                self._change(container, self._service(container)["Spec"])
+
+    @override
+    def restart(self, container: str) -> None:
+        with explained("the service cannot be restarted"):
+            self._change(container, self._service(container)["Spec"])
+
+    @override
+    def stop(self, container: str) -> None:
+        """Ends the service's tasks within their grace period, and waits for that."""
+        with explained("the service cannot be stopped"):
+            found = self._service(container)
+            spec = found["Spec"] | {"Mode": {"Replicated": {"Replicas": 0}}}
+            grace = spec["TaskTemplate"]["ContainerSpec"].get("StopGracePeriod", 0) / 1e9
+            self._post(f"/services/{container}/update", spec, version=found["Version"]["Index"])
+            self._wait(lambda: self._is_over(container), grace + _STOP_MORE, "it does not end")
+
+    def _is_over(self, service: str) -> bool:
+        here = self._read("/containers/json", all="1", filters=filtered("label", f"{_SERVICE_ID}={service}"))
+        running = any(each["State"] == "running" for each in here)
+        return not running and all(task["Status"]["State"] in _ENDED for task in self._tasks(service))
+
+    @override
+    def remove(self, container: str) -> None:
+        """Removes a service with its secrets; returns when its containers are gone, as volumes need it."""
+        with explained("the service cannot be removed"):
+            labels = self._service(container)["Spec"]["Labels"]
+            self._api.remove_service(container)
+            self._drop_secrets(labels[LABEL_FLEET], labels[LABEL_COLLECTOR])
+            self._wait(lambda: not self._containers_of(container), _STOP_MORE, "its containers are not gone")
+
+    def _containers_of(self, service: str) -> list[Json]:
+        return list(
+            self._read("/containers/json", all="1", filters=filtered("label", f"{_SERVICE_ID}={service}"))
+        )
+
+    @override
+    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
+        """Runs ``collector check`` as the collector would run, in a service that is gone afterwards.
+
+        No secret is in what it said.
+        """
+        name = f"{sealed.container.name}-check"
+        with explained(f"{name} cannot be run"):
+            self._drop_service(name)
+            body = self._request(sealed, ("check", *arguments))
+            service = str(self._post("/services/create", body)["ID"])
+            try:
+                self._wait(lambda: self._has_ended(service), _CHECK_SECONDS, f"{name} did not end")
+                (task,) = self._tasks(service)
+                secret = hidden({each.name: each.content for each in sealed.secrets})
+                lines = [masked(line, secret) for _, line in self.log(service, None)]
+            finally:
+                self._drop_service(name)
+                self._wait(lambda: not self._containers_of(service), _STOP_MORE, f"{name} is not gone")
+                self._drop_secrets(sealed.spec.fleet, sealed.spec.name)
+        status = task["Status"]
+        code = (status.get("ContainerStatus") or {}).get("ExitCode", 0)
+        failed = status["State"] != "complete"
+        told = [status.get("Err") or status["State"]] if failed and not lines else []
+        return Check(exit_code=code or int(failed), lines=(*lines, *told))
+
+    def _drop_service(self, name: str) -> None:
+        """Removes a service that may be there."""
+        try:
+            self._api.remove_service(name)
+        except OSError as error:
+            if status_code(error) != HTTPStatus.NOT_FOUND:
+                raise
+
+    def _has_ended(self, service: str) -> bool:
+        tasks = self._tasks(service)
+        return bool(tasks) and all(task["Status"]["State"] in _ENDED for task in tasks)
+
+    @override
+    def condition(self, container: str) -> Condition:
+        with explained("the service cannot be inspected"):
+            found = self._service(container)
+            tasks = self._tasks(container)
+        task = _current(found, tasks)
+        if (here := self._container(task)) and task and task["Status"]["State"] in ("starting", "running"):
+            inside = super().condition(here)
+            health, said, started = inside.health, inside.said, inside.started
+        else:
+            health, said, started = None, "", math.inf  # what the spool says is of the one before
+        status = task["Status"] if task else {}
+        failures = [each for each in tasks if _is_of(found, each) and each["Status"]["State"] in _FAILED]
+        if task and status["State"] == "running" and task.get("NodeID") != self._node:
+            health = "healthy"  # or it would not be said to run
+        return Condition(
+            state=_state(found, task),
+            health=health,
+            said=said,
+            exit_code=(status.get("ContainerStatus") or {}).get("ExitCode", 0),
+            error=_error(found, failures, status),
+            restarts=len(failures),
+            started=started,
+            taken_back=_rolled_back(found),
+            elsewhere="" if not task or task.get("NodeID") in (None, "", self._node) else self._name_of(task),
+        )
+
+    def _name_of(self, task: Json) -> str:
+        node = self._read(f"/nodes/{task['NodeID']}")
+        return f"node {node['Description']['Hostname']}"
+
+    @override
+    def status(self, container: str, collector: str) -> Status | None:
+        with explained("the service cannot be inspected"):
+            found = self._service(container)
+            here = self._container(_current(found, self._tasks(container)))
+        if here:
+            with contextlib.suppress(EngineError):  # it may be gone by now; its spool is not
+                return super().status(here, collector)
+        volume = f"{collector}-spool"
+        with explained(f"volume {volume} cannot be read"):
+            image = found["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+            there = self._has_volume(volume) and bool(self._image(image))
+        return self._status_in(volume, image) if there else None
+
+    @override
+    def passwords(self, container: str) -> tuple[str, ...]:
+        """What the file of the fleet has as secrets, else what the running container has."""
+        with explained("the service cannot be inspected"):
+            found = self._service(container)
+            name = found["Spec"]["Name"]
+            if name in self._hidden:
+                return self._hidden[name]
+            if not (here := self._container(_current(found, self._tasks(container)))):
+                return ()
+            targets = found["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets") or []
+            paths = [each["File"]["Name"] for each in targets]
+            # They are mounted over what the engine would hand out of a container as its files.
+            return hidden({path.rpartition("/")[2]: self._shown(here, path) for path in paths})
+
+    def _shown(self, container: str, path: str) -> bytes:
+        return bytes(
+            self._api.exec_start(self._api.exec_create(container, ["cat", path], stderr=False)["Id"])
+        )
+
+    @override
+    def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
+        with explained("the log cannot be read"):
+            wanted = "all" if tail is None else tail
+            text = self._api.service_logs(
+                container, timestamps=True, tail=wanted, stdout=True, stderr=True, is_tty=False
+            )
+            text = text if isinstance(text, bytes) else b"".join(text)
+        # Of each task; those of before are kept for a while.
+        lines = sorted(stamped(line) for line in text.decode(errors="replace").splitlines())
+        return lines if tail is None else lines[max(0, len(lines) - tail) :]
+
+    @override
+    def follow(self, container: str, tail: int | None, since: float | None) -> Iterator[tuple[str, str]]:
+        with explained("the log cannot be read"):
+            stream = self._api.service_logs(
+                container, timestamps=True, tail="all" if tail is None else tail, since=int(since or 0),
+                stdout=True, stderr=True, follow=True, is_tty=False,
+            )  # fmt: skip
+            rest = b""
+            for chunk in stream:
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (stamped(line.decode(errors="replace")) for line in lines)
+
+    @override
+    @contextlib.contextmanager
+    def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
+        """Holds the fleet as with containers, where this manager has the image.
+
+        Where it has not, the swarm alone refuses the second of two updates of a service.
+        """
+        with contextlib.ExitStack() as held:
+            if self._image(image):
+                held.enter_context(super().lock(fleet, image, who))
+            yield
+
+
+def _observed(service: Json, task: Json | None) -> Observed:
+    spec = service["Spec"]
+    labels = spec["Labels"]
+    state = _state(service, task)
+    return Observed(
+        id=service["ID"],
+        name=spec["Name"],
+        fleet=labels[LABEL_FLEET],
+        collector=labels.get(LABEL_COLLECTOR, spec["Name"]),
+        config_hash=labels.get(LABEL_HASH, ""),
+        manager=LAUNCHER if labels.get(LABEL_MANAGER) == LAUNCHER else COMPOSE,
+        image=spec["TaskTemplate"]["ContainerSpec"]["Image"].partition("@")[0],
+        state=state,
+        health="healthy" if task and task["Status"]["State"] == "running" else None,
+        created=int(seconds(service["CreatedAt"])),
+        is_service=True,
+    )
+
+
+def _is_of(service: Json, task: Json) -> bool:
+    """Whether the task is of the service as it should be now."""
+    wanted = service["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
+    return bool(task["ServiceID"] == service["ID"] and task["Spec"].get("ForceUpdate", 0) == wanted)
+
+
+def _current(service: Json, tasks: Iterable[Json]) -> Json | None:
+    """The newest of the tasks that are of the service as it should be now."""
+    own = [task for task in tasks if _is_of(service, task)]
+    return max(own, key=lambda task: str(task["CreatedAt"]), default=None)
+
+
+def _rolled_back(service: Json) -> bool:
+    return str((service.get("UpdateStatus") or {}).get("State", "")).startswith("rollback")
+
+
+def _state(service: Json, task: Json | None) -> str:
+    """A container's word for how the service is."""
+    if not (service["Spec"]["Mode"].get("Replicated") or {}).get("Replicas", 0):
+        return "exited"
+    if task is None:
+        return "running"  # on its way
+    if task["Status"]["State"] in _ENDED:
+        return "exited" if task["DesiredState"] in _ENDED else "restarting"
+    return "running"
+
+
+def _error(service: Json, failures: Sequence[Json], status: Json) -> str:
+    """What the swarm has to say about a failure."""
+    if _rolled_back(service):
+        return f"the swarm takes it back: {service['UpdateStatus'].get('Message', '')}"
+    said = [each["Status"]["Err"] for each in failures if each["Status"].get("Err")]
+    return str(said[0] if said else status.get("Err", ""))
