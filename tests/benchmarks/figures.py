@@ -52,11 +52,18 @@ class Figure(NamedTuple):
 
     @classmethod
     def compared(
-        cls, what: str, ours: Sequence[float], peer: str, theirs: Sequence[float], **goal: float
+        cls, what: str, ours: Sequence[float], peer: str, theirs: Sequence[float], **goal: float | None
     ) -> "Figure":
         """Of rounds of both; the ratio is that of the rounds."""
         ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
         return cls(what, Spread.of(ours), peer, Spread.of(theirs), Spread.of(ratios), **goal)
+
+    @property
+    def goal(self) -> str:
+        """In words; nothing where there is none."""
+        if self.most is not None:
+            return f"<= {self.most:g}"
+        return f">= {self.least:g}" if self.least is not None else ""
 
     @property
     def met(self) -> bool | None:

@@ -1,18 +1,18 @@
 """The launcher on an engine, against ``docker compose`` on the file that it renders, in turns.
 
-    python tests/benchmarks/launcher_engine.py [COLLECTORS ...]
-
 The collectors do nothing, so that what is measured is the way to them: cold ``up``, ``up`` of what is there
-already, ``down``. Neither waits for health. Medians of five (``up`` unchanged, help), else of two.
+already, ``down``. Neither waits for health.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from figures import Figure
 
 IMAGE = "cryptostore-idle:bench"
 DOCKERFILE = b"""\
@@ -21,13 +21,17 @@ RUN install -d -o 10001 -g 10001 /spool /data
 USER 10001:10001
 ENTRYPOINT ["sleep", "infinity"]
 """
+FEW, MANY = 40, 200
+ROUNDS = {FEW: 3, MANY: 1}  # of what takes the engine long
+UNCHANGED_ROUNDS = 5
+PEER = "docker compose"
 #: The most that ours may take of theirs.
+HELP_GOAL = 2.0
 GOALS = {
-    ("help", 0): 2.0,
-    ("up, unchanged", 40): 2.0,
-    ("up, unchanged", 200): 1.0,
-    ("up, cold", 40): 1.0,
-    ("down", 40): 1.0,
+    ("up, unchanged", FEW): 2.0,
+    ("up, unchanged", MANY): 1.0,
+    ("up, cold", FEW): 1.0,
+    ("down", FEW): 1.0,
 }
 FLEET = """\
 fleet: {name}
@@ -39,25 +43,28 @@ collectors:
 COLLECTOR = "  - {{name: c{number}, exchange: BINANCE, symbols: [BTC-USDT, S{number}-USDT]}}\n"
 LAUNCHER = str(Path(sys.executable).with_name("launcher"))
 
+#: Seconds of ours and of theirs.
+type Times = tuple[float, float]
+
 
 class Pair:
     """The same fleet twice: one for the launcher, one, rendered, for compose."""
 
-    def __init__(self, folder, collectors):
-        self.names = {kind: f"bench-{kind}-{os.getpid()}" for kind in ("ours", "theirs")}
-        for kind, name in self.names.items():
+    def __init__(self, folder: Path, collectors: int) -> None:
+        for kind in ("ours", "theirs"):
             body = "".join(COLLECTOR.format(number=number) for number in range(collectors))
-            (folder / f"{kind}.yaml").write_text(FLEET.format(name=name, image=IMAGE) + body)
+            head = FLEET.format(name=f"bench-{kind}-{os.getpid()}", image=IMAGE)
+            (folder / f"{kind}.yaml").write_text(head + body)
         self.ours, self.theirs = folder / "ours.yaml", folder / "out" / "compose.yaml"
         run(LAUNCHER, "render", folder / "theirs.yaml", "--output", folder / "out")
 
-    def up(self):
+    def up(self) -> Times:
         return (
             run(LAUNCHER, "up", self.ours, "--wait-timeout", "0"),
             run("docker", "compose", "--file", self.theirs, "up", "--detach"),
         )
 
-    def down(self):
+    def down(self) -> Times:
         """Everything goes, volumes too: what is measured is the same on both sides."""
         return (
             run(LAUNCHER, "down", self.ours, "--volumes", "--yes"),
@@ -65,33 +72,34 @@ class Pair:
         )
 
 
-def main(sizes):
-    subprocess.run(
-        ["docker", "build", "--quiet", "--tag", IMAGE, "-"], input=DOCKERFILE, check=True, capture_output=True
-    )
-    say(f"{'':>16} {'collectors':>10} {'launcher':>9} {'compose':>9} {'ratio':>6} {'goal':>5}")
-    helps = [(run(LAUNCHER, "--help"), run("docker", "compose", "--help")) for _ in range(5)]
-    report("help", 0, helps)
-    for size in sizes:
+def figures() -> Iterator[Figure]:
+    """Help, then 40 collectors, then 200."""
+    helps = [(run(LAUNCHER, "--help"), run("docker", "compose", "--help")) for _ in range(UNCHANGED_ROUNDS)]
+    yield compared("launcher --help, ms", helps, HELP_GOAL)
+    command = ["docker", "build", "--quiet", "--tag", IMAGE, "-"]
+    subprocess.run(command, input=DOCKERFILE, check=True, capture_output=True)
+    for size in (FEW, MANY):
         with tempfile.TemporaryDirectory() as folder:
-            measure(size, Path(folder))
+            yield from _of(size, Pair(Path(folder), size))
 
 
-def measure(size, folder):
-    pair = Pair(folder, size)
-    rounds = 2 if size <= 40 else 1
-    cold, down = [], []
-    for number in range(rounds):
-        cold.append(pair.up())
-        if not number:
-            unchanged = [pair.up() for _ in range(5)]
-        down.append(pair.down())
-    report("up, cold", size, cold)
-    report("up, unchanged", size, unchanged)
-    report("down", size, down)
+def _of(size: int, pair: Pair) -> Iterator[Figure]:
+    times: dict[str, list[Times]] = {"up, cold": [], "up, unchanged": [], "down": []}
+    for _ in range(ROUNDS[size]):
+        times["up, cold"].append(pair.up())
+        if not times["up, unchanged"]:
+            times["up, unchanged"] = [pair.up() for _ in range(UNCHANGED_ROUNDS)]
+        times["down"].append(pair.down())
+    for what, each in times.items():
+        yield compared(f"launcher: {size} collectors {what}, ms", each, GOALS.get((what, size)))
 
 
-def run(*command):
+def compared(what: str, times: Iterable[Times], most: float | None) -> Figure:
+    ours, theirs = ([each * 1e3 for each in side] for side in zip(*times, strict=True))
+    return Figure.compared(what, ours, PEER, theirs, most=most)
+
+
+def run(*command: str | Path) -> float:
     """Seconds that a command takes.
 
     A busy engine may lose count of a network's endpoints, and then neither side can remove that network.
@@ -102,18 +110,3 @@ def run(*command):
     if done.returncode and "has active endpoints" not in done.stderr:
         sys.exit(f"{' '.join(map(str, command))} failed: {done.stderr}")
     return seconds
-
-
-def report(what, size, pairs):
-    ours, theirs = (statistics.median(each) for each in zip(*pairs, strict=True))
-    goal = GOALS.get((what, size))
-    told = f"{goal:.1f}" if goal else ""
-    say(f"{what:>16} {size or '':>10} {ours:7.2f} s {theirs:7.2f} s {ours / theirs:6.2f} {told:>5}")
-
-
-def say(line):
-    print(line, flush=True)
-
-
-if __name__ == "__main__":
-    main([int(size) for size in sys.argv[1:]] or [40, 200])

@@ -1,18 +1,17 @@
-"""Reading a large fleet file and rendering it, against what ``docker compose config`` needs for the result.
+"""A large fleet file read, planned and rendered, against what ``docker compose config`` needs for the result.
 
-    python tests/benchmarks/launcher_text.py [COLLECTORS]
-
-Both run as fresh processes, in turns; medians of three. The second line is a tenth of the collectors: what
-is linear takes ten times less, start-up aside.
+Both run as fresh processes, in turns, on 10,000 collectors and on a tenth of them.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+from figures import Figure, Spread
 
 HEAD = """\
 fleet: large
@@ -36,32 +35,44 @@ COLLECTOR = """\
 OURS = """
 import sys
 from pathlib import Path
-from launcher import fleet, render
+from launcher import fleet, plan, render
 spec = fleet.load(Path(sys.argv[1]), {})
+assert len(plan.make(spec, [], {}).changing) == len(spec.collectors)
 render.write(spec, Path(sys.argv[2]))
 """
-ROUNDS = 3
+ROUNDS, COLLECTORS = 3, 10_000
+PEER = "docker compose config -q"
+MOST, LINEAR = 0.5, 11.0
+
+#: Seconds and MiB at the most that a process needed.
+type Needs = tuple[float, float]
 
 
-def main(collectors):
-    print(f"{'collectors':>10} {'launcher':>18} {'compose config -q':>18} {'ratio':>12}")
-    for count in (collectors, collectors // 10):
-        with tempfile.TemporaryDirectory() as folder:
-            report(count, *measure(count, Path(folder)))
+def figures() -> Iterator[Figure]:
+    """Time, memory, and how they grow."""
+    (ours, theirs), (less, _) = (_measured(count) for count in (COLLECTORS, COLLECTORS // 10))
+    for kind, (what, scale) in enumerate((("ms", 1e3), ("MiB", 1.0))):
+        mine, others = ([needs[kind] * scale for needs in side] for side in (ours, theirs))
+        told = f"launcher: {COLLECTORS:,} collectors validated, planned, rendered, {what}"
+        yield Figure.compared(told, mine, PEER, others, most=MOST)
+    growth = [large[0] / small[0] for large, small in zip(ours, less, strict=True)]
+    yield Figure("launcher: time of 10 x the collectors, x", Spread.of(growth), most=LINEAR)
 
 
-def measure(count, folder):
-    fleet = folder / "fleet.yaml"
-    body = (COLLECTOR.format(number=n, store=("redis", "files")[n % 2]) for n in range(count))
-    fleet.write_text(HEAD + "".join(body))
-    ours = (sys.executable, "-c", OURS, fleet, folder / "out")
-    theirs = ("docker", "compose", "--file", folder / "out" / "compose.yaml", "config", "--quiet")
-    runs = [(run(ours), run(theirs)) for _ in range(ROUNDS)]
-    return [tuple(map(statistics.median, zip(*each, strict=True))) for each in zip(*runs, strict=True)]
+def _measured(count: int) -> tuple[list[Needs], list[Needs]]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fleet, out = folder / "fleet.yaml", folder / "out"
+        body = (COLLECTOR.format(number=n, store=("redis", "files")[n % 2]) for n in range(count))
+        fleet.write_text(HEAD + "".join(body))
+        ours = (sys.executable, "-c", OURS, str(fleet), str(out))
+        theirs = ("docker", "compose", "--file", str(out / "compose.yaml"), "config", "--quiet")
+        runs = [(_run(ours), _run(theirs)) for _ in range(ROUNDS)]
+    mine, others = zip(*runs, strict=True)
+    return list(mine), list(others)
 
 
-def run(command):
-    """Seconds and MB of memory at the most that a command takes."""
+def _run(command: tuple[str, ...]) -> Needs:
     begun = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)
@@ -69,13 +80,3 @@ def run(command):
     if process.returncode:
         sys.exit(f"{command[0]} failed")
     return time.perf_counter() - begun, usage.ru_maxrss / 1024
-
-
-def report(count, ours, theirs):
-    columns = (f"{seconds:8.2f} s {memory:4.0f} MB" for seconds, memory in (ours, theirs))
-    ratios = f"{ours[0] / theirs[0]:.2f} {ours[1] / theirs[1]:.2f}"
-    print(f"{count:>10} {'  '.join(f'{column:>17}' for column in columns)} {ratios:>12}")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
