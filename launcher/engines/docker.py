@@ -1,14 +1,12 @@
 """Containers on a Docker engine, step by step, in Docker's own words.
 
-What only reads goes straight to the engine's socket where it has one on this machine; what changes something,
-and every engine elsewhere, goes through the SDK's low-level API.
+What only reads goes straight to the engine; what changes something goes through the SDK's low-level API.
+Nothing assumes that the engine is on this machine: files go there, and come from there, through the API.
 """
 
 import contextlib
-import hashlib
 import io
 import json
-import os
 import re
 import secrets
 import tarfile
@@ -17,17 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgspec
 
 from collector.health import STATUS_FILE, Status
-from launcher.engines import Change, Check, Condition, EngineError, Observed
+from launcher.engines import Change, Check, Condition, EngineError, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import SocketReader
+from launcher.engines.ways import Way
 from launcher.secrets import hidden, masked
 from launcher.spec import (
     LABEL_COLLECTOR,
@@ -45,7 +43,6 @@ from launcher.spec import (
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period more.
 _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
-_DEFAULT_SOCKET = "/var/run/docker.sock"
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
 _LABEL_LOCKED_BY = "cryptostore.locked-by"
@@ -58,24 +55,21 @@ _KEY_FILE, _KEY_BYTES = ".key", 32
 class DockerEngine:
     """One engine. Every method is a step that either happened or raised EngineError; all are thread-safe."""
 
-    def __init__(self, where: dict[str, Any], connections: int) -> None:
-        self._where = where
+    def __init__(self, way: Way, connections: int) -> None:
+        self._way = way
         self._connections = connections
-        socket = str(where.get("base_url", "")).removeprefix("unix://")
-        self._reader = SocketReader(socket, _TIMEOUT) if socket.startswith("/") else None
+        self._reader = SocketReader(way.dial, _TIMEOUT)
         self._images: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def connect(cls, connections: int) -> Self:
         """The engine that the docker command would talk to: DOCKER_HOST, else the current context."""
-        where = _where()
-        engine = cls(where, connections)
+        way = endpoint.way()
+        engine = cls(way, connections)
         try:
             engine._get("/_ping")
-        except Exception as error:
-            if not _is_sdks(error):
-                raise
-            raise EngineError(_unreachable(where["base_url"], str(error))) from error
+        except OSError as error:
+            raise EngineError(way.fault(error)) from error
         engine.require_manager()
         return engine
 
@@ -84,19 +78,13 @@ class DockerEngine:
 
     @cached_property
     def _api(self) -> Any:
-        """The SDK, which takes its time to be imported."""
-        import docker  # noqa: PLC0415
+        from launcher.engines import sdk  # noqa: PLC0415 - it takes its time to be imported
 
-        return docker.APIClient(
-            version="auto", timeout=_TIMEOUT, max_pool_size=self._connections, **self._where
-        )
+        version = self._read("/version")["ApiVersion"]
+        return sdk.client(self._way.dial, version, _TIMEOUT, self._connections)
 
     def _get(self, target: str, **query: str) -> bytes:
-        if self._reader:
-            return self._reader.get(target, **query)
-        answer = self._api._get(self._api._url(target), params=query)  # noqa: SLF001 - for what the SDK reads otherwise
-        self._api._raise_for_status(answer)  # noqa: SLF001
-        return bytes(answer.content)
+        return self._reader.get(target, **query)
 
     def _read(self, path: str, **query: str) -> Any:
         return json.loads(self._get(path, **query))
@@ -105,7 +93,7 @@ class DockerEngine:
         """What engine this is, and where."""
         with explained("the engine does not tell its version"):
             told = self._read("/version")
-        return f"Docker {told['Version']} at {self._where['base_url']}"
+        return f"Docker {told['Version']} at {self._way.address}"
 
     def observe(self, fleet: str) -> list[Observed]:
         """All containers of the fleet, running or not, by one request."""
@@ -492,41 +480,6 @@ class DockerEngine:
             self._api.remove_volume(name)
 
 
-def _where() -> dict[str, Any]:
-    """What the SDK needs to connect. Only a DOCKER_HOST that is no socket needs the SDK to be understood."""
-    address = os.environ.get("DOCKER_HOST", "")
-    if address.startswith("unix://"):
-        return {"base_url": address}
-    if not address and _context() == "default":
-        return {"base_url": f"unix://{_DEFAULT_SOCKET}"}
-    if not address:
-        return {"base_url": _host_of(_context())}
-    from docker.utils import kwargs_from_env  # noqa: PLC0415 - takes its time to be imported
-
-    return dict(kwargs_from_env())
-
-
-def _context() -> str:
-    try:
-        chosen = json.loads((_config_folder() / "config.json").read_bytes()).get("currentContext")
-    except (OSError, ValueError):
-        chosen = None
-    return os.environ.get("DOCKER_CONTEXT") or chosen or "default"
-
-
-def _host_of(context: str) -> str:
-    """The address of a context's engine, from where the docker command keeps it."""
-    folder = _config_folder() / "contexts" / "meta" / hashlib.sha256(context.encode()).hexdigest()
-    try:
-        return str(json.loads((folder / "meta.json").read_bytes())["Endpoints"]["docker"]["Host"])
-    except (OSError, ValueError, KeyError) as error:
-        raise EngineError(f"no Docker context {context}; `docker context ls` lists them") from error
-
-
-def _config_folder() -> Path:
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-
-
 def _lock_request(image: str, who: str) -> dict[str, Any]:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return {
@@ -665,13 +618,3 @@ def _reason(text: str) -> str:
     if "bind source path does not exist" in text:
         return f"a file or folder to mount is not on the engine's host: {text.rpartition(': ')[2]}"
     return text
-
-
-def _unreachable(address: str, reason: str) -> str:
-    if "Permission denied" in reason or "PermissionError" in reason:
-        user = os.environ.get("USER") or "$(id -un)"
-        return (
-            f"no permission to use the Docker engine at {address}; join its group"
-            f" (`sudo usermod -aG docker {user}`, then log in anew), or use `launcher run`, which needs none"
-        )
-    return f"no Docker engine is reachable at {address}; start it, or use `launcher run`, which needs none"

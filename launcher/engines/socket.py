@@ -1,9 +1,10 @@
-"""Requests that only read, over the engine's own socket: importing the SDK takes longer than asking all."""
+"""Requests that only read: importing the SDK takes longer than asking all."""
 
 import http.client
 import json
 import socket
 import threading
+from collections.abc import Callable
 from typing import override
 from urllib.parse import urlencode
 
@@ -18,53 +19,59 @@ class ApiError(OSError):
 
 
 class SocketReader:
-    """GET requests on a Unix socket, over one connection for each thread."""
+    """GET requests over what ``dial`` connects to, over one connection for each thread."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        self._path = path
+    def __init__(self, dial: Callable[[float], socket.socket], timeout: float) -> None:
+        self._dial = dial
         self._timeout = timeout
         self._threads = threading.local()
 
     def get(self, target: str, **query: str) -> bytes:
         """The answer's body. Raises ApiError, or OSError where there is no answer."""
         target = f"{target}?{urlencode(query)}" if query else target
-        for again in (True, False):
-            connection = self._connection()
-            try:
-                connection.request("GET", target)
-                answer = connection.getresponse()
-                body = answer.read()
-            except (http.client.HTTPException, ConnectionError) as error:
-                connection.close()  # one that was kept open may have been closed by the engine
-                if not again:
-                    raise ConnectionError(str(error) or type(error).__name__) from error
-            else:
-                break
-        if answer.status >= http.HTTPStatus.BAD_REQUEST:
-            raise ApiError(answer.status, _explanation(body))
-        return body
+        connection = self._connection()
+        try:
+            return _ask(connection, target)
+        except ConnectionError:
+            if not connection.kept:
+                raise
+        return _ask(connection, target)  # the one that was kept open was closed by the engine meanwhile
 
-    def _connection(self) -> "_UnixConnection":
+    def _connection(self) -> "_Connection":
         if not hasattr(self._threads, "connection"):
-            self._threads.connection = _UnixConnection(self._path, self._timeout)
-        made: _UnixConnection = self._threads.connection
+            self._threads.connection = _Connection(self._dial, self._timeout)
+        made: _Connection = self._threads.connection
         return made
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+class _Connection(http.client.HTTPConnection):
+    """``kept`` tells whether it was open before the last request."""
+
+    def __init__(self, dial: Callable[[float], socket.socket], timeout: float) -> None:
+        super().__init__("localhost")
+        self._dial, self._seconds = dial, timeout
+        self.kept = False
 
     @override
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self._path)
-        except OSError:
-            self.sock.close()
-            raise
+        self.sock = self._dial(self._seconds)
+
+
+def _ask(connection: _Connection, target: str) -> bytes:
+    connection.kept = connection.sock is not None
+    try:
+        connection.request("GET", target)
+        answer = connection.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as error:
+        connection.close()
+        raise ConnectionError(str(error) or type(error).__name__) from error
+    except OSError:
+        connection.close()
+        raise
+    if answer.status >= http.HTTPStatus.BAD_REQUEST:
+        raise ApiError(answer.status, _explanation(body))
+    return body
 
 
 def _explanation(body: bytes) -> str:

@@ -27,6 +27,7 @@ from launcher.engines import (
 )
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine, explained, filtered, seconds, stamped, status_code
+from launcher.engines.ways import Way
 from launcher.plan import COMPOSE, LAUNCHER
 from launcher.secrets import hidden, masked
 from launcher.spec import LABEL_COLLECTOR, LABEL_FLEET, LABEL_HASH, LABEL_MANAGER, CollectorSpec, FleetSpec
@@ -46,8 +47,8 @@ type Json = dict[str, Any]
 class SwarmEngine(DockerEngine):
     """A swarm, through one of its managers. An id is that of a service."""
 
-    def __init__(self, where: dict[str, Any], connections: int) -> None:
-        super().__init__(where, connections)
+    def __init__(self, way: Way, connections: int) -> None:
+        super().__init__(way, connections)
         self._hidden: dict[str, tuple[str, ...]] = {}  # what no text may hold, by the collector's full name
 
     @override
@@ -56,7 +57,7 @@ class SwarmEngine(DockerEngine):
             if self._swarm["ControlAvailable"]:
                 return
         raise NoManagerError(
-            f"the engine at {self._where['base_url']} is no manager of a swarm (`engine: swarm`);"
+            f"the engine at {self._way.address} is no manager of a swarm (`engine: swarm`);"
             " `docker swarm init` makes it one, DOCKER_HOST=ssh://... leads to another"
         )
 

@@ -83,13 +83,19 @@ def test_render_writes_a_compose_file_and_env_sets(file, capsys):
 
 
 @pytest.mark.parametrize("command", ["up", "status", "logs", "restart", "down"])
-@pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
-def test_without_docker_one_sentence_names_the_other_way(file, command, address, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("unix:///nowhere/docker.sock", "No such file or directory"),
+        ("tcp://127.0.0.1:1", "Connection refused"),
+    ],
+)
+def test_without_docker_one_sentence_names_the_other_way(file, command, address, why, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER_HOST", address)
     assert cli.main([command]) == 1
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if not line.startswith("hint:")] == [
-        f"launcher: no Docker engine is reachable at {address}; "
+        f"launcher: no Docker engine is reachable at {address} (DOCKER_HOST): {why}; "
         "start it, or use `launcher run`, which needs none"
     ]
 
@@ -99,12 +105,15 @@ def test_a_context_that_is_not_there_is_no_other_engine(file, tmp_path, monkeypa
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONTEXT", "nope")
     assert cli.main(["status"]) == 1
-    assert "launcher: no Docker context nope; `docker context ls` lists them\n" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "launcher: no Docker context nope, which DOCKER_CONTEXT names; `docker context ls`" in said
     folder = tmp_path / "contexts/meta" / hashlib.sha256(b"nope").hexdigest()
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text('{"Endpoints": {"docker": {"Host": "unix:///elsewhere.sock"}}}')
     assert cli.main(["status"]) == 1
-    assert "no Docker engine is reachable at unix:///elsewhere.sock" in capsys.readouterr().err
+    assert (
+        "no Docker engine is reachable at unix:///elsewhere.sock (context nope): " in capsys.readouterr().err
+    )
 
 
 def test_the_remedy_for_no_permission_names_the_user_whoever_that_is(file, monkeypatch, capsys):

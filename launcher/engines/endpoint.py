@@ -1,0 +1,97 @@
+"""Which engine the docker command would talk to, by the same variables and contexts."""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from launcher.engines import EngineError
+from launcher.engines.ways import Tcp, Tls, UnixSocket, Way
+
+_DEFAULT = "unix:///var/run/docker.sock"
+_PORT, _TLS_PORT = 2375, 2376
+
+
+def way() -> Way:
+    """DOCKER_HOST, else DOCKER_CONTEXT, else the context that ``docker context use`` chose.
+
+    Raises EngineError where they lead nowhere.
+    """
+    if address := os.environ.get("DOCKER_HOST"):
+        return _way(address, "DOCKER_HOST", _tls_of_environment())
+    name, chosen_by = _context()
+    if name == "default":
+        return _way(_DEFAULT, "", _tls_of_environment())
+    return _way_of_context(name, chosen_by)
+
+
+def _tls_of_environment() -> Tls | None:
+    verify = bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    if not verify and not os.environ.get("DOCKER_TLS"):
+        return None
+    return Tls.of(Path(os.environ.get("DOCKER_CERT_PATH") or _config_folder()), verify=verify)
+
+
+def _context() -> tuple[str, str]:
+    """The name of the context, and who chose it."""
+    if name := os.environ.get("DOCKER_CONTEXT"):
+        return name, "DOCKER_CONTEXT"
+    try:
+        chosen = json.loads((_config_folder() / "config.json").read_bytes()).get("currentContext")
+    except (OSError, ValueError):
+        chosen = None
+    return chosen or "default", "`docker context use`"
+
+
+def _way_of_context(name: str, chosen_by: str) -> Way:
+    """A context as the docker command keeps it."""
+    identity = hashlib.sha256(name.encode()).hexdigest()
+    folder = _config_folder() / "contexts"
+    try:
+        described = json.loads((folder / "meta" / identity / "meta.json").read_bytes())
+        endpoint: dict[str, Any] = described["Endpoints"]["docker"]
+        address = str(endpoint["Host"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"no Docker context {name}, which {chosen_by} names; `docker context ls` lists them"
+        ) from error
+    certificates = folder / "tls" / identity / "docker"
+    skip = bool(endpoint.get("SkipTLSVerify"))
+    tls = Tls.of(certificates, verify=not skip) if skip or certificates.is_dir() else None
+    return _way(address, f"context {name}", tls)
+
+
+def _config_folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def _way(address: str, given_by: str, tls: Tls | None) -> Way:
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise _wrong(address, given_by, "its port is no number up to 65535") from error
+    if parts.query or parts.fragment or parts.password:
+        raise _wrong(address, given_by, "it has more than a user, a host, a port and a path")
+    if parts.scheme == "unix":
+        return UnixSocket(address, given_by)
+    if parts.scheme == "ssh" and parts.hostname:
+        from launcher.engines.ssh import Ssh  # noqa: PLC0415 - most are quicker without it
+
+        host = re.sub(r".*@|:\d*$|[][]", "", parts.netloc)  # as it is written: ~/.ssh/config may have it so
+        return Ssh(address, given_by, _ssh_options(parts), host, parts.path.rstrip("/"))
+    if parts.scheme == "tcp" and parts.hostname and not parts.path.rstrip("/"):
+        return Tcp(address, given_by, parts.hostname, port or (_TLS_PORT if tls else _PORT), tls)
+    raise _wrong(address, given_by, "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT")
+
+
+def _ssh_options(parts: SplitResult) -> list[str]:
+    user = ["-l", parts.username] if parts.username else []
+    return [*user, *(["-p", str(parts.port)] if parts.port else [])]
+
+
+def _wrong(address: str, given_by: str, why: str) -> EngineError:
+    return EngineError(f"{given_by} = {address!r}: {why}")

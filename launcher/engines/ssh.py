@@ -1,0 +1,88 @@
+"""The way to an engine of another machine by ssh."""
+
+import contextlib
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import weakref
+
+from launcher.engines.ways import DIAL_SECONDS, Given, reason_of
+
+#: What there is to do, by what ssh says.
+_REMEDIES = {
+    r"Permission denied \(|Too many authentication failures": (
+        "no key of ours is taken there: add one to ssh-agent (`ssh-add`), or name it in ~/.ssh/config;"
+        " {ssh} has to work without a question"
+    ),
+    r"Host key verification failed|IDENTIFICATION HAS CHANGED": (
+        "{ssh} shows the key of that machine, which is not, or not so, in ~/.ssh/known_hosts"
+    ),
+    r"permission denied .* [Dd]ocker": "the user there has to be in the group docker",
+}
+_NO_COMMAND = 127  # of a shell
+
+
+class Ssh(Given):
+    """The ssh command, with all that is set up for it, and ``docker system dial-stdio`` at the other end.
+
+    One login serves all connections (ControlMaster). As with the docker command it cannot ask for a password,
+    nor does Ctrl-C at our terminal reach it.
+    """
+
+    def __init__(self, address: str, given_by: str, target: list[str], host: str, path: str) -> None:
+        super().__init__(address, given_by)
+        folder = tempfile.mkdtemp(prefix="launcher-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._host = host
+        options = {
+            "ConnectTimeout": DIAL_SECONDS,
+            "ControlMaster": "auto",
+            "ControlPath": f"{folder}/ssh",
+            "ControlPersist": "no",
+            "LogLevel": "ERROR",  # no banner: what it says is shown
+        }
+        settings = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        there = ["--host", shlex.quote(f"unix://{path}")] if path else []
+        command = ["docker", *there, "system", "dial-stdio"]
+        self._command = ["ssh", "-T", *settings, *target, "--", host, *command]
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as there are connections
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def dial(self, timeout: float) -> socket.socket:
+        """Starts ssh, which takes the other end of a pair of sockets."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(timeout)
+        with theirs:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - the user's own ssh
+                    self._command,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=self._said,
+                    start_new_session=True,
+                )
+            except OSError:
+                ours.close()
+                raise
+        self._processes = [each for each in self._processes if each.poll() is None] + [process]
+        return ours
+
+    def fault(self, error: OSError) -> str:
+        """Why there is no engine at the end of it, and what to do."""
+        if isinstance(error, FileNotFoundError):
+            return self.unreachable("there is no ssh command", "install it (openssh-client)")
+        with contextlib.suppress(subprocess.TimeoutExpired, IndexError):
+            if self._processes[-1].wait(1) == _NO_COMMAND:
+                return self.unreachable("there is no docker command on that machine", "install it there")
+        said = self._last_said().rstrip(".") or reason_of(error)
+        remedies = (remedy for pattern, remedy in _REMEDIES.items() if re.search(pattern, said))
+        remedy = next(remedies, "{ssh} has to work, and `docker version` there")
+        return self.unreachable(said, remedy.format(ssh=f"`ssh {self._host}`"))
+
+    def _last_said(self) -> str:
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
