@@ -13,7 +13,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -193,15 +193,22 @@ class Writer:
         if self._store.fixed_batches:
             await self._spool.fix(batch)
         after = Position(self._spool.owner, batch.incarnation, batch.end)
-        refusals = await _answer(self._store.commit(self._name, batch, self._expected, after))
+        while refusals := await _answer(self._store.commit(self._name, batch, self._expected, after)):
+            await self._keep(batch, refusals)
+            batch = batch.without(refusals)
         self._expected = self._after = after
         self._beaten = time.monotonic()
-        if refusals:
-            await asyncio.to_thread(self._letters.add, batch.incarnation, refusals)
         await self._spool.acknowledge(after)
-        self._count(batch, refusals)
+        self._count(batch)
         self._failures = 0
         self._committed.set()
+
+    async def _keep(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
+        """Before the position moves over them: whoever is killed in between finds them again, or there."""
+        try:
+            await asyncio.to_thread(self._letters.add, batch, refusals)
+        except OSError as error:
+            raise StoreUnavailableError(f"no place for what it refuses: {error}") from error
 
     async def _tell(self, *, last: bool = False) -> None:
         """Leaves a note in the store, and reads those of others while there is a question."""
@@ -214,12 +221,10 @@ class Writer:
         if note := self._continuity.note(self._after.sequence, good_for=3 * period):
             await _answer(self._store.note(self._name, note))
 
-    def _count(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
-        stored = self._metrics.stored
-        for kind, count in Counter(map(type, batch.records)).items():
-            stored[channel_of(kind)] += count
-        for refusal in refusals:
-            stored[channel_of(refusal.record)] -= 1
+    def _count(self, batch: Batch) -> None:
+        _, records = batch.kept
+        for kind, count in Counter(map(type, records)).items():
+            self._metrics.stored[channel_of(kind)] += count
         self._metrics.last_stored = time.time()
 
     async def _leave(self) -> None:
@@ -265,26 +270,68 @@ async def _answer[T](asked: Awaitable[T]) -> T:
         raise StoreUnavailableError(f"no answer within {PATIENCE:.0f} s") from error
 
 
+class _Key(msgspec.Struct, frozen=True):
+    """What tells one letter from another."""
+
+    incarnation: str
+    sequence: int
+
+
 class DeadLetters:
     """Records that the store refused for what they are: a JSON object a line, in files of bounded size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._before = path.with_suffix(".1.jsonl")
+        self._known: set[_Key] | None = None  # of the last batch and what came after it
 
-    def add(self, incarnation: str, refusals: Sequence[Refusal]) -> None:
-        """Writes the records with the reason, synced. Blocks."""
+    def add(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
+        """Writes the records with the reason, synced; not those that are there already. Blocks."""
+        known = self._known_of(batch)
+        keys = {_Key(batch.incarnation, refusal.sequence): refusal for refusal in refusals}
+        if new := [refusal for key, refusal in keys.items() if key not in known]:
+            self._write(batch.incarnation, new)
+            known.update(keys)
+
+    def _known_of(self, batch: Batch) -> set[_Key]:
+        """The letters from the beginning of the batch on: it may have been tried before."""
+        if self._known is None:
+            _cut_torn_line(self.path)
+        known = self._read() if self._known is None else self._known
+        self._known = {
+            key for key in known if key.incarnation == batch.incarnation and key.sequence >= batch.first
+        }
+        return self._known
+
+    def _read(self) -> Iterator[_Key]:
+        for path in (self._before, self.path):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                for line in file:
+                    with contextlib.suppress(msgspec.DecodeError):
+                        yield msgspec.json.decode(line, type=_Key)
+
+    def _write(self, incarnation: str, refusals: Sequence[Refusal]) -> None:
         first = refusals[0]
         LOG.error(
             "%d records refused, kept in %s; the first: %s: %s",
             *(len(refusals), self.path, channel_of(first.record), first.reason),
         )
         if self.path.exists() and self.path.stat().st_size > LETTERS_BYTES:
-            self.path.replace(self.path.with_suffix(".1.jsonl"))
+            self.path.replace(self._before)
         with self.path.open("ab") as file:
             for refusal in refusals:
                 file.write(msgspec.json.encode(_letter(incarnation, refusal)) + b"\n")
             file.flush()
             os.fsync(file.fileno())  # the spool may forget them as soon as they are acknowledged
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Takes off what a killed process had begun to write."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        torn = 0
+        for line in file:
+            torn = 0 if line.endswith(b"\n") else len(line)
+        file.truncate(file.seek(0, os.SEEK_END) - torn)
 
 
 def _letter(incarnation: str, refusal: Refusal) -> dict[str, object]:

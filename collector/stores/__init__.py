@@ -6,7 +6,7 @@ the writer decides, because only a fresh look at the position tells whether a lo
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
@@ -43,25 +43,43 @@ def tell_damage(where: str, what: object) -> None:
     )
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Consecutive records of one incarnation; ``records[i]`` has the sequence ``first + i``."""
-
-    incarnation: str
-    first: int
-    records: Sequence[AnyRecord]
-
-    @property
-    def end(self) -> int:
-        """The sequence after the last record."""
-        return self.first + len(self.records)
-
-
 class Refusal(msgspec.Struct, frozen=True):
     """A record that the store refuses for what it is, not for its state; sending it again won't help."""
 
     sequence: int
     record: AnyRecord
     reason: str
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Consecutive records of one incarnation; ``records[i]`` has the sequence ``first + i``.
+
+    ``refused`` are sequences of records that the store refused, and that are not to be stored.
+    """
+
+    incarnation: str
+    first: int
+    records: Sequence[AnyRecord]
+    refused: frozenset[int] = frozenset()
+
+    @property
+    def end(self) -> int:
+        """The sequence after the last record."""
+        return self.first + len(self.records)
+
+    @property
+    def kept(self) -> tuple[Sequence[int], Sequence[AnyRecord]]:
+        """What is to be stored: sequences, and their records."""
+        sequences: Sequence[int] = range(self.first, self.end)
+        if not self.refused:
+            return sequences, self.records
+        sequences = [sequence for sequence in sequences if sequence not in self.refused]
+        return sequences, [self.records[sequence - self.first] for sequence in sequences]
+
+    def without(self, refusals: Iterable[Refusal]) -> "Batch":
+        """The batch but for these."""
+        refused = self.refused.union(refusal.sequence for refusal in refusals)
+        return Batch(self.incarnation, self.first, self.records, refused)
 
 
 class StoreUnavailableError(Exception):
@@ -102,9 +120,10 @@ class Store(Protocol):
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Stores ``batch`` and moves the position from ``expected`` to ``after``, or does neither.
+        """Stores what is to be stored of ``batch``, and moves the position from ``expected`` to ``after``.
 
-        Returns the records that were refused for what they are; the rest is stored.
+        Returns the records that are refused for what they are. Then the position has not moved, and the
+        batch without them can be stored next: whoever keeps them elsewhere does so before that.
         Raises StoreUnavailableError (the outcome is unknown: open again and look), StoreRefusedError
         or PositionLostError.
         """

@@ -54,7 +54,6 @@ from collector.stores import (
     StoreUnavailableError,
     tell_damage,
 )
-from collector.stores.late import LateRefusals
 
 _POSITIONS = "cryptostore_position"
 _NOTES = "cryptostore_note"
@@ -97,7 +96,6 @@ class MongoStore:
         self._settings = settings
         self._where = settings.where
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
-        self._late = LateRefusals()
         self._client: AsyncIOMotorClient[_Document] | None = None
 
     async def open(self, name: str) -> Position | None:
@@ -105,9 +103,7 @@ class MongoStore:
         await self.close()
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
-            position = await self._read_position(name)
-        self._late.look(position)
-        return position
+            return await self._read_position(name)
 
     async def _read_position(self, name: str) -> Position | None:
         """One that is none begins anew."""
@@ -133,13 +129,12 @@ class MongoStore:
             await self._check(name, expected)
             for collection, documents in collections.items():
                 reasons |= await _insert(self._collection(collection), documents)
-            refusals = [
-                Refusal(sequence, batch.records[sequence - batch.first], reason)
-                for sequence, reason in sorted(reasons.items())
-            ]
-            self._late.expect(after, refusals)
-            await self._move(name, expected, after)
-        return self._late.tell()
+            if not reasons:
+                await self._move(name, expected, after)
+        return [
+            Refusal(sequence, batch.records[sequence - batch.first], reason)
+            for sequence, reason in sorted(reasons.items())
+        ]
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, as a document of its own."""
@@ -261,7 +256,7 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
     collections: dict[str, dict[int, _Document]] = defaultdict(dict)
     reasons = {}
     incarnation = zlib.crc32(batch.incarnation.encode()).to_bytes(4)
-    for sequence, record in enumerate(batch.records, batch.first):
+    for sequence, record in zip(*batch.kept, strict=True):
         try:
             document = _document(record)
             second = int(record.receipt_timestamp) % 2**32

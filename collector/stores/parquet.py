@@ -64,7 +64,6 @@ from collector.stores import (
     StoreUnavailableError,
     tell_damage,
 )
-from collector.stores.late import LateRefusals
 from collector.stores.parquet_compaction import Compaction, sync
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -111,7 +110,6 @@ class ParquetStore:
         self._root = settings.parquet_dir
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
-        self._late = LateRefusals()
         self._lock: int | None = None  # None: not open, or another process has it
         self._durable: set[Path] = set()  # folders whose way from the root is on disk
         self._publishing = Lock()
@@ -171,9 +169,7 @@ class ParquetStore:
         self._durable.clear()
         self._make_durable(self._root / "_positions")
         self._take_lock(name)
-        position = self._position(name)
-        self._late.look(position)
-        return position
+        return self._position(name)
 
     def _position(self, name: str) -> Position | None:
         """One that is none begins anew, unless it is another process's."""
@@ -199,13 +195,11 @@ class ParquetStore:
     ) -> Sequence[Refusal]:
         self._check_position(name, expected)
         file_name = f"{name}-{batch.incarnation}-{batch.first:012}-{batch.end:012}.parquet"
-        refusals: list[Refusal] = []
+        made = {partition: _tables(partition, rows) for partition, rows in _by_partition(batch).items()}
+        if refusals := list(chain.from_iterable(refused for _, refused in made.values())):
+            return sorted(refusals, key=lambda refusal: refusal.sequence)
         folders = set()
-        for partition, rows in _by_partition(batch).items():
-            tables, refused = _tables(partition, rows)
-            refusals += refused
-            if not tables:
-                continue
+        for partition, (tables, _) in made.items():
             folder = self._root / _folder(partition)
             folders.add(folder)
             if not (folder / file_name).exists():
@@ -214,9 +208,8 @@ class ParquetStore:
                 self._publish(name, write, folder / file_name)
         for folder in folders:
             sync(folder)
-        self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
         self._move(name, after)
-        return self._late.tell()
+        return ()
 
     def _move(self, name: str, after: Position) -> None:
         moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())
@@ -323,7 +316,7 @@ class ParquetStore:
 
 def _by_partition(batch: Batch) -> dict[_Partition, list[_Row]]:
     rows = defaultdict(list)
-    for sequence, record in enumerate(batch.records, batch.first):
+    for sequence, record in zip(*batch.kept, strict=True):
         day = record.receipt_timestamp // _DAY
         rows[type(record), record.exchange, record.symbol, day].append((sequence, record))
     return rows

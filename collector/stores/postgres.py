@@ -22,7 +22,6 @@ from collector.stores import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from collector.stores.late import LateRefusals
 from collector.stores.postgres_partitions import Partitions, days_of
 from collector.stores.postgres_tables import TABLES, Table, missing, prepare
 
@@ -79,7 +78,6 @@ class PostgresStore:
         self._where = settings.where
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._partitions = None if settings.partition == "none" else Partitions(settings.partition)
-        self._late = LateRefusals()
         self._connection: asyncpg.Connection | None = None
 
     async def open(self, name: str) -> Position | None:
@@ -96,18 +94,15 @@ class PostgresStore:
                 "SELECT owner, incarnation, sequence FROM cryptostore_position WHERE name = $1", name
             )
             await connection.execute("COMMIT")
-        position = Position(**row) if row else None
-        self._late.look(position)
-        return position
+        return Position(**row) if row else None
 
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
         """One transaction; see Store.commit. Whatever fails ends the connection."""
         rows: dict[type[AnyRecord], list[_Row]] = defaultdict(list)
-        for row in enumerate(batch.records, batch.first):
+        for row in zip(*batch.kept, strict=True):
             rows[type(row[1])].append(row)
-        refusals: list[Refusal] = []
         with self._failures():
             connection = self._connected()
             if self._partitions and self._settings.create_tables:
@@ -123,11 +118,14 @@ class PostgresStore:
             except _ROW_ERRORS:
                 await connection.execute("ROLLBACK")
                 await self._move(connection, name, expected, after)
+                refusals: list[Refusal] = []
                 for record_type, of_table in rows.items():
                     refusals += await _copy_what_fits(connection, TABLES[record_type], of_table)
-            self._late.expect(after, sorted(refusals, key=lambda refusal: refusal.sequence))
+                if refusals:
+                    await connection.execute("ROLLBACK")
+                    return sorted(refusals, key=lambda refusal: refusal.sequence)
             await connection.execute("COMMIT")
-        return self._late.tell()
+        return ()
 
     async def initialise(self) -> list[str]:
         """Creates and mends the tables, whatever time that takes; what was done, a line each.

@@ -78,14 +78,20 @@ for number, form in ipairs(cmsgpack.unpack(ARGV[10])) do
   commands[number], sizes[number] = command, #command
 end
 
+local function same(fields, command)
+  if #fields ~= #command - 3 then return false end
+  for i = 1, #fields do
+    if fields[i] ~= command[i + 3] then return false end
+  end
+  return true
+end
+
 local function there(key, sequence, command)
+  local entry = redis.call('XRANGE', key, command[3], command[3])[1]
+  if entry and same(entry[2], command) then return true end
   local ending = '-' .. sequence
   for _, entry in ipairs(redis.call('XREVRANGE', key, '+', '-', 'COUNT', @RECENT@)) do
-    if string.sub(entry[1], -#ending) == ending then
-      local same = #entry[2] == #command - 3
-      for i = 1, #entry[2] do same = same and entry[2][i] == command[i + 3] end
-      if same then return true end
-    end
+    if string.sub(entry[1], -#ending) == ending and same(entry[2], command) then return true end
   end
   return false
 end
@@ -133,7 +139,8 @@ local function add(at)
 end
 """
 
-#: Answers {'done', index and reason of each refused record}, or {'stopped', why} after a part of the batch.
+#: Answers {'done'}; {'refused', index and reason of each refused record}, when the position has not moved; or
+#: {'stopped', why} after a part of the batch.
 _END = """
 local refused, stopped, done = {}, nil, ARGV[6]
 local at, last, index = 1, #rows, 0
@@ -148,13 +155,12 @@ while at <= last do
   end
   at, index = next, index + 1
 end
+if #refused > 0 then return {'refused', unpack(refused)} end
 if stopped and done == ARGV[8] then return {'stopped', stopped} end
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'incarnation', ARGV[5], 'sequence', done,
            'seen', now[1] .. string.format('.%06d', now[2]), 'who', ARGV[7])
-if #refused > 0 then redis.call('HSET', KEYS[1], 'refused', cmsgpack.pack({done, refused})) end
-if stopped then return {'stopped', stopped} end
-return {'done', unpack(refused)}
+return stopped and {'stopped', stopped} or {'done'}
 """
 
 _RELEASE = """
@@ -194,8 +200,6 @@ class RedisStore:
             if settings.retention
             else None
         )
-        self._unanswered: tuple[Batch, Position] | None = None
-        self._late: list[Refusal] = []
 
     async def open(self, name: str) -> Position | None:
         """Connects anew, sees that no key is of another type, and reads the position."""
@@ -209,25 +213,22 @@ class RedisStore:
         await self._call("SCRIPT", "LOAD", self._script)
         await self._see_that_nothing_is_evicted()
         await self._check_keys(name)
-        position, refused = await self._read_position(_position_key(name))
-        if position:
-            self._take_late_refusals(position, refused)
-        return position
+        return await self._read_position(_position_key(name))
 
-    async def _read_position(self, key: str) -> tuple[Position | None, bytes | None]:
-        """The position, and what was refused when it was moved; one that is none begins anew."""
-        fields = "owner", "incarnation", "sequence", "seen", "refused"
-        owner, incarnation, sequence, seen, refused = await self._call("HMGET", key, *fields)
+    async def _read_position(self, key: str) -> Position | None:
+        """One that is none begins anew."""
+        fields = "owner", "incarnation", "sequence", "seen"
+        owner, incarnation, sequence, seen = await self._call("HMGET", key, *fields)
         if (owner, incarnation, sequence) == (None, None, None):
-            return None, None
+            return None
         try:
             float(seen)
-            return Position(owner.decode(), incarnation.decode(), int(sequence)), refused
+            return Position(owner.decode(), incarnation.decode(), int(sequence))
         except (AttributeError, TypeError, ValueError):  # a field is missing, or no text, or no number
             tell_damage(f"{self._where}, key {key}", {"owner": owner, "sequence": sequence, "seen": seen})
             told = [text for pair in structs.asdict(UNKNOWN).items() for text in pair]
             await self._call("HSET", key, *told, "seen", 0)
-            return UNKNOWN, None
+            return UNKNOWN
 
     async def _see_that_nothing_is_evicted(self) -> None:
         with contextlib.suppress(StoreRefusedError):  # a right that we can do without
@@ -276,7 +277,6 @@ class RedisStore:
             self._trimming.keys.update(packing.keys)
         was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
         arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)
-        self._unanswered = batch, after
         answer = await self._call(
             *("EVALSHA", self._digest, 1 + len(packing.keys), _position_key(name), *packing.keys),
             *(*arguments, _pack(packing.rows), _pack(packing.forms)),
@@ -288,18 +288,7 @@ class RedisStore:
             raise self._wrong_kind(*(each.decode() for each in details))
         if verdict == b"stopped":
             raise self._failure(details[0].decode())
-        self._unanswered = None
-        late, self._late = self._late, []
-        return late + _refusals(batch, details)
-
-    def _take_late_refusals(self, position: Position, refused: bytes | None) -> None:
-        """The answer to the last commit was lost: what it would have said lies beside the position."""
-        unanswered, self._unanswered = self._unanswered, None
-        if not unanswered or unanswered[1] != position or not refused:
-            return
-        done, details = msgspec.msgpack.decode(refused)
-        if int(done) == position.sequence:
-            self._late += _refusals(unanswered[0], details)
+        return _refusals(batch, details)
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, in a hash that all collectors share."""
@@ -409,22 +398,23 @@ class _Packing:
 
     def _add_entries(self, batch: Batch) -> None:
         numbers: dict[tuple[object, ...], int] = {}
-        rows, sequence = self.rows, batch.first
-        for record, (shape, texts) in zip(batch.records, layout.entries(batch.records), strict=True):
+        rows = self.rows
+        sequences, records = batch.kept
+        for sequence, record, (shape, texts) in zip(sequences, records, layout.entries(records), strict=True):
             form = shape, record.exchange, record.symbol
             number = numbers.get(form)
             if number is None:
                 number = numbers[form] = self._new_form(shape, record)
             ms = int(record.receipt_timestamp * 1000) if _has_time(record) else "none"
             rows += number, f"{ms}-{sequence}", *texts
-            sequence += 1
 
     def _add_members(self, batch: Batch) -> None:
         """Books are scored by their receipt, as cryptofeed does."""
         begun: dict[tuple[object, ...], tuple[int, str]] = {}
-        rows, sequence = self.rows, batch.first
-        for record, (shape, inside, timestamp, receipt) in zip(
-            batch.records, layout.members(batch.records), strict=True
+        rows = self.rows
+        sequences, records = batch.kept
+        for sequence, record, (shape, inside, timestamp, receipt) in zip(
+            sequences, records, layout.members(records), strict=True
         ):
             form = shape, record.exchange, record.symbol
             known = begun.get(form)
@@ -437,7 +427,6 @@ class _Packing:
             times = f'"timestamp":{timestamp},"receipt_timestamp":{receipt}'
             member = f'{beginning}{inside},{times},"sequence":{sequence}}}'
             rows += key, score if _has_time(record) else "none", member
-            sequence += 1
 
     def _new_form(self, shape: layout.Shape, record: AnyRecord) -> int:
         names = (*shape.fields, "timestamp", "receipt_timestamp")
@@ -459,8 +448,9 @@ def _has_time(record: AnyRecord) -> bool:
 
 def _refusals(batch: Batch, details: Sequence[Any]) -> list[Refusal]:
     """From index, reason, index, reason, ..."""
+    sequences, records = batch.kept
     return [
-        Refusal(batch.first + index, batch.records[index], _reason(batch.records[index], told))
+        Refusal(sequences[index], records[index], _reason(records[index], told))
         for index, told in zip(details[::2], details[1::2], strict=True)
     ]
 

@@ -10,7 +10,14 @@ from streams import trades
 from collector import writer as writing
 from collector.metrics import Metrics
 from collector.spool import Spool
-from collector.stores import Position, PositionLostError, Refusal, StoreRefusedError, StoreUnavailableError
+from collector.stores import (
+    Batch,
+    Position,
+    PositionLostError,
+    Refusal,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from collector.writer import DeadLetters, Writer
 
 
@@ -34,11 +41,14 @@ class ListStore:
             await self.trouble.pop(0)(self, batch, after)
         if expected != self.position:
             raise PositionLostError("not as it was")
+        rows = zip(*batch.kept, strict=True)
+        if refusals := [Refusal(sequence, each, "odd") for sequence, each in rows if each.id == "refused"]:
+            return refusals
         self._take(batch, after)
-        return [Refusal(batch.first, each, "odd") for each in batch.records if each.id == "refused"]
+        return []
 
     def _take(self, batch, after):
-        self.stored += [each for each in batch.records if each.id != "refused"]
+        self.stored += batch.kept[1]
         self.batches.append((batch.first, batch.end))
         self.position = after
 
@@ -186,11 +196,43 @@ def test_dead_letters_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "LETTERS_BYTES", 2000)
     letters = DeadLetters(tmp_path / "dead-letters.jsonl")
     for index, trade in enumerate(trades(100)):
-        letters.add("run", [Refusal(index, trade, "odd")])
+        letters.add(Batch("run", index, [trade]), [Refusal(index, trade, "odd")])
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == ["dead-letters.1.jsonl", "dead-letters.jsonl"]
     assert all(file.stat().st_size < 3000 for file in files)
     assert json.loads(files[1].read_text().splitlines()[-1])["sequence"] == 99
+
+
+def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
+    path = tmp_path / "dead-letters.jsonl"
+    batch = Batch("run", 10, list(trades(4)))
+    refusals = [Refusal(10 + index, trade, "odd") for index, trade in enumerate(batch.records)]
+    DeadLetters(path).add(batch, refusals[:3])
+    text = path.read_bytes()
+    for cut in (0, 1, 100, len(text) - 1, len(text)):
+        path.write_bytes(text[:cut])
+        letters = DeadLetters(path)
+        letters.add(batch, refusals[:2])
+        letters.add(batch, refusals)
+        kept = [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
+        assert sorted(kept) == [10, 11, 12, 13], cut
+    letters.add(Batch("another", 10, batch.records), refusals[:1])
+    assert len(path.read_text().splitlines()) == 5
+
+
+async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):
+    """The position does not move over what is nowhere."""
+    first, bad, last = trades(3)
+    bad.id = "refused"
+    (spool.folder / "dead-letters.jsonl").mkdir()
+    await spool.append([first, bad, last])
+    while writer.state.state != "away":  # noqa: ASYNC110 - the state is for people, it has no event
+        await asyncio.sleep(0.005)
+    assert "no place for what it refuses" in writer.state.error
+    assert not store.stored
+    (spool.folder / "dead-letters.jsonl").rmdir()
+    await writer.drain(5)
+    assert store.stored == [first, last]
 
 
 async def test_what_stops_before_it_is_delivered_stays_in_the_spool(spool, store, writer):

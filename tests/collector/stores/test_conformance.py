@@ -1,11 +1,13 @@
 """The promise, line by line, for every store; see conformance.py for what a store has to bring."""
 
 import asyncio
+import json
 import shutil
 
 import pytest
 from comparing import digits
 from conformance import HARNESSES, NAME, WAYS, Pipeline
+from msgspec.structs import replace
 from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
 
@@ -113,6 +115,49 @@ async def test_nothing_is_lost_or_stored_twice_whatever_the_network_does(harness
         await asyncio.gather(pipeline.send(sent, pause=0.02), strike())
         await pipeline.delivered()
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
+
+
+class _DiedError(Exception):
+    """The process ends here."""
+
+
+def _dies_at(moment, patch, store_class):
+    add, commit = writing.DeadLetters.add, store_class.commit
+
+    def dies_adding(letters, batch, refusals):
+        if moment == "after the letters":
+            add(letters, batch, refusals)
+        raise _DiedError
+
+    async def dies_committing(store, *arguments):
+        if not (refusals := await commit(store, *arguments)) and arguments[1].refused:
+            raise _DiedError
+        return refusals
+
+    if moment == "after the commit":
+        patch.setattr(store_class, "commit", dies_committing)
+    else:
+        patch.setattr(writing.DeadLetters, "add", dies_adding)
+
+
+@pytest.mark.parametrize("moment", ["before the letters", "after the letters", "after the commit"])
+async def test_whoever_dies_around_a_refusal_leaves_one_letter(
+    harness, server, tmp_path, monkeypatch, moment
+):
+    good = list(stream(20))
+    bad = replace(next(each for each in good if isinstance(each, Trade)), receipt_timestamp=float("nan"))
+    settings = harness.settings(server, tmp_path)
+    with monkeypatch.context() as patch:
+        _dies_at(moment, patch, type(create(settings)))
+        async with Pipeline(settings) as pipeline:
+            await pipeline.send([*good[:10], bad, *good[10:]])
+            with pytest.raises(_DiedError):
+                await pipeline.delivered()
+    async with Pipeline(settings) as pipeline:
+        await pipeline.delivered()
+    (line,) = (tmp_path / NAME / "dead-letters.jsonl").read_text().splitlines()
+    assert json.loads(line)["record"]["id"] == bad.id
+    assert harness.per_key(harness.stored(server)) == harness.per_key(good)
 
 
 async def test_a_store_that_is_absent_is_waited_for(harness, server, tmp_path):

@@ -173,10 +173,12 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, databa
     sent = [*EVERY_KIND, *EVERY_KIND]
     sent.insert(13, wrong)
     await store.open(NAME)
-    refusals = await store.commit(NAME, batch(sent, 100), None, at(100 + len(sent)))
+    after = at(100 + len(sent))
+    refusals = await store.commit(NAME, batch(sent, 100), None, after)
     assert [refusal.sequence for refusal in refusals] == [113]
     assert refusals[0].record is wrong
     assert refusals[0].reason
+    assert not await store.commit(NAME, batch(sent, 100).without(refusals), None, after)
     del sent[13]
     assert stored(database) == expected(sent)
 

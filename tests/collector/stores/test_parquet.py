@@ -167,9 +167,11 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_pa
     sent = dict(enumerate([EVERY_KIND[0]] * 9, 100))
     sent[104] = replace(EVERY_KIND[0], **change)
     await store.open(NAME)
-    refusals = await store.commit(NAME, batch(list(sent.values()), 100), None, at(109))
+    whole = batch(list(sent.values()), 100)
+    refusals = await store.commit(NAME, whole, None, at(109))
     assert [refusal.sequence for refusal in refusals] == [104]
     assert refusals[0].reason
+    assert not await store.commit(NAME, whole.without(refusals), None, at(109))
     del sent[104]
     assert_stored(tmp_path, sent)
 
@@ -177,9 +179,10 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_pa
 async def test_a_batch_that_is_tried_again_refuses_the_same(store, tmp_path):
     sent = [EVERY_KIND[0], replace(EVERY_KIND[0], price=D("NaN"))]
     await store.open(NAME)
-    first = await store.commit(NAME, batch(sent), None, at(2))
+    refusals = await store.commit(NAME, batch(sent), None, at(2))
+    assert not await store.commit(NAME, batch(sent).without(refusals), None, at(2))
     next(tmp_path.glob("_positions/*.json")).unlink()
-    assert await store.commit(NAME, batch(sent), None, at(2)) == first
+    assert await store.commit(NAME, batch(sent), None, at(2)) == refusals
     assert_stored(tmp_path, {0: sent[0]})
 
 
@@ -233,25 +236,6 @@ async def test_a_sign_of_life_writes_no_file(store, tmp_path):
     await store.commit(NAME, batch([]), None, at(0))
     assert not list(tmp_path.rglob("*.parquet"))
     assert store.batch_seconds < 5
-
-
-async def test_refusals_of_a_commit_whose_answer_was_lost_are_told_later(store, tmp_path, monkeypatch):
-    await store.open(NAME)
-
-    def fail(folder):
-        if folder.name == "_positions":
-            raise OSError("lost")
-        sync(folder)
-
-    sync = parquet.sync
-    monkeypatch.setattr(parquet, "sync", fail)
-    with pytest.raises(StoreUnavailableError):
-        await store.commit(NAME, batch([replace(EVERY_KIND[0], price=D("NaN"))]), None, at(1))
-    monkeypatch.undo()
-    assert await store.open(NAME) == at(1)
-    refusals = await store.commit(NAME, batch([EVERY_KIND[0]], 1), at(1), at(2))
-    assert [refusal.sequence for refusal in refusals] == [0]
-    assert not await store.commit(NAME, batch([EVERY_KIND[0]], 2), at(2), at(3))
 
 
 async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):

@@ -204,10 +204,12 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, databa
     sent = [*EVERY_KIND, *EVERY_KIND]
     sent.insert(13, wrong)
     await store.open(NAME)
-    refusals = await store.commit(NAME, batch(sent, 100), None, at(100 + len(sent)))
+    after = at(100 + len(sent))
+    refusals = await store.commit(NAME, batch(sent, 100), None, after)
     assert [refusal.sequence for refusal in refusals] == [113]
     assert refusals[0].record is wrong
     assert refusals[0].reason
+    assert not await store.commit(NAME, batch(sent, 100).without(refusals), None, after)
     del sent[13]
     async with client(database) as connection:
         await assert_stored(connection, sent)
@@ -254,7 +256,7 @@ async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, databa
         return_exceptions=True,
     )
     await second.close()
-    assert sorted(map(type, results), key=str) == [PositionLostError, list]
+    assert sorted(map(type, results), key=str) == [PositionLostError, tuple]
     async with client(database) as connection:
         await assert_stored(connection, [EVERY_KIND[0]] * 100)
 

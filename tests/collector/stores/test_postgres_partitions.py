@@ -76,8 +76,10 @@ async def test_partitions_are_made_when_their_records_come(server, client, perio
     store = PostgresStore(of(server, partition=period))
     await store.open(NAME)
     sent = received(AT, AT - DAY, AT + 5 * DAY, float("nan"), AT)
-    refusals = await store.commit(NAME, Batch("incarnation", 0, sent), None, at(5))
+    batch = Batch("incarnation", 0, sent)
+    refusals = await store.commit(NAME, batch, None, at(5))
     assert [refusal.sequence for refusal in refusals] == [3]
+    assert not await store.commit(NAME, batch.without(refusals), None, at(5))
     await store.close()
     assert await parts(client) == made
     assert await client.fetchval("SELECT count(*) FROM trades") == 4

@@ -273,21 +273,15 @@ async def test_what_the_server_refuses_of_one_record_leaves_the_others(server, t
     store = create(RedisHarness("REDIS").settings(server, tmp_path))
     await begin(store)
     records = [replace(trade, timestamp=float("nan") if trade.id == "1" else AT) for trade in trades(3)]
-    (refusal,) = await commit(store, records)
+    batch = Batch("run", 0, records)
+    (refusal,) = await store.commit(NAME, batch, at(0), at(3))
     assert (refusal.sequence, refusal.record.id) == (1, "1")
     assert "not a valid float" in refusal.reason
-
-    # The same, but the answer is lost: it is told with the next commit.
-    store._unanswered = Batch("run", 3, records), at(6)
-    await store._connection.disconnect()
-    other = create(RedisHarness("REDIS").settings(server, tmp_path))
-    await other.open(NAME)
-    await commit(other, records, 3)
-    assert await store.open(NAME) == at(6)
-    (late,) = await commit(store, list(trades(1, start=9)), 6)
-    assert late.sequence == 4
+    assert await store.open(NAME) == at(0)
+    assert not await store.commit(NAME, batch.without([refusal]), at(0), at(3))
+    assert await store.open(NAME) == at(3)
     await store.close()
-    await other.close()
+    assert [each.id for each in RedisHarness("REDIS").stored(server)] == ["0", "2"]
 
 
 # -- states of the server ----------------------------------------------------------------------------
