@@ -98,10 +98,10 @@ class Continuity:
         reason: Reason = "stopped" if self._spool.clean else "killed"
         holes = marks.holes | {key: Hole(start, reason) for key, start in marks.seen().items()}
         if self._spool.mended:
-            last = next((loss.since for loss in reversed(self._spool.losses) if loss.until is None), None)
-            holes = {
-                key: Hole(min(hole.start, last), "corrupt") for key, hole in holes.items() if last is not None
-            }
+            since = next(loss.since for loss in reversed(self._spool.losses) if loss.since and not loss.until)
+            holes = {key: Hole(min(hole.start, since), "corrupt") for key, hole in holes.items()}
+            if not self._spool.marks_whole:
+                self._gaps.unmarked = Hole(since, "corrupt")
         self._gaps.take_up(holes, marks.questions)
         if not self._spool.exact:
             for mark in self._spool.marks:
@@ -232,7 +232,8 @@ class Continuity:
                 if not heard.note.stopped and time.monotonic() - heard.at < heard.note.good_for:
                     return  # it may be alive: its next note tells
             if hole is None or until > hole.start:
-                hole = Hole(until, "stopped" if heard.note.stopped else "killed")
+                ours = hole is not None and hole.reason == "corrupt" and name == self._name
+                hole = Hole(until, "corrupt" if ours else "stopped" if heard.note.stopped else "killed")
         if hole:
             self._gaps.report(key, hole, question.end)
         self._gaps.answered(question)

@@ -120,11 +120,13 @@ class Gaps:
 
     Attributes:
         earlier: the gaps that earlier processes left open, by pair.
+        unmarked: that of a pair that is not among them; None where there is none.
         questions: what is to be asked before it can be told whether there is a gap.
     """
 
     def __init__(self, exchange: str, recorder: Recorder) -> None:
         self.earlier: dict[Key, Hole] = {}
+        self.unmarked: Hole | None = None
         self.questions: list[Question] = []
         self.exchange = exchange
         self._recorder = recorder
@@ -161,7 +163,7 @@ class Gaps:
             self.report(key, self._holes.pop(key), end)
         else:
             self._known.add(key)
-            self._ask(key, Question(*key, self.earlier.get(key), end))
+            self._ask(key, Question(*key, self.earlier.get(key, self.unmarked), end))
         number = self._carrier_of.get(key, 0)
         self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
         self._mark_carrier(number, end)

@@ -67,6 +67,7 @@ class Spool:
         incarnation: random id of this opening.
         clean: whether the last opening ended with ``close``; None where there was none.
         mended: whether it was broken, and what is there now is what could be recovered.
+        marks_whole: whether all marks that were made are there.
         exact: whether it surely has all that was appended before: no power failed, no backup was restored.
         folder: where it lies.
         dropped: records dropped or found corrupt since this opening.
@@ -119,7 +120,7 @@ class Spool:
     def _begin(self) -> None:
         file = self._file
         self.owner, self.clean, self.mended, self.exact = file.owner, file.clean, file.mended, file.exact
-        self.incarnation = file.incarnations[-1].id
+        self.incarnation, self.marks_whole = file.incarnations[-1].id, file.marks_whole
         self._beginnings = frozenset(incarnation.first for incarnation in file.incarnations)
         self._end = self._visible = file.end
         self._acknowledged = min(file.acknowledged, file.end)

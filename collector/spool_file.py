@@ -139,6 +139,7 @@ class SpoolFile:
         owner, incarnations (oldest first, the last is ours), end, acknowledged, marks, bounds,
             clean: what the database said when it was opened.
         mended: whether it was broken.
+        marks_whole: whether all marks are there that there were.
         exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
@@ -160,7 +161,7 @@ class SpoolFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "spool.db"
-        self.mended = False
+        self.mended, self.marks_whole = False, True
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
         self._saved_losses: tuple[Loss, ...] = ()
@@ -239,12 +240,12 @@ class SpoolFile:
         _log_ahead(db)
         broken = _connect(aside)
         try:
-            _salvage(broken, db)
+            self.marks_whole = "marks" in _salvage(broken, db)
         finally:
             broken.close()
         (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
         LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
-        self._account_for_holes(db)
+        self._account_for_holes(db, aside.stat().st_mtime)
         return db
 
     def _aside(self) -> Path:
@@ -254,8 +255,11 @@ class SpoolFile:
             Path(f"{aside}{suffix}").unlink(missing_ok=True)
         return aside
 
-    def _account_for_holes(self, db: sqlite3.Connection) -> None:
-        """Whatever lies between two records, and is no known loss, was in the broken part."""
+    def _account_for_holes(self, db: sqlite3.Connection, written: float) -> None:
+        """Whatever lies between two records, and is no known loss, was in the broken part.
+
+        ``written`` is when the broken file was: where it tells nothing, the loss is as old as that, at least.
+        """
         losses = _losses(db)
         nothing = [(loss.first, loss.end) for loss in losses]
         nothing += db.execute("SELECT before, first FROM incarnations")
@@ -266,7 +270,7 @@ class SpoolFile:
                 losses = (*losses, Loss("corrupt", end, first, count, last, since))
             end, last = after, until
         # How many came after the last good record, nobody knows.
-        self.losses = (*losses, Loss("corrupt", end, end, None, last, None))
+        self.losses = (*losses, Loss("corrupt", end, end, None, last or _opened(db) or written, None))
 
     def _begin(self) -> None:
         db = self.db
@@ -545,6 +549,16 @@ def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
     )
 
 
+def _opened(db: sqlite3.Connection) -> float | None:
+    """When the opening began that had what was delivered last, else the oldest; None where none is known."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
+    acknowledged = int(row[0]) if row else 0
+    first, oldest = db.execute(
+        "SELECT max(first) FILTER (WHERE first <= ?), min(first) FROM incarnations", (acknowledged,)
+    ).fetchone()
+    return (first or oldest) / 1e6 if oldest else None
+
+
 def _boot() -> str:
     """The running of the machine; a new one at every start."""
     path = Path("/proc/sys/kernel/random/boot_id")
@@ -588,14 +602,16 @@ def outside(first: int, end: int, ranges: Iterable[tuple[int, int]]) -> int:
     return max(0, end - first - inside)
 
 
-def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> None:
-    """Copies every row that can still be read and is what was written."""
+def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
+    """Copies every row that can still be read and is what was written; which tables, but blobs, are whole."""
+    whole = set()
     db.execute("BEGIN")
     for table in ("meta", "incarnations", "marks", "bounds", "losses"):
         with contextlib.suppress(sqlite3.DatabaseError):
             for row in broken.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
                 places = ", ".join("?" * len(row))
                 db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
+            whole.add(table)
     for order in ("ASC", "DESC"):  # from both ends to what is broken
         with contextlib.suppress(sqlite3.DatabaseError):
             for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
@@ -603,3 +619,4 @@ def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> None:
                     db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             break
     db.execute("COMMIT")
+    return whole

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from streams import one_of_each, trades
 
 from collector.settings import Settings
@@ -94,11 +95,16 @@ async def test_the_position_survives_and_is_checked(tmp_path, capfd):
     assert len(capfd.readouterr().out.splitlines()) == 3
 
 
-def test_what_was_printed_is_not_printed_again(tmp_path):
+@pytest.mark.parametrize("damage", ["", "{", '{"owner": 1}'])
+def test_what_was_printed_is_not_printed_again(tmp_path, damage):
+    """Nor where the position's file is damaged meanwhile: the spool knows."""
     for _ in range(2):
         printer = start(tmp_path, 500, stdout=subprocess.PIPE)
         out, _err = printer.communicate(timeout=30)
         assert len(out.splitlines()) == 500
+        (path,) = tmp_path.rglob(f"printed-{NAME}.json")
+        if damage:
+            path.write_text(damage)
 
 
 def test_a_closed_pipe_ends_the_collector_loudly(tmp_path):
