@@ -287,7 +287,6 @@ async def test_a_question_waits_for_a_store_that_is_away(stage):
 
 
 @pytest.mark.alone  # a machine that is busy with other tests adds its own milliseconds
-@pytest.mark.alone  # it measures time
 def test_sigkill_loses_50_ms_at_most_and_the_gap_covers_them(tmp_path, capsys):
     stage = Stage(tmp_path)
     stage.simulator = Simulator(symbols={"COINBASE": SYMBOLS}, rate=400)
