@@ -27,7 +27,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import msgspec
 from msgspec import structs
@@ -43,6 +44,9 @@ BOOKS = ("l2_book", "l3_book")
 PERIOD = 1.0
 
 
+type _Moment = tuple[float, dict[str, list[str]]]
+
+
 class Note(msgspec.Struct, frozen=True):
     """What one collector has seen and stored.
 
@@ -51,21 +55,18 @@ class Note(msgspec.Struct, frozen=True):
         stopped: it was the last word before a clean stop.
         good_for: seconds after which, without another note, its collector is not alive.
         seen: moments (seconds, UTC), each with the channels and symbols that were seen up to it.
+        left: the same of those that its collector records no more.
     """
 
     exchange: str
     stopped: bool
     good_for: float
-    seen: list[tuple[float, dict[str, list[str]]]]
+    seen: list[_Moment]
+    left: list[_Moment] = []
 
     def until(self) -> dict[Key, float]:
         """The moment up to which each pair was seen."""
-        return {
-            (channel, symbol): until
-            for until, channels in self.seen
-            for channel, symbols in channels.items()
-            for symbol in symbols
-        }
+        return _pairs(self.seen) | _pairs(self.left)
 
 
 class _Heard(msgspec.Struct):
@@ -74,14 +75,19 @@ class _Heard(msgspec.Struct):
     text: str
     note: Note
     until: dict[Key, float]
+    left: frozenset[Key]
     at: float
 
 
 class Continuity:
-    """One collector's; ``begin`` comes before anything is received."""
+    """One collector's; ``begin`` comes before anything is received.
 
-    def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps) -> None:
+    ``wants`` tells whether a pair is what the collector is for.
+    """
+
+    def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps, wants: Callable[[Key], bool]) -> None:
         self._spool, self._recorder, self._gaps = spool, recorder, gaps
+        self._wants = cache(wants)
         self._name = ""
         self._heard: dict[str, _Heard] = {}
         self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
@@ -178,11 +184,10 @@ class Continuity:
             return None
         _, seen = self._snapshot
         self._snapshot = None
-        together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for (channel, symbol), until in (self._stored | seen).items():
-            together[until][channel].append(symbol)
-        moments = [(until, dict(channels)) for until, channels in together.items()]
-        note = Note(self._gaps.exchange, self._stopped, good_for, moments)
+        until = self._stored | seen
+        ours = _moments({key: moment for key, moment in until.items() if self._wants(key)})
+        left = _moments({key: moment for key, moment in until.items() if not self._wants(key)})
+        note = Note(self._gaps.exchange, self._stopped, good_for, ours, left)
         return msgspec.json.encode(note).decode()
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
@@ -212,7 +217,9 @@ class Continuity:
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:
                 note = _read(name, text)
-                self._heard[name] = _Heard(text, note, note.until(), time.monotonic())
+                self._heard[name] = _Heard(
+                    text, note, note.until(), frozenset(_pairs(note.left)), time.monotonic()
+                )
         if self._stopped:
             return  # a gap would not be saved any more: the next process asks again
         for question in list(self._gaps.questions):
@@ -229,14 +236,32 @@ class Continuity:
                 if until >= question.end:
                     self._gaps.answered(question)
                     return
-                if not heard.note.stopped and time.monotonic() - heard.at < heard.note.good_for:
-                    return  # it may be alive: its next note tells
+                may_live = not heard.note.stopped and time.monotonic() - heard.at < heard.note.good_for
+                if may_live and key not in heard.left:
+                    return  # its next note tells
             if hole is None or until > hole.start:
+                stopped = heard.note.stopped or key in heard.left
                 ours = hole is not None and hole.reason == "corrupt" and name == self._name
-                hole = Hole(until, "corrupt" if ours else "stopped" if heard.note.stopped else "killed")
+                hole = Hole(until, "corrupt" if ours else "stopped" if stopped else "killed")
         if hole:
             self._gaps.report(key, hole, question.end)
         self._gaps.answered(question)
+
+
+def _moments(until: Mapping[Key, float]) -> list[_Moment]:
+    together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for (channel, symbol), moment in until.items():
+        together[moment][channel].append(symbol)
+    return [(moment, dict(channels)) for moment, channels in together.items()]
+
+
+def _pairs(moments: Iterable[_Moment]) -> dict[Key, float]:
+    return {
+        (channel, symbol): moment
+        for moment, channels in moments
+        for channel, symbols in channels.items()
+        for symbol in symbols
+    }
 
 
 def _read(name: str, text: str) -> Note:

@@ -122,6 +122,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a symbol is this collector's, as far as its form can tell: the exchange may not list it."""
         return self.takes(symbol) and self.selection.wants(symbol, type_by_form(symbol))
 
+    def records(self, pair: tuple[str, str]) -> bool:
+        """Whether a channel of a symbol is what this collector is for."""
+        channel, symbol = pair
+        return channel in self.channels and self.wants(symbol)
+
     @property
     def where(self) -> str:
         """The store's place, for a person to read: host and port, or a path."""

@@ -71,7 +71,7 @@ class _Collector:
         self.metrics = Metrics()
         self.receiver = Receiver(settings, spool, self.metrics)
         self.feed = ExchangeFeed(settings, self.receiver)
-        self.continuity = Continuity(spool, self.receiver, self.feed.gaps)
+        self.continuity = Continuity(spool, self.receiver, self.feed.gaps, settings.records)
         self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics, self.continuity)
         self.started = time.time()
         self.was_ready = False

@@ -131,10 +131,19 @@ class Rollout:
         self._end()
 
     def _converge(self, actions: Sequence[Action], key: bytes, wait: float) -> None:
-        """Carries out actions on what needs nothing of each other."""
+        """Carries out actions on what needs nothing of each other.
+
+        A new shard takes symbols of those that are there: it waits until they have let go of them.
+        """
         rolled = [action for action in actions if action.kind in (Kind.UPDATE, Kind.RECREATE)]
-        self._bring_up([action for action in actions if action not in rolled], key, wait)
+        sharing = {_shared(action.spec) for action in rolled} - {None}
+        shards = [each for each in actions if each.kind is Kind.CREATE and _shared(each.spec) in sharing]
+        at_once = [action for action in actions if action not in (*rolled, *shards)]
+        self._bring_up(at_once, key, wait)
         self._each(rolled, partial(self._roll, key), self._options.parallelism)
+        for action in shards if self._halted_by else ():
+            self._leave(action, f"not created, because the update of {self._halted_by} failed")
+        self._bring_up([] if self._halted_by else shards, key, wait)
 
     def restart(self, containers: Sequence[Observed]) -> None:
         """Restarts containers, the simulator and stores first, and waits for them as ``up`` does."""
@@ -463,6 +472,12 @@ def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:
     if condition.health != "healthy":
         return False
     return not _is_collector(spec.name, spec.server) or condition.said.startswith("ready: ")
+
+
+def _shared(spec: CollectorSpec | None) -> str | None:
+    """The name in the fleet file of a collector that is one of several shards, None for any other."""
+    number = spec.container.environment.get("SHARD", "").partition("/")[0] if spec else ""
+    return spec.name.removesuffix(f"-{number}") if spec and number else None
 
 
 def _is_collector(name: str, server: str) -> bool:

@@ -12,7 +12,7 @@ async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(t
     spool = await Spool.open(tmp_path)
     receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
     gaps = Gaps("KRAKEN", receiver)
-    continuity = Continuity(spool, receiver, gaps)
+    continuity = Continuity(spool, receiver, gaps, lambda _: True)
     gaps.take_up({("trades", "BTC-USD"): Hole(1.0, "killed")}, [])
     gaps.end(("trades", "BTC-USD"), 2.0)
     await continuity.stop()
@@ -26,7 +26,7 @@ async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
     gaps = Gaps("KRAKEN", receiver)
-    continuity = Continuity(spool, receiver, gaps)
+    continuity = Continuity(spool, receiver, gaps, lambda _: True)
     gaps.take_up({("trades", "BTC-USD"): Hole(1.0, "killed")}, [])
     gaps.end(("trades", "BTC-USD"), 2.0)
     for _ in range(2):

@@ -73,7 +73,8 @@ class Stage:
             with self.redis.client(decode_responses=True) as client:
                 text = client.hget("cryptostore:notes", collector.settings.name)
             note = text and continuity.msgspec.json.decode(text, type=continuity.Note)
-            return note and note.until().keys() == collector.pairs and min(note.until().values()) >= now - 1.0
+            until = note.until() if note and not note.stopped else {}
+            return until.keys() >= collector.pairs and min(until[pair] for pair in collector.pairs) >= now - 1
 
         await collector.until(fresh, "a note")
 
@@ -264,6 +265,24 @@ async def test_what_another_live_collector_saw_is_no_gap(stage):
         await two.stop()
         with stage.redis.client() as client:
             assert not client.keys("gaps-*")
+
+
+async def test_a_symbol_that_moves_to_another_is_a_gap_though_the_first_lives(stage):
+    one, two = stage.collector("one"), stage.collector("two", SYMBOLS="BTC-USD")
+    async with one.running():
+        await whole(one)
+        await one.stop()
+        rest = stage.collector("one", SYMBOLS="ETH-USD")
+        async with rest.running():
+            await whole(rest)
+            await stage.noted(rest)
+            async with two.running():
+                await whole(two)
+                gaps = await stage.compare(rest, two)
+                await two.stop()
+            await rest.stop()
+    assert reasons(gaps) == {"stopped"}
+    assert sorted((gap.missed, gap.symbol) for gap in gaps) == sorted(one.pairs)
 
 
 async def test_a_question_waits_for_a_store_that_is_away(stage):

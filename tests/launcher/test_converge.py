@@ -177,6 +177,26 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     assert names(fleet) == [f"{fleet.name}-one", f"{fleet.name}-two"]
 
 
+def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, capsys):
+    def write(shards, symbol):
+        fleet.write({"all": symbol})
+        file = json.loads(fleet.path.read_text())
+        file["collectors"][0]["shards"] = shards
+        fleet.path.write_text(json.dumps(file))
+
+    write(2, "BTC-USD")
+    assert fleet.launch("up") == 0
+    write(3, "WRONG-SETTINGS")
+    capsys.readouterr()
+    assert fleet.launch("up") == 1
+    assert "not created, because the update of all-" in capsys.readouterr().out
+    assert fleet.containers().keys() == {"all-1", "all-2"}
+    write(3, "BTC-USD")
+    assert fleet.launch("up") == 0
+    third, *others = (fleet.containers()[f"all-{number}"]["State"]["StartedAt"] for number in (3, 1, 2))
+    assert third > max(others)
+
+
 def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
     fleet.write(TWO)
     fleet.launch("up")

@@ -1,0 +1,138 @@
+"""A roll-out as the store tells it: what nobody saw is a gap, and all else is there once."""
+
+import json
+import time
+from collections import defaultdict
+
+import pytest
+from comparison import compare, gaps_in
+from stage import docker, wait_until
+from test_fleet import Fleet
+
+from collector.shards import shard_of
+
+pytestmark = pytest.mark.docker
+
+SYMBOLS = [f"{base}-USD" for base in ("BTC", "LINK", "DOGE", "SHIB")]  # two move to a third shard
+CHANNELS = ("trades", "ticker", "l2_book")
+KRAKEN = [("KRAKEN", channel, "BTC-USD") for channel in CHANNELS]
+COINBASE = [("COINBASE", channel, symbol) for channel in CHANNELS for symbol in SYMBOLS]
+
+
+class Recorded(Fleet):
+    """KRAKEN in one container, COINBASE in some; the simulator's log tells what there was to see."""
+
+    def write(self, shards, **of_kraken):
+        self.path.write_text(
+            json.dumps(
+                {
+                    "fleet": self.name,
+                    "image": self.image,
+                    "network": {"name": self.stage.name, "external": True},
+                    "stores": {"redis": {"backend": "REDISSTREAM", "host": "redis"}},
+                    "defaults": {"channels": CHANNELS, "ssl_cert_file": str(self.folder / "ca.pem")},
+                    "collectors": [
+                        {"exchange": "KRAKEN", "symbols": ["BTC-USD"], **of_kraken},
+                        {"exchange": "COINBASE", "symbols": "ALL", "shards": shards},
+                    ],
+                }
+            )
+        )
+
+    def up(self, capsys):
+        """Brings it up; the last event of each collector."""
+        assert self.launch("up", "--json") == 0
+        events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return {event["collector"]: event for event in events if "collector" in event}
+
+    def statuses(self, capsys):
+        capsys.readouterr()
+        assert self.launch("status", "--json") == 0
+        return {row["collector"]: row["status"] for row in json.loads(capsys.readouterr().out)}
+
+    def more(self):
+        """Waits until something new of everything was sent."""
+        before = len(self.control.log())
+        wait_until(lambda: {_key(each) for each in self.control.log()[before:]} >= {*KRAKEN, *COINBASE})
+
+    def quiet(self, capsys):
+        """Stops the exchanges, and waits until the store has all that was received."""
+        self.control.pause()
+
+        def counts():
+            statuses = self.statuses(capsys).values()
+            assert all(status for status in statuses)
+            stored = [each["stored"] for status in statuses for each in status["channels"].values()]
+            return None if any(status["spool"]["records"] for status in statuses) else stored
+
+        before = None
+        while (now := wait_until(counts)) != before:
+            before = now
+            time.sleep(1)
+
+
+@pytest.fixture
+def fleet(tmp_path, stage, image):
+    fleet = Recorded(tmp_path, stage, image)
+    fleet.control = stage.simulator(image, "--symbols", f"COINBASE={','.join(SYMBOLS)}", "--rate", "20")
+    docker("cp", f"{stage.name}-simulator:/simulator/ca.pem", str(tmp_path))
+    yield fleet
+    fleet.launch("down", "--volumes", "--yes")
+
+
+def _key(entry):
+    return entry.get("exchange"), entry.get("channel"), entry.get("symbol")
+
+
+def test_an_update_and_another_number_of_shards_as_the_store_tells_them(fleet, capsys):
+    fleet.write(shards=2)
+    assert fleet.up(capsys).keys() == {"kraken", "coinbase-1", "coinbase-2"}
+    fleet.more()
+    assert_shares(fleet.statuses(capsys), 2)
+
+    fleet.write(shards=3, snapshot_interval=500)
+    began = time.time()
+    told = fleet.up(capsys)
+    ended = time.time()
+    assert told.keys() == {"kraken", "coinbase-1", "coinbase-2", "coinbase-3"}
+    fleet.more()
+    assert_shares(fleet.statuses(capsys), 3)
+    fleet.quiet(capsys)
+
+    log, records = fleet.control.log(), fleet.stage.stored()
+    comparison = compare(log, records, excuse_cut=False)
+    assert comparison.exact, comparison
+    assert comparison.matched > 300
+    assert_one_at_a_time(log)
+
+    gaps = gaps_in(records)
+    assert {gap.reason for gap in gaps} == {"stopped"}
+    assert all(began < gap.start < gap.end < ended for gap in gaps)
+    assert sorted((gap.exchange, gap.missed, gap.symbol) for gap in gaps) == sorted([*KRAKEN, *COINBASE])
+    assert "unseen" not in told["coinbase-3"]
+    for gap in gaps:  # the new container is found ready a moment after it sees everything
+        shard = shard_of(gap.symbol, 3)
+        unseen = told["kraken" if gap.exchange == "KRAKEN" else f"coinbase-{shard}"].get("unseen")
+        assert unseen is None or unseen / 4 < gap.end - gap.start < unseen + 0.1
+
+
+def assert_shares(statuses, count):
+    """Each symbol is subscribed to by its shard."""
+    for number in range(1, count + 1):
+        symbols = [symbol for symbol in SYMBOLS if shard_of(symbol, count) == number]
+        confirmed = statuses[f"coinbase-{number}"]["subscriptions"]["confirmed"]
+        assert confirmed == len(symbols) * len(CHANNELS), (number, count)
+
+
+def assert_one_at_a_time(log):
+    """No connection was sent anything of a channel and a symbol before another one had ended."""
+    spans = defaultdict(dict)
+    for entry in log:
+        if "channel" in entry:
+            times = spans[_key(entry)].setdefault(entry["connection"], [])
+            times.append(entry["time"])
+    assert {*spans} == {*KRAKEN, *COINBASE}
+    for key, connections in spans.items():
+        ordered = sorted(connections.values())
+        assert len(ordered) == 2, key
+        assert ordered[0][-1] < ordered[1][0], key
