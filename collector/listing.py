@@ -1,18 +1,34 @@
 """What an exchange lists now, asked for by itself: for the launcher, which runs no feed."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
 
 from collector import catalog
-from collector.feeds import reference, supervised
+from collector.feeds import connections, reference, supervised
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
-from collector.settings import Settings
+from collector.settings import Settings, SettingsError
 
 #: Seconds for the whole answer, which may take several requests.
 LIMIT = 60.0
 
 _WAYS = ("HTTPS_PROXY", "SSL_CERT_FILE")
+#: What says which subscriptions a collector makes.
+_TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_DEPTH")
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one collector would take of an exchange's list.
+
+    ``subscriptions`` are its symbols times its channels; ``connections`` what cryptofeed would open for them.
+    """
+
+    symbols: tuple[str, ...]
+    subscriptions: int
+    connections: int
 
 
 class AwayError(Exception):
@@ -26,20 +42,73 @@ def symbols(exchange: str, patterns: str, environment: Mapping[str, str]) -> dic
     and SettingsError where a variable is wrong or a pattern selects nothing.
     """
     channel = catalog.exchanges()[exchange].channels[0]
-    needed = {"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel, "BACKEND": "TTY"}
-    settings = Settings.read(needed | {way: environment[way] for way in _WAYS if way in environment})
-    try:
-        listed = asyncio.run(_listed(settings))
-    except Exception as error:
-        raise AwayError(f"{exchange} does not tell its symbols: {describe(error)}") from error
+    settings = _settings({"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel}, environment)
+    listed = _within_limit(exchange, lambda: reference.listing(_feed_class(settings)))
     return {symbol: listed[symbol] for symbol in reference.select(settings, listed, _Oblivion())}
 
 
-async def _listed(settings: Settings) -> dict[str, str]:
+def shares(
+    exchange: str, collectors: Mapping[str, Mapping[str, str]], environment: Mapping[str, str]
+) -> dict[str, Share | SettingsError]:
+    """What each of the collectors, variables by their names, would take of what the exchange lists now.
+
+    Asks the exchange once, by the way that ``environment`` tells. Blocks and raises as ``symbols`` does; what
+    is wrong with one collector stands in its place.
+    """
+    read: dict[str, Settings | SettingsError] = {}
+    for name, variables in collectors.items():
+        try:
+            read[name] = _settings(
+                {each: variables[each] for each in _TELLING if each in variables}, environment
+            )
+        except SettingsError as error:
+            read[name] = error
+    sound = [settings for settings in read.values() if isinstance(settings, Settings)]
+    if not sound:
+        return {name: error for name, error in read.items() if isinstance(error, SettingsError)}
+    feed_class = _feed_class(sound[0])
+    listed = _within_limit(exchange, lambda: reference.listing(feed_class))
+    return {
+        name: each if isinstance(each, SettingsError) else _share(each, feed_class, listed)
+        for name, each in read.items()
+    }
+
+
+def _share(settings: Settings, feed_class: Any, listed: Mapping[str, str]) -> Share | SettingsError:
+    try:
+        selected = reference.select(settings, listed, _Oblivion())
+    except SettingsError as error:
+        return error
+    made = (
+        _within_limit(settings.exchange, lambda: connections(settings, feed_class, selected))
+        if selected
+        else 0
+    )
+    return Share(
+        symbols=tuple(selected), subscriptions=len(selected) * len(settings.channels), connections=made
+    )
+
+
+def _settings(variables: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    ways = {way: environment[way] for way in _WAYS if way in environment}
+    return Settings.read({**variables, **ways, "BACKEND": "TTY"})
+
+
+def _feed_class(settings: Settings) -> Any:
     feed_class = supervised(settings.exchange)
     feed_class.http_sync = Network(settings).requests()
-    async with asyncio.timeout(LIMIT):
-        return await reference.in_thread(lambda: reference.listing(feed_class))
+    return feed_class
+
+
+def _within_limit[T](exchange: str, work: Callable[[], T]) -> T:
+    async def within() -> T:
+        async with asyncio.timeout(LIMIT):
+            return await reference.in_thread(work)
+
+    try:
+        return asyncio.run(within())
+    except Exception as error:
+        raise AwayError(f"{exchange} does not tell its symbols: {describe(error)}") from error
 
 
 class _Oblivion:

@@ -243,7 +243,12 @@ def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argp
         "--plan", type=Path, metavar="PLAN", help="only if that is still what `plan --out PLAN` told"
     )
     plan.add_argument("--out", type=Path, metavar="PLAN", help="write it to a file, for `up --plan`")
-    up.set_defaults(out=None)
+    plan.add_argument(
+        "--resolve",
+        action="store_true",
+        help="also ask the exchanges what each collector would take of what they list now",
+    )
+    up.set_defaults(out=None, resolve=False)
     for command in (plan, up):
         _file(command)
         command.add_argument(

@@ -169,17 +169,9 @@ class ExchangeFeed:
     def _build(self, feed_class: Any, symbols: list[str], channels: Sequence[str]) -> tuple[Any, list[Any]]:
         """The feed of cryptofeed and its connections; some classes ask the exchange on the way."""
         settings = self._settings
+        callbacks = {channel: self._callback(channel) for channel in channels}
         try:
-            feed = feed_class(
-                symbols=symbols,
-                channels=list(channels),
-                callbacks={channel: self._callback(channel) for channel in channels},
-                max_depth=feed_class.depth(settings.max_depth),
-                candle_interval=_candle_interval(feed_class, settings),
-                config=str(settings.config) if settings.config else {},
-                checksum_validation=feed_class.CHECKSUMS,
-                http_proxy=self._network.proxy,
-            )
+            feed = _feed(feed_class, settings, self._network, symbols, callbacks)
             feed.subscriptions, feed.memory = self.subscriptions, self._receiver
             self._network.equip(feed.http_conn)
             return feed, feed.connect()
@@ -193,6 +185,32 @@ class ExchangeFeed:
         return self._receiver.callback(
             channel, self.subscriptions.awaited[channel], self.subscriptions.arrived
         )
+
+
+def connections(settings: Settings, feed_class: Any, symbols: list[str]) -> int:
+    """How many connections the symbols take. Blocks where an exchange is asked; raises what goes wrong."""
+    feed = _feed(feed_class, settings, Network(settings), symbols, dict.fromkeys(settings.channels))
+    return len(feed.connect())
+
+
+def _feed(
+    feed_class: Any,
+    settings: Settings,
+    network: Network,
+    symbols: list[str],
+    callbacks: Mapping[str, Any],
+) -> Any:
+    """The feed of cryptofeed for some symbols, and for the channels that have a callback."""
+    return feed_class(
+        symbols=symbols,
+        channels=list(callbacks),
+        callbacks=dict(callbacks),
+        max_depth=feed_class.depth(settings.max_depth),
+        candle_interval=_candle_interval(feed_class, settings),
+        config=str(settings.config) if settings.config else {},
+        checksum_validation=feed_class.CHECKSUMS,
+        http_proxy=network.proxy,
+    )
 
 
 def supervised(exchange: str) -> Any:

@@ -7,11 +7,13 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from launcher import overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError
+from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
@@ -22,6 +24,9 @@ from launcher.overview import Row
 from launcher.plan import Kind, Plan
 from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
+
+if TYPE_CHECKING:
+    from launcher.resolve import Resolved
 
 #: What `up` has done to a collector, by what the plan said.
 _DONE = {
@@ -40,6 +45,9 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     fleet = load(options, console)
     planned, _ = _plan(chosen.connect(fleet, options.parallel), fleet, options)
     document = preview.document(planned)
+    resolved = _resolve(fleet) if options.resolve else []
+    if options.resolve:
+        document["resolved"] = msgspec.to_builtins(resolved)
     if options.out:
         _write_for_owner(options.out, msgspec.json.format(msgspec.json.encode(document), indent=2))
     if options.json:
@@ -47,9 +55,42 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     else:
         for line in preview.lines(planned):
             console.say(line)
+        if resolved:
+            _show_resolved(resolved, console)
     if planned.of(Kind.CONFLICT):
         return FAILED
     return CHANGES if planned.changing else DONE
+
+
+def _resolve(fleet: FleetSpec) -> "list[Resolved]":
+    """What the collectors would take now. Raises InputError, and EngineError where nobody can be asked."""
+    try:
+        from collector.listing import AwayError  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+        from launcher.resolve import ResolveError, resolve  # noqa: PLC0415
+    except ImportError as error:
+        raise EngineError(NOT_INSTALLED) from error
+    if fleet.simulator:
+        raise InputError(f"--resolve asks the exchanges, and those of fleet {fleet.name} are simulated")
+    try:
+        return resolve(fleet.collectors, os.environ)
+    except ResolveError as error:
+        raise InputError(str(error)) from error
+    except AwayError as error:
+        raise EngineError(str(error)) from error
+
+
+def _show_resolved(resolved: "Sequence[Resolved]", console: Console) -> None:
+    from launcher.resolve import shortened  # noqa: PLC0415
+
+    table = Table("COLLECTOR", "SHARD", ">SUBSCRIPTIONS", ">CONNECTIONS", ">SYMBOLS", "DETAIL")
+    for each in resolved:
+        counts = (each.subscriptions, each.connections, len(each.symbols))
+        told = (f"{count:,}" for count in counts)
+        table.add(each.collector, each.shard or "-", *told, shortened(each.symbols))
+    console.table(table)
+    for each in resolved:
+        if each.warning:
+            console.remark(f"warning: {each.warning}")
 
 
 def up(options: argparse.Namespace, console: Console) -> int:

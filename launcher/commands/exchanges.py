@@ -10,6 +10,11 @@ from collector.settings import SettingsError
 from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
 
+NOT_INSTALLED = (
+    "cryptofeed, which knows how to ask an exchange for symbols, is not installed here: "
+    "pip install 'cryptostore[collector]'"
+)
+
 
 def exchanges(options: argparse.Namespace, console: Console) -> int:
     """Lists the exchanges with their channels."""
@@ -35,10 +40,7 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
     try:
         from collector import listing  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
     except ImportError:
-        console.remark(
-            "launcher: cryptofeed, which knows how to ask an exchange for symbols, is not installed here: "
-            "pip install 'cryptostore[collector]'"
-        )
+        console.remark(f"launcher: {NOT_INSTALLED}")
         return FAILED
     try:
         found = listing.symbols(exchange, ",".join(options.patterns) or "ALL", os.environ)

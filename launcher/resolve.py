@@ -1,0 +1,83 @@
+"""What each collector would take of what the exchanges list now, for ``plan --resolve``."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
+
+import msgspec
+
+from collector.listing import Share, shares
+from collector.settings import SettingsError
+from launcher.spec import CollectorSpec
+
+#: Subscriptions that one container is fit for. A busy one brings ten records a second, and a collector has
+#: been measured at 10,000 a second (docs/performance.md).
+MOST_SUBSCRIPTIONS = 1000
+
+
+class Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """One collector's container; ``shard`` is ``3/8``, or None where it has all of its symbols to itself."""
+
+    collector: str
+    exchange: str
+    shard: str | None
+    symbols: tuple[str, ...]
+    subscriptions: int
+    connections: int
+    warning: str | None
+
+
+class ResolveError(Exception):
+    """What collectors ask for is not listed, a line for each fault."""
+
+
+def resolve(collectors: Iterable[CollectorSpec], environment: Mapping[str, str]) -> list[Resolved]:
+    """Asks each exchange once, by the way that ``environment`` tells (HTTPS_PROXY, SSL_CERT_FILE).
+
+    Raises ResolveError, and AwayError where an exchange does not answer.
+    """
+    asked: dict[str, dict[str, CollectorSpec]] = defaultdict(dict)
+    for spec in collectors:
+        asked[spec.container.environment["EXCHANGE"]][spec.name] = spec
+    found: dict[str, Resolved] = {}
+    faults: list[str] = []
+    for exchange, specs in asked.items():
+        variables = {name: spec.container.environment for name, spec in specs.items()}
+        for name, share in shares(exchange, variables, environment).items():
+            if isinstance(share, SettingsError):
+                faults += [f"{name}: {line}" for line in str(share).splitlines()]
+            else:
+                found[name] = _resolved(name, variables[name], share)
+    if faults:
+        raise ResolveError("\n".join(faults))
+    return [found[name] for specs in asked.values() for name in specs]
+
+
+def _resolved(name: str, variables: Mapping[str, str], share: Share) -> Resolved:
+    shard = variables.get("SHARD")
+    return Resolved(
+        collector=name,
+        exchange=variables["EXCHANGE"],
+        shard=shard,
+        symbols=share.symbols,
+        subscriptions=share.subscriptions,
+        connections=share.connections,
+        warning=_warning(name, shard, share),
+    )
+
+
+def _warning(name: str, shard: str | None, share: Share) -> str | None:
+    if share.subscriptions <= MOST_SUBSCRIPTIONS:
+        return None
+    shards = int(shard.partition("/")[2]) if shard else 1
+    enough = ceil(shards * share.subscriptions / MOST_SUBSCRIPTIONS)
+    return (
+        f"{name}: {share.subscriptions:,} subscriptions (connections: {share.connections}) are many for one "
+        f"container, which is fit for about {MOST_SUBSCRIPTIONS:,}: take `shards: {enough}`"
+    )
+
+
+def shortened(symbols: Sequence[str], shown: int = 3) -> str:
+    """The first of the symbols, and how many more there are."""
+    rest = len(symbols) - shown
+    return ", ".join(symbols[:shown]) + (f" and {rest:,} more" if rest > 0 else "")

@@ -1,0 +1,93 @@
+"""``plan --resolve``: the exchange is a simulated one, the engine a real one on which nothing is made."""
+
+import json
+
+import pytest
+from simulated import Simulator
+
+from launcher import resolve
+
+pytestmark = pytest.mark.docker
+
+SYMBOLS = ["ADA-USD", "BTC-USD", "DOT-USD", "ETH-BTC", "ETH-USD", "SOL-USD"]
+SHARDED = {"exchange": "KRAKEN", "symbols": "*-USD", "channels": ["trades", "ticker"], "shards": 2}
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with Simulator(symbols={"KRAKEN": SYMBOLS, "COINBASE": ["BTC-USD"]}) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def plan(fleet, simulator, monkeypatch, capsys):
+    """Plans collectors; the exit status, and what was printed."""
+    for name, value in simulator.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def plan(*collectors, options=()):
+        stores = {"redis": {"backend": "REDIS", "host": "redis"}}
+        file = {"fleet": fleet.name, "image": fleet.image, "stores": stores, "collectors": collectors}
+        fleet.path.write_text(json.dumps(file))
+        status = fleet.launch("plan", "--resolve", *options)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return plan
+
+
+def test_the_symbols_of_each_shard_are_shown(plan, fleet):
+    whole = {"exchange": "COINBASE", "symbols": "BTC-USD", "channels": ["trades"]}
+    status, out, _ = plan(SHARDED, whole, options=["--json"])
+    assert status == 2
+    rows = {each["collector"]: each for each in json.loads(out)["resolved"]}
+    assert {name: each["shard"] for name, each in rows.items()} == {
+        "kraken-1": "1/2",
+        "kraken-2": "2/2",
+        "coinbase": None,
+    }
+    shares = [set(rows[name]["symbols"]) for name in ("kraken-1", "kraken-2")]
+    assert shares[0] | shares[1] == {each for each in SYMBOLS if each.endswith("-USD")}
+    assert not shares[0] & shares[1]
+    for name, share in zip(("kraken-1", "kraken-2"), shares, strict=True):
+        assert rows[name]["subscriptions"] == 2 * len(share)
+        assert rows[name]["connections"] >= 1
+    assert rows["coinbase"]["symbols"] == ["BTC-USD"]
+    assert not fleet.containers()
+
+
+def test_a_shard_that_is_too_large_is_warned_of(plan, monkeypatch):
+    monkeypatch.setattr(resolve, "MOST_SUBSCRIPTIONS", 5)
+    status, out, err = plan(SHARDED | {"shards": 1})
+    assert status == 2
+    assert (
+        "kraken-1   1/1               10            1        5  ADA-USD, BTC-USD, DOT-USD and 2 more" in out
+    )
+    assert "warning: kraken-1: 10 subscriptions (connections: 1) are many for one container" in err
+    assert "take `shards: 2`" in err
+
+
+def test_all_that_is_not_listed_is_told_at_once(plan):
+    wrong = SHARDED | {"name": "wrong", "symbols": ["BTC-USDD", "*-EUR"]}
+    status, out, err = plan(
+        SHARDED, wrong | {"shards": 1}, {"exchange": "COINBASE", "symbols": "NO-USD", "channels": "trades"}
+    )
+    assert (status, out) == (2, "")
+    assert [line.partition("; did you mean ")[0] for line in err.splitlines()] == [
+        "wrong-1: SYMBOLS = 'BTC-USDD': KRAKEN lists no such symbol",
+        "wrong-1: SYMBOLS = '*-EUR': KRAKEN lists no symbols like that",
+        "coinbase: SYMBOLS = 'NO-USD': COINBASE lists no such symbol",
+    ]
+
+
+def test_an_exchange_that_is_away_is_named(plan, simulator):
+    simulator.fault("refuse_reference", status=503, count=1)
+    status, out, err = plan(SHARDED)
+    assert (status, out) == (1, "")
+    assert "KRAKEN does not tell its symbols" in err
+
+
+def test_simulated_exchanges_are_not_asked(fleet, capsys):
+    fleet.write({"one": "BTC-USD"}, source="simulated")
+    assert fleet.launch("plan", "--resolve") == 2
+    assert "simulated" in capsys.readouterr().err
