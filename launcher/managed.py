@@ -32,7 +32,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         environment: its variables; ``{user}`` and ``{database}`` stand for the store's.
         secrets: its variables that are files, the password's first; ``{password}`` stands for that.
         tmpfs: folders that it writes to, beside /tmp.
-        has_user: whether it has a user and a database of names.
+        has_user: whether it has a user and a database of names, which its data remembers with the password.
     """
 
     image: str

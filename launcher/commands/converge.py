@@ -19,7 +19,7 @@ from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, chosen
 from launcher.engines.docker import DockerEngine
-from launcher.engines.passwords import with_passwords_of
+from launcher.engines.passwords import require_passwords, with_passwords_of
 from launcher.overview import Row
 from launcher.plan import Kind, Plan
 from launcher.rollout import Options, Rollout
@@ -126,10 +126,11 @@ def _plan(
 ) -> tuple[Plan, bytes]:
     """The plan, and the key that seals the fleet's secrets; only reads.
 
-    Raises EngineError where an image that it needs is missing.
+    Raises EngineError where an image or a store's password that it needs is missing.
     """
     engine.require_place(fleet)
     observed = engine.observe(fleet.name)
+    require_passwords(engine, fleet, observed)
     key = engine.key(observed)
     fleet = with_passwords_of(engine, fleet, observed, volumes=locked)
     there = plan.pairs(fleet, observed)

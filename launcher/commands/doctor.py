@@ -15,7 +15,7 @@ from launcher.commands.files import load
 from launcher.console import Console
 from launcher.engines import Check, EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
-from launcher.engines.passwords import with_passwords_of
+from launcher.engines.passwords import require_passwords, with_passwords_of
 from launcher.spec import CollectorSpec, FleetSpec
 
 _MISCONFIGURED = 78
@@ -73,6 +73,11 @@ def _findings(engine: DockerEngine, fleet: FleetSpec, parallel: int) -> Iterator
         return
     yield Finding(what="image", state="fine", detail=image)
     observed = engine.observe(fleet.name)
+    try:
+        require_passwords(engine, fleet, observed)
+    except EngineError as error:
+        yield Finding(what="store", state="fault", detail=str(error))
+        return
     if fleet.simulator and not _runs(fleet.simulator, observed):
         detail = "the simulator is not up, so what needs it cannot be tried"
         yield Finding(what="exchange", state="warning", detail=detail, remedy="`launcher up` starts it")

@@ -197,7 +197,7 @@ class DockerEngine:
 
         The collector's own has the volume read-only, where Docker lets nobody put a file.
         """
-        if not sealed.volume or self._has_volume(sealed.volume):
+        if not sealed.volume or self.has_volume(sealed.volume):
             return
         writable = Mount(kind="volume", source=sealed.volume, target=SECRETS)
         mounts = [words.mount(sealed.spec.fleet, writable)]
@@ -214,8 +214,10 @@ class DockerEngine:
             if not filled:  # the name says that the secrets are there
                 self._api.remove_volume(sealed.volume)
 
-    def _has_volume(self, name: str) -> bool:
-        found = self._read("/volumes", filters=filtered("name", name))["Volumes"] or []
+    def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name."""
+        with explained(f"volume {name}"):
+            found = self._read("/volumes", filters=filtered("name", name))["Volumes"] or []
         return any(volume["Name"] == name for volume in found)
 
     def rename(self, container: str, name: str) -> None:
@@ -341,7 +343,7 @@ class DockerEngine:
         """A secret of a managed store whose container is gone; None where it has none yet."""
         volume = words.store_secrets(spec)
         with explained(f"volume {volume} cannot be read"):
-            if not self._has_volume(volume):
+            if not self.has_volume(volume):
                 return None
             self.require_images([spec.container.image])
             with self._mounted(volume, SECRETS, spec.container.image) as reading:

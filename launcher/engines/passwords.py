@@ -2,10 +2,29 @@
 
 from collections.abc import Iterable, Sequence
 
-from launcher.engines import Observed
+from launcher.engines import EngineError, Observed
+from launcher.engines.containers import store_secrets
 from launcher.engines.docker import DockerEngine
 from launcher.managed import SERVERS, new_password, with_passwords
 from launcher.spec import CollectorSpec, FleetSpec
+
+
+def require_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]) -> None:
+    """Raises EngineError where a store's data is there, and nothing that has the password it opens to."""
+    there = {container.name for container in observed}
+    for spec in fleet.stores:
+        users = [each.container.name for each in fleet.collectors if each.store == spec.name]
+        if not SERVERS[spec.server].has_user or not there.isdisjoint([spec.container.name, *users]):
+            continue
+        (data,) = (mount.source for mount in spec.container.mounts)
+        password = store_secrets(spec)
+        if engine.has_volume(data) and not engine.has_volume(password):
+            raise EngineError(
+                f"store {spec.name}: its data is in volume {data}, but the password that it opens to is lost"
+                f" with volume {password}, and it would refuse a new one; put that volume back"
+                " (docs/launcher.md tells how to set another password), or give up the data, too:"
+                f" `docker volume rm {data}`"
+            )
 
 
 def with_passwords_of(

@@ -415,7 +415,7 @@ class SwarmEngine(DockerEngine):
         volume = f"{collector}-spool"
         with explained(f"volume {volume} cannot be read"):
             image = found["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
-            there = self._has_volume(volume) and bool(self._image(image))
+            there = self.has_volume(volume) and bool(self._image(image))
         return self._status_in(volume, image) if there else None
 
     @override

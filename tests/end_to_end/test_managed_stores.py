@@ -56,7 +56,10 @@ class Fleet:
         return docker("exec", f"{self.name}-{name}", "cat", f"/run/secrets/{PASSWORDS[name]}")
 
     def volumes(self):
-        return docker("volume", "ls", "--quiet", "--filter", f"name={self.name}").split()
+        """Its volumes, and no others: those of a fleet whose name begins or ends like it are somebody's."""
+        parts = "simulator|redis|postgres|coinbase|kraken"
+        there = docker("volume", "ls", "--quiet", "--filter", f"name={self.name}").split()
+        return [volume for volume in there if re.fullmatch(rf"{self.name}-({parts})(-.+)?", volume)]
 
     def stored(self):
         return {
@@ -203,6 +206,29 @@ def _compare(fleet):
 
         wait_until(exact)
     control.resume()
+
+
+def test_data_whose_password_is_lost_is_told_and_can_be_opened_again(fleet, capsys):
+    file = fleet.path.read_text()
+    fleet.path.write_text(re.sub(r"^  (- {exchange: COINBASE.*|redis: .*)\n", "", file, flags=re.MULTILINE))
+    assert fleet.launch("up") == 0
+    wait_until(lambda: len(PostgresHarness().stored(_Postgres(fleet))) > 20)
+    assert fleet.launch("down") == 0
+    docker("volume", "rm", f"{fleet.name}-postgres-postgres-password")
+    kept = fleet.volumes()
+    for command in ("plan", "up", "doctor"):
+        capsys.readouterr()
+        assert fleet.launch(command) == 1
+        said = "".join(capsys.readouterr())
+        assert f"is lost with volume {fleet.name}-postgres-postgres-password" in said
+        assert f"`docker volume rm {fleet.name}-postgres-postgres-data`" in said
+    assert fleet.launch("status") == 0
+    assert fleet.volumes() == kept
+    for command in re.findall(r"^      (.*docker .*)$", DOCS, re.MULTILINE):
+        subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60)
+    assert fleet.launch("up") == 0
+    assert fleet.password("postgres") == "another"
+    assert len(PostgresHarness().stored(_Postgres(fleet))) > 20
 
 
 def test_compose_waits_for_the_stores(fleet, tmp_path):
