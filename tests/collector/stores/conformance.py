@@ -55,11 +55,12 @@ class RedisHarness:
         return Settings.read(address | what | where | more)
 
     def damage(self, server, index):
-        """Makes the position one that cannot be read, in one way or another."""
+        """Makes position and note unreadable, in one way or another; whether the server let us."""
         with server.client() as client:
             key = f"cryptostore:position:{NAME}"
             client.hdel(key, "incarnation") if index else client.hset(key, "sequence", b"\xff")
-            client.hset("cryptostore:notes", NAME, b"\xff")
+            client.hset("cryptostore:notes", NAME, b"\xff" if index else b"{")
+        return True
 
     def stored(self, server):
         """All records, each key's in its order."""
@@ -128,6 +129,13 @@ WAYS = [
     PgbouncerHarness(),
     MongoHarness(secured=True),
 ]
+
+
+async def deliver(settings, records, **spool):
+    """Sends records through a pipeline of their own."""
+    async with Pipeline(settings, **spool) as pipeline:
+        await pipeline.send(records)
+        await pipeline.delivered()
 
 
 class Pipeline:

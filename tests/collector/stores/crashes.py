@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import traceback
 
 
 def die_before(change, **more):
@@ -15,7 +16,7 @@ def die_before(change, **more):
     def fatal(operation):
         def wrapped(*args, **kwargs):
             if next(changes) == change:
-                os.kill(os.getpid(), signal.SIGKILL)
+                die()
             return operation(*args, **kwargs)
 
         return wrapped
@@ -25,11 +26,20 @@ def die_before(change, **more):
         setattr(module, name, fatal(getattr(module, name)))
 
 
+def die():
+    """The process ends here, with nothing done that it would do when it ends."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def lives(work):
     """Runs ``work`` in a process of its own; whether it was not killed."""
     child = os.fork()
     if not child:
-        work()
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - nothing may go on with the parent's work
+            traceback.print_exc()
+            os._exit(1)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):

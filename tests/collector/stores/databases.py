@@ -9,6 +9,7 @@ from decimal import Decimal
 import asyncpg
 import bson
 import pymongo
+import pytest
 from comparing import per_key
 from msgspec import structs
 from servers import MongoServer, Pgbouncer, PostgresServer
@@ -65,8 +66,19 @@ class PostgresHarness(DatabaseHarness):
 
     def stored(self, server):
         """All records, each table's in the order of its ids."""
-        with ThreadPoolExecutor(1) as thread:  # a test's loop runs in this one
-            return thread.submit(asyncio.run, self._stored(server)).result()
+        return _apart(self._stored(server))
+
+    def damage(self, server, index):
+        """Makes the note one that cannot be read; a position's columns take nothing of the kind."""
+        return _apart(self._damage(server, ("owner", "sequence")[index]))
+
+    async def _damage(self, server, column):
+        connection = await asyncpg.connect(server.url)
+        with pytest.raises(asyncpg.NotNullViolationError):
+            await connection.execute(f"UPDATE cryptostore_position SET {column} = NULL")
+        await connection.execute("UPDATE cryptostore_note SET note = '{'")
+        await connection.close()
+        return False
 
     async def _stored(self, server):
         connection = await asyncpg.connect(server.url)
@@ -141,11 +153,12 @@ class MongoHarness(DatabaseHarness):
         return settings(self.backend, **address, spool_dir=folder, **more)
 
     def damage(self, server, index):
-        """Makes the position one that cannot be read, in one way or another."""
+        """Makes position and note unreadable, in one way or another; whether the server let us."""
         change = {"$unset": {"incarnation": 1}} if index else {"$set": {"sequence": "many"}}
         with pymongo.MongoClient(server.url) as client:
             client[DATABASE].cryptostore_position.update_one({}, change)
-            client[DATABASE].cryptostore_note.update_one({}, {"$unset": {"note": 1}})
+            client[DATABASE].cryptostore_note.update_one({}, change if index else {"$set": {"note": "{"}})
+        return True
 
     def stored(self, server):
         """All records, each collection's by their sequence."""
@@ -167,6 +180,11 @@ class MongoHarness(DatabaseHarness):
                 value = Decimal(value)
             values[field.name] = value
         return kind(**values)
+
+
+def _apart(work):
+    with ThreadPoolExecutor(1) as thread:  # a test's loop may run in this one
+        return thread.submit(asyncio.run, work).result()
 
 
 def _seconds(value):

@@ -70,9 +70,10 @@ class ParquetHarness:
         return settings(self.backend, parquet_dir=server.data, spool_dir=folder, **more)
 
     def damage(self, server, index):
-        """Makes the position one that cannot be read, in one way or another."""
+        """Makes position and note unreadable, in one way or another; whether the server let us."""
         for file in (server.data / "_positions").iterdir():
             file.write_bytes(b"" if index else b'{"owner": "\xff')
+        return True
 
     def stored(self, server):
         """All records, each channel's by their sequence."""

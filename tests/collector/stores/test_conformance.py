@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 from comparing import digits
-from conformance import HARNESSES, NAME, WAYS, Pipeline
+from conformance import HARNESSES, NAME, WAYS, Pipeline, deliver
+from crashes import die, lives
 from msgspec.structs import replace
 from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
@@ -117,44 +118,35 @@ async def test_nothing_is_lost_or_stored_twice_whatever_the_network_does(harness
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
 
 
-class _DiedError(Exception):
-    """The process ends here."""
-
-
-def _dies_at(moment, patch, store_class):
+async def _dies(moment, settings, records):
+    """Delivers until that moment."""
+    store_class = type(create(settings))
     add, commit = writing.DeadLetters.add, store_class.commit
 
     def dies_adding(letters, batch, refusals):
         if moment == "after the letters":
             add(letters, batch, refusals)
-        raise _DiedError
+        die()
 
     async def dies_committing(store, *arguments):
         if not (refusals := await commit(store, *arguments)) and arguments[1].refused:
-            raise _DiedError
+            die()
         return refusals
 
     if moment == "after the commit":
-        patch.setattr(store_class, "commit", dies_committing)
+        store_class.commit = dies_committing
     else:
-        patch.setattr(writing.DeadLetters, "add", dies_adding)
+        writing.DeadLetters.add = dies_adding
+    await deliver(settings, records)
 
 
 @pytest.mark.parametrize("moment", ["before the letters", "after the letters", "after the commit"])
-async def test_whoever_dies_around_a_refusal_leaves_one_letter(
-    harness, server, tmp_path, monkeypatch, moment
-):
+def test_whoever_dies_around_a_refusal_leaves_one_letter(harness, server, tmp_path, moment):
     good = list(stream(20))
     bad = replace(next(each for each in good if isinstance(each, Trade)), receipt_timestamp=float("nan"))
     settings = harness.settings(server, tmp_path)
-    with monkeypatch.context() as patch:
-        _dies_at(moment, patch, type(create(settings)))
-        async with Pipeline(settings) as pipeline:
-            await pipeline.send([*good[:10], bad, *good[10:]])
-            with pytest.raises(_DiedError):
-                await pipeline.delivered()
-    async with Pipeline(settings) as pipeline:
-        await pipeline.delivered()
+    assert not lives(lambda: asyncio.run(_dies(moment, settings, [*good[:10], bad, *good[10:]])))
+    asyncio.run(deliver(settings, []))
     (line,) = (tmp_path / NAME / "dead-letters.jsonl").read_text().splitlines()
     assert json.loads(line)["record"]["id"] == bad.id
     assert harness.per_key(harness.stored(server)) == harness.per_key(good)
@@ -333,25 +325,34 @@ async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tm
     assert sorted(map(digits, harness.stored(server))) == sorted(map(digits, sent))
 
 
-@pytest.mark.parametrize(
-    "harness", [harness for harness in HARNESSES if hasattr(harness, "damage")], indirect=True, ids=repr
-)
-async def test_a_position_or_note_that_cannot_be_read_costs_nothing(harness, server, tmp_path, caplog):
-    sent = list(stream(300))
-    settings = harness.settings(server, tmp_path)
-    for index in range(3):
-        async with Pipeline(settings) as pipeline:
-            await pipeline.send(sent[index * 100 : (index + 1) * 100])
+def test_a_position_or_note_that_cannot_be_read_costs_nothing(harness, server, tmp_path, caplog):
+    """Nor right after a SIGKILL, when the spool has not noted yet what was acknowledged."""
+
+    async def is_killed(records):
+        async with Pipeline(settings, sync=60) as pipeline:
+            await pipeline.send(records)
             await pipeline.delivered()
-            await pipeline.writer._store.note(NAME, "{")
-        if index < 2:
-            harness.damage(server, index)
+            await pipeline.writer._store.note(NAME, "of ours")
+            die()
+
+    async def reads():
+        store = create(settings)
+        position, notes = await store.open(NAME), await store.notes()
+        await store.close()
+        return position, notes
+
+    sent = list(stream(2400, symbols=("BTC-USD",)))
+    settings = harness.settings(server, tmp_path)
+    assert not lives(lambda: asyncio.run(is_killed(sent[:2200])))
+    before, _ = asyncio.run(reads())
+    damaged = harness.damage(server, 0)
+    asyncio.run(deliver(settings, sent[2200:2300]))
+    harness.damage(server, 1)
+    asyncio.run(deliver(settings, sent[2300:]))
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
-    assert caplog.text.count("the position is damaged and begins anew") == 2
-    store = create(settings)
-    assert (await store.open(NAME)).owner == pipeline.spool.owner
-    await store.notes()
-    await store.close()
+    assert caplog.text.count("the position is damaged and begins anew") == 2 * damaged
+    after, _ = asyncio.run(reads())
+    assert after.owner == before.owner
 
 
 @over_a_network  # files are made of many records
