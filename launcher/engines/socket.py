@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from typing import override
@@ -32,7 +33,7 @@ class SocketReader:
         connection = self._connection()
         try:
             return _ask(connection, target)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             if not connection.kept:
                 raise
         return _ask(connection, target)  # the one that was kept open was closed by the engine meanwhile
