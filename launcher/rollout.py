@@ -15,6 +15,7 @@ from launcher import secrets
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
+from launcher.pace import Pace
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
 from launcher.spec import CollectorSpec
 
@@ -96,6 +97,7 @@ class Rollout:
         self._telling = threading.Lock()
         self._last: dict[str, Event] = {}
         self._halted_by: str | None = None
+        self._pace: Pace | None = None  # None: nobody counts the starts
 
     @property
     def outcome(self) -> Mapping[str, Event]:
@@ -108,6 +110,7 @@ class Rollout:
         Raises EngineError, and has touched no container, when a name is compose's or the network is missing.
         """
         _refuse_conflicts(plan)
+        self._pace = None if plan.fleet.simulator else Pace()
         if any(action.makes_container for action in plan.actions):
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
@@ -183,6 +186,8 @@ class Rollout:
             speaks=_is_collector(spec.name, spec.server),
         )
         if container is None:
+            if not self._has_turn(spec):
+                return None
             self._say(spec.name, "creating", action.reason)
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         elif action.kind is Kind.UNCHANGED:
@@ -192,6 +197,8 @@ class Rollout:
                 return None
             return started(id=container.id, restarts=condition.restarts)
         elif action.kind is Kind.START:
+            if not self._has_turn(spec):
+                return None
             self._say(spec.name, "starting", action.reason)
             made = container.id
         else:  # a simulator that is not as it should be
@@ -201,6 +208,14 @@ class Rollout:
             made = self._engine.create(self._engine.seal(spec, key), key=key)
         self._engine.start(made)
         return started(id=made)
+
+    def _has_turn(self, spec: CollectorSpec) -> bool:
+        """Waits until it is its exchange's next; whether nobody wants to stop meanwhile."""
+        exchange = spec.container.environment.get("EXCHANGE")
+        if self._pace and exchange and (seconds := self._pace.turn(exchange)):
+            self._say(spec.name, "waiting", f"{seconds:.0f} s for its turn: {exchange} counts connections")
+            self._stop.wait(seconds)
+        return not self._stopped()
 
     def _roll(self, key: bytes, action: Action) -> None:
         """Updates one collector, unless an update failed before: then what is not begun is left as it is."""

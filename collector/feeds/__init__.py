@@ -14,6 +14,7 @@ from typing import Any, override
 
 from cryptofeed.exchanges import EXCHANGE_MAP
 
+from collector import pace
 from collector.feeds import binance, coinbase, kraken, kucoin, okx, reference
 from collector.feeds.connection import Connection, Patience
 from collector.feeds.malformed import QUIET, Malformed
@@ -25,9 +26,6 @@ from collector.receiver import Receiver
 from collector.settings import Fault, Settings, SettingsError
 
 LOG = logging.getLogger(__name__)
-
-#: Seconds between the first attempts of two connections: exchanges count them.
-STAGGER = 0.1
 
 _CORRECTED: Mapping[str, type[Supervised]] = {
     "COINBASE": coinbase.Coinbase,
@@ -78,6 +76,7 @@ class ExchangeFeed:
         self._running = asyncio.current_task()
         feed_class = supervised(self._settings.exchange)
         feed_class.http_sync = self._network.requests()
+        await self._wait_for_turn()
         listed = await self._list(feed_class)
         symbols = reference.select(self._settings, listed, self._receiver)
         self._tell_what_is_gone(listed)
@@ -91,6 +90,15 @@ class ExchangeFeed:
         finally:
             for feed in self._feeds:
                 await feed.http_conn.close()
+
+    def _turn(self, connection: int) -> float:
+        return pace.turn(self._settings.exchange, self._settings.shard, connection)
+
+    async def _wait_for_turn(self) -> None:
+        """Other shards may begin in the same moment."""
+        if seconds := self._turn(0):
+            LOG.info("waiting %.1f s for our turn: %s counts connections", seconds, self._settings.exchange)
+            await asyncio.sleep(seconds)
 
     async def _list(self, feed_class: Any) -> dict[str, str]:
         what = f"list of {self._settings.exchange}'s symbols"
@@ -164,7 +172,7 @@ class ExchangeFeed:
             connection = Connection(feed, each, malformed, self._receiver.forget_books, self._patience)
             self.connections.append(connection)
             self.gaps.carried(connection, connection.keys)
-            group.create_task(connection.run(position * STAGGER))
+            group.create_task(connection.run(self._turn(position) - self._turn(0)))
 
     def _build(self, feed_class: Any, symbols: list[str], channels: Sequence[str]) -> tuple[Any, list[Any]]:
         """The feed of cryptofeed and its connections; some classes ask the exchange on the way."""

@@ -28,7 +28,7 @@ class Fleet:
         self.path = folder / "fleet.yaml"
         self.image = image
 
-    def write(self, collectors, **keys):
+    def write(self, collectors, /, **keys):
         """Writes the file; ``keys`` come on top of it, as JSON."""
         file = {
             "fleet": self.name,

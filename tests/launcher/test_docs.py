@@ -4,6 +4,7 @@ import re
 
 from fleet_texts import ROOT
 
+from collector import pace
 from launcher import cli
 from launcher.commands import CHANGES, DONE, FAILED, INTERRUPTED, WRONG
 
@@ -24,6 +25,13 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
                 assert capsys.readouterr().out == output, command
                 ran.append(command.split()[0])
     assert {*ran} == {"explain", "validate", "render", "channels"}
+
+
+def test_the_limits_of_exchanges_are_told():
+    spans = {1: "a second", 60: "a minute", 300: "in 5 minutes"}
+    told = dict(re.findall(r"^\| ([A-Z]+|others) \| ([0-9]+ .*) \|$", TEXT, re.MULTILINE))
+    limits = {**pace.LIMITS, "others": pace.DEFAULT}
+    assert told == {name: f"{limit.count} {spans[limit.seconds]}" for name, limit in limits.items()}
 
 
 def test_every_exit_status_is_told():

@@ -26,9 +26,7 @@ def plan(fleet, simulator, monkeypatch, capsys):
         monkeypatch.setenv(name, value)
 
     def plan(*collectors, options=()):
-        stores = {"redis": {"backend": "REDIS", "host": "redis"}}
-        file = {"fleet": fleet.name, "image": fleet.image, "stores": stores, "collectors": collectors}
-        fleet.path.write_text(json.dumps(file))
+        fleet.write({}, collectors=collectors)
         status = fleet.launch("plan", "--resolve", *options)
         printed = capsys.readouterr()
         return status, printed.out, printed.err

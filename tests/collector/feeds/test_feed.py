@@ -13,6 +13,7 @@ from running import Running
 from simulated import Simulator
 from spooled import spooled
 
+from collector import pace
 from collector.feeds import network
 from collector.feeds.connection import Patience
 from collector.records import Trade
@@ -365,7 +366,8 @@ async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_p
         assert bool(lines(caplog, "!XRP-USD leaves out nothing")) == ("!XRP-USD" in asked)
 
 
-async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path):
+async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "DEFAULT", pace.Limit(1000, 1))
     found = []
     for number in range(1, 9):
         async with recording(
@@ -376,6 +378,26 @@ async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several,
             found += it.feed.subscriptions.confirmed
             assert it.feed.idle is None or f"of shard {number}/8" in it.feed.idle
     assert sorted(found) == [("trades", symbol) for symbol in ("BTC-USD", "ETH-BTC", "ETH-USD")]
+
+
+async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, monkeypatch):
+    """Also when the exchange refuses one all the same."""
+    monkeypatch.setattr(pace, "LIMITS", {"KRAKEN": pace.Limit(1, 0.7)})
+    before = len(await asyncio.to_thread(several.log))
+    ask = {"SYMBOLS": "ALL", "CHANNELS": "trades"}
+    async with (
+        recording(several, tmp_path / "2", "KRAKEN", SHARD="2/3", **ask) as second,
+        recording(several, tmp_path / "3", "KRAKEN", SHARD="3/3", **ask) as third,
+    ):
+        await second.fault("refuse_connection", status=429, count=1)
+        await third.confirmed()
+        await second.confirmed()
+    log = (await asyncio.to_thread(several.log))[before:]
+    opened = [entry["time"] for entry in log if entry.get("event") == "open"]
+    assert len(opened) == 2
+    assert opened[1] - opened[0] > 0.25  # 0.7, less the longest pause after the refusal
+    assert "waiting 1.4 s for our turn: KRAKEN counts connections" in caplog.text
+    assert "429" in caplog.text
 
 
 async def test_patterns_that_select_nothing_end_it_with_what_is_near(several, tmp_path):

@@ -1,0 +1,30 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector import pace
+from collector.catalog import exchanges
+from collector.pace import Limit
+from collector.shards import Shard
+
+limits = st.builds(Limit, st.integers(1, 30), st.floats(0.1, 300))
+
+
+@given(limits, st.integers(1, 8), st.integers(1, 20))
+def test_no_window_has_more_turns_than_the_limit(limit, shards, connections):
+    """Whatever the shards, all together."""
+    turns = sorted(limit.turn(number) for number in range(shards * connections))
+    for first, beyond in zip(turns, turns[limit.count :], strict=False):
+        assert beyond - first >= limit.seconds * 0.999
+
+
+def test_each_turn_is_one_shards():
+    shards = [Shard(number, 3) for number in (1, 2, 3)]
+    turns = [pace.turn("OKX", shard, connection) for connection in range(4) for shard in shards]
+    assert turns == [pace.limit_of("OKX").turn(number) for number in range(12)]
+    assert pace.turn("OKX", None, 0) == pace.turn("OKX", Shard(1, 8), 0) == 0
+    assert pace.turn("OKX", None, 3) == 1
+
+
+def test_limits_are_of_exchanges_that_there_are():
+    assert {*pace.LIMITS} <= {*exchanges()}
+    assert pace.limit_of("KRAKEN") == pace.DEFAULT
