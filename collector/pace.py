@@ -34,6 +34,7 @@ LIMITS: Mapping[str, Limit] = {
     "BITFINEX": Limit(20, 60),  # docs.bitfinex.com/docs/ws-public: 20 connections per minute
     "BYBIT": Limit(500, 300),  # bybit-exchange.github.io/docs/v5/rate-limit: 500 connections in 5 minutes
     "COINBASE": Limit(8, 1),  # docs.cdp.coinbase.com, websocket rate limits: 8 requests per second per IP
+    "KRAKEN": Limit(150, 600),  # docs.kraken.com, websocket introduction: 150 attempts in 10 minutes per IP
     "OKX": Limit(3, 1),  # www.okx.com/docs-v5: 3 connections per second per IP
 }
 #: Of those that say nothing, or that are not known to.

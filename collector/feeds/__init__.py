@@ -168,6 +168,10 @@ class ExchangeFeed:
         self.subscriptions.ask(asked)
         for conn, *_ in tools:
             self._network.equip(conn)
+        last = self._turn(len(tools) - 1) - self._turn(0)
+        if last >= 1:
+            exchange = self._settings.exchange
+            LOG.info("opening %d connections within %.0f s: %s counts them", len(tools), last, exchange)
         for position, each in enumerate(tools):
             connection = Connection(feed, each, malformed, self._receiver.forget_books, self._patience)
             self.connections.append(connection)

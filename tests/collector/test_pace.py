@@ -27,4 +27,4 @@ def test_each_turn_is_one_shards():
 
 def test_limits_are_of_exchanges_that_there_are():
     assert {*pace.LIMITS} <= {*exchanges()}
-    assert pace.limit_of("KRAKEN") == pace.DEFAULT
+    assert pace.limit_of("GEMINI") == pace.DEFAULT

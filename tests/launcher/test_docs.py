@@ -28,7 +28,7 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
 
 
 def test_the_limits_of_exchanges_are_told():
-    spans = {1: "a second", 60: "a minute", 300: "in 5 minutes"}
+    spans = {1: "a second", 60: "a minute", 300: "in 5 minutes", 600: "in 10 minutes"}
     told = dict(re.findall(r"^\| ([A-Z]+|others) \| ([0-9]+ .*) \|$", TEXT, re.MULTILINE))
     limits = {**pace.LIMITS, "others": pace.DEFAULT}
     assert told == {name: f"{limit.count} {spans[limit.seconds]}" for name, limit in limits.items()}

@@ -367,7 +367,7 @@ async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_p
 
 
 async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path, monkeypatch):
-    monkeypatch.setattr(pace, "DEFAULT", pace.Limit(1000, 1))
+    monkeypatch.setattr(pace, "LIMITS", {"KRAKEN": pace.Limit(1000, 1)})
     found = []
     for number in range(1, 9):
         async with recording(
