@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import ssl
-import threading
+from collections import deque
 from collections.abc import Callable
 from typing import override
 from urllib.parse import urlencode
@@ -20,29 +20,29 @@ class ApiError(OSError):
 
 
 class SocketReader:
-    """GET requests over what ``dial`` connects to, over one connection for each thread."""
+    """GET requests over what ``dial`` connects to. Connections are kept, and shared by all threads."""
 
     def __init__(self, dial: Callable[[float], socket.socket], timeout: float) -> None:
         self._dial = dial
         self._timeout = timeout
-        self._threads = threading.local()
+        self._free: deque[_Connection] = deque()
 
     def get(self, target: str, **query: str) -> bytes:
         """The answer's body. Raises ApiError, or OSError where there is no answer."""
         target = f"{target}?{urlencode(query)}" if query else target
-        connection = self._connection()
         try:
-            return _ask(connection, target)
-        except (ConnectionError, ssl.SSLError):
-            if not connection.kept:
-                raise
-        return _ask(connection, target)  # the one that was kept open was closed by the engine meanwhile
-
-    def _connection(self) -> "_Connection":
-        if not hasattr(self._threads, "connection"):
-            self._threads.connection = _Connection(self._dial, self._timeout)
-        made: _Connection = self._threads.connection
-        return made
+            connection = self._free.pop()
+        except IndexError:
+            connection = _Connection(self._dial, self._timeout)
+        try:
+            try:
+                return _ask(connection, target)
+            except (ConnectionError, ssl.SSLError):
+                if not connection.kept:
+                    raise
+            return _ask(connection, target)  # the engine had closed it meanwhile
+        finally:
+            self._free.append(connection)
 
 
 class _Connection(http.client.HTTPConnection):
