@@ -78,7 +78,7 @@ class Writer:
         self._said: tuple[float, str | None] = (0.0, None)  # when the log was told of which trouble
         self._hurried = False
         self._gathering: asyncio.Timeout | None = None
-        self._committed = asyncio.Event()
+        self._progress = asyncio.Event()
 
     async def run(self) -> None:
         """Stores for ever.
@@ -101,8 +101,8 @@ class Writer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._spool.undelivered[0]:
-                    self._committed.clear()
-                    await self._committed.wait()
+                    self._progress.clear()
+                    await self._progress.wait()
 
     async def _until_it_fails(self) -> float:
         """Connects and delivers; the seconds to wait before the next attempt."""
@@ -125,6 +125,7 @@ class Writer:
         if self._continuity:
             self._continuity.meet(self._name, await _answer(self._store.notes()))
         start = await self._spool.resume(stored)
+        self._progress.set()  # the store may have all there is
         if start.forgotten:
             LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
         self._expected, self._after = stored, start.after
@@ -201,7 +202,7 @@ class Writer:
         await self._spool.acknowledge(after)
         self._count(batch)
         self._failures = 0
-        self._committed.set()
+        self._progress.set()
 
     async def _keep(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         """Before the position moves over them: whoever is killed in between finds them again, or there."""

@@ -165,12 +165,14 @@ class Pipeline:
                 self.task.result()
 
     async def delivered(self, timeout=30.0):  # noqa: ASYNC109 - drain's own
-        """Waits until the store has everything."""
+        """Waits until the store has everything, and no longer."""
+        late = asyncio.get_running_loop().time() + timeout
         drained = asyncio.create_task(self.writer.drain(timeout))
         await asyncio.wait([drained, self.task], return_when=asyncio.FIRST_COMPLETED)
         if self.task.done():
             self.task.result()
         assert self.spool.undelivered[0] == 0
+        assert asyncio.get_running_loop().time() < late
 
     async def until(self, state):
         """Waits until the writer sees its store so."""

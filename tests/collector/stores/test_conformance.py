@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 
 import pytest
@@ -262,6 +263,46 @@ async def test_a_wrong_expectation_stores_nothing(harness, server, tmp_path):
     assert await store.open(NAME) == first
     assert harness.per_key(harness.stored(server)) == harness.per_key(records[:2])
     await store.close()
+
+
+@over_a_network  # a file's lock tells by itself
+async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(harness, server, tmp_path):
+    def at(sequence):
+        return Position("owner", "run", sequence)
+
+    async def commits(expected):
+        await store.commit(NAME, Batch("run", 0, []), expected, at(0))
+
+    store = create(harness.settings(server, tmp_path))
+    await store.open(NAME)
+    assert await store.holder(NAME) is None
+    await commits(None)
+    holder = await store.holder(NAME)
+    assert holder.owner == "owner"
+    assert holder.who.startswith(f"process {os.getpid()} on ")
+    assert 0 <= holder.idle < 5
+    await store.release(NAME, at(1))  # not its position
+    assert (await store.holder(NAME)).idle < 5
+    await store.release(NAME, at(0))
+    assert (await store.holder(NAME)).idle > 1e9
+    await commits(at(0))
+    assert (await store.holder(NAME)).idle < 5
+    await store.close()
+
+
+@over_a_network  # as above
+async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(harness, server, tmp_path):
+    records, after = list(stream(100)), Position("owner", "run", 100)
+    stores = [create(harness.settings(server, tmp_path)) for _ in range(2)]
+    await asyncio.gather(*(store.open(NAME) for store in stores))
+    results = await asyncio.gather(
+        *(store.commit(NAME, Batch("run", 0, records), None, after) for store in stores),
+        return_exceptions=True,
+    )
+    await asyncio.gather(*(store.close() for store in stores))
+    (lost,) = (result for result in results if result)
+    assert isinstance(lost, PositionLostError)
+    assert harness.per_key(harness.stored(server)) == harness.per_key(records)
 
 
 async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(

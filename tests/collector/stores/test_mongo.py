@@ -1,6 +1,5 @@
 import asyncio
 import itertools
-import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -21,7 +20,6 @@ from collector.stores import (
     Batch,
     Position,
     PositionLostError,
-    SharedStore,
     StoreRefusedError,
     StoreUnavailableError,
     mongo,
@@ -215,35 +213,6 @@ async def test_the_position_moves_and_is_checked(store, database):
     assert stored(database) == expected([EVERY_KIND[0]] * 2)
     position = database["cryptostore_position"].find_one({"_id": NAME})
     assert abs(position["seen"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() < 60
-
-
-async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(store):
-    assert isinstance(store, SharedStore)
-    await store.open(NAME)
-    assert await store.holder(NAME) is None
-    await store.commit(NAME, batch([]), None, at(0))
-    holder = await store.holder(NAME)
-    assert holder.owner == "owner"
-    assert holder.who.startswith(f"process {os.getpid()} on ")
-    assert 0 <= holder.idle < 5
-    await store.release(NAME, at(1))
-    assert (await store.holder(NAME)).idle < 5
-    await store.release(NAME, at(0))
-    assert (await store.holder(NAME)).idle > 1e9
-    await store.commit(NAME, batch([]), at(0), at(0))
-    assert (await store.holder(NAME)).idle < 5
-
-
-async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, address):
-    second = store_of(address)
-    await asyncio.gather(store.open(NAME), second.open(NAME))
-    results = await asyncio.gather(
-        store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1)),
-        second.commit(NAME, batch([EVERY_KIND[0]]), None, at(1)),
-        return_exceptions=True,
-    )
-    await second.close()
-    assert sorted(map(type, results), key=str) == [PositionLostError, list]
 
 
 async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):

@@ -2,7 +2,6 @@ import asyncio
 import itertools
 import json
 import logging
-import os
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -23,7 +22,6 @@ from collector.stores import (
     Batch,
     Position,
     PositionLostError,
-    SharedStore,
     StoreRefusedError,
     StoreUnavailableError,
     postgres_tables,
@@ -228,37 +226,6 @@ async def test_the_position_moves_with_the_data_or_neither_does(store, database)
     assert await store.open("another") is None
     async with client(database) as connection:
         await assert_stored(connection, [EVERY_KIND[0]] * 2)
-
-
-async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(store):
-    assert isinstance(store, SharedStore)
-    await store.open(NAME)
-    assert await store.holder(NAME) is None
-    await store.commit(NAME, batch([]), None, at(0))
-    holder = await store.holder(NAME)
-    assert holder.owner == "owner"
-    assert holder.who.startswith(f"process {os.getpid()} on ")
-    assert 0 <= holder.idle < 5
-    await store.release(NAME, at(1))
-    assert (await store.holder(NAME)).idle < 5
-    await store.release(NAME, at(0))
-    assert (await store.holder(NAME)).idle > 1e9
-    await store.commit(NAME, batch([]), at(0), at(0))
-    assert (await store.holder(NAME)).idle < 5
-
-
-async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(store, database):
-    second = store_of(database)
-    await asyncio.gather(store.open(NAME), second.open(NAME))
-    results = await asyncio.gather(
-        store.commit(NAME, batch([EVERY_KIND[0]] * 100), None, at(100)),
-        second.commit(NAME, batch([EVERY_KIND[0]] * 100), None, at(100)),
-        return_exceptions=True,
-    )
-    await second.close()
-    assert sorted(map(type, results), key=str) == [PositionLostError, tuple]
-    async with client(database) as connection:
-        await assert_stored(connection, [EVERY_KIND[0]] * 100)
 
 
 async def test_many_that_start_at_once_make_the_tables_once(database):

@@ -406,19 +406,6 @@ async def test_a_server_that_forgot_the_script_is_asked_anew(store, client):
     await commit(store, list(trades(1)))
 
 
-async def test_the_holder_is_told_and_released(store, client):
-    assert await store.open(NAME) is None
-    assert await store.holder(NAME) is None
-    await store.commit(NAME, Batch("run", 0, []), None, at(0))
-    holder = await store.holder(NAME)
-    assert (holder.owner, 0 <= holder.idle < 1) == ("owner", True)
-    assert "process" in holder.who
-    await store.release(NAME, at(1))
-    assert (await store.holder(NAME)).idle < 1
-    await store.release(NAME, at(0))
-    assert (await store.holder(NAME)).idle > 1e9
-
-
 async def test_odd_symbols_are_quoted(store, server, harness):
     odd = [replace(one_of_each()[0], symbol=symbol) for symbol in ('a"b', "c\\d", "ü\n☃", "x-y-z")]
     await begin(store)
