@@ -12,6 +12,7 @@ import requests
 import websockets
 from cryptofeed.defines import CANDLES, L2_BOOK, TICKER, TRADES
 from cryptofeed.exchanges import Binance, Kraken
+from cryptofeed.symbols import Symbols
 from simulated import Simulator
 
 COINBASE = "wss://advanced-trade-ws.coinbase.com"
@@ -21,6 +22,7 @@ COINBASE = "wss://advanced-trade-ws.coinbase.com"
 def simulator(monkeypatch):
     with Simulator(seed=5, rate=100) as running:
         running.lead_here(monkeypatch)
+        Symbols.clear()  # cryptofeed keeps what another simulator in this process has told it
         yield running
 
 
