@@ -50,9 +50,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return f"{line}\n{'':19}{self.remedy}" if self.remedy else line
 
 
+def _fine(what: str, detail: str) -> Finding:
+    return Finding(what=what, state="fine", detail=detail)
+
+
+def _warning(what: str, detail: str, remedy: str = "") -> Finding:
+    return Finding(what=what, state="warning", detail=detail, remedy=remedy)
+
+
+def _fault(what: str, detail: str, remedy: str, exit_status: int) -> Finding:
+    return Finding(what=what, state="fault", detail=detail, remedy=remedy, exit_status=exit_status)
+
+
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Tries one thing after the other; each ends within about twenty seconds."""
-    yield Finding(what="settings", state="fine", detail=f"{settings.name} on {settings.exchange}")
+    yield _fine("settings", f"{settings.name} on {settings.exchange}")
     yield _spool(settings)
     yield await _store(settings)
     yield await _symbols(settings)
@@ -72,22 +84,20 @@ def _spool(settings: Settings) -> Finding:
             pass
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding(
-            what="spool",
-            state="fault",
-            detail=f"{folder} cannot be written to: {error.strerror}",
-            remedy="give the collector's user (10001 in the image) a volume or folder of its own there",
-            exit_status=UNAVAILABLE,
+        return _fault(
+            "spool",
+            f"{folder} cannot be written to: {error.strerror}",
+            "give the collector's user (10001 in the image) a volume or folder of its own there",
+            UNAVAILABLE,
         )
     most = settings.spool_max_bytes
     if free < most:
-        return Finding(
-            what="spool",
-            state="warning",
-            detail=f"{folder} has {_gib(free)} free, less than SPOOL_MAX_BYTES = {_gib(most)}",
-            remedy="make room, or lower SPOOL_MAX_BYTES: a full disk drops records before that bound does",
+        return _warning(
+            "spool",
+            f"{folder} has {_gib(free)} free, less than SPOOL_MAX_BYTES = {_gib(most)}",
+            "make room, or lower SPOOL_MAX_BYTES: a full disk drops records before that bound does",
         )
-    return Finding(what="spool", state="fine", detail=f"{folder} is writable, {_gib(free)} free")
+    return _fine("spool", f"{folder} is writable, {_gib(free)} free")
 
 
 async def _store(settings: Settings) -> Finding:
@@ -100,38 +110,25 @@ async def _store(settings: Settings) -> Finding:
             position = await store.open(settings.name)
     except NoTablesError as error:
         if not settings.create_tables:
-            return Finding(
-                what="store",
-                state="fault",
-                detail=str(error),
-                remedy="run `collector db init`, as a user who may create tables",
-                exit_status=MISCONFIGURED,
+            return _fault(
+                "store", str(error), "run `collector db init`, as a user who may create tables", MISCONFIGURED
             )
-        return Finding(
-            what="store",
-            state="fine",
-            detail=f"{where} lacks tables; the collector creates them at its start",
-        )
+        return _fine("store", f"{where} lacks tables; the collector creates them at its start")
     except StoreRefusedError as error:
-        return Finding(
-            what="store",
-            state="fault",
-            detail=f"{where} refuses us: {error}",
-            remedy="see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do",
-            exit_status=MISCONFIGURED,
+        return _fault(
+            "store",
+            f"{where} refuses us: {error}",
+            "see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do",
+            MISCONFIGURED,
         )
     except (StoreUnavailableError, TimeoutError) as error:
-        return Finding(
-            what="store",
-            state="fault",
-            detail=f"{where} is not reachable: {error or 'no answer'}",
-            remedy=_store_remedy(settings),
-            exit_status=UNAVAILABLE,
+        return _fault(
+            "store", f"{where} is not reachable: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE
         )
     finally:
         await store.close()
     known = "knows this collector" if position else "sees this collector for the first time"
-    return Finding(what="store", state="fine", detail=f"{where} {known}")
+    return _fine("store", f"{where} {known}")
 
 
 def _store_remedy(settings: Settings) -> str:
@@ -154,22 +151,20 @@ async def _symbols(settings: Settings) -> Finding:
             listed = await reference.in_thread(lambda: reference.listing(feed_class))
         there = reference.select(settings, listed, _Remembered(settings.home))
     except SettingsError as error:
-        return Finding(
-            what="symbols",
-            state="fault",
-            detail="; ".join(map(str, error.faults)),
-            remedy=f"{exchange} lists {len(listed):,} symbols; write them as cryptofeed does (BTC-USD)",
-            exit_status=MISCONFIGURED,
+        return _fault(
+            "symbols",
+            "; ".join(map(str, error.faults)),
+            f"{exchange} lists {len(listed):,} symbols; write them as cryptofeed does (BTC-USD)",
+            MISCONFIGURED,
         )
     except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
-        return Finding(
-            what="exchange",
-            state="fault",
-            detail=f"{exchange} does not tell its symbols: {describe(error)}",
-            remedy="can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
-            exit_status=UNAVAILABLE,
+        return _fault(
+            "exchange",
+            f"{exchange} does not tell its symbols: {describe(error)}",
+            "can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
+            UNAVAILABLE,
         )
-    return Finding(what="symbols", state="fine", detail=f"{len(there)} of {exchange}'s {len(listed):,}")
+    return _fine("symbols", f"{len(there)} of {exchange}'s {len(listed):,}")
 
 
 async def _clock(settings: Settings) -> Finding:
@@ -179,17 +174,14 @@ async def _clock(settings: Settings) -> Finding:
         async with asyncio.timeout(_PATIENCE):
             ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))
     except Exception as error:  # noqa: BLE001 - what cannot be told is no fault
-        return Finding(
-            what="clock", state="warning", detail=f"{host} does not tell the time: {describe(error)}"
-        )
+        return _warning("clock", f"{host} does not tell the time: {describe(error)}")
     if abs(ahead) > _CLOCK:
-        return Finding(
-            what="clock",
-            state="warning",
-            detail=f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {host}",
-            remedy="set the machine's clock (chrony, systemd-timesyncd): receipt times are taken from it",
+        return _warning(
+            "clock",
+            f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {host}",
+            "set the machine's clock (chrony, systemd-timesyncd): receipt times are taken from it",
         )
-    return Finding(what="clock", state="fine", detail=f"within {_CLOCK:.0f} s of {host}")
+    return _fine("clock", f"within {_CLOCK:.0f} s of {host}")
 
 
 def _ahead(url: str, network: Network) -> float:
