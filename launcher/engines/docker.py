@@ -413,7 +413,7 @@ class DockerEngine:
             connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
             connection.close()
             with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
-                self._api.remove_container(container, force=True)
+                self._api.remove_container(container, v=True, force=True)
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
         end = time.monotonic() + _LOCK_LEFT
@@ -436,7 +436,7 @@ class DockerEngine:
             fleet = name.removesuffix(".lock")
             raise EngineError(f"nothing was touched: {fleet} is being changed by {who}; try again later")
         if left:
-            self._api.remove_container(found["Id"], force=True)
+            self._api.remove_container(found["Id"], v=True, force=True)
 
     def remove_network(self, fleet: str) -> str | None:
         """Removes the network that `up` made for the fleet; its name, None where there is none."""

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from fleets import docker, inspect
+from waiting import wait_for
 
 from launcher.engines.docker import DockerEngine
 
@@ -68,3 +69,15 @@ def test_a_lock_that_never_came_to_run_is_no_obstacle(fleet, monkeypatch):
     with DockerEngine.connect(1).lock(fleet.name, fleet.image, "carol"):
         (lock,) = inspect(f"{fleet.name}.lock")
         assert lock["State"]["Running"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_lock_leaves_no_volume(fleet, held, killed):
+    """The image asks for one."""
+    (lock,) = inspect(f"{fleet.name}.lock")
+    (volume,) = [mount["Name"] for mount in lock["Mounts"]]
+    if killed:
+        held.kill()
+    else:
+        held.communicate(b"", timeout=30)
+    wait_for(lambda: [docker("volume", "ls", "--quiet").split()], lambda there: volume not in there)
