@@ -2,24 +2,33 @@
 
 import threading
 import time
-from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 
 from collector.pace import limit_of
 
 
 class Pace:
-    """As many starts at once as the exchange takes connections, then as many more."""
+    """No more starts in any of an exchange's times than it takes connections in one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._begun: dict[str, float] = {}
-        self._started: Counter[str] = Counter()
+        self._ends: dict[str, list[Future[float]]] = {}  # of the starts, in the order of their turns
 
-    def turn(self, exchange: str) -> float:
-        """Seconds until the next start on ``exchange`` has its turn."""
-        limit = limit_of(exchange)
+    @contextmanager
+    def turn(self, exchange: str) -> Iterator[float]:
+        """Encloses a start on ``exchange``; gives the seconds to wait before it, counted from now.
+
+        A start has its turn when the exchange's time has passed since the end of the one that is as many
+        turns before as there may be connections.
+        """
+        limit, end = limit_of(exchange), Future[float]()
         with self._lock:
-            begun = self._begun.setdefault(exchange, time.monotonic())
-            number = self._started[exchange]
-            self._started[exchange] += 1
-        return max(0.0, begun + number // limit.count * limit.seconds - time.monotonic())
+            ends = self._ends.setdefault(exchange, [])
+            before = ends[-limit.count] if len(ends) >= limit.count else None
+            ends.append(end)
+        try:
+            yield max(0.0, before.result() + limit.seconds - time.monotonic()) if before else 0.0
+        finally:
+            end.set_result(time.monotonic())

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -185,37 +185,43 @@ class Rollout:
             name=spec.container.name,
             speaks=_is_collector(spec.name, spec.server),
         )
-        if container is None:
-            if not self._has_turn(spec):
-                return None
-            self._say(spec.name, "creating", action.reason)
-            made = self._engine.create(self._engine.seal(spec, key), key=key)
-        elif action.kind is Kind.UNCHANGED:
+        if action.kind is Kind.UNCHANGED and container:
             self._say(spec.name, "unchanged", action.reason)
             condition = self._engine.condition(container.id)
             if container.state == "running" and (not self._options.wait or _says_ready(spec, condition)):
                 return None
             return started(id=container.id, restarts=condition.restarts)
-        elif action.kind is Kind.START:
-            if not self._has_turn(spec):
+        with self._turn(spec) as has_turn:
+            if not has_turn:
                 return None
-            self._say(spec.name, "starting", action.reason)
-            made = container.id
-        else:  # a simulator that is not as it should be
-            self._say(spec.name, "recreating", action.reason)
-            self._engine.stop(container.id)
-            self._engine.remove(container.id)
-            made = self._engine.create(self._engine.seal(spec, key), key=key)
-        self._engine.start(made)
+            if container is None:
+                self._say(spec.name, "creating", action.reason)
+                made = self._engine.create(self._engine.seal(spec, key), key=key)
+            elif action.kind is Kind.START:
+                self._say(spec.name, "starting", action.reason)
+                made = container.id
+            else:  # a simulator that is not as it should be
+                self._say(spec.name, "recreating", action.reason)
+                self._engine.stop(container.id)
+                self._engine.remove(container.id)
+                made = self._engine.create(self._engine.seal(spec, key), key=key)
+            self._engine.start(made)
         return started(id=made)
 
-    def _has_turn(self, spec: CollectorSpec) -> bool:
-        """Waits until it is its exchange's next; whether nobody wants to stop meanwhile."""
+    @contextlib.contextmanager
+    def _turn(self, spec: CollectorSpec) -> Iterator[bool]:
+        """Encloses a start, once it is the next on its exchange; False where somebody wants to stop."""
         exchange = spec.container.environment.get("EXCHANGE")
-        if self._pace and exchange and (seconds := self._pace.turn(exchange)):
-            self._say(spec.name, "waiting", f"{seconds:.0f} s for its turn: {exchange} counts connections")
-            self._stop.wait(seconds)
-        return not self._stopped()
+        if not self._pace or not exchange:
+            yield not self._stopped()
+            return
+        with self._pace.turn(exchange) as seconds:
+            if seconds:
+                self._say(
+                    spec.name, "waiting", f"{seconds:.0f} s for its turn: {exchange} counts connections"
+                )
+                self._stop.wait(seconds)
+            yield not self._stopped()
 
     def _roll(self, key: bytes, action: Action) -> None:
         """Updates one collector, unless an update failed before: then what is not begun is left as it is."""
