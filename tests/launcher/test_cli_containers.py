@@ -45,7 +45,7 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
 
 def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_path, monkeypatch):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     end = time.monotonic() + 30
     while not all(_said(each).startswith("ready: ") for each in fleet.containers().values()):
         assert time.monotonic() < end
@@ -63,7 +63,7 @@ def _said(container):
 
 def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     fleet.write(TWO | {"two": "SOL-USD", "three": "ADA-USD"})
     assert fleet.launch("up") == 0
@@ -81,7 +81,7 @@ def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
 
 def test_what_was_stopped_by_hand_is_started(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     docker("stop", before["one"][0])
     docker("pause", before["two"][0])
@@ -97,7 +97,7 @@ def test_an_image_that_changed_under_its_name_is_used(fleet, tmp_path):
     fleet.image = f"{fleet.name}:latest"
     docker("tag", "cryptostore-standin:test", fleet.image)
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\n")
     docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
@@ -113,7 +113,7 @@ def test_an_image_that_changed_under_its_name_is_used(fleet, tmp_path):
 def test_the_container_is_as_its_spec(fleet):
     limits = {"limits": {"memory": "64MiB", "cpus": 0.5, "pids": 50}}
     fleet.write({"one": "BTC-USD"}, defaults=limits)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     container = fleet.containers()["one"]
     host = container["HostConfig"]
     assert container["Config"]["User"] == "10001:10001"
@@ -137,7 +137,7 @@ def test_the_container_is_as_its_spec(fleet):
 
 def test_status_agrees_with_docker(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     docker("stop", fleet.containers()["two"]["Id"])
     fleet.write(TWO | {"one": "SOL-USD", "three": "ADA-USD"})
     capsys.readouterr()
@@ -160,7 +160,7 @@ def test_status_agrees_with_docker(fleet, capsys):
 
 def test_down_leaves_what_was_stored_unless_asked(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     assert fleet.launch("down", "one") == 0
     assert list(fleet.containers()) == ["two"]
     assert fleet.things("network") == [fleet.name]
@@ -198,7 +198,7 @@ def test_waiting_ends(fleet, capsys):
 
 def test_restart_waits_for_the_new_process(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     assert fleet.launch("restart", "one") == 0
     after = fleet.identities()
@@ -276,7 +276,7 @@ def test_a_missing_image_names_the_command_that_makes_it(fleet, capsys):
 
 def test_an_update_that_the_engine_refuses_leaves_the_old_one_running(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     config = fleet.path.with_name("config.yaml")
     config.write_text("{}")
@@ -288,7 +288,7 @@ def test_an_update_that_the_engine_refuses_leaves_the_old_one_running(fleet, cap
 
 def test_a_successor_left_over_by_a_crash_is_removed(fleet):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     container = fleet.containers()["one"]
     labels = [f"--label={name}={value}" for name, value in container["Config"]["Labels"].items()]
     docker("create", "--name", f"{fleet.name}-one.next", *labels, fleet.image)
@@ -302,7 +302,7 @@ def _ids(fleet):
 
 def test_logs_of_several_are_one_in_order(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     capsys.readouterr()
     assert fleet.launch("logs", "--tail", "1") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -313,7 +313,7 @@ def test_logs_of_several_are_one_in_order(fleet, capsys):
 
 def test_following_a_log_ends_when_its_collector_stops(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     following = threading.Thread(target=fleet.launch, args=("logs", "-f"))
     following.start()
     docker("stop", fleet.containers()["one"]["Id"])

@@ -86,7 +86,7 @@ def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
 
 def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
     fleet.write({**TWO, "three": "SOL-USD"}, defaults={"limits": {"memory": "64MiB"}})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     docker("update", "--memory", "128m", "--memory-swap", "128m", "--restart", "no", f"{fleet.name}-one")
     docker("rm", "--force", f"{fleet.name}-two")
@@ -106,7 +106,7 @@ def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, ca
     fleet.image = f"{fleet.name}:latest"
     docker("tag", "cryptostore-standin:test", fleet.image)
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\nENV NEWER=yes\n")
     docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
     try:
@@ -125,7 +125,7 @@ def test_a_changed_secret_is_told_and_never_shown(fleet, capsys):
     secret.write_text("canary-before")
     store = {"backend": "REDIS", "host": "redis", "password_file": "password"}
     fleet.write({"one": "BTC-USD"}, stores={"redis": store})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     assert planned(fleet, capsys)[0] == 0
     secret.write_text("canary-after")
@@ -163,7 +163,7 @@ def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_pa
 
 def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.identities()
     fleet.write({"one": "WRONG-SETTINGS", "two": "SOL-USD"})
     capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, ca
 
 def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before = fleet.containers()
     fleet.write({"one": "ENDS-EARLY", "two": "SOL-USD"})
     capsys.readouterr()
@@ -216,7 +216,7 @@ def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
 
 def test_an_update_that_was_killed_in_the_middle_is_finished_by_the_next(fleet):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     docker("stop", "--time", "1", f"{fleet.name}-one")
     docker("rename", f"{fleet.name}-one", f"{fleet.name}-one.previous")
     assert fleet.launch("up") == 0
@@ -227,7 +227,7 @@ def test_an_update_that_was_killed_in_the_middle_is_finished_by_the_next(fleet):
 def test_the_key_of_the_seals_is_found_wherever_it_is_left(fleet, capsys):
     store = {"backend": "REDIS", "host": "redis", "password": "canary"}
     fleet.write(TWO, stores={"redis": store})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     (volume,) = [each for each in fleet.things("volume") if each.startswith(f"{fleet.name}-one-secrets")]
     docker("rm", "--force", f"{fleet.name}-one")
     docker("volume", "rm", volume)
@@ -238,7 +238,7 @@ def test_the_key_of_the_seals_is_found_wherever_it_is_left(fleet, capsys):
 
 def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     fleet.write({"one": "SOL-USD"})
     capsys.readouterr()
     assert fleet.launch("up") == 0

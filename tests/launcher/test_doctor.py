@@ -45,7 +45,7 @@ def test_what_is_wrong_is_told_with_its_remedy_and_nothing_is_left_behind(fleet,
 
 def test_a_fleet_that_runs_is_not_disturbed(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     before, there = fleet.identities(), everything(fleet)
     assert found(fleet, capsys)[0] == 0
     assert (fleet.identities(), everything(fleet)) == (before, there)

@@ -13,7 +13,7 @@ def spools(fleet):
 
 def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "empty": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     assert fleet.launch("down", "--volumes") == 1
     said = capsys.readouterr()
     assert f"volume {fleet.name}-full-spool holds 1,234 records that are not stored" in said.err
@@ -29,7 +29,7 @@ def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
 
 def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "other": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     fleet.write({"other": "BTC-USD"})
     capsys.readouterr()
     assert fleet.launch("up") == 0
@@ -39,7 +39,7 @@ def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
 
 def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
     fleet.write({"full": "NOT-STORED"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     assert fleet.launch("down") == 0
     said = capsys.readouterr()
     assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
@@ -48,7 +48,7 @@ def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
 
 def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
     fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     assert fleet.launch("down", "--volumes") == 1
     assert f"volume {fleet.name}-data holds what was recorded into it" in capsys.readouterr().err
     assert fleet.launch("down", "--volumes", "--yes") == 0

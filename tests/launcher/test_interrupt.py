@@ -30,7 +30,7 @@ def interrupted(fleet, until, *arguments):
 
 def test_a_rolling_update_stops_soon_and_the_next_one_goes_on(fleet):
     fleet.write(TWO)
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     fleet.write(dict.fromkeys(TWO, "NEVER-READY"))
     status, seconds, said = interrupted(fleet, "waiting (store away", "--wait-timeout", "10m")
     assert status == 130

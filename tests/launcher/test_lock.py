@@ -55,7 +55,7 @@ def test_whoever_is_killed_leaves_no_lock(fleet, held):
 
 def test_restart_and_down_hold_the_lock_too(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
-    fleet.launch("up")
+    assert fleet.launch("up") == 0
     with DockerEngine.connect(1).lock(fleet.name, fleet.image, "bob"):
         assert [fleet.launch(command) for command in ("restart", "down")] == [1, 1]
         assert fleet.launch("up") == 0  # it changes nothing
