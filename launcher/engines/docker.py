@@ -47,7 +47,7 @@ _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or 
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
 _LABEL_LOCKED_BY = "cryptostore.locked-by"
 _SPOOL = "/spool"
-_READS = 3
+_READS = 5  # of a file that may be replaced at the same time
 #: Beside a fleet's secrets: what their seals are made with. Only root can read it.
 _KEY_FILE, _KEY_BYTES = ".key", 32
 
@@ -319,15 +319,12 @@ class DockerEngine:
 
     def status(self, container: str, collector: str) -> Status | None:
         """What the collector (its NAME) last said of itself; None where it has said nothing readable."""
-        for _ in range(_READS):  # an archive that is cut short met the file as it was replaced
-            with contextlib.suppress(tarfile.ReadError):
-                return self._status(container, f"{_SPOOL}/{collector}")
-        return None
-
-    def _status(self, container: str, folder: str) -> Status | None:
-        text = self._file(container, folder, STATUS_FILE)
-        with contextlib.suppress(msgspec.DecodeError):
-            return msgspec.json.decode(text, type=Status) if text else None
+        for _ in range(_READS):
+            # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
+            # shorter now, the archive is cut; where it is longer, what it says is.
+            with contextlib.suppress(tarfile.ReadError, msgspec.DecodeError):
+                text = self._file(container, f"{_SPOOL}/{collector}", STATUS_FILE)
+                return msgspec.json.decode(text, type=Status) if text else None
         return None
 
     def passwords(self, container: str) -> tuple[str, ...]:
