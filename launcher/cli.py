@@ -159,7 +159,9 @@ def _add_file_commands(commands: _Commands) -> None:
     )
     run = add("run", "run the fleet as local processes until Ctrl-C, then say what was stored")
     _file(run)
-    run.add_argument("--for", type=_seconds, metavar="TIME", dest="seconds", help="end after 20s, 5m, ...")
+    run.add_argument(
+        "--for", type=_seconds, metavar="TIME", dest="seconds", help="end 20s, 5m, ... after all are ready"
+    )
     add("version", "print the version")
     add = partial(_add, commands, "reference")
     completion = add("completion", "print the script by which a shell completes commands and options")

@@ -16,11 +16,13 @@ _STATE = Path(".cryptostore")
 _DATA = Path("data")
 _REPORT_EVERY = 5.0  # seconds between two lines where there is no terminal
 _LOOK_EVERY = 0.25  # seconds
+_READY_WITHIN = 60.0  # seconds that a run of a given length waits for its collectors before it counts
 
 
 def run(fleet: FleetSpec, seconds: float | None, console: Console, *, as_json: bool = False) -> int:
-    """Runs the fleet for ``seconds`` (None: until a signal), then tells what was stored; the exit status.
+    """Runs the fleet, then tells what was stored; the exit status.
 
+    It ends ``seconds`` (None: at a signal) after all collectors are ready, or where they are not in a minute.
     Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
     """
     summarise = _summarise_as_json if as_json else _summarise
@@ -49,17 +51,20 @@ class _Run:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop)
-        if self.seconds is not None:
-            loop.call_later(self.seconds, self.stop.set)
         with self.live:
-            watching = asyncio.create_task(self._watch())
-            watching.add_done_callback(lambda _: self.stop.set())  # nobody runs blind
+            tasks = [asyncio.create_task(self._watch())]
+            if self.seconds is not None:
+                tasks.append(asyncio.create_task(self._count(self.seconds)))
+            for task in tasks:  # nobody runs blind
+                task.add_done_callback(lambda _: self.stop.set())
             try:
                 await self.local.run(self.stop, self.kill)
             finally:
-                watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+                for task in tasks:
+                    task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         self.summarise(self.local.collectors, self.console)
         return self._judge()
 
@@ -68,6 +73,15 @@ class _Run:
         if self.stop.is_set():
             self.kill.set()
         self.stop.set()
+
+    async def _count(self, seconds: float) -> None:
+        """Ends when the run does: its length begins when all are ready."""
+        latest = self.begun + _READY_WITHIN
+        while not all(collector.ever_ready for collector in self.local.collectors):
+            if time.monotonic() > latest:
+                return
+            await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(seconds)
 
     async def _watch(self) -> None:
         while True:

@@ -19,12 +19,12 @@ CHANNELS = {"trades": records.Trade, "ticker": records.Ticker, "l2_book": record
 def test_the_files_hold_exactly_what_was_sent(tmp_path):
     shutil.copytree(ROOT / "deployments", tmp_path / "deployments")
     ended = subprocess.run(
-        [sys.executable, "-m", "launcher", "run", "deployments/quickstart.yaml", "--for", "8s"],
+        [sys.executable, "-m", "launcher", "run", "deployments/quickstart.yaml", "--for", "5s"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
     assert ended.returncode == 0, ended.stderr
     stored = [record for channel in CHANNELS for record in read(tmp_path / "data", channel)]

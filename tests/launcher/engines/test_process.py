@@ -89,8 +89,8 @@ def run(tmp_path):
 
 
 def test_a_bounded_run_stores_what_was_sent_and_says_how_to_read_it(run, tmp_path):
-    bounded = run("--for", "7s")
-    bounded.until("records are stored")
+    bounded = run("--for", "3s")
+    bounded.until("is ready")
     for pid in bounded.collectors():
         given = dict(
             each.split("=", 1) for each in Path(f"/proc/{pid}/environ").read_text().split("\0") if each
