@@ -407,10 +407,11 @@ class DockerEngine:
         try:
             yield
         finally:
-            connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
-            connection.close()
+            # Before it ends by itself, when its removal would be the engine's, and not waited for.
             with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
                 self._api.remove_container(container, v=True, force=True)
+            connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
+            connection.close()
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
         end = time.monotonic() + _LOCK_LEFT
