@@ -151,7 +151,7 @@ def _add_file_commands(commands: _Commands) -> None:
         "--format",
         choices=("compose", "swarm", "kubernetes", "quadlet"),
         default="compose",
-        help="compose: a compose file, and an env set for each collector; swarm: a stack file; "
+        help="compose: a compose file, and an env file for each collector; swarm: a stack file; "
         "kubernetes: manifests with a kustomization; quadlet: units for systemd and Podman [compose]",
     )
     render.add_argument(

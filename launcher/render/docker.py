@@ -1,4 +1,4 @@
-"""For one Docker engine: env sets for ``docker run --env-file``, and a compose file with its secrets.
+"""For one Docker engine: env files for ``docker run --env-file``, and a compose file with its secrets.
 
 Compose mounts a secret's file as it is, so the collector's user has to be able to read it: each is readable
 by all, in a folder that nobody but its owner can look into.
@@ -19,7 +19,7 @@ _ENV_LINE_BYTES = 65535  # of `NAME=value`: what docker's scanner holds
 def files(fleet: FleetSpec) -> Contents:
     """``compose.yaml`` with ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
 
-    Raises RenderError where a value does not fit an env set, OSError where a secret's file cannot be read.
+    Raises RenderError where a value does not fit an env file, OSError where a secret's file cannot be read.
     """
     refuse(fault for collector in fleet.collectors for fault in _unfit(collector))
     return {

@@ -160,7 +160,7 @@ def test_every_value_survives_docker_compose(engine, folder, values):
 
 @pytest.mark.docker
 def test_each_way_in_makes_the_same_container(engine, tmp_path):
-    """Through the launcher's engine, through compose, and through the command in the env set's comment."""
+    """Through the launcher's engine, through compose, and through the command in the env file's comment."""
     spec = load(tmp_path, f"{engine}-same")
     render.write(spec, tmp_path)
     names = [each.container.name for each in (*spec.collectors, spec.simulator)]
