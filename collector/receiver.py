@@ -8,6 +8,7 @@ up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from decimal import Decimal
 from typing import Any
 
 from collector.books import Books
@@ -35,9 +36,12 @@ BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
 
-#: cryptofeed says False, and means "not told", of these exchanges' candles.
+#: Of these exchanges' candles cryptofeed says False (or, for OKX, True), and means "not told".
 _CLOSED_UNTOLD = frozenset(
-    {"BEQUANT", "BITGET", "CRYPTO.COM", "FMFW", "GATEIO", "HITBTC", "KRAKEN", "KUCOIN", "PHEMEX"}
+    {
+        *("BEQUANT", "BITGET", "CRYPTO.COM", "FMFW", "GATEIO", "GATEIO_FUTURES", "HITBTC", "HUOBI", "KRAKEN"),
+        *("KUCOIN", "OKX", "PHEMEX"),
+    }
 )
 
 #: What cryptofeed calls with an object and the time of its receipt.
@@ -201,6 +205,25 @@ def _break(channel: str, book: Any, start: float, end: float) -> Gap:
     return Gap(book.exchange, book.symbol, end, time.time(), channel, start, end, "sequence", None)
 
 
+def _number(value: Any) -> Decimal:
+    """As the record has it: some of cryptofeed's classes hand out what JSON had, a whole number or a text.
+
+    What is none raises: the message is malformed. In the spool it would be what nobody can read back.
+    """
+    try:
+        return value if type(value) is Decimal else Decimal(str(value))
+    except ArithmeticError:
+        raise ValueError(f"{value!r} is no number") from None
+
+
+def _optional(value: Any) -> Decimal | None:
+    return None if value is None else _number(value)
+
+
+def _time(value: Any, receipt: float) -> float:
+    return float(value or receipt)
+
+
 def _trade(it: Any, receipt: float) -> Trade:
     return Trade(
         it.exchange,
@@ -208,27 +231,29 @@ def _trade(it: Any, receipt: float) -> Trade:
         it.timestamp or receipt,
         receipt,
         it.side,
-        it.amount,
-        it.price,
+        it.amount if type(it.amount) is Decimal else _number(it.amount),
+        it.price if type(it.price) is Decimal else _number(it.price),
         it.id,
         it.type,
     )
 
 
 def _ticker(it: Any, receipt: float) -> Ticker:
-    return Ticker(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.bid, it.ask)
+    return Ticker(
+        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.bid), _number(it.ask)
+    )
 
 
 def _l1_book(it: Any, receipt: float) -> L1Book:
     return L1Book(
         it.exchange,
         it.symbol,
-        it.timestamp or receipt,
+        _time(it.timestamp, receipt),
         receipt,
-        it.bid_price,
-        it.bid_size,
-        it.ask_price,
-        it.ask_size,
+        _number(it.bid_price),
+        _number(it.bid_size),
+        _number(it.ask_price),
+        _number(it.ask_size),
     )
 
 
@@ -236,52 +261,54 @@ def _funding(it: Any, receipt: float) -> Funding:
     return Funding(
         it.exchange,
         it.symbol,
-        it.timestamp or receipt,
+        _time(it.timestamp, receipt),
         receipt,
-        it.mark_price,
-        it.rate,
-        it.next_funding_time,
-        it.predicted_rate,
+        _optional(it.mark_price),
+        _optional(it.rate),
+        None if it.next_funding_time is None else float(it.next_funding_time),
+        _optional(it.predicted_rate),
     )
 
 
 def _open_interest(it: Any, receipt: float) -> OpenInterest:
-    return OpenInterest(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.open_interest)
+    return OpenInterest(
+        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.open_interest)
+    )
 
 
 def _liquidation(it: Any, receipt: float) -> Liquidation:
     return Liquidation(
         it.exchange,
         it.symbol,
-        it.timestamp or receipt,
+        _time(it.timestamp, receipt),
         receipt,
         it.side,
-        it.quantity,
-        it.price,
+        _number(it.quantity),
+        _number(it.price),
         it.id,
         it.status,
     )
 
 
 def _index(it: Any, receipt: float) -> Index:
-    return Index(it.exchange, it.symbol, it.timestamp or receipt, receipt, it.price)
+    return Index(it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.price))
 
 
 def _candle(it: Any, receipt: float) -> Candle:
     return Candle(
         it.exchange,
         it.symbol,
-        it.timestamp or receipt,
+        _time(it.timestamp, receipt),
         receipt,
         it.start,
         it.stop,
         it.interval,
-        it.trades,
-        it.open,
-        it.close,
-        it.high,
-        it.low,
-        it.volume,
+        None if it.trades is None else int(it.trades),
+        _number(it.open),
+        _number(it.close),
+        _number(it.high),
+        _number(it.low),
+        _number(it.volume),
         None if it.exchange in _CLOSED_UNTOLD else it.closed,
     )
 

@@ -395,7 +395,7 @@ class SpoolFile:
     def _missing_with(self, first: int) -> tuple[Gap, ...]:
         """What is missing when a blob is dropped."""
         data, crc = self.db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone()
-        return missing(codec.decode(data), "dropped") if zlib.crc32(data) == crc else ()
+        return missing(_decoded(data, crc) or (), "dropped")
 
     def lose(self, loss: Loss, size: int) -> None:
         """Remembers that records are gone; the next write saves that."""
@@ -443,10 +443,11 @@ class SpoolFile:
                 continue
             if (first >= enough or taken > BATCH_BYTES) and found:
                 break
-            if zlib.crc32(data) != crc:
+            records = _decoded(data, crc)
+            if records is None:
                 corrupt.append((Loss("corrupt", first, first + count, count, since, until), size))
                 continue
-            found.append(Blob(first, codec.decode(data), data))
+            found.append(Blob(first, records, data))
             taken += size
         cursor.close()
         for loss, size in corrupt:
@@ -539,6 +540,17 @@ class SpoolFile:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             raise
+
+
+def _decoded(data: bytes, crc: int) -> list[AnyRecord] | None:
+    """The records of a blob; None where it is not what was written, or cannot be read as any."""
+    if zlib.crc32(data) != crc:
+        return None
+    try:
+        return codec.decode(data)
+    except msgspec.DecodeError as error:
+        LOG.error("the spool has what is no record: %s", error)  # noqa: TRY400 - it says all
+        return None
 
 
 def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:

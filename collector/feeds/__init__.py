@@ -15,7 +15,7 @@ from typing import Any, override
 from cryptofeed.exchanges import EXCHANGE_MAP
 
 from collector import pace
-from collector.feeds import binance, coinbase, kraken, kucoin, okx, reference
+from collector.feeds import binance, bybit, coinbase, kraken, kucoin, okx, poloniex, reference
 from collector.feeds.connection import Connection, Patience
 from collector.feeds.malformed import QUIET, Malformed
 from collector.feeds.network import Network
@@ -32,6 +32,8 @@ _CORRECTED: Mapping[str, type[Supervised]] = {
     "KRAKEN": kraken.Kraken,
     "KUCOIN": kucoin.Kucoin,
     "OKX": okx.Okx,
+    "BYBIT": bybit.Bybit,
+    "POLONIEX": poloniex.Poloniex,
     "BINANCE": binance.Binance,
     "BINANCE_US": binance.BinanceUS,
     "BINANCE_TR": binance.BinanceTR,
@@ -43,7 +45,7 @@ _CORRECTED: Mapping[str, type[Supervised]] = {
 _CHECKING_BOOKS = frozenset(
     {
         "ASCENDEX", "BEQUANT", "BIT.COM", "BITFINEX", "BITGET", "BLOCKCHAIN", "DERIBIT", "FMFW", "GATEIO",
-        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "OKCOIN", "POLONIEX",
+        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "OKCOIN",
     }
 )  # fmt: skip
 

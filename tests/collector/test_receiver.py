@@ -21,6 +21,8 @@ from collector.records import (
     OpenInterest,
     Ticker,
     Trade,
+    decode,
+    encode,
 )
 from collector.settings import Settings
 from collector.spool import Spool
@@ -141,6 +143,32 @@ async def test_conversions(channel, it, record, receiver, spool):
     (found,) = await stored(receiver, spool)
     assert found == record
     assert [str(number) for number in _numbers(found)] == [str(number) for number in _numbers(record)]
+
+
+@pytest.mark.parametrize(
+    ("channel", "it", "numbers"),
+    [
+        ("trades", types.Trade(*PLACE, "buy", 3, "1.50", TIME), {"amount": D(3), "price": D("1.50")}),
+        ("ticker", types.Ticker(*PLACE, 5, "1.2", 1700000000), {"bid": D(5), "ask": D("1.2")}),
+        ("funding", types.Funding(*PLACE, 9, 0, None, TIME), {"mark_price": D(9), "rate": D(0)}),
+        ("candles", types.Candle(*PLACE, 1, 2, "1m", D(7), 1, "2", 3, 1.5, 9, True, TIME),
+         {"trades": 7, "open": D(1), "close": D(2), "low": D("1.5")}),
+    ],
+)  # fmt: skip
+async def test_what_json_had_becomes_what_the_record_has(channel, it, numbers, receiver, spool):
+    """Some of cryptofeed's classes hand out whole numbers and texts."""
+    await callback(receiver, channel)(it, RECEIPT)
+    (record,) = receiver._records
+    assert decode(encode([record])) == [record]
+    assert {name: getattr(record, name) for name in numbers} == numbers
+    assert {type(getattr(record, name)) for name in numbers} <= {Decimal, int}
+
+
+@pytest.mark.parametrize("bid", [None, "", True, "much"])
+async def test_what_is_no_number_is_malformed(bid, receiver):
+    with pytest.raises(ValueError, match="is no number"):
+        await callback(receiver, "ticker")(types.Ticker(*PLACE, bid, D(1), TIME), RECEIPT)
+    assert not receiver._records
 
 
 def _numbers(record):

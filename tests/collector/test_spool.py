@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from streams import one_of_each, trades
 
 from collector import spool_file
+from collector.records import Candle
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import FORMAT, NoRoomError, merged
 from collector.stores import Position
@@ -326,6 +328,21 @@ async def test_a_corrupt_database_gives_its_good_records_and_is_kept(tmp_path, w
     if list(tmp_path.glob("spool.broken-*.db")):
         assert "is broken" in caplog.text
     await spool.append(list(trades(1)))
+    await spool.close()
+
+
+async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, caplog):
+    spool = await Spool.open(tmp_path)
+    await spool.append(list(trades(5)))
+    wrong = Candle("X", "A-B", 1.0, 2.0, 1.0, 2.0, "1m", True, *5 * [Decimal(1)], None)  # True is no count
+    await spool.append([wrong])
+    await spool.append(list(trades(5, start=5)))
+    await spool.let_go()  # a crash
+    spool = await Spool.open(tmp_path)
+    assert await records(spool) == list(trades(10))
+    (loss,) = spool.losses
+    assert (loss.reason, loss.count) == ("corrupt", 1)
+    assert "no record" in caplog.text
     await spool.close()
 
 

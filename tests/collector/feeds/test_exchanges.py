@@ -2,15 +2,22 @@
 
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import cryptofeed
 import pytest
 from cryptofeed.exceptions import MissingSequenceNumber
 from cryptofeed.symbols import Symbols
+from spooled import spooled
 
 from collector.feeds import _blamed, supervised
+from collector.metrics import Metrics
+from collector.receiver import Receiver
+from collector.records import Trade, channel_of
 from collector.settings import Settings
+from collector.spool import Spool
 
 
 def okx_book(action, before, number, bids=()):
@@ -104,3 +111,77 @@ def test_what_cryptofeed_complains_of_is_blamed_on_the_right_variable(module, co
     fault = _blamed(settings, complaint)
     assert fault.variable == variable
     assert complaint in str(fault)
+
+
+def bybit(topic, data, **more):
+    """As in https://bybit-exchange.github.io/docs/v5/websocket/public."""
+    return json.dumps({"topic": topic, "ts": 1671187815755, "data": data, **more})
+
+
+BYBIT_CANDLE = {
+    "start": 1671187800000, "end": 1671187859999, "interval": "1", "open": "16991", "close": "16980.5",
+    "high": "16991", "low": "16980.5", "volume": "2.501", "turnover": "42493.2305", "confirm": True,
+}  # fmt: skip
+BYBIT_TICKER = {
+    "symbol": "BTCUSDT", "markPrice": "17217.33", "indexPrice": "17227.36", "openInterest": "68744.761",
+    "nextFundingTime": "1671206400000", "fundingRate": "-0.000212", "bid1Price": "17215.50",
+    "ask1Price": "17216.00",
+}  # fmt: skip
+BYBIT_LIQUIDATION = {"symbol": "BTCUSDT", "side": "Sell", "size": "0.003", "price": "43511.70"}
+
+
+async def through_the_spool(folder, exchange, pairs, messages, address="wss://x/v5/public/linear"):
+    """The records that are read back from disk after an exchange's messages."""
+    Symbols.set(exchange, pairs, {})
+    spool = await Spool.open(folder)
+    channels = ["trades", "ticker", "candles", "funding", "open_interest", "index", "liquidations"]
+    feed_class = supervised(exchange)
+    channels = [channel for channel in channels if channel in feed_class.websocket_channels]
+    variables = {"EXCHANGE": exchange, "SYMBOLS": ",".join(pairs), "CHANNELS": "trades", "BACKEND": "TTY"}
+    receiver = Receiver(Settings.read(variables), spool, Metrics())
+    callbacks = {channel: receiver.callback(channel, set(), lambda *_: None) for channel in channels}
+    feed = feed_class(symbols=list(pairs), channels=channels, callbacks=callbacks, config={})
+    subscription = {kind: list(pairs.values()) for kind in ("tickers", "funding", "open_interest", "index")}
+    connection = SimpleNamespace(address=address, subscription=subscription, uuid=exchange)
+    for message in messages:
+        await feed.message_handler(message, connection, 1671187816.0)
+    await receiver.drain()
+    await spool.close()
+    Symbols.clear()
+    again = await Spool.open(folder)
+    records = await spooled(again)
+    await again.close()
+    return records
+
+
+async def test_bybit_tells_seconds_and_whether_a_candle_is_closed(tmp_path):
+    messages = [
+        bybit("kline.1.BTCUSDT", [BYBIT_CANDLE]),
+        bybit("tickers.BTCUSDT", BYBIT_TICKER, type="snapshot"),
+        bybit("liquidation.BTCUSDT", BYBIT_LIQUIDATION),
+    ]
+    records = await through_the_spool(tmp_path, "BYBIT", {"BTC-USDT-PERP": "BTCUSDT"}, messages)
+    candle, *others = records
+    assert (candle.start, candle.stop) == (1671187800.0, 1671187859.999)
+    assert (candle.closed, candle.trades) == (True, None)
+    found = {channel_of(record) for record in others}
+    assert found == {"ticker", "funding", "open_interest", "index", "liquidations"}
+    assert {record.timestamp for record in records} == {1671187815.755}
+    (funding,) = [record for record in others if channel_of(record) == "funding"]
+    assert funding.next_funding_time == 1671206400.0
+
+
+async def test_poloniex_trades_are_of_poloniex_and_in_the_base_currency(tmp_path):
+    """Fields as in https://api-docs.poloniex.com/spot/websocket/market-data."""
+    trade = {
+        "symbol": "BTC_USDT", "amount": "364.89973", "quantity": "0.017", "takerSide": "sell",
+        "createTime": 1661120814818, "price": "21464.69", "id": "60183607", "ts": 1661120814823,
+    }  # fmt: skip
+    other = trade | {"id": "60183608", "takerSide": "buy"}
+    message = json.dumps({"channel": "trades", "data": [trade, other]})
+    records = await through_the_spool(tmp_path, "POLONIEX", {"BTC-USDT": "BTC_USDT"}, [message])
+    place = ("POLONIEX", "BTC-USDT", 1661120814.823, 1671187816.0)
+    assert records == [
+        Trade(*place, "sell", Decimal("0.017"), Decimal("21464.69"), "60183607", None),
+        Trade(*place, "buy", Decimal("0.017"), Decimal("21464.69"), "60183608", None),
+    ]
