@@ -241,7 +241,11 @@ def symbols(text: str) -> tuple[str, ...]:
 def existing_file(text: str) -> Path:
     """Reads the path of a file that is there. Raises ValueError."""
     path = Path(text)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a folder that is closed to us, a name that is too long
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if not there:
         raise ValueError("there is no such file")
     return path
 

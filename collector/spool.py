@@ -33,7 +33,7 @@ from collector.records import AnyRecord
 from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile, outside
 from collector.stores import Batch, Position
 
-__all__ = ["Loss", "Spool", "SpoolError", "Start"]
+__all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
 
 BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
 MEMORY_BYTES = 2 * 2**20  # of encoded records kept in memory too; as objects they take a dozen times that
@@ -406,16 +406,16 @@ class Spool:
             await self._news.wait()
 
     async def fix(self, batch: Batch) -> None:
-        """Makes the bounds of ``batch`` last: whenever it is read again, it has the same."""
+        """Makes the bounds of ``batch`` last: whenever it is read again, it has the same.
+
+        Raises NoRoomError where the disk takes nothing.
+        """
         if batch.first in self._file.bounds:
             return
         async with self._lock:
             await self._on_disk(self._file.fix, batch.first, batch.end)
-            self._file.bounds[batch.first] = batch.end
-        try:
-            await self._synced()
-        except NoRoomError as error:
-            raise SpoolError(f"the spool {self._file.path} cannot be synced: {error}") from error
+        await self._synced()
+        self._file.bounds[batch.first] = batch.end
 
     async def acknowledge(self, position: Position) -> None:
         """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""

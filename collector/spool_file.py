@@ -419,8 +419,9 @@ class SpoolFile:
         self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
-        """Remembers the bounds of a batch."""
-        self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
+        """Remembers the bounds of a batch. Raises NoRoomError."""
+        with _needing_room():
+            self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
 
     # -- reading -------------------------------------------------------------------------------------
 

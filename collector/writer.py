@@ -19,10 +19,11 @@ from pathlib import Path
 
 import msgspec
 
+from collector import lines
 from collector.continuity import Continuity
 from collector.metrics import Metrics
 from collector.records import channel_of
-from collector.spool import Spool
+from collector.spool import NoRoomError, Spool
 from collector.stores import (
     Batch,
     Holder,
@@ -192,7 +193,7 @@ class Writer:
 
     async def _commit(self, batch: Batch) -> None:
         if self._store.fixed_batches:
-            await self._spool.fix(batch)
+            await self._fix(batch)
         after = Position(self._spool.owner, batch.incarnation, batch.end)
         while refusals := await _answer(self._store.commit(self._name, batch, self._expected, after)):
             await self._keep(batch, refusals)
@@ -203,6 +204,13 @@ class Writer:
         self._count(batch)
         self._failures = 0
         self._progress.set()
+
+    async def _fix(self, batch: Batch) -> None:
+        """A batch whose bounds nobody would know after a crash is not tried: room is waited for."""
+        try:
+            await self._spool.fix(batch)
+        except NoRoomError as error:
+            raise StoreUnavailableError(f"no room in the spool for the bounds of a batch: {error}") from error
 
     async def _keep(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         """Before the position moves over them: whoever is killed in between finds them again, or there."""
@@ -319,11 +327,9 @@ class DeadLetters:
         )
         if self.path.exists() and self.path.stat().st_size > LETTERS_BYTES:
             self.path.replace(self._before)
-        with self.path.open("ab") as file:
-            for refusal in refusals:
-                file.write(msgspec.json.encode(_letter(incarnation, refusal)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())  # the spool may forget them as soon as they are acknowledged
+        letters = [msgspec.json.encode(_letter(incarnation, refusal)) + b"\n" for refusal in refusals]
+        # synced, because the spool may forget them as soon as they are acknowledged
+        lines.add(self.path, b"".join(letters), synced=True)
 
 
 def _cut_torn_line(path: Path) -> None:

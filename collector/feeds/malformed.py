@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+from collector import lines
+
 LOG = logging.getLogger(__name__)
 
 FILE = "malformed.jsonl"
@@ -43,8 +45,7 @@ class Malformed:
         entry = {"time": time.time(), "connection": connection, "error": describe(error), **content}
         if self._path.exists() and self._path.stat().st_size >= LARGEST_FILE:
             self._path.replace(self._path.with_suffix(".old.jsonl"))
-        with self._path.open("ab") as file:
-            file.write(msgspec.json.encode(entry) + b"\n")
+        lines.add(self._path, msgspec.json.encode(entry) + b"\n")
 
     def _tell(self, connection: str, message: str | bytes, error: Exception, said: str) -> None:
         now = time.monotonic()

@@ -1,10 +1,12 @@
 """TTY: one JSON object a line on standard output, numbers as text.
 
 A pipe keeps no position, so a small file in the spool's folder does. It is written after the lines: a crash
-between the two writes the lines of one batch again, which no pipe can tell us.
+between the two writes the lines of one batch again, which no pipe can tell us. While the disk takes no file,
+the lines go on.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +28,8 @@ from collector.stores import (
 )
 from collector.stores.redis_layout import plain
 
+_log = logging.getLogger(__name__)
+
 _encoder = msgspec.json.Encoder(decimal_format="string")
 
 
@@ -43,9 +47,12 @@ class TerminalStore:
     def __init__(self, settings: Settings) -> None:
         self._home = settings.home
         self._position: Position | None = None
+        self._behind = False  # the file is: it could not be written
 
     async def open(self, name: str) -> Position | None:
-        """Reads the position's file."""
+        """Reads the position's file; once, because we may know better than the file."""
+        if self._position:
+            return self._position
         path = self._path(name)
         try:
             self._position = msgspec.json.decode(path.read_bytes(), type=Position)
@@ -66,8 +73,8 @@ class TerminalStore:
             raise PositionLostError(f"{self._path(name)} is not as it was left")
         lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)
         await asyncio.to_thread(_print, lines)
-        await asyncio.to_thread(_replace, self._path(name), msgspec.json.encode(after))
         self._position = after
+        await asyncio.to_thread(self._keep, self._path(name), after)
         return ()
 
     async def note(self, name: str, text: str) -> None:
@@ -79,6 +86,17 @@ class TerminalStore:
 
     async def close(self) -> None:
         """There is nothing to let go of."""
+
+    def _keep(self, path: Path, after: Position) -> None:
+        try:
+            _replace(path, msgspec.json.encode(after))
+        except OSError as error:
+            if not self._behind:
+                _log.error("%s is not written: %s; a restart would print again", path, error.strerror)
+        else:
+            self._behind = False
+            return
+        self._behind = True
 
     def _path(self, name: str) -> Path:
         return self._home / f"printed-{name}.json"

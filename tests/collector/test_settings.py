@@ -49,6 +49,10 @@ BAD = {
         {"CONFIG": "/nowhere/config.yaml"},
         ["CONFIG = '/nowhere/config.yaml': there is no such file"],
     ),
+    "config with a name that no file has": (
+        {"CONFIG": "c" * 300},
+        [f"CONFIG = '{'c' * 300}': cannot be read: File name too long"],
+    ),
     "not a boolean": (
         {"SNAPSHOT_ONLY": "maybe"},
         ["SNAPSHOT_ONLY = 'maybe': takes true or false (also t, f, 1, 0, yes, no)"],

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import resource
 
 import pytest
 from streams import trades
@@ -218,6 +219,41 @@ def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
         assert sorted(kept) == [10, 11, 12, 13], cut
     letters.add(Batch("another", 10, batch.records), refusals[:1])
     assert len(path.read_text().splitlines()) == 5
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_letter_costs_none(tmp_path):
+    """The room ends within a line; when there is some again, each letter is there, whole and once."""
+    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
+    batch = Batch("run", 0, list(trades(400)))
+    refusals = [Refusal(index, trade, "odd") for index, trade in enumerate(batch.records)]
+    letters.add(batch, refusals[:10])
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            letters.add(batch, refusals)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    letters.add(batch, refusals)
+    kept = [json.loads(line)["sequence"] for line in letters.path.read_text().splitlines()]
+    assert kept == list(range(400))
+
+
+async def test_bounds_of_a_batch_that_cannot_be_kept_are_waited_for(spool, store, writer):
+    """Nothing is tried whose bounds a crash would take away; and a full disk ends nobody."""
+    store.fixed_batches = True
+    file = spool._file
+    (pages,) = file.db.execute("PRAGMA page_count").fetchone()
+    await spool._on_disk(file.db.execute, f"PRAGMA max_page_count = {pages}")
+    sent = list(trades(2000))
+    for index in range(0, 2000, 100):
+        await spool.append(sent[index : index + 100])
+    while writer.state.state != "away":  # noqa: ASYNC110 - the state is for people, it has no event
+        await asyncio.sleep(0.005)
+    assert "no room in the spool for the bounds of a batch" in writer.state.error
+    await spool._on_disk(file.db.execute, "PRAGMA max_page_count = 100000")
+    await writer.drain(20)
+    assert store.stored == sent
 
 
 async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):

@@ -95,6 +95,22 @@ async def test_the_position_survives_and_is_checked(tmp_path, capfd):
     assert len(capfd.readouterr().out.splitlines()) == 3
 
 
+async def test_a_full_disk_stops_no_lines(tmp_path, capfd, caplog):
+    store = create(Settings.read(environment(tmp_path)))
+    await store.open(NAME)
+    aside = tmp_path / NAME / f"printed-{NAME}.new"
+    aside.parent.mkdir()
+    aside.symlink_to("/dev/full")
+    await commit(store, list(trades(3)))
+    assert await store.open(NAME) == Position("owner", "run", 3)
+    await commit(store, list(trades(2)), 3)
+    assert len(capfd.readouterr().out.splitlines()) == 5
+    assert caplog.text.count("No space left on device; a restart would print again") == 1
+    aside.unlink()
+    await commit(store, list(trades(1)), 5)
+    assert await create(Settings.read(environment(tmp_path))).open(NAME) == Position("owner", "run", 6)
+
+
 @pytest.mark.parametrize("damage", ["", "{", '{"owner": 1}'])
 def test_what_was_printed_is_not_printed_again(tmp_path, damage):
     """Nor where the position's file is damaged meanwhile: the spool knows."""
