@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import re
 import socket
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -61,6 +63,9 @@ _HOLDER = """
     FROM cryptostore_position WHERE name = $1"""
 
 _NAMES = [table.name for table in TABLES.values()]
+
+#: The key of our ids, in an error's details, whatever their language; or its name, where there are none.
+_KEY_OF_IDS = re.compile(r"\(id[,)]|_pkey$")
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
@@ -272,9 +277,10 @@ def _literals(*values: str | int) -> str:
 
 
 def _what(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
+    """In words; TLS has numbers of its own, of which the system's words would be nonsense."""
+    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or (error.errno or 0) <= 0:
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno or 0)
 
 
 async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> None:
@@ -288,7 +294,7 @@ async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) 
         )
     except (asyncpg.CheckViolationError, asyncpg.UniqueViolationError) as error:
         # Not the row's fault: no partition for it, or a sequence of ids that was set back.
-        if error.constraint_name is None or error.constraint_name.endswith("_pkey"):
+        if error.constraint_name is None or _KEY_OF_IDS.search(error.detail or error.constraint_name):
             raise StoreRefusedError(str(error)) from error
         raise
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import fields, replace
+from requests.certs import where
 from servers import Pgbouncer, PostgresServer
 
 from collector.records import L2Book, L3Book, Trade
@@ -463,3 +464,28 @@ async def test_through_pgbouncer_in_transaction_mode(server, database):
         await asyncio.gather(*(store.close() for store in stores))
     async with client(database) as connection:
         assert await connection.fetchval("SELECT count(*) FROM funding") == 4 * 20 * 2
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_what_the_error_says():
+    with PostgresServer(tls=True) as server:
+        url = f"{server.url.partition('?')[0]}?sslmode=verify-full&sslrootcert={where()}"
+        with pytest.raises(StoreUnavailableError, match="certificate verify failed"):
+            await PostgresStore(settings("POSTGRES", url=url)).open(NAME)
+
+
+async def test_a_key_of_the_tables_owner_refuses_a_row_and_ours_the_whole_table(store, database):
+    """A trade that is there already is refused for what it is; a sequence of ids that was set back is not."""
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute("ALTER TABLE trades DROP CONSTRAINT trades_pkey, ADD PRIMARY KEY (trade_id)")
+        first, second = (replace(EVERY_KIND[0], id=number) for number in ("1", "2"))
+        sent = [first, first, second]
+        (refusal,) = await store.commit(NAME, batch(sent), None, at(3))
+        assert refusal.sequence == 1
+        assert not await store.commit(NAME, batch(sent).without([refusal]), None, at(3))
+        await connection.execute("ALTER TABLE trades DROP CONSTRAINT trades_pkey, ADD PRIMARY KEY (id)")
+        await connection.execute(
+            "SELECT setval(pg_get_serial_sequence('trades', 'id'), min(id), false) FROM trades"
+        )
+        with pytest.raises(StoreRefusedError, match="duplicate key"):
+            await store.commit(NAME, batch([second], 3), at(3), at(4))
