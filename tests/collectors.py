@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+from waiting import PATIENCE
 
 from collector import health
 from collector.health import Status
 
-PATIENCE = 30.0  # seconds
 TICK = 0.05
 
 
@@ -68,9 +68,9 @@ class Collector:
             return None
         return status if status.time > self.started else None
 
-    def wait_until(self, condition, patience: float = PATIENCE) -> Status:
+    def wait_until(self, condition) -> Status:
         """Waits until ``condition(status)`` holds; the status."""
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             status = self.status
             if status and condition(status):

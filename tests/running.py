@@ -8,13 +8,12 @@ await running.whole()
 import asyncio
 import contextlib
 import shutil
-import time
+
+from waiting import eventually
 
 from collector import supervisor
 from collector.settings import Settings
 from collector.spool import Spool
-
-PATIENCE = 20.0
 
 
 class Running:
@@ -70,13 +69,8 @@ class Running:
         gaps = self.collector.feed.gaps
         await self.until(lambda: gaps._seen.keys() == self.pairs and not gaps.questions, "everything is seen")
 
-    async def until(self, condition, what, seconds=PATIENCE):
-        end = time.monotonic() + seconds
-        while not condition():
-            if self.task.done():
-                self.task.result()
-            assert time.monotonic() < end, f"not within {seconds} s: {what}"
-            await asyncio.sleep(0.01)
+    async def until(self, condition, what):
+        await eventually(condition, what, self.task)
 
     async def more(self, records=30):
         wanted = self.received + records

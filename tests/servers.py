@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-PATIENCE = 30.0  # seconds for a server to start or stop
+from waiting import PATIENCE
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cryptostore-tests"
 
 

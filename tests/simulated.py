@@ -25,9 +25,7 @@ from typing import Any, Self
 
 import aiohttp
 import pytest
-
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 10.0
+from waiting import PATIENCE
 
 
 class Control:
@@ -120,7 +118,7 @@ class Simulator(Control):
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            self.process.wait(START_TIMEOUT)
+            self.process.wait(PATIENCE)
             raise RuntimeError(f"the simulator did not start: {self.errors.read_text()}")
         ready = json.loads(line)
         self.ports: list[int] = ready["ports"]
@@ -161,7 +159,7 @@ class Simulator(Control):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(STOP_TIMEOUT)
+            status = self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

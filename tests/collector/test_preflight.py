@@ -4,12 +4,12 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from collectors import Collector
 from servers import PostgresServer, RedisServer
 from simulated import Simulator
+from waiting import wait_until
 
 from collector import preflight
 from collector.stores.postgres import PostgresStore
@@ -101,19 +101,12 @@ async def test_postgres_is_looked_at_and_left_as_it_is(tmp_path, simulator, redi
         assert (status, found["store"]["state"]) == (0, "fine")
 
 
-def wait_until_marked(home):
-    end = time.monotonic() + 20
-    while not preflight._Remembered(home).recall("listed KRAKEN ETH-USD"):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
     """It disturbs nothing, and knows a symbol that was listed once."""
     environment = variables(tmp_path, simulator, redis, SYMBOLS="ETH-USD", NAME="beside")
     with Collector(tmp_path, **environment) as collector:
         collector.wait_until_ready()
-        wait_until_marked(collector.home)
+        wait_until(lambda: preflight._Remembered(collector.home).recall("listed KRAKEN ETH-USD"))
         status, found = check(environment)
         assert status == preflight.FINE
         assert "knows this collector" in found["store"]["detail"]

@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 from cryptofeed import types
 from spooled import spooled
+from waiting import PATIENCE, eventually
 
 from collector import receiver as module
 from collector.metrics import Metrics
@@ -181,11 +182,11 @@ async def test_a_burst_is_appended_when_it_is_large_or_old(receiver, spool):
     trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
     await take(trade, RECEIPT)
     start = (await spool.resume(None)).after
-    await asyncio.wait_for(spool.wait(start), 1)
+    await asyncio.wait_for(spool.wait(start), PATIENCE)
     assert len((await spool.read(start, 1000)).records) == 1
     for _ in range(module.BURST_RECORDS):
         await take(trade, RECEIPT)
-    await asyncio.wait_for(spool.wait(start, 1 + module.BURST_RECORDS), 1)
+    await asyncio.wait_for(spool.wait(start, 1 + module.BURST_RECORDS), PATIENCE)
     appending.cancel()
 
 
@@ -199,11 +200,12 @@ async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, mon
             await take(trade, RECEIPT)
 
     flooding = asyncio.create_task(flood())
+    await eventually(lambda: len(receiver._records) == 600)
     await asyncio.sleep(0.05)
     assert not flooding.done()
     assert len(receiver._records) == 600
     appending = asyncio.create_task(receiver.run())
-    await asyncio.wait_for(flooding, 5)
+    await asyncio.wait_for(flooding, PATIENCE)
     appending.cancel()
     assert len(await stored(receiver, spool)) == 1000
 
@@ -220,8 +222,7 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
 async def test_marks_alone_are_stored_too(receiver, spool):
     appending = asyncio.create_task(receiver.run())
     receiver.mark("listed", "yes")
-    while "listed" not in spool.marks:  # noqa: ASYNC110 - the spool tells of records, not of marks
-        await asyncio.sleep(0.005)
+    await eventually(lambda: "listed" in spool.marks)
     appending.cancel()
 
 

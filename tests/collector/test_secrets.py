@@ -1,14 +1,9 @@
 """Canaries: no password is in what a collector writes, whatever goes wrong."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from collectors import Collector
 from servers import MongoServer, PostgresServer, RedisServer, free_port
 
 CANARY = "ca%2Fnary"
@@ -16,7 +11,6 @@ WHAT = {
     "EXCHANGE": "COINBASE",
     "SYMBOLS": "BTC-USD",
     "CHANNELS": "trades",
-    "NAME": "collector",
     "LOG_LEVEL": "DEBUG",
     "HTTPS_PROXY": "http://proxy:ca%2Fnary@127.0.0.1:1",  # so the exchange is away
 }
@@ -32,27 +26,11 @@ SERVERS = {
 
 def written(folder, url, backend, state, form):
     """All that a collector writes until its store is in a state: its output, its files, its command line."""
-    given = {"URL": url, "BACKEND": backend, "SPOOL_DIR": str(folder), "LOG_FORMAT": form}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "collector"],
-        env=os.environ | WHAT | given,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    status, deadline = folder / "collector" / "status.json", time.monotonic() + 40
-    try:
-        while not (status.exists() and json.loads(status.read_text())["store"]["state"] == state):
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline, status.read_text()
-            time.sleep(0.05)
-        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=20)
-        assert process.returncode == 0, output
-    finally:
-        process.kill()
-    files = [file.read_bytes() for file in folder.rglob("*") if file.is_file()]
-    return shown + output + b"".join(files)
+    with Collector(folder, **WHAT, URL=url, BACKEND=backend, LOG_FORMAT=form) as collector:
+        collector.wait_until(lambda status: status.store.state == state)
+        shown = Path(f"/proc/{collector.process.pid}/cmdline").read_bytes()
+        assert collector.stop() == 0
+    return shown + b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
 @pytest.mark.parametrize("backend", SERVERS)

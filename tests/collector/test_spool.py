@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from streams import one_of_each, trades
+from waiting import PATIENCE
 
 from collector import spool_file
 from collector.records import Candle
@@ -141,7 +142,7 @@ async def test_wait_returns_when_there_is_something(spool):
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await spool.append(list(trades(1, start=1)))
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_a_huge_append_makes_small_batches(spool):
@@ -390,6 +391,7 @@ _APPENDER = """
 import asyncio, sys
 from pathlib import Path
 from streams import trades
+from waiting import PATIENCE
 from collector.spool import Spool
 
 async def main():
@@ -442,7 +444,7 @@ async def test_an_append_does_not_wait_for_a_sync_and_the_log_begins_anew_all_th
     def slow():
         due = sync()
         begun.set()
-        assert may_end.wait(10)
+        assert may_end.wait(PATIENCE)
         return due
 
     monkeypatch.setattr(spool._file, "sync", slow)
@@ -452,7 +454,7 @@ async def test_an_append_does_not_wait_for_a_sync_and_the_log_begins_anew_all_th
     length = log.stat().st_size
     assert length > 2**20
     tending = asyncio.create_task(spool.tend())
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(begun.wait, PATIENCE)
     await spool.append(list(trades(10)))
     assert not tending.done()
     may_end.set()

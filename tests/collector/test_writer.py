@@ -7,6 +7,7 @@ import resource
 
 import pytest
 from streams import trades
+from waiting import PATIENCE, eventually
 
 from collector import writer as writing
 from collector.metrics import Metrics
@@ -111,7 +112,7 @@ async def test_each_trouble_costs_nothing(store, spool, writer):
     store.trouble = [unavailable, commits_and_says_nothing, refuses, says_nothing, commits_and_says_nothing]
     for index in range(10):
         await spool.append(list(trades(20, start=20 * index)))
-    await writer.drain(10)
+    await writer.drain(PATIENCE)
     assert store.stored == list(trades(200))
     assert writer.state.state == "connected"
 
@@ -138,9 +139,7 @@ async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, 
     tries = [StoreUnavailableError(reason) for reason in ["no route"] + ["no answer"] * 1000]
     store.open = lambda _: asyncio.sleep(0, raising(tries.pop(0)))
     run = asyncio.create_task(writer.run())
-    async with asyncio.timeout(10):
-        while len(caplog.records) < 2:  # noqa: ASYNC110 - the log wakes nobody
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(caplog.records) == 2)
     assert [record.message for record in caplog.records] == [
         "the store is away: no route",
         "the store is still away: no answer",
@@ -156,9 +155,10 @@ async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(s
     run = asyncio.create_task(writer.run())
     for index in range(7):
         await spool.append(list(trades(5, start=5 * index)))
+    await eventually(lambda: store.batches)
     await asyncio.sleep(0.05)
     assert [end - first for first, end in store.batches] == [30]
-    await writer.drain(5)
+    await writer.drain(PATIENCE)
     assert [end - first for first, end in store.batches] == [30, 5]
     run.cancel()
     await asyncio.wait([run])
@@ -177,7 +177,7 @@ async def test_fixed_batches_are_tried_again_with_the_same_bounds(spool, store, 
     await spool.append(list(trades(3)))
     await first_try.wait()
     await spool.append(list(trades(3, start=3)))
-    await writer.drain(5)
+    await writer.drain(PATIENCE)
     assert tried[0] == tried[1] == store.batches[0]
     assert store.stored == list(trades(6))
 
@@ -186,7 +186,7 @@ async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
     first, bad, last = trades(3)
     bad.id = "refused"
     await spool.append([first, bad, last])
-    await writer.drain(5)
+    await writer.drain(PATIENCE)
     (line,) = (spool.folder / "dead-letters.jsonl").read_text().splitlines()
     letter = json.loads(line)
     assert (letter["reason"], letter["channel"], letter["record"]["amount"]) == ("odd", "trades", "1")
@@ -262,12 +262,11 @@ async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):
     bad.id = "refused"
     (spool.folder / "dead-letters.jsonl").mkdir()
     await spool.append([first, bad, last])
-    while writer.state.state != "away":  # noqa: ASYNC110 - the state is for people, it has no event
-        await asyncio.sleep(0.005)
+    await eventually(lambda: writer.state.state == "away")
     assert "no place for what it refuses" in writer.state.error
     assert not store.stored
     (spool.folder / "dead-letters.jsonl").rmdir()
-    await writer.drain(5)
+    await writer.drain(PATIENCE)
     assert store.stored == [first, last]
 
 
@@ -281,12 +280,12 @@ async def test_what_stops_before_it_is_delivered_stays_in_the_spool(spool, store
 async def test_a_store_that_forgot_gets_the_tail_and_is_told_of_what_is_gone(spool, store, writer, caplog):
     for index in range(3):
         await spool.append(list(trades(10, start=10 * index)))
-        await writer.drain(5)
+        await writer.drain(PATIENCE)
     first, _ = store.batches[1]
     store.position = Position(spool.owner, spool.incarnation, first)
     del store.stored[10:]
     await spool.append(list(trades(1, start=30)))
-    await writer.drain(5)
+    await writer.drain(PATIENCE)
     assert store.stored == list(trades(31))
     assert "forgotten" not in caplog.text
 
@@ -296,4 +295,4 @@ async def test_a_broken_spool_ends_the_writer(spool, store, writer):
     with pytest.raises(Exception, match="no such table"):
         await spool.append(list(trades(1)))
     with pytest.raises(Exception, match="no such table"):
-        await asyncio.wait_for(writer.task, 5)
+        await asyncio.wait_for(writer.task, PATIENCE)

@@ -3,16 +3,15 @@
 import contextlib
 import json
 import subprocess
-import time
 import urllib.request
 import uuid
 
 import redis
 from conformance import RedisHarness
 from simulated import Control
+from waiting import wait_until
 
 IMAGE, REDIS = "cryptostore:latest", "redis:7"
-PATIENCE = 120.0  # seconds; the machine may be busy
 HOSTS = (
     "api.coinbase.com", "advanced-trade-ws.coinbase.com", "api.kraken.com", "ws.kraken.com",
     "api.binance.com", "stream.binance.com",
@@ -36,16 +35,6 @@ def docker(*arguments, check=True, **options):
 
 def inspect(name):
     return json.loads(docker("inspect", name))[0]
-
-
-def wait_until(condition, patience=PATIENCE):
-    """Waits until ``condition()`` is true; what it returned."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it never was so")
 
 
 class Stage:

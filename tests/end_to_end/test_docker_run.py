@@ -5,7 +5,8 @@ import time
 
 import pytest
 from comparison import compare
-from stage import docker, inspect, wait_until
+from stage import docker, inspect
+from waiting import wait_until
 
 pytestmark = pytest.mark.docker
 

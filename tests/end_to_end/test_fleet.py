@@ -5,7 +5,8 @@ import re
 import subprocess
 
 import pytest
-from stage import docker, inspect, wait_until
+from stage import docker, inspect
+from waiting import wait_until
 
 from launcher import cli
 

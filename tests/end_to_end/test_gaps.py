@@ -37,7 +37,7 @@ REASONS = {
 
 @pytest.fixture
 def hasty(monkeypatch):
-    patience = Patience(silence=1.5, shortest_pause=0.02, longest_pause=0.05, useful=0.0)
+    patience = Patience(silence=3.0, shortest_pause=0.02, longest_pause=0.05, useful=0.0)
     monkeypatch.setattr(feeds, "Patience", lambda: patience)
     monkeypatch.setattr(connection, "CEASED", 0.2)
 

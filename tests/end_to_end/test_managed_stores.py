@@ -13,8 +13,9 @@ from conformance import RedisHarness
 from databases import PostgresHarness
 from process_list import process_list
 from simulated import Control
-from stage import docker, inspect, wait_until
+from stage import docker, inspect
 from transcripts import alike
+from waiting import wait_until
 
 from launcher import cli
 from launcher.managed import SERVERS

@@ -66,17 +66,18 @@ class Stage:
         return gaps_in(records)
 
     async def noted(self, collector):
-        """Waits until the store has a note of what is seen now."""
-        now = time.time()
+        """Waits until the store has a note of what is seen now, or a second ago; since when."""
+        since = time.time() - 1
 
         def fresh():
             with self.redis.client(decode_responses=True) as client:
                 text = client.hget("cryptostore:notes", collector.settings.name)
             note = text and continuity.msgspec.json.decode(text, type=continuity.Note)
             until = note.until() if note and not note.stopped else {}
-            return until.keys() >= collector.pairs and min(until[pair] for pair in collector.pairs) >= now - 1
+            return until.keys() >= collector.pairs and min(until[pair] for pair in collector.pairs) >= since
 
         await collector.until(fresh, "a note")
+        return since
 
 
 @pytest.fixture
@@ -91,8 +92,11 @@ def reasons(gaps):
 
 
 async def whole(collector):
+    """Waits until everything is seen, and for some records after that; since when."""
     await collector.whole()
+    since = time.time()
     await collector.more(60)
+    return since
 
 
 async def test_power_loss_takes_the_spool_back_and_nothing_for_a_repetition(stage):
@@ -116,7 +120,7 @@ async def test_a_spool_that_was_deleted_is_a_gap_from_what_the_store_has(stage):
     one = stage.collector()
     async with one.running():
         await whole(one)
-        await stage.noted(one)
+        noted = await stage.noted(one)
         await one.kill()
         killed = time.time()
         shutil.rmtree(one.home)
@@ -126,7 +130,7 @@ async def test_a_spool_that_was_deleted_is_a_gap_from_what_the_store_has(stage):
         await one.stop()
     assert {(gap.missed, gap.symbol) for gap in gaps} == one.pairs
     assert reasons(gaps) == {"killed"}
-    assert all(killed - 3 < gap.start < killed < gap.end for gap in gaps)
+    assert all(noted <= gap.start < killed < gap.end for gap in gaps)
 
 
 async def test_a_spool_restored_from_a_backup_is_a_gap_from_what_the_store_has(stage):
@@ -135,7 +139,7 @@ async def test_a_spool_restored_from_a_backup_is_a_gap_from_what_the_store_has(s
         await whole(one)
         backup = one.copy_spool(stage.folder / "backup")
         await asyncio.sleep(1.5)
-        await stage.noted(one)
+        noted = await stage.noted(one)
         await one.stop()
         stopped = time.time()
         one.put_back(backup)
@@ -144,7 +148,7 @@ async def test_a_spool_restored_from_a_backup_is_a_gap_from_what_the_store_has(s
         gaps = await stage.compare(one)
         await one.stop()
     assert {(gap.missed, gap.symbol) for gap in gaps} == one.pairs
-    assert all(stopped - 2 < gap.start < stopped < gap.end for gap in gaps)
+    assert all(noted <= gap.start < stopped < gap.end for gap in gaps)
 
 
 async def test_what_the_store_forgot_beyond_the_tail_is_a_gap_with_its_count(stage):
@@ -219,9 +223,9 @@ async def test_a_symbol_that_is_not_listed_for_a_while_is_a_gap(stage):
     one = stage.collector(SYMBOLS="*-USD", SYMBOLS_REFRESH="1")
     async with one.running():
         await one.until(lambda: len(one.collector.feed.subscriptions.confirmed) == 6, "all are seen")
+        seen = time.time()
         await one.more(60)
         await one.stop()
-        stopped = time.time()
         await asyncio.to_thread(stage.simulator.listing, "COINBASE", delist=["ETH-USD"])
         await one.start()
         await one.until(lambda: reasons(one.gaps) == {"stopped", "delisted"}, "it is told that it is gone")
@@ -234,13 +238,13 @@ async def test_a_symbol_that_is_not_listed_for_a_while_is_a_gap(stage):
     delisted = [gap for gap in gaps if gap.reason == "delisted"]
     assert {gap.symbol for gap in delisted} == {"ETH-USD"}
     assert {gap.missed for gap in delisted} == set(one.settings.channels)
-    assert all(gap.start > stopped - 2 for gap in delisted)
+    assert all(gap.start >= seen for gap in delisted)
 
 
 async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
     one, two = stage.collector("one"), stage.collector("two")
     async with one.running():
-        await whole(one)
+        seen = await whole(one)
         await one.stop()
         stopped = time.time()
         async with two.running():
@@ -250,7 +254,7 @@ async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
     assert {(gap.missed, gap.symbol) for gap in gaps} == two.pairs
     assert len(gaps) == len(two.pairs)
     assert reasons(gaps) == {"stopped"}
-    assert all(stopped - 1.5 < gap.start < stopped < gap.end for gap in gaps)
+    assert all(seen <= gap.start < stopped < gap.end for gap in gaps)
 
 
 async def test_what_another_live_collector_saw_is_no_gap(stage):

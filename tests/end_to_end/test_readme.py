@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from stage import HOSTS, IMAGE, docker, wait_until
+from stage import HOSTS, IMAGE, docker
 from transcripts import alike
+from waiting import PATIENCE, wait_until
 
 from collector.settings import VARIABLES
 
@@ -20,7 +21,6 @@ README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"(?P<by_ci><!-- run by CI -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
 #: What may need another moment until it is as shown: it only looks.
 LOOKS = re.compile(r"docker exec |launcher status")
-PATIENCE = 30.0  # seconds
 
 
 def commands():

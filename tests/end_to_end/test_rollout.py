@@ -6,8 +6,9 @@ from collections import defaultdict
 
 import pytest
 from comparison import compare, gaps_in
-from stage import docker, wait_until
+from stage import docker
 from test_fleet import Fleet
+from waiting import wait_until
 
 from collector.shards import shard_of
 

@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from stage import docker, wait_until
+from stage import docker
 from test_fleet import Fleet
+from waiting import wait_until
 
 pytestmark = pytest.mark.docker
 

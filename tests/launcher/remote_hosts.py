@@ -9,11 +9,11 @@ import socket
 import ssl
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import trustme
 from servers import Missing
+from waiting import wait_until
 
 HOST = "127.0.0.1"
 
@@ -108,12 +108,12 @@ class Sshd:
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
         )
         self._process = subprocess.Popen([self._command, "-D", "-e", "-f", config], stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port)):
-                return self
-            time.sleep(0.05)
-        raise AssertionError("sshd does not listen")
+        wait_until(self._listens)
+        return self
+
+    def _listens(self):
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port)):
+            return True
 
     def __exit__(self, *_):
         self._process.terminate()

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import threading
-import time
 
 import pytest
 from fleets import docker, inspect
 from recording_engine import recording
+from waiting import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -46,10 +46,7 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
 def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_path, monkeypatch):
     fleet.write(TWO)
     assert fleet.launch("up") == 0
-    end = time.monotonic() + 30
-    while not all(_said(each).startswith("ready: ") for each in fleet.containers().values()):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    wait_until(lambda: all(_said(each).startswith("ready: ") for each in fleet.containers().values()))
     with recording(tmp_path / "engine.sock") as requests:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
         assert fleet.launch("up") == 0

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from fleets import docker, inspect
-from waiting import wait_for
+from waiting import wait_until
 
 from launcher.engines.docker import DockerEngine
 
@@ -80,4 +80,4 @@ def test_a_lock_leaves_no_volume(fleet, held, killed):
         held.kill()
     else:
         held.communicate(b"", timeout=30)
-    wait_for(lambda: [docker("volume", "ls", "--quiet").split()], lambda there: volume not in there)
+    wait_until(lambda: volume not in docker("volume", "ls", "--quiet").split())

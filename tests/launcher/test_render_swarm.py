@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
 from servers import Missing
-from waiting import wait_for
+from waiting import wait_until
 
 from launcher import cli, fleet, render
 
@@ -143,11 +143,15 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
     try:
         command("docker", "stack", "deploy", "--compose-file", stack, name, cwd=tmp_path)
         (service,) = swarm.services.list(filters={"name": f"{name}_coinbase"})
-        assert wait_for(service.tasks, lambda task: "no suitable node" in task["Status"].get("Err", ""))
+        wait_until(
+            lambda: any("no suitable node" in task["Status"].get("Err", "") for task in service.tasks())
+        )
         command("docker", "node", "update", "--label-add", f"{label}=true", node.id)
-        task = wait_for(service.tasks, lambda task: task["Status"]["State"] == "running")
+        (task,) = wait_until(
+            lambda: [task for task in service.tasks() if task["Status"]["State"] == "running"]
+        )
         container = swarm.containers.get(task["Status"]["ContainerStatus"]["ContainerID"])
-        assert wait_for(lambda: [container.logs()], bool) == b'se"c$$ret 0o100400 10001\n'
+        assert wait_until(container.logs) == b'se"c$$ret 0o100400 10001\n'
         host = container.attrs["HostConfig"]
         assert host["ReadonlyRootfs"]
         assert host["CapDrop"] == ["ALL"]
@@ -156,6 +160,6 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
         assert not any("ret" in value.replace("secret", "") for value in container.attrs["Config"]["Env"])
     finally:
         command("docker", "stack", "rm", name)
-        wait_for(lambda: [swarm.containers.list(all=True, filters={"name": name})], lambda found: not found)
+        wait_until(lambda: not swarm.containers.list(all=True, filters={"name": name}))
         command("docker", "node", "update", "--label-rm", label, node.id)
     swarm.volumes.get(f"{name}-coinbase-spool").remove()

@@ -15,11 +15,11 @@ from collectors import Collector
 from ledger import Account, Sent, Stored, balance
 from places import Parquet, Place
 from simulated import Simulator
+from waiting import PATIENCE
 
 EXCHANGE, SYMBOLS, CHANNELS = "COINBASE", ["BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD"], "trades,l2_book"
 PER_STEP = 2.87 * len(SYMBOLS)  # records that one step of the simulated markets amounts to
 LULL = 0.5  # seconds between two faults, and of a restart, at the most
-PATIENCE = 120.0  # seconds for a collector to find its store again
 TICK = 0.01
 WARM_UP, BASELINE = 20.0, 10.0  # seconds at the full rate: until memory is looked at, and while it is
 MIB = 2**20

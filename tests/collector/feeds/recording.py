@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from comparison import Comparison, compare
 from simulated import Simulator
 from spooled import spooled
+from waiting import eventually
 
 from collector.feeds import ExchangeFeed
 from collector.feeds.connection import Patience
@@ -46,15 +46,8 @@ class Recording:
     metrics: Metrics
     running: asyncio.Task[None]
 
-    async def until(self, condition: Callable[[], object], what: str = "", seconds: float = 15.0) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            if self.running.done():
-                self.running.result()
-            assert time.monotonic() < end, (
-                f"not within {seconds} s: {what}; {self.feed.subscriptions.__dict__}"
-            )
-            await asyncio.sleep(0.01)
+    async def until(self, condition: Callable[[], object], what: str = "") -> None:
+        await eventually(condition, what, self.running)
 
     async def confirmed(self) -> None:
         await self.until(lambda: self.feed.subscriptions.confirmed and not self.feed.subscriptions.pending)

@@ -1,6 +1,7 @@
 """Feeds at work on the simulator: what is in the spool is what was sent, whatever happens."""
 
 import asyncio
+import itertools
 import json
 import logging
 import time
@@ -12,6 +13,7 @@ from recording import HASTY, lines, recording
 from running import Running
 from simulated import Simulator
 from spooled import spooled
+from waiting import PATIENCE
 
 from collector import pace
 from collector.feeds import network
@@ -100,13 +102,15 @@ async def test_a_clean_close_loses_nothing_and_is_not_answered_at_once(simulator
     patience = Patience(shortest_pause=0.25, longest_pause=30.0)
     async with recording(simulator, tmp_path, "COINBASE", patience) as it:
         await it.confirmed()
-        await it.fault("close", count=1000)
-        await asyncio.sleep(1.5)  # cryptofeed connects 240 times in that
-        assert 2 <= await it.openings() <= 6
-        await asyncio.to_thread(simulator.clear_faults)
+        await it.fault("close", count=3)
+        await it.until(lambda: len(lines(caplog, "code 1001")) == 3, "three losses")
         comparison = await it.compared()
         assert comparison.exact, comparison
-        assert lines(caplog, "code 1001")
+    log = await asyncio.to_thread(simulator.log)
+    opened = [entry["time"] for entry in log if entry.get("event") == "open"]
+    pauses = [after - before for before, after in itertools.pairwise(opened)]
+    assert len(pauses) == 3
+    assert min(pauses) >= 0.25 / 2  # cryptofeed takes 6 ms
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
@@ -114,7 +118,7 @@ async def test_a_deaf_exchange_is_left_and_tried_again(exchange, simulator, tmp_
     await asyncio.to_thread(simulator.fault, "deaf", exchange=exchange, count=2)
     async with recording(simulator, tmp_path, exchange, Patience(silence=0.5, shortest_pause=0.05)) as it:
         await it.confirmed()
-        assert len(lines(caplog, "nothing came for")) == 2
+        assert len(lines(caplog, "nothing came for")) >= 2  # a slow machine looks deaf, too
         await it.more()
         comparison = await it.compared()
         assert comparison.exact, comparison
@@ -135,10 +139,10 @@ async def test_an_exchange_that_goes_quiet_is_left(exchange, simulator, tmp_path
 
 
 async def test_a_quiet_market_is_no_dead_connection(simulator, tmp_path, caplog):
-    async with recording(simulator, tmp_path, "BINANCE", Patience(silence=0.6)) as it:
+    async with recording(simulator, tmp_path, "BINANCE", Patience(silence=2.0)) as it:
         await it.confirmed()
         await asyncio.to_thread(simulator.pause)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3)
         assert await it.openings() == 1
         assert not lines(caplog, "connection lost")
 
@@ -285,7 +289,7 @@ async def test_a_collector_that_is_stopped_ends_at_once_and_keeps_what_it_has(si
     async with recording(simulator, tmp_path, "BINANCE") as it:
         await it.confirmed()
         await it.more()
-        await asyncio.wait_for(it.feed.stop(), 1)
+        await asyncio.wait_for(it.feed.stop(), PATIENCE)
         await it.receiver.drain()
         assert it.running.cancelled()
         assert len(await spooled(it.spool)) == it.received
@@ -383,7 +387,7 @@ async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several,
 async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, monkeypatch):
     """Also when the exchange refuses one all the same."""
     monkeypatch.setattr(pace, "LIMITS", {"KRAKEN": pace.Limit(1, 0.7)})
-    before = len(await asyncio.to_thread(several.log))
+    before, began = len(await asyncio.to_thread(several.log)), time.time()
     ask = {"SYMBOLS": "ALL", "CHANNELS": "trades"}
     async with (
         recording(several, tmp_path / "2", "KRAKEN", SHARD="2/3", **ask) as second,
@@ -393,9 +397,10 @@ async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, 
         await third.confirmed()
         await second.confirmed()
     log = (await asyncio.to_thread(several.log))[before:]
-    opened = [entry["time"] for entry in log if entry.get("event") == "open"]
+    opened = [entry["time"] - began for entry in log if entry.get("event") == "open"]
     assert len(opened) == 2
-    assert opened[1] - opened[0] > 0.25  # 0.7, less the longest pause after the refusal
+    assert min(opened) >= 0.7
+    assert max(opened) >= 1.4
     assert "waiting 1.4 s for our turn: KRAKEN counts connections" in caplog.text
     assert "429" in caplog.text
 

@@ -14,6 +14,7 @@ from cryptofeed.defines import CANDLES, L2_BOOK, TICKER, TRADES
 from cryptofeed.exchanges import Binance, Kraken
 from cryptofeed.symbols import Symbols
 from simulated import Simulator
+from waiting import PATIENCE, eventually, wait_until
 
 COINBASE = "wss://advanced-trade-ws.coinbase.com"
 
@@ -24,12 +25,6 @@ def simulator(monkeypatch):
         running.lead_here(monkeypatch)
         Symbols.clear()  # cryptofeed keeps what another simulator in this process has told it
         yield running
-
-
-async def eventually(condition):
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the other side is another process
-            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
@@ -125,9 +120,7 @@ async def everything_sent(simulator, symbols, channels):
         done = by_stream(simulator.records())
         return all(len(done.get((channel, symbol), ())) >= 50 for channel in channels for symbol in symbols)
 
-    async with asyncio.timeout(30):
-        while not await asyncio.to_thread(finished):  # noqa: ASYNC110 - the other side is another process
-            await asyncio.sleep(0.1)
+    await asyncio.to_thread(wait_until, finished)
     await asyncio.to_thread(simulator.pause)
     return await asyncio.to_thread(simulator.records)
 
@@ -271,7 +264,7 @@ async def answers(address, *messages):
     async with websockets.connect(address) as socket:
         for message in messages:
             await socket.send(message if isinstance(message, str) else json.dumps(message))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 yield json.loads(await socket.recv())
 
 
@@ -324,9 +317,11 @@ async def test_binance_ignores_unknown_streams_and_lists_the_others(simulator):
 
 
 def test_reference_data_reaches_clients_that_block(simulator):
-    products = requests.get("https://api.coinbase.com/api/v3/brokerage/market/products", timeout=10).json()
+    products = requests.get(
+        "https://api.coinbase.com/api/v3/brokerage/market/products", timeout=PATIENCE
+    ).json()
     assert [product["product_id"] for product in products["products"]][:2] == ["BTC-USD", "ETH-USD"]
-    pairs = requests.get("https://api.kraken.com/0/public/AssetPairs", timeout=10).json()
+    pairs = requests.get("https://api.kraken.com/0/public/AssetPairs", timeout=PATIENCE).json()
     assert "XBT/USD" in [pair["wsname"] for pair in pairs["result"].values()]
 
 
@@ -343,8 +338,8 @@ async def test_reference_data_reaches_asynchronous_clients(simulator):
 
 def test_the_proxy_refuses_what_is_not_simulated(simulator):
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
-        requests.get("https://example.com/", timeout=10)
-    assert requests.get(simulator.proxy, timeout=10).status_code == 405
+        requests.get("https://example.com/", timeout=PATIENCE)
+    assert requests.get(simulator.proxy, timeout=PATIENCE).status_code == 405
 
 
 def test_two_runs_with_one_seed_send_the_same(monkeypatch):

@@ -9,6 +9,7 @@ from comparing import per_key
 from databases import MongoHarness, PgbouncerHarness, PostgresHarness
 from folders import ParquetHarness
 from servers import RedisServer
+from waiting import PATIENCE, eventually
 
 from collector import records as r
 from collector.metrics import Metrics
@@ -164,10 +165,10 @@ class Pipeline:
             if self.task.done():
                 self.task.result()
 
-    async def delivered(self, timeout=30.0):  # noqa: ASYNC109 - drain's own
+    async def delivered(self):
         """Waits until the store has everything, and no longer."""
-        late = asyncio.get_running_loop().time() + timeout
-        drained = asyncio.create_task(self.writer.drain(timeout))
+        late = asyncio.get_running_loop().time() + PATIENCE
+        drained = asyncio.create_task(self.writer.drain(PATIENCE))
         await asyncio.wait([drained, self.task], return_when=asyncio.FIRST_COMPLETED)
         if self.task.done():
             self.task.result()
@@ -176,6 +177,4 @@ class Pipeline:
 
     async def until(self, state):
         """Waits until the writer sees its store so."""
-        async with asyncio.timeout(10):
-            while self.writer.state.state != state:  # noqa: ASYNC110 - the state is for people, it has no event
-                await asyncio.sleep(0.005)
+        await eventually(lambda: self.writer.state.state == state, state, self.task)

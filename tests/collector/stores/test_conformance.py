@@ -12,6 +12,7 @@ from crashes import die, lives
 from msgspec.structs import replace
 from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
+from waiting import PATIENCE
 
 from collector import writer as writing
 from collector.records import Trade
@@ -280,13 +281,13 @@ async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(harness
     holder = await store.holder(NAME)
     assert holder.owner == "owner"
     assert holder.who.startswith(f"process {os.getpid()} on ")
-    assert 0 <= holder.idle < 5
+    assert 0 <= holder.idle < PATIENCE
     await store.release(NAME, at(1))  # not its position
-    assert (await store.holder(NAME)).idle < 5
+    assert (await store.holder(NAME)).idle < PATIENCE
     await store.release(NAME, at(0))
     assert (await store.holder(NAME)).idle > 1e9
     await commits(at(0))
-    assert (await store.holder(NAME)).idle < 5
+    assert (await store.holder(NAME)).idle < PATIENCE
     await store.close()
 
 
@@ -313,7 +314,7 @@ async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(
         await first.send(stream(10))
         await first.delivered()
         async with Pipeline(harness.settings(server, tmp_path / "second")) as second:
-            await asyncio.wait([second.task], timeout=10)
+            await asyncio.wait([second.task], timeout=PATIENCE)
             with pytest.raises(AnotherWriterError, match=r"process \d+ on .*NAME"):
                 second.task.result()
         await first.send(stream(10))
@@ -349,7 +350,7 @@ async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tm
         shutil.copytree(settings.home, copied.home)
         with pytest.raises(AnotherWriterError, match=r"process \d+ on .*with a copy of our spool"):
             async with Pipeline(copied) as copy:
-                await asyncio.wait_for(copy.task, 10)
+                await asyncio.wait_for(copy.task, PATIENCE)
         await first.send(sent[100:200])
         await first.delivered()
         await asyncio.to_thread(faulty.cut)
@@ -360,7 +361,7 @@ async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tm
             await copy.delivered()
             await asyncio.to_thread(faulty.mend)
             with pytest.raises(AnotherWriterError, match="with a copy of our spool"):
-                await asyncio.wait_for(first.task, 10)
+                await asyncio.wait_for(first.task, PATIENCE)
     async with Pipeline(settings) as first:
         await first.delivered()
     assert sorted(map(digits, harness.stored(server))) == sorted(map(digits, sent))

@@ -20,6 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
 from streams import stream
+from waiting import PATIENCE, eventually
 
 from collector import writer as writing
 from collector.records import L2Book, L3Book, Trade, channel_of
@@ -309,12 +310,11 @@ async def test_a_volume_that_goes_away_again_and_again_has_every_record_once(pip
     assert_stored_in_order(data, sent)
 
 
-async def test_the_first_file_is_there_within_five_seconds(tmp_path):
+async def test_the_first_file_does_not_wait_for_a_large_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_LATER_SECONDS", 3600)
     async with Pipeline(replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool")) as pipeline:
         await pipeline.send([EVERY_KIND[0]])
-        async with asyncio.timeout(5):
-            while not list(tmp_path.rglob("*.parquet")):  # noqa: ASYNC110 - a file has no event
-                await asyncio.sleep(0.02)
+        await eventually(lambda: list(tmp_path.rglob("*.parquet")))
 
 
 async def test_a_spool_that_was_set_back_or_deleted_stores_nothing_twice(pipeline_settings, tmp_path):
@@ -341,7 +341,7 @@ async def test_a_second_collector_of_the_name_stops(pipeline_settings, tmp_path)
         await first.send(stream(10))
         await first.delivered()
         async with Pipeline(replace(pipeline_settings, spool_dir=tmp_path / "second")) as second:
-            await asyncio.wait([second.task], timeout=10)
+            await asyncio.wait([second.task], timeout=PATIENCE)
             with pytest.raises(AnotherWriterError, match=r"process \d+ on "):
                 second.task.result()
         await first.send(stream(10))

@@ -130,9 +130,7 @@ async def test_nobody_waits_for_a_new_partition(server, client):
     await store.open(NAME)
     async with client.transaction():
         await client.fetch("SELECT * FROM trades")
-        began = time.monotonic()
-        await store.commit(NAME, Batch("incarnation", 0, received(AT)), None, at(1))
-        assert time.monotonic() - began < 5
+        assert not await store.commit(NAME, Batch("incarnation", 0, received(AT)), None, at(1))
     await store.close()
 
 

@@ -10,6 +10,7 @@ from cryptofeed.backends import redis as theirs
 from msgspec.structs import replace
 from servers import RedisServer
 from streams import AT, one_of_each, stream, trades
+from waiting import eventually
 
 from collector import records as r
 from collector import writer as writing
@@ -203,9 +204,7 @@ async def test_acknowledged_writes_that_redis_forgot_are_sent_again(harness, tmp
                 await asyncio.to_thread(server.kill)
                 await asyncio.to_thread(server.start)
                 assert len(harness.stored(server)) == first + 500
-            async with asyncio.timeout(10):
-                while len(harness.stored(server)) < 3000:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: len(harness.stored(server)) == 3000)
         assert per_key(harness.stored(server)) == per_key(sent)
 
 
@@ -225,9 +224,7 @@ async def test_a_log_cut_inside_a_batch_makes_no_doubles(harness, tmp_path):
                     file.truncate(max(0, log.stat().st_size - dice.randrange(1, 20_000)))
                 await asyncio.to_thread(server.start)
                 await asyncio.to_thread(server.restart)  # the second restart is the one that doubles
-            async with asyncio.timeout(20):
-                while len(harness.stored(server)) < 2000:  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
+            await eventually(lambda: len(harness.stored(server)) == 2000)
         await asyncio.to_thread(server.restart)
         assert per_key(harness.stored(server)) == per_key(sent)
 

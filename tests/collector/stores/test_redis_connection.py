@@ -10,6 +10,7 @@ from conformance import NAME, Pipeline, RedisHarness, per_key
 from msgspec.structs import replace
 from servers import RedisServer
 from streams import one_of_each, stream, trades
+from waiting import wait_until
 
 from collector.settings import Settings
 from collector.stores import StoreRefusedError, StoreUnavailableError, create, redis_retention
@@ -100,12 +101,10 @@ async def test_sentinels_tell_the_master_and_the_next_one(tmp_path):
         async with Pipeline(settings(tmp_path, URL=url)) as pipeline:
             await pipeline.send(sent[:100])
             await pipeline.delivered()
-            async with asyncio.timeout(20):  # it asks the master every 10 s
-                while not await asyncio.to_thread(sentinel.replicas):  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, sentinel.replicas)  # it asks the master every 10 s
             master.kill()
             await pipeline.send(sent[100:])
-            await pipeline.delivered(30)
+            await pipeline.delivered()
         assert per_key(HARNESS.stored(replica)) == per_key(sent)
 
 

@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 from collector.settings import VARIABLES
 from launcher.engines import EngineError
@@ -49,7 +49,7 @@ class Run:
 
     def until(self, pattern):
         """Reads on until a line matches."""
-        patience = threading.Timer(40, self.process.kill)
+        patience = threading.Timer(PATIENCE, self.process.kill)
         patience.start()
         try:
             for line in self.process.stderr:
@@ -69,7 +69,7 @@ class Run:
         return [pid for pid, command in self.children().items() if "simulator" not in command]
 
     def finish(self):
-        out, err = self.process.communicate(timeout=40)
+        out, err = self.process.communicate(timeout=PATIENCE)
         self.said.append(err)
         return out
 
@@ -85,7 +85,7 @@ def run(tmp_path):
     yield run
     for each in runs:
         each.process.kill()
-        each.process.communicate(timeout=40)
+        each.process.communicate(timeout=PATIENCE)
 
 
 def test_a_bounded_run_stores_what_was_sent_and_says_how_to_read_it(run, tmp_path):
@@ -136,10 +136,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(run):
     doomed.until("is ready")
     children = doomed.children()
     doomed.process.kill()
-    deadline = time.monotonic() + 15
-    while alive := [pid for pid, command in children.items() if _runs(pid, command)]:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.1)
+    wait_until(lambda: not any(_runs(pid, command) for pid, command in children.items()))
 
 
 def _runs(pid, command):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from fleets import Fleet, docker, inspect
-from waiting import wait_for
+from waiting import wait_until
 
 from launcher import cli
 
@@ -38,13 +38,19 @@ class Services(Fleet):
     def container(self, name):
         """The one container of a collector that runs."""
         of = f"label=com.docker.swarm.service.name={self.name}-{name}"
-        found = wait_for(lambda: [docker("ps", "--quiet", "--filter", of).split()], lambda ids: len(ids) == 1)
-        return inspect(*found)[0]
+        ids = []
+
+        def alone():
+            ids[:] = docker("ps", "--quiet", "--filter", of).split()
+            return len(ids) == 1
+
+        wait_until(alone)
+        return inspect(*ids)[0]
 
     def remove(self):
         for name in self.things("service"):
             docker("service", "rm", name)
-        wait_for(lambda: [docker("ps", "-aq", "--filter", f"name={self.name}")], lambda left: not left, 60)
+        wait_until(lambda: not docker("ps", "-aq", "--filter", f"name={self.name}"))
         for kind in ("secret", "network", "volume"):
             for name in self.things(kind):
                 with contextlib.suppress(subprocess.CalledProcessError):
@@ -187,10 +193,7 @@ def test_the_swarm_starts_a_collector_again_and_down_keeps_what_is_not_stored(fl
     before = fleet.container("empty")
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     again = f"label=com.docker.swarm.service.name={fleet.name}-empty"
-    wait_for(
-        lambda: docker("ps", "--quiet", "--no-trunc", "--filter", again).split(),
-        lambda found: found != before["Id"],
-    )
+    wait_until(lambda: {*docker("ps", "--quiet", "--no-trunc", "--filter", again).split()} - {before["Id"]})
     assert fleet.launch("up") == 0
     capsys.readouterr()
     assert fleet.launch("down") == 0
