@@ -10,11 +10,11 @@ import sys
 from collections.abc import Sequence
 
 from collector import health, logs
-from collector.settings import VARIABLES, Settings, SettingsError
+from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
 _DESCRIPTION = """\
 Records the market data of one exchange. Without a command it runs until it is stopped; what it
-records is told by environment variables:
+records is said by environment variables:
 """
 
 _EPILOG = """\
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     width = max(len(variable.name) for variable in VARIABLES)
-    variables = "\n".join(f"  {variable.name:{width}}  {_about(variable.name)}" for variable in VARIABLES)
+    variables = "\n".join(f"  {variable.name:{width}}  {_about(variable)}" for variable in VARIABLES)
     parser = argparse.ArgumentParser(
         prog="collector",
         description=f"{_DESCRIPTION}\n{variables}",
@@ -60,22 +60,21 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="record (what happens without a command, too)")
-    check = commands.add_parser("check", help="check the settings and end; nothing is connected to")
+    check = commands.add_parser("check", help="check the settings and exit; nothing is connected to")
     check.add_argument(
         "--connect",
         action="store_true",
         help="also try the spool's folder, the store and its credentials, the exchange and its symbols",
     )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
-    commands.add_parser("health", help="tell whether the collector with these settings is alive")
+    commands.add_parser("health", help="say whether the collector with these settings is alive")
     database = commands.add_parser("db", help="what the store needs before anything is stored")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("init", help="create and mend the tables (POSTGRES), and tell what was done")
+    actions.add_parser("init", help="create and mend the tables (POSTGRES), and say what was done")
     return parser
 
 
-def _about(name: str) -> str:
-    variable = next(each for each in VARIABLES if each.name == name)
+def _about(variable: Variable) -> str:
     if variable.required:
         return f"{variable.meaning} (required)"
     return variable.meaning + (f" [{variable.default}]" if variable.default else "")

@@ -19,7 +19,7 @@ examples:
   launcher init                         write a commented fleet.yaml to start from
   launcher run                          try it: the fleet as local processes, without Docker
   launcher up                           make the containers as fleet.yaml says; again after every edit
-  launcher plan                         what would `up` do? Exit status 2 where it would do something
+  launcher plan                         what would `up` do? Exit status 2 if it would do something
   launcher doctor                       can it run here? Store, credentials, exchange, symbols, disk, clock
   launcher up desk.yaml --wait-timeout 2m
   launcher status                       how each collector is doing
@@ -27,10 +27,9 @@ examples:
   launcher symbols kraken '*-USD'       what an exchange lists now; `exchanges` and `channels` likewise
   launcher down desk.yaml --volumes     remove it all, what is stored in its volumes too
 
-FILE is fleet.yaml in the working folder where none is given. Of several files each counts on top of those
-before it, key by key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects
-collectors by name, with * and ?. An argument with a / in it or that ends in .yaml or .yml is a FILE, every
-other one a PATTERN.
+FILE is fleet.yaml in the working folder by default. Of several files, each overrides those before it, key by
+key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects collectors by name,
+with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
 
 exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a plan with changes,
 130 interrupted
@@ -38,7 +37,7 @@ exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a p
 
 type _Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
-#: What ``--json`` prints, by command: one document or, of what takes its time, one object a line.
+#: What ``--json`` prints, by command: one document or, of what takes its time, one object per line.
 _JSON = {
     "init": "the files that were written, as JSON",
     "validate": "the collectors as JSON",
@@ -120,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_file_commands(commands)
+    _add_reference_commands(commands)
+    _add_exchange_commands(commands)
     _add_container_commands(commands)
     return top
 
@@ -145,7 +146,16 @@ def _add_file_commands(commands: _Commands) -> None:
         help=f"the fleet file [{DEFAULT_FILE}]",
     )
     _file(add("validate", "check a fleet file and say everything that is wrong with it"))
-    render = add("render", "write the fleet as files for docker compose, a swarm, Kubernetes or systemd")
+    _add_render(add("render", "write the fleet as files for docker compose, a swarm, Kubernetes or systemd"))
+    run = add("run", "run the fleet as local processes until Ctrl-C, then say what was stored")
+    _file(run)
+    run.add_argument(
+        "--for", type=_seconds, metavar="TIME", dest="seconds", help="end 20s, 5m, ... after all are ready"
+    )
+    add("version", "print the version")
+
+
+def _add_render(render: argparse.ArgumentParser) -> None:
     _file(render)
     render.add_argument(
         "--format",
@@ -157,14 +167,11 @@ def _add_file_commands(commands: _Commands) -> None:
     render.add_argument(
         "--output", type=Path, metavar="DIR", default=Path("rendered"), help="the folder [rendered]"
     )
-    run = add("run", "run the fleet as local processes until Ctrl-C, then say what was stored")
-    _file(run)
-    run.add_argument(
-        "--for", type=_seconds, metavar="TIME", dest="seconds", help="end 20s, 5m, ... after all are ready"
-    )
-    add("version", "print the version")
+
+
+def _add_reference_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "reference")
-    completion = add("completion", "print the script by which a shell completes commands and options")
+    completion = add("completion", "print the script with which a shell completes commands and options")
     completion.add_argument(
         "shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh"
     )
@@ -176,11 +183,9 @@ def _add_file_commands(commands: _Commands) -> None:
         nargs="*",
         type=Path,
         metavar="FILE",
-        help="shows each collector's value, and where it comes from; of several files, each on top of those "
+        help="shows each collector's value, and where it comes from; of several files, each overrides those "
         "before it",
     )
-
-    _add_exchange_commands(commands)
 
 
 def _add_exchange_commands(commands: _Commands) -> None:
@@ -204,7 +209,7 @@ def _add_container_commands(commands: _Commands) -> None:
         commands,
         "doctor",
         "doctor",
-        "try all that the fleet needs, from where it will run; faults with remedies",
+        "try everything the fleet needs, from where it will run; each fault with its remedy",
     )
     _file(doctor)
     add = partial(_add, commands, "containers")
@@ -212,7 +217,7 @@ def _add_container_commands(commands: _Commands) -> None:
     _selection(status)
     logs = add("logs", "show the collectors' logs")
     _selection(logs)
-    logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    logs.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
     logs.add_argument(
         "--tail", type=_lines, default=100, metavar="N", help="this many lines of each, or all [100]"
     )
@@ -237,12 +242,12 @@ def _add_container_commands(commands: _Commands) -> None:
 
 def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add = partial(_add, commands, "converge")
-    plan = add("plan", "tell what `up` would do to each collector, key by key; nothing is touched")
+    plan = add("plan", "show what `up` would do to each collector, key by key; nothing is touched")
     plan.set_defaults(function="show_plan")
-    up = add("up", "make the containers as the file says; what is so already is not touched")
-    up.add_argument("--dry-run", action="store_true", help="only tell what would happen, as `plan` does")
+    up = add("up", "make the containers what the file says; those that are so already are not touched")
+    up.add_argument("--dry-run", action="store_true", help="only show what would happen, as `plan` does")
     up.add_argument(
-        "--plan", type=Path, metavar="PLAN", help="only if that is still what `plan --out PLAN` told"
+        "--plan", type=Path, metavar="PLAN", help="only if it would still do what `plan --out PLAN` wrote"
     )
     plan.add_argument("--out", type=Path, metavar="PLAN", help="write it to a file, for `up --plan`")
     plan.add_argument(
@@ -254,7 +259,9 @@ def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argp
     for command in (plan, up):
         _file(command)
         command.add_argument(
-            "--keep-orphans", action="store_true", help="leave containers of collectors that the file lost"
+            "--keep-orphans",
+            action="store_true",
+            help="keep containers of collectors no longer in the file",
         )
     up.add_argument(
         "--parallelism",
@@ -278,7 +285,7 @@ def _file(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=[Path(DEFAULT_FILE)],
         metavar="FILE",
-        help=f"the fleet file [{DEFAULT_FILE}]; of several, each on top of those before it",
+        help=f"the fleet file [{DEFAULT_FILE}]; of several, each overrides those before it",
     )
     _only(command)
     command.add_argument(
@@ -309,9 +316,7 @@ def _selection(command: argparse.ArgumentParser) -> None:
         metavar="FILE, PATTERN",
         help=f"the fleet file [{DEFAULT_FILE}], and patterns of collectors' names [all]",
     )
-    command.add_argument(
-        "--fleet", metavar="NAME", help="the fleet by its name, where its file is not at hand"
-    )
+    command.add_argument("--fleet", metavar="NAME", help="the fleet by its name, if its file is not at hand")
     _only(command)
 
 

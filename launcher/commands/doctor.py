@@ -57,36 +57,14 @@ def _show(finding: Finding, console: Console) -> None:
 
 
 def _findings(engine: DockerEngine, fleet: FleetSpec, parallel: int) -> Iterator[Finding]:
-    yield Finding(what="engine", state="fine", detail=engine.about())
-    try:
-        node = engine.require_place(fleet)
-    except EngineError as error:
-        yield Finding(what="node", state="fault", detail=str(error))
-        return
-    if node:
-        yield Finding(what="node", state="fine", detail=node)
-    image = fleet.collectors[0].container.image
-    try:
-        engine.require_images(spec.container.image for spec in plan.specs(fleet))
-    except EngineError as error:
-        yield Finding(what="image", state="fault", detail=str(error))
-        return
-    yield Finding(what="image", state="fine", detail=image)
+    """What the machine has first; each collector is tried only where all of that is fine."""
+    for finding in _ground(engine, fleet):
+        yield finding
+        if finding.state != "fine":
+            return
     observed = engine.observe(fleet.name)
-    try:
-        require_passwords(engine, fleet, observed)
-    except EngineError as error:
-        yield Finding(what="store", state="fault", detail=str(error))
-        return
-    if fleet.simulator and not _runs(fleet.simulator, observed):
-        detail = "the simulator is not up, so what needs it cannot be tried"
-        yield Finding(what="exchange", state="warning", detail=detail, remedy="`launcher up` starts it")
-        return
-    if down := [spec.name for spec in fleet.stores if not _runs(spec, observed)]:
-        detail = f"{', '.join(down)} not up, so what needs it cannot be tried"
-        yield Finding(what="store", state="warning", detail=detail, remedy="`launcher up` starts it")
-        return
     fleet = with_passwords_of(engine, fleet, observed)
+    image = fleet.collectors[0].container.image
     with engine.lock(fleet.name, image, whoami()), contextlib.ExitStack() as cleaning:
         try:
             cleaning.enter_context(_network(engine, fleet))
@@ -98,6 +76,31 @@ def _findings(engine: DockerEngine, fleet: FleetSpec, parallel: int) -> Iterator
         with ThreadPoolExecutor(min(parallel, len(fleet.collectors))) as pool:
             for findings in pool.map(lambda spec: _try(engine, spec, key), fleet.collectors):
                 yield from findings
+
+
+def _ground(engine: DockerEngine, fleet: FleetSpec) -> Iterator[Finding]:
+    """What every collector needs: the engine, a node, the image, passwords, and what runs beside them."""
+    yield Finding(what="engine", state="fine", detail=engine.about())
+    what = "node"
+    try:
+        if node := engine.require_place(fleet):
+            yield Finding(what=what, state="fine", detail=node)
+        what = "image"
+        engine.require_images(spec.container.image for spec in plan.specs(fleet))
+        yield Finding(what=what, state="fine", detail=fleet.collectors[0].container.image)
+        what = "store"
+        observed = engine.observe(fleet.name)
+        require_passwords(engine, fleet, observed)
+    except EngineError as error:
+        yield Finding(what=what, state="fault", detail=str(error))
+        return
+    remedy = "`launcher up` starts it"
+    if fleet.simulator and not _runs(fleet.simulator, observed):
+        detail = "the simulator is not up, so what needs it cannot be tried"
+        yield Finding(what="exchange", state="warning", detail=detail, remedy=remedy)
+    elif down := [spec.name for spec in fleet.stores if not _runs(spec, observed)]:
+        detail = f"{', '.join(down)} not up, so what needs it cannot be tried"
+        yield Finding(what="store", state="warning", detail=detail, remedy=remedy)
 
 
 def _runs(spec: CollectorSpec, observed: Iterable[Observed]) -> bool:

@@ -1,4 +1,3 @@
-import asyncio
 import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -230,33 +229,3 @@ async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):
 async def test_a_name_that_no_database_has_is_refused(address):
     with pytest.raises(StoreRefusedError, match="database"):
         await store_of(SimpleNamespace(**vars(address) | {"database": "a b"})).open(NAME)
-
-
-async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
-    """What the writer does, in small: commit, and where that fails look at the position and go on from it."""
-    total, size = 600, 20
-    with MongoServer() as server:
-        address = SimpleNamespace(
-            host=server.host, port=server.port, user=None, password=None, database="killed"
-        )
-        store = store_of(address)
-        position = await store.open(NAME)
-        kills = iter(range(5, total // size, 5))
-        next_kill = next(kills)
-        while (done := position.sequence if position else 0) < total:
-            sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(done, done + size)]
-            commit = asyncio.ensure_future(store.commit(NAME, batch(sent, done), position, at(done + size)))
-            if done // size == next_kill:
-                next_kill = next(kills, None)
-                await asyncio.sleep(0.005)  # let it begin
-                server.kill()
-                server.start()
-            try:
-                await commit
-                position = at(done + size)
-            except StoreUnavailableError:
-                position = await store.open(NAME)
-        await store.close()
-        with pymongo.MongoClient(address.host, address.port) as client:
-            ids = [document["id"] for document in client["killed"]["trades"].find(sort=[("_id", 1)])]
-        assert ids == [str(number) for number in range(total)]

@@ -1,7 +1,6 @@
 import asyncio
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
 from streams import stream
-from waiting import PATIENCE, eventually
+from waiting import eventually
 
 from collector import writer as writing
 from collector.records import L2Book, L3Book, Trade, channel_of
@@ -35,7 +34,6 @@ from collector.stores import (
     parquet,
 )
 from collector.stores.parquet import ParquetStore
-from collector.writer import AnotherWriterError
 
 D = Decimal
 
@@ -315,37 +313,6 @@ async def test_the_first_file_does_not_wait_for_a_large_one(tmp_path, monkeypatc
     async with Pipeline(replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool")) as pipeline:
         await pipeline.send([EVERY_KIND[0]])
         await eventually(lambda: list(tmp_path.rglob("*.parquet")))
-
-
-async def test_a_spool_that_was_set_back_or_deleted_stores_nothing_twice(pipeline_settings, tmp_path):
-    home, sent = pipeline_settings.home, list(stream(300))
-
-    async def deliver(records):
-        async with Pipeline(pipeline_settings) as pipeline:
-            await pipeline.send(records)
-            await pipeline.delivered()
-
-    await deliver(sent[:100])
-    synced = shutil.copytree(home, tmp_path / "synced")
-    await deliver(sent[100:200])
-    shutil.rmtree(home)
-    synced.rename(home)
-    await deliver(sent[200:250])
-    shutil.rmtree(home)
-    await deliver(sent[250:])
-    assert_stored_in_order(pipeline_settings.parquet_dir, sent)
-
-
-async def test_a_second_collector_of_the_name_stops(pipeline_settings, tmp_path):
-    async with Pipeline(pipeline_settings) as first:
-        await first.send(stream(10))
-        await first.delivered()
-        async with Pipeline(replace(pipeline_settings, spool_dir=tmp_path / "second")) as second:
-            await asyncio.wait([second.task], timeout=PATIENCE)
-            with pytest.raises(AnotherWriterError, match=r"process \d+ on "):
-                second.task.result()
-        await first.send(stream(10))
-        await first.delivered()
 
 
 def assert_stored_in_order(data, sent):

@@ -420,36 +420,6 @@ async def test_a_connection_that_was_cut_is_unavailable_and_opened_again(store, 
     assert await store.open(NAME) is None
 
 
-async def test_a_server_that_is_killed_again_and_again_has_every_record_once():
-    """What the writer does, in small: commit, and where that fails look at the position and go on from it."""
-    total, size = 3000, 50
-    with PostgresServer() as server:
-        address = address_of(server, "postgres")
-        store = store_of(address)
-        position = await store.open(NAME)
-        kills = iter(range(10, total // size, 10))
-        next_kill = next(kills)
-        while (done := position.sequence if position else 0) < total:
-            sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(done, done + size)]
-            commit = asyncio.ensure_future(store.commit(NAME, batch(sent, done), position, at(done + size)))
-            if done // size == next_kill:
-                next_kill = next(kills, None)
-                await asyncio.sleep(0)  # let it begin
-                server.kill()
-                server.start()
-            try:
-                await commit
-                position = at(done + size)
-            except StoreUnavailableError:
-                position = await store.open(NAME)
-        await store.close()
-        async with client(address) as connection:
-            ids = [
-                row["trade_id"] for row in await connection.fetch("SELECT trade_id FROM trades ORDER BY id")
-            ]
-        assert ids == [str(number) for number in range(total)]
-
-
 async def test_through_pgbouncer_in_transaction_mode(server, database):
     with Pgbouncer(server) as bouncer:
         address = but(database, host=bouncer.host, port=bouncer.port)
