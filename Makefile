@@ -1,5 +1,8 @@
 .PHONY: demo test lint image bench soak clean
 
+# Many processes are started here: each would compile again all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The main job on embedded defaults: three simulated exchanges into Parquet files under ./data.
 demo:
 	@.ci/environment --no-default-groups --extra launcher --extra collector --extra simulator

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from collector.simulator.instruments import Name
 
+    type _Group = argparse._ArgumentGroup  # noqa: SLF001 - it has no public name
+
 DESCRIPTION = """\
 A stand-in for COINBASE (Advanced Trade), KRAKEN and BINANCE: it speaks their REST and websocket protocols
 over TLS, under their host names, with a market made up from a seed, and logs every record that it wrote.
@@ -76,7 +78,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"host names:\n{HOSTS}\n\ncontrol:\n{server.__doc__}\nfaults:\n{faults.__doc__}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    market = parser.add_argument_group("the market")
+    _add_market(parser.add_argument_group("the market"))
+    _add_running(parser.add_argument_group("running"))
+    _add_addresses(parser.add_argument_group("addresses (port 0: a free one)"))
+    return parser
+
+
+def _add_market(market: _Group) -> None:
     market.add_argument(
         "--seed",
         type=int,
@@ -106,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="EXCHANGE=A-B,C-D",
         help="what an exchange lists, in cryptofeed's spelling; repeatable. Default: a dozen each",
     )
-    running = parser.add_argument_group("running")
+
+
+def _add_running(running: _Group) -> None:
     running.add_argument(
         "--duration", type=_amount, metavar="SECONDS", help="end by itself; default: run until a signal"
     )
@@ -121,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         help="where the certificate authority made at start is written (PEM, readable by all). "
         "Default: simulator-ca.pem",
     )
-    where = parser.add_argument_group("addresses (port 0: a free one)")
+
+
+def _add_addresses(where: _Group) -> None:
     where.add_argument(
         "--listen", default="127.0.0.1", metavar="ADDRESS", help="for exchanges and proxy. Default: 127.0.0.1"
     )
@@ -137,7 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     where.add_argument("--control-listen", default="127.0.0.1", metavar="ADDRESS", help="Default: 127.0.0.1")
     where.add_argument("--control-port", type=_port, default=0, metavar="PORT", help="Default: 0")
-    return parser
 
 
 def _amount(text: str) -> float:

@@ -9,6 +9,7 @@ import itertools
 import sys
 from pathlib import Path
 
+import pandas as pd  # noqa: F401 - pyarrow looks for it at the first conversion: once, not in each process
 from crashes import die_before, lives
 from every_kind import EVERY_KIND
 

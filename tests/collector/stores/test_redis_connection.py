@@ -51,7 +51,7 @@ def settings(folder, **given):
 async def store(settings, records):
     async with Pipeline(settings) as pipeline:
         await pipeline.send(records)
-        await pipeline.delivered(10)
+        await pipeline.delivered()
 
 
 async def test_user_password_tls_and_database(tmp_path):
