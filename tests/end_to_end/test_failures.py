@@ -121,7 +121,7 @@ def test_dropped_by_the_exchange_five_times_in_a_row(tmp_path, exchange, drop):
         recording.wait_for_more()
         before = time.time()
         recording.simulator.fault(drop, exchange=exchange, count=5)
-        recording.collector.wait_until(lambda _: _closed(recording.simulator) >= 5, patience=60)
+        recording.collector.wait_until(lambda _: _closed(recording.simulator) >= 5)
         recording.collector.wait_until_ready()
         after = time.time()
         recording.wait_for_more()

@@ -68,7 +68,6 @@ async def test_every_record_is_stored_digit_for_digit(harness, server, tmp_path)
         await pipeline.send(one_of_each())
         await pipeline.delivered()
     assert harness.per_key(harness.stored(server)) == harness.per_key(one_of_each())
-    assert sum(pipeline.metrics.stored.values()) == len(one_of_each())
 
 
 @in_every_way
