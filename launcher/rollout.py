@@ -269,7 +269,7 @@ class Rollout:
         try:
             self._engine.roll_back(service)
         except EngineError as error:
-            return f"and the service of before could not be brought back: {error}"
+            return f"and the old service could not be brought back: {error}"
         return "the swarm has rolled the service back"
 
     def _passes(self, sealed: Sealed, key: bytes) -> bool:
@@ -334,8 +334,8 @@ class Rollout:
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
         detail = (
-            "the new configuration does not work, so the container of before was left as it is"
-            " (--no-check makes the new one all the same)"
+            "the new configuration does not work, so the old container was left as it is"
+            " (--no-check replaces it anyway)"
         )
         self._tell(Event(collector=collector, state="failed", detail=detail, log=tuple(lines[-_LOG_LINES:])))
 
@@ -349,8 +349,8 @@ class Rollout:
             if old.state in ("running", "restarting"):
                 self._engine.start(old.id)
         except EngineError as error:
-            return f"and the container of before could not be brought back: {error}"
-        return "the container of before is back"
+            return f"and the old container could not be brought back: {error}"
+        return "the old container is back"
 
     def _leave(self, action: Action, why: str) -> None:
         self._tell(Event(collector=action.collector, state="left", detail=why))

@@ -7,10 +7,10 @@ STARTER = """\
 #   launcher validate fleet.yaml    says what is wrong with this file, if anything is
 #   launcher run fleet.yaml         runs it as processes of this machine, until Ctrl-C
 #   launcher up fleet.yaml          runs it as containers; again after each change of this file
-#   launcher status fleet.yaml      says how they are
-#   launcher down fleet.yaml        takes them away
+#   launcher status fleet.yaml      says how each collector is doing
+#   launcher down fleet.yaml        removes them
 
-# The fleet's name: its containers, volumes and network are called after it.
+# The fleet's name: its containers, volumes and network are named after it.
 fleet: crypto
 
 # Where the data comes from: live, or simulated to try things out without the exchanges.
@@ -36,7 +36,7 @@ stores:
 defaults:
   store: files
   channels: [trades, ticker, l2_book]
-  # snapshot_interval: 1000 # order books: a complete book after so many changes
+  # snapshot_interval: 1000 # order books: a complete book after this many changes
   # limits: {memory: 512MiB, cpus: 0.5}
 
 collectors:

@@ -263,8 +263,8 @@ class SwarmEngine(DockerEngine):
 
     @override
     def settle(self, container: str) -> None:
-        """Removes what only the service of before needed."""
-        with explained("what is left of the service of before cannot be removed"):
+        """Removes what only the old service needed."""
+        with explained("what is left of the old service cannot be removed"):
             labels = self._service(container)["Spec"]["Labels"]
             self._drop_secrets(labels[LABEL_FLEET], labels[LABEL_COLLECTOR])
 

@@ -72,7 +72,7 @@ class UnixSocket(Given):
             user = os.environ.get("USER") or "$(id -un)"
             return (
                 f"no permission to use the Docker engine at {self.named}; join its group (`sudo usermod -aG"
-                f" docker {user}`, then log in anew), or use `launcher run`, which needs none"
+                f" docker {user}`, then log in again), or use `launcher run`, which needs none"
             )
         return self.unreachable(reason_of(error), _START)
 

@@ -62,7 +62,7 @@ def test_updates_that_work_and_those_that_do_not(fleet, capsys):
         assert fleet.launch("up") == 1
         said = capsys.readouterr().err
         assert why in said
-        assert "the container of before was left as it is" in said
+        assert "the old container was left as it is" in said
         assert fleet.identities() == before
     assert fleet.launch("doctor") == 1
     count = stored(fleet)

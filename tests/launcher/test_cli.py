@@ -124,7 +124,7 @@ def test_the_remedy_for_no_permission_names_the_user_whoever_that_is(file, monke
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/docker.sock")
     monkeypatch.delenv("USER", raising=False)
     assert cli.main(["status"]) == 1
-    assert "(`sudo usermod -aG docker $(id -un)`, then log in anew)" in capsys.readouterr().err
+    assert "(`sudo usermod -aG docker $(id -un)`, then log in again)" in capsys.readouterr().err
 
 
 def test_who_has_no_name_is_a_number(monkeypatch):

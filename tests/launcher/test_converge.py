@@ -169,7 +169,7 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the container of before was left as it is (--no-check makes the new one" in said.err
+    assert "the old container was left as it is (--no-check replaces it anyway)" in said.err
     assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert "1 failed, 1 left as they were" in said.out
@@ -205,7 +205,7 @@ def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the container of before is back" in said.err
+    assert "the old container is back" in said.err
     assert "feed died" in said.err
     after = fleet.containers()
     assert after["one"]["Id"] == before["one"]["Id"]
