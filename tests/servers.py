@@ -553,7 +553,7 @@ class Toxiproxy(Server):
             method=method,
             data=None if body is None else json.dumps(body).encode(),
         )
-        urllib.request.urlopen(request, timeout=5).close()
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
 
 
 class Proxy:

@@ -77,7 +77,7 @@ class Control:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.control + path, data, method=method)
         try:
-            with self._direct.open(request, timeout=30) as answer:
+            with self._direct.open(request, timeout=PATIENCE) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             raise ValueError(f"{method} {path}: {error.code} {error.read().decode()}") from None

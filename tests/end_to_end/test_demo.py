@@ -24,7 +24,7 @@ def test_the_files_hold_exactly_what_was_sent(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=250,
     )
     assert ended.returncode == 0, ended.stderr
     stored = [record for channel in CHANNELS for record in read(tmp_path / "data", channel)]

@@ -16,7 +16,7 @@ def set_up(preparation):
     """Runs the set-up in a container without a compiler; its exit status and what it said."""
     command = f"{COPY} {preparation} sh .ci/environment --no-default-groups --extra collector"
     arguments = ["docker", "run", "--rm", "--volume", f"{ROOT}:/src:ro", BASE, "sh", "-c", command]
-    ended = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=110)
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=250)
     return ended.returncode, ended.stdout + ended.stderr
 
 

@@ -33,7 +33,7 @@ def test_a_fleet_of_forty(forty, tmp_path, capsys):
         return {each["collector"]: each["action"] for each in actions if each["action"] != "unchanged"}
 
     def up(*arguments):
-        *events, counts = map(json.loads, said("up", *arguments).splitlines())
+        *events, counts = map(json.loads, said("up", "--wait-timeout", "5m", *arguments).splitlines())
         del counts["fleet"]
         return events, {word: count for word, count in counts.items() if count}
 

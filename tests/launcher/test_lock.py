@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from fleets import docker, inspect
-from waiting import wait_until
+from waiting import PATIENCE, wait_until
 
 from launcher.engines.docker import DockerEngine
 
@@ -79,5 +79,5 @@ def test_a_lock_leaves_no_volume(fleet, held, killed):
     if killed:
         held.kill()
     else:
-        held.communicate(b"", timeout=30)
+        held.communicate(b"", timeout=PATIENCE)
     wait_until(lambda: volume not in docker("volume", "ls", "--quiet").split())
