@@ -25,10 +25,12 @@ from collector.records import AnyRecord, Candle, Gap, L2Book, Ticker, Trade, cha
 
 #: Why a connection may have lost what was written to it; after a clean close everything arrives.
 CUT = ("reset", "quiet", "slow")
-SLACK = 0.25  # seconds between the clock of a gap (receipt) and that of the log (written)
+SLACK = 0.25  # seconds at least from what is written (the log's time) to its receipt (a gap's)
 SAME_TIME = 2e-6  # seconds; floats of this century are good for a quarter of a microsecond
 
 type Entry = Mapping[str, Any]
+#: Bids and asks: size by price.
+type Book = tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]]
 
 
 @dataclass
@@ -62,7 +64,7 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
     Gaps among the records excuse what lies in them; without ``excuse_cut`` nothing else does.
     """
     log, records = list(log), list(records)
-    excuses = _Excuses(log if excuse_cut else (), gaps_in(records))
+    excuses = _Excuses(log if excuse_cut else (), gaps_in(records), max(SLACK, _longest_delay(records)))
     sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in log:
         if "event" not in entry and not _never_stored(entry):
@@ -83,11 +85,17 @@ def gaps_in(records: Iterable[AnyRecord]) -> list[Gap]:
     return [record for record in records if isinstance(record, Gap)]
 
 
+def _longest_delay(records: Iterable[AnyRecord]) -> float:
+    """From a change of a book to its receipt, in seconds: on a slow machine both ends fall behind."""
+    changes = [record for record in records if isinstance(record, L2Book) and record.delta]
+    return max((change.receipt_timestamp - change.timestamp for change in changes), default=0.0)
+
+
 class _Excuses:
     """What may be absent."""
 
-    def __init__(self, log: Iterable[Entry], gaps: Iterable[Gap]) -> None:
-        self._gaps = list(gaps)
+    def __init__(self, log: Iterable[Entry], gaps: Iterable[Gap], slack: float) -> None:
+        self._gaps, self._slack = list(gaps), slack
         self._cut = {
             entry["connection"]
             for entry in log
@@ -100,7 +108,7 @@ class _Excuses:
             entry["exchange"] == gap.exchange
             and entry["channel"] == gap.missed
             and entry["symbol"] == gap.symbol
-            and gap.start - SLACK <= entry["time"] <= gap.end + SLACK
+            and gap.start - self._slack <= entry["time"] <= gap.end + self._slack
             for gap in self._gaps
         )
 
@@ -229,6 +237,14 @@ def _books(
     comparison.excused += [entry for entry in followed.missing if entry["sequence"] in contained]
 
 
+def apply_delta(book: Book, changes: Book) -> None:
+    """Makes the changes in the sides of a book; a size of 0 removes its level."""
+    for side, levels in zip(book, changes, strict=True):
+        side.update(levels)
+        for price in [price for price, size in levels.items() if not size]:
+            del side[price]
+
+
 def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord], excuses: _Excuses) -> set[int]:
     """The complete books that follow a delta of the same message; each must be what its deltas made.
 
@@ -236,17 +252,14 @@ def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord], excuses: 
     """
     gap = False
     copies: set[int] = set()
-    book: tuple[dict[Decimal, Decimal], dict[Decimal, Decimal]] | None = None
+    book: Book | None = None
     previous: L2Book | None = None
     for record in stored:
         sides = dict(record.bid), dict(record.ask)
         if excuses.lies_in_gap(record):
             book, gap = None, True
         if record.delta and book is not None:
-            for side, changes in zip(book, sides, strict=True):
-                side.update(changes)
-                for price in [price for price, size in changes.items() if not size]:
-                    side.pop(price, None)
+            apply_delta(book, sides)
         elif record.delta and not gap:
             comparison.unexpected.append(record)  # a delta of no book
         elif (

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from comparison import apply_delta
 from cryptofeed.types import OrderBook
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,10 +156,7 @@ def test_deltas_lead_from_book_to_book(changes, depth, interval):
         for record in it.take(book, RECEIPT)[0]:
             sides = dict(record.bid), dict(record.ask)
             if record.delta:
-                for levels, changed in zip(replayed, sides, strict=True):
-                    levels.update(changed)
-                    for gone in [p for p, s in changed.items() if not s]:
-                        levels.pop(gone, None)
+                apply_delta(replayed, sides)
             else:
                 assert replayed in (None, sides)
                 replayed = sides

@@ -8,7 +8,7 @@ import time
 from decimal import Decimal
 
 import pytest
-from comparison import compare
+from comparison import apply_delta, compare
 from recording import HASTY, lines, recording
 from running import Running
 from simulated import Simulator
@@ -313,12 +313,8 @@ def _check_books(records, depth):
     for record in records:
         sides = dict(record.bid), dict(record.ask)
         if record.delta:
-            book = books[record.symbol]
-            for side, changes in zip(book, sides, strict=True):
-                side.update(changes)
-                for price in [price for price, size in changes.items() if size == 0]:
-                    del side[price]
-                assert len(side) <= depth
+            apply_delta(books[record.symbol], sides)
+            assert max(map(len, books[record.symbol])) <= depth
         else:
             if record.symbol in books:
                 assert books[record.symbol] == sides
