@@ -7,7 +7,7 @@ import threading
 import pytest
 from fleets import docker, inspect
 from recording_engine import recording
-from waiting import wait_until
+from waiting import wait_for, wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -27,10 +27,12 @@ def test_a_second_up_changes_nothing_and_says_so(fleet, capsys):
 
 
 def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
+    fleet.write({"fine": "BTC-USD"})
+    assert fleet.launch("up") == 0
     fleet.write({"fine": "BTC-USD", "slow": "NEVER-READY"})
-    assert fleet.launch("up", "--wait-timeout", "2s") == 1
+    assert fleet.launch("up", "--wait-timeout", "1s") == 1
     before = fleet.identities()
-    capsys.readouterr()
+    wait_for(lambda: [_row("slow", fleet, capsys)], lambda row: row["detail"].startswith("store away"))
     assert fleet.launch("up", "--wait-timeout", "2s") == 1
     said = capsys.readouterr()
     assert "not ready after 2 s: store away: connection refused" in said.err
@@ -51,6 +53,13 @@ def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_pa
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
         assert fleet.launch("up") == 0
     assert not [target for _, target in requests if "status.json" in target]
+
+
+def _row(name, fleet, capsys):
+    """What `status` says of a collector."""
+    capsys.readouterr()
+    assert fleet.launch("status", "--json") == 0
+    return next(row for row in json.loads(capsys.readouterr().out) if row["collector"] == name)
 
 
 def _said(container):
