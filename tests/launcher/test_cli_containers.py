@@ -43,6 +43,7 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--wait-timeout", "0") == 0
     assert "absent" not in capsys.readouterr().out
+    assert fleet.launch("restart", "--wait-timeout", "0") == 0
 
 
 def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_path, monkeypatch):
@@ -193,13 +194,6 @@ def test_a_collector_that_fails_is_named_with_its_last_lines(fleet, capsys):
     assert "careless line with ***" in said.err
     # The next one does not take the restarting ones for fine.
     assert fleet.launch("up") == 1
-
-
-def test_waiting_ends(fleet, capsys):
-    fleet.write({"slow": "NEVER-READY"})
-    assert fleet.launch("up", "--wait-timeout", "5s") == 1
-    assert "not ready after 5 s: store away: connection refused" in capsys.readouterr().err
-    assert fleet.launch("restart", "--wait-timeout", "0") == 0
 
 
 def test_restart_waits_for_the_new_process(fleet, capsys):
