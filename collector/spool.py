@@ -315,7 +315,9 @@ class Spool:
                 return min(stored.sequence, end)
         if self.exact:  # a copy of the spool took over meanwhile
             return self._acknowledged
-        return max(known[-1].first, self._acknowledged)  # it is later than this copy: that was all stored
+        # A power failure or a backup took its opening from us: all before it is stored, nothing after it is.
+        after = (incarnation.first for incarnation in known if incarnation.first > stored.sequence)
+        return max(next(after, known[-1].first), self._acknowledged)
 
     def _forgotten(self, wanted: int, start: int, until: float | None) -> Loss | None:
         within = [loss for loss in self.losses if loss.reason == "forgotten" and wanted <= loss.first < start]

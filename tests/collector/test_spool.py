@@ -192,6 +192,23 @@ async def test_a_position_that_this_copy_never_knew_means_that_all_older_was_sto
     await backup.close()
 
 
+async def test_what_came_between_two_power_failures_is_delivered(spool, tmp_path):
+    """The store is away from the first failure to the second: its position is of the opening that is gone."""
+    synced = Path(shutil.copytree(spool.folder, tmp_path / "synced"))
+    lost = await Spool.open(crashed(spool.folder))
+    await lost.append(list(trades(10)))
+    position = await deliver(lost, 10)
+    await lost.close()
+    between = await Spool.open(synced)
+    await between.append(list(trades(10, start=10)))
+    after = await Spool.open(crashed(between.folder))
+    await after.append(list(trades(10, start=20)))
+    start = await after.resume(position)
+    assert await records(after, start.after) == list(trades(20, start=10))
+    await between.close()
+    await after.close()
+
+
 async def test_anothers_position_says_nothing_of_ours(spool):
     await spool.append(list(trades(10)))
     await deliver(spool, 4)
