@@ -7,7 +7,7 @@ import threading
 import pytest
 from fleets import docker, inspect
 from recording_engine import recording
-from waiting import wait_for, wait_until
+from waiting import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -32,7 +32,7 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
     fleet.write({"fine": "BTC-USD", "slow": "NEVER-READY"})
     assert fleet.launch("up", "--wait-timeout", "1s") == 1
     before = fleet.identities()
-    wait_for(lambda: [_row("slow", fleet, capsys)], lambda row: row["detail"].startswith("store away"))
+    wait_until(lambda: _row("slow", fleet, capsys)["detail"].startswith("store away"))
     assert fleet.launch("up", "--wait-timeout", "2s") == 1
     said = capsys.readouterr()
     assert "not ready after 2 s: store away: connection refused" in said.err
