@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn, override
 
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, InputError
 
@@ -31,11 +32,11 @@ FILE is fleet.yaml in the working folder by default. Of several files, each over
 key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects collectors by name,
 with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
 
-exit status: 0 done, 1 something failed, 2 wrong file, pattern or option, or a plan with changes,
-130 interrupted
+exit status: 0 done, 1 something failed, 2 wrong file, pattern or option (of a plan that is 1, and 2 says
+that it has changes), 130 interrupted
 """
 
-type _Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name
 
 #: What ``--json`` prints, by command: one document or, of what takes its time, one object per line.
 _JSON = {
@@ -57,17 +58,20 @@ _JSON = {
     "down": "each event as a line of JSON, what is gone and what is kept in the last",
 }
 
+#: What changes containers: it is not cut short because nobody reads what it says.
+_CHANGING = ("up", "restart", "down")
 _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status."""
+    _open_closed_streams()
     options = _read(arguments)
     try:
         return _run(options)
     except InputError as error:
         _say(str(error))
-        return WRONG
+        return FAILED if _only_plans(options) else WRONG
     except KeyboardInterrupt:
         _say("interrupted; the same command again goes on from here")
         return INTERRUPTED
@@ -84,10 +88,24 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     reader = parser()
     options, rest = reader.parse_known_args(arguments)
     if rest and ("words" not in options or any(word.startswith("-") for word in rest)):
+        reader.wrong = FAILED if _only_plans(options) else WRONG
         reader.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.words = [*options.words, *rest]
     return options
+
+
+def _only_plans(options: argparse.Namespace) -> bool:
+    """Whether exit status 2 says that a plan has changes, and so nothing else."""
+    return options.function == "show_plan" or bool(getattr(options, "dry_run", False))
+
+
+def _open_closed_streams() -> None:
+    """Whoever starts us with a closed standard stream wants to see nothing of it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -98,7 +116,8 @@ def _run(options: argparse.Namespace) -> int:
     module = importlib.import_module(f"launcher.commands.{options.module}")
     command: Callable[[argparse.Namespace, Console], int] = getattr(module, options.function)
     try:
-        return command(options, Console(color=not options.no_color))
+        goes_on = options.function in _CHANGING
+        return command(options, Console(color=not options.no_color, goes_on=goes_on))
     except EngineError as error:
         _say(f"launcher: {error}")
         return FAILED
@@ -108,9 +127,20 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """``wrong`` is the exit status where the command line is."""
+
+    wrong = WRONG
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(self.wrong, f"{self.prog}: error: {message}\n")
+
+
+def parser() -> _Parser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="launcher",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -125,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add(commands: _Commands, module: str, name: str, about: str) -> argparse.ArgumentParser:
+def _add(commands: _Commands, module: str, name: str, about: str) -> _Parser:
     command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(module=module, function=name)
     command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
@@ -240,10 +270,11 @@ def _add_container_commands(commands: _Commands) -> None:
         )
 
 
-def _add_convergence(commands: _Commands) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
     add = partial(_add, commands, "converge")
     plan = add("plan", "show what `up` would do to each collector, key by key; nothing is touched")
     plan.set_defaults(function="show_plan")
+    plan.wrong = FAILED
     up = add("up", "make the containers what the file says; those that are so already are not touched")
     up.add_argument("--dry-run", action="store_true", help="only show what would happen, as `plan` does")
     up.add_argument(

@@ -3,9 +3,11 @@
 On a terminal it is drawn with rich (imported only then); elsewhere it is plain text, one line an event.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -89,18 +91,33 @@ class Table:
 
 
 class Console:
-    """Standard output and standard error, each a terminal or not."""
+    """Standard output and standard error, each a terminal or not.
 
-    def __init__(self, *, color: bool = True) -> None:
+    Where nobody reads what it says, or the terminal is gone, it raises OSError, unless it ``goes_on``.
+    """
+
+    def __init__(self, *, color: bool = True, goes_on: bool = False) -> None:
         self._color = color
+        self._goes_on = goes_on
 
     def say(self, text: str) -> None:
         """A result, on standard output."""
-        _write(sys.stdout, text)
+        self._put(sys.stdout, lambda: _write(sys.stdout, text))
 
     def remark(self, text: str) -> None:
         """Everything else, on standard error."""
-        _write(sys.stderr, text)
+        self._put(sys.stderr, lambda: _write(sys.stderr, text))
+
+    def _put(self, file: TextIO, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._goes_on:
+                raise
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), file.fileno())
+            if not isinstance(error, BrokenPipeError):
+                self.remark(f"launcher: {file.name}: {error.strerror}; what follows there is not shown")
 
     def json(self, value: object, *, lines: bool = False) -> None:
         """A result as JSON, on standard output: as one document or, where there will be more, as one line."""
@@ -112,13 +129,15 @@ class Console:
     def table(self, table: Table) -> None:
         """A table, on standard output."""
         if sys.stdout.isatty():
-            self._rich(sys.stdout).print(table.rich(wrap=True))
+            self._put(sys.stdout, lambda: self._rich(sys.stdout).print(table.rich(wrap=True)))
         else:
             self.say(table.plain())
 
     def live(self, draw: Callable[[], Table]) -> "Live":
         """A table that is drawn anew all the time, on standard error; nothing where that is no terminal."""
-        return Live(self._rich(sys.stderr) if sys.stderr.isatty() else None, draw)
+        return Live(
+            self._rich(sys.stderr) if sys.stderr.isatty() else None, draw, partial(self._put, sys.stderr)
+        )
 
     def _rich(self, file: TextIO) -> "RichConsole":
         from rich.console import Console as RichConsole  # noqa: PLC0415 - only a terminal needs it
@@ -129,9 +148,15 @@ class Console:
 class Live:
     """A table at the bottom of the terminal while the block runs; lines are written above it."""
 
-    def __init__(self, console: "RichConsole | None", draw: Callable[[], Table]) -> None:
+    def __init__(
+        self,
+        console: "RichConsole | None",
+        draw: Callable[[], Table],
+        put: Callable[[Callable[[], None]], None],
+    ) -> None:
         self._console = console
         self._draw = draw
+        self._put = put
         self._live: Any = None
         self._lock = threading.Lock()
 
@@ -159,15 +184,15 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live:
-            self._live.stop()
+            self._put(self._live.stop)
 
     def line(self, text: str) -> None:
         """A line above the table. Any thread may say one."""
         with self._lock:
-            if self._console:
-                self._console.print(text, markup=False, soft_wrap=True)
+            if console := self._console:
+                self._put(lambda: console.print(text, markup=False, soft_wrap=True))
             else:
-                _write(sys.stderr, text)
+                self._put(lambda: _write(sys.stderr, text))
 
 
 def _cut(cell: str, room: int, column: str) -> str:

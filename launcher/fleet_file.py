@@ -147,7 +147,10 @@ def _overlay(base: Node, over: Node) -> Node:
     (_, below), (key, above) = base.entries["collectors"], over.entries["collectors"]
     if not isinstance(below, Items) or not isinstance(above, Items):
         return merged
-    collectors = {_identity(item, number): item for number, item in enumerate(below.items)}
+    collectors: dict[str | int, Node] = {}
+    for number, item in enumerate(below.items):
+        identity = _identity(item, number)  # a second one of that name stays, and is a fault as in one file
+        collectors[number if identity in collectors else identity] = item
     unmatched = dict(collectors)
     for number, item in enumerate(above.items, len(below.items)):
         identity = _identity(item, number)

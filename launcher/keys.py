@@ -25,14 +25,15 @@ from launcher.managed import SERVERS
 
 
 class Number(msgspec.Struct, frozen=True):
-    """Reads a number of at least ``least``; ``taken`` says so in words."""
+    """Reads a number from ``least`` to ``most``; ``taken`` says so in words."""
 
     least: float
     taken: str
+    most: float = 10**15
 
     def __call__(self, text: str) -> float:
         """The number. Raises ValueError."""
-        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text) or float(text) < self.least:
+        if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text) or not self.least <= float(text) <= self.most:
             raise ValueError(f"takes {self.taken}")
         return float(text)
 
@@ -75,7 +76,9 @@ _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
     "up to 63 lower-case letters, digits and '-', with no '-' at either end",
 )
-_IMAGE = Matching(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "an image such as cryptostore:latest")
+_IMAGE = Matching(
+    r"[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*", "an image such as cryptostore:latest"
+)
 _SERVER_IMAGES = ", ".join(server.image for server in SERVERS.values())
 _NETWORK = Matching(
     r"(?!(bridge|host|none)$)[A-Za-z0-9][A-Za-z0-9_.-]*",
@@ -133,10 +136,10 @@ LIMITS = _keys(
     Key(
         "cpus",
         "most processor time of a container, in processors",
-        Number(0.01, "a number of processors such as 0.5, at least 0.01"),
+        Number(0.01, "a number of processors such as 0.5, from 0.01 to 9999", 9999),
         "no limit",
     ),
-    Key("pids", "most processes and threads of a container", Whole(1, 10**9), "256"),
+    Key("pids", "most processes and threads of a container", Whole(1, 2**22), "256"),
 )
 #: Every setting of the contract that a fleet file may hold.
 SETTINGS = _keys(
@@ -176,7 +179,7 @@ DEFAULTS = SETTINGS | _keys(
         "restart",
         "when the engine starts a container again by itself",
         Matching(
-            r"no|always|unless-stopped|on-failure(:[1-9][0-9]*)?",
+            r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?",
             "unless-stopped, always, on-failure, on-failure:3 or no",
         ),
         "unless-stopped",

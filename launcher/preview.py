@@ -64,18 +64,18 @@ def moved(saved: Any, plan: Plan) -> list[str]:
     Raises ValueError where ``saved`` is no plan of this fleet.
     """
     now = document(plan)
+    today = {_identity(action): action for action in now["actions"]}
     try:
         if (saved["version"], saved["fleet"]) != (now["version"], now["fleet"]):
             raise ValueError(f"is a plan of fleet {saved['fleet']}, version {saved['version']}")
         then = {_identity(action): action for action in saved["actions"]}
+        return [
+            f"{key[0]}: planned was {_kind(then.get(key))}, now it is {_kind(today.get(key))}"
+            for key in dict.fromkeys([*then, *today])
+            if then.get(key) != today.get(key)
+        ]
     except (KeyError, TypeError) as error:
         raise ValueError("is no plan that `launcher plan --out` wrote") from error
-    today = {_identity(action): action for action in now["actions"]}
-    return [
-        f"{key[0]}: planned was {_kind(then.get(key))}, now it is {_kind(today.get(key))}"
-        for key in dict.fromkeys([*then, *today])
-        if then.get(key) != today.get(key)
-    ]
 
 
 def _action(action: Action) -> dict[str, Any]:

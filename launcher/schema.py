@@ -92,8 +92,8 @@ def _forms(key: Key) -> list[Schema]:
         case Whole(least, most):
             number = {"type": "integer", "minimum": least, "maximum": most}
             return [number, _pattern("[+-]?[0-9]+")]
-        case Number(least):
-            return [{"type": "number", "minimum": least}, _pattern(r"[0-9]+(\.[0-9]+)?")]
+        case Number(least, _, most):
+            return [{"type": "number", "minimum": least, "maximum": most}, _pattern(r"[0-9]+(\.[0-9]+)?")]
         case Matching(pattern):
             return [_pattern(pattern), {"type": ["number", "boolean"]}]
         case settings.listed | settings.symbols | keys.labels:

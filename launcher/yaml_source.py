@@ -17,6 +17,7 @@ import yaml
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = ("", "~", "null", "Null", "NULL")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{[^}]*\}?")
+_HEAD = re.compile(r"(\$\{\w*+)(?!\}$).+", re.DOTALL)
 
 
 class Fault(msgspec.Struct, frozen=True, order=True):
@@ -169,7 +170,8 @@ class _Composer:
             return "${"
         name, default = match["name"], match["default"]
         if name is None:
-            raise ValueError(f"{match[0]} is neither ${{VAR}} nor ${{VAR:-default}}; $${{ is a plain ${{")
+            shown = _HEAD.sub(r"\1...", match[0])  # the rest may be of a password
+            raise ValueError(f"{shown} is neither ${{VAR}} nor ${{VAR:-default}}; $${{ is a plain ${{")
         if default is not None:
             return self.environ.get(name) or default[2:]
         if name not in self.environ:

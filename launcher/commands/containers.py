@@ -133,7 +133,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
             explain(failed, console)
         rest = engine.observe(selection.name)
         network, stays = (None, False) if rest else _drop_network(engine, selection.name, console)
-        kept = _volumes(engine, selection, containers)
+        kept = _volumes(engine, selection)
         removed: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
@@ -170,11 +170,15 @@ def _drop_network(engine: DockerEngine, fleet: str, console: Console) -> tuple[s
 
 @contextlib.contextmanager
 def _locked(engine: DockerEngine, selection: _Selection, containers: Sequence[Observed]) -> Iterator[None]:
-    """Holds the fleet while its containers are changed; where there are none there is nothing to hold."""
-    if not containers:
+    """Holds the fleet while its containers are changed; where there are none there is nothing to hold.
+
+    Nor can anybody hold it where none of their images is left: a lock is a container.
+    """
+    image = next(filter(engine.has_image, (container.image for container in containers)), None)
+    if image is None:
         yield
         return
-    with engine.lock(selection.name, containers[0].image, whoami()):
+    with engine.lock(selection.name, image, whoami()):
         yield
 
 
@@ -232,13 +236,17 @@ def _remark(row: Row) -> str:
     return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")
 
 
-def _volumes(engine: DockerEngine, selection: _Selection, removed: Sequence[Observed]) -> list[str]:
-    """The fleet's volumes; with patterns, the spools of what was removed."""
+def _volumes(engine: DockerEngine, selection: _Selection) -> list[str]:
+    """The fleet's volumes; with patterns, the spools of what they select, removed now or before."""
     volumes = engine.volumes(selection.name)
     if not selection.patterns:
         return volumes
-    spools = {f"{container.name}-spool" for container in removed}
-    return [volume for volume in volumes if volume in spools]
+    spools = {
+        volume: volume.removeprefix(f"{selection.name}-").removesuffix("-spool")
+        for volume in volumes
+        if volume.endswith("-spool")
+    }
+    return [volume for volume, collector in spools.items() if selection.matches(collector)]
 
 
 def _images(selection: _Selection) -> list[str]:

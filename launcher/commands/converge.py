@@ -104,8 +104,9 @@ def up(options: argparse.Namespace, console: Console) -> int:
         _refuse_moved(options.plan, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
-    there = (action.container.image for action in planned.actions if action.container)
-    with engine.lock(fleet.name, next(there, fleet.collectors[0].container.image), whoami()):
+    images = [action.container.image for action in planned.actions if action.container]
+    images.append(fleet.collectors[0].container.image)
+    with engine.lock(fleet.name, next(filter(engine.has_image, images), images[-1]), whoami()):
         planned, key = _plan(engine, fleet, options, locked=True)  # nobody changes it any more
         if options.plan:
             _refuse_moved(options.plan, planned)
@@ -173,6 +174,10 @@ def _refuse_moved(path: Path, planned: Plan) -> None:
     """Raises EngineError where the plan in the file is not what would happen now."""
     try:
         moved = preview.moved(json.loads(path.read_bytes()), planned)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: is nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     if moved:

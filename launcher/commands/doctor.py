@@ -45,7 +45,8 @@ def doctor(options: argparse.Namespace, console: Console) -> int:
         console.json(found)
     faults = sum(finding.state == "fault" for finding in found)
     if not options.json:
-        console.say(f"fleet {fleet.name}: {f'{faults} faults' if faults else 'nothing stands in its way'}")
+        told = f"{faults} fault{'s' * (faults > 1)}" if faults else "nothing stands in its way"
+        console.say(f"fleet {fleet.name}: {told}")
     return FAILED if faults else DONE
 
 

@@ -54,22 +54,35 @@ class Progress:
         return table
 
 
+#: Ctrl-C, whoever ends us, and a terminal that goes.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 @contextlib.contextmanager
 def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
-    """Ctrl-C in the block sets the event and interrupts nothing; ``heard`` is called. A second one does."""
+    """A signal in the block sets the event and interrupts nothing; ``heard`` is called. A second one does.
+
+    One that whoever started us wants ignored (nohup) stays so.
+    """
     stop = threading.Event()
     telling = threading.Thread(target=heard)  # the thread that is interrupted may be writing a line
+    before = {each: handler for each in _SIGNALS if (handler := signal.getsignal(each)) != signal.SIG_IGN}
+
+    def restore() -> None:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
     def handle(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+        restore()
         stop.set()
         telling.start()
 
-    before = signal.signal(signal.SIGINT, handle)
+    for each in before:
+        signal.signal(each, handle)
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()
         if stop.is_set():
             telling.join()
 

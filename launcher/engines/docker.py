@@ -24,7 +24,7 @@ from collector.health import STATUS_FILE, Status
 from launcher.engines import Change, Check, Condition, EngineError, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
-from launcher.engines.socket import SocketReader
+from launcher.engines.socket import ApiError, SocketReader
 from launcher.engines.ways import Way
 from launcher.secrets import hidden, masked
 from launcher.spec import (
@@ -87,7 +87,12 @@ class DockerEngine:
         return self._reader.get(target, **query)
 
     def _read(self, path: str, **query: str) -> Any:
-        return json.loads(self._get(path, **query))
+        try:
+            return json.loads(self._get(path, **query))
+        except ValueError as error:
+            raise ApiError(
+                HTTPStatus.BAD_GATEWAY, f"what came for {path} is no answer of a Docker engine"
+            ) from error
 
     def about(self) -> str:
         """What engine this is, and where."""
@@ -122,9 +127,23 @@ class DockerEngine:
         """How the container differs from what it should be, by inspecting it."""
         with explained(f"{container.name} cannot be inspected"):
             found = self._inspect(container.id)
+            if not found["State"]["Running"]:
+                self._leave_out_gone(found["NetworkSettings"]["Networks"])
             return words.changes(
                 sealed, self._image(sealed.container.image), found, self._image(found["Image"])
             )
+
+    def _leave_out_gone(self, networks: dict[str, Any]) -> None:
+        """Leaves out networks that are gone: one made anew is another, to which no container comes back."""
+        for name, joined in [*networks.items()]:
+            there = self._network(name)
+            if joined["NetworkID"] and (there is None or there["Id"] != joined["NetworkID"]):
+                del networks[name]
+
+    def has_image(self, name: str) -> bool:
+        """Whether the image is on the engine."""
+        with explained(f"image {name} cannot be inspected"):
+            return bool(self._image(name))
 
     def _image(self, name: str) -> dict[str, Any]:
         """The image as inspected, once in this engine's life; empty where there is none."""

@@ -40,10 +40,10 @@ def _context() -> tuple[str, str]:
     if name := os.environ.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     try:
-        chosen = json.loads((_config_folder() / "config.json").read_bytes()).get("currentContext")
-    except (OSError, ValueError):
+        chosen = json.loads((_config_folder() / "config.json").read_bytes())["currentContext"]
+    except (OSError, ValueError, KeyError, TypeError):
         chosen = None
-    return chosen or "default", "`docker context use`"
+    return str(chosen or "default"), "`docker context use`"
 
 
 def _way_of_context(name: str, chosen_by: str) -> Way:
@@ -69,7 +69,11 @@ def _config_folder() -> Path:
 
 
 def _way(address: str, given_by: str, tls: Tls | None) -> Way:
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        (parts.hostname or "").encode("idna")
+    except ValueError as error:
+        raise _wrong(address, given_by, "its host is none") from error
     try:
         port = parts.port
     except ValueError as error:

@@ -1,14 +1,18 @@
 """The way to an engine of another machine by ssh."""
 
 import contextlib
+import os
 import re
+import secrets
 import shlex
-import shutil
 import socket
+import stat
 import subprocess
 import tempfile
 import weakref
+from pathlib import Path
 
+from launcher.engines import EngineError
 from launcher.engines.ways import DIAL_SECONDS, Given, reason_of
 
 #: What there is to do, by what ssh says.
@@ -25,6 +29,20 @@ _REMEDIES = {
 _NO_COMMAND = 127  # of a shell
 
 
+def _folder() -> Path:
+    """The folder of the sockets that logins are shared by; it stays, as one who is killed removes nothing.
+
+    Raises EngineError where somebody else could put a socket there.
+    """
+    folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise EngineError(f"{folder} has to be a folder of our own that is closed to others; remove it")
+    return folder
+
+
 class Ssh(Given):
     """The ssh command, with all that is set up for it, and ``docker system dial-stdio`` at the other end.
 
@@ -34,13 +52,13 @@ class Ssh(Given):
 
     def __init__(self, address: str, given_by: str, target: list[str], host: str, path: str) -> None:
         super().__init__(address, given_by)
-        folder = tempfile.mkdtemp(prefix="launcher-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        control = _folder() / secrets.token_hex(4)
+        weakref.finalize(self, control.unlink, missing_ok=True)
         self._host = host
         options = {
             "ConnectTimeout": DIAL_SECONDS,
             "ControlMaster": "auto",
-            "ControlPath": f"{folder}/ssh",
+            "ControlPath": str(control),
             "ControlPersist": "no",
             "LogLevel": "ERROR",  # no banner: what it says is shown
         }

@@ -7,6 +7,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 
 import pytest
@@ -70,6 +72,51 @@ def test_a_wrong_file_is_2_with_its_faults_for_every_command(file, command, caps
     assert "fleet.yaml:5:" in said
     assert "COINBASE" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", [["plan"], ["up", "--dry-run"]])
+def test_of_a_plan_2_says_that_it_has_changes_and_nothing_else(file, command):
+    file.write_text(FLEET.replace("COINBASE", "COINBSE"))
+    assert cli.main(command) == 1
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command, "--fly"])
+    assert ended.value.code == 1
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams(file, closed):
+    command = f"{sys.executable} -m launcher validate {file} {closed}"
+    ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_answers_is_no_engine(file, monkeypatch, capsys):
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        assert cli.main(["status"]) == 1
+        server.shutdown()
+    assert "what came for /containers/json is no answer of a Docker engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", ["[]", '{"currentContext": 5}', "nonsense"])
+def test_an_odd_configuration_of_docker(file, config, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setattr("launcher.engines.endpoint._DEFAULT", "unix:///nowhere.sock")
+    assert cli.main(["status"]) == 1
+    said = capsys.readouterr().err
+    assert ("no Docker context 5" if "5" in config else "reachable at unix:///nowhere.sock") in said
 
 
 def test_a_file_that_is_not_there(tmp_path, capsys):

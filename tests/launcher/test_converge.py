@@ -161,6 +161,46 @@ def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_pa
     assert "is no plan that `launcher plan --out` wrote" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            '{"version": 1, "fleet": FLEET, "actions": [{"collector": "x", "config_hash": "y"}]}',
+            "is no plan that",
+        ),
+        ("[" * 100_000, "is nested too deeply"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_plan_that_is_none(content, says, fleet, capsys, tmp_path):
+    fleet.write({"one": "BTC-USD"})
+    saved = tmp_path / "plan.json"
+    if content:
+        saved.write_text(content.replace("FLEET", f'"{fleet.name}"'))
+    assert fleet.launch("up", "--plan", str(saved)) == 2
+    assert f"{saved}: {says}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_a_network_that_somebody_removed_while_all_was_stopped(fleet, another, capsys):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    docker("stop", "--time", "1", f"{fleet.name}-one")
+    assert kinds(planned(fleet, capsys)[1]) == {"one": "start"}
+    docker("network", "rm", fleet.name)
+    if another:  # of the same name: the container does not come back to it
+        label = "--label=cryptostore.fleet="
+        docker(
+            "network", "create", f"{label}{fleet.name}", "--label=cryptostore.managed-by=launcher", fleet.name
+        )
+    status, actions = planned(fleet, capsys)
+    assert (status, kinds(actions)) == (2, {"one": "recreate"})
+    assert changes(actions["one"]) == [("network", "none", fleet.name)]
+    assert fleet.launch("up") == 0
+    assert fleet.containers()["one"]["State"]["Running"]
+    assert planned(fleet, capsys)[0] == 0
+
+
 def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("up") == 0

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from fleets import docker
 
 pytestmark = pytest.mark.docker
 
@@ -44,6 +45,27 @@ def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
     said = capsys.readouterr()
     assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
     assert "1 volume kept (--volumes removes them)" in said.out
+
+
+def test_the_spool_of_one_goes_also_when_its_container_went_before(fleet):
+    fleet.write({"one": "BTC-USD", "two": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    assert fleet.launch("down", "one") == 0
+    assert len(spools(fleet)) == 2
+    assert fleet.launch("down", "one", "--volumes") == 0
+    assert spools(fleet) == [f"{fleet.name}-two-spool"]
+
+
+def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):
+    (tmp_path / "Dockerfile").write_text(f"FROM {fleet.image}\nLABEL of={fleet.name}\n")
+    docker("build", "--quiet", "--tag", fleet.name, str(tmp_path))
+    fleet.write({"one": "BTC-USD"}, image=fleet.name)
+    assert fleet.launch("up") == 0
+    docker("stop", "--time", "1", f"{fleet.name}-one")
+    docker("image", "rm", "--force", fleet.name)
+    assert fleet.launch("down", "--volumes") == 0
+    assert not fleet.containers()
+    assert not fleet.things("volume")
 
 
 def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):

@@ -384,6 +384,12 @@ collectors:
     assert bitstamp.environment["MAX_DEPTH"] == "10"
 
 
+def test_a_second_collector_of_a_name_is_not_lost_under_another_file(files):
+    paths = files(base=HEAD + COINBASE + COINBASE, over="collectors: [{exchange: KRAKEN, symbols: BTC-USD}]")
+    with pytest.raises(fleet.FleetError, match="a second collector coinbase"):
+        fleet.load(paths, {})
+
+
 def test_each_fault_names_its_own_file(files):
     base = HEAD + COINBASE
     paths = files(

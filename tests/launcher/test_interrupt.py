@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from fleets import docker
+from fleets import docker, inspect
 from waiting import PATIENCE
 
 pytestmark = pytest.mark.docker
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.docker
 TWO = {"one": "BTC-USD", "two": "ETH-USD"}
 
 
-def interrupted(fleet, until, *arguments):
-    """Runs ``up``, presses Ctrl-C at the line that has ``until``; status, what it said."""
+def interrupted(fleet, until, *arguments, by=signal.SIGINT):
+    """Runs ``up`` and interrupts it at the line that has ``until``; status, what it said."""
     command = [sys.executable, "-m", "launcher", "up", str(fleet.path), *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         said = []
@@ -22,7 +22,7 @@ def interrupted(fleet, until, *arguments):
             said.append(line)
             if until in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         out, rest = process.communicate(timeout=PATIENCE)  # it would wait for 10 minutes
     return process.returncode, "".join(said) + rest + out
 
@@ -40,6 +40,36 @@ def test_a_rolling_update_stops_soon_and_the_next_one_goes_on(fleet):
     assert fleet.launch("up") == 0
     names = docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={fleet.name}").split()
     assert sorted(names) == [f"{fleet.name}-one", f"{fleet.name}-two"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_us_or_closes_the_terminal_finds_no_collector_stopped(fleet, by):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    fleet.write({"one": "ETH-USD"})
+    status, said = interrupted(fleet, "one: recreating", "--no-check", by=by)
+    assert status in (0, 130), said
+    (container,) = inspect(f"{fleet.name}-one")
+    assert container["State"]["Running"]
+    assert "SYMBOLS=ETH-USD" in container["Config"]["Env"]
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+def test_work_is_not_cut_short_where_nobody_reads_on(fleet, unread):
+    """As in ``launcher up --json | head -1``."""
+    fleet.write(TWO)
+    command = [sys.executable, "-m", "launcher", "up", str(fleet.path)]
+    command += ["--json"] if unread == "stdout" else []
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | {unread: subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **streams) as process:
+        stream = getattr(process, unread)
+        assert "creating" in stream.readline()
+        stream.close()
+        assert process.wait(timeout=PATIENCE) == 0
+    assert {name: each["State"]["Running"] for name, each in fleet.containers().items()} == dict.fromkeys(
+        TWO, True
+    )
+    assert fleet.launch("plan") == 0
 
 
 def test_what_had_finished_is_not_interrupted(fleet):

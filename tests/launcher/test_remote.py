@@ -13,6 +13,7 @@ from fleets import docker
 from recording_engine import recording
 from remote_hosts import HOST, Sshd, TlsPort, authority, certificates
 from transcripts import alike
+from waiting import wait_for
 
 from launcher import cli
 
@@ -142,6 +143,7 @@ def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, monkeypatch,
     """The lock is a connection: over ssh, too, it ends with the launcher, however that ends."""
     fleet.write({"one": "NEVER-READY"})
     environment = os.environ | {
+        "TMPDIR": str(tmp_path),
         "PATH": f"{sshd.client(tmp_path / 'client')}:{os.environ['PATH']}",
         "DOCKER_HOST": f"{sshd.address}{recorded[0]}",
     }
@@ -152,6 +154,16 @@ def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, monkeypatch,
         assert "is being changed by" in capsys.readouterr().err
         first.kill()
     assert fleet.launch("down") == 0
+    (folder,) = tmp_path.glob("launcher-*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    wait_for(lambda: [[*folder.iterdir()]], lambda found: not found)
+    folder.chmod(0o755)
+    command = [sys.executable, "-m", "launcher", "status", str(fleet.path)]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (
+        refused.stderr
+        == f"launcher: {folder} has to be a folder of our own that is closed to others; remove it\n"
+    )
 
 
 def refused(capsys):
@@ -223,6 +235,8 @@ def test_why_tls_does_not_lead_there(trusted, tls_port, sshd, tmp_path, monkeypa
         ("tcp://host:99999", "its port is no number up to 65535"),
         ("ssh://me:secret@host", "it has more than a user, a host, a port and a path"),
         ("http://host", "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT"),
+        ("tcp://[::1", "its host is none"),
+        ("tcp://exchange..example:2375", "its host is none"),
         ("tcp://", "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT"),
     ],
 )
