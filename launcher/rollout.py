@@ -97,6 +97,7 @@ class Rollout:
         self._telling = threading.Lock()
         self._last: dict[str, Event] = {}
         self._halted_by: str | None = None
+        self._passed: set[str] = set()  # collectors whose new configuration has passed its check
         self._pace: Pace | None = None  # None: nobody counts the starts
 
     @property
@@ -115,7 +116,8 @@ class Rollout:
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
             self._tell(Event(collector=action.collector, state="kept", detail=action.reason))
-        self.remove([action.container for action in plan.of(Kind.REMOVE) if action.container])
+        leaving = _leaving(plan)
+        self._take_away([action for action in plan.of(Kind.REMOVE) if action not in leaving])
         actions = plan.of(Kind.CREATE, Kind.UPDATE, Kind.RECREATE, Kind.START, Kind.UNCHANGED)
         first = [action for action in actions if action.collector == SIMULATOR]
         stores = [action for action in actions if action.is_store]
@@ -127,26 +129,66 @@ class Rollout:
         ]
         if failed:
             what = "the simulator" if failed[0] in first else f"store {failed[0].collector}"
-            for action in rest:
+            for action in (*rest, *leaving):
                 self._leave(action, f"left as it was, because {what} is not up")
             return
-        self._converge(rest, key, self._options.wait)
+        self._converge(rest, key, self._options.wait, leaving)
         self._end()
 
-    def _converge(self, actions: Sequence[Action], key: bytes, wait: float) -> None:
+    def _take_away(self, actions: Iterable[Action]) -> None:
+        self.remove([action.container for action in actions if action.container])
+
+    def _converge(
+        self, actions: Sequence[Action], key: bytes, wait: float, leaving: Sequence[Action] = ()
+    ) -> None:
         """Carries out actions on what needs nothing of each other.
 
-        A new shard takes symbols of those that are there: it waits until they have let go of them.
+        A new shard takes symbols of those that are there: it waits until they have let go of them. So do they
+        until those that are ``leaving`` have.
         """
         rolled = [action for action in actions if action.kind in (Kind.UPDATE, Kind.RECREATE)]
         sharing = {_shared(action.spec) for action in rolled} - {None}
         shards = [each for each in actions if each.kind is Kind.CREATE and _shared(each.spec) in sharing]
         at_once = [action for action in actions if action not in (*rolled, *shards)]
         self._bring_up(at_once, key, wait)
+        if leaving:
+            self._let_go(leaving, rolled, key)
+        rolled = [action for action in rolled if self._state(action.collector) != "failed"]
         self._each(rolled, partial(self._roll, key), self._options.parallelism)
+        for action in leaving if self._halted_by else ():
+            self._regret(action)
         for action in shards if self._halted_by else ():
             self._leave(action, f"not created, because the update of {self._halted_by} failed")
         self._bring_up([] if self._halted_by else shards, key, wait)
+
+    def _let_go(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
+        """Removes shards whose symbols others of their collector take, once all these pass their checks."""
+        heirs = {_collector_of_shard(action.collector) for action in leaving}
+        trying = [action for action in rolled if _shared(action.spec) in heirs]
+        self._each(trying, partial(self._try, key), self._options.parallelism)
+        self._halt_where_failed(trying)
+        if not self._halted_by:
+            self._take_away(leaving)
+            self._halt_where_failed(leaving)
+            return
+        for action in leaving:
+            self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
+
+    def _regret(self, action: Action) -> None:
+        """Says what it costs that a shard was removed, and one that takes its symbols was not updated."""
+        event = self._last[action.collector]
+        if event.state == "removed":
+            cost = f"until {self._halted_by} is updated, some of its symbols are seen by nobody"
+            detail = "; ".join(filter(None, [event.detail, cost]))
+            self._tell(msgspec.structs.replace(event, detail=detail))
+
+    def _try(self, key: bytes, action: Action) -> None:
+        if action.spec and self._passes(self._engine.seal(action.spec, key), key):
+            self._passed.add(action.collector)
+
+    def _halt_where_failed(self, actions: Iterable[Action]) -> None:
+        failed = (each.collector for each in actions if self._state(each.collector) == "failed")
+        self._halted_by = next(failed, self._halted_by)
 
     def restart(self, containers: Sequence[Observed]) -> None:
         """Restarts containers, the simulator and stores first, and waits for them as ``up`` does."""
@@ -274,7 +316,7 @@ class Rollout:
 
     def _passes(self, sealed: Sealed, key: bytes) -> bool:
         """Whether ``collector check`` has nothing against a configuration, or is left out."""
-        if not self._options.check or sealed.spec.server:
+        if not self._options.check or sealed.spec.server or sealed.spec.name in self._passed:
             return True
         self._say(sealed.spec.name, "checking", "the new configuration; --no-check leaves that out")
         checked = self._engine.check(sealed, _CHECK, key)
@@ -499,6 +541,23 @@ def _shared(spec: CollectorSpec | None) -> str | None:
     """The name in the fleet file of a collector that is one of several shards, None for any other."""
     number = spec.container.environment.get("SHARD", "").partition("/")[0] if spec else ""
     return spec.name.removesuffix(f"-{number}") if spec and number else None
+
+
+def _collector_of_shard(name: str) -> str | None:
+    """The same of the name of a container, where it may be that of a shard."""
+    collector, _, number = name.rpartition("-")
+    return collector if number.isdecimal() else None
+
+
+def _leaving(plan: Plan) -> list[Action]:
+    """The removals of shards whose collector goes on with fewer."""
+    sharing = {_shared(action.spec) for action in plan.of(Kind.UPDATE, Kind.RECREATE)} - {None}
+    there = {action.collector for action in plan.actions if action.spec}
+    return [
+        action
+        for action in plan.of(Kind.REMOVE)
+        if _collector_of_shard(action.collector) in sharing and action.collector not in there
+    ]
 
 
 def _is_collector(name: str, server: str) -> bool:

@@ -217,24 +217,53 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     assert names(fleet) == [f"{fleet.name}-one", f"{fleet.name}-two"]
 
 
-def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, capsys):
-    def write(shards, symbol):
-        fleet.write({"all": symbol})
-        file = json.loads(fleet.path.read_text())
-        file["collectors"][0]["shards"] = shards
-        fleet.path.write_text(json.dumps(file))
+def write_shards(fleet, shards, symbol):
+    fleet.write({"all": symbol})
+    file = json.loads(fleet.path.read_text())
+    file["collectors"][0]["shards"] = shards
+    fleet.path.write_text(json.dumps(file))
 
-    write(2, "BTC-USD")
+
+def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, capsys):
+    write_shards(fleet, 2, "BTC-USD")
     assert fleet.launch("up") == 0
-    write(3, "WRONG-SETTINGS")
+    write_shards(fleet, 3, "WRONG-SETTINGS")
     capsys.readouterr()
     assert fleet.launch("up") == 1
     assert "not created, because the update of all-" in capsys.readouterr().out
     assert fleet.containers().keys() == {"all-1", "all-2"}
-    write(3, "BTC-USD")
+    write_shards(fleet, 3, "BTC-USD")
     assert fleet.launch("up") == 0
     third, *others = (fleet.containers()[f"all-{number}"]["State"]["StartedAt"] for number in (3, 1, 2))
     assert third > max(others)
+
+
+def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet, capsys):
+    write_shards(fleet, 3, "BTC-USD")
+    assert fleet.launch("up") == 0
+    before = fleet.identities()
+    write_shards(fleet, 2, "WRONG-SETTINGS")
+    capsys.readouterr()
+    assert fleet.launch("up") == 1
+    said = capsys.readouterr()
+    assert "2 failed, 1 left as they were" in said.out
+    assert "removing" not in said.err
+    assert fleet.identities() == before
+    write_shards(fleet, 2, "ENDS-EARLY")  # though its check says that all is well
+    assert fleet.launch("up", "--parallelism", "1") == 1
+    assert "until all-1 is updated, some of its symbols are seen by nobody" in capsys.readouterr().out
+    write_shards(fleet, 3, "BTC-USD")
+    assert fleet.launch("up") == 0
+    capsys.readouterr()
+    write_shards(fleet, 2, "BTC-USD")
+    assert fleet.launch("up", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    order = [(event.get("collector"), event.get("state")) for event in events]
+    gone = order.index(("all-3", "removed"))
+    for heir in ("all-1", "all-2"):
+        assert order.index((heir, "checking")) < gone < order.index((heir, "recreating"))
+        assert order.count((heir, "checking")) == 1
+    assert fleet.containers().keys() == {"all-1", "all-2"}
 
 
 def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
