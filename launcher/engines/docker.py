@@ -26,6 +26,7 @@ from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import ApiError, SocketReader
 from launcher.engines.ways import Way
+from launcher.plan import COMPOSE, LAUNCHER
 from launcher.secrets import hidden, masked
 from launcher.spec import (
     LABEL_COLLECTOR,
@@ -570,7 +571,8 @@ def _observed(listed: dict[str, Any]) -> Observed:
         fleet=_label(listed, LABEL_FLEET),
         collector=_label(listed, LABEL_COLLECTOR),
         config_hash=_label(listed, LABEL_HASH),
-        manager=_label(listed, LABEL_MANAGER),
+        # What has the fleet's label from elsewhere, as the tasks of a rendered stack have, is not ours to touch.
+        manager=LAUNCHER if _label(listed, LABEL_MANAGER) == LAUNCHER else COMPOSE,
         secrets=_label(listed, LABEL_SECRETS),
         store=_label(listed, LABEL_STORE),
         image=listed["Image"],

@@ -56,6 +56,19 @@ def test_the_spool_of_one_goes_also_when_its_container_went_before(fleet):
     assert spools(fleet) == [f"{fleet.name}-two-spool"]
 
 
+def test_what_only_has_the_label_of_the_fleet_is_left_alone(fleet, capsys):
+    """As the containers of a stack that was rendered have it."""
+    fleet.write({"one": "BTC-USD"})
+    stranger = docker("create", "--label", f"cryptostore.fleet={fleet.name}", fleet.image)
+    try:
+        assert fleet.launch("up") == 0
+        assert fleet.launch("down", "--volumes") == 0
+        assert docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"id={stranger}") == stranger
+        assert "left alone" in capsys.readouterr().err
+    finally:
+        docker("rm", stranger)
+
+
 def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):
     (tmp_path / "Dockerfile").write_text(f"FROM {fleet.image}\nLABEL of={fleet.name}\n")
     docker("build", "--quiet", "--tag", fleet.name, str(tmp_path))
