@@ -571,7 +571,7 @@ def _observed(listed: dict[str, Any]) -> Observed:
         fleet=_label(listed, LABEL_FLEET),
         collector=_label(listed, LABEL_COLLECTOR),
         config_hash=_label(listed, LABEL_HASH),
-        # What has the fleet's label from elsewhere, as the tasks of a rendered stack have, is not ours to touch.
+        # What has the fleet's label from elsewhere, as the tasks of a rendered stack, is not ours to touch.
         manager=LAUNCHER if _label(listed, LABEL_MANAGER) == LAUNCHER else COMPOSE,
         secrets=_label(listed, LABEL_SECRETS),
         store=_label(listed, LABEL_STORE),
