@@ -13,7 +13,7 @@ from fleets import docker
 from recording_engine import recording
 from remote_hosts import HOST, Sshd, TlsPort, authority, certificates
 from transcripts import alike
-from waiting import wait_for
+from waiting import wait_until
 
 from launcher import cli
 
@@ -156,7 +156,7 @@ def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, monkeypatch,
     assert fleet.launch("down") == 0
     (folder,) = tmp_path.glob("launcher-*")
     assert folder.stat().st_mode & 0o777 == 0o700
-    wait_for(lambda: [[*folder.iterdir()]], lambda found: not found)
+    wait_until(lambda: not [*folder.iterdir()])
     folder.chmod(0o755)
     command = [sys.executable, "-m", "launcher", "status", str(fleet.path)]
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
