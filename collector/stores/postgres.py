@@ -34,11 +34,12 @@ _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _AHEAD = 7  # partitions that `collector db init` makes for the time to come
 
-#: What a row can be refused for: a value out of range or malformed, a constraint, a trigger.
+#: What a row can be refused for: a value out of range or malformed, a constraint, a trigger, its size.
 _ROW_ERRORS = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.RaiseError,
+    asyncpg.ProgramLimitExceededError,
     ValueError,
     OverflowError,
 )

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import itertools
 import json
 import logging
@@ -459,3 +460,14 @@ async def test_a_key_of_the_tables_owner_refuses_a_row_and_ours_the_whole_table(
         )
         with pytest.raises(StoreRefusedError, match="duplicate key"):
             await store.commit(NAME, batch([second], 3), at(3), at(4))
+
+
+async def test_what_an_index_of_the_tables_owner_cannot_take_is_refused(store, database):
+    """It is about the row's size, under a code that is no data error's."""
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute("CREATE INDEX ON trades (trade_id)")
+    long = replace(EVERY_KIND[0], id="".join(hashlib.sha512(bytes([n])).hexdigest() for n in range(100)))
+    (refusal,) = await store.commit(NAME, batch([EVERY_KIND[0], long]), None, at(2))
+    assert refusal.sequence == 1
+    assert "index row" in refusal.reason
