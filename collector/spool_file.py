@@ -161,6 +161,7 @@ class SpoolFile:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "spool.db"
+        self._fresh = folder / "spool.mended.db"
         self.mended, self.marks_whole = False, True
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
@@ -174,6 +175,7 @@ class SpoolFile:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            self._put_in_place()
             self.db = self._open.enter_context(contextlib.closing(self._sound() or self._mended()))
             self._syncing = self._open.enter_context(contextlib.closing(_connect(self.path)))
             _log_ahead(self._syncing)
@@ -229,24 +231,37 @@ class SpoolFile:
         db.executescript(_SCHEMA)
 
     def _mended(self) -> sqlite3.Connection:
-        """A new database with what the broken one still gives, which is kept aside."""
+        """A new database with what the broken one still gives, which is kept aside.
+
+        Whoever is killed meanwhile leaves the broken one where it was, or the new one complete.
+        """
         self.mended = True
+        written = self.path.stat().st_mtime
+        self._fresh.unlink(missing_ok=True)
+        with (
+            contextlib.closing(_connect(self._fresh)) as self.db,
+            contextlib.closing(_connect(self.path)) as broken,
+        ):
+            self.db.executescript(_SCHEMA)
+            self.marks_whole = "marks" in _salvage(broken, self.db)
+            (count,) = self.db.execute("SELECT total(count) FROM blobs").fetchone()
+            self._account_for_holes(self.db, written)
         aside = self._aside()
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
-        db = _connect(self.path)
-        self._check_format(db)
-        _log_ahead(db)
-        broken = _connect(aside)
-        try:
-            self.marks_whole = "marks" in _salvage(broken, db)
-        finally:
-            broken.close()
-        (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
+        self._put_in_place()
         LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
-        self._account_for_holes(db, aside.stat().st_mtime)
+        db = _connect(self.path)
+        _log_ahead(db)
         return db
+
+    def _put_in_place(self) -> None:
+        """Where the broken one has been put aside, the new one is complete."""
+        if self._fresh.exists() and not self.path.exists():
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self._fresh.replace(self.path)
 
     def _aside(self) -> Path:
         names = [self.path.with_name(f"spool.broken-{number}.db") for number in range(1, BROKEN_KEPT + 1)]
@@ -271,6 +286,8 @@ class SpoolFile:
             end, last = after, until
         # How many came after the last good record, nobody knows.
         self.losses = (*losses, Loss("corrupt", end, end, None, last or _opened(db) or written, None))
+        with self._transaction():
+            self._save_losses(self.losses)
 
     def _begin(self) -> None:
         db = self.db

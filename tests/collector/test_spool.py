@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -346,6 +347,38 @@ async def test_a_corrupt_database_gives_its_good_records_and_is_kept(tmp_path, w
     if list(tmp_path.glob("spool.broken-*.db")):
         assert "is broken" in caplog.text
     await spool.append(list(trades(1)))
+    await spool.close()
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_path, monkeypatch, step):
+    spool = await Spool.open(tmp_path)
+    for index in range(100):
+        await spool.append(list(trades(100, start=100 * index)))
+    await spool.close()
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek(size_of(tmp_path) // 2)
+        file.write(os.urandom(8192))
+    steps = iter(range(step))
+
+    def until_killed(work):
+        def worked(*arguments, **named):
+            if next(steps, None) is None:
+                raise SystemExit  # nobody handles it
+            return work(*arguments, **named)
+
+        return worked
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool_file, "_losses", until_killed(spool_file._losses))  # after the records
+        for name in ("replace", "unlink"):
+            patch.setattr(Path, name, until_killed(getattr(Path, name)))
+        with contextlib.suppress(SystemExit):
+            await (await Spool.open(tmp_path)).let_go()
+    spool = await Spool.open(tmp_path)
+    found = await contents(spool)
+    assert len(found) > 9000
+    assert sum(loss.count or 0 for loss in spool.losses) == 10_000 - len(found)
     await spool.close()
 
 
