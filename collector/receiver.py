@@ -105,7 +105,7 @@ class Receiver:
 
     def recall(self, key: str) -> str | None:
         """What was marked last, in this run or in an earlier one."""
-        return self._marks.get(key) or self._spool.marks.get(key)
+        return self._marks[key] if key in self._marks else self._spool.marks.get(key)
 
     def forget_books(self, keys: Iterable[Key]) -> dict[Key, float]:
         """Something of these may have been missed: their next record is a complete book.

@@ -217,6 +217,8 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
     assert "trade" not in spool.marks
     await receiver.drain()
     assert spool.marks["trade"] == receiver.recall("trade") == "7"
+    receiver.mark("trade", "")  # what is forgotten is so at once, not when the spool has it
+    assert not receiver.recall("trade")
 
 
 async def test_marks_alone_are_stored_too(receiver, spool):
