@@ -109,6 +109,7 @@ class Connection:
         self._patience = patience
         self._backoff = Backoff(patience.shortest_pause, patience.longest_pause)
         self._misunderstood: float | None = None  # receipt of the last message that could not be handled
+        self._puzzled = 0.0  # when that was, by time.monotonic()
         self.keys = feed.carried(self._conn)
         self.left_out: set[Key] = set()
         self._unlisted: AbstractSet[str] = frozenset()
@@ -213,6 +214,7 @@ class Connection:
             raise error
         self._malformed.keep(self.id, message, error)
         self._misunderstood = receipt = self._conn.last_message
+        self._puzzled = time.monotonic()
         checked = BOOKS if self._feed.CHECKS_BOOKS else frozenset()  # these notice by themselves
         doubtful = [key for key in self.keys if key[0] not in checked]
         self._feed.subscriptions.missed(doubtful, self.handled or receipt)
@@ -240,7 +242,7 @@ class Connection:
 
     def _see_again(self) -> None:
         """Ends the gap of messages that could not be handled, when they have ceased."""
-        if self._misunderstood and self._misunderstood < time.time() - CEASED:
+        if self._misunderstood and time.monotonic() - self._puzzled > CEASED:
             self._feed.subscriptions.seen(self.keys, self._misunderstood)
             self._misunderstood = None
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 
 import aiohttp
@@ -150,6 +151,22 @@ async def test_a_book_that_cannot_tell_is_not_trusted_after_a_message_that_faile
         rig.wire.say("three")
         await eventually(lambda: rig.gaps)
     assert rig.gaps[0].reason == "malformed"
+
+
+async def test_a_clock_that_steps_back_keeps_no_gap_open(tmp_path, monkeypatch):
+    """What ceased has ceased, whatever the clock says: the hour after the step is seen."""
+    monkeypatch.setattr(sys.modules[__name__], "KEY", ("trades", "BTC-USD"))
+    rig = Rig(tmp_path)
+    rig.fails = {"two": KeyError("price")}
+    right = time.time
+    with monkeypatch.context() as fast:
+        fast.setattr(time, "time", lambda: right() + 3600)
+        task = asyncio.create_task(rig.connection.run())
+        rig.wire.say("one", "two")
+        await eventually(lambda: len(rig.handled) == 2)
+    await eventually(lambda: rig.gaps)
+    assert rig.gaps[0].reason == "malformed"
+    task.cancel()
 
 
 async def test_a_failure_of_the_network_in_a_handler_costs_the_connection(tmp_path):
