@@ -17,7 +17,7 @@ import msgspec
 from collector import catalog
 from collector.patterns import Selection, spelling, type_by_form
 from collector.shards import Shard
-from collector.store_url import SCHEMES, StoreUrl, masked
+from collector.store_url import SCHEMES, StoreUrl, masked, quoted
 
 #: Backends that we store into, with the port each listens on (None: it has none).
 BACKENDS: dict[str, int | None] = {
@@ -238,6 +238,15 @@ def symbols(text: str) -> tuple[str, ...]:
     return items
 
 
+def host(text: str) -> str:
+    """Reads the name or address of a machine, or the path of a socket. Raises ValueError."""
+    if not text.startswith("/") and re.search(r"://|@|\s", text):
+        raise ValueError("takes the name or address of a machine; a whole URL goes into URL")
+    if re.fullmatch(r"[^:/,]+:[0-9]+", text):
+        raise ValueError("takes the name or address of a machine; its port goes into PORT")
+    return text
+
+
 def existing_file(text: str) -> Path:
     """Reads the path of a file that is there. Raises ValueError."""
     path = Path(text)
@@ -359,7 +368,7 @@ VARIABLES: tuple[Variable, ...] = (
         secret=True,
     ),
     Variable("URL_FILE", existing_file, "file that holds the URL, instead of URL"),
-    Variable("HOST", str, "host of the backend", "localhost"),
+    Variable("HOST", host, "host of the backend", "localhost"),
     Variable("PORT", Whole(1, 65535), "port of the backend; the backend's own by default"),
     Variable(
         "DATABASE",
@@ -489,7 +498,7 @@ class _Reader:
     def _fault(self, name: str, message: str) -> None:
         secret = any(variable.secret for variable in VARIABLES if variable.name == name)
         value = self.given.get(name)
-        self.faults.append(Fault(name, "***" if secret and value else value and masked(value), message))
+        self.faults.append(Fault(name, "***" if secret and value else value and quoted(value), message))
 
     def _channels(self, exchange: str | None, asked: tuple[str, ...] | None) -> tuple[str, ...]:
         offered = catalog.exchanges()[exchange].channels if exchange else catalog.CHANNELS

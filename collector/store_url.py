@@ -20,6 +20,7 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 #: Credentials in any URL, and passwords among its options.
+_LOGIN = re.compile(r"[^\s/@]*:[^\s/]*@")
 _SECRETS = re.compile(r"(?<=://)[^\s'\"]*(?=@)|(?<=password=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -85,6 +86,11 @@ def _host_and_port(text: str) -> tuple[str, int | None]:
     if not match or int(match[3] or 1) not in range(1, 65536):
         raise ValueError("names a host that is none; it takes host:port, and [address]:port for IPv6")
     return match[1] or match[2], int(match[3]) if match[3] else None
+
+
+def quoted(text: str) -> str:
+    """A value as a message about it may quote it: a URL may lack its scheme, and its credentials be there."""
+    return _LOGIN.sub("***@", masked(text))
 
 
 def masked(text: str) -> str:

@@ -36,6 +36,7 @@ _FILE_TARGETS = {
     name.upper(): f"/run/secrets/{_FILE_NAMES.get(name) or name.removesuffix('_file')}" for name in FILES
 }
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_LONGEST_HOST = 63  # characters of a label in DNS
 _PROXY = "HTTPS_PROXY"
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
 
@@ -339,6 +340,12 @@ class _Builder:
         except ValueError as error:
             self._fault(store.place, f"store {name}: with `manage: true` its name {error}")
             return
+        if len(f"{self.file.name}-{name}") > _LONGEST_HOST:
+            self._fault(
+                store.place,
+                f"store {name}: with `manage: true` its server is found as {self.file.name}-{name},"
+                f" and the name of a host has up to {_LONGEST_HOST} characters",
+            )
         self._check_led(name, store.settings, managed.BACKENDS[backend])
         self.managed[name] = managed.store(
             self.file.name,

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from collector.catalog import nearest
+from collector.store_url import quoted
 from launcher.keys import (
     COLLECTOR,
     DEFAULTS,
@@ -401,7 +402,7 @@ class _Reader:
         try:
             return scalar, key.parse(_without_nul(text)) if text else None
         except ValueError as error:
-            self._fault(scalar, f"{key.name} {'***' if key.secret else repr(text)}: {error}")
+            self._fault(scalar, f"{key.name} {'***' if key.secret else repr(quoted(text))}: {error}")
             return _faulty(scalar), None
 
     def _unexpected(self, node: Node, what: str, expected: str) -> None:

@@ -384,6 +384,13 @@ collectors:
     assert bitstamp.environment["MAX_DEPTH"] == "10"
 
 
+@pytest.mark.parametrize("host", ["redis://:hunter2@redis", "me:hunter2@redis", "redis:6379", "a b"])
+def test_a_host_is_no_url_and_what_it_hides_is_not_told(faults, host):
+    (fault,) = faults(HEAD.replace("host: redis", f'host: "{host}"') + COINBASE)
+    assert "takes the name or address of a machine" in fault
+    assert "hunter2" not in fault
+
+
 def test_a_second_collector_of_a_name_is_not_lost_under_another_file(files):
     paths = files(base=HEAD + COINBASE + COINBASE, over="collectors: [{exchange: KRAKEN, symbols: BTC-USD}]")
     with pytest.raises(fleet.FleetError, match="a second collector coinbase"):

@@ -48,6 +48,12 @@ def test_another_password_is_the_same_configuration(path):
     assert given == {"coinbase-1": "one", "coinbase-2": "one", "kraken": "one", "bitstamp": "theirs"}
 
 
+def test_a_server_whose_name_no_dns_holds(path):
+    path.write_text(FLEET.replace("fleet: desk", f"fleet: {'d' * 58}"))
+    with pytest.raises(fleet.FleetError, match=r"store market: .* has up to 63 characters"):
+        fleet.load(path, {})
+
+
 def test_a_compose_file_has_it_as_a_service(path):
     assert cli.main(["render"]) == 0
     services = yaml.safe_load((path.parent / "rendered" / "compose.yaml").read_text())["services"]
