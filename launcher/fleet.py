@@ -17,9 +17,9 @@ from collector.store_url import masked
 from launcher import fleet_file, managed
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
-from launcher.services import LONGEST_NAME
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
+from launcher.swarm import LONGEST_NAME
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
 
 __all__ = ["STARTER", "Fault", "FleetError", "load"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from launcher import services as house
+from launcher import swarm as house
 from launcher.engines import Change
 from launcher.engines.containers import Sealed, change, labels, mount, mounted, nanoseconds, text, variables
 from launcher.secrets import Secret

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, override
 
 from collector.health import Status
-from launcher import services as house
+from launcher import swarm as house
 from launcher.engines import (
     Change,
     Check,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from launcher import services as house
+from launcher import swarm as house
 from launcher.render.contents import Contents, secret_file, secret_files
 from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill, volumes

@@ -1,4 +1,4 @@
-"""A collector as a service of a swarm: what `up` makes and what `render` writes have in common."""
+"""What a swarm asks of collectors as services, for what `up` makes and what `render` writes alike."""
 
 from launcher.secrets import Secret, digest
 
