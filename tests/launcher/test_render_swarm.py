@@ -160,6 +160,6 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
         assert not any("ret" in value.replace("secret", "") for value in container.attrs["Config"]["Env"])
     finally:
         command("docker", "stack", "rm", name)
-        wait_until(lambda: not swarm.containers.list(all=True, filters={"name": name}))
+        wait_until(lambda: not swarm.containers.list(all=True, filters={"name": name}, ignore_removed=True))
         command("docker", "node", "update", "--label-rm", label, node.id)
     swarm.volumes.get(f"{name}-coinbase-spool").remove()
