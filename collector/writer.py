@@ -326,6 +326,8 @@ class DeadLetters:
             *(len(refusals), self.path, channel_of(first.record), first.reason),
         )
         if self.path.exists() and self.path.stat().st_size > LETTERS_BYTES:
+            if self._before.exists():
+                LOG.warning("%s is full: the dead letters in %s go", self.path, self._before)
             self.path.replace(self._before)
         letters = [msgspec.json.encode(_letter(incarnation, refusal)) + b"\n" for refusal in refusals]
         # synced, because the spool may forget them as soon as they are acknowledged

@@ -193,7 +193,7 @@ async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
     assert writer._metrics.stored == {"trades": 2}
 
 
-def test_dead_letters_are_bounded(tmp_path, monkeypatch):
+def test_dead_letters_are_bounded_and_the_oldest_go_with_a_word(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(writing, "LETTERS_BYTES", 2000)
     letters = DeadLetters(tmp_path / "dead-letters.jsonl")
     for index, trade in enumerate(trades(100)):
@@ -202,6 +202,7 @@ def test_dead_letters_are_bounded(tmp_path, monkeypatch):
     assert [file.name for file in files] == ["dead-letters.1.jsonl", "dead-letters.jsonl"]
     assert all(file.stat().st_size < 3000 for file in files)
     assert json.loads(files[1].read_text().splitlines()[-1])["sequence"] == 99
+    assert "dead-letters.jsonl is full: the dead letters in" in caplog.text
 
 
 def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
