@@ -47,8 +47,10 @@ class Fleet:
 
     def containers(self):
         """What docker inspect says, by collector."""
-        ids = docker("ps", "--all", "--quiet", "--filter", f"label=cryptostore.fleet={self.name}").split()
-        return {each["Config"]["Labels"]["cryptostore.collector"]: each for each in inspect(*ids)}
+        return {each["Config"]["Labels"]["cryptostore.collector"]: each for each in inspect(*self._ids())}
+
+    def _ids(self):
+        return docker("ps", "--all", "--quiet", "--filter", f"label=cryptostore.fleet={self.name}").split()
 
     def identities(self):
         """What changes when a container is made anew or started again."""
@@ -59,8 +61,8 @@ class Fleet:
         return docker(kind, "ls", "--format", "{{.Name}}", "--filter", f"name={self.name}").split()
 
     def remove(self):
-        for container in self.containers().values():
-            docker("rm", "--force", "--volumes", container["Id"])
+        for container in self._ids():  # a collector may have two, after an update that was interrupted
+            docker("rm", "--force", "--volumes", container)
         for kind in ("network", "volume"):
             for name in self.things(kind):
                 with contextlib.suppress(subprocess.CalledProcessError):
