@@ -68,6 +68,7 @@ _REFUSING_CODES = (13, 18, 73, 166, 8000)
 _STATE_CODES = {
     *(6, 7, 24, 50, 89, 91, 112, 134, 146, 189, 262, 9001, 10107),
     *(11600, 11601, 11602, 13435, 13436, 14031),
+    16500,  # Cosmos DB: too many requests
 }
 #: What a record can be refused for before it is sent.
 _RECORD_ERRORS = (BSONError, ValueError, OverflowError)
