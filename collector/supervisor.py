@@ -7,11 +7,13 @@ status other than 0, so that whoever started it starts it again.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,10 +24,13 @@ from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings, SettingsError
 from collector.spool import Spool, SpoolError
+from collector.spool_file import RESERVE_BYTES
 from collector.stores.terminal import ClosedOutputError
 from collector.writer import AnotherWriterError, Writer
 
 LOG = logging.getLogger(__name__)
+
+ROOM_PAUSE = 5.0  # seconds between two looks for room on a full disk
 
 #: Exit statuses.
 STOPPED, DIED, MISCONFIGURED = 0, 1, 78
@@ -41,20 +46,44 @@ async def collect(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-        spool = await Spool.open(
-            settings.home,
-            max_bytes=settings.spool_max_bytes,
-            keep=settings.spool_keep,
-            sync=settings.spool_sync,
-        )
+        spool = await _spool(settings, stop)
     except (OSError, SpoolError) as error:
         LOG.critical("no spool in SPOOL_DIR = %s: %s%s", settings.spool_dir, error, _remedy(error))
         return DIED
+    if spool is None:
+        return STOPPED
     try:
         return await _Collector(settings, spool).run(stop)
     finally:
         await _within(SPOOL_GRACE, spool.close(), "closing the spool")
+
+
+async def _spool(settings: Settings, stop: asyncio.Event) -> Spool | None:
+    """Opens the spool, as soon as its disk has room for that; None where it is to stop before."""
+    while not stop.is_set():
+        try:
+            settings.home.mkdir(parents=True, exist_ok=True)
+            return await Spool.open(
+                settings.home,
+                max_bytes=settings.spool_max_bytes,
+                keep=settings.spool_keep,
+                sync=settings.spool_sync,
+            )
+        except (OSError, SpoolError) as error:
+            if not _is_full(settings.spool_dir):
+                raise
+            LOG.warning("waiting for room on the disk of SPOOL_DIR = %s: %s", settings.spool_dir, error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), ROOM_PAUSE)
+    return None
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < RESERVE_BYTES
 
 
 def _remedy(error: Exception) -> str:

@@ -55,6 +55,22 @@ def test_a_bad_environment_ends_the_container_with_78(image):
         docker("rm", "--volumes", name)
 
 
+def test_a_disk_that_is_full_at_the_start_is_waited_for(image):
+    settings = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "REDIS"}
+    name = docker(
+        *("run", "--detach", "--network", "none", "--tmpfs", "/spool:size=16m,uid=10001"),
+        *(f"--env={variable}={value}" for variable, value in settings.items()),
+        *("--entrypoint", "sh", image, "-c", "cat /dev/zero > /spool/filler; exec python -m collector 2>&1"),
+    )
+    try:
+        wait_until(lambda: "waiting for room" in docker("logs", name))
+        docker("exec", name, "rm", "/spool/filler")
+        assert wait_until(lambda: status(name).get("state")) == "starting"
+        assert inspect(name)["RestartCount"] == 0
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
 def test_the_image_holds_the_collector_alone(image):
     config = inspect(image)["Config"]
     assert config["User"] == "10001:10001"
