@@ -45,6 +45,7 @@ _JSON = {
     "render": "the files that were written, as JSON",
     "run": "what was stored, as JSON, at the end",
     "version": "the same as JSON",
+    "schema": "the same: it is JSON",
     "explain": "the same as JSON",
     "exchanges": "the same as JSON",
     "channels": "the same as JSON",

@@ -71,13 +71,17 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 def render(options: argparse.Namespace, console: Console) -> int:
     """Writes the fleet as files of another tool."""
-    from launcher.render import RenderError, write  # noqa: PLC0415 - Jinja is needed here alone
+    from launcher.render import RenderError, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
 
     fleet = load(options, console)
     try:
         paths = write(fleet, options.output, options.format)
     except RenderError as error:
         raise InputError(str(error)) from error
+    for path in left_over(fleet, options.output) if options.format == "quadlet" else ():
+        console.remark(
+            f"{path} is of a collector that the fleet has no more: remove it, here and for systemd"
+        )
     if options.json:
         console.json({"written": [str(path) for path in paths]})
         return DONE

@@ -15,10 +15,11 @@ from launcher.render.docker import files as _docker
 from launcher.render.errors import RenderError
 from launcher.render.kubernetes import files as _kubernetes
 from launcher.render.quadlet import files as _quadlet
+from launcher.render.quadlet import left_over
 from launcher.render.swarm import files as _swarm
 from launcher.spec import FleetSpec
 
-__all__ = ["FORMATS", "RenderError", "compose", "env_set", "write"]
+__all__ = ["FORMATS", "RenderError", "compose", "env_set", "left_over", "write"]
 
 #: What a fleet can be rendered for; the first is the usual one. Each raises RenderError.
 FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -42,6 +43,15 @@ def files(fleet: FleetSpec) -> Contents:
     for volume in volumes(fleet):
         contents[f"{volume}.volume"] = fill("quadlet/volume", volume=volume)
     return {**contents, **secret_files(parts)}
+
+
+def left_over(fleet: FleetSpec, folder: Path) -> list[Path]:
+    """Units in ``folder`` of collectors that the fleet has no more: copied along, they would run on."""
+    names = {f"{collector.container.name}.container" for collector in fleet.collectors}
+    ours = f" of fleet {fleet.name}, as `launcher render` made it"
+    return sorted(
+        path for path in folder.glob("*.container") if path.name not in names and ours in path.read_text()
+    )
 
 
 def _unfit(parted: Parted) -> Iterable[str]:

@@ -227,8 +227,8 @@ def commands():
 @pytest.mark.parametrize("name", commands())
 def test_every_command_speaks_json(name):
     options = {option for action in commands()[name]._actions for option in action.option_strings}
-    # The schema is JSON, and a completion is a script.
-    assert ("--json" in options) == (name not in ("schema", "completion"))
+    # A completion is a script.
+    assert ("--json" in options) == (name != "completion")
 
 
 def test_short_commands_as_json(file, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rendering import BRIEFLY, ODD, command, with_environment
 from servers import Missing
 
-from launcher import fleet, render
+from launcher import cli, fleet, render
 from launcher.render.quadlet import _no_text
 
 FLEET = """
@@ -110,6 +110,21 @@ def test_restart_policies_are_systemds(tmp_path):
     assert "StartLimitIntervalSec=0\n" in coinbase
     assert "Restart=on-failure\n" in kraken
     assert "StartLimitBurst=3\n" in kraken
+
+
+def test_the_unit_of_a_collector_that_left_is_told_of(tmp_path, capsys):
+    load(tmp_path)
+    folder = tmp_path / "rendered"
+    arguments = ["render", str(tmp_path / "fleet.yaml"), "--format", "quadlet", "--output", str(folder)]
+    assert cli.main(arguments) == 0
+    (folder / "theirs.container").write_text("[Container]\n")
+    (tmp_path / "fleet.yaml").write_text(FLEET.format(network="desk").partition("  - exchange: KRAKEN")[0])
+    capsys.readouterr()
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().err.startswith(f"{folder}/desk-kraken.container is of a collector that")
+    (folder / "desk-kraken.container").unlink()
+    assert cli.main(arguments) == 0
+    assert not capsys.readouterr().err
 
 
 def test_a_network_that_is_there_is_joined(tmp_path):
