@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,11 +140,18 @@ def test_the_docs_show_what_there_is(fleet, sshd, tmp_path, monkeypatch):
     docker("context", "use", "default")
 
 
-def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def temporary():
+    """A folder of so short a name that ssh can make sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="test-") as folder:
+        yield Path(folder)
+
+
+def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, temporary, capsys):
     """The lock is a connection: over ssh, too, it ends with the launcher, however that ends."""
     fleet.write({"one": "NEVER-READY"})
     environment = os.environ | {
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(temporary),
         "PATH": f"{sshd.client(tmp_path / 'client')}:{os.environ['PATH']}",
         "DOCKER_HOST": f"{sshd.address}{recorded[0]}",
     }
@@ -154,7 +162,7 @@ def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, monkeypatch,
         assert "is being changed by" in capsys.readouterr().err
         first.kill()
     assert fleet.launch("down") == 0
-    (folder,) = tmp_path.glob("launcher-*")
+    (folder,) = temporary.glob("launcher-*")
     assert folder.stat().st_mode & 0o777 == 0o700
     wait_until(lambda: not [*folder.iterdir()])
     folder.chmod(0o755)
