@@ -10,16 +10,26 @@ from fleets import STANDIN, docker
 pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
 
 PARALLELISM = 8
+#: The stand-in, asked for its health as seldom as the collector: forty a second are too many for two cores.
+IMAGE = f"""
+FROM {STANDIN}
+HEALTHCHECK --interval=10s --timeout=30s --start-period=60s CMD echo ready: fine
+"""
 
 
 @pytest.fixture
-def forty(fleet):
+def forty(fleet, tmp_path):
     """The fleet, with an image of its own name that can be moved."""
     fleet.image = f"{fleet.name}:latest"
-    docker("tag", STANDIN, fleet.image)
+    build(fleet.image, tmp_path)
     yield fleet
     fleet.remove()
     docker("rmi", fleet.image)
+
+
+def build(image, folder, *more):
+    (folder / "Dockerfile").write_text("\n".join([IMAGE, *more]))
+    docker("build", "--quiet", "--tag", image, str(folder))
 
 
 def test_a_fleet_of_forty(forty, tmp_path, capsys):
@@ -69,8 +79,7 @@ def test_a_fleet_of_forty(forty, tmp_path, capsys):
     assert up()[1] == {"updated": 1, "started": 1, "created": 1, "unchanged": 37}
 
     # The tag goes elsewhere: all are replaced, a few at a time.
-    (tmp_path / "Dockerfile").write_text(f"FROM {STANDIN}\nLABEL newer=yes\n")
-    docker("build", "--quiet", "--tag", forty.image, str(tmp_path))
+    build(forty.image, tmp_path, "LABEL newer=yes")
     assert Counter(kinds(2).values()) == {"recreate": 40}
     events, counts = up("--parallelism", str(PARALLELISM), "--no-check")  # test_converge.py has the checks
     assert counts == {"recreated": 40}
