@@ -78,16 +78,6 @@ def backend(request):
     return request.param
 
 
-@pytest.mark.parametrize("exchange", SYMBOLS)
-def test_undisturbed(tmp_path, exchange):
-    with Recording(tmp_path, exchange, "REDISSTREAM") as recording:
-        recording.wait_for_more()
-        comparison = recording.compare()
-    assert comparison.exact, comparison
-    assert comparison.matched > 200
-    assert recording.gaps == []
-
-
 def test_redis_restarted_with_its_data(tmp_path, backend):
     with Recording(tmp_path, "KRAKEN", backend) as recording:
         recording.redis.stop()
