@@ -19,8 +19,9 @@ _URL = re.compile(
     r"(?P<path>/[^?\s]*)?(?:\?(?P<query>\S*))?",
     re.IGNORECASE,
 )
-#: Credentials in any URL, and passwords among its options.
+#: Credentials, also where a URL lacks its scheme.
 _LOGIN = re.compile(r"[^\s/@]*:[^\s/]*@")
+#: Credentials in any URL, and passwords among its options.
 _SECRETS = re.compile(r"(?<=://)[^\s'\"]*(?=@)|(?<=password=)[^&\s'\"]+", re.IGNORECASE)
 
 

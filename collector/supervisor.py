@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Coroutine
@@ -80,10 +81,9 @@ async def _spool(settings: Settings, stop: asyncio.Event) -> Spool | None:
 
 def _is_full(folder: Path) -> bool:
     try:
-        disk = os.statvfs(folder)
+        return shutil.disk_usage(folder).free < RESERVE_BYTES
     except OSError:
         return False
-    return disk.f_bavail * disk.f_frsize < RESERVE_BYTES
 
 
 def _remedy(error: Exception) -> str:

@@ -93,10 +93,9 @@ class TerminalStore:
         except OSError as error:
             if not self._behind:
                 _log.error("%s is not written: %s; a restart would print again", path, error.strerror)
+            self._behind = True
         else:
             self._behind = False
-            return
-        self._behind = True
 
     def _path(self, name: str) -> Path:
         return self._home / f"printed-{name}.json"

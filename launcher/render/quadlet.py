@@ -48,10 +48,9 @@ def files(fleet: FleetSpec) -> Contents:
 def left_over(fleet: FleetSpec, folder: Path) -> list[Path]:
     """Units in ``folder`` of collectors that the fleet has no more: copied along, they would run on."""
     names = {f"{collector.container.name}.container" for collector in fleet.collectors}
-    ours = f" of fleet {fleet.name}, as `launcher render` made it"
-    return sorted(
-        path for path in folder.glob("*.container") if path.name not in names and ours in path.read_text()
-    )
+    ours = f" of fleet {fleet.name}, as `launcher render` made it".encode()
+    units = (path for path in folder.glob("*.container") if path.name not in names and path.is_file())
+    return sorted(path for path in units if ours in path.read_bytes())
 
 
 def _unfit(parted: Parted) -> Iterable[str]:

@@ -117,7 +117,7 @@ def test_the_unit_of_a_collector_that_left_is_told_of(tmp_path, capsys):
     folder = tmp_path / "rendered"
     arguments = ["render", str(tmp_path / "fleet.yaml"), "--format", "quadlet", "--output", str(folder)]
     assert cli.main(arguments) == 0
-    (folder / "theirs.container").write_text("[Container]\n")
+    (folder / "theirs.container").write_bytes(b"[Container]\n# caf\xe9\n")
     (tmp_path / "fleet.yaml").write_text(FLEET.format(network="desk").partition("  - exchange: KRAKEN")[0])
     capsys.readouterr()
     assert cli.main(arguments) == 0
