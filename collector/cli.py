@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "check" if options.connect:
             return _preflight(settings, as_json=options.json)
         case "check":
+            for warning in settings.warnings:
+                print(f"collector: warning: {warning}", file=sys.stderr)
             print(f"{settings.name}: the settings are fine")
             return 0
         case "health":
@@ -126,6 +128,8 @@ def _run(settings: Settings) -> int:
     from collector.supervisor import collect  # noqa: PLC0415
 
     logs.configure(settings.log_level, settings.log_format)
+    for warning in settings.warnings:
+        logging.getLogger(__name__).warning("%s", warning)
     # Records make no cycles. Looking through those under way for some, and through all that was imported, is
     # a tenth of the work under load, and now and then a pause.
     gc.freeze()

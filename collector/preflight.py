@@ -65,6 +65,8 @@ def _fault(what: str, detail: str, remedy: str, exit_status: int) -> Finding:
 async def findings(settings: Settings) -> AsyncIterator[Finding]:
     """Tries one thing after the other; each ends within about twenty seconds."""
     yield _fine("settings", f"{settings.name} on {settings.exchange}")
+    for warning in settings.warnings:
+        yield _warning("settings", warning)
     yield _spool(settings)
     yield await _store(settings)
     yield await _symbols(settings)

@@ -7,7 +7,7 @@ fault at once. Nothing here touches the network, and nothing imports cryptofeed.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,9 @@ BACKENDS: dict[str, int | None] = {
     "PARQUET": None,
     "TTY": None,
 }
+
+#: Backends of the original cryptostore that are none here: those of its versions 1 and 2.
+FORMER_BACKENDS = ("TCP", "UDP", "UDS", "INFLUX", "QUEST", "ELASTIC", "ARCTIC", "KAFKA")
 
 TRUE = ("true", "t", "1", "yes")
 FALSE = ("false", "f", "0", "no")
@@ -68,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
     ``database``, ``user`` and ``password`` hold whether they came by URL or apart. ``symbols`` may be
-    patterns: ``selection`` tells what they select.
+    patterns: ``selection`` tells what they select. ``warnings`` says what is allowed and probably not meant.
     """
 
     exchange: str
@@ -103,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str
     https_proxy: str | None
     ssl_cert_file: Path | None
+    warnings: tuple[str, ...]
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -232,8 +236,13 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def symbols(text: str) -> tuple[str, ...]:
-    """Reads a list of symbols and patterns. Raises ValueError."""
+    """Read a list of symbols and patterns. Raises ValueError."""
     items = tuple(dict.fromkeys(spelling(item) for item in listed(text)))
+    for item in items:
+        if re.search(r"\s", item):
+            raise ValueError(
+                f"{item!r} has a blank in it; put commas between symbols: {','.join(item.split())}"
+            )
     Selection.parse(items)
     return items
 
@@ -299,9 +308,11 @@ def backend(text: str) -> str:
     name = text.upper()
     if name in BACKENDS:
         return name
+    there = f"there are {', '.join(BACKENDS)}"
+    if name in FORMER_BACKENDS:
+        raise ValueError(f"a backend of the original cryptostore, which this one does not have; {there}")
     near = catalog.nearest(name, BACKENDS)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"no such backend{hint}; there are {', '.join(BACKENDS)}")
+    raise ValueError(f"no such backend; {f'did you mean {near[0]}? ' if near else ''}{there}")
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -444,6 +455,15 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 
+#: A password, or a name in a database, may be meant with the quotes that other values are wrong with.
+_MAY_HAVE_QUOTES = ("PASSWORD", "USER")
+_REMOVE_QUOTES = "docker's --env-file keeps them: remove them"
+
+
+def _is_quoted(text: str) -> bool:
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
 class _Reader:
     """Reads one environment, collecting faults on the way."""
 
@@ -475,6 +495,7 @@ class _Reader:
             values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"], values["SHARD"]
         )
         values["SELECTION"] = Selection.parse(values["SYMBOLS"])
+        values["WARNINGS"] = tuple(self._warnings())
         return Settings(**{name.lower(): value for name, value in values.items()})
 
     def _value(self, variable: Variable) -> Any:
@@ -483,11 +504,19 @@ class _Reader:
             if variable.required:
                 self._missing(variable)
             return None
+        if _is_quoted(text) and variable.name not in _MAY_HAVE_QUOTES:
+            self._fault(variable.name, f"the value has quotes around it; {_REMOVE_QUOTES}")
+            return None
         try:
             return variable.parse(text)
         except ValueError as error:
             self._fault(variable.name, str(error))
             return None
+
+    def _warnings(self) -> Iterator[str]:
+        for name in _MAY_HAVE_QUOTES:
+            if _is_quoted(self.given.get(name, "")):
+                yield f"{name} has quotes around its value, as part of it; if not meant so, {_REMOVE_QUOTES}"
 
     def _missing(self, variable: Variable) -> None:
         known = {each.name for each in VARIABLES}
@@ -518,7 +547,9 @@ class _Reader:
             return
         offered = catalog.exchanges()[exchange].candle_intervals
         if offered and interval not in offered:
-            self._fault("CANDLE_INTERVAL", f"{exchange} offers {', '.join(offered)}")
+            near = catalog.nearest(interval, offered)
+            hint = f"did you mean {near[0]}? " if near else ""
+            self._fault("CANDLE_INTERVAL", f"{hint}{exchange} offers {', '.join(offered)}")
 
     def _check_content(self, values: dict[str, Any], name: str, check: Callable[[Path], None]) -> None:
         if path := values[name]:

@@ -483,7 +483,7 @@ def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:
 def _quoted_item(node: Node | None, message: str) -> Node | None:
     """The item of a list that a message quotes, for its place."""
     for item in node.items if isinstance(node, Items) else ():
-        if isinstance(item, Scalar) and item.text and repr(item.text.lower()) in message:
+        if isinstance(item, Scalar) and item.text and repr(item.text.lower()) in message.lower():
             return item
     return None
 

@@ -39,11 +39,40 @@ BAD = {
     ),
     "backend misspelt": (
         {"BACKEND": "REDISTREAM"},
-        [f"BACKEND = 'REDISTREAM': no such backend; did you mean REDISSTREAM?; {BACKENDS}"],
+        [f"BACKEND = 'REDISTREAM': no such backend; did you mean REDISSTREAM? {BACKENDS}"],
     ),
-    "backend of cryptofeed that we do not have": (
-        {"BACKEND": "INFLUX"},
-        [f"BACKEND = 'INFLUX': no such backend; {BACKENDS}"],
+    **{
+        f"backend {name} of the original cryptostore": (
+            {"BACKEND": name},
+            [
+                f"BACKEND = '{name}': a backend of the original cryptostore, which this one does not have; "
+                f"{BACKENDS}"
+            ],
+        )
+        for name in ("INFLUX", "TCP")
+    },
+    "backend that nobody has": (
+        {"BACKEND": "CASSETTE"},
+        [f"BACKEND = 'CASSETTE': no such backend; {BACKENDS}"],
+    ),
+    "blanks between symbols": (
+        {"SYMBOLS": "BTC-USD ETH-USD,LTC-USD"},
+        [
+            "SYMBOLS = 'BTC-USD ETH-USD,LTC-USD': 'BTC-USD ETH-USD' has a blank in it; "
+            "put commas between symbols: BTC-USD,ETH-USD"
+        ],
+    ),
+    "quotes that --env-file keeps": (
+        {"EXCHANGE": '"COINBASE"', "SYMBOLS": "'BTC-USD'", "DATABASE": '"0"', "URL": '"redis://canary@db"'},
+        [
+            f"{shown}: the value has quotes around it; docker's --env-file keeps them: remove them"
+            for shown in (
+                "EXCHANGE = '\"COINBASE\"'",
+                "SYMBOLS = \"'BTC-USD'\"",
+                "URL = '***'",
+                "DATABASE = '\"0\"'",
+            )
+        ],
     ),
     "config that does not exist": (
         {"CONFIG": "/nowhere/config.yaml"},
@@ -78,6 +107,13 @@ BAD = {
     "candle interval not offered": (
         {"EXCHANGE": "KRAKEN", "CHANNELS": "candles", "CANDLE_INTERVAL": "2m"},
         ["CANDLE_INTERVAL = '2m': KRAKEN offers 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m"],
+    ),
+    "candle interval in the other case": (
+        {"EXCHANGE": "OKX", "CHANNELS": "candles", "CANDLE_INTERVAL": "1h"},
+        [
+            "CANDLE_INTERVAL = '1h': did you mean 1H? OKX offers "
+            "12H, 15m, 1D, 1H, 1M, 1W, 1m, 2H, 30m, 3m, 4H, 5m, 6H"
+        ],
     ),
     "name with a blank": (
         {"NAME": "my collector"},
@@ -249,6 +285,16 @@ def test_a_secret_is_not_shown(tmp_path):
     assert ended.returncode == 78
     assert "PASSWORD_FILE" in ended.stderr
     assert "canary" not in ended.stderr.replace(str(tmp_path), "")
+
+
+def test_quotes_around_a_password_are_kept_and_warned_of():
+    settings = Settings.read(GOOD | {"PASSWORD": '"canary"'})
+    assert settings.password == '"canary"'
+    assert settings.warnings == (
+        "PASSWORD has quotes around its value, as part of it; "
+        "if not meant so, docker's --env-file keeps them: remove them",
+    )
+    assert not Settings.read(GOOD | {"PASSWORD": "canary", "USER": "me"}).warnings
 
 
 def test_defaults():
