@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
 from collector import catalog
+from collector.masking import masked
 from collector.patterns import Selection, spelling, type_by_form
 from collector.shards import Shard
-from collector.store_url import SCHEMES, StoreUrl, masked, quoted
+from collector.store_url import SCHEMES, StoreUrl, quoted
 
 #: Backends that we store into, with the port each listens on (None: it has none).
 BACKENDS: dict[str, int | None] = {
@@ -138,13 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def masked(self, text: str) -> str:
         """``text``, an error of a library say, without the secrets that it may repeat."""
-        for secret in (
-            self.url and self.url.text,
-            self.password,
-            self.password and quote(self.password, safe=""),
-        ):
-            text = text.replace(secret, "***") if secret else text
-        return masked(text)
+        return masked(text, [secret for secret in (self.url and self.url.text, self.password) if secret])
 
     def __repr__(self) -> str:
         return f"Settings({self.name})"  # a dump of all fields would tell secrets

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from collector.masking import masked
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
-from launcher.secrets import masked
 
 _RESTART_WAIT = 1.0  # seconds between looks at a container that is to start again
 

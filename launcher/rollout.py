@@ -11,7 +11,7 @@ from types import MappingProxyType
 import msgspec
 
 from collector.health import Status
-from launcher import secrets
+from collector.masking import masked
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
@@ -469,7 +469,7 @@ class Rollout:
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
 
     def _masked(self, started: _Started, *texts: str) -> str:
-        return secrets.masked("\n".join(texts), self._engine.passwords(started.id))
+        return masked("\n".join(texts), self._engine.passwords(started.id))
 
     def _give_up(self, seconds: float, started: _Started) -> None:
         last = self._last[started.collector]

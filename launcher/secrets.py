@@ -75,21 +75,14 @@ def part(collector: CollectorSpec) -> Parted:
 
 
 def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """What no text that is shown may hold, of a collector's secrets by name: passwords, also those in a URL.
+    """Return what is masked in text that is shown, of a collector's secrets by name.
 
-    Longest first, so that one that is part of another leaves nothing of it.
+    These are passwords, also those in a URL.
     """
     contents = (content for name, content in files.items() if name not in _NO_PASSWORDS)
     texts = {content.decode(errors="replace").strip() for content in contents}
     quoted = {found[1] for text in texts if (found := _IN_URL.match(text))}
-    return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}, key=len, reverse=True))
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """``text`` with ``***`` in place of every secret."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
+    return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}))
 
 
 def seal(key: bytes, content: bytes) -> str:

@@ -21,13 +21,14 @@ from typing import Any, Self
 import msgspec
 
 from collector.health import STATUS_FILE, Status
+from collector.masking import masked
 from launcher.engines import Change, Check, Condition, EngineError, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import ApiError, SocketReader
 from launcher.engines.ways import Way
 from launcher.plan import COMPOSE, LAUNCHER
-from launcher.secrets import hidden, masked
+from launcher.secrets import hidden
 from launcher.spec import (
     LABEL_COLLECTOR,
     LABEL_FLEET,

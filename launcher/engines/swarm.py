@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, override
 
 from collector.health import Status
+from collector.masking import masked
 from launcher import swarm as house
 from launcher.engines import (
     Change,
@@ -29,7 +30,7 @@ from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine, explained, filtered, seconds, stamped, status_code
 from launcher.engines.ways import Way
 from launcher.plan import COMPOSE, LAUNCHER
-from launcher.secrets import hidden, masked
+from launcher.secrets import hidden
 from launcher.spec import LABEL_COLLECTOR, LABEL_FLEET, LABEL_HASH, LABEL_MANAGER, CollectorSpec, FleetSpec
 
 _LOOK_EVERY = 0.2  # seconds
