@@ -7,7 +7,7 @@ import time
 import traceback
 from typing import override
 
-from collector.store_url import masked
+from collector.urls import masked
 
 
 def configure(level: str, form: str) -> None:

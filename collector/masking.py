@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote
 
-from collector import store_url
+from collector import urls
 
 #: Secrets that a message may contain by chance: words, short phrases, numbers, names, a few characters.
 _WORD = re.compile(r"[A-Za-z]?[a-z -]{0,20}|[A-Z -]{1,20}|[0-9.]{1,15}|[\w.-]{1,7}|.{1,3}", re.DOTALL)
@@ -31,7 +31,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
             text = _as_value(secret).sub(lambda found: f"{found['key'] or ''}***", text)
         else:
             text = text.replace(secret, "***")
-    return store_url.masked(text)
+    return urls.masked(text)
 
 
 @lru_cache(maxsize=256)

@@ -17,7 +17,8 @@ from collector import catalog
 from collector.masking import masked
 from collector.patterns import Selection, spelling, type_by_form
 from collector.shards import Shard
-from collector.store_url import SCHEMES, StoreUrl, quoted
+from collector.store_url import SCHEMES, StoreUrl
+from collector.urls import ProxyUrl, quoted
 
 #: Backends that we store into, with the port each listens on (None: it has none).
 BACKENDS: dict[str, int | None] = {
@@ -138,7 +139,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def masked(self, text: str) -> str:
         """``text``, an error of a library say, without the secrets that it may repeat."""
-        return masked(text, [secret for secret in (self.url and self.url.text, self.password) if secret])
+        proxy = ProxyUrl.parse(self.https_proxy).password if self.https_proxy else None
+        return masked(
+            text, [secret for secret in (self.url and self.url.text, self.password, proxy) if secret]
+        )
 
     def __repr__(self) -> str:
         return f"Settings({self.name})"  # a dump of all fields would tell secrets
@@ -248,6 +252,11 @@ def host(text: str) -> str:
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
         raise ValueError("takes the name or address of a machine; its port goes into PORT")
     return text
+
+
+def proxy(text: str) -> str:
+    """Reads the URL of a proxy. Raises ValueError."""
+    return ProxyUrl.parse(text).text
 
 
 def existing_file(text: str) -> Path:
@@ -435,7 +444,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("LOG_FORMAT", OneOf(("text", "json")), "form of the log lines on standard error", "text"),
     Variable(
         "HTTPS_PROXY",
-        Matching(r"https?://\S+", "a URL such as http://proxy.example:3128"),
+        proxy,
         "proxy for every connection to the exchange",
     ),
     Variable(

@@ -13,7 +13,6 @@ import msgspec
 from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
-from collector.store_url import masked
 from launcher import fleet_file, managed
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
@@ -470,7 +469,7 @@ class _Builder:
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:
     """The variables that are never shown: of a proxy's URL, one with credentials in it."""
     proxy = environment.get(_PROXY, "")
-    return _SECRETS.intersection(environment) | ({_PROXY} if masked(proxy) != proxy else set())
+    return _SECRETS.intersection(environment) | ({_PROXY} if "@" in proxy else set())
 
 
 def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from collector.catalog import nearest
-from collector.store_url import quoted
+from collector.urls import quoted
 from launcher.keys import (
     COLLECTOR,
     DEFAULTS,

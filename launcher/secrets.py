@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +9,11 @@ from urllib.parse import unquote
 
 import msgspec
 
+from collector.urls import Url
 from launcher.spec import CollectorSpec, Mount, is_file
 
 #: Files whose content no collector quotes, or that anybody may see.
 _NO_PASSWORDS = ("config.yaml", "ca.pem", "user")
-_IN_URL = re.compile(r"[^/]+://[^/@]*?:([^/@]*)@")
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +80,21 @@ def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
     """
     contents = (content for name, content in files.items() if name not in _NO_PASSWORDS)
     texts = {content.decode(errors="replace").strip() for content in contents}
-    quoted = {found[1] for text in texts if (found := _IN_URL.match(text))}
+    quoted = {password for text in texts for password in _passwords(text)}
     return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}))
+
+
+def _passwords(text: str) -> Iterable[str]:
+    """The passwords in a URL, as they are written; none where the text is no URL."""
+    try:
+        url = Url.parse(text)
+    except ValueError:
+        return
+    yield url.password or ""
+    for option in url.query.split("&"):
+        name, _, value = option.partition("=")
+        if "password" in name.lower():
+            yield value
 
 
 def seal(key: bytes, content: bytes) -> str:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 
 from collector.catalog import nearest
-from collector.store_url import masked
+from collector.urls import masked
 from launcher import fleet as fleets
 from launcher.commands import DONE, InputError
 from launcher.console import Console, Table

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from collector.settings import VARIABLES
-from collector.store_url import masked
+from collector.urls import masked
 from launcher.engines import Change
 from launcher.plan import LAUNCHER
 from launcher.secrets import Secret, part, seal

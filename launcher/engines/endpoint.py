@@ -3,11 +3,10 @@
 import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
+from collector.urls import Url, decoded, host_and_port, quoted
 from launcher.engines import EngineError
 from launcher.engines.ways import Tcp, Tls, UnixSocket, Way
 
@@ -69,33 +68,29 @@ def _config_folder() -> Path:
 
 
 def _way(address: str, given_by: str, tls: Tls | None) -> Way:
-    try:
-        parts = urlsplit(address if "://" in address else f"tcp://{address}")
-        (parts.hostname or "").encode("idna")
-    except ValueError as error:
-        raise _wrong(address, given_by, "its host is none") from error
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise _wrong(address, given_by, "its port is no number up to 65535") from error
-    if parts.query or parts.fragment or parts.password:
-        raise _wrong(address, given_by, "it has more than a user, a host, a port and a path")
-    if parts.scheme == "unix":
+    if address.startswith("unix://"):
         return UnixSocket(address, given_by)
-    if parts.scheme == "ssh" and parts.hostname:
+    try:
+        url = Url.parse(address if "://" in address else f"tcp://{address}")
+        host, port = host_and_port(url.hosts)
+        host.encode("idna")
+        user = decoded(url.user)
+    except UnicodeError as error:
+        raise _wrong(address, given_by, "its host is none") from error
+    except ValueError as error:
+        raise _wrong(address, given_by, f"it {error}") from error
+    if url.query or url.password:
+        raise _wrong(address, given_by, "it has more than a user, a host, a port and a path")
+    path = url.path.rstrip("/")
+    if url.scheme == "ssh" and host:
         from launcher.engines.ssh import Ssh  # noqa: PLC0415 - most are quicker without it
 
-        host = re.sub(r".*@|:\d*$|[][]", "", parts.netloc)  # as it is written: ~/.ssh/config may have it so
-        return Ssh(address, given_by, _ssh_options(parts), host, parts.path.rstrip("/"))
-    if parts.scheme == "tcp" and parts.hostname and not parts.path.rstrip("/"):
-        return Tcp(address, given_by, parts.hostname, port or (_TLS_PORT if tls else _PORT), tls)
+        options = [*(["-l", user] if user else []), *(["-p", str(port)] if port else [])]
+        return Ssh(address, given_by, options, host, path)
+    if url.scheme == "tcp" and host and not user and not path:
+        return Tcp(address, given_by, host, port or (_TLS_PORT if tls else _PORT), tls)
     raise _wrong(address, given_by, "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT")
 
 
-def _ssh_options(parts: SplitResult) -> list[str]:
-    user = ["-l", parts.username] if parts.username else []
-    return [*user, *(["-p", str(parts.port)] if parts.port else [])]
-
-
 def _wrong(address: str, given_by: str, why: str) -> EngineError:
-    return EngineError(f"{given_by} = {address!r}: {why}")
+    return EngineError(f"{given_by} = {quoted(address)!r}: {why}")

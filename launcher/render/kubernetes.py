@@ -3,12 +3,12 @@
 import base64
 import math
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 
 from collector.settings import BACKENDS, VARIABLES
 from collector.store_url import StoreUrl
+from collector.urls import ProxyUrl
 from launcher.render.contents import Contents
 from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill
@@ -122,8 +122,7 @@ def _ports(parted: Parted) -> tuple[int, ...]:
 
 def _proxy_ports(parted: Parted) -> Iterable[int]:
     if proxy := parted.environment.get("HTTPS_PROXY") or _text(parted, "HTTPS_PROXY_FILE"):
-        url = urlsplit(proxy)
-        yield url.port or (443 if url.scheme == "https" else 80)
+        yield ProxyUrl.parse(proxy).port
 
 
 def _store_ports(parted: Parted) -> Iterable[int]:

@@ -171,11 +171,13 @@ BAD = {
     "url without a host": ({"URL": "redis:///1"}, ["URL = '***': names no host"]),
     "url with a password that is not encoded": (
         {"URL": "redis://me:can/ary@db"},
-        ["URL = '***': has /, @ or # in its user or password: write %2F, %40 and %23"],
+        [
+            "URL = '***': has one of / ? # @ [ ] \\ in its user or password: write %2F, %3F, %23, %40, %5B, %5D, %5C"
+        ],
     ),
     "url with a port that is none": (
         {"URL": "redis://canary@db:port/1"},
-        ["URL = '***': names a host that is none; it takes host:port, and [address]:port for IPv6"],
+        ["URL = '***': has no valid host and port: write host:port, or [address]:port for IPv6"],
     ),
     "sentinels without a service": (
         {"URL": "redis+sentinel://db:26379"},

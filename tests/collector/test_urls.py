@@ -1,0 +1,186 @@
+"""URLs are read as their drivers read them, or refused; and no credentials are shown."""
+
+import getpass
+import string
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import pytest
+import yarl
+from asyncpg.connect_utils import _parse_connect_dsn_and_args
+from docker.utils import parse_host
+from hypothesis import given
+from hypothesis import strategies as st
+from linear import grows_with_its_square
+from pymongo.errors import InvalidURI
+from pymongo.uri_parser import parse_uri
+from redis.connection import parse_url
+from requests.utils import get_auth_from_url
+
+from collector.store_url import StoreUrl
+from collector.urls import ProxyUrl, Url, masked, quoted
+from launcher.engines import EngineError
+from launcher.engines.endpoint import _way
+from launcher.secrets import hidden
+
+PRINTABLE = st.text(st.sampled_from(string.printable[:95]), min_size=1, max_size=12)
+ANY = st.text(
+    st.one_of(st.sampled_from(string.printable[:95]), st.characters(exclude_categories=["Cs", "Cc"])),
+    min_size=1,
+    max_size=12,
+)
+
+
+def read(kind, text):
+    try:
+        return kind.parse(text)
+    except ValueError as error:
+        assert text not in str(error)
+        return None
+
+
+def redis_login(text):
+    told = parse_url(text)
+    return told.get("username"), told.get("password"), told["host"], told["port"]
+
+
+def mongo_login(text):
+    told = parse_uri(text)
+    return told["username"], told["password"], *told["nodelist"][0]
+
+
+def postgres_login(text):
+    rest = dict.fromkeys(("host", "port", "user", "password", "passfile", "database", "ssl", "service"))
+    rest |= dict.fromkeys(("servicefile", "direct_tls", "server_settings", "target_session_attrs"))
+    ((host, port),), told, *_ = _parse_connect_dsn_and_args(
+        dsn=text, **rest | {"target_session_attrs": "any"}, krbsrvname=None, gsslib=None
+    )
+    by_itself = told.user == getpass.getuser()  # where none is named
+    return None if by_itself else told.user, told.password, host, port
+
+
+DRIVERS = {
+    "redis://{}:{}@db.example:1234/0": redis_login,
+    "mongodb://{}:{}@db.example:1234/d": mongo_login,
+    "postgresql://{}:{}@db.example:1234/d?sslmode=disable": postgres_login,
+}
+
+
+@pytest.mark.parametrize("template", DRIVERS)
+@given(user=PRINTABLE, password=PRINTABLE)
+def test_a_store_url_is_read_as_its_driver_reads_it_or_refused(template, user, password):
+    text = template.format(user, password)
+    url = read(StoreUrl, text)
+    if url is not None:
+        assert (url.user, url.password, *url.hosts[0]) == DRIVERS[template](text)
+
+
+@pytest.mark.parametrize("template", DRIVERS)
+@given(user=ANY, password=ANY)
+def test_every_user_and_password_can_be_written_encoded(template, user, password):
+    text = template.format(quote(user, safe=""), quote(password, safe=""))
+    url = StoreUrl.parse(text)
+    assert (url.user, url.password, *url.hosts[0]) == (user, password, "db.example", 1234)
+    assert DRIVERS[template](text) == (user, password, "db.example", 1234)
+
+
+@pytest.mark.parametrize("sign", string.printable[:95])
+@pytest.mark.parametrize("template", DRIVERS)
+def test_each_printable_sign_in_a_password_is_the_drivers_or_a_fault_that_names_it(template, sign):
+    text = template.format("me", f"x{sign}y")
+    try:
+        url = StoreUrl.parse(text)
+    except ValueError as error:
+        assert f"%{ord(sign):02X}" in str(error)
+    else:
+        assert (url.user, url.password) == DRIVERS[template](text)[:2]
+
+
+def test_what_mongodb_refuses_is_refused_before_it_is_asked():
+    for text in ("mongodb://me:a:b@h/d", "mongodb://me:a%b@h/d", "mongodb://:secret@h/d"):
+        assert read(StoreUrl, text) is None
+        with pytest.raises(InvalidURI):
+            parse_uri(text)
+    assert StoreUrl.parse("mongodb://me:a+b@h/d").password == "a b"
+    assert StoreUrl.parse("mongodb://h/d?w=0;journal=true").options["w"] == "0"
+    cosmos = "mongodb://me:key==@me.cosmos.example:10255/?ssl=true&appName=@me@"
+    assert StoreUrl.parse(cosmos).hosts == [("me.cosmos.example", 10255)]
+
+
+@given(user=PRINTABLE, password=PRINTABLE)
+def test_a_proxy_is_read_as_every_client_reads_it_or_refused(user, password):
+    text = f"http://{user}:{password}@proxy.example:3128"
+    url = read(ProxyUrl, text)
+    if url is None:
+        return
+    assert (url.host, url.port) == ("proxy.example", 3128)
+    assert (url.user, url.password) == get_auth_from_url(text)
+    bare, login = aiohttp.helpers.strip_auth_from_url(yarl.URL(text))
+    assert (login.login, login.password) == (url.user, url.password)
+    assert (bare.host, bare.port) == (urlsplit(text).hostname, urlsplit(text).port) == (url.host, url.port)
+
+
+UNFIT = """
+http://proxy:99999 http://proxy:0 http://:3129 http://proxy/path http://u:a/b@proxy:1 x:y http://me:%00@proxy:1
+http://me%3Ayou:secret@proxy:1 http://me:%E2%82%AC@proxy:1 http://me:%FF@proxy:1 http://me:se\xa0cret@proxy:1
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*UNFIT.strip().replace("\n", " ").split(" "), "http://me:se cret@proxy:1", "http://me:se\ncret@proxy:1"],
+)
+def test_a_proxy_that_no_client_could_use_is_refused(text):
+    assert read(ProxyUrl, text) is None
+
+
+@given(user=PRINTABLE, password=PRINTABLE)
+def test_no_part_of_a_password_is_shown_whatever_is_in_it(user, password):
+    text = f"http://{user}:{password}@proxy.example:3128"
+    assert quoted(text) == "http://***@proxy.example:3128"
+    assert quoted(f"{user}:{password}@proxy.example:3128") == "***@proxy.example:3128"
+    if read(ProxyUrl, text):
+        assert masked(f"no way to {text}, really") == "no way to http://***@proxy.example:3128, really"
+        assert hidden({"https_proxy": text.encode()})[-1] in text
+
+
+def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
+    assert quoted("http://me:secret") == "http://***"
+    assert quoted("http://me:secret/x") == "http://***"
+    assert quoted("http://[::1]:3128/x") == "http://[::1]:3128/x"
+    assert quoted("redis://h/0?sentinel_password=se'cret&x=1") == "redis://h/0?sentinel_password=***&x=1"
+    assert quoted("http://proxy:3128") == "http://proxy:3128"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://h:2375", "tcp://[::1]:2375", "unix:///run/d.sock", "ssh://me@h:22", "ssh://h"],
+)
+def test_an_engines_address_is_docker_s(address):
+    way, theirs = _way(address, "DOCKER_HOST", None), urlsplit(parse_host(address).replace("http+", ""))
+    if theirs.scheme == "unix":
+        assert way._path == theirs.path
+    elif theirs.scheme == "ssh":
+        assert way._host == theirs.hostname
+    else:
+        assert (way._host, way._port) == (theirs.hostname, theirs.port)
+
+
+@given(user=PRINTABLE, password=PRINTABLE)
+def test_an_engines_address_with_a_password_is_refused_without_it(user, password):
+    with pytest.raises(EngineError) as refused:
+        _way(f"tcp://{user}:{password}@h:2375", "DOCKER_HOST", None)
+    assert str(refused.value).startswith("DOCKER_HOST = 'tcp://***@h:2375': ")
+
+
+WORST = ("://", ":", "@", ":@", "/@", "@/", "a", "://@", "password=", "%", "[", "?", "&=", "'", "x://y@")
+
+
+@pytest.mark.parametrize("repeated", WORST)
+@pytest.mark.parametrize("end", ["", "\n", "@"])
+def test_reading_and_masking_take_time_as_the_text_is_long(repeated, end):
+    def text(size):
+        return f"redis://{repeated * (size // len(repeated))}{end}"
+
+    for work in (masked, quoted, Url.parse, StoreUrl.parse, lambda text: ProxyUrl.parse(f"http{text[5:]}")):
+        assert not grows_with_its_square(work, text)
