@@ -259,7 +259,7 @@ def test_a_proxy_is_a_secret_where_it_has_credentials(load, tmp_path):
         assert "HTTPS_PROXY" not in parted.environment
         assert parted.environment["HTTPS_PROXY_FILE"] == "/run/secrets/https_proxy"
         assert [each.content for each in parted.secrets] == [b"http://me:canary@proxy:3128"]
-        assert hidden({each.name: each.content for each in parted.secrets})[-1] == "canary"
+        assert "canary" in hidden({each.name: each.content for each in parted.secrets})
 
 
 def test_parquet_goes_to_a_volume_or_to_a_folder(load, tmp_path):
