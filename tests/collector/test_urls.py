@@ -139,9 +139,9 @@ def test_no_part_of_a_password_is_shown_whatever_is_in_it(user, password):
     text = f"http://{user}:{password}@proxy.example:3128"
     assert quoted(text) == "http://***@proxy.example:3128"
     assert quoted(f"{user}:{password}@proxy.example:3128") == "***@proxy.example:3128"
-    if read(ProxyUrl, text):
+    if url := read(ProxyUrl, text):
         assert masked(f"no way to {text}, really") == "no way to http://***@proxy.example:3128, really"
-        assert password in hidden({"https_proxy": text.encode()})
+        assert (url.password or text) in hidden({"https_proxy": text.encode()})
 
 
 def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
