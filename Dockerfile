@@ -1,10 +1,12 @@
 # The collector's image: `docker build . -t cryptostore:latest`, with BuildKit and without.
 
 FROM python:3.13-slim-trixie AS build
-# cryptofeed's JSON parser has no wheel, so a compiler is needed here, and here alone.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ \
-    && rm -rf /var/lib/apt/lists/* \
+# cryptofeed has wheels for x86-64; on other machines it is compiled, here and here alone.
+RUN if [ "$(uname -m)" != x86_64 ]; then \
+        apt-get update \
+        && apt-get install -y --no-install-recommends gcc libc6-dev \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi \
     && pip install --no-cache-dir --root-user-action=ignore "uv>=0.9,<1"
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \

@@ -10,6 +10,8 @@ import hypothesis
 import pytest
 from servers import Missing
 
+import collector  # noqa: F401 - before any test imports cryptofeed
+
 # A loaded machine is no failure; and what CI tries is the same every time.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")

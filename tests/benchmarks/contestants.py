@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import compiled_yapic
 from collectors import Collector
 from recording import CHANNELS, SYMBOLS, Recording
 from replayer import Replayer
@@ -127,7 +128,10 @@ class Contestant:
 
 
 class Peer(Contestant):
-    """cryptofeed, with a backend of its own or, without a destination, with callbacks that do nothing."""
+    """cryptofeed as its users install it, yapic.json included.
+
+    With a backend of its own or, without a destination, with callbacks that do nothing.
+    """
 
     def __str__(self) -> str:
         return f"cryptofeed, {self.destination.backend if self.destination else 'nothing stored'}"
@@ -141,7 +145,7 @@ class Peer(Contestant):
             command += ["nothing"]
         self._process = subprocess.Popen(
             command,
-            env=self._replayer.environment,
+            env=self._replayer.environment | {"PYTHONPATH": str(compiled_yapic.folder())},
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

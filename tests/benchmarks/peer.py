@@ -11,7 +11,7 @@ import json
 import os
 import sys
 
-from cryptofeed import FeedHandler
+from cryptofeed import FeedHandler, connection
 from cryptofeed.backends.mongo import BookMongo, TradeMongo
 from cryptofeed.backends.postgres import BookPostgres, TradePostgres
 from cryptofeed.backends.redis import BookRedis, BookStream, TradeRedis, TradeStream
@@ -45,6 +45,7 @@ async def nothing(_it: object, _receipt: float) -> None:
 
 
 def main(backend: str, options: dict[str, object]) -> None:
+    assert connection.json_parser.__name__ == "yapic.json", "not as its users install it"
     callbacks = [kind(**options) for kind in BACKENDS[backend]] if backend in BACKENDS else [nothing, nothing]
     handler = FeedHandler()  # with uvloop, which is its default
     feed = Binance(

@@ -1,0 +1,112 @@
+"""The part of yapic.json that cryptofeed uses, made with msgspec, so that installing needs no C++ compiler.
+
+yapic.json is published as source code only. ``collector/__init__.py`` puts this module in its place before
+anything can import cryptofeed; uv.lock leaves yapic.json out.
+
+``loads`` reads what yapic.json reads: ``parse_float`` gets every digit of a number with a fraction or an
+exponent, and strings that are dates or times of ISO 8601 become such objects, as cryptofeed's feeds expect.
+It differs on purpose: whatever is wrong with a text raises JsonError, also the deepest nesting, which would
+end the process of yapic.json; NaN, Infinity and unescaped control characters are not JSON; integers of more
+than 64 bits stay integers; the keys of objects stay strings.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, time
+from decimal import DecimalException
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+#: The largest text that is read, in characters or bytes: as large as a message of a websocket may be.
+LARGEST = 64 * 2**20
+
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_HOUR_MINUTE = r"(?:[01][0-9]|2[0-3]):{}[0-5][0-9]"
+_TIME = rf"{_HOUR_MINUTE.format('')}:[0-5][0-9](?:\.[0-9]+)?(?:[Zz]|[+-]{_HOUR_MINUTE.format('?')})?"
+_ISO_8601: tuple[tuple[re.Pattern[str], type[date | time]], ...] = (
+    (re.compile(f"{_DATE}[ Tt]{_TIME}"), datetime),
+    (re.compile(_DATE), date),
+    (re.compile(_TIME), time),
+)
+#: How each of them begins. One expression, as a search for several takes twice as long.
+_BEGINNING = r"[0-9]{2}(?:[0-9]{2}-[0-9]{2}-|:[0-9]{2}:)[0-9]{2}"
+_begins = re.compile(_BEGINNING).match
+_find_in_text = re.compile(f'"{_BEGINNING}').search
+_find_in_bytes = re.compile(f'"{_BEGINNING}'.encode()).search
+
+
+class JsonError(ValueError):
+    """A text that cannot be read, or an object that cannot be written."""
+
+
+def loads(text: str | bytes | bytearray, *, parse_float: Callable[[str], Any] | None = None) -> Any:
+    """Return the value of a JSON text. ``parse_float`` gets the digits of each float. Raises JsonError."""
+    if len(text) > LARGEST:
+        raise JsonError(f"{len(text):,} characters of JSON; at most {LARGEST:,} are read")
+    try:
+        value = _decoder(parse_float).decode(text)
+        find = _find_in_text if isinstance(text, str) else _find_in_bytes
+        return _with_times(value) if find(text) else value  # type: ignore[arg-type]
+    except RecursionError as error:
+        raise JsonError("JSON that is nested too deeply") from error
+    except DecimalException as error:
+        raise JsonError("JSON with a number that is too large") from error
+    except ValueError as error:
+        raise JsonError(str(error)) from error
+
+
+def dumps(value: Any) -> str:
+    """Return ``value`` as JSON without spaces, whole floats without a fraction. Raises JsonError."""
+    try:
+        return msgspec.json.encode(_with_whole_numbers(value)).decode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JsonError(str(error)) from error
+
+
+def install() -> None:
+    """Have ``from yapic import json`` import this module, even where yapic.json is installed."""
+    package = ModuleType("yapic")
+    package.json = sys.modules[__name__]  # type: ignore[attr-defined]
+    sys.modules |= {"yapic": package, "yapic.json": package.json}
+
+
+@cache
+def _decoder(parse_float: Callable[[str], Any] | None) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(float_hook=parse_float)
+
+
+def _with_times(value: Any) -> Any:
+    """Replace the strings in ``value`` that are dates or times."""
+    if isinstance(value, str):
+        return _as_time(value) if _begins(value) else value
+    if isinstance(value, list):
+        value[:] = map(_with_times, value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _with_times(item)
+    return value
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """Replace 1.0 by 1, as yapic.json writes it, also in the keys of objects."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [_with_whole_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {_with_whole_numbers(key): _with_whole_numbers(item) for key, item in value.items()}
+    return value
+
+
+def _as_time(text: str) -> date | time | str:
+    for pattern, kind in _ISO_8601:
+        if pattern.fullmatch(text):
+            try:
+                return kind.fromisoformat(text.upper())
+            except ValueError:  # there is no such day
+                return text
+    return text
