@@ -15,7 +15,7 @@ from typing import Any, override
 from cryptofeed.exchanges import EXCHANGE_MAP
 
 from collector import pace
-from collector.feeds import binance, bybit, coinbase, kraken, kucoin, okx, poloniex, reference
+from collector.feeds import binance, bybit, coinbase, huobi, kraken, kucoin, okx, poloniex, reference
 from collector.feeds.connection import Connection, Patience
 from collector.feeds.malformed import QUIET, Malformed
 from collector.feeds.network import Network
@@ -281,3 +281,4 @@ class _Seldom(logging.Filter):
 
 
 logging.getLogger("feedhandler").addFilter(_Seldom())
+huobi.bound_unpacking()

@@ -12,6 +12,7 @@ import msgspec
 from cryptofeed.defines import CANDLES, L2_BOOK, OPEN_INTEREST
 
 from collector.feeds.backoff import Backoff
+from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.feeds.supervised import Supervised, is_poll
 from collector.gaps import Key
@@ -114,7 +115,7 @@ class BinanceFamily(Supervised):
         try:
             await super()._snapshot(pair)  # type: ignore[misc]
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            pause = max(backoff.pause(), _asked_to_wait(error))
+            pause = max(backoff.pause(), retry_after(error))
             self._resting[symbol] = backoff, time.monotonic() + pause
             self.subscriptions.doubt(L2_BOOK, symbol)
             LOG.warning(
@@ -122,13 +123,6 @@ class BinanceFamily(Supervised):
             )
             raise _SnapshotError from error
         self._resting.pop(symbol, None)
-
-
-def _asked_to_wait(error: Exception) -> float:
-    """Seconds that the exchange wants us to stay away; it bans those who do not."""
-    headers = getattr(error, "headers", None) or {}
-    text = str(headers.get("Retry-After", ""))
-    return float(text) if text.isdecimal() else 0.0
 
 
 class Binance(BinanceFamily, cryptofeed.exchanges.Binance):  # type: ignore[misc]  # cryptofeed is untyped

@@ -21,6 +21,7 @@ from cryptofeed.exceptions import ConnectionClosed as CryptofeedConnectionClosed
 from websockets.exceptions import WebSocketException
 
 from collector.feeds.backoff import Backoff
+from collector.feeds.http import retry_after
 from collector.feeds.malformed import Malformed, describe
 from collector.feeds.subscriptions import BOOKS
 from collector.feeds.supervised import Supervised
@@ -153,7 +154,7 @@ class Connection:
     async def _lost(self, error: Exception, *, useful: bool) -> None:
         if useful:
             self._backoff.reset()
-        pause = self._backoff.pause()
+        pause = max(self._backoff.pause(), retry_after(error))
         was_open = self.state == "open"
         self._enter("waiting", describe(error))
         LOG.warning(

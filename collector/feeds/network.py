@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, override
 
 import aiohttp
-import requests
 from cryptofeed.connection import HTTPAsyncConn, HTTPSync, WSAsyncConn
 
+from collector.feeds.http import BoundedResponse, RateLimits, fetch, within
 from collector.feeds.websocket import WebSocket
 from collector.settings import Settings
 
@@ -20,7 +20,8 @@ from collector.settings import Settings
 CONNECT, READ, CLOSE = 10.0, 20.0, 1.0
 #: Seconds without a byte from a websocket after which it must answer a ping, within half that time.
 QUIET = 20.0
-LARGEST_MESSAGE = 64 * 2**20  # bytes
+#: Bytes of a message on a websocket, unpacked; a connection on which a larger one comes is given up.
+LARGEST_MESSAGE = 32 * 2**20
 
 
 class Network:
@@ -29,11 +30,12 @@ class Network:
     def __init__(self, settings: Settings) -> None:
         self.proxy = settings.https_proxy
         self._authorities = str(settings.ssl_cert_file) if settings.ssl_cert_file else None
+        self._limits = RateLimits()
         self._ssl = ssl.create_default_context(cafile=self._authorities)
 
     def requests(self) -> Any:
-        """What takes the place of cryptofeed's ``http_sync``, with time limits."""
-        return _TimedRequests(timeout=(CONNECT, READ), **self.options)
+        """What takes the place of cryptofeed's ``http_sync``, within time and other limits."""
+        return _BoundedRequests(self._limits, timeout=(CONNECT, READ), **self.options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -88,6 +90,8 @@ class Network:
             connector=aiohttp.TCPConnector(ssl=self._ssl, resolver=aiohttp.ThreadedResolver()),
             timeout=aiohttp.ClientTimeout(total=CONNECT + READ, connect=CONNECT, sock_read=READ),
             trust_env=True,
+            response_class=BoundedResponse,
+            middlewares=(within(self._limits),),
         )
 
 
@@ -97,11 +101,11 @@ def _begin(connection: Any) -> None:
     connection.last_message = None
 
 
-class _TimedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
-    """Every request within a time limit; raises requests.RequestException."""
+class _BoundedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
+    """Every request within limits; raises what ``fetch`` raises."""
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
+    def __init__(self, limits: RateLimits, **options: Any) -> None:
+        self._limits, self._options = limits, options
 
     @override
     def read(
@@ -113,7 +117,7 @@ class _TimedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
         text: bool = True,
         uuid: Any = None,
     ) -> Any:
-        answer = requests.get(address, headers=headers, params=params, **self._options)  # noqa: S113 - in the options
+        answer = fetch("GET", address, self._limits, headers=headers, params=params, **self._options)
         return self.process_response(answer, address, json=json, text=text, uuid=uuid)
 
     @override
@@ -127,5 +131,5 @@ class _TimedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
         is_data_json: bool = False,
     ) -> Any:
         body = {"json" if is_data_json else "data": data}
-        answer = requests.post(address, **body, **self._options)  # noqa: S113 - in the options
+        answer = fetch("POST", address, self._limits, **body, **self._options)
         return self.process_response(answer, address, json=json, text=text, uuid=uuid)

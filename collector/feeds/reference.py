@@ -10,6 +10,7 @@ from cryptofeed.symbols import Symbols
 
 from collector import catalog
 from collector.feeds.backoff import Backoff
+from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.feeds.supervised import Memory
 from collector.patterns import TYPE, TYPES, is_plain, selected, type_by_form
@@ -31,7 +32,7 @@ async def retried[T](what: str, attempt: Callable[[], T], backoff: Backoff | Non
         except SettingsError:
             raise
         except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read: it may be better tomorrow
-            pause = backoff.pause()
+            pause = max(backoff.pause(), retry_after(error))
             LOG.warning("no %s: %s; again in %.1f s", what, describe(error), pause)
             await asyncio.sleep(pause)
 

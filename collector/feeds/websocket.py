@@ -54,7 +54,7 @@ class WebSocket:
             yield message.data
             if not connection.received % TURN:
                 await asyncio.sleep(0)
-        failure = self._socket.exception()
+        failure = message.data if kind is WSMsgType.ERROR else self._socket.exception()
         await self.close()
         if kind is not WSMsgType.CLOSE:
             raise aiohttp.ClientConnectionError(str(failure or "the connection was cut")) from failure
