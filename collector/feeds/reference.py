@@ -22,6 +22,10 @@ LOG = logging.getLogger(__name__)
 ATTEMPT = 60.0
 
 
+class EmptyListingError(Exception):
+    """The exchange answered, and lists nothing: that is its trouble, and no word about what was asked for."""
+
+
 async def retried[T](what: str, attempt: Callable[[], T], backoff: Backoff | None = None) -> T:
     """What ``attempt`` returns, called in a thread again and again while it fails; SettingsError ends it."""
     backoff = backoff or Backoff(shortest=1.0)
@@ -63,8 +67,13 @@ async def in_thread[T](work: Callable[[], T]) -> T:
 
 
 def listing(feed_class: Any) -> dict[str, str]:
-    """The symbols that the exchange lists now, each with its type; blocks. Raises whatever goes wrong."""
+    """Return the symbols that the exchange lists now, each with its type; blocks.
+
+    Raises whatever goes wrong, and EmptyListingError for a list of nothing.
+    """
     symbols = feed_class.symbol_mapping(refresh=True)
+    if not symbols:
+        raise EmptyListingError(f"{feed_class.id} lists no symbols at all at the moment")
     told = Symbols.get(feed_class.id)[1].get("instrument_type", {})
     kinds = {symbol: str(told.get(symbol)) for symbol in symbols}
     return {symbol: kind if kind in TYPES else type_by_form(symbol) for symbol, kind in kinds.items()}

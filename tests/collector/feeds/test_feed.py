@@ -352,6 +352,16 @@ async def test_a_symbol_that_is_not_listed_any_more_is_left_out(tmp_path, caplog
                 await it.running
 
 
+async def test_an_empty_listing_at_the_first_start_is_waited_for_and_logged(tmp_path, caplog):
+    with Simulator(rate=50, symbols={"KRAKEN": ["BTC-USD"]}) as simulator:
+        await asyncio.to_thread(simulator.listing, "KRAKEN", delist=["BTC-USD"])
+        async with recording(simulator, tmp_path, "KRAKEN", SYMBOLS="BTC-USD") as it:
+            await it.until(lambda: lines(caplog, "KRAKEN lists no symbols at all"), "the log line")
+            assert not it.running.done()
+            await asyncio.to_thread(simulator.listing, "KRAKEN", enlist=["BTC-USD"])
+            await it.confirmed()
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
