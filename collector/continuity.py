@@ -34,7 +34,7 @@ import msgspec
 from msgspec import structs
 
 from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
-from collector.records import Gap, channel_of
+from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
 
 LOG = logging.getLogger(__name__)
@@ -152,6 +152,11 @@ class Continuity:
             self._recorder.renew_books([(gap.missed, gap.symbol)])
             gap = structs.replace(gap, end=max(gap.end, now), timestamp=max(gap.end, now))
         self._recorder.report(structs.replace(gap, receipt_timestamp=now))
+
+    def is_put_aside(self, records: Iterable[AnyRecord]) -> None:
+        """These are dead letters: changes of a book mean nothing without those before."""
+        changed = {(channel_of(each), each.symbol) for each in records}
+        self._recorder.renew_books(key for key in changed if key[0] in BOOKS)
 
     def _is_over(self, loss: Loss) -> bool:
         """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""

@@ -18,6 +18,7 @@ Reasons:
   the last, written when the store has taken what comes after; ``count`` is exact.
 - ``forgotten``: the store lost what it had acknowledged, and the spool had it no longer.
 - ``corrupt``: the spool's disk gave back something else than was written.
+- ``refused``: the store refused the records, and the dead letters that held them had to make room for others.
 
 What has to survive the process is in the spool's marks, which are saved together with the records that they
 speak of, in one step:
@@ -60,6 +61,7 @@ Reason = Literal[
     "dropped",
     "forgotten",
     "corrupt",
+    "refused",
 ]
 
 #: Seconds for which gaps are gathered for one line of the log.

@@ -48,11 +48,12 @@ class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits for the store (records, bytes) and what had to be dropped (records)."""
+    """What waits for the store (records, bytes), and the records that were dropped or became dead letters."""
 
     records: int = 0
     bytes: int = 0
     dropped: int = 0
+    put_aside: int = 0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

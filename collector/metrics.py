@@ -10,5 +10,6 @@ class Metrics:
 
     received: Counter[str] = field(default_factory=Counter)
     stored: Counter[str] = field(default_factory=Counter)
+    put_aside: int = 0  # into the dead letters
     last_received: float | None = None
     last_stored: float | None = None

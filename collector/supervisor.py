@@ -174,7 +174,12 @@ class _Collector:
                 )
                 for channel in self.settings.channels
             },
-            spool=health.SpoolStatus(records=records, bytes=size, dropped=self.spool.dropped),
+            spool=health.SpoolStatus(
+                records=records,
+                bytes=size,
+                dropped=self.spool.dropped,
+                put_aside=self.metrics.put_aside,
+            ),
             last_received=self.metrics.last_received,
             last_stored=self.metrics.last_stored,
         )
@@ -202,8 +207,9 @@ class _Collector:
             for channel in self.settings.channels
         )
         waiting, _ = self.spool.undelivered
-        return f"{counts}; {waiting} in the spool" + (
-            f", {self.spool.dropped} dropped" if self.spool.dropped else ""
+        lost = {"dropped": self.spool.dropped, "put aside as dead letters": self.metrics.put_aside}
+        return f"{counts}; {waiting} in the spool" + "".join(
+            f", {count} {what}" for what, count in lost.items() if count
         )
 
 

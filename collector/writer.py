@@ -1,26 +1,28 @@
 """Spool -> store: reads batches, commits each on the expected position, and survives whatever the store does.
 
 At every (re)connection the store's position is the truth: the writer goes on from there, back or forward. It
-waits for a store that is away for ever, with a back-off. What a store refuses for what it is goes to a file
-of dead letters. Two writers of one name: the second waits until it is clear whether the first is alive, then
-stops with an error or takes over.
+waits for a store that is away for ever, with a back-off. Two writers of one name: the second waits until it
+is clear whether the first is alive, then stops with an error or takes over.
+
+A refused record goes to the dead letters, and the rest of its batch is stored, only where the record is what
+is wrong: nobody could write it, or the store takes others of the same place (table, collection, key) together
+with it. Where the store takes none of them, the place is what is wrong: a column that somebody added, a
+trigger, a right that is gone. Then nothing is put aside. What comes before the first such record is stored,
+and then the writer waits, in the state refused, until the store takes it, or takes a later record of that
+place. Other channels wait as well: there is one position for all, and records are stored in their order.
 """
 
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import msgspec
-
-from collector import lines
 from collector.continuity import Continuity
+from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
 from collector.records import channel_of
 from collector.spool import NoRoomError, Spool
@@ -44,7 +46,9 @@ BEAT = 5.0  # seconds without a commit after which an empty one says that we are
 GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
 SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
 LEAVE = 2.0  # seconds for saying goodbye
-LETTERS_BYTES = 64 * 2**20  # of dead letters in one file; there is that one and the one before
+SEARCH = 4  # so many usual batches are looked at for a record of the same place that the store takes
+
+LETTERS_MARK = "letters gone"  # in the spool: the identity of the dead letters whose loss is on record
 
 LOG = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ class Writer:
         self._continuity = continuity
         self._told = self._beaten = 0.0  # when we last did, by time.monotonic()
         self._failures = 0
+        self._unproven = False  # the last batch failed: only one that is stored shows that all is well
+        self._searching = False  # the last batch was refused: the next one is larger, for more to compare
         self._said: tuple[float, str | None] = (0.0, None)  # when the log was told of which trouble
         self._hurried = False
         self._gathering: asyncio.Timeout | None = None
@@ -131,7 +137,8 @@ class Writer:
             LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
         self._expected, self._after = stored, start.after
         await self._beat()
-        self._enter("connected")
+        if not self._unproven:
+            self._enter("connected")
 
     async def _see_that_nobody_else_writes(self, stored: Position | None) -> None:
         """A holder that gives a sign of life is alive; one that has given none for long is gone.
@@ -169,7 +176,8 @@ class Writer:
         while True:
             await self._gather()
             await self._tell()
-            batch = await self._spool.read(self._after, self._store.batch_records)
+            size = self._store.batch_records * (SEARCH if self._searching else 1)
+            batch = await self._spool.read(self._after, size)
             if batch:
                 await self._commit(batch)
 
@@ -184,7 +192,7 @@ class Writer:
                 await self._tell()
                 if time.monotonic() - self._beaten >= BEAT:
                     await self._beat()
-                    self._failures = 0
+                    self._is_well()
         if self._store.batch_seconds and not self._hurried:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._store.batch_seconds) as self._gathering:
@@ -194,16 +202,51 @@ class Writer:
     async def _commit(self, batch: Batch) -> None:
         if self._store.fixed_batches:
             await self._fix(batch)
-        after = Position(self._spool.owner, batch.incarnation, batch.end)
-        while refusals := await _answer(self._store.commit(self._name, batch, self._expected, after)):
-            await self._keep(batch, refusals)
-            batch = batch.without(refusals)
+        self._unproven = True
+        while True:
+            after = Position(self._spool.owner, batch.incarnation, batch.end)
+            refusals = await _answer(self._store.commit(self._name, batch, self._expected, after))
+            if not refusals:
+                break
+            batch = await self._without(refusals, batch)
         self._expected = self._after = after
         self._beaten = time.monotonic()
         await self._spool.acknowledge(after)
         self._count(batch)
-        self._failures = 0
+        self._is_well()
         self._progress.set()
+
+    def _is_well(self) -> None:
+        self._failures = 0
+        self._unproven = self._searching = False
+        if self.state.state != "connected":
+            self._enter("connected")
+
+    async def _without(self, refusals: Sequence[Refusal], batch: Batch) -> Batch:
+        """Put aside the records that are what is wrong; return the rest, up to the first place that is.
+
+        Raises StoreRefusedError where the batch begins with such a place.
+        """
+        if doubtful := self._doubtful(refusals, batch):
+            first = doubtful[0]
+            if first.sequence == batch.first:
+                self._searching = True
+                place = self._store.place(first.record)
+                alike = sum(self._store.place(each.record) == place for each in doubtful)
+                raise StoreRefusedError(_words(place, alike, first.reason))
+            batch = batch.before(first.sequence)
+        if own := [each for each in refusals if each.sequence < batch.end]:
+            await self._keep(batch, own)
+        return batch.without(own)
+
+    def _doubtful(self, refusals: Sequence[Refusal], batch: Batch) -> list[Refusal]:
+        """Return the refusals in places of which the store takes no record of the batch, in their order."""
+        doubtful = [each for each in refusals if not each.unwritable]
+        if not doubtful:
+            return []
+        _, others = batch.without(refusals).kept
+        taken = set(map(self._store.place, others))
+        return [each for each in doubtful if self._store.place(each.record) not in taken]
 
     async def _fix(self, batch: Batch) -> None:
         """A batch whose bounds nobody would know after a crash is not tried: room is waited for."""
@@ -215,9 +258,24 @@ class Writer:
     async def _keep(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         """Before the position moves over them: whoever is killed in between finds them again, or there."""
         try:
+            if await asyncio.to_thread(lambda: self._letters.full):
+                await self._rotate_letters()
             await asyncio.to_thread(self._letters.add, batch, refusals)
         except OSError as error:
             raise StoreUnavailableError(f"no place for what it refuses: {error}") from error
+        self._metrics.put_aside += len(refusals)
+        if self._continuity:
+            self._continuity.is_put_aside(each.record for each in refusals)
+
+    async def _rotate_letters(self) -> None:
+        """Put on record what goes, before it goes; who is killed in between knows that it is on record."""
+        leaving = await asyncio.to_thread(self._letters.leaving)
+        if leaving and self._spool.marks.get(LETTERS_MARK) != leaving.identity:
+            count = sum(gap.count or 0 for gap in leaving.gaps)
+            LOG.error("the dead letters are full: the oldest %d records go, and are a gap now", count)
+            await self._spool.append(leaving.gaps, {LETTERS_MARK: leaving.identity})
+            await self._spool.tend()
+        await asyncio.to_thread(self._letters.rotate)
 
     async def _tell(self, *, last: bool = False) -> None:
         """Leaves a note in the store, and reads those of others while there is a question."""
@@ -232,6 +290,8 @@ class Writer:
 
     def _count(self, batch: Batch) -> None:
         _, records = batch.kept
+        if not records:
+            return
         for kind, count in Counter(map(type, records)).items():
             self._metrics.stored[channel_of(kind)] += count
         self._metrics.last_stored = time.time()
@@ -260,14 +320,23 @@ class Writer:
             self._said = time.monotonic(), error
 
     def _goes_on(self, error: str | None) -> None:
-        """The state is as it was; another reason is told, now and then."""
+        """The state is as it was: a refusal is logged again and again, an absence when its reason changes."""
         when, said = self._said
-        if self.state.state == "refused":
-            LOG.error("the store still refuses: %s", error)
-        elif error not in (said, None) and time.monotonic() - when >= SAY_EVERY:
-            LOG.error("the store is still away: %s", error)
+        refused = self.state.state == "refused"
+        if error and (refused or error != said) and time.monotonic() - when >= SAY_EVERY:
+            LOG.error("the store still refuses: %s" if refused else "the store is still away: %s", error)
             self._said = time.monotonic(), error
         self.state.error = error
+
+
+def _words(place: str, count: int, reason: str) -> str:
+    """Tell what is wrong with a place, and what would help."""
+    if count > 1:
+        return f"{place} takes none of {count} records: {reason}; correct that: they wait in the spool"
+    return (
+        f"{place} does not take a record: {reason}; correct that, or wait for another record of it, which "
+        "shows whether it takes any: they wait in the spool"
+    )
 
 
 async def _answer[T](asked: Awaitable[T]) -> T:
@@ -277,78 +346,3 @@ async def _answer[T](asked: Awaitable[T]) -> T:
             return await asked
     except TimeoutError as error:
         raise StoreUnavailableError(f"no answer within {PATIENCE:.0f} s") from error
-
-
-class _Key(msgspec.Struct, frozen=True):
-    """What tells one letter from another."""
-
-    incarnation: str
-    sequence: int
-
-
-class DeadLetters:
-    """Records that the store refused for what they are: a JSON object a line, in files of bounded size."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._before = path.with_suffix(".1.jsonl")
-        self._known: set[_Key] | None = None  # of the last batch and what came after it
-
-    def add(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
-        """Writes the records with the reason, synced; not those that are there already. Blocks."""
-        known = self._known_of(batch)
-        keys = {_Key(batch.incarnation, refusal.sequence): refusal for refusal in refusals}
-        if new := [refusal for key, refusal in keys.items() if key not in known]:
-            self._write(batch.incarnation, new)
-            known.update(keys)
-
-    def _known_of(self, batch: Batch) -> set[_Key]:
-        """The letters from the beginning of the batch on: it may have been tried before."""
-        if self._known is None:
-            _cut_torn_line(self.path)
-        known = self._read() if self._known is None else self._known
-        self._known = {
-            key for key in known if key.incarnation == batch.incarnation and key.sequence >= batch.first
-        }
-        return self._known
-
-    def _read(self) -> Iterator[_Key]:
-        for path in (self._before, self.path):
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                for line in file:
-                    with contextlib.suppress(msgspec.DecodeError):
-                        yield msgspec.json.decode(line, type=_Key)
-
-    def _write(self, incarnation: str, refusals: Sequence[Refusal]) -> None:
-        first = refusals[0]
-        LOG.error(
-            "%d records refused, kept in %s; the first: %s: %s",
-            *(len(refusals), self.path, channel_of(first.record), first.reason),
-        )
-        if self.path.exists() and self.path.stat().st_size > LETTERS_BYTES:
-            if self._before.exists():
-                LOG.warning("%s is full: the dead letters in %s go", self.path, self._before)
-            self.path.replace(self._before)
-        letters = [msgspec.json.encode(_letter(incarnation, refusal)) + b"\n" for refusal in refusals]
-        # synced, because the spool may forget them as soon as they are acknowledged
-        lines.add(self.path, b"".join(letters), synced=True)
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Takes off what a killed process had begun to write."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
-        torn = 0
-        for line in file:
-            torn = 0 if line.endswith(b"\n") else len(line)
-        file.truncate(file.seek(0, os.SEEK_END) - torn)
-
-
-def _letter(incarnation: str, refusal: Refusal) -> dict[str, object]:
-    return {
-        "time": time.time(),
-        "incarnation": incarnation,
-        "sequence": refusal.sequence,
-        "reason": refusal.reason,
-        "channel": channel_of(refusal.record),
-        "record": msgspec.structs.asdict(refusal.record),
-    }

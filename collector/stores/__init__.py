@@ -44,11 +44,20 @@ def tell_damage(where: str, what: object) -> None:
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A record that the store refuses for what it is, not for its state; sending it again won't help."""
+    """A record that was not stored, and why.
+
+    Attributes:
+        sequence: the record's.
+        record: what was refused.
+        reason: in the words of whoever refused it.
+        unwritable: no store of this kind could take it; that was found before it was sent. Otherwise the
+            store refused it, which may be about the store: see writer.py for who decides, and how.
+    """
 
     sequence: int
     record: AnyRecord
     reason: str
+    unwritable: bool = False
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -80,6 +89,10 @@ class Batch(msgspec.Struct, frozen=True):
         """The batch but for these."""
         refused = self.refused.union(refusal.sequence for refusal in refusals)
         return Batch(self.incarnation, self.first, self.records, refused)
+
+    def before(self, sequence: int) -> "Batch":
+        """Return the part of the batch that comes before ``sequence``."""
+        return Batch(self.incarnation, self.first, self.records[: sequence - self.first], self.refused)
 
 
 class StoreUnavailableError(Exception):
@@ -122,11 +135,15 @@ class Store(Protocol):
     ) -> Sequence[Refusal]:
         """Stores what is to be stored of ``batch``, and moves the position from ``expected`` to ``after``.
 
-        Returns the records that are refused for what they are. Then the position has not moved, and the
-        batch without them can be stored next: whoever keeps them elsewhere does so before that.
+        Returns the records that are refused; all others of the batch would be taken. Then the position has
+        not moved, and the batch without them can be stored next: whoever keeps them elsewhere does so before
+        that.
         Raises StoreUnavailableError (the outcome is unknown: open again and look), StoreRefusedError
         or PositionLostError.
         """
+
+    def place(self, record: AnyRecord) -> str:
+        """Return what the record is stored in, for a person: the table, collection, key or folder."""
 
     async def note(self, name: str, text: str) -> None:
         """Keeps ``text`` as the note of collector ``name``: what it had seen when; see continuity.py.

@@ -23,7 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import bson
 import msgspec
@@ -74,6 +74,13 @@ _STATE_CODES = {
 _RECORD_ERRORS = (BSONError, ValueError, OverflowError)
 
 _Document = dict[str, Any]
+
+
+class _Reason(NamedTuple):
+    """Why a record is not stored; see Refusal."""
+
+    text: str
+    unwritable: bool
 
 
 class _Held(msgspec.Struct):
@@ -133,9 +140,13 @@ class MongoStore:
             if not reasons:
                 await self._move(name, expected, after)
         return [
-            Refusal(sequence, batch.records[sequence - batch.first], reason)
-            for sequence, reason in sorted(reasons.items())
+            Refusal(sequence, batch.records[sequence - batch.first], reason, unwritable)
+            for sequence, (reason, unwritable) in sorted(reasons.items())
         ]
+
+    def place(self, record: AnyRecord) -> str:
+        """Return the record's collection."""
+        return f"the collection {COLLECTIONS[type(record)]}"
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, as a document of its own."""
@@ -252,10 +263,10 @@ def _what(error: OperationFailure) -> str:
     return str(error)
 
 
-def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, str]]:
+def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, _Reason]]:
     """The batch's documents by collection and sequence, and why other records cannot be documents."""
     collections: dict[str, dict[int, _Document]] = defaultdict(dict)
-    reasons = {}
+    reasons: dict[int, _Reason] = {}
     incarnation = zlib.crc32(batch.incarnation.encode()).to_bytes(4)
     for sequence, record in zip(*batch.kept, strict=True):
         try:
@@ -264,7 +275,7 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
             document["sequence"] = sequence
             document["_id"] = ObjectId(second.to_bytes(4) + incarnation + (sequence % 2**32).to_bytes(4))
         except _RECORD_ERRORS as error:
-            reasons[sequence] = str(error)
+            reasons[sequence] = _Reason(str(error), unwritable=True)
         else:
             collections[COLLECTIONS[type(record)]][sequence] = document
     return collections, reasons
@@ -311,16 +322,16 @@ _NUMBERS: dict[type[AnyRecord], list[str]] = {
 
 async def _insert(
     collection: AsyncIOMotorCollection[_Document], documents: dict[int, _Document]
-) -> dict[int, str]:
-    """Makes sure that the documents are there; returns why some, by sequence, never will be."""
+) -> dict[int, _Reason]:
+    """Makes sure that the documents are there; returns why some, by sequence, are not."""
     try:
         await collection.insert_many(documents.values(), ordered=False)
     except BulkWriteError as error:
-        failed = [write for write in error.details["writeErrors"] if not _is_there_already(write)]
+        failed = await _failed(collection, error.details["writeErrors"])
         if error.details["writeConcernErrors"] or any(write["code"] in _STATE_CODES for write in failed):
             raise
         sequences = list(documents)
-        return {sequences[write["index"]]: write["errmsg"] for write in failed}
+        return {sequences[write["index"]]: _Reason(write["errmsg"], unwritable=False) for write in failed}
     except _RECORD_ERRORS:
         reasons = _unfit(documents)
         if not reasons:
@@ -330,21 +341,38 @@ async def _insert(
     return {}
 
 
-def _is_there_already(write: _Document) -> bool:
-    """Whether a write failed because its ``_id`` is there; FerretDB does not name the index."""
-    index = write.get("keyPattern", {"_id": 1})
-    return bool(write["code"] == _DUPLICATE_KEY and index == {"_id": 1})
+async def _failed(
+    collection: AsyncIOMotorCollection[_Document], writes: Sequence[_Document]
+) -> list[_Document]:
+    """Return those of the writes that failed for another reason than that their ``_id`` is there already."""
+    nameless = [write["op"]["_id"] for write in writes if _is_duplicate(write) and "keyPattern" not in write]
+    there = set()
+    if nameless:  # FerretDB does not say in which index a key is there already
+        async for each in collection.find({"_id": {"$in": nameless}}, {"_id": 1}):
+            there.add(each["_id"])
+    return [
+        write
+        for write in writes
+        if not (
+            _is_duplicate(write) and (write["op"]["_id"] in there or write.get("keyPattern") == {"_id": 1})
+        )
+    ]
 
 
-def _unfit(documents: dict[int, _Document]) -> dict[int, str]:
-    """Why some documents, by sequence, cannot be sent."""
+def _is_duplicate(write: _Document) -> bool:
+    return bool(write["code"] == _DUPLICATE_KEY)
+
+
+def _unfit(documents: dict[int, _Document]) -> dict[int, _Reason]:
+    """Return why some documents, by sequence, cannot be sent."""
     reasons = {}
     for sequence, document in documents.items():
         try:
             size = len(bson.encode(document))
         except _RECORD_ERRORS as error:
-            reasons[sequence] = str(error)
+            reasons[sequence] = _Reason(str(error), unwritable=True)
         else:
             if size > _MAX_DOCUMENT_BYTES:
-                reasons[sequence] = f"a document of {size} bytes; MongoDB takes {_MAX_DOCUMENT_BYTES}"
+                text = f"a document of {size} bytes; MongoDB takes {_MAX_DOCUMENT_BYTES}"
+                reasons[sequence] = _Reason(text, unwritable=True)
     return reasons

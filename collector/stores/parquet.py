@@ -27,6 +27,7 @@ midnight (UTC), the files of the day become one.
 """
 
 import asyncio
+import errno
 import fcntl
 import math
 import os
@@ -120,8 +121,8 @@ class ParquetStore:
     async def open(self, name: str) -> Position | None:
         """Takes the collector's lock, unless another process has it, and reads the position.
 
-        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where the
-        position file is not one.
+        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where only a
+        person can change that, or where the position file is not one.
         """
         return await self._on_thread(partial(self._open, name))
 
@@ -134,6 +135,10 @@ class ParquetStore:
             self.batch_seconds = _LATER_SECONDS
             self._compact_closed_days()
         return refusals
+
+    def place(self, record: AnyRecord) -> str:
+        """Return the record's dataset."""
+        return f"the folder channel={channel_of(record)}"
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, as a file of its own."""
@@ -162,7 +167,10 @@ class ParquetStore:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except OSError as error:
             where = error.filename or self._root
-            raise StoreUnavailableError(f"cannot write to {where}: {error.strerror or error}") from error
+            what = f"cannot write to {where}: {error.strerror or error}"
+            if advice := _advice(error):
+                raise StoreRefusedError(f"{what}; {advice}") from error
+            raise StoreUnavailableError(what) from error
 
     def _open(self, name: str) -> Position | None:
         self._unlock()
@@ -314,6 +322,15 @@ class ParquetStore:
             self._lock = None
 
 
+def _advice(error: OSError) -> str | None:
+    """Return what would help where only a person can; None where waiting may help."""
+    if error.errno == errno.EROFS:
+        return "mount it so that it can be written to"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
+    return None
+
+
 def _by_partition(batch: Batch) -> dict[_Partition, list[_Row]]:
     rows = defaultdict(list)
     for sequence, record in zip(*batch.kept, strict=True):
@@ -350,7 +367,7 @@ def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], li
     except (ValueError, TypeError, OverflowError) as error:
         if len(rows) == 1:
             sequence, record = rows[0]
-            return [], [Refusal(sequence, record, str(error))]
+            return [], [Refusal(sequence, record, str(error), unwritable=True)]
     middle = len(rows) // 2
     left, left_refused = _tables(partition, rows[:middle])
     right, right_refused = _tables(partition, rows[middle:])

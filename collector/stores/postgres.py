@@ -34,17 +34,17 @@ _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
 _AHEAD = 7  # partitions that `collector db init` makes for the time to come
 
-#: What a row can be refused for: a value out of range or malformed, a constraint, a trigger, its size.
-_ROW_ERRORS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.RaiseError,
-    asyncpg.ProgramLimitExceededError,
-    ValueError,
-    OverflowError,
+#: Classes of SQLSTATE that are never about a row: connection, feature, transaction, access, no such thing,
+#: out of resources, not ready, operator, system, configuration, foreign server, internal. Everything else may
+#: be: a value, a constraint, its size, and what triggers raise, whose states anybody may choose.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_STATE_CLASSES = (
+    *("08", "0A", "0B", "0L", "0P", "25", "28", "2D", "34", "3B", "3D", "3F", "40", "42"),
+    *("53", "55", "57", "58", "72", "F0", "HV", "XX"),
 )
+_ROW_ERRORS = (asyncpg.PostgresError, ValueError, OverflowError)
 #: Classes of SQLSTATE that only a person can end: no access, no such database, no right or no such table.
-_REFUSING_CLASSES = ("0A", "22", "23", "28", "3D", "3F", "42", "P0")
+_REFUSING_CLASSES = ("0A", "28", "3D", "3F", "42")
 
 # In one string with their values, because a statement with parameters waits for two answers more.
 _ADVANCE = """
@@ -67,6 +67,9 @@ _NAMES = [table.name for table in TABLES.values()]
 
 #: The key of our ids, in an error's details, whatever their language; or its name, where there are none.
 _KEY_OF_IDS = re.compile(r"\(id[,)]|_pkey$")
+
+#: How many rows show what a table refuses.
+_SAMPLE = 8
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
@@ -121,17 +124,23 @@ class PostgresStore:
                 await self._move(connection, name, expected, after)
                 for record_type, of_table in rows.items():
                     await _copy(connection, TABLES[record_type], of_table)
-            except _ROW_ERRORS:
+            except _ROW_ERRORS as error:
+                if not _may_be_about_a_row(error):
+                    raise
                 await connection.execute("ROLLBACK")
                 await self._move(connection, name, expected, after)
                 refusals: list[Refusal] = []
                 for record_type, of_table in rows.items():
-                    refusals += await _copy_what_fits(connection, TABLES[record_type], of_table)
+                    refusals += await _copy_what_fits(connection, TABLES[record_type], of_table, sample=True)
                 if refusals:
                     await connection.execute("ROLLBACK")
                     return sorted(refusals, key=lambda refusal: refusal.sequence)
             await connection.execute("COMMIT")
         return ()
+
+    def place(self, record: AnyRecord) -> str:
+        """Return the record's table."""
+        return f"the table {TABLES[type(record)].name}"
 
     async def initialise(self) -> list[str]:
         """Creates and mends the tables, whatever time that takes; what was done, a line each.
@@ -257,8 +266,10 @@ class PostgresStore:
         ) as error:
             self._drop()
             code = getattr(error, "sqlstate", None) or ""
+            # A constraint may be looked at as late as COMMIT.
+            refused = code.startswith(_REFUSING_CLASSES) or bool(code and not code.startswith(_STATE_CLASSES))
             # pgbouncer refuses a password under a code that says nothing
-            refused = code.startswith(_REFUSING_CLASSES) or "authentication failed" in str(error)
+            refused = refused or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
             raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
         except BaseException:
@@ -300,18 +311,54 @@ async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) 
         raise
 
 
-async def _copy_what_fits(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> list[Refusal]:
-    """Stores the rows but those that the table refuses, found by halving."""
+async def _reason_for_all(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> str | None:
+    """Return why the table refuses each of some rows, first and last among them; None if it takes one."""
+    reason = None
+    for number in range(_SAMPLE):
+        row = rows[number * (len(rows) - 1) // (_SAMPLE - 1)]
+        refused = await _copy_what_fits(connection, table, [row])
+        if not refused or refused[0].unwritable:
+            return None
+        reason = reason or refused[0].reason
+    return reason
+
+
+def _reason(error: Exception) -> str:
+    """Return the error's message, in one line; its detail repeats the row, which may be a whole book."""
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _may_be_about_a_row(error: Exception) -> bool:
+    if not isinstance(error, asyncpg.PostgresError):
+        return True  # the row cannot be written as text
+    return bool(error.sqlstate) and not error.sqlstate.startswith(_STATE_CLASSES)
+
+
+async def _copy_what_fits(
+    connection: asyncpg.Connection, table: Table, rows: list[_Row], *, sample: bool = False
+) -> list[Refusal]:
+    """Store the rows but those that the table refuses, found by halving; return the refused ones.
+
+    With ``sample``, some are tried alone before that: a table that refuses each of these refuses all, which
+    halving would take long to tell.
+    """
     await connection.execute("SAVEPOINT rows")
     try:
         await _copy(connection, table, rows)
     except _ROW_ERRORS as error:
+        if not _may_be_about_a_row(error):
+            raise
         await connection.execute("ROLLBACK TO rows")
         if len(rows) == 1:
             sequence, record = rows[0]
-            return [Refusal(sequence, record, str(error))]
+            unwritable = not isinstance(error, asyncpg.PostgresError)
+            return [Refusal(sequence, record, _reason(error), unwritable)]
     else:
         return []
+    if sample and len(rows) > 2 * _SAMPLE:
+        reason = await _reason_for_all(connection, table, rows)
+        if reason:
+            return [Refusal(sequence, record, reason) for sequence, record in rows]
     middle = len(rows) // 2
     refused = await _copy_what_fits(connection, table, rows[:middle])
     return refused + await _copy_what_fits(connection, table, rows[middle:])

@@ -1,9 +1,9 @@
 """Redis, as streams (REDISSTREAM) or sorted sets (REDIS), under cryptofeed's own keys and fields.
 
 One script call stores a batch: it compares the position, adds the records, and moves the position. A
-script does not roll back, so it looks at the outcome of every single command: a record that is refused for
-what it is is told of and the rest goes on; when the server's state is the reason, the script stops and moves
-the position to where it came.
+script does not roll back, so it looks at the outcome of every single command, stops at the first error, and
+moves the position to where it came. Such an error is about the server: what Redis would refuse of a record,
+a time that is no number, is found before it is sent.
 
 Nothing is added twice, whatever a cut append-only file makes of a batch when it is replayed: a stream's ids
 are made from the records (receipt in ms, then our sequence), and a sorted set's members contain the sequence.
@@ -23,7 +23,7 @@ from msgspec import structs
 from redis import exceptions
 
 from collector.patterns import is_plain
-from collector.records import AnyRecord
+from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNKNOWN,
@@ -48,8 +48,9 @@ BATCH_RECORDS = 500  # the server answers nobody else for the 3 ms that as many 
 LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
 
 #: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
-#: batch's first sequence, ARGV[9] its rows, one after the other in one array, which is faster than one each.
-#: KEYS[1] is the position, the others are those that the rows name by number.
+#: batch's first sequence, ARGV[9] its rows, one after the other in one array, which is faster than one each,
+#: ARGV[11] the rows' sequences where these have holes. KEYS[1] is the position, the others are those that the
+#: rows name by number.
 _BEGIN = """
 local held = redis.call('HMGET', KEYS[1], 'owner', 'incarnation', 'sequence')
 for i = 1, 3 do
@@ -139,23 +140,19 @@ local function add(at)
 end
 """
 
-#: Answers {'done'}; {'refused', index and reason of each refused record}, when the position has not moved; or
-#: {'stopped', why} after a part of the batch.
+#: Answers {'done'}, or {'stopped', why} after a part of the batch.
 _END = """
-local refused, stopped, done = {}, nil, ARGV[6]
+local stopped, done = nil, ARGV[6]
 local at, last, index = 1, #rows, 0
 while at <= last do
   local next, err = add(at)
-  if err and string.sub(err, 1, 4) == 'ERR ' then
-    refused[#refused + 1] = index
-    refused[#refused + 1] = err
-  elseif err then
-    stopped, done = err, string.format('%d', first + index)
+  if err then
+    local sequences = cmsgpack.unpack(ARGV[11])
+    stopped, done = err, string.format('%d', sequences[index + 1] or first + index)
     break
   end
   at, index = next, index + 1
 end
-if #refused > 0 then return {'refused', unpack(refused)} end
 if stopped and done == ARGV[8] then return {'stopped', stopped} end
 local now = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'incarnation', ARGV[5], 'sequence', done,
@@ -271,6 +268,8 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
+        if timeless := [refusal for refusal in map(_timeless, *batch.kept) if refusal]:
+            return timeless
         packing = _Packing(batch, streams=self._streams)
         if self._trimming:
             await self._trimming.trim()
@@ -280,6 +279,7 @@ class RedisStore:
         answer = await self._call(
             *("EVALSHA", self._digest, 1 + len(packing.keys), _position_key(name), *packing.keys),
             *(*arguments, _pack(packing.rows), _pack(packing.forms)),
+            _pack(batch.kept[0] if batch.refused else ()),
         )
         verdict, *details = answer
         if verdict == b"lost":
@@ -287,8 +287,12 @@ class RedisStore:
         if verdict == b"kind":
             raise self._wrong_kind(*(each.decode() for each in details))
         if verdict == b"stopped":
-            raise self._failure(details[0].decode())
-        return _refusals(batch, details)
+            raise self._failure(details[0].decode(), refused=details[0].startswith(b"ERR "))
+        return ()
+
+    def place(self, record: AnyRecord) -> str:
+        """Return the record's key."""
+        return f"the key {layout.KEYS[channel_of(record)]}-{record.exchange}-{record.symbol}"
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, in a hash that all collectors share."""
@@ -348,13 +352,14 @@ class RedisStore:
         except (exceptions.RedisError, OSError) as error:
             raise self._failure(_code(error) + str(error)) from error
 
-    def _failure(self, text: str) -> StoreUnavailableError | StoreRefusedError:
+    def _failure(self, text: str, *, refused: bool = False) -> StoreUnavailableError | StoreRefusedError:
         """An error of the server, or of the way to it, under its right name."""
         text = self._settings.masked(text)
         for beginning, advice in _REFUSING.items():
             if text.upper().startswith(beginning):
                 return StoreRefusedError(f"{self._where}: {advice} ({text})")
-        return StoreUnavailableError(f"{self._where}: {text}")
+        kind = StoreRefusedError if refused else StoreUnavailableError
+        return kind(f"{self._where}: {text}")
 
 
 #: How errors begin that only a person can end, and what they mean.
@@ -368,6 +373,7 @@ _REFUSING = {
     "ERR AUTH": "it knows no password: unset PASSWORD",
     "DENIED": "it is in protected mode: give it a password, and set PASSWORD",
     "NOPERM": "the user lacks a right",
+    "ERR THE USER EXECUTING THE SCRIPT": "the user lacks a right",
     "WRONGTYPE": "a key has another type",
     "DB INDEX": "there is no such DATABASE",
     "ERR DB INDEX": "there is no such DATABASE",
@@ -405,8 +411,7 @@ class _Packing:
             number = numbers.get(form)
             if number is None:
                 number = numbers[form] = self._new_form(shape, record)
-            ms = int(record.receipt_timestamp * 1000) if _has_time(record) else "none"
-            rows += number, f"{ms}-{sequence}", *texts
+            rows += number, f"{int(record.receipt_timestamp * 1000)}-{sequence}", *texts
 
     def _add_members(self, batch: Batch) -> None:
         """Books are scored by their receipt, as cryptofeed does."""
@@ -426,7 +431,7 @@ class _Packing:
             score = receipt if isinstance(record, layout.BOOKS) else timestamp
             times = f'"timestamp":{timestamp},"receipt_timestamp":{receipt}'
             member = f'{beginning}{inside},{times},"sequence":{sequence}}}'
-            rows += key, score if _has_time(record) else "none", member
+            rows += key, score, member
 
     def _new_form(self, shape: layout.Shape, record: AnyRecord) -> int:
         names = (*shape.fields, "timestamp", "receipt_timestamp")
@@ -441,24 +446,12 @@ class _Packing:
         return self.keys.index(key) + 2
 
 
-def _has_time(record: AnyRecord) -> bool:
-    """One that has none gets an id or a score that the server refuses."""
-    return 0 <= record.receipt_timestamp < LATEST
-
-
-def _refusals(batch: Batch, details: Sequence[Any]) -> list[Refusal]:
-    """From index, reason, index, reason, ..."""
-    sequences, records = batch.kept
-    return [
-        Refusal(sequences[index], records[index], _reason(records[index], told))
-        for index, told in zip(details[::2], details[1::2], strict=True)
-    ]
-
-
-def _reason(record: AnyRecord, told: bytes | str) -> str:
-    if not _has_time(record):
-        return f"no time: receipt_timestamp {record.receipt_timestamp}"
-    return told.decode() if isinstance(told, bytes) else told
+def _timeless(sequence: int, record: AnyRecord) -> Refusal | None:
+    """Refuse a record whose times make no id of a stream and no score of a sorted set."""
+    if 0 <= record.receipt_timestamp < LATEST and -LATEST < record.timestamp < LATEST:
+        return None
+    times = f"receipt_timestamp {record.receipt_timestamp}, timestamp {record.timestamp}"
+    return Refusal(sequence, record, f"no time: {times}", unwritable=True)
 
 
 _CODES: dict[type[Exception], str] = {

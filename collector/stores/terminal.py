@@ -77,6 +77,10 @@ class TerminalStore:
         await asyncio.to_thread(self._keep, self._path(name), after)
         return ()
 
+    def place(self, _record: AnyRecord) -> str:
+        """Return where everything goes."""
+        return "standard output"
+
     async def note(self, name: str, text: str) -> None:
         """Nobody could read it."""
 

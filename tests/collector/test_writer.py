@@ -4,13 +4,17 @@ import asyncio
 import json
 import logging
 import resource
+from decimal import Decimal
 
 import pytest
 from streams import trades
 from waiting import PATIENCE, eventually
 
+from collector import dead_letters
 from collector import writer as writing
+from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
+from collector.records import Gap, Ticker, Trade, channel_of
 from collector.spool import Spool
 from collector.stores import (
     Batch,
@@ -20,7 +24,7 @@ from collector.stores import (
     StoreRefusedError,
     StoreUnavailableError,
 )
-from collector.writer import DeadLetters, Writer
+from collector.writer import Writer
 
 
 class ListStore:
@@ -32,7 +36,8 @@ class ListStore:
 
     def __init__(self):
         self.position, self.stored, self.batches, self.opened, self.closed = None, [], [], 0, False
-        self.trouble = []
+        self.trouble, self.tried = [], []
+        self.refuses = lambda record: getattr(record, "id", None) == "refused"
 
     async def open(self, name):
         self.opened += 1
@@ -44,10 +49,14 @@ class ListStore:
         if expected != self.position:
             raise PositionLostError("not as it was")
         rows = zip(*batch.kept, strict=True)
-        if refusals := [Refusal(sequence, each, "odd") for sequence, each in rows if each.id == "refused"]:
+        self.tried.append(len(batch.records))
+        if refusals := [Refusal(sequence, each, "odd") for sequence, each in rows if self.refuses(each)]:
             return refusals
         self._take(batch, after)
         return []
+
+    def place(self, record):
+        return f"the table {channel_of(record)}"
 
     def _take(self, batch, after):
         self.stored += batch.kept[1]
@@ -193,16 +202,76 @@ async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
     assert writer._metrics.stored == {"trades": 2}
 
 
-def test_dead_letters_are_bounded_and_the_oldest_go_with_a_word(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(writing, "LETTERS_BYTES", 2000)
-    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
-    for index, trade in enumerate(trades(100)):
-        letters.add(Batch("run", index, [trade]), [Refusal(index, trade, "odd")])
-    files = sorted(tmp_path.iterdir())
+async def test_a_table_that_takes_no_record_is_waited_for_and_what_comes_before_it_is_stored(
+    store, spool, writer, caplog
+):
+    ticks = [Ticker("X", "A-B", 1.0, float(index), Decimal(1), Decimal(2)) for index in range(5)]
+    store.refuses = lambda record: isinstance(record, Trade)
+    await spool.append([*ticks, *trades(40)])
+    await eventually(lambda: len(store.tried) > 6)
+    assert writer.state.state == "refused"
+    assert "the table trades takes none of 40 records: odd" in writer.state.error
+    assert store.stored == ticks
+    assert not (spool.folder / "dead-letters.jsonl").exists()
+    assert caplog.text.count("the store refuses") == 1
+    assert "is connected again" not in caplog.text
+    store.refuses = lambda record: False
+    await writer.drain(PATIENCE)
+    assert store.stored == [*ticks, *trades(40)]
+    assert writer.state.state == "connected"
+
+
+async def test_a_lone_record_waits_for_one_of_its_table_that_is_taken(store, spool, writer):
+    """Only that shows that it is the record, and not the table; it may come many batches later."""
+    bad = next(trades(1))
+    bad.id = "refused"
+    ticks = [Ticker("X", "A-B", 1.0, float(index), Decimal(1), Decimal(2)) for index in range(30)]
+    await spool.append([bad, *ticks])
+    await eventually(lambda: writer.state.state == "refused")
+    assert "wait for another record of it" in writer.state.error
+    assert not store.stored
+    await spool.append(list(trades(1, start=1)))
+    await writer.drain(PATIENCE)
+    assert store.stored == [*ticks, *trades(1, start=1)]
+    (line,) = (spool.folder / "dead-letters.jsonl").read_text().splitlines()
+    assert json.loads(line)["record"]["id"] == "refused"
+
+
+async def test_a_refusal_that_lasts_is_logged_again_and_again(store, spool, writer, caplog, monkeypatch):
+    monkeypatch.setattr(writing, "SAY_EVERY", 0.1)
+    store.refuses = lambda record: True
+    await spool.append(list(trades(3)))
+    await eventually(lambda: caplog.text.count("the store still refuses: the table trades takes none") >= 2)
+    assert caplog.text.count("the store still refuses") < len(store.tried) / 2
+
+
+async def test_dead_letters_that_make_room_are_a_gap_with_their_count(store, spool, writer, monkeypatch):
+    """Whatever kills the collector in that moment: the gap is there, and once."""
+    monkeypatch.setattr(dead_letters, "LETTERS_BYTES", 2000)
+    rotate = DeadLetters.rotate
+
+    def fails(letters):
+        monkeypatch.setattr(DeadLetters, "rotate", rotate)
+        raise OSError("in between")
+
+    sent = list(trades(200))
+    for trade in sent[::2]:
+        trade.id = "refused"
+    for first in range(0, 200, 20):
+        if first == 100:
+            monkeypatch.setattr(DeadLetters, "rotate", fails)
+        await spool.append(sent[first : first + 20])
+        await writer.drain(PATIENCE)
+    gaps = [each for each in store.stored if isinstance(each, Gap)]
+    files = sorted(spool.folder.glob("dead-letters*"))
+    kept = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     assert [file.name for file in files] == ["dead-letters.1.jsonl", "dead-letters.jsonl"]
-    assert all(file.stat().st_size < 3000 for file in files)
-    assert json.loads(files[1].read_text().splitlines()[-1])["sequence"] == 99
-    assert "dead-letters.jsonl is full: the dead letters in" in caplog.text
+    assert all(file.stat().st_size < 6000 for file in files)
+    assert sum(gap.count for gap in gaps) + len(kept) == 100
+    assert {(gap.reason, gap.missed, gap.symbol) for gap in gaps} == {("refused", "trades", "BTC-USD")}
+    lost = [each.receipt_timestamp for each in sent[::2]][: 100 - len(kept)]
+    assert (gaps[0].start, gaps[-1].end) == (lost[0], lost[-1])
+    assert len(gaps) > 2
 
 
 def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):

@@ -55,6 +55,15 @@ class RedisHarness:
         where = {"BACKEND": self.backend, "SPOOL_DIR": str(folder), "NAME": NAME}
         return Settings.read(address | what | where | more)
 
+    def spoil(self, server):
+        """Makes the store refuse whatever is added; ``correct`` ends that."""
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "-xadd", "-zadd")
+
+    def correct(self, server):
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "+@all")
+
     def damage(self, server, index):
         """Makes position and note unreadable, in one way or another; whether the server let us."""
         with server.client() as client:

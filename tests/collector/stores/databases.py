@@ -72,6 +72,19 @@ class PostgresHarness(DatabaseHarness):
         """Makes the note one that cannot be read; a position's columns take nothing of the kind."""
         return _apart(self._damage(server, ("owner", "sequence")[index]))
 
+    def spoil(self, server):
+        """Makes the store refuse every trade; ``correct`` ends that."""
+        _apart(self._execute(server, "ALTER TABLE trades ADD COLUMN desk text NOT NULL CHECK (desk <> '')"))
+
+    def correct(self, server):
+        _apart(self._execute(server, "ALTER TABLE trades DROP COLUMN desk"))
+
+    async def _execute(self, server, statement):
+        connection = await asyncpg.connect(server.url)
+        await connection.execute("TRUNCATE trades" if "NOT NULL" in statement else "SELECT")
+        await connection.execute(statement)
+        await connection.close()
+
     async def _damage(self, server, column):
         connection = await asyncpg.connect(server.url)
         with pytest.raises(asyncpg.NotNullViolationError):
@@ -151,6 +164,18 @@ class MongoHarness(DatabaseHarness):
             options = f"authSource=admin&tls=true&tlsCAFile={server.ca}"
             address = {"url": f"mongodb://{login}@{server.host}:{server.port}/{DATABASE}?{options}"}
         return settings(self.backend, **address, spool_dir=folder, **more)
+
+    def spoil(self, server):
+        """Makes the store refuse every trade; ``correct`` ends that. FerretDB knows no validators."""
+        with pymongo.MongoClient(server.url) as client:
+            client[DATABASE].trades.delete_many({})
+            client[DATABASE].trades.insert_one({"_id": "somebody's", "exchange": "COINBASE"})
+            client[DATABASE].trades.create_index("exchange", unique=True)
+
+    def correct(self, server):
+        with pymongo.MongoClient(server.url) as client:
+            client[DATABASE].trades.drop_index("exchange_1")
+            client[DATABASE].trades.delete_one({"_id": "somebody's"})
 
     def damage(self, server, index):
         """Makes position and note unreadable, in one way or another; whether the server let us."""

@@ -15,7 +15,8 @@ from streams import one_of_each, stream
 from waiting import PATIENCE
 
 from collector import writer as writing
-from collector.records import Trade
+from collector.dead_letters import DeadLetters
+from collector.records import L2Book, Trade
 from collector.spool import Spool
 from collector.stores import Batch, Position, PositionLostError, create, mongo
 from collector.writer import AnotherWriterError
@@ -122,7 +123,7 @@ async def test_nothing_is_lost_or_stored_twice_whatever_the_network_does(harness
 async def _dies(moment, settings, records):
     """Delivers until that moment."""
     store_class = type(create(settings))
-    add, commit = writing.DeadLetters.add, store_class.commit
+    add, commit = DeadLetters.add, store_class.commit
 
     def dies_adding(letters, batch, refusals):
         if moment == "after the letters":
@@ -137,7 +138,7 @@ async def _dies(moment, settings, records):
     if moment == "after the commit":
         store_class.commit = dies_committing
     else:
-        writing.DeadLetters.add = dies_adding
+        DeadLetters.add = dies_adding
     await deliver(settings, records)
 
 
@@ -151,6 +152,44 @@ def test_whoever_dies_around_a_refusal_leaves_one_letter(harness, server, tmp_pa
     (line,) = (tmp_path / NAME / "dead-letters.jsonl").read_text().splitlines()
     assert json.loads(line)["record"]["id"] == bad.id
     assert harness.per_key(harness.stored(server)) == harness.per_key(good)
+
+
+@over_a_network  # a folder refuses as a whole: see test_parquet.py
+async def test_what_a_store_refuses_of_every_record_waits_and_is_no_dead_letter(
+    harness, server, tmp_path, caplog, monkeypatch
+):
+    """A right, a column, an index: somebody changes what the store takes, and nothing is lost by that."""
+    monkeypatch.setattr(writing, "PATIENCE", PATIENCE)
+    caplog.set_level("INFO")
+    sent = list(stream(130))
+    first = [each for each in sent[:30] if isinstance(each, L2Book)]
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.send(first)
+        await pipeline.delivered()
+        await asyncio.to_thread(harness.spoil, server)
+        await pipeline.send(sent[30:])
+        await pipeline.until("refused")
+        tries = len(caplog.records)
+        opened = pipeline.writer._store.open
+        again = asyncio.Event()
+
+        async def opens(name):
+            again.set()
+            return await opened(name)
+
+        pipeline.writer._store.open = opens
+        for _ in range(2):
+            again.clear()
+            await asyncio.wait_for(again.wait(), PATIENCE)
+        assert pipeline.writer.state.state == "refused"
+        assert len(caplog.records) == tries, "said once"
+        assert pipeline.spool.undelivered[0] > 90
+        assert not (tmp_path / NAME / "dead-letters.jsonl").exists()
+        await asyncio.to_thread(harness.correct, server)
+        await pipeline.delivered()
+        assert pipeline.writer.state.state == "connected"
+    assert pipeline.metrics.put_aside == 0
+    assert harness.per_key(harness.stored(server)) == harness.per_key([*first, *sent[30:]])
 
 
 async def test_a_store_that_is_absent_is_waited_for(harness, server, tmp_path):

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import resource
 import subprocess
@@ -18,11 +19,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict, fields, replace
-from streams import stream
+from streams import stream, trades
 from waiting import eventually
 
 from collector import writer as writing
 from collector.records import L2Book, L3Book, Trade, channel_of
+from collector.settings import Settings
 from collector.stores import (
     Batch,
     Holder,
@@ -242,6 +244,43 @@ async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):
     store = ParquetStore(settings(tmp_path / "file" / "data"))
     with pytest.raises(StoreUnavailableError, match=r"cannot write to .*/file/data.*Not a directory"):
         await store.open(NAME)
+
+
+async def test_a_folder_that_became_read_only_is_refused_and_the_records_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.1)
+    with tempfile.TemporaryDirectory() as place, nobody_special(place):
+        data = Path(place, "data")
+        options = {"BACKEND": "PARQUET", "PARQUET_DIR": str(data), "SPOOL_DIR": place, "NAME": NAME}
+        settings = Settings.read(options | {"EXCHANGE": "COINBASE", "SYMBOLS": "A-B", "CHANNELS": "trades"})
+        async with Pipeline(settings) as pipeline:
+            await pipeline.send(trades(10))
+            await pipeline.delivered()
+            folders = [Path(folder) for folder, _, _ in os.walk(data)]
+            for folder in folders:
+                folder.chmod(0o500)
+            await pipeline.send(trades(10, start=10))
+            await pipeline.until("refused")
+            assert f"must belong to the user that this runs as, {os.geteuid()}" in pipeline.writer.state.error
+            assert pipeline.spool.undelivered[0] == 10
+            for folder in folders:
+                folder.chmod(0o700)
+            await pipeline.delivered()
+        assert [row["id"] for _, row in sorted(stored(data).items())] == [each.id for each in trades(20)]
+
+
+@contextlib.contextmanager
+def nobody_special(place):
+    """The tests may be root's, to whom nothing is forbidden."""
+    if os.geteuid():
+        yield
+        return
+    os.chown(place, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 async def test_a_write_that_fails_leaves_nothing_and_is_tried_again(store, tmp_path):

@@ -3,6 +3,7 @@ import hashlib
 import itertools
 import json
 import logging
+import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -354,6 +355,41 @@ async def test_a_row_that_breaks_a_constraint_is_refused_alone(store, database):
     refusals = await store.commit(NAME, batch(sent), None, at(5))
     assert [refusal.sequence for refusal in refusals] == [3]
     assert "duplicate key" in refusals[0].reason
+
+
+@pytest.mark.parametrize("state", ["P0001", "ZX001", "45000"])
+async def test_a_trigger_that_refuses_some_rows_names_them_and_one_that_refuses_all_names_all(
+    store, database, state
+):
+    """In whatever state it raises."""
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute(
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF NEW.trade_id >= '4' THEN RAISE 'not this one' USING ERRCODE = '{state}'; END IF;"
+            " RETURN NEW; END $$;"
+            "CREATE TRIGGER no BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION no()"
+        )
+    sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(6)]
+    refusals = await store.commit(NAME, batch(sent), None, at(6))
+    assert [(refusal.sequence, refusal.reason) for refusal in refusals] == [
+        (4, "not this one"),
+        (5, "not this one"),
+    ]
+    many = [replace(EVERY_KIND[0], id="9")] * 1000
+    begun = time.monotonic()
+    refusals = await store.commit(NAME, batch(many), None, at(1000))
+    assert [refusal.sequence for refusal in refusals] == list(range(1000))
+    assert not refusals[0].unwritable
+    assert time.monotonic() - begun < 5, "each was tried alone"
+
+
+async def test_a_constraint_that_is_looked_at_last_is_a_refusal_to_store(store, database):
+    await store.open(NAME)
+    async with client(database) as connection:
+        await connection.execute("ALTER TABLE trades ADD UNIQUE (trade_id) DEFERRABLE INITIALLY DEFERRED")
+    with pytest.raises(StoreRefusedError, match="duplicate key"):
+        await store.commit(NAME, batch([EVERY_KIND[0]] * 2), None, at(2))
 
 
 async def test_a_missing_partition_is_not_the_rows_fault(store, database):

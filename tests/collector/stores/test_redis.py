@@ -265,7 +265,7 @@ async def test_a_record_refused_for_what_it_is_goes_to_the_dead_letters(harness,
     assert pipeline.metrics.stored == {"trades": 4}
 
 
-async def test_what_the_server_refuses_of_one_record_leaves_the_others(server, tmp_path):
+async def test_a_record_without_a_time_is_refused_alone(server, tmp_path):
     """A sorted set takes no score that is not a number."""
     store = create(RedisHarness("REDIS").settings(server, tmp_path))
     await begin(store)
@@ -273,7 +273,8 @@ async def test_what_the_server_refuses_of_one_record_leaves_the_others(server, t
     batch = Batch("run", 0, records)
     (refusal,) = await store.commit(NAME, batch, at(0), at(3))
     assert (refusal.sequence, refusal.record.id) == (1, "1")
-    assert "not a valid float" in refusal.reason
+    assert "timestamp nan" in refusal.reason
+    assert refusal.unwritable
     assert await store.open(NAME) == at(0)
     assert not await store.commit(NAME, batch.without([refusal]), at(0), at(3))
     assert await store.open(NAME) == at(3)
