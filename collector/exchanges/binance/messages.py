@@ -1,0 +1,179 @@
+"""What the BINANCE family sends: its messages, answers and listing, with names in place of letters."""
+
+from typing import Literal
+
+import msgspec
+
+from collector.exchanges.numbers import Level, Milliseconds, Word
+
+
+class Trade(msgspec.Struct, gc=False):
+    """A trade; spot's Trade Streams."""
+
+    id: int = msgspec.field(name="t")
+    price: str = msgspec.field(name="p")
+    amount: str = msgspec.field(name="q")
+    time: Milliseconds = msgspec.field(name="T")
+    buyer_is_maker: bool = msgspec.field(name="m")
+
+
+class AggregateTrade(Trade, gc=False):
+    """Several fills as one; derivatives' Aggregate Trade Streams."""
+
+    id: int = msgspec.field(name="a")
+
+
+class Quote(msgspec.Struct, gc=False):
+    """The best prices; Individual Symbol Book Ticker Streams."""
+
+    bid: str = msgspec.field(name="b")
+    bid_size: str = msgspec.field(name="B")
+    ask: str = msgspec.field(name="a")
+    ask_size: str = msgspec.field(name="A")
+    time: Milliseconds | None = msgspec.field(name="E", default=None)  # spot sends none
+
+
+class Update(msgspec.Struct, gc=False):
+    """Changes of a book; Diff. Depth Stream."""
+
+    time: Milliseconds = msgspec.field(name="E")
+    first: int = msgspec.field(name="U")
+    last: int = msgspec.field(name="u")
+    bids: list[Level] = msgspec.field(name="b")
+    asks: list[Level] = msgspec.field(name="a")
+    previous: int | None = msgspec.field(name="pu", default=None)  # derivatives
+
+
+class Snapshot(msgspec.Struct, gc=False):
+    """A book as REST answers it, and as spot's partial streams send it."""
+
+    last: int = msgspec.field(name="lastUpdateId")
+    bids: list[Level]
+    asks: list[Level]
+    time: Milliseconds | None = msgspec.field(name="E", default=None)
+
+
+class MarkPrice(msgspec.Struct, gc=False):
+    """Mark price, index price and expected funding; Mark Price Stream."""
+
+    time: Milliseconds = msgspec.field(name="E")
+    mark_price: str = msgspec.field(name="p")
+    index_price: str | None = msgspec.field(name="i", default=None)
+    rate: str | None = msgspec.field(name="r", default=None)
+    next_funding: Milliseconds = msgspec.field(name="T", default=0)
+
+
+class Order(msgspec.Struct, gc=False):
+    """The order of a liquidation."""
+
+    side: Literal["BUY", "SELL"] = msgspec.field(name="S")
+    quantity: str = msgspec.field(name="q")
+    price: str = msgspec.field(name="p")
+    status: Word = msgspec.field(name="X")
+
+
+class ForcedOrder(msgspec.Struct, gc=False):
+    """A liquidation; Liquidation Order Streams."""
+
+    time: Milliseconds = msgspec.field(name="E")
+    order: Order = msgspec.field(name="o")
+
+
+class Kline(msgspec.Struct, gc=False):
+    """The candle of a ``KlineEvent``."""
+
+    start: Milliseconds = msgspec.field(name="t")
+    stop: Milliseconds = msgspec.field(name="T")
+    interval: Word = msgspec.field(name="i")
+    trades: int = msgspec.field(name="n")
+    open: str = msgspec.field(name="o")
+    close: str = msgspec.field(name="c")
+    high: str = msgspec.field(name="h")
+    low: str = msgspec.field(name="l")
+    volume: str = msgspec.field(name="v")
+    closed: bool = msgspec.field(name="x")
+
+
+class KlineEvent(msgspec.Struct, gc=False):
+    """A candle, finished or not; Kline/Candlestick Streams."""
+
+    time: Milliseconds = msgspec.field(name="E")
+    kline: Kline = msgspec.field(name="k")
+
+
+class Combined[T](msgspec.Struct, gc=False):
+    """What comes on the address of combined streams."""
+
+    stream: str
+    data: T
+
+
+class Symbol(msgspec.Struct):
+    """What has a symbol in it."""
+
+    symbol: str = msgspec.field(name="s")
+
+
+class Error(msgspec.Struct):
+    """Why a request was refused."""
+
+    code: int
+    message: str = msgspec.field(name="msg")
+
+
+class Anything(msgspec.Struct):
+    """What tells one message from another, where nothing else is known of it."""
+
+    stream: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    event: str | None = msgspec.field(name="e", default=None)
+    symbol: str | None = msgspec.field(name="s", default=None)
+    order: Symbol | str | None = msgspec.field(name="o", default=None)
+    id: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw()
+    error: Error | None = None
+    code: int | None = None
+    message: str | None = msgspec.field(name="msg", default=None)
+
+
+class Filter(msgspec.Struct):
+    """A rule for the prices or amounts of an instrument."""
+
+    type: str = msgspec.field(name="filterType")
+    tick: str | None = msgspec.field(name="tickSize", default=None)
+    lot: str | None = msgspec.field(name="stepSize", default=None)
+
+
+class Row(msgspec.Struct):
+    """A row of the listing; contracts of COIN-M have another name for their status."""
+
+    symbol: str
+    base: str = msgspec.field(name="baseAsset")
+    quote: str = msgspec.field(name="quoteAsset")
+    filters: list[Filter] = []
+    status: str | None = None
+    contract_status: str | None = msgspec.field(name="contractStatus", default=None)
+    contract_type: str | None = msgspec.field(name="contractType", default=None)
+    contract_size: int | None = msgspec.field(name="contractSize", default=None)
+    settlement: str | None = msgspec.field(name="marginAsset", default=None)
+    delivery: Milliseconds | None = msgspec.field(name="deliveryDate", default=None)
+
+
+class ExchangeInfo(msgspec.Struct):
+    """The listing (REST exchangeInfo); each row is read by itself."""
+
+    symbols: list[msgspec.Raw]
+
+
+class OpenInterestAnswer(msgspec.Struct):
+    """Open contracts (REST openInterest)."""
+
+    open_interest: str = msgspec.field(name="openInterest")
+    time: Milliseconds
+
+
+anything = msgspec.json.Decoder(Anything).decode
+snapshot = msgspec.json.Decoder(Snapshot).decode
+exchange_info = msgspec.json.Decoder(ExchangeInfo).decode
+open_interest = msgspec.json.Decoder(OpenInterestAnswer).decode
+row = msgspec.json.Decoder(Row).decode

@@ -1,0 +1,272 @@
+"""Streams of the BINANCE family: how the messages of each become records."""
+
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from typing import Any, ClassVar, override
+
+import msgspec
+
+from collector.exchanges import records
+from collector.exchanges.binance import messages
+from collector.exchanges.book import Book, Storing
+from collector.exchanges.numbers import UNREADABLE, levels, number, number_or_none, numbers
+from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
+
+MS = 1_000_000  # nanoseconds in a millisecond, the unit of the exchange's times
+_MOST_WAITING = 1000  # updates of a book that wait for its snapshot
+_TRANSIENT = frozenset({408, 418, 429})  # statuses of HTTP below 500 that say: later
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What a stream belongs to.
+
+    Attributes:
+        exchange: id of the exchange.
+        channels, symbol: what the stream carries, in cryptofeed's names.
+        storing: how books are stored.
+        request: makes the request for a snapshot of a book.
+    """
+
+    exchange: str
+    symbol: str
+    channels: tuple[str, ...]
+    storing: Storing
+    request: "Callable[[Books], Request]"
+
+
+@cache
+def _decoders(message: Any) -> tuple[Callable[[bytes], Any], Callable[[bytes], Any]]:
+    """Return what decodes a message as combined streams send it, and as a bare one does."""
+    return msgspec.json.Decoder(messages.Combined[message]).decode, msgspec.json.Decoder(message).decode
+
+
+class Stream:
+    """One stream of a connection."""
+
+    message: ClassVar[Any]
+
+    def __init__(self, place: Place) -> None:
+        self.exchange, self.symbol = place.exchange, place.symbol
+        self.subscriptions = tuple(Subscription(channel, place.symbol) for channel in place.channels)
+        self.combined, self.bare = _decoders(self.message)
+        self.flows = False  # whether data has come
+
+    def read(self, message: Any, receipt: int) -> Outputs:
+        """Return what a message, received at ``receipt``, is stored as. Raises MalformedError."""
+        raise NotImplementedError
+
+
+class Trades(Stream):
+    """Single trades."""
+
+    message = messages.Trade
+
+    @override
+    def read(self, message: messages.Trade, receipt: int) -> Outputs:
+        side = "sell" if message.buyer_is_maker else "buy"
+        amount, price = number(message.amount), number(message.price)
+        place = self.exchange, self.symbol, message.time * MS, receipt
+        return (records.Trade(*place, side, amount, price, str(message.id)),)
+
+
+class AggregateTrades(Trades):
+    """Fills of one order at one price, as one trade."""
+
+    message = messages.AggregateTrade
+
+
+class Quotes(Stream):
+    """The best prices, for ``ticker`` and ``l1_book``."""
+
+    message = messages.Quote
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._ticker, self._l1_book = "ticker" in place.channels, "l1_book" in place.channels
+
+    @override
+    def read(self, message: messages.Quote, receipt: int) -> Outputs:
+        bid, bid_size, ask, ask_size = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
+        time = receipt if message.time is None else message.time * MS
+        found: list[records.AnyRecord] = []
+        if self._ticker:
+            found.append(records.Ticker(self.exchange, self.symbol, time, receipt, bid, ask))
+        if self._l1_book:
+            sizes = bid, bid_size, ask, ask_size
+            found.append(records.L1Book(self.exchange, self.symbol, time, receipt, *sizes))
+        return found
+
+
+class MarkPrices(Stream):
+    """Mark and index price, for ``funding`` and ``index``."""
+
+    message = messages.MarkPrice
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._funding, self._index = "funding" in place.channels, "index" in place.channels
+
+    @override
+    def read(self, message: messages.MarkPrice, receipt: int) -> Outputs:
+        start = self.exchange, self.symbol, message.time * MS, receipt
+        found: list[records.AnyRecord] = []
+        if self._funding:
+            # A future has no funding: its rate is empty, and its time 0.
+            mark, rate = number(message.mark_price), number_or_none(message.rate)
+            found.append(records.Funding(*start, mark, rate, message.next_funding * MS or None, None))
+        if self._index and (index := number_or_none(message.index_price)):
+            found.append(records.Index(*start, index))
+        return found
+
+
+class Liquidations(Stream):
+    """Forced orders."""
+
+    message = messages.ForcedOrder
+
+    @override
+    def read(self, message: messages.ForcedOrder, receipt: int) -> Outputs:
+        order = message.order
+        quantity, price = numbers(order.quantity, order.price)
+        status = "filled" if order.status == "FILLED" else "unfilled"
+        start = self.exchange, self.symbol, message.time * MS, receipt
+        return (records.Liquidation(*start, order.side.lower(), quantity, price, None, status),)
+
+
+class Candles(Stream):
+    """Candles; the finished ones are stored."""
+
+    message = messages.KlineEvent
+
+    @override
+    def read(self, message: messages.KlineEvent, receipt: int) -> Outputs:
+        it = message.kline
+        if not it.closed:
+            return ()
+        place = self.exchange, self.symbol, message.time * MS, receipt
+        span = it.start * MS, it.stop * MS, it.interval, it.trades
+        opened, closed, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
+        return (records.Candle(*place, *span, opened, closed, high, low, volume, True),)
+
+
+class PartialBooks(Stream):
+    """The best levels, all of them each time."""
+
+    message: ClassVar[Any] = messages.Snapshot
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._book = Book(place.exchange, place.symbol, place.storing)
+
+    @override
+    def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
+        time = receipt if message.time is None else message.time * MS
+        take = self._book.show if self.flows else self._book.begin
+        return take(levels(message.bids), levels(message.asks), time, receipt)
+
+
+class PartialUpdates(PartialBooks):
+    """The same, in the form that derivatives send: fields of an update, with all of the best levels."""
+
+    message = messages.Update
+
+    @override
+    def read(self, message: Any, receipt: int) -> Outputs:
+        snapshot = messages.Snapshot(message.last, message.bids, message.asks, message.time)
+        return super().read(snapshot, receipt)
+
+
+class Books(Stream):
+    """Changes of a book, joined to a snapshot that is asked for.
+
+    "How to manage a local order book correctly" (spot and derivatives, read 2026-11-28): updates wait until
+    the snapshot is there; those before it are dropped; the first one has to reach over its number; from then
+    on each one has to follow the one before. What does not follow breaks the book, which begins again.
+    """
+
+    message = messages.Update
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._make_request = place.request
+        self._subscription = self.subscriptions[0]
+        self._book = Book(place.exchange, place.symbol, place.storing)
+        self._waiting: deque[messages.Update] = deque(maxlen=_MOST_WAITING)
+        self._last: int | None = None  # number of the last update; None while there is no book
+        self._joined = False  # whether an update followed the snapshot
+        self._request: int | None = None
+        self._refused = False
+
+    @override
+    def read(self, message: messages.Update, receipt: int) -> Outputs:
+        message.bids, message.asks = levels(message.bids), levels(message.asks)
+        if self._last is None:
+            self._waiting.append(message)
+            return self._ask()
+        if message.last <= self._last:
+            return ()  # the snapshot has it, or it was sent again
+        if not self._follows(message):
+            return self._break(message)
+        self._last, self._joined = message.last, True
+        return self._book.change(message.bids, message.asks, message.time * MS, receipt)
+
+    def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
+        """Begin with the snapshot, and the updates that have come since."""
+        self._request = None
+        if status != 200:
+            return self._no_snapshot(status, body)
+        try:
+            snapshot = messages.snapshot(body)
+            bids, asks = levels(snapshot.bids), levels(snapshot.asks)
+        except UNREADABLE as error:
+            return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._ask()]
+        later = [update for update in self._waiting if update.last > snapshot.last]
+        self._last, self._joined = snapshot.last, False
+        if later and not self._follows(later[0]):
+            self._last = None  # it is older than what we have
+            return self._ask()
+        self._waiting.clear()
+        self._book.bids.replace(bids)
+        self._book.asks.replace(asks)
+        time = receipt if snapshot.time is None else snapshot.time * MS
+        for update in later:
+            if not self._follows(update):
+                return self._break(update)
+            self._book.bids.change(update.bids)
+            self._book.asks.change(update.asks)
+            self._last, self._joined, time = update.last, True, update.time * MS
+        return [Resync(self._subscription), self._book.complete(time, receipt)]
+
+    def failed(self) -> Outputs:
+        """Ask for the snapshot again."""
+        self._request = None
+        return self._ask()
+
+    def _no_snapshot(self, status: int, body: bytes) -> Outputs:
+        if status >= 500 or status in _TRANSIENT:
+            return self._ask()
+        self._refused = True
+        said = body[:200].decode(errors="replace")
+        return [Refused(self.subscriptions, f"no snapshot of the book: status {status}: {said}")]
+
+    def _ask(self) -> Outputs:
+        if self._request is not None or self._refused:
+            return ()
+        request = self._make_request(self)
+        self._request = request.id
+        return [request]
+
+    def _break(self, update: messages.Update) -> Outputs:
+        expected = f"expected what follows {self._last}, came {update.first} to {update.last}"
+        self._last = None
+        self._waiting.clear()
+        self._waiting.append(update)
+        return [Break(self._subscription, expected), *self._ask()]
+
+    def _follows(self, update: messages.Update) -> bool:
+        """Return whether nothing is missing between the book and ``update``."""
+        last = self._last or 0
+        if update.previous is None:
+            return update.first <= last + 1
+        return update.previous == last or (not self._joined and update.first <= last)

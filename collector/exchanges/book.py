@@ -1,0 +1,138 @@
+"""The book of one symbol: it is kept here, and turned into the records that are stored of it.
+
+A level is found by its price's value, and stored as it was sent: one exchange writes 83778.9 and
+83778.90000000 in one stream.
+"""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from collector.exchanges.numbers import ZEROS, Level
+from collector.exchanges.records import L2Book
+
+#: A price as it is compared: a float where that is exact enough (15 digits are), a Decimal for a longer one.
+type Key = float | Decimal
+
+#: A text this long may hold more digits than a float tells apart.
+_LONG = 17
+
+
+class Storing(msgspec.Struct, frozen=True):
+    """How books are stored.
+
+    Attributes:
+        snapshot_only: every record is a complete book.
+        snapshot_interval: a complete book follows after this many deltas.
+        max_depth: levels kept a side; 0 keeps all.
+    """
+
+    snapshot_only: bool = False
+    snapshot_interval: int = 1000
+    max_depth: int = 0
+
+
+class Side:
+    """The bids or the asks of a book."""
+
+    def __init__(self, *, best_is_highest: bool) -> None:
+        self._best_is_highest = best_is_highest
+        self._levels: dict[Key, Level] = {}
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def replace(self, levels: Iterable[Level]) -> None:
+        """Make ``levels`` all that there is; those of size zero are none."""
+        self._levels.clear()
+        self.change(levels)
+
+    def change(self, levels: Iterable[Level]) -> list[Level]:
+        """Put the levels in place, remove those of size zero; return the ones that changed something."""
+        kept, zeros, changed = self._levels, ZEROS, []
+        for level in levels:
+            price, size = level
+            key = float(price) if len(price) < _LONG else _long_key(price)
+            if size not in zeros:
+                kept[key] = level
+            elif kept.pop(key, None) is None:
+                continue
+            changed.append(level)
+        return changed
+
+    def best(self, count: int | None = None) -> dict[Key, Level]:
+        """Return the best levels, best first; all of them where ``count`` is not given."""
+        return {key: self._levels[key] for key in sorted(self._levels, reverse=self._best_is_highest)[:count]}
+
+
+class Book:
+    """One symbol's book by price, and how far its records have got."""
+
+    def __init__(self, exchange: str, symbol: str, storing: Storing) -> None:
+        self.bids, self.asks = Side(best_is_highest=True), Side(best_is_highest=False)
+        self._exchange, self._symbol, self._storing = exchange, symbol, storing
+        self._depth = storing.max_depth or None
+        self._deltas = 0
+        self._shown: tuple[dict[Key, Level], dict[Key, Level]] = {}, {}  # with max_depth, what is stored
+
+    def begin(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
+        """Begin with a complete book; return the record of it."""
+        self.bids.replace(bids)
+        self.asks.replace(asks)
+        return [self.complete(timestamp, receipt)]
+
+    def change(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
+        """Change some levels; return the records: the delta, and a complete book where one is due."""
+        return self._stored(self.bids.change(bids), self.asks.change(asks), timestamp, receipt)
+
+    def show(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
+        """Take a complete book that follows another; return what changed, as ``change`` does."""
+        before = self._best()
+        self.bids.replace(bids)
+        self.asks.replace(asks)
+        after = self._best()
+        bids, asks = (_difference(*sides) for sides in zip(before, after, strict=True))
+        return self._stored(bids, asks, timestamp, receipt)
+
+    def renew(self) -> None:
+        """Have a complete book follow the next change."""
+        self._deltas = self._storing.snapshot_interval
+
+    def _stored(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
+        if self._depth:
+            before, self._shown = self._shown, self._best()
+            bids, asks = (_difference(*sides) for sides in zip(before, self._shown, strict=True))
+        if not bids and not asks:
+            return []
+        if self._storing.snapshot_only:
+            return [self.complete(timestamp, receipt)]
+        delta = L2Book(self._exchange, self._symbol, timestamp, receipt, delta=True, bid=bids, ask=asks)
+        self._deltas += 1
+        if self._deltas >= self._storing.snapshot_interval:
+            return [delta, self.complete(timestamp, receipt)]
+        return [delta]
+
+    def complete(self, timestamp: int, receipt: int) -> L2Book:
+        """Return the record of the complete book."""
+        self._deltas = 0
+        bids, asks = self._best()
+        if self._depth:
+            self._shown = bids, asks
+        sides = list(bids.values()), list(asks.values())
+        return L2Book(self._exchange, self._symbol, timestamp, receipt, False, *sides)
+
+    def _best(self) -> tuple[dict[Key, Level], dict[Key, Level]]:
+        return self.bids.best(self._depth), self.asks.best(self._depth)
+
+
+def _difference(before: Mapping[Key, Level], after: Mapping[Key, Level]) -> list[Level]:
+    """Return the levels that lead from one side to another."""
+    gone = [(level[0], "0") for key, level in before.items() if key not in after]
+    return gone + [level for key, level in after.items() if before.get(key) != level]
+
+
+def _long_key(price: str) -> Key:
+    """Return the key of a long text: without its trailing zeros it may be a short one."""
+    short = price.rstrip("0").rstrip(".") if "." in price else price
+    return float(short) if len(short) < _LONG else Decimal(short)

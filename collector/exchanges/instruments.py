@@ -1,0 +1,100 @@
+"""What an exchange lists: instruments under cryptofeed's names, and the rows that could not be read."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from collector.exchanges.numbers import UNREADABLE, MalformedError
+
+type Kind = Literal["spot", "perpetual", "future", "option"]
+
+#: Letters of the months in the names of contracts, January first.
+_MONTHS = "FGHJKMNQUVXZ"
+_ROW_LENGTH = 120  # characters of a row that are shown
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One instrument.
+
+    Attributes:
+        symbol: cryptofeed's name of it: BTC-USDT, BTC-USDT-PERP, BTC-USD-26Z25, BTC-USD-50000-26Z25-call.
+        exchange_symbol: the exchange's own name.
+        tick, lot: the steps of a price and of an amount.
+        contract_size: of a contract, in ``contract_unit``; None where amounts are in the base currency.
+        settlement: the currency in which profit and loss are paid.
+        expiry: nanoseconds since 1970, UTC.
+    """
+
+    symbol: str
+    exchange_symbol: str
+    kind: Kind
+    base: str
+    quote: str
+    tick: str | None = None
+    lot: str | None = None
+    contract_size: str | None = None
+    contract_unit: str | None = None
+    settlement: str | None = None
+    expiry: int | None = None
+    strike: str | None = None
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A row of a listing that could not be read: its beginning, and why."""
+
+    row: str
+    reason: str
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What an exchange lists: instruments by cryptofeed's name."""
+
+    instruments: Mapping[str, Instrument]
+    unread: tuple[Unread, ...] = ()
+
+
+def name(kind: Kind, base: str, quote: str, *, expiry: str = "", strike: str = "", right: str = "") -> str:
+    """Return cryptofeed's name of an instrument; ``expiry`` is a ``contract_date``. Raises MalformedError."""
+    if not base or not quote or "-" in base + quote:
+        raise MalformedError(f"base currency {base!r} and quote currency {quote!r} make no name")
+    pair = base if base == quote else f"{base}-{quote}"
+    parts = {"spot": (), "perpetual": ("PERP",), "future": (expiry,), "option": (strike, expiry, right)}[kind]
+    if not all(parts):
+        raise MalformedError(f"a {kind} without its expiry, strike or right")
+    return "-".join((pair, *parts))
+
+
+def contract_date(date: str) -> str:
+    """Return the date of a contract as names have it, 26Z25 of ``261225``. Raises MalformedError."""
+    if len(date) != 6 or not date.isdecimal() or not 1 <= int(date[2:4]) <= 12:
+        raise MalformedError(f"{date!r} is no date of the form YYMMDD")
+    return date[:2] + _MONTHS[int(date[2:4]) - 1] + date[4:]
+
+
+def read_listing(rows: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], Instrument | None]) -> Listing:
+    """Read a listing row by row: a row that cannot be read costs itself alone.
+
+    ``read`` returns None for what is not traded, and raises MalformedError or msgspec.ValidationError. Two
+    instruments under one name are both left out: nobody could tell which of them is recorded.
+    """
+    found: dict[str, list[tuple[Instrument, msgspec.Raw]]] = defaultdict(list)
+    unread = []
+    for row in rows:
+        try:
+            instrument = read(row)
+        except UNREADABLE as error:
+            unread.append(_unread(row, str(error)))
+        else:
+            if instrument:
+                found[instrument.symbol].append((instrument, row))
+    for symbol, same in found.items():
+        if len(same) > 1:
+            unread += [_unread(row, f"{len(same)} instruments would be {symbol}") for _, row in same]
+    instruments = {symbol: same[0][0] for symbol, same in found.items() if len(same) == 1}
+    return Listing(instruments, tuple(unread))
+
+
+def _unread(row: msgspec.Raw, reason: str) -> Unread:
+    return Unread(bytes(row)[:_ROW_LENGTH].decode(errors="replace"), reason)

@@ -1,0 +1,94 @@
+"""Numbers as an exchange sent them: checked once, and text from the frame to the store.
+
+A number is a plain decimal of at most 40 digits, such as ``0.01862000``: every digit that was sent is kept,
+and none is made up. An exponent (within +-40) is written out, ``-0`` is ``0``. Anything else - ``NaN``,
+``Infinity``, ``+1``, a text with a quote in it - is malformed.
+"""
+
+import re
+from decimal import Decimal
+from itertools import chain
+from typing import Annotated
+
+import msgspec
+
+MAX_DIGITS = 40
+MAX_EXPONENT = 40
+
+#: A price and a size, or whatever else an exchange sends in pairs.
+type Level = tuple[str, str]
+#: A time as most exchanges send it: milliseconds since 1970, up to the year 2286.
+type Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=10**13)]
+#: A word that an exchange uses: an interval, a status.
+type Word = Annotated[str, msgspec.Meta(max_length=64)]
+
+_WHOLE = r"(?:0|[1-9][0-9]{0,19}+)"
+_FRACTION = r"(?:\.[0-9]{1,20}+)?+"
+_usual = re.compile(_WHOLE + _FRACTION).fullmatch
+_all_usual = re.compile(rf"(?:{_WHOLE}{_FRACTION},)*+").fullmatch
+_unusual = re.compile(
+    r"-?(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]+))?(?:[eE](?P<exponent>[+-]?[0-9]+))?"
+).fullmatch
+
+
+class MalformedError(ValueError):
+    """What was received breaks the exchange's own documentation."""
+
+
+#: What decoding a message, and reading what it says, may raise: nested too deep for the parser is one of it.
+UNREADABLE = (MalformedError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def number(text: str) -> str:
+    """Return the number that ``text`` is, as plain text. Raises MalformedError for anything else."""
+    return text if _usual(text) else _plain(text)
+
+
+def number_or_none(text: str | None) -> str | None:
+    """Return the number that ``text`` is, or None where the exchange sent nothing: null or an empty text."""
+    return number(text) if text else None
+
+
+def raw_number(raw: msgspec.Raw) -> str:
+    """Return the number of a JSON value by its digits, whether it is a JSON number or a text."""
+    return number(bytes(raw).decode().strip('"'))
+
+
+def scaled_number(value: int, digits: int) -> str:
+    """Return the number that an exchange sends as a whole one, with its point ``digits`` from the right."""
+    text = str(abs(value)).rjust(digits + 1, "0")
+    point = len(text) - digits
+    return number(("-" if value < 0 else "") + (f"{text[:point]}.{text[point:]}" if digits else text))
+
+
+def levels(side: list[Level]) -> list[Level]:
+    """Return the levels with their numbers checked, all at once. Raises MalformedError."""
+    joined = ",".join(chain.from_iterable(side)) + "," if side else ""
+    if _all_usual(joined) and joined.count(",") == 2 * len(side):
+        return side
+    return [(number(price), number(size)) for price, size in side]
+
+
+def numbers(*texts: str) -> tuple[str, ...]:
+    """Return the numbers that ``texts`` are, checked all at once. Raises MalformedError."""
+    joined = ",".join(texts) + ","
+    if _all_usual(joined) and joined.count(",") == len(texts):
+        return texts
+    return tuple(map(number, texts))
+
+
+def _plain(text: str) -> str:
+    found = _unusual(text) if len(text) <= 2 * MAX_DIGITS else None
+    if not found:
+        raise MalformedError(f"{text[:60]!r} is not a number")
+    digits = len(found["whole"]) + len(found["fraction"] or "")
+    if digits > MAX_DIGITS or abs(int(found["exponent"] or 0)) > MAX_EXPONENT:
+        raise MalformedError(
+            f"{text[:60]!r} is out of bounds: at most {MAX_DIGITS} digits, exponents within +-{MAX_EXPONENT}"
+        )
+    plain = format(Decimal(text), "f")
+    return plain.removeprefix("-") if not plain.strip("-0.") else plain
+
+
+#: Every way in which a checked number is zero.
+ZEROS = frozenset(("0", *("0." + "0" * digits for digits in range(1, 2 * MAX_DIGITS))))

@@ -1,0 +1,261 @@
+"""What every exchange of this package offers, and what it says while it listens.
+
+An exchange is pure: it turns subscriptions into addresses and frames to send, and frames received into
+records and events. It opens no socket, reads no clock (times are arguments: nanoseconds since 1970, UTC) and
+starts no task, so a test feeds it what an exchange sent, byte for byte, and reads what comes out. Whoever
+drives it keeps connections up, sends what it asks to send, and brings answers to its requests.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+import msgspec
+
+from collector.exchanges.book import Storing
+from collector.exchanges.instruments import Instrument, Listing
+from collector.exchanges.records import AnyRecord
+
+#: How a loss can be noticed: by sequence numbers, by each message naming the one before, by a checksum over
+#: the book, by ids without holes; or not at all.
+type Detection = Literal["sequence", "chain", "checksum", "ids", "nothing"]
+
+
+class Subscription(NamedTuple):
+    """One channel of one symbol, in cryptofeed's names."""
+
+    channel: str
+    symbol: str
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """What one channel of an exchange is like; the catalogue is written from it.
+
+    Attributes:
+        records: what one record is, in words.
+        loss: how a missing message is noticed.
+        flows: data must come for every instrument that is traded, so only data confirms a subscription.
+        quiet: seconds without data that are normal; None where any silence is.
+        period: seconds between two polls; None where the exchange sends by itself.
+        source: the page that describes the format, and the date on which it was read.
+    """
+
+    records: str
+    loss: Detection
+    flows: bool
+    quiet: float | None
+    source: str
+    period: float | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What an exchange takes from one address, and from one connection; None is no known limit.
+
+    Attributes:
+        subscriptions: on one connection.
+        frame_bytes: of one frame that is sent.
+        frames_per_second: sent on one connection.
+        connections: how many may be opened within how many seconds.
+        weight: how much REST weight may be spent within how many seconds.
+        source: where it is said.
+    """
+
+    subscriptions: int | None = None
+    frame_bytes: int | None = None
+    frames_per_second: float | None = None
+    connections: tuple[int, float] | None = None
+    weight: tuple[int, float] | None = None
+    source: str
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user chooses.
+
+    Attributes:
+        endpoints: addresses in place of the exchange's own, by the names that the exchange gives them.
+    """
+
+    candle_interval: str = "1m"
+    storing: Storing = Storing()
+    endpoints: Mapping[str, str] = {}
+
+
+class ConnectionPlan(msgspec.Struct, frozen=True):
+    """One connection to open: its address, and the subscriptions that it carries."""
+
+    url: str
+    subscriptions: tuple[Subscription, ...]
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
+    """Something to know or to do, beside the records."""
+
+
+class Confirmed(Event, frozen=True, tag="confirmed"):
+    """Subscriptions stand: the exchange acknowledged them, or their first data came."""
+
+    subscriptions: tuple[Subscription, ...]
+    by: Literal["acknowledgement", "data"]
+
+
+class Refused(Event, frozen=True, tag="refused"):
+    """The exchange refused subscriptions, in these words."""
+
+    subscriptions: tuple[Subscription, ...]
+    reason: str
+
+
+class Notice(Event, frozen=True, tag="notice"):
+    """The exchange says something that changes nothing."""
+
+    text: str
+
+
+class Ignored(Event, frozen=True, tag="ignored"):
+    """A message of a known kind that nobody asked for."""
+
+    kind: str
+
+
+class Break(Event, frozen=True, tag="break"):
+    """Something of a subscription is missing: a gap, from its last record to its next one."""
+
+    subscription: Subscription
+    reason: str
+
+
+class Resync(Event, frozen=True, tag="resync"):
+    """The book of a subscription is in step with the exchange, for the first time or again."""
+
+    subscription: Subscription
+
+
+class Request(Event, frozen=True, tag="request"):
+    """Something to ask by HTTP GET; the answer goes to ``Session.answer``, under the same id."""
+
+    id: int
+    url: str
+    weight: int
+    about: Subscription
+
+
+class Send(Event, frozen=True, tag="send"):
+    """A frame to send."""
+
+    frame: str
+
+
+class Closing(Event, frozen=True, tag="closing"):
+    """The exchange will close this connection: open the next one now."""
+
+    reason: str
+
+
+class Malformed(Event, frozen=True, tag="malformed"):
+    """A message, or a part of one, that breaks the exchange's documentation; ``about`` what it concerns.
+
+    Empty ``about`` means that nobody knows what it concerned.
+    """
+
+    reason: str
+    about: tuple[Subscription, ...] = ()
+
+
+#: What comes of one frame, in order.
+type Outputs = Sequence[AnyRecord | Event]
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """Something to ask again and again: each ``period`` seconds, at a cost of ``weight``."""
+
+    subscription: Subscription
+    url: str
+    weight: int
+    period: float
+
+
+class Session(ABC):
+    """The state of one connection."""
+
+    @abstractmethod
+    def opening(self) -> Sequence[str]:
+        """Return the frames to send once the connection is open."""
+
+    @abstractmethod
+    def receive(self, frame: bytes, receipt: int) -> Outputs:
+        """Return what a frame, received at ``receipt``, means. Never raises for what an exchange may send."""
+
+    def answer(self, request: int, status: int, body: bytes, receipt: int) -> Outputs:
+        """Return what the answer to a request means."""
+        raise LookupError(f"no request {request} is open")
+
+    def failed(self, request: int, reason: str) -> Outputs:
+        """Return what follows from a request that got no answer; whoever drives paces the next one."""
+        raise LookupError(f"no request {request} is open")
+
+    def answered_by(self, body: bytes) -> int | None:
+        """Return the oldest open request that ``body`` may answer: a recording does not name it."""
+        return None
+
+    def tick(self, now: int) -> Outputs:
+        """Return what is due at ``now``; called every second."""
+        return ()
+
+
+class Exchange(ABC):
+    """One exchange, with what a user chose."""
+
+    id: ClassVar[str]
+    channels: ClassVar[Mapping[str, Channel]]
+    limits: ClassVar[Limits]
+    #: The exchange's addresses by name; ``Options.endpoints`` replaces them.
+    endpoints: ClassVar[Mapping[str, str]]
+    candle_intervals: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
+
+    def endpoint(self, name: str) -> str:
+        """Return an address of the exchange."""
+        return self.options.endpoints.get(name, self.endpoints[name])
+
+    @abstractmethod
+    def listing(self) -> Sequence[str]:
+        """Return the addresses whose answers list the instruments."""
+
+    @abstractmethod
+    def instruments(self, answers: Sequence[bytes]) -> Listing:
+        """Return the instruments of ``answers``. Raises MalformedError where one is no listing at all."""
+
+    @abstractmethod
+    def connections(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Sequence[ConnectionPlan]:
+        """Return the connections to open, within the exchange's limits.
+
+        What none of them carries is polled (``polls``); what is neither cannot be recorded.
+        """
+
+    @abstractmethod
+    def session(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Session:
+        """Return the state of a new connection that carries ``subscriptions``."""
+
+    @abstractmethod
+    def listener(self, channels: Collection[str]) -> Session:
+        """Return a session that reads these channels of whatever comes, under the exchange's symbols."""
+
+    def polls(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Sequence[Poll]:
+        """Return what has to be asked again and again."""
+        return ()
+
+    def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
+        """Return what the answer to a poll means."""
+        raise LookupError(f"{self.id} has no polled channel {subscription.channel}")
+
+    def identity(self, record: AnyRecord) -> object:
+        """Return what makes two sightings of a record one; equal for a repetition."""
+        return msgspec.structs.astuple(record)[2:3] + msgspec.structs.astuple(record)[4:]

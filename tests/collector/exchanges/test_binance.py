@@ -1,0 +1,641 @@
+"""The BINANCE family: what it is asked, and what its messages become."""
+
+import json
+
+import msgspec
+import pytest
+from cryptofeed.exchanges import Binance as CryptofeedBinance
+from cryptofeed.exchanges import BinanceDelivery as CryptofeedDelivery
+from cryptofeed.exchanges import BinanceFutures as CryptofeedFutures
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
+from collector.exchanges.book import Storing
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.numbers import MalformedError
+from collector.exchanges.protocol import (
+    Break,
+    Closing,
+    Confirmed,
+    Ignored,
+    Malformed,
+    Notice,
+    Options,
+    Refused,
+    Request,
+    Resync,
+    Send,
+    Subscription,
+)
+from collector.exchanges.records import (
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    Liquidation,
+    OpenInterest,
+    Record,
+    Ticker,
+    Trade,
+)
+
+SECOND = 10**9
+NOW = 1_790_000_000 * SECOND
+MS = 1_000_000
+BTC = Subscription("l2_book", "BTC-USDT")
+
+
+def instruments(*symbols):
+    return {
+        symbol: Instrument(
+            symbol=symbol,
+            exchange_symbol=symbol.removesuffix("-PERP").replace("-", ""),
+            kind="spot",
+            base=symbol.split("-")[0],
+            quote=symbol.split("-")[1],
+        )
+        for symbol in symbols
+    }
+
+
+def session(exchange=Binance, channels=("l2_book",), symbols=("BTC-USDT",), **options):
+    listed = instruments(*symbols)
+    wanted = [Subscription(channel, symbol) for channel in channels for symbol in symbols]
+    return exchange(Options(**options)).session(wanted, listed)
+
+
+def combined(stream, **data):
+    return msgspec.json.encode({"stream": stream, "data": data})
+
+
+def records(outputs):
+    return [each for each in outputs if isinstance(each, Record)]
+
+
+# -- records -------------------------------------------------------------------------------------------
+
+
+def test_a_spot_trade():
+    it = session(channels=["trades"])
+    frame = combined(
+        "btcusdt@trade",
+        e="trade", E=1672515782136, s="BTCUSDT", t=12345, p="0.00100", q="100", T=1672515782130, m=True,
+    )  # fmt: skip
+    expected = Trade("BINANCE", "BTC-USDT", 1672515782130 * MS, NOW, "sell", "100", "0.00100", "12345", None)
+    assert it.receive(frame, NOW) == [Confirmed((Subscription("trades", "BTC-USDT"),), "data"), expected]
+    assert it.receive(frame.replace(b'"m":true', b'"m":false'), NOW)[0].side == "buy"
+
+
+def test_futures_trades_are_aggregates_by_their_own_id():
+    it = session(BinanceFutures, channels=["trades"])
+    frame = combined(
+        "btcusdt@aggTrade",
+        e="aggTrade", E=1791391082024, a=3478018549, s="BTCUSDT", p="83434.40", q="0.016", nq="0.016",
+        f=8154045700, l=8154045704, T=1791391081874, m=True, st=1,
+    )  # fmt: skip
+    (trade,) = records(it.receive(frame, NOW))
+    assert (trade.id, trade.side, trade.amount) == ("3478018549", "sell", "0.016")
+
+
+def test_the_best_prices_are_a_ticker_and_an_l1_book():
+    it = session(channels=["ticker", "l1_book"])
+    frame = combined(
+        "btcusdt@bookTicker", u=4, s="BTCUSDT", b="25.35190000", B="31.2", a="25.36520000", A="40.66"
+    )
+    assert records(it.receive(frame, NOW)) == [
+        Ticker("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "25.36520000"),
+        L1Book("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "31.2", "25.36520000", "40.66"),
+    ]
+
+
+def test_what_was_not_asked_for_of_a_shared_stream_is_no_record():
+    it = session(channels=["l1_book"])
+    frame = combined("btcusdt@bookTicker", u=4, s="BTCUSDT", b="1", B="2", a="3", A="4")
+    assert [type(each) for each in records(it.receive(frame, NOW))] == [L1Book]
+
+
+def test_a_mark_price_is_funding_and_index():
+    it = session(BinanceFutures, channels=["funding", "index"])
+    frame = combined(
+        "btcusdt@markPrice@1s",
+        e="markPriceUpdate", E=1790526539000, s="BTCUSDT", p="84551.10762319", i="84590.87304348",
+        r="0.00000801", T=1790553600000,
+    )  # fmt: skip
+    start = "BINANCE_FUTURES", "BTC-USDT", 1790526539000 * MS, NOW
+    assert records(it.receive(frame, NOW)) == [
+        Funding(*start, "84551.10762319", "0.00000801", 1790553600000 * MS, None),
+        Index(*start, "84590.87304348"),
+    ]
+
+
+def test_a_dated_contract_has_a_mark_price_and_no_funding():
+    it = session(BinanceDelivery, channels=["funding"])
+    frame = combined(
+        "btcusdt@markPrice@1s", e="markPriceUpdate", E=1592265602000, s="BTCUSDT", p="9501.15", r="", T=0
+    )
+    (funding,) = records(it.receive(frame, NOW))
+    assert (funding.rate, funding.next_funding_time, funding.mark_price) == (None, None, "9501.15")
+
+
+def test_a_liquidation():
+    it = session(BinanceFutures, channels=["liquidations"])
+    order = {"s": "BTCUSDT", "S": "SELL", "o": "LIMIT", "f": "IOC", "q": "0.014", "p": "9910", "X": "FILLED"}
+    frame = combined("btcusdt@forceOrder", e="forceOrder", E=1568014460893, o=order)
+    start = "BINANCE_FUTURES", "BTC-USDT", 1568014460893 * MS, NOW
+    assert records(it.receive(frame, NOW)) == [Liquidation(*start, "sell", "0.014", "9910", None, "filled")]
+
+
+def test_a_candle_is_stored_once_when_it_is_closed():
+    it = session(channels=["candles"])
+    kline = {
+        "t": 1672515780000, "T": 1672515839999, "s": "BTCUSDT", "i": "1m", "f": 100, "L": 200, "o": "0.0010",
+        "c": "0.0020", "h": "0.0025", "l": "0.0015", "v": "1000", "n": 100, "x": False, "q": "1.0", "V": "5",
+    }  # fmt: skip
+    frame = combined("btcusdt@kline_1m", e="kline", E=1672515782136, s="BTCUSDT", k=kline)
+    assert it.receive(frame, NOW) == [Confirmed((Subscription("candles", "BTC-USDT"),), "data")]
+    prices = {"open": "0.0010", "close": "0.0020", "high": "0.0025", "low": "0.0015", "volume": "1000"}
+    (candle,) = it.receive(frame.replace(b'"x":false', b'"x":true'), NOW)
+    assert isinstance(candle, Candle)
+    assert {name: getattr(candle, name) for name in prices} == prices
+    assert (candle.start, candle.stop, candle.trades, candle.closed) == (
+        1672515780000 * MS, 1672515839999 * MS, 100, True,
+    )  # fmt: skip
+
+
+def test_open_interest_is_asked_for():
+    exchange, wanted = BinanceFutures(), Subscription("open_interest", "BTC-USDT")
+    (poll,) = exchange.polls([wanted], instruments("BTC-USDT"))
+    assert (poll.url, poll.weight, poll.period) == (
+        "https://fapi.binance.com/fapi/v1/openInterest?symbol=BTCUSDT", 1, 60.0,
+    )  # fmt: skip
+    body = b'{"openInterest":"10659.509","symbol":"BTCUSDT","time":1589437530011}'
+    expected = OpenInterest("BINANCE_FUTURES", "BTC-USDT", 1589437530011 * MS, NOW, "10659.509")
+    assert list(exchange.read_poll(wanted, body, NOW)) == [expected]
+    (bad,) = exchange.read_poll(wanted, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
+    assert bad.about == (wanted,)
+
+
+# -- books ---------------------------------------------------------------------------------------------
+
+
+def spot_update(number):
+    """Update ``number`` of a stream: it covers two numbers, and sets the level at its own price."""
+    first = 2 * number
+    return combined(
+        "btcusdt@depth@100ms",
+        e="depthUpdate", E=1_700_000_000_000 + number, s="BTCUSDT", U=first, u=first + 1,
+        b=[[f"{number}.50", "1.0"]], a=[["99", "0.0"]],
+    )  # fmt: skip
+
+
+def futures_update(number):
+    first = 10 * number
+    return combined(
+        "btcusdt@depth@100ms",
+        e="depthUpdate", E=1_700_000_000_000 + number, T=1, s="BTCUSDT", U=first, u=first + 3, pu=first - 7,
+        b=[[f"{number}.50", "1.0"]], a=[["99", "0.0"]],
+    )  # fmt: skip
+
+
+def snapshot(number, exchange):
+    """The book after update ``number``, as REST answers it."""
+    last = 2 * number + 1 if exchange is Binance else 10 * number + 3
+    bids = [["0.25", "7"], [f"{number}.50", "1.0"]]
+    return msgspec.json.encode({"lastUpdateId": last, "bids": bids, "asks": [["100", "8"]]})
+
+
+FAMILIES = pytest.mark.parametrize(
+    ("exchange", "update"), [(Binance, spot_update), (BinanceFutures, futures_update)]
+)
+
+
+def follow(it, exchange, update, frames, answered_at=0):
+    """Feeds updates by number, and answers each request with the book of the update before the latest."""
+    outputs, latest = [], 0
+    for number in frames:
+        latest = max(latest, number)
+        new = list(it.receive(update(number), NOW + number))
+        outputs += new
+        for request in [each for each in new if isinstance(each, Request)]:
+            outputs += it.answer(request.id, 200, snapshot(latest, exchange), NOW + number)
+    return outputs
+
+
+def prices(outputs):
+    """The bids that a reader of the records has in the end, but for those of the snapshot."""
+    side = {}
+    for record in records(outputs):
+        side = side if record.delta else {}
+        side |= dict(record.bid)
+    return sorted(set(side) - {"0.25"})
+
+
+@FAMILIES
+def test_a_book_begins_with_its_snapshot_and_what_came_since(exchange, update):
+    it = session(exchange)
+    confirmed, request = it.receive(update(5), NOW)
+    assert confirmed == Confirmed((BTC,), "data")
+    assert isinstance(request, Request)
+    assert "symbol=BTCUSDT&limit=" in request.url
+    assert request.about == BTC
+    assert it.receive(update(6), NOW) == ()
+    assert it.receive(update(7), NOW) == ()
+    resync, book = it.answer(request.id, 200, snapshot(5, exchange), NOW + 9)
+    assert resync == Resync(BTC)
+    assert (book.delta, book.bid, book.ask) == (
+        False, [("7.50", "1.0"), ("6.50", "1.0"), ("5.50", "1.0"), ("0.25", "7")], [("100", "8")],
+    )  # fmt: skip
+    assert (book.timestamp, book.receipt_timestamp) == (1_700_000_000_007 * MS, NOW + 9)
+    (delta,) = it.receive(update(8), NOW + 10)
+    assert (delta.delta, delta.bid, delta.ask) == (True, [("8.50", "1.0")], [])
+
+
+@FAMILIES
+def test_a_snapshot_older_than_the_first_update_is_asked_for_again(exchange, update):
+    it = session(exchange)
+    _, request = it.receive(update(5), NOW)
+    (again,) = it.answer(request.id, 200, snapshot(3, exchange), NOW)
+    assert isinstance(again, Request)
+    assert records(it.answer(again.id, 200, snapshot(5, exchange), NOW))
+
+
+@FAMILIES
+def test_a_snapshot_that_has_everything_is_followed_by_the_next_update(exchange, update):
+    it = session(exchange)
+    _, request = it.receive(update(5), NOW)
+    it.receive(update(6), NOW)
+    it.answer(request.id, 200, snapshot(7, exchange), NOW)
+    assert it.receive(update(7), NOW) == ()
+    assert len(records(it.receive(update(8), NOW))) == 1
+
+
+@FAMILIES
+@pytest.mark.parametrize("lost", range(2, 9))
+def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(exchange, update, lost):
+    it = session(exchange)
+    outputs = follow(it, exchange, update, [number for number in range(1, 11) if number != lost])
+    assert [each.subscription for each in outputs if isinstance(each, Break)] == [BTC]
+    assert prices(outputs)[-1] == "9.50"
+    assert len([each for each in outputs if isinstance(each, Resync)]) == 2
+
+
+@FAMILIES
+@pytest.mark.parametrize("doubled", range(1, 10))
+def test_an_update_that_comes_twice_changes_nothing(exchange, update, doubled):
+    frames = sorted([*range(1, 11), doubled])
+    once = follow(session(exchange), exchange, update, range(1, 11))
+    twice = follow(session(exchange), exchange, update, frames)
+    assert [msgspec.structs.replace(each, receipt_timestamp=0) for each in records(once)] == [
+        msgspec.structs.replace(each, receipt_timestamp=0) for each in records(twice)
+    ]
+    assert not [each for each in twice if isinstance(each, Break)]
+
+
+@FAMILIES
+@pytest.mark.parametrize("swapped", range(2, 9))
+def test_two_updates_that_change_places_are_noticed(exchange, update, swapped):
+    frames = list(range(1, 11))
+    frames[swapped - 1], frames[swapped] = frames[swapped], frames[swapped - 1]
+    outputs = follow(session(exchange), exchange, update, frames)
+    assert [each for each in outputs if isinstance(each, Break)]
+
+
+@FAMILIES
+@pytest.mark.parametrize("status", [418, 429, 500, 503])
+def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, status):
+    it = session(exchange)
+    _, request = it.receive(update(5), NOW)
+    (again,) = it.answer(request.id, status, b"", NOW)
+    assert isinstance(again, Request)
+    (failed,) = it.failed(again.id, "timed out")
+    assert records(it.answer(failed.id, 200, snapshot(5, exchange), NOW))
+
+
+def test_a_snapshot_that_is_refused_refuses_the_book():
+    it = session()
+    _, request = it.receive(spot_update(5), NOW)
+    (refused,) = it.answer(request.id, 400, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
+    assert refused.subscriptions == (BTC,)
+    assert "Invalid symbol" in refused.reason
+    assert it.receive(spot_update(6), NOW) == ()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b'{"lastUpdateId":1,"bids":[["1","NaN"]],"asks":[]}', b"[" * 10**5]
+)
+def test_a_snapshot_that_cannot_be_read_is_told_and_asked_for_again(body):
+    it = session()
+    _, request = it.receive(spot_update(5), NOW)
+    malformed, again = it.answer(request.id, 200, body, NOW)
+    assert malformed.about == (BTC,)
+    assert isinstance(again, Request)
+
+
+def test_updates_that_wait_for_a_snapshot_are_bounded():
+    it = session()
+    request = it.receive(spot_update(1), NOW)[1]
+    for number in range(2, 3000):
+        it.receive(spot_update(number), NOW)
+    (again,) = it.answer(request.id, 200, snapshot(1, Binance), NOW)  # what followed it is forgotten
+    assert isinstance(again, Request)
+
+
+@pytest.mark.parametrize(
+    ("depth", "stream"),
+    [(0, "@depth@100ms"), (3, "@depth5@100ms"), (20, "@depth20@100ms"), (21, "@depth@100ms")],
+)
+def test_max_depth_chooses_the_smallest_stream_that_is_enough(depth, stream):
+    (frame,) = session(storing=Storing(max_depth=depth)).opening()
+    assert json.loads(frame)["params"] == [f"btcusdt{stream}"]
+
+
+def test_a_partial_book_is_stored_as_what_changed():
+    it = session(storing=Storing(max_depth=5))
+    first = combined("btcusdt@depth5@100ms", lastUpdateId=1, bids=[["2", "1"], ["1", "1"]], asks=[["3", "1"]])
+    then = combined("btcusdt@depth5@100ms", lastUpdateId=2, bids=[["2", "4"]], asks=[["3", "1"]])
+    (book,) = records(it.receive(first, NOW))
+    assert (book.delta, book.bid) == (False, [("2", "1"), ("1", "1")])
+    (delta,) = it.receive(then, NOW)
+    assert (delta.delta, delta.bid, delta.ask) == (True, [("1", "0"), ("2", "4")], [])
+    assert it.receive(then, NOW) == []
+
+
+# -- asking --------------------------------------------------------------------------------------------
+
+
+def test_streams_are_asked_for_in_frames_that_the_server_answers():
+    symbols = [f"COIN{number}-USDT" for number in range(150)]
+    it = session(channels=["trades", "ticker"], symbols=symbols)
+    frames = it.opening()
+    asked = [stream for frame in frames for stream in json.loads(frame)["params"]]
+    assert len(asked) == len(set(asked)) == 300
+    assert max(map(len, frames)) <= 4088
+    assert len({json.loads(frame)["id"] for frame in frames}) == len(frames)
+
+
+@given(st.integers(1, 700))
+def test_connections_carry_everything_once_within_the_limits(count):
+    symbols = [f"C{number}-USDT" for number in range(count)]
+    wanted = [Subscription(channel, symbol) for channel in ("l2_book", "trades") for symbol in symbols]
+    plans = BinanceFutures().connections(wanted, instruments(*symbols))
+    carried = [each for plan in plans for each in plan.subscriptions]
+    assert sorted(carried) == sorted(wanted)
+    assert max(len(plan.subscriptions) for plan in plans) <= 1024
+    for plan in plans:
+        public = plan.url.startswith("wss://fstream.binance.com/public/stream?streams=")
+        assert {each.channel for each in plan.subscriptions} == ({"l2_book"} if public else {"trades"})
+
+
+def test_an_endpoint_can_be_replaced():
+    it = Binance(Options(endpoints={"websocket": "wss://data-stream.binance.vision"}))
+    (plan,) = it.connections([BTC], instruments("BTC-USDT"))
+    assert plan.url == "wss://data-stream.binance.vision/stream?streams=btcusdt@depth@100ms"
+    assert it.listing() == ["https://api.binance.com/api/v3/exchangeInfo"]
+
+
+def test_an_acknowledgement_is_told_as_what_it_is():
+    it = session(channels=["trades"])
+    (frame,) = it.opening()
+    answer = msgspec.json.encode({"result": None, "id": json.loads(frame)["id"]})
+    assert it.receive(answer, NOW) == (Confirmed((Subscription("trades", "BTC-USDT"),), "acknowledgement"),)
+    assert it.receive(answer, NOW) == (Ignored("answer"),)
+
+
+@pytest.mark.parametrize("form", ["error", "plain"])
+def test_a_refused_request_is_asked_again_in_halves_until_the_bad_stream_is_found(form):
+    symbols = [f"C{number}-USDT" for number in range(7)]
+    it = session(channels=["trades"], symbols=symbols)
+    frames, refused, confirmed = list(it.opening()), [], []
+    while frames:
+        request = json.loads(frames.pop())
+        said = {"code": 2, "msg": "Invalid request"}
+        bad = {"error": said} if form == "error" else said
+        answer = {"id": request["id"]} | (bad if "c3usdt@trade" in request["params"] else {"result": None})
+        for output in it.receive(msgspec.json.encode(answer), NOW):
+            match output:
+                case Send(frame=frame):
+                    frames.append(frame)
+                case Refused(subscriptions=subscriptions, reason=reason):
+                    refused += subscriptions
+                    assert "Invalid request (code 2)" in reason
+                case Confirmed(subscriptions=subscriptions):
+                    confirmed += subscriptions
+    assert refused == [Subscription("trades", "C3-USDT")]
+    assert {each.symbol for each in confirmed} == set(symbols) - {"C3-USDT"}
+
+
+def test_an_error_that_answers_nothing_of_ours_is_a_notice():
+    assert session().receive(b'{"code":3,"msg":"Invalid JSON"}', NOW) == (Notice("Invalid JSON (code 3)"),)
+
+
+@pytest.mark.parametrize(
+    "frame", [b'{"e":"serverShutdown","E":1}', combined("!serverShutdown", e="serverShutdown", E=1)]
+)
+def test_a_shutdown_that_is_announced_closes_soon(frame):
+    (closing,) = session().receive(frame, NOW)
+    assert isinstance(closing, Closing)
+
+
+def test_a_connection_announces_its_own_end_before_a_day_is_over():
+    it = session()
+    assert not it.tick(NOW)
+    assert not it.tick(NOW + 23 * 3600 * SECOND)
+    (closing,) = it.tick(NOW + (24 * 3600 - 600) * SECOND)
+    assert isinstance(closing, Closing)
+    assert not it.tick(NOW + 24 * 3600 * SECOND)
+
+
+# -- what is not for us, and what is broken ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "kind"),
+    [
+        (b'{"e":"executionReport","E":1499405658658,"s":"ETHBTC","c":"x","o":"LIMIT"}', "executionReport"),
+        (b'{"e":"outboundAccountPosition","E":1564034571105,"B":[]}', "outboundAccountPosition"),
+        (combined("btcusdt@avgPrice", e="avgPrice", E=1, s="BTCUSDT", w="1"), "avgPrice"),
+        (combined("ethusdt@trade", e="trade", s="ETHUSDT", t=1), "trade"),
+        (msgspec.json.encode({"stream": "!ticker@arr", "data": [{"e": "24hrTicker"}]}), "!ticker@arr"),
+    ],
+)
+def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
+    assert session(channels=["trades"]).receive(frame, NOW) == (Ignored(kind),)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"p": "NaN"}, "'NaN' is not a number"),
+        ({"p": 'a"b'}, "is not a number"),
+        ({"q": "1e999"}, "out of bounds"),
+        ({"T": -1}, "Expected `int` >= 0"),
+        ({"T": 10**17}, "Expected `int` <"),
+        ({"t": "x"}, "Expected `int`"),
+        ({"p": None}, "Expected `str`"),
+    ],
+)
+def test_a_bad_message_is_malformed_about_its_stream_alone(data, reason):
+    trade = {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": 1, "m": True} | data
+    (malformed,) = session(channels=["trades", "ticker"]).receive(combined("btcusdt@trade", **trade), NOW)
+    assert reason in malformed.reason
+    assert malformed.about == (Subscription("trades", "BTC-USDT"),)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("eEsStTpPqaAbBuUkoxXidmr"), inner)
+    ),
+    max_leaves=12,
+)
+STREAMS = st.sampled_from(
+    ["btcusdt@trade", "btcusdt@depth@100ms", "btcusdt@bookTicker", "btcusdt@kline_1m", "x", "!a"]
+)
+
+
+@given(STREAMS, JSON)
+def test_nothing_that_comes_raises(stream, data):
+    it = session(channels=["trades", "l2_book", "ticker", "candles"])
+    it.receive(json.dumps({"stream": stream, "data": data}).encode(), NOW)
+    it.receive(json.dumps(data).encode(), NOW)
+    Binance().listener(list(Binance.channels)).receive(
+        json.dumps({"stream": stream, "data": data}).encode(), NOW
+    )
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"null",
+        b"\xff",
+        b'{"e":"\xff"}',
+        b'{"stream":"\xff@trade","data":{}}',
+        b'{"stream":5}',
+        b"[" * 300_000,
+        b'{"a":' * 300_000,
+        b'{"stream":"btcusdt@trade","data":' + b"[" * 300_000,
+    ],
+)
+def test_a_frame_that_is_no_json_is_malformed(frame):
+    (malformed,) = session(channels=["trades"]).receive(frame, NOW)
+    assert isinstance(malformed, Malformed)
+
+
+# -- the listing ---------------------------------------------------------------------------------------
+
+
+def listed(exchange, *rows):
+    return exchange().instruments([json.dumps({"symbols": rows}).encode()])
+
+
+def row(symbol, base="BTC", quote="USDT", **more):
+    filters = [
+        {"filterType": "PRICE_FILTER", "tickSize": "0.10"},
+        {"filterType": "LOT_SIZE", "stepSize": "0.001"},
+    ]
+    return {
+        "symbol": symbol,
+        "baseAsset": base,
+        "quoteAsset": quote,
+        "status": "TRADING",
+        "filters": filters,
+    } | more
+
+
+PERPETUAL = row("BTCUSDT", contractType="PERPETUAL", marginAsset="USDT", deliveryDate=4133404800000)
+QUARTER = row(
+    "BTCUSDT_261225", contractType="CURRENT_QUARTER", marginAsset="USDT", deliveryDate=1798185600000
+)
+GOLD = row("XAUUSDT", base="XAU", contractType="TRADIFI_PERPETUAL", marginAsset="USDT")
+COIN = row(
+    "BTCUSD_PERP", quote="USD", contractType="PERPETUAL", contractSize=100, marginAsset="BTC", status=None,
+    contractStatus="TRADING",
+)  # fmt: skip
+
+
+def test_instruments_are_told_with_all_that_is_known_of_them():
+    future = listed(BinanceFutures, QUARTER).instruments["BTC-USDT-26Z25"]
+    assert (future.exchange_symbol, future.kind, future.tick, future.lot) == (
+        "BTCUSDT_261225", "future", "0.10", "0.001",
+    )  # fmt: skip
+    assert (future.settlement, future.expiry, future.contract_size) == ("USDT", 1798185600000 * MS, None)
+    coin = listed(BinanceDelivery, COIN).instruments["BTC-USD-PERP"]
+    assert (coin.contract_size, coin.contract_unit, coin.settlement, coin.expiry) == (
+        "100",
+        "USD",
+        "BTC",
+        None,
+    )
+
+
+def test_a_perpetual_of_gold_is_a_perpetual():
+    assert listed(BinanceFutures, GOLD).instruments["XAU-USDT-PERP"].exchange_symbol == "XAUUSDT"
+
+
+def test_what_is_not_traded_is_not_listed():
+    assert not listed(Binance, row("BTCUSDT", status="BREAK")).instruments
+    assert listed(Binance, row("BTCUSDT", status="HALT")).instruments
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"symbol": ""},
+        row("X", base=""),
+        row("X", quote="A-B"),
+        row("X", contractType="PERPETUAL_SWAP"),
+        row("BTCUSDT_X", contractType="NEXT_QUARTER"),
+        row("X", filters=None),
+        "text",
+        None,
+    ],
+)
+def test_a_row_that_cannot_be_read_costs_itself_and_is_named(bad):
+    found = listed(BinanceFutures, PERPETUAL, bad, GOLD)
+    assert set(found.instruments) == {"BTC-USDT-PERP", "XAU-USDT-PERP"}
+    (unread,) = found.unread
+    assert unread.reason
+    assert unread.row in json.dumps(bad)[:120]
+
+
+def test_two_instruments_under_one_name_are_left_out_and_told():
+    found = listed(Binance, row("BTCUSDT"), row("BTCUSDT2"), row("ETHUSDT", base="ETH"))
+    assert set(found.instruments) == {"ETH-USDT"}
+    assert [each.reason for each in found.unread] == ["2 instruments would be BTC-USDT"] * 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"code":0,"msg":"Service unavailable from a restricted location"}']
+)
+def test_an_answer_that_is_no_listing_says_so(body):
+    with pytest.raises(MalformedError, match="no listing of BINANCE"):
+        Binance().instruments([body])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "rows", "different"),
+    [
+        (Binance, CryptofeedBinance, [row("BTCUSDT"), row("ETHBTC", base="ETH", quote="BTC")], {}),
+        # of gold, cryptofeed makes a spot symbol; its symbols of the premium index are our channel ``index``
+        (
+            BinanceFutures,
+            CryptofeedFutures,
+            [PERPETUAL, QUARTER, GOLD],
+            {"BTC-USDT-PINDEX", "XAU-USDT", "XAU-USDT-PERP"},
+        ),
+        (BinanceDelivery, CryptofeedDelivery, [COIN], {}),
+    ],
+)
+def test_names_are_those_of_cryptofeed(ours, theirs, rows, different):
+    found = {name: each.exchange_symbol for name, each in listed(ours, *rows).instruments.items()}
+    expected, _ = theirs._parse_symbol_data(
+        {"symbols": [{k: v for k, v in one.items() if v} for one in rows]}
+    )
+    assert {name for name, _ in found.items() ^ expected.items()} == set(different)
+
+
+def test_the_american_exchange_has_its_own_addresses():
+    (plan,) = BinanceUS().connections([BTC], instruments("BTC-USDT"))
+    assert plan.url.startswith("wss://stream.binance.us:9443/")
