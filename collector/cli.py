@@ -26,12 +26,20 @@ example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEN
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["decode"]:
+        from collector.decode import cli  # noqa: PLC0415 - no other command needs it
+
+        return cli.main(given[1:])
+    options = parser().parse_args(given)
     try:
-        settings = Settings.read(os.environ)
+        return _carry_out(options, Settings.read(os.environ))
     except SettingsError as error:
         print(_explain(error), file=sys.stderr)
         return 78
+
+
+def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "check" if options.connect:
             return _preflight(settings, as_json=options.json)
@@ -73,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     database = commands.add_parser("db", help="what the store needs before anything is stored")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("init", help="create and mend the tables (POSTGRES), and say what was done")
+    commands.add_parser("decode", help="show what becomes of an exchange's messages (decode --help)")
     return parser
 
 

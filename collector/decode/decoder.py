@@ -1,4 +1,4 @@
-"""``collector decode``: what becomes of an exchange's messages, without a network and without a store.
+"""What becomes of an exchange's messages, without a network and without a store.
 
 Lines are read as one connection would receive them, and answered with JSON objects, one a line: records,
 events, and what was malformed. So a person finds out what a message means, and a test reads a recording.
@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -151,14 +151,6 @@ class Decoder:
 
     def _symbol(self, exchange_symbol: str) -> dict[str, str | None]:
         return {"symbol": self._names.get(exchange_symbol), "exchange_symbol": exchange_symbol}
-
-
-def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, each at most a little longer than is read of one."""
-    while line := file.readline(MAX_LINE_BYTES + 2):
-        yield line
-        while line and len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES)  # the rest of it
 
 
 def _text(frame: bytes) -> str:
