@@ -6,13 +6,15 @@ SNAPSHOT_ONLY every record is complete. With MAX_DEPTH a record is about the bes
 says how these changed, levels that come into sight or fall out of it included, so that it applies to the book
 before.
 
-cryptofeed hands out its own, living OrderBook: everything is copied before ``take`` returns.
+cryptofeed hands out its own, living OrderBook: everything is copied before ``take`` returns. A book's numbers
+are checked when they come: all of a new one, and then what changes.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
+from collector.bounds import levels, moment, number, text
 from collector.records import L2Book, L3Book, Level, Order
 
 _ZERO = Decimal()
@@ -40,7 +42,8 @@ class Books:
         self, record: type[L2Book] | type[L3Book], *, snapshot_only: bool, interval: int, depth: int
     ) -> None:
         self._record: Callable[..., L2Book | L3Book] = record
-        self._levels: Callable[[Iterable[Any]], list[Any]] = _levels if record is L2Book else _orders
+        self._levels: Callable[[Iterable[Any]], list[Any]] = levels if record is L2Book else _orders
+        self._checked: Callable[[list[Any]], object] = levels if record is L2Book else _full_orders
         self._full_side: Callable[[Any], list[Any]] = _full_levels if record is L2Book else _full_orders
         self._snapshot_only = snapshot_only
         self._interval = interval
@@ -71,39 +74,48 @@ class Books:
         empty = delta is not None and not delta["bid"] and not delta["ask"]
         if progress is None or delta is None or (empty and progress.book is not book):
             broken = progress.last if progress is not None and progress.followed else None
-            self._symbols[symbol] = progress = _Progress(book, receipt)
-            return [self._full(book, receipt, progress)], broken
+            self._symbols.pop(symbol, None)  # a book that cannot be taken is none
+            for side in (book.book.bids, book.book.asks):
+                self._checked(side.to_list())
+            begun = _Progress(book, receipt)
+            full = self._full(book, receipt, begun)
+            self._symbols[symbol] = begun
+            return [full], broken
+        bids, asks = self._levels(delta["bid"]), self._levels(delta["ask"])
         progress.book, progress.last = book, receipt
         if empty:
             return [], None
         progress.followed = True
         if self._snapshot_only:
             return [self._full(book, receipt, progress)], None
-        return self._changes(book, receipt, progress), None
+        if progress.view is not None:
+            bids, asks = self._difference(book, progress, progress.view)
+        return self._changes(book, receipt, progress, bids, asks), None
 
-    def _changes(self, book: Any, receipt: float, progress: _Progress) -> list[L2Book | L3Book]:
-        bids, asks = self._delta(book, progress)
+    def _changes(
+        self, book: Any, receipt: float, progress: _Progress, bids: list[Any], asks: list[Any]
+    ) -> list[L2Book | L3Book]:
         if not bids and not asks:
             return []
-        timestamp = float(book.timestamp or receipt)
+        timestamp = _timestamp(book, receipt)
         records = [self._record(book.exchange, book.symbol, timestamp, receipt, True, bids, asks)]
         progress.deltas += 1
         if progress.deltas >= self._interval:
             records.append(self._full(book, receipt, progress))
         return records
 
-    def _delta(self, book: Any, progress: _Progress) -> tuple[list[Any], list[Any]]:
-        if progress.view is None:
-            return self._levels(book.delta["bid"]), self._levels(book.delta["ask"])
-        before, progress.view = progress.view, self._sides(book)
-        return _difference(before[0], progress.view[0]), _difference(before[1], progress.view[1])
+    def _difference(
+        self, book: Any, progress: _Progress, before: tuple[list[Any], list[Any]]
+    ) -> tuple[list[Any], list[Any]]:
+        bids, asks = progress.view = self._sides(book)
+        return _difference(before[0], bids), _difference(before[1], asks)
 
     def _full(self, book: Any, receipt: float, progress: _Progress) -> L2Book | L3Book:
         progress.deltas = 0
         bids, asks = self._sides(book)
         if self._depth:
             progress.view = bids, asks
-        timestamp = float(book.timestamp or receipt)
+        timestamp = _timestamp(book, receipt)
         return self._record(book.exchange, book.symbol, timestamp, receipt, False, bids, asks)
 
     def _sides(self, book: Any) -> tuple[list[Any], list[Any]]:
@@ -113,37 +125,25 @@ class Books:
         return self._full_side(bids), self._full_side(asks)
 
 
-def _decimal(number: Any) -> Decimal:
-    return number if type(number) is Decimal else Decimal(str(number))
-
-
-def _levels(levels: Iterable[Any]) -> list[Level]:
-    """The (price, size) pairs of a delta; some of cryptofeed's classes say 0, some a text, for a Decimal."""
-    return [
-        (
-            price if type(price) is Decimal else _decimal(price),
-            size if type(size) is Decimal else _decimal(size),
-        )
-        for price, size in levels
-    ]
+def _timestamp(book: Any, receipt: float) -> float:
+    return moment(book.timestamp) if book.timestamp else receipt
 
 
 def _orders(orders: Iterable[Any]) -> list[Order]:
-    return [(str(order), _decimal(price), _decimal(size)) for order, price, size in orders]
+    return [(text(order), number(price), number(size)) for order, price, size in orders]
 
 
 def _full_levels(side: list[Any]) -> list[Level]:
-    """A side of a book is a list of pairs already; copied level by level only where that is needed."""
+    """A side of a book is a list of pairs already; copied level by level only where that is needed.
+
+    What is in it was checked when it came.
+    """
     plain = all(type(size) is Decimal and type(price) is Decimal for price, size in side[:1])
-    return side if plain else _levels(side)
+    return side if plain else levels(side)
 
 
 def _full_orders(side: list[Any]) -> list[Order]:
-    return [
-        (str(order), _decimal(price), _decimal(size))
-        for price, orders in side
-        for order, size in orders.items()
-    ]
+    return _orders((order, price, size) for price, orders in side for order, size in orders.items())
 
 
 def _difference(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:

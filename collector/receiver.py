@@ -8,10 +8,19 @@ up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from decimal import Decimal
 from typing import Any
 
 from collector.books import Books
+from collector.bounds import (
+    LATEST,
+    count,
+    moment,
+    number,
+    numbers,
+    optional_number,
+    optional_text,
+    text,
+)
 from collector.gaps import Key, Lines
 from collector.metrics import Metrics
 from collector.records import (
@@ -43,6 +52,8 @@ _CLOSED_UNTOLD = frozenset(
         *("KUCOIN", "OKX", "PHEMEX"),
     }
 )
+
+_SIDES = frozenset({"buy", "sell"})
 
 #: What cryptofeed calls with an object and the time of its receipt.
 type Callback = Callable[[Any, float], Awaitable[None]]
@@ -205,42 +216,31 @@ def _break(channel: str, book: Any, start: float, end: float) -> Gap:
     return Gap(book.exchange, book.symbol, end, time.time(), channel, start, end, "sequence", None)
 
 
-def _number(value: Any) -> Decimal:
-    """As the record has it: some of cryptofeed's classes hand out what JSON had, a whole number or a text.
-
-    What is none raises: the message is malformed. In the spool it would be what nobody can read back.
-    """
-    try:
-        return value if type(value) is Decimal else Decimal(str(value))
-    except ArithmeticError:
-        raise ValueError(f"{value!r} is no number") from None
-
-
-def _optional(value: Any) -> Decimal | None:
-    return None if value is None else _number(value)
-
-
 def _time(value: Any, receipt: float) -> float:
-    return float(value or receipt)
+    if not value:
+        return receipt
+    return value if type(value) is float and 0 < value < LATEST else moment(value)
 
 
 def _trade(it: Any, receipt: float) -> Trade:
+    side, identity, kind = it.side, it.id, it.type
+    amount, price = numbers(it.amount, it.price)
     return Trade(
         it.exchange,
         it.symbol,
-        it.timestamp or receipt,
+        _time(it.timestamp, receipt),
         receipt,
-        it.side,
-        it.amount if type(it.amount) is Decimal else _number(it.amount),
-        it.price if type(it.price) is Decimal else _number(it.price),
-        it.id,
-        it.type,
+        side if side in _SIDES else text(side),
+        amount,
+        price,
+        None if identity is None else text(identity),
+        None if kind is None else text(kind),
     )
 
 
 def _ticker(it: Any, receipt: float) -> Ticker:
     return Ticker(
-        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.bid), _number(it.ask)
+        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.bid), number(it.ask)
     )
 
 
@@ -250,10 +250,10 @@ def _l1_book(it: Any, receipt: float) -> L1Book:
         it.symbol,
         _time(it.timestamp, receipt),
         receipt,
-        _number(it.bid_price),
-        _number(it.bid_size),
-        _number(it.ask_price),
-        _number(it.ask_size),
+        number(it.bid_price),
+        number(it.bid_size),
+        number(it.ask_price),
+        number(it.ask_size),
     )
 
 
@@ -263,16 +263,16 @@ def _funding(it: Any, receipt: float) -> Funding:
         it.symbol,
         _time(it.timestamp, receipt),
         receipt,
-        _optional(it.mark_price),
-        _optional(it.rate),
-        None if it.next_funding_time is None else float(it.next_funding_time),
-        _optional(it.predicted_rate),
+        optional_number(it.mark_price),
+        optional_number(it.rate),
+        None if it.next_funding_time is None else moment(it.next_funding_time),
+        optional_number(it.predicted_rate),
     )
 
 
 def _open_interest(it: Any, receipt: float) -> OpenInterest:
     return OpenInterest(
-        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.open_interest)
+        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.open_interest)
     )
 
 
@@ -282,16 +282,16 @@ def _liquidation(it: Any, receipt: float) -> Liquidation:
         it.symbol,
         _time(it.timestamp, receipt),
         receipt,
-        it.side,
-        _number(it.quantity),
-        _number(it.price),
-        it.id,
-        it.status,
+        text(it.side),
+        number(it.quantity),
+        number(it.price),
+        optional_text(it.id),
+        optional_text(it.status),
     )
 
 
 def _index(it: Any, receipt: float) -> Index:
-    return Index(it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, _number(it.price))
+    return Index(it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.price))
 
 
 def _candle(it: Any, receipt: float) -> Candle:
@@ -300,15 +300,15 @@ def _candle(it: Any, receipt: float) -> Candle:
         it.symbol,
         _time(it.timestamp, receipt),
         receipt,
-        it.start,
-        it.stop,
-        it.interval,
-        None if it.trades is None else int(it.trades),
-        _number(it.open),
-        _number(it.close),
-        _number(it.high),
-        _number(it.low),
-        _number(it.volume),
+        moment(it.start),
+        moment(it.stop),
+        text(it.interval),
+        None if it.trades is None else count(it.trades),
+        number(it.open),
+        number(it.close),
+        number(it.high),
+        number(it.low),
+        number(it.volume),
         None if it.exchange in _CLOSED_UNTOLD else it.closed,
     )
 

@@ -172,6 +172,86 @@ async def test_what_is_no_number_is_malformed(bid, receiver):
     assert not receiver._records
 
 
+POISON = [
+    *("1e999999999", "-1e41", "1e-41", "0e-999999", "1" * 41, "0." + "1" * 41),
+    *("NaN", "sNaN", "Infinity", "-Infinity"),
+]
+
+
+@pytest.mark.parametrize("text", POISON)
+@pytest.mark.parametrize("convert", [D, str], ids=["Decimal", "text"])
+async def test_a_number_out_of_bounds_is_malformed_wherever_it_comes(text, convert, receiver, spool):
+    value, one = convert(text), D(1)
+    book = types.OrderBook(*PLACE, bids={D(9): D(2)})
+    await callback(receiver, "l2_book")(book, RECEIPT)
+    hostile = [
+        ("trades", types.Trade(*PLACE, "buy", one, value, TIME)),
+        ("trades", types.Trade(*PLACE, "buy", value, one, TIME)),
+        ("ticker", types.Ticker(*PLACE, value, one, TIME)),
+        ("l1_book", types.L1Book(*PLACE, one, one, one, value, TIME)),
+        ("funding", types.Funding(*PLACE, None, value, None, TIME)),
+        ("open_interest", types.OpenInterest(*PLACE, value, None)),
+        ("liquidations", types.Liquidation(*PLACE, "sell", one, value, None, "filled", TIME)),
+        ("index", types.Index(*PLACE, value, TIME)),
+        ("candles", types.Candle(*PLACE, 60, 120, "1m", 5, one, one, value, one, one, True, TIME)),
+    ]
+    hostile.append(("l2_book", types.OrderBook(*PLACE[:1], "A-B", bids={one: value})))
+    hostile.append(("l3_book", types.OrderBook(*PLACE, bids={one: {"a": value}})))
+    for side in ("bid", "ask"):
+        for level in ((one, value), (value, one)):
+            changed = types.OrderBook(*PLACE, bids={D(9): D(2)})
+            changed.delta = {"bid": [], "ask": []} | {side: [(one, one), level]}
+            hostile.append(("l2_book", changed))
+    for channel, it in hostile:
+        with pytest.raises(ValueError, match="is no number"):
+            await callback(receiver, channel)(it, RECEIPT)
+    assert len(await stored(receiver, spool)) == 1  # the book from before
+
+
+@pytest.mark.parametrize("text", ["1" * 40, "-1e40", "1e-40", "0.0000", "0e-8", "99999.99999999"])
+async def test_a_number_within_the_bounds_is_stored_digit_for_digit(text, receiver, spool):
+    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(text), TIME), RECEIPT)
+    (record,) = await stored(receiver, spool)
+    assert str(record.price) == str(D(text))
+
+
+async def test_a_book_that_could_not_be_taken_begins_with_a_complete_one(receiver, spool):
+    take = callback(receiver, "l2_book")
+    with pytest.raises(ValueError, match="is no number"):
+        await take(types.OrderBook(*PLACE, bids={D(1): D("1e50")}), RECEIPT)
+    book = types.OrderBook(*PLACE, bids={D(1): D(2)})
+    book.delta = {"bid": [(D(1), D(2))], "ask": []}
+    await take(book, RECEIPT)
+    (record,) = await stored(receiver, spool)
+    assert not record.delta
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        types.Trade(*PLACE, "buy", D(1), D(1), TIME, id="7" * 257),
+        types.Trade(*PLACE, "b" * 257, D(1), D(1), TIME),
+        types.Trade(*PLACE, "buy", D(1), D(1), TIME, type="\ud800"),
+        types.Trade(*PLACE, "buy", D(1), D(1), TIME * 1000),
+        types.Trade(*PLACE, "buy", D(1), D(1), float("nan")),
+        types.Trade(*PLACE, "buy", D(1), D(1), float("-inf")),
+        types.Trade(*PLACE, "buy", D(1), D(1), -TIME),
+    ],
+    ids=["long id", "long side", "half a character", "milliseconds", "nan", "inf", "before 1970"],
+)
+async def test_a_text_or_a_time_out_of_bounds_is_malformed(it, receiver):
+    with pytest.raises(ValueError):  # noqa: PT011 - each has its own words
+        await callback(receiver, "trades")(it, RECEIPT)
+    assert not receiver._records
+
+
+@pytest.mark.parametrize("trades", [-1, 2**63, 10**5000], ids=["negative", "64 bits", "endless"])
+async def test_a_count_that_no_store_has_is_malformed(trades, receiver):
+    it = types.Candle(*PLACE, 60.0, 120.0, "1m", trades, D(1), D(1), D(1), D(1), D(1), True, TIME)
+    with pytest.raises(ValueError, match="is no count"):
+        await callback(receiver, "candles")(it, RECEIPT)
+
+
 def _numbers(record):
     return [getattr(record, name) for name in record.__struct_fields__ if name not in ("bid", "ask")]
 
