@@ -8,8 +8,10 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from collector import health, logs
+from collector.printable import printable
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
 _DESCRIPTION = """\
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _carry_out(options, Settings.read(os.environ))
     except SettingsError as error:
-        print(_explain(error), file=sys.stderr)
+        _say(_explain(error), sys.stderr)
         return 78
 
 
@@ -45,17 +47,21 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
             return _preflight(settings, as_json=options.json)
         case "check":
             for warning in settings.warnings:
-                print(f"collector: warning: {warning}", file=sys.stderr)
+                _say(f"collector: warning: {warning}", sys.stderr)
             print(f"{settings.name}: the settings are fine")
             return 0
         case "health":
             healthy, line = health.check(settings.home)
-            print(line)
+            _say(line)
             return 0 if healthy else 1
         case "db":
             return _prepare_store(settings)
         case _:
             return _run(settings)
+
+
+def _say(text: str, file: TextIO | None = None) -> None:
+    print(printable(text, keep="\n"), file=file, flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,7 +112,7 @@ def _preflight(settings: Settings, *, as_json: bool) -> int:
         found = []
         async for finding in preflight.findings(settings):
             found.append(finding)
-            print(json.dumps(preflight.encode(finding)) if as_json else finding, flush=True)
+            _say(json.dumps(preflight.encode(finding)) if as_json else str(finding))
         return preflight.exit_status(found)
 
     return asyncio.run(tell())
@@ -124,9 +130,9 @@ def _prepare_store(settings: Settings) -> int:
     try:
         done = asyncio.run(PostgresStore(settings).initialise())
     except (StoreRefusedError, StoreUnavailableError) as error:
-        print(f"collector: {error}", file=sys.stderr)
+        _say(f"collector: {error}", sys.stderr)
         return 69
-    print("\n".join(done or ["everything is there already"]))
+    _say("\n".join(done or ["everything is there already"]))
     return 0
 
 

@@ -1,4 +1,7 @@
-"""The log: one line an event, on standard error, as text or as JSON, without the credentials of URLs."""
+"""The log: one line an event, on standard error, as text or as JSON.
+
+No line has the credentials of a URL, a character that a terminal obeys, or more than LONGEST_LINE characters.
+"""
 
 import json
 import logging
@@ -7,6 +10,7 @@ import time
 import traceback
 from typing import override
 
+from collector.printable import printable, printable_json, shortened, worth_reading
 from collector.urls import masked
 
 
@@ -28,7 +32,7 @@ class TextFormatter(logging.Formatter):
         line = f"{_utc(record)} {record.levelname} {record.name}: {record.getMessage()}"
         if trace := _trace(record):
             line += f" | {trace}"
-        return masked(line).replace("\r", "\\r").replace("\n", "\\n")
+        return shortened(printable(masked(worth_reading(line))), of=len(line))
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,15 +40,16 @@ class JsonFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
         event = {
             "time": _utc(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": masked(record.getMessage()),
+            "message": shortened(masked(worth_reading(message)), of=len(message)),
         }
         if trace := _trace(record):
-            event["trace"] = masked(trace)
-        return json.dumps(event, ensure_ascii=False)
+            event["trace"] = shortened(masked(worth_reading(trace)), of=len(trace))
+        return printable_json(json.dumps(event, ensure_ascii=False))
 
 
 def _utc(record: logging.LogRecord) -> str:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from collector import urls
+from collector.printable import worth_reading
 
 #: Secrets that a message may contain by chance: words, short phrases, numbers, names, a few characters.
 _WORD = re.compile(r"[A-Za-z]?[a-z -]{0,20}|[A-Z -]{1,20}|[0-9.]{1,15}|[\w.-]{1,7}|.{1,3}", re.DOTALL)
@@ -24,7 +25,11 @@ _VALUE = (
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with ``***`` for each of ``secrets`` and for the credentials of every URL in it."""
+    """Return ``text`` with ``***`` for each of ``secrets`` and for the credentials of every URL in it.
+
+    Of a huge text the middle is left out.
+    """
+    text = worth_reading(text)
     written = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""))}
     for secret in sorted(written, key=len, reverse=True):  # one that is part of another leaves nothing of it
         if _WORD.fullmatch(secret):

@@ -16,6 +16,7 @@ import msgspec
 from collector import catalog
 from collector.masking import masked
 from collector.patterns import Selection, spelling, type_by_form
+from collector.printable import LONGEST_ERROR, printable, shortened
 from collector.shards import Shard
 from collector.store_url import SCHEMES, StoreUrl
 from collector.urls import ProxyUrl, quoted
@@ -49,7 +50,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         given = "is not set" if self.value is None else f"= {self.value!r}"
-        return f"{self.variable} {given}: {self.message}"
+        return printable(f"{self.variable} {given}: {self.message}")
 
 
 class SettingsError(Exception):
@@ -138,11 +139,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.url.where if self.url else f"{self.host}:{self.port}"
 
     def masked(self, text: str) -> str:
-        """``text``, an error of a library say, without the secrets that it may repeat."""
+        """``text``, an error of a library say, fit to be shown: without secrets, and not too long."""
         proxy = ProxyUrl.parse(self.https_proxy).password if self.https_proxy else None
-        return masked(
-            text, [secret for secret in (self.url and self.url.text, self.password, proxy) if secret]
-        )
+        secrets = (self.url and self.url.text, self.password, proxy)
+        shown = printable(masked(text, [secret for secret in secrets if secret]))
+        return shortened(shown, LONGEST_ERROR, of=len(text))
 
     def __repr__(self) -> str:
         return f"Settings({self.name})"  # a dump of all fields would tell secrets

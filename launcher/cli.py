@@ -125,7 +125,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    from collector.printable import printable  # noqa: PLC0415 - help does without
+
+    sys.stderr.write(f"{printable(text, keep='\n')}\n")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -136,7 +138,8 @@ class _Parser(argparse.ArgumentParser):
     @override
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(self.wrong, f"{self.prog}: error: {message}\n")
+        _say(f"{self.prog}: error: {message}")
+        self.exit(self.wrong)
 
 
 def parser() -> _Parser:

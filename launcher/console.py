@@ -11,6 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from collector.printable import printable, printable_json
+
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.table import Table as RichTable
@@ -24,6 +26,8 @@ _STYLE_OF = {state: style for style, states in _STYLES.items() for state in stat
 
 #: The column with what else there is to say, and the fewest characters that say anything.
 _DETAIL, _LEAST_DETAIL = "DETAIL", 12
+#: What stays of the characters that cannot be printed: texts of ours have several lines.
+_LAYOUT = "\n\t"
 _GAP = 2  # characters between two columns
 
 
@@ -43,10 +47,13 @@ class Table:
         """Adds a row."""
         self.rows.append(cells)
 
+    def _shown(self) -> list[list[str]]:
+        return [[printable(cell) for cell in row] for row in self.rows]
+
     def plain(self) -> str:
         """Aligned text without colours."""
         widths = self._widths()
-        return "\n".join(self._plain_line(line, widths) for line in [self.columns, *self.rows])
+        return "\n".join(self._plain_line(line, widths) for line in [self.columns, *self._shown()])
 
     def fitted(self, width: int) -> "Table":
         """The table for lines of ``width`` characters: DETAIL is cut, then spare columns are left out."""
@@ -63,12 +70,12 @@ class Table:
             if column in taken or (column == _DETAIL and room >= len(_DETAIL))
         ]
         table = Table(*(f"{'>' if self.right[place] else ''}{self.columns[place]}" for place in shown))
-        for row in self.rows:
+        for row in self._shown():
             table.add(*(_cut(row[place], room, self.columns[place]) for place in shown))
         return table
 
     def _widths(self) -> list[int]:
-        return [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
+        return [max(map(len, column)) for column in zip(self.columns, *self._shown(), strict=True)]
 
     def _plain_line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         places = zip(cells, widths, self.right, strict=True)
@@ -85,7 +92,7 @@ class Table:
         for column, right in zip(self.columns, self.right, strict=True):
             whole = not (wrap and column == _DETAIL)
             table.add_column(column, justify="right" if right else "left", no_wrap=whole)
-        for row in self.rows:
+        for row in self._shown():
             table.add_row(*(Text(cell, style=_STYLE_OF.get(cell, "")) for cell in row))
         return table
 
@@ -124,7 +131,7 @@ class Console:
         import msgspec  # noqa: PLC0415 - help does without
 
         text = msgspec.json.encode(value)
-        self.say((text if lines else msgspec.json.format(text, indent=2)).decode())
+        self.say(printable_json((text if lines else msgspec.json.format(text, indent=2)).decode()))
 
     def table(self, table: Table) -> None:
         """A table, on standard output."""
@@ -190,7 +197,7 @@ class Live:
         """A line above the table. Any thread may say one."""
         with self._lock:
             if console := self._console:
-                self._put(lambda: console.print(text, markup=False, soft_wrap=True))
+                self._put(lambda: console.print(printable(text, _LAYOUT), markup=False, soft_wrap=True))
             else:
                 self._put(lambda: _write(sys.stderr, text))
 
@@ -200,5 +207,5 @@ def _cut(cell: str, room: int, column: str) -> str:
 
 
 def _write(file: TextIO, text: str) -> None:
-    file.write(f"{text}\n")
+    file.write(f"{printable(text, _LAYOUT)}\n")
     file.flush()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
+from collector.printable import printable
+
 #: libyaml where it is built in: ten times as fast, same events.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = ("", "~", "null", "Null", "NULL")
@@ -30,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.message}"
+        return printable(f"{place}: {self.message}")
 
 
 class Scalar(msgspec.Struct, frozen=True, gc=False):

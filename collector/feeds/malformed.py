@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from collector import lines
+from collector.printable import LONGEST_ERROR, printable, shortened, worth_reading
 
 LOG = logging.getLogger(__name__)
 
@@ -66,5 +67,6 @@ class Malformed:
 
 def describe(error: BaseException) -> str:
     """One line about an error, for a person."""
-    text = " ".join(str(error).split())
+    said = str(error)
+    text = shortened(printable(" ".join(worth_reading(said).split())), LONGEST_ERROR, of=len(said))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

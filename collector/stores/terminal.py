@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from collector.printable import printable_json
 from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
@@ -121,6 +122,8 @@ def _plain(value: object) -> object:
 
 
 def _print(lines: bytes) -> None:
+    if sys.stdout.isatty():  # which would obey some of what an exchange may send
+        lines = printable_json(lines.decode()).encode()
     try:
         while lines:
             lines = lines[os.write(sys.stdout.fileno(), lines) :]

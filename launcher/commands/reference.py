@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 
 from collector.catalog import nearest
+from collector.printable import printable
 from collector.urls import masked
 from launcher import fleet as fleets
 from launcher.commands import DONE, InputError
@@ -97,5 +98,6 @@ def _origins(options: argparse.Namespace, explanation: Explanation) -> Iterator[
         if origin.place is None or not origin.where:
             yield origin.of, key.default or "", "default"
         else:
-            value = "***" if key.secret and origin.text else masked(origin.text or key.default or "")
+            text = origin.text or key.default or ""
+            value = "***" if key.secret and origin.text else printable(masked(text))
             yield origin.of, value, f"{origin.where}, {origin.place.file}:{origin.place.line}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from collector.printable import printable
 from collector.settings import VARIABLES
 from collector.urls import masked
 from launcher.engines import Change
@@ -155,7 +156,7 @@ def change(key: str, old: str | None, new: str | None) -> Change:
     if key in _HIDDEN:
         old, new = (None if value is None else "***" for value in (old, new))
     else:  # a proxy's password, of a container that somebody else made
-        old, new = (value and masked(value) for value in (old, new))
+        old, new = (value and printable(masked(value)) for value in (old, new))
     return Change(key=key, old=old, new=new, in_place=key in _IN_PLACE and new != _UNLIMITED)
 
 

@@ -1,6 +1,11 @@
 import json
+import re
 import subprocess
 import sys
+
+import pytest
+
+from collector.printable import printable
 
 SCRIPT = """
 import logging, sys
@@ -16,9 +21,9 @@ except ZeroDivisionError:
 """
 
 
-def lines(form):
+def lines(form, script=SCRIPT):
     ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT, form], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", script, form], capture_output=True, text=True, check=True, timeout=30
     )
     assert ended.stdout == ""
     return ended.stderr.splitlines()
@@ -35,3 +40,29 @@ def test_json_is_one_object_an_event():
     first, second = map(json.loads, lines("json"))
     assert (first["level"], first["logger"], first["message"]) == ("INFO", "collector.test", "two\nlines")
     assert second["trace"].endswith("ZeroDivisionError: division by zero")
+
+
+HOSTILE = """
+import logging, sys
+from collector import logs
+logs.configure("INFO", sys.argv[1])
+log = logging.getLogger("collector.test")
+log.info("%s", "\\x1b[2J\\x07\\u2028\\x9b\\udc80 http://me:secret@h/ " + "x" * 2**20 + " end")
+try:
+    raise ValueError("\\x1b[2J" + "y" * 2**20)
+except ValueError:
+    log.exception("failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_is_short_whatever_an_exchange_says_and_no_terminal_obeys_it(form):
+    first, second = lines(form, HOSTILE)
+    for line in (first, second):
+        assert line.isprintable()
+        assert len(line) < 10_000
+    assert r"\x1b[2J\x07\u2028\x9b\udc80 http://***@h/ xx" in (
+        first if form == "text" else printable(json.loads(first)["message"])
+    )
+    assert re.search(r"\[\.\.\. 1,048,\d{3} characters in all \.\.\.\] x+ end", first)
+    assert re.search(r"\[\.\.\. 1,048,\d{3} characters in all \.\.\.\] y+", second)
