@@ -4,8 +4,10 @@ A level is found by its price's value, and stored as it was sent: one exchange w
 83778.90000000 in one stream.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import islice
 
 import msgspec
 
@@ -34,11 +36,17 @@ class Storing(msgspec.Struct, frozen=True):
 
 
 class Side:
-    """The bids or the asks of a book."""
+    """The bids or the asks of a book.
 
-    def __init__(self, *, best_is_highest: bool) -> None:
+    Args:
+        best_is_highest: as it is of bids.
+        ordered: keep the prices in order: for who asks for the best ones at each change.
+    """
+
+    def __init__(self, *, best_is_highest: bool, ordered: bool = False) -> None:
         self._best_is_highest = best_is_highest
         self._levels: dict[Key, Level] = {}
+        self._order: list[Key] | None = [] if ordered else None  # lowest first
 
     def __len__(self) -> int:
         return len(self._levels)
@@ -46,31 +54,58 @@ class Side:
     def replace(self, levels: Iterable[Level]) -> None:
         """Make ``levels`` all that there is; those of size zero are none."""
         self._levels.clear()
+        if self._order:
+            self._order.clear()
         self.change(levels)
 
     def change(self, levels: Iterable[Level]) -> list[Level]:
         """Put the levels in place, remove those of size zero; return the ones that changed something."""
-        kept, zeros, changed = self._levels, ZEROS, []
+        kept, order, zeros, changed = self._levels, self._order, ZEROS, []
         for level in levels:
             price, size = level
             key = float(price) if len(price) < _LONG else _long_key(price)
             if size not in zeros:
+                if order is not None and key not in kept:
+                    insort(order, key)
                 kept[key] = level
             elif kept.pop(key, None) is None:
                 continue
+            elif order is not None:
+                del order[bisect_left(order, key)]
             changed.append(level)
         return changed
 
+    def truncate(self, count: int) -> list[Level]:
+        """Remove all but the best levels; return the removals, for who keeps a book of an ordered side."""
+        order = self._order or []
+        excess = len(order) - count
+        if excess <= 0:
+            return []
+        worst = order[:excess] if self._best_is_highest else order[count:]
+        self._order = order[excess:] if self._best_is_highest else order[:count]
+        return [(self._levels.pop(key)[0], "0") for key in worst]
+
     def best(self, count: int | None = None) -> dict[Key, Level]:
         """Return the best levels, best first; all of them where ``count`` is not given."""
-        return {key: self._levels[key] for key in sorted(self._levels, reverse=self._best_is_highest)[:count]}
+        order = sorted(self._levels) if self._order is None else self._order
+        best_first = reversed(order) if self._best_is_highest else order
+        return {key: self._levels[key] for key in islice(best_first, count)}
 
 
 class Book:
-    """One symbol's book by price, and how far its records have got."""
+    """One symbol's book by price, and how far its records have got.
 
-    def __init__(self, exchange: str, symbol: str, storing: Storing) -> None:
-        self.bids, self.asks = Side(best_is_highest=True), Side(best_is_highest=False)
+    Args:
+        exchange, symbol: whose book it is.
+        storing: how it is stored.
+        depth: levels a side that the exchange keeps us told of; what falls out of them is removed. 0: all.
+    """
+
+    def __init__(self, exchange: str, symbol: str, storing: Storing, *, depth: int = 0) -> None:
+        ordered = bool(depth or storing.max_depth)
+        self.bids = Side(best_is_highest=True, ordered=ordered)
+        self.asks = Side(best_is_highest=False, ordered=ordered)
+        self._subscribed = depth
         self._exchange, self._symbol, self._storing = exchange, symbol, storing
         self._depth = storing.max_depth or None
         self._deltas = 0
@@ -84,7 +119,8 @@ class Book:
 
     def change(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
         """Change some levels; return the records: the delta, and a complete book where one is due."""
-        return self._stored(self.bids.change(bids), self.asks.change(asks), timestamp, receipt)
+        changed = self._changed(self.bids, bids), self._changed(self.asks, asks)
+        return self._stored(*changed, timestamp, receipt)
 
     def show(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
         """Take a complete book that follows another; return what changed, as ``change`` does."""
@@ -94,6 +130,10 @@ class Book:
         after = self._best()
         bids, asks = (_difference(*sides) for sides in zip(before, after, strict=True))
         return self._stored(bids, asks, timestamp, receipt)
+
+    def _changed(self, side: Side, levels: list[Level]) -> list[Level]:
+        changed = side.change(levels)
+        return changed + side.truncate(self._subscribed) if self._subscribed else changed
 
     def renew(self) -> None:
         """Have a complete book follow the next change."""

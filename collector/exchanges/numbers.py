@@ -17,8 +17,6 @@ MAX_EXPONENT = 40
 
 #: A price and a size, or whatever else an exchange sends in pairs.
 type Level = tuple[str, str]
-#: A time as most exchanges send it: milliseconds since 1970, up to the year 2286.
-type Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=10**13)]
 #: A word that an exchange uses: an interval, a status.
 type Word = Annotated[str, msgspec.Meta(max_length=64)]
 
@@ -51,7 +49,7 @@ def number_or_none(text: str | None) -> str | None:
 
 def raw_number(raw: msgspec.Raw) -> str:
     """Return the number of a JSON value by its digits, whether it is a JSON number or a text."""
-    return number(bytes(raw).decode().strip('"'))
+    return number(str(raw, "utf-8").strip('"'))
 
 
 def scaled_number(value: int, digits: int) -> str:

@@ -18,7 +18,6 @@ import msgspec
 
 from collector.exchanges.binance import messages, streams
 from collector.exchanges.binance.session import FRAME_BYTES, BinanceSession
-from collector.exchanges.binance.streams import MS
 from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
 from collector.exchanges.numbers import UNREADABLE, MalformedError, number
 from collector.exchanges.protocol import (
@@ -32,6 +31,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.records import OpenInterest
+from collector.exchanges.times import MILLISECOND
 
 _STREAMS_PER_CONNECTION = 200  # of 1024 that are allowed: a connection that breaks costs fewer
 
@@ -313,7 +313,7 @@ class BinanceFutures(Binance):
             amount = number(answer.open_interest)
         except UNREADABLE as error:
             return (Malformed(str(error), (subscription,)),)
-        return (OpenInterest(self.id, subscription.symbol, answer.time * MS, receipt, amount),)
+        return (OpenInterest(self.id, subscription.symbol, answer.time * MILLISECOND, receipt, amount),)
 
 
 class BinanceDelivery(BinanceFutures):
@@ -361,7 +361,7 @@ def _instrument(raw: msgspec.Raw) -> Instrument | None:
         contract_size=str(row.contract_size) if inverse else None,
         contract_unit=row.quote if inverse else None,
         settlement=row.settlement,
-        expiry=row.delivery * MS if row.delivery and kind == "future" else None,
+        expiry=row.delivery * MILLISECOND if row.delivery and kind == "future" else None,
     )
 
 

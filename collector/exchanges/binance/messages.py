@@ -4,7 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Level, Milliseconds, Word
+from collector.exchanges.numbers import Level, Word
+from collector.exchanges.times import Milliseconds
 
 
 class Trade(msgspec.Struct, gc=False):

@@ -12,8 +12,8 @@ from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
 from collector.exchanges.numbers import UNREADABLE, levels, number, number_or_none, numbers
 from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
+from collector.exchanges.times import MILLISECOND
 
-MS = 1_000_000  # nanoseconds in a millisecond, the unit of the exchange's times
 _MOST_WAITING = 1000  # updates of a book that wait for its snapshot
 _TRANSIENT = frozenset({408, 418, 429})  # statuses of HTTP below 500 that say: later
 
@@ -66,7 +66,7 @@ class Trades(Stream):
     def read(self, message: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if message.buyer_is_maker else "buy"
         amount, price = number(message.amount), number(message.price)
-        place = self.exchange, self.symbol, message.time * MS, receipt
+        place = self.exchange, self.symbol, message.time * MILLISECOND, receipt
         return (records.Trade(*place, side, amount, price, str(message.id)),)
 
 
@@ -88,7 +88,7 @@ class Quotes(Stream):
     @override
     def read(self, message: messages.Quote, receipt: int) -> Outputs:
         bid, bid_size, ask, ask_size = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
-        time = receipt if message.time is None else message.time * MS
+        time = receipt if message.time is None else message.time * MILLISECOND
         found: list[records.AnyRecord] = []
         if self._ticker:
             found.append(records.Ticker(self.exchange, self.symbol, time, receipt, bid, ask))
@@ -109,12 +109,14 @@ class MarkPrices(Stream):
 
     @override
     def read(self, message: messages.MarkPrice, receipt: int) -> Outputs:
-        start = self.exchange, self.symbol, message.time * MS, receipt
+        start = self.exchange, self.symbol, message.time * MILLISECOND, receipt
         found: list[records.AnyRecord] = []
         if self._funding:
             # A future has no funding: its rate is empty, and its time 0.
             mark, rate = number(message.mark_price), number_or_none(message.rate)
-            found.append(records.Funding(*start, mark, rate, message.next_funding * MS or None, None))
+            found.append(
+                records.Funding(*start, mark, rate, message.next_funding * MILLISECOND or None, None)
+            )
         if self._index and (index := number_or_none(message.index_price)):
             found.append(records.Index(*start, index))
         return found
@@ -130,7 +132,7 @@ class Liquidations(Stream):
         order = message.order
         quantity, price = numbers(order.quantity, order.price)
         status = "filled" if order.status == "FILLED" else "unfilled"
-        start = self.exchange, self.symbol, message.time * MS, receipt
+        start = self.exchange, self.symbol, message.time * MILLISECOND, receipt
         return (records.Liquidation(*start, order.side.lower(), quantity, price, None, status),)
 
 
@@ -144,8 +146,8 @@ class Candles(Stream):
         it = message.kline
         if not it.closed:
             return ()
-        place = self.exchange, self.symbol, message.time * MS, receipt
-        span = it.start * MS, it.stop * MS, it.interval, it.trades
+        place = self.exchange, self.symbol, message.time * MILLISECOND, receipt
+        span = it.start * MILLISECOND, it.stop * MILLISECOND, it.interval, it.trades
         opened, closed, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
         return (records.Candle(*place, *span, opened, closed, high, low, volume, True),)
 
@@ -161,7 +163,7 @@ class PartialBooks(Stream):
 
     @override
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
-        time = receipt if message.time is None else message.time * MS
+        time = receipt if message.time is None else message.time * MILLISECOND
         take = self._book.show if self.flows else self._book.begin
         return take(levels(message.bids), levels(message.asks), time, receipt)
 
@@ -209,7 +211,7 @@ class Books(Stream):
         if not self._follows(message):
             return self._break(message)
         self._last, self._joined = message.last, True
-        return self._book.change(message.bids, message.asks, message.time * MS, receipt)
+        return self._book.change(message.bids, message.asks, message.time * MILLISECOND, receipt)
 
     def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
         """Begin with the snapshot, and the updates that have come since."""
@@ -229,13 +231,13 @@ class Books(Stream):
         self._waiting.clear()
         self._book.bids.replace(bids)
         self._book.asks.replace(asks)
-        time = receipt if snapshot.time is None else snapshot.time * MS
+        time = receipt if snapshot.time is None else snapshot.time * MILLISECOND
         for update in later:
             if not self._follows(update):
                 return self._break(update)
             self._book.bids.change(update.bids)
             self._book.asks.change(update.asks)
-            self._last, self._joined, time = update.last, True, update.time * MS
+            self._last, self._joined, time = update.last, True, update.time * MILLISECOND
         return [Resync(self._subscription), self._book.complete(time, receipt)]
 
     def failed(self) -> Outputs:

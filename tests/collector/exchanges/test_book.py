@@ -104,3 +104,20 @@ def test_a_renewed_book_is_complete_after_its_next_change():
     kept.renew()
     delta, complete = kept.change([("1", "2")], [], 2, 2)
     assert (delta.delta, complete.delta, complete.bid) == (True, False, [("1", "2")])
+
+
+@given(st.integers(1, 3), CHANGES, st.lists(st.tuples(CHANGES, CHANGES), max_size=8))
+def test_what_falls_out_of_the_subscribed_depth_is_removed(depth, bids, changes):
+    kept = Book("X", "A-B", Storing(), depth=depth)
+    seen = applied(({}, {}), kept.begin([level for level in bids if Decimal(level[1])][:1], [], 1, 1))
+    model = (dict(seen[0]), {})
+    for number, pair in enumerate(changes):
+        for side, levels, highest in zip(model, pair, (True, False), strict=True):
+            for price, size in levels:
+                side.pop(Decimal(price), None)
+                if Decimal(size):
+                    side[Decimal(price)] = size
+            for gone in set(side) - set(best(side, depth, highest=highest)):
+                del side[gone]
+        seen = applied(seen, kept.change(*pair, number, number))
+        assert seen == model

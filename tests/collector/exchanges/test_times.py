@@ -1,0 +1,32 @@
+"""Times keep every digit down to the nanosecond."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.numbers import MalformedError
+from collector.exchanges.times import SECOND, rfc3339
+
+
+@given(st.timedeltas(timedelta(0), timedelta(days=80_000)), st.integers(0, 999))
+def test_a_time_keeps_its_nanoseconds(since_1970, nanoseconds):
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + since_1970
+    text = f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond:06}{nanoseconds:03}Z"
+    whole = int(moment.replace(microsecond=0).timestamp())
+    assert rfc3339(text) == whole * SECOND + moment.microsecond * 1000 + nanoseconds
+
+
+def test_a_fraction_may_be_short_or_missing():
+    assert rfc3339("1970-01-01T00:00:01Z") == SECOND
+    assert rfc3339("1970-01-01T00:00:01.5Z") == 3 * SECOND // 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00.0000000001Z"],
+)
+def test_what_is_no_time_is_malformed(text):
+    with pytest.raises(MalformedError):
+        rfc3339(text)
