@@ -48,16 +48,24 @@ class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits for the store (records, bytes), and the records that were dropped or became dead letters."""
+    """What waits for the store (records, bytes), and the records that were dropped or became dead letters.
+
+    Those are counted since the start. ``oldest`` is when the oldest record that waits was received; None where
+    none waits, or nobody knows.
+    """
 
     records: int = 0
     bytes: int = 0
     dropped: int = 0
     put_aside: int = 0
+    oldest: float | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about one collector; times are float seconds since 1970, UTC."""
+    """Everything about one collector; times are float seconds since 1970, UTC.
+
+    ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None: not counted.
+    """
 
     version: int = 1
     name: str
@@ -71,6 +79,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: SubscriptionStatus = SubscriptionStatus()
     channels: dict[str, ChannelStatus] = {}
     spool: SpoolStatus = SpoolStatus()
+    gaps_today: int | None = None
     last_received: float | None = None
     last_stored: float | None = None
 

@@ -6,8 +6,10 @@ up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from collector.books import Books
@@ -44,6 +46,9 @@ from collector.spool import Spool
 BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
+
+#: The mark with the day (UTC) of the last gap record, and how many there were on that day.
+_GAPS_TODAY = "gaps"
 
 #: Of these exchanges' candles cryptofeed says False (or, for OKX, True), and means "not told".
 _CLOSED_UNTOLD = frozenset(
@@ -139,8 +144,14 @@ class Receiver:
         """Puts a gap on record."""
         self._records.append(gap)
         self._weight += 1
-        self._something.set()
+        self.mark(_GAPS_TODAY, f"{_today()} {self.gaps_today + 1}")
         self._lines.add(gap)
+
+    @property
+    def gaps_today(self) -> int:
+        """How many gap records there were since midnight, UTC, in this process and those before it."""
+        match = re.fullmatch(rf"{_today()} ([0-9]{{1,15}})", self.recall(_GAPS_TODAY) or "")
+        return int(match[1]) if match else 0
 
     @property
     def next_sequence(self) -> int:
@@ -210,6 +221,10 @@ class Receiver:
             if records or marks:
                 await self._spool.append(records, marks)
             self._room.set()
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
 
 
 def _break(channel: str, book: Any, start: float, end: float) -> Gap:

@@ -164,6 +164,19 @@ class Spool:
         """How many records the store has not got yet, and their bytes."""
         return self._records, self._bytes
 
+    async def oldest(self) -> float | None:
+        """Return the receipt of the oldest record that the store has not got, float seconds; None: no record.
+
+        It is read from disk, by its index, where memory holds newer ones alone. Raises SpoolError.
+        """
+        if not self._records:
+            return None
+        if self._memory and self._memory[0].first <= self._acknowledged:
+            blob = next((each for each in self._memory if each.end > self._acknowledged), None)
+            if blob:
+                return blob.records[max(0, self._acknowledged - blob.first)].receipt_timestamp
+        return await self._on_disk(self._file.since, self._acknowledged)
+
     @property
     def losses(self) -> Sequence[Loss]:
         """What was lost, oldest first; the last one grows in place. They survive with the records."""

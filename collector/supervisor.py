@@ -104,6 +104,7 @@ class _Collector:
         self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics, self.continuity)
         self.started = time.time()
         self.was_ready = False
+        self.oldest: float | None = None  # receipt of the oldest record that is not stored
 
     async def run(self, stop: asyncio.Event) -> int:
         await self.continuity.begin()
@@ -130,6 +131,9 @@ class _Collector:
 
     async def _tell_health(self) -> None:
         while True:
+            with contextlib.suppress(TimeoutError):  # what a disk that is busy said last has to do
+                async with asyncio.timeout(health.INTERVAL):
+                    self.oldest = await self.spool.oldest()
             self._write_status(*self._judge())
             await asyncio.sleep(health.INTERVAL)
 
@@ -179,7 +183,9 @@ class _Collector:
                 bytes=size,
                 dropped=self.spool.dropped,
                 put_aside=self.metrics.put_aside,
+                oldest=self.oldest if records else None,
             ),
+            gaps_today=self.receiver.gaps_today,
             last_received=self.metrics.last_received,
             last_stored=self.metrics.last_stored,
         )

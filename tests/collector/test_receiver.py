@@ -14,6 +14,7 @@ from collector.receiver import Receiver
 from collector.records import (
     Candle,
     Funding,
+    Gap,
     Index,
     L1Book,
     L2Book,
@@ -299,6 +300,21 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
     assert spool.marks["trade"] == receiver.recall("trade") == "7"
     receiver.mark("trade", "")  # what is forgotten is so at once, not when the spool has it
     assert not receiver.recall("trade")
+
+
+async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(
+    receiver, spool, tmp_path, monkeypatch
+):
+    gap = Gap(*PLACE, RECEIPT, RECEIPT, "trades", RECEIPT - 1, RECEIPT, "disconnect", None)
+    receiver.report(gap)
+    receiver.report(gap)
+    assert receiver.gaps_today == 2
+    await receiver.drain()
+    after_restart = Receiver(settings(tmp_path), spool, Metrics())
+    after_restart.report(gap)
+    assert after_restart.gaps_today == 3
+    after_restart.mark("gaps", f"2026-01-31 {10**20}")  # another day, or damaged
+    assert after_restart.gaps_today == 0
 
 
 async def test_marks_alone_are_stored_too(receiver, spool):

@@ -151,6 +151,22 @@ async def test_a_huge_append_makes_small_batches(spool):
     assert await records(spool, limit=10_000) == list(trades(50_000))
 
 
+async def test_the_oldest_record_that_is_not_delivered_is_known_in_memory_and_on_disk(spool, monkeypatch):
+    assert await spool.oldest() is None
+    monkeypatch.setattr("collector.spool.MEMORY_BYTES", 0)  # what is saved is on disk alone
+    first, second = list(trades(3)), list(trades(3, 10))
+    await spool.append(first)
+    await spool.append(second)
+    assert await spool.oldest() == first[0].receipt_timestamp
+    await deliver(spool, 3)
+    assert await spool.oldest() == second[0].receipt_timestamp
+    monkeypatch.undo()
+    await spool.append(list(trades(3, 20)))
+    assert await spool.oldest() == second[0].receipt_timestamp
+    await deliver(spool, 9)
+    assert await spool.oldest() is None
+
+
 async def test_the_delivered_tail_is_kept_and_sent_again(spool):
     await spool.append(list(trades(10)))
     after = await deliver(spool, 10)
