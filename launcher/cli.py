@@ -249,6 +249,14 @@ def _add_container_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "containers")
     status = add("status", "show how each collector is doing")
     _selection(status)
+    status.add_argument(
+        "--all", action="store_true", help="every collector, also where the terminal has fewer lines"
+    )
+    status.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="exit status 1 unless every collector is ready and has dropped nothing",
+    )
     logs = add("logs", "show the collectors' logs")
     _selection(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
@@ -268,10 +276,11 @@ def _add_container_commands(commands: _Commands) -> None:
     down.add_argument(
         "--yes", action="store_true", help="with --volumes: also those with data that nobody else has"
     )
-    for command in (plan, up, doctor, status, logs, restart, down):
+    for command in (plan, up, doctor, status, logs, restart):
         command.add_argument(
             "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
         )
+    down.add_argument("--parallel", type=_count, metavar="N", help="containers at a time [all; over ssh 16]")
 
 
 def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:

@@ -29,6 +29,7 @@ _DETAIL, _LEAST_DETAIL = "DETAIL", 12
 #: What stays of the characters that cannot be printed: texts of ours have several lines.
 _LAYOUT = "\n\t"
 _GAP = 2  # characters between two columns
+_LEAST_NAME = 20  # characters of the first column that are shown, however narrow the terminal is
 
 
 class Table:
@@ -56,7 +57,10 @@ class Table:
         return "\n".join(self._plain_line(line, widths) for line in [self.columns, *self._shown()])
 
     def fitted(self, width: int) -> "Table":
-        """The table for lines of ``width`` characters: DETAIL is cut, then spare columns are left out."""
+        """Return the table for lines of ``width`` characters.
+
+        DETAIL is cut, then spare columns are left out, and at last the first column is cut.
+        """
         taken = dict(zip(self.columns, (size + _GAP for size in self._widths()), strict=True))
         detail = taken.pop(_DETAIL, _GAP) - _GAP
         for column in self.spare:
@@ -64,6 +68,7 @@ class Table:
                 break
             del taken[column]
         room = width - sum(taken.values())
+        name = max(_LEAST_NAME, taken[self.columns[0]] - _GAP + min(0, room + _GAP))
         shown = [
             place
             for place, column in enumerate(self.columns)
@@ -71,7 +76,14 @@ class Table:
         ]
         table = Table(*(f"{'>' if self.right[place] else ''}{self.columns[place]}" for place in shown))
         for row in self._shown():
-            table.add(*(_cut(row[place], room, self.columns[place]) for place in shown))
+            table.add(
+                *(
+                    _cut(row[place], name if not place else room)
+                    if not place or self.columns[place] == _DETAIL
+                    else row[place]
+                    for place in shown
+                )
+            )
         return table
 
     def _widths(self) -> list[int]:
@@ -133,12 +145,19 @@ class Console:
         text = msgspec.json.encode(value)
         self.say(printable_json((text if lines else msgspec.json.format(text, indent=2)).decode()))
 
-    def table(self, table: Table) -> None:
-        """A table, on standard output."""
-        if sys.stdout.isatty():
-            self._put(sys.stdout, lambda: self._rich(sys.stdout).print(table.rich(wrap=True)))
-        else:
+    def table(self, table: Table, *, one_line: bool = False) -> None:
+        """A table, on standard output; on a terminal ``one_line`` cuts what does not fit on a row's line."""
+        if not sys.stdout.isatty():
             self.say(table.plain())
+            return
+        console = self._rich(sys.stdout)
+        shown = table.fitted(console.width).rich(wrap=False) if one_line else table.rich(wrap=True)
+        self._put(sys.stdout, lambda: console.print(shown))
+
+    @property
+    def lines(self) -> int | None:
+        """The lines of the terminal that standard output is; None where it is none."""
+        return self._rich(sys.stdout).height if sys.stdout.isatty() else None
 
     def live(self, draw: Callable[[], Table]) -> "Live":
         """A table that is drawn anew all the time, on standard error; nothing where that is no terminal."""
@@ -202,8 +221,8 @@ class Live:
                 self._put(lambda: _write(sys.stderr, text))
 
 
-def _cut(cell: str, room: int, column: str) -> str:
-    return cell if column != _DETAIL or len(cell) <= room else f"{cell[: room - 1]}…"
+def _cut(cell: str, room: int) -> str:
+    return cell if len(cell) <= room else f"{cell[: room - 1]}…"
 
 
 def _write(file: TextIO, text: str) -> None:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from launcher import reading
+from launcher import local_run, reading
 from launcher.console import Console, Live, Table
 from launcher.engines.process import LocalCollector, LocalFleet
 from launcher.spec import FleetSpec
 
-_STATE = Path(".cryptostore")
 _DATA = Path("data")
 _REPORT_EVERY = 5.0  # seconds between two lines where there is no terminal
 _LOOK_EVERY = 0.25  # seconds
@@ -41,7 +40,7 @@ class _Run:
         self.summarise = summarise
         self.seconds = seconds
         self.stop, self.kill = asyncio.Event(), asyncio.Event()
-        self.local = LocalFleet(fleet, (_STATE / fleet.name).absolute(), _DATA.absolute(), self._show)
+        self.local = LocalFleet(fleet, local_run.folder(fleet.name).absolute(), _DATA.absolute(), self._show)
         self.live: Live = console.live(lambda: _table(self.local.collectors))
         self.begun = time.monotonic()
         self.reported = 0.0

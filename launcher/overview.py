@@ -1,24 +1,32 @@
-"""How the collectors of a fleet are doing: the containers, joined with what each says of itself."""
+"""How the collectors of a fleet are doing: containers and processes, joined with what each says of itself."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from collector.health import Status
+from collector.health import STALE, Status
+from launcher import local_run
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
+from launcher.local_run import LocalRun
 from launcher.plan import COMPOSE, SIMULATOR, specs
 from launcher.spec import CollectorSpec, FleetSpec
 
 #: A container in one of these states says more by its own word than its collector's last one does.
 _NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited", "dead"])
+#: The states of what works; those of a simulator and a store are Docker's words.
+WELL = ("ready", "healthy", "running")
+#: The states of what does not, the worst first.
+_UNWELL = ("failed", "dead", "exited", "unhealthy", "absent", "restarting", "degraded")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector. ``state`` is one word; ``container`` is None where there is none ("absent").
+    """One collector. ``state`` is one word; ``container`` is None where there is none.
 
+    ``process`` is the `launcher run` that it is part of, where it is no container; "absent" is neither.
     ``config`` is "current", "changed" (an `up` would make it anew) or "orphan", None where no file was read.
     """
 
@@ -28,11 +36,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     config: str | None
     container: Observed | None
     status: Status | None
+    process: int | None = None
 
     @property
-    def received(self) -> int:
-        """Records received since the collector started, over all channels."""
-        return sum(each.received for each in self.status.channels.values()) if self.status else 0
+    def is_well(self) -> bool:
+        """Whether it works, and has dropped nothing since its start."""
+        return self.state in WELL and not (self.status and self.status.spool.dropped)
+
+    @property
+    def seen(self) -> float:
+        """The moment to count the ages of its records from: its last word, or now where it should have one.
+
+        The clock of its machine may differ from ours.
+        """
+        lives = self.status and self.state in (*WELL, "degraded", "starting")
+        return self.status.time if self.status and lives else time.time()
 
     @property
     def stored(self) -> int:
@@ -43,7 +61,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def rows(
     engine: DockerEngine, fleet: FleetSpec | None, observed: Sequence[Observed], parallel: int
 ) -> list[Row]:
-    """A row for each container, and for each collector of the file that has none, in the file's order."""
+    """Return a row for each container."""
     key = engine.key(observed)
     fleet = with_passwords_of(engine, fleet, observed) if fleet else None
     wanted = {spec.name: spec for spec in specs(fleet)} if fleet else None
@@ -53,12 +71,58 @@ def rows(
         return _row(container, _status(engine, container), config)
 
     with ThreadPoolExecutor(parallel) as pool:
-        there = list(pool.map(row, observed))
+        return list(pool.map(row, observed))
+
+
+def rows_of_run(fleet: str, run: LocalRun) -> list[Row]:
+    """Return a row for each process of a `launcher run`."""
+    simulator = [_process(SIMULATOR, "running", "", None, run)] if run.simulated else []
+    return simulator + [_collector(name, local_run.status(fleet, name, run), run) for name in run.collectors]
+
+
+def _collector(name: str, status: Status | None, run: LocalRun) -> Row:
+    if status is None:
+        return _process(name, "starting", "has said nothing yet", None, run)
+    age = time.time() - status.time
+    if age <= STALE or status.state == "failed":
+        return _process(name, status.state, status.detail, status, run)
+    silence = f"no sign of life for {age:.0f} s (was {status.state}: {status.detail})"
+    return _process(name, "unhealthy", silence, status, run)
+
+
+def _process(name: str, state: str, detail: str, status: Status | None, run: LocalRun) -> Row:
+    return Row(
+        collector=name,
+        state=state,
+        detail=detail,
+        config=None,
+        container=None,
+        status=status,
+        process=run.process,
+    )
+
+
+def with_absent(there: Sequence[Row], fleet: FleetSpec | None) -> list[Row]:
+    """Return the rows with one for each collector of the file that has none: what is unwell first.
+
+    Otherwise they come in the file's order.
+    """
     names = [spec.name for spec in specs(fleet)] if fleet else []
     present = {row.collector for row in there}
     absent = [_absent(name) for name in names if name not in present]
     order = {name: place for place, name in enumerate(names)}
-    return sorted(there + absent, key=lambda row: (order.get(row.collector, len(order)), row.collector))
+    return sorted(
+        [*there, *absent],
+        key=lambda row: (_rank(row), order.get(row.collector, len(order)), row.collector),
+    )
+
+
+def _rank(row: Row) -> int:
+    if row.state in _UNWELL:
+        return _UNWELL.index(row.state)
+    if row.state not in WELL:
+        return len(_UNWELL)
+    return len(_UNWELL) + (2 if row.is_well else 1)
 
 
 def _absent(name: str) -> Row:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from launcher import local_run, overview, plan, status_table
 from launcher import logs as logbook
-from launcher import overview, plan
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
 from launcher.commands.converge import whoami
 from launcher.commands.files import whole
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
-from launcher.console import Console, Table
+from launcher.console import Console
 from launcher.engines import EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.managed import SERVERS
@@ -27,6 +27,8 @@ from launcher.spec import FleetSpec
 
 #: The volumes of a managed store: its server, and what is in the volume.
 _KEPT = re.compile(rf".+-({'|'.join(SERVERS)})-(data|password)")
+#: Connections that are kept open between requests, where a command takes all containers at once.
+_MOST = 256
 _SERVER_NAMES = {"redis": "Redis", "postgres": "Postgres", "mongo": "MongoDB"}
 
 
@@ -39,14 +41,16 @@ class _Selection(msgspec.Struct, frozen=True):
 
     def of(self, observed: Sequence[Observed]) -> list[Observed]:
         """The containers that match. Raises InputError for a pattern that matches none."""
-        names = {container.collector for container in observed}
-        if self.fleet:
-            names.update(spec.name for spec in plan.specs(self.fleet))
+        self.require(container.collector for container in observed)
+        return [container for container in observed if self.matches(container.collector)]
+
+    def require(self, there: Iterable[str]) -> None:
+        """Raise InputError for a pattern that matches no collector of the file, and none of ``there``."""
+        names = {*there, *(spec.name for spec in plan.specs(self.fleet))} if self.fleet else {*there}
         try:
             require_match(self.patterns, names, self.name)
         except NothingSelectedError as error:
             raise InputError(str(error)) from error
-        return [container for container in observed if self.matches(container.collector)]
 
     def connect(self, connections: int) -> DockerEngine:
         """The engine that the fleet is on."""
@@ -61,39 +65,83 @@ class _Selection(msgspec.Struct, frozen=True):
 def status(options: argparse.Namespace, console: Console) -> int:
     """Shows how each collector is doing."""
     selection = _select(options)
-    engine = selection.connect(options.parallel)
-    observed = selection.of(engine.observe(selection.name))
-    rows = [
-        row
-        for row in overview.rows(engine, selection.fleet, observed, options.parallel)
-        if selection.matches(row.collector)
-    ]
+    run = local_run.find(selection.name)
+    there = overview.rows_of_run(selection.name, run) if run else []
+    try:
+        engine = selection.connect(options.parallel)
+        observed = engine.observe(selection.name)
+        there += overview.rows(engine, selection.fleet, observed, options.parallel)
+    except EngineError as error:
+        if not run:
+            raise
+        console.remark(f"containers are not shown: {error}")
+    selection.require({row.collector for row in there})
+    rows = [row for row in overview.with_absent(there, selection.fleet) if selection.matches(row.collector)]
     if options.json:
         console.json(rows)
     elif rows:
-        console.table(_status_table(rows))
+        _show(rows, None if options.all else console.lines, console)
     else:
         console.say(f"fleet {selection.name} has no containers")
-    return DONE
+    well = bool(rows) and all(row.is_well for row in rows)
+    return FAILED if options.exit_code and not well else DONE
+
+
+def _show(rows: Sequence[Row], lines: int | None, console: Console) -> None:
+    shown, rest = status_table.fitting(rows, lines) if lines else (rows, "")
+    console.table(status_table.table(shown), one_line=True)
+    if rest:
+        console.say(rest)
 
 
 def logs(options: argparse.Namespace, console: Console) -> int:
-    """Shows the collectors' logs."""
+    """Shows the logs of the containers, or of the `launcher run` of this folder."""
     selection = _select(options)
+    width, lines = _lines_of_run(selection, options) or _lines_of_containers(selection, options)
+    for collector, line in lines:
+        if options.json:
+            console.json({"collector": collector, "line": line}, lines=True)
+            continue
+        console.say(f"{collector:{width}}  {line}" if width else line)
+    return DONE
+
+
+#: The width of the collectors' names, 0 where there is one alone; collector and line of each.
+type _Lines = tuple[int, Iterator[tuple[str, str]]]
+
+
+def _lines_of_containers(selection: _Selection, options: argparse.Namespace) -> _Lines:
     engine = selection.connect(options.parallel)
     containers = selection.of(engine.observe(selection.name))
-    width = max((len(container.collector) for container in containers), default=0)
     lines = (
         logbook.follow(engine, containers, options.tail)
         if options.follow
         else logbook.last(engine, containers, options.tail, options.parallel)
     )
-    for collector, line in lines:
-        if options.json:
-            console.json({"collector": collector, "line": line}, lines=True)
-            continue
-        console.say(f"{collector:{width}}  {line}" if len(containers) > 1 else line)
-    return DONE
+    return _width([container.collector for container in containers]), lines
+
+
+def _lines_of_run(selection: _Selection, options: argparse.Namespace) -> _Lines | None:
+    """Return the logs of a run: of one that goes on, or of the last one where there are no containers."""
+    names = local_run.logged(selection.name)
+    if not names or (not local_run.find(selection.name) and _has_containers(selection, options)):
+        return None
+    selection.require(names)
+    names = [name for name in names if selection.matches(name)]
+    hidden = local_run.passwords(selection.fleet) if selection.fleet else {}
+    read = local_run.follow if options.follow else local_run.last_lines
+    return _width(names), read(selection.name, names, options.tail, hidden)
+
+
+def _has_containers(selection: _Selection, options: argparse.Namespace) -> bool:
+    try:
+        return bool(selection.connect(options.parallel).observe(selection.name))
+    except EngineError:
+        return False
+
+
+def _width(names: Sequence[str]) -> int:
+    return max(map(len, names)) if len(names) > 1 else 0
 
 
 def restart(options: argparse.Namespace, console: Console) -> int:
@@ -121,12 +169,14 @@ def restart(options: argparse.Namespace, console: Console) -> int:
 def down(options: argparse.Namespace, console: Console) -> int:
     """Removes containers, the network when the last is gone, and with --volumes the volumes."""
     selection = _select(options)
-    engine = selection.connect(options.parallel)
+    engine = selection.connect(options.parallel or _MOST)
     containers = _ours(selection.of(engine.observe(selection.name)), console)
     with _locked(engine, selection, containers):
         progress = Progress(console, as_json=options.json)
+        # Each takes the time that its collector needs to store what it has: none waits for another's.
+        how = Options(parallel=options.parallel or engine.connections)
         with interrupt(progress.stopping) as stop, progress:
-            rollout = Rollout(engine, Options(parallel=options.parallel), progress.tell, stop)
+            rollout = Rollout(engine, how, progress.tell, stop)
             rollout.remove(containers)
         failed = failed_of(rollout)
         if not options.json:
@@ -203,37 +253,6 @@ def _ours(containers: Iterable[Observed], console: Console) -> list[Observed]:
         else:
             ours.append(container)
     return ours
-
-
-def _status_table(rows: Sequence[Row]) -> Table:
-    table = Table("COLLECTOR", "STATE", "STORE", ">SUBSCRIPTIONS", ">STORED", ">LAST RECORD", "DETAIL")
-    for row in rows:
-        status = row.status
-        table.add(
-            row.collector,
-            row.state,
-            f"{status.store.backend} {status.store.state}" if status else "-",
-            _subscriptions(row),
-            f"{row.stored:,}" if status else "-",
-            f"{max(0, status.time - status.last_received):.0f} s ago"
-            if status and status.last_received
-            else "-",
-            "; ".join(filter(None, [_remark(row), row.detail])),
-        )
-    return table
-
-
-def _subscriptions(row: Row) -> str:
-    if not row.status:
-        return "-"
-    asked = row.status.subscriptions
-    return f"{asked.confirmed} of {asked.confirmed + len(asked.pending) + len(asked.refused)}"
-
-
-def _remark(row: Row) -> str:
-    if row.container and row.container.manager == COMPOSE:
-        return "managed by compose"
-    return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")
 
 
 def _volumes(engine: DockerEngine, selection: _Selection) -> list[str]:

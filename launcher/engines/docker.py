@@ -96,6 +96,11 @@ class DockerEngine:
                 HTTPStatus.BAD_GATEWAY, f"what came for {path} is no answer of a Docker engine"
             ) from error
 
+    @property
+    def connections(self) -> int:
+        """How many requests the way to the engine carries at once."""
+        return self._way.connections
+
     def about(self) -> str:
         """What engine this is, and where."""
         with explained("the engine does not tell its version"):
@@ -274,9 +279,9 @@ class DockerEngine:
             self._api.restart(container, timeout=self._grace(container))
 
     def stop(self, container: str) -> None:
-        """Stops a container within its grace period; one that is gone is fine."""
+        """Stop a container within its own grace period; one that is gone is fine."""
         with explained("the container cannot be stopped"), _UnlessMissing():
-            self._api.stop(container, timeout=self._grace(container))
+            self._api.stop(container)
 
     def remove(self, container: str) -> None:
         """Removes a container that does not run, with its secrets; one that is gone is fine."""

@@ -8,7 +8,6 @@ nothing of the shell's.
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +24,7 @@ import msgspec
 
 from collector import health
 from collector.settings import VARIABLES, existing_file
+from launcher import local_run
 from launcher.engines import EngineError
 from launcher.spec import CollectorSpec, Container, FleetSpec
 
@@ -58,7 +58,8 @@ class LocalFleet:
 
         Raises EngineError when a collector's settings are wrong or the simulator cannot go on.
         """
-        with _locked(self._state):
+        names = (collector.name for collector in self.collectors)
+        with local_run.held(self._state, names, simulated=self.simulator is not None):
             killing = asyncio.create_task(self._kill_when(kill))
             try:
                 await self._run(stop, kill)
@@ -384,23 +385,6 @@ def _local(path: PurePosixPath, container: Container, state: Path, data: Path) -
 
 def _volume(target: PurePosixPath, state: Path, data: Path) -> Path:
     return data if str(target) == _IMAGE_PATHS["PARQUET_DIR"] else state / target.name
-
-
-@contextlib.contextmanager
-def _locked(state: Path) -> Iterator[None]:
-    """Holds the state folder. Raises EngineError while another launcher does, or where it cannot write."""
-    with contextlib.ExitStack() as stack:
-        try:
-            state.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((state / "lock").open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineError(
-                f"this fleet runs here already ({state} is in use); stop that one first"
-            ) from None
-        except OSError as error:
-            raise EngineError(f"the state folder {state} cannot be used: {error.strerror}") from error
-        yield
 
 
 def _end_with(parent: int) -> None:

@@ -50,6 +50,8 @@ class Ssh(Given):
     nor does Ctrl-C at our terminal reach it.
     """
 
+    connections = 16  # sshd takes few new ones at a time (MaxStartups, MaxSessions)
+
     def __init__(self, address: str, given_by: str, target: list[str], host: str, path: str) -> None:
         super().__init__(address, given_by)
         control = _folder() / secrets.token_hex(4)

@@ -20,10 +20,14 @@ _START = "start it, or use `launcher run`, which needs none"
 
 
 class Way(Protocol):
-    """How connections to an engine are made. ``address`` is as it was given, ``given_by`` where."""
+    """How connections to an engine are made. ``address`` is as it was given, ``given_by`` where.
+
+    ``connections`` is how many may be open at once.
+    """
 
     address: str
     given_by: str
+    connections: int
 
     def dial(self, timeout: float) -> socket.socket:
         """A new connection. Raises OSError."""
@@ -34,6 +38,8 @@ class Way(Protocol):
 
 class Given:
     """Where an engine is said to be, and by whom."""
+
+    connections = 256
 
     def __init__(self, address: str, given_by: str) -> None:
         self.address, self.given_by = address, given_by

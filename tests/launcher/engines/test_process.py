@@ -130,6 +130,49 @@ def test_a_collector_that_dies_is_started_again_and_ctrl_c_ends_in_order(run):
     assert endless.process.returncode == 0, endless.said
 
 
+def launcher(folder, *arguments):
+    """A command in the folder of a run, where no Docker engine is."""
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *arguments],
+        cwd=folder,
+        env=os.environ | {"DOCKER_HOST": "unix:///nowhere/docker.sock"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_status_and_logs_see_a_run_until_it_is_killed(run, tmp_path):
+    endless = run()
+    endless.until("2 of 2 ready")
+    seen = launcher(tmp_path, "status", "--json", "--exit-code")
+    assert seen.returncode == 0, seen.stderr
+    rows = {row["collector"]: row for row in json.loads(seen.stdout)}
+    assert {name: (row["state"], row["process"]) for name, row in rows.items()} == {
+        "simulator": ("running", endless.process.pid),
+        "kraken": ("ready", endless.process.pid),
+        "binance": ("ready", endless.process.pid),
+    }
+    assert rows["kraken"]["status"]["subscriptions"]["confirmed"] == 2
+    logs = launcher(tmp_path, "logs", "kraken", "--tail", "all")
+    assert "INFO collector.supervisor: ready: 2 subscriptions" in logs.stdout
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", "logs", "--follow", "--tail", "0"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as following:
+        endless.process.kill()
+        endless.process.wait(timeout=PATIENCE)
+        out, _ = following.communicate(timeout=PATIENCE)
+    assert not out or re.search(r"^(binance|kraken|simulator) +20", out)
+    gone = launcher(tmp_path, "status", "--exit-code")
+    assert gone.returncode == 1
+    assert "no Docker engine is reachable" in gone.stderr
+    assert "2 subscriptions" in launcher(tmp_path, "logs", "binance").stdout  # what it said is still there
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 def test_nothing_outlives_a_launcher_that_is_killed(run):
     doomed = run()

@@ -1,0 +1,194 @@
+"""The fleet that ``launcher run`` runs in this folder, seen by another process.
+
+A run holds a lock on ``.cryptostore/FLEET/lock`` for as long as it lives, however it ends, and writes into it
+what it runs. Its collectors' status files and logs lie beside it.
+"""
+
+import contextlib
+import fcntl
+import heapq
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from collector import health
+from collector.masking import masked
+from launcher import secrets
+from launcher.engines import EngineError
+from launcher.spec import FleetSpec
+
+_STATE = Path(".cryptostore")
+_LOCK = "lock"
+_LOG, _OLDER_LOG = ".log", ".log.1"
+_LOOK_EVERY = 0.25  # seconds between two looks for new lines
+#: A status probe holds the lock for microseconds; who wants it for long tries as often as this.
+_TRIES, _PAUSE = 10, 0.02
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+
+
+class LocalRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a fleet: the launcher's process, when it began (seconds since 1970) and its collectors.
+
+    ``simulated`` tells that the simulator is part of it: it ends when that does.
+    """
+
+    process: int
+    started: float
+    collectors: tuple[str, ...]
+    simulated: bool
+
+
+def folder(fleet: str) -> Path:
+    """Return where a run of the fleet in this folder keeps its spools, its logs and its lock."""
+    return _STATE / fleet
+
+
+@contextlib.contextmanager
+def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator[None]:
+    """Hold the state folder. Raises EngineError while another launcher does, or where it cannot write."""
+    with contextlib.ExitStack() as stack:
+        try:
+            state.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((state / _LOCK).open("a+"))
+            _lock(file)
+            file.truncate(0)
+            run = LocalRun(
+                process=os.getpid(), started=time.time(), collectors=tuple(collectors), simulated=simulated
+            )
+            file.write(msgspec.json.encode(run).decode())
+            file.flush()
+        except BlockingIOError:
+            raise EngineError(
+                f"this fleet runs here already ({state} is in use); stop that one first"
+            ) from None
+        except OSError as error:
+            raise EngineError(f"the state folder {state} cannot be used: {error.strerror}") from error
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def find(fleet: str) -> LocalRun | None:
+    """Return the run of the fleet in this folder; None where there is none now."""
+    with contextlib.suppress(OSError, msgspec.DecodeError), (folder(fleet) / _LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return msgspec.json.decode(file.read(), type=LocalRun)
+    return None
+
+
+def status(fleet: str, collector: str, run: LocalRun) -> health.Status | None:
+    """Return what a collector of the run last said of itself; None where it has said nothing yet."""
+    try:
+        said = health.read(folder(fleet) / "spool" / f"{fleet}-{collector}")
+    except (OSError, msgspec.DecodeError):
+        return None
+    return said if said.time >= run.started else None
+
+
+def logged(fleet: str) -> list[str]:
+    """Return what has a log of a run in this folder, of now or of before."""
+    return sorted(path.name.removesuffix(_LOG) for path in folder(fleet).glob(f"*{_LOG}"))
+
+
+def last_lines(
+    fleet: str, collectors: Sequence[str], tail: int | None, hidden: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str]]:
+    """Return the last ``tail`` lines (None: all) of each collector as (collector, line), by time."""
+
+    def stamped(collector: str) -> Iterator[tuple[str, str, str]]:
+        at = ""
+        for line in deque(_lines(fleet, collector), maxlen=tail):
+            found = _TIME.search(line[:80])
+            at = found[0] if found else at  # lines without a time belong to those before them
+            yield at, collector, masked(line, hidden.get(collector, ()))
+
+    merged = heapq.merge(*(stamped(each) for each in collectors), key=lambda each: each[0])
+    return ((collector, line) for _, collector, line in merged)
+
+
+def follow(
+    fleet: str, collectors: Sequence[str], tail: int | None, hidden: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str]]:
+    """Return lines as ``last_lines`` does, then new ones as they come, until the run ends."""
+    files = {each: _Tail(folder(fleet) / f"{each}{_LOG}") for each in collectors}
+    yield from last_lines(fleet, collectors, tail, hidden)
+    while True:
+        ended = find(fleet) is None
+        for collector, file in files.items():  # also what came before the end
+            for line in file.read():
+                yield collector, masked(line, hidden.get(collector, ()))
+        if ended:
+            return
+        time.sleep(_LOOK_EVERY)
+
+
+def passwords(fleet: FleetSpec) -> dict[str, tuple[str, ...]]:
+    """Return what is masked in each collector's log, as far as its files can be read."""
+    found = {}
+    for spec in fleet.collectors:
+        with contextlib.suppress(OSError):
+            found[spec.name] = secrets.hidden(
+                {each.name: each.content for each in secrets.part(spec).secrets}
+            )
+    return found
+
+
+def _lines(fleet: str, collector: str) -> Iterator[str]:
+    for end in (_OLDER_LOG, _LOG):
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (folder(fleet) / f"{collector}{end}").open(errors="replace") as file,
+        ):
+            yield from (line.rstrip("\n") for line in file)
+
+
+class _Tail:
+    """What is appended to a log file from now on, also after it was put aside for a new one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._opened()
+        self._rest = b""
+        if self._file:
+            self._file.seek(0, os.SEEK_END)
+
+    def read(self) -> Iterator[str]:
+        """Return the lines since the last call."""
+        yield from self._news()
+        if self._is_replaced():
+            if self._file:
+                self._file.close()
+            self._file, self._rest = self._opened(), b""
+            yield from self._news()
+
+    def _news(self) -> list[str]:
+        *lines, self._rest = (self._rest + (self._file.read() if self._file else b"")).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+    def _is_replaced(self) -> bool:
+        try:
+            there = self._path.stat()
+        except OSError:
+            return False
+        return not self._file or os.fstat(self._file.fileno()).st_ino != there.st_ino
+
+    def _opened(self) -> IO[bytes] | None:
+        return self._path.open("rb") if self._path.is_file() else None

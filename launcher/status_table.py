@@ -1,0 +1,65 @@
+"""The table of ``launcher status``: one line for each collector, what is unwell first."""
+
+from collections.abc import Sequence
+
+from launcher.console import Table
+from launcher.overview import Row
+from launcher.plan import COMPOSE
+
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+#: Lines of a terminal that are not rows: the heading, what is left out, and the next prompt.
+_OTHER_LINES = 3
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return the table of all rows."""
+    shown = Table(
+        *("COLLECTOR", "STATE", ">STORED", ">LAST RECORD", ">BACKLOG", ">OLDEST", ">DROPPED", ">GAPS TODAY"),
+        "DETAIL",
+        spare=("STORED", "LAST RECORD"),
+    )
+    for row in rows:
+        shown.add(
+            row.collector, row.state, *_figures(row), "; ".join(filter(None, [_remark(row), row.detail]))
+        )
+    return shown
+
+
+def _figures(row: Row) -> tuple[str, ...]:
+    if not (status := row.status):
+        return ("-",) * 6
+    spool = status.spool
+    return (
+        f"{row.stored:,}",
+        f"{_age(row.seen - status.last_received)} ago" if status.last_received else "-",
+        f"{spool.records:,}",
+        _age(row.seen - spool.oldest) if spool.records and spool.oldest else "-",
+        f"{spool.dropped:,}",
+        "-" if status.gaps_today is None else f"{status.gaps_today:,}",
+    )
+
+
+def _age(seconds: float) -> str:
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def _remark(row: Row) -> str:
+    if row.process:
+        return f"a process of `launcher run` ({row.process})"
+    if row.container and row.container.manager == COMPOSE:
+        return "managed by compose"
+    return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")
+
+
+def fitting(rows: Sequence[Row], lines: int) -> tuple[Sequence[Row], str]:
+    """Return the first rows, as many as ``lines`` of a terminal hold, and a sentence about the others."""
+    room = max(1, lines - _OTHER_LINES)
+    if len(rows) <= room + 1:
+        return rows, ""
+    rest = rows[room:]
+    unwell = sum(not row.is_well for row in rest)
+    what = f"{unwell} of them unwell" if unwell else "all well"
+    return rows[:room], f"and {len(rest)} more, {what}; --all shows every collector"

@@ -1,0 +1,95 @@
+"""The table of `launcher status`, on any terminal."""
+
+import io
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from collector.health import ChannelStatus, SpoolStatus, Status, StoreStatus
+from launcher import overview, status_table
+from launcher.overview import Row
+
+NOW = 1_795_000_000.0
+
+
+def row(collector="coinbase", state="ready", detail="fine", **spool):
+    status = Status(
+        name=collector,
+        exchange="COINBASE",
+        started=NOW - 100,
+        time=NOW,
+        state="ready",
+        detail=detail,
+        store=StoreStatus(backend="REDIS", state="connected", since=NOW),
+        channels={"trades": ChannelStatus(received=9_000, stored=8_000)},
+        spool=SpoolStatus(**spool),
+        gaps_today=12,
+        last_received=NOW - 0.2,
+    )
+    return Row(collector=collector, state=state, detail=detail, config=None, container=None, status=status)
+
+
+def drawn(rows, width):
+    """The table as a terminal of that many columns shows it."""
+    terminal = Console(file=io.StringIO(), width=width, force_terminal=True, no_color=True, color_system=None)
+    terminal.print(status_table.table(rows).fitted(width).rich(wrap=False))
+    return terminal.file.getvalue().splitlines()
+
+
+def test_backlog_oldest_dropped_and_gaps_of_today_are_seen_at_80_columns():
+    trouble = row(
+        detail="store away: connection refused", records=1_234_567, oldest=NOW - 7_300, dropped=38_991
+    )
+    heading, line = (" ".join(each.split()) for each in drawn([trouble], 80))
+    assert heading == "COLLECTOR STATE BACKLOG OLDEST DROPPED GAPS TODAY DETAIL"
+    assert line.startswith("coinbase ready 1,234,567 2 h 38,991 12 store away: ")
+
+
+def test_a_wide_terminal_and_a_pipe_show_all():
+    lines = status_table.table([row(records=7, oldest=NOW - 61)]).plain().splitlines()
+    assert lines == [
+        "COLLECTOR  STATE  STORED  LAST RECORD  BACKLOG  OLDEST  DROPPED  GAPS TODAY  DETAIL",
+        "coinbase   ready   8,000      0 s ago        7    61 s        0          12  fine",
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            row,
+            collector=st.from_regex(r"[a-z0-9-]{1,63}", fullmatch=True),
+            state=st.sampled_from(["ready", "degraded", "restarting", "unhealthy"]),
+            detail=st.text(max_size=300),
+            records=st.integers(0, 10**9),
+            oldest=st.none() | st.floats(0, NOW),
+            dropped=st.integers(0, 10**9),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(80, 200),
+)
+def test_no_row_wraps(rows, width):
+    lines = drawn(rows, width)
+    assert len(lines) == len(rows) + 1
+    assert all(len(line) <= width for line in lines)
+
+
+def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
+    rows = [row(f"c{number:03}") for number in range(197)]
+    rows += [row("dropping", dropped=1), row("slow", "degraded"), row("gone", "exited")]
+    ordered = overview.with_absent(rows, None)
+    assert [each.collector for each in ordered[:4]] == ["gone", "slow", "dropping", "c000"]
+    shown, rest = status_table.fitting(ordered, 24)
+    assert len(shown) == 21
+    assert rest == "and 179 more, all well; --all shows every collector"
+    assert (
+        status_table.fitting(ordered, 5)[1] == "and 198 more, 1 of them unwell; --all shows every collector"
+    )
+    assert status_table.fitting(ordered[:3], 24) == (ordered[:3], "")
+
+
+def test_control_characters_of_a_detail_are_shown_escaped():
+    line = status_table.table([row(detail="a\x1b[2Jb\nc\u2028d")]).plain().splitlines()[1]
+    assert line.endswith(r"a\x1b[2Jb\nc\u2028d")
