@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from collector.health import SpoolStatus
 from launcher.console import Table
 from launcher.overview import Row
 from launcher.plan import COMPOSE
@@ -14,7 +15,7 @@ _OTHER_LINES = 3
 def table(rows: Sequence[Row]) -> Table:
     """Return the table of all rows."""
     shown = Table(
-        *("COLLECTOR", "STATE", ">STORED", ">LAST RECORD", ">BACKLOG", ">OLDEST", ">DROPPED", ">GAPS TODAY"),
+        *("COLLECTOR", "STATE", ">STORED", ">LAST RECORD", ">BACKLOG", ">LAG", ">DROPPED", ">GAPS TODAY"),
         "DETAIL",
         spare=("STORED", "LAST RECORD"),
     )
@@ -33,10 +34,17 @@ def _figures(row: Row) -> tuple[str, ...]:
         f"{row.stored:,}",
         f"{_age(row.seen - status.last_received)} ago" if status.last_received else "-",
         f"{spool.records:,}",
-        _age(row.seen - spool.oldest) if spool.records and spool.oldest else "-",
+        _lag(row, spool),
         f"{spool.dropped:,}",
         "-" if status.gaps_today is None else f"{status.gaps_today:,}",
     )
+
+
+def _lag(row: Row, spool: SpoolStatus) -> str:
+    """Return how far the store is behind: the age of the oldest record that it has not got."""
+    if not spool.records:
+        return _age(0)
+    return _age(row.seen - spool.oldest) if spool.oldest else "-"
 
 
 def _age(seconds: float) -> str:
