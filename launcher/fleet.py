@@ -5,6 +5,7 @@ complete environment - defaults, then its store, then its own - which the contra
 collector will.
 """
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
 from launcher import fleet_file, managed
-from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Store, default_name, text_of
+from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Given, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 from launcher.starter import STARTER
@@ -49,22 +50,40 @@ class FleetError(Exception):
 
 
 def load(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> FleetSpec:
-    """The fleet in a file, or in several, each on top of those before it. Raises FleetError.
+    """Return the fleet in a file, or in several, each on top of those before it. Raises FleetError.
 
     ``environ`` has the values for ``${VAR}``.
     """
+    return _build(paths, environ)[1]
+
+
+def _build(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> "tuple[_Builder, FleetSpec]":
     faults: list[Fault] = []
     file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, faults)
-    fleet = _Builder(file, faults).fleet() if file else None
-    if faults or not fleet:
+    if file is None:
         raise FleetError(faults)
-    return fleet
+    builder = _Builder(file, faults)
+    fleet = builder.fleet()
+    if faults:
+        raise FleetError(faults)
+    return builder, fleet
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """A place where values of a collector stand: its settings by variable, and all of it by key.
+
+    ``where`` is collector, store or defaults, with the store's name.
+    """
+
+    where: str
+    settings: Mapping[str, Node]
+    keys: Mapping[str, Node]
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a value comes from: what it is a value of, its text as written, and the place of that.
+    """Where a value comes from: what it is a value of, its text, and the layer and place of that.
 
-    ``where`` is collector, store or defaults, with the store's name; None where nothing is set.
+    ``where`` and ``place`` are None where nothing is set.
     """
 
     of: str
@@ -74,54 +93,56 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) -> list[Origin]:
-    """Where each collector of a fleet has the value of a key such as ``limits.memory`` from.
+    """Return where each collector of a fleet has the value of a key such as ``limits.memory`` from.
 
     A key of the whole fleet has one origin. Raises FleetError.
     """
-    fleet = load(paths, environ)
-    file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, [])
-    assert file  # noqa: S101 - it has just been read
+    builder, fleet = _build(paths, environ)
     outer, _, inner = key.partition(".")
-    of_store = outer == "stores" and inner
-    if outer in FLEET and not of_store:
-        return [_origin(fleet.name, key, {"fleet": file.keys})]
-    builder = _Builder(file, [])
-    builder.fleet()
-    layers = {name: builder.layers(collector) for name, collector in builder.collectors.items()}
-    if of_store:
-        key = inner
-        layers = {name: _of_store(each) for name, each in layers.items()}
-    return [_origin(name, key, each) for name, each in layers.items()]
+    if outer == "stores" and inner:
+        of_stores = {
+            name: [layer for layer in layers if layer.where.startswith("store ")]
+            for name, layers in builder.layers.items()
+        }
+        return [_origin(name, inner, layers) for name, layers in of_stores.items()]
+    if outer in FLEET:
+        return [_origin(fleet.name, key, [Layer("fleet", {}, builder.file.keys)])]
+    return [_origin(name, key, layers) for name, layers in builder.layers.items()]
 
 
-def _of_store(layers: Mapping[str, Mapping[str, Node]]) -> dict[str, Mapping[str, Node]]:
-    return {where: keys for where, keys in layers.items() if where.startswith("store ")}
-
-
-def _origin(of: str, key: str, layers: Mapping[str, Mapping[str, Node]]) -> Origin:
-    """The first of the layers that has the key; a setting that is empty there is not set."""
-    outer, _, inner = key.partition(".")
-    for where, keys in layers.items():
-        node = keys.get(outer)
-        if inner:
-            node = node.entries[inner].value if isinstance(node, Table) and inner in node.entries else None
-        if node and (text_of(node) or key in SETTINGS):
-            return Origin(of, text_of(node), where, node)
+def _origin(of: str, key: str, layers: Iterable[Layer]) -> Origin:
+    """Return the first of the layers that has the key; a setting that is empty there is not set."""
+    setting = SETTINGS.get(key)
+    for layer in layers:
+        if setting and setting.variable:
+            node = layer.settings.get(setting.variable)
+        else:
+            node = _found(layer.keys, key)
+        if node and (setting or text_of(node)):
+            return Origin(of, text_of(node), layer.where, node)
     return Origin(of, None, None, None)
+
+
+def _found(keys: Mapping[str, Node], key: str) -> Node | None:
+    outer, _, inner = key.partition(".")
+    node = keys.get(outer)
+    if not inner:
+        return node
+    return node.entries[inner].value if isinstance(node, Table) and inner in node.entries else None
 
 
 class _Builder:
     """Checks what the keys of a file mean together, and makes the spec.
 
     Attributes:
-        collectors: those of the file by their names, however many containers each is.
+        layers: what each collector of the file is made from, the nearest first.
     """
 
     def __init__(self, file: FleetFile, faults: list[Fault]) -> None:
         self.file = file
         self.faults = faults
         self.hints: dict[Fault, None] = {}
-        self.collectors: dict[str, Collector] = {}
+        self.layers: dict[str, list[Layer]] = {}
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
 
@@ -145,25 +166,22 @@ class _Builder:
             hints=tuple(map(str, self.hints)),
         )
 
-    def layers(self, collector: Collector) -> dict[str, Mapping[str, Node]]:
-        """What a collector is made from, the nearest first."""
-        store = self._store(collector)
-        name = self._name_of(store)
-        return {
-            "collector": collector.keys,
-            **({f"store {name}": store.keys} if store else {}),
-            "defaults": self.file.defaults.keys,
-        }
+    def _layers(self, collector: Collector, store: Store | None, server: CollectorSpec | None) -> list[Layer]:
+        """Return what a collector is made from, the nearest first."""
+        layers = [Layer("collector", collector.settings, collector.keys)]
+        if store:
+            layers.append(Layer(f"store {self._name_of(store)}", store.settings, store.keys))
+        layers.append(Layer("defaults", self.file.defaults.settings, self.file.defaults.keys))
+        return self._led_to(server, store, layers, collector) if server and store else layers
 
     def _shared(self, collector: Collector) -> list[CollectorSpec]:
         """A collector as its container or, where it has shards, as those of its shards."""
         store = self._store(collector)
-        given = self.file.defaults.settings | (store.settings if store else {}) | collector.settings
         server = self.managed.get(self._name_of(store))
-        if server and store:
-            given = self._led_to(server, store, given, collector)
+        layers = self._layers(collector, store, server)
+        given = _given(layers)
         name = self._name(collector, given)
-        self.collectors[name] = collector
+        self.layers[name] = layers
         shares = _shares(name, collector.shards)
         last, share = shares[-1]  # they differ in name and share alone, and the last name is the longest
         environment = self._environment(given, last, share)
@@ -362,9 +380,10 @@ class _Builder:
         return {key: (name or "").strip() or managed.NAME for key, name in names.items()}
 
     def _led_to(
-        self, server: CollectorSpec, store: Store, given: Mapping[str, Node], collector: Collector
-    ) -> dict[str, Node]:
-        """A collector's settings with what leads it to a managed store."""
+        self, server: CollectorSpec, store: Store, layers: Sequence[Layer], collector: Collector
+    ) -> list[Layer]:
+        """Return a collector's layers below one that leads it to a managed store."""
+        given = _given(layers)
         self._check_led(server.name, given, server.server)
         for variable in ("USER", "DATABASE") if managed.SERVERS[server.server].has_user else ():
             if text_of(collector.settings.get(variable, UNSET)):
@@ -375,11 +394,23 @@ class _Builder:
         backend = collector.settings.get("BACKEND", UNSET)
         if (text := (text_of(backend) or "").upper()) and managed.BACKENDS.get(text) != server.server:
             self._fault(backend, f"backend {text}: store {server.name}, which is managed, is {server.server}")
-            return dict(given)
+            return list(layers)
         told = managed.settings(server, self._login(store)) | {"PASSWORD": "made by `up`"}
         place = store.place
-        made = {name: Scalar(place.file, place.line, place.column, text) for name, text in told.items()}
-        return {name: node for name, node in given.items() if name not in managed.SET_BY_US} | made
+        made: Given = {
+            variable: Scalar(place.file, place.line, place.column, text)
+            for variable, text in told.items()
+            if variable in managed.SET_BY_US or not text_of(given.get(variable, UNSET))
+        }
+        below = [
+            Layer(
+                layer.where,
+                {name: node for name, node in layer.settings.items() if name not in managed.SET_BY_US},
+                layer.keys,
+            )
+            for layer in layers
+        ]
+        return [Layer(f"store {server.name}, which is managed", made, {}), *below]
 
     def _check_led(self, name: str, given: Mapping[str, Node], server: str) -> None:
         """Notes what is set and only the launcher knows of a managed store."""
@@ -464,6 +495,11 @@ class _Builder:
 
     def _hint(self, node: Node, message: str) -> None:
         self.hints[Fault(node.file, node.line, node.column, message)] = None
+
+
+def _given(layers: Iterable[Layer]) -> Mapping[str, Node]:
+    """Return the settings that hold, by variable."""
+    return ChainMap(*(dict(layer.settings) for layer in layers))
 
 
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:

@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
-from launcher import cli, keys
+from launcher import cli, fleet, keys
 from launcher.explain import explanations
 
 BASE = """
@@ -43,6 +45,54 @@ def explain(tmp_path, monkeypatch, capsys):
         return about, [line.split(maxsplit=2) for line in rows.splitlines()[1:]]
 
     return explain
+
+
+#: Settings that may stand in three places, with values of theirs.
+ANYWHERE = {
+    "max_depth": ["10", "20", "~"],
+    "user": ["one", "two", "~"],
+    "database": ["1", "2", "~"],
+    "port": ["6380", "~"],
+    "host": ["here", "there", "~"],
+    "snapshot_only": ["yes", "~"],
+}
+SETTINGS = st.fixed_dictionaries(
+    {}, optional={key: st.sampled_from(values) for key, values in ANYWHERE.items()}
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(SETTINGS, SETTINGS, SETTINGS, st.sampled_from(["REDIS", "POSTGRES"]), st.booleans())
+def test_what_is_explained_is_what_the_container_gets(tmp_path, defaults, store, own, backend, manage):
+    path = tmp_path / "fleet.yaml"
+    store = {"backend": backend, **({"manage": "true"} if manage else {}), **store}
+    own = {"exchange": "KRAKEN", "symbols": "BTC-USD", "channels": "trades", **own}
+    texts = [
+        "{" + ", ".join(f"{key}: {value}" for key, value in each.items()) + "}"
+        for each in (defaults, store, own)
+    ]
+    path.write_text("fleet: lab\ndefaults: {}\nstores: {{main: {}}}\ncollectors: [{}]\n".format(*texts))
+    try:
+        environment = fleet.load(path, {}).collectors[0].container.environment
+    except fleet.FleetError:
+        assume(False)
+    for key in (*ANYWHERE, "exchange", "channels", "backend"):
+        (origin,) = fleet.origins(path, {}, key)
+        assert (origin.text or None) == environment.get(key.upper()), key
+        assert origin.text is None or origin.place
+
+
+def test_a_managed_stores_host_is_explained_as_made_by_the_launcher(tmp_path, monkeypatch, capsys):
+    (tmp_path / "fleet.yaml").write_text(
+        "fleet: lab\nstores: {redis: {backend: REDIS, manage: true}}\n"
+        "collectors: [{exchange: KRAKEN, symbols: BTC-USD, channels: trades}]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explain", "host", "fleet.yaml"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.split(maxsplit=2) == ["kraken", "lab-redis", "store redis, which is managed, fleet.yaml:2"]
+    assert cli.main(["explain", "password", "fleet.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["kraken", "***"]
 
 
 def test_a_key_is_explained(explain):
