@@ -50,8 +50,8 @@ class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for the store (records, bytes), and the records that were dropped or became dead letters.
 
-    Those are counted since the start. ``oldest`` is when the oldest record that waits was received; None where
-    none waits, or nobody knows.
+    Those are counted since the start. ``oldest`` is when the oldest record that waits was received; None
+    where there is none, or nobody knows.
     """
 
     records: int = 0

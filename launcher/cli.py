@@ -255,7 +255,7 @@ def _add_container_commands(commands: _Commands) -> None:
     status.add_argument(
         "--exit-code",
         action="store_true",
-        help="exit status 1 unless every collector is ready and has dropped nothing",
+        help="exit status 1 unless every collector is ready and has lost nothing",
     )
     logs = add("logs", "show the collectors' logs")
     _selection(logs)

@@ -40,8 +40,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether it works, and has dropped nothing since its start."""
-        return self.state in WELL and not (self.status and self.status.spool.dropped)
+        """Whether it works, and since its start has lost nothing to a full spool or to the dead letters."""
+        lost = self.status.spool.dropped + self.status.spool.put_aside if self.status else 0
+        return self.state in WELL and not lost
 
     @property
     def seen(self) -> float:

@@ -20,9 +20,8 @@ def table(rows: Sequence[Row]) -> Table:
         spare=("STORED", "LAST RECORD"),
     )
     for row in rows:
-        shown.add(
-            row.collector, row.state, *_figures(row), "; ".join(filter(None, [_remark(row), row.detail]))
-        )
+        remarks = filter(None, [_remark(row), _dead_letters(row), row.detail])
+        shown.add(row.collector, row.state, *_figures(row), "; ".join(remarks))
     return shown
 
 
@@ -60,6 +59,11 @@ def _remark(row: Row) -> str:
     if row.container and row.container.manager == COMPOSE:
         return "managed by compose"
     return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")
+
+
+def _dead_letters(row: Row) -> str:
+    count = row.status.spool.put_aside if row.status else 0
+    return f"{count:,} dead letter{'' if count == 1 else 's'}" if count else ""
 
 
 def fitting(rows: Sequence[Row], lines: int) -> tuple[Sequence[Row], str]:

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import os
 import re
 import socket
 import threading
 
-ENGINE = "/var/run/docker.sock"
+#: The socket of the engine that the tests are on.
+ENGINE = os.environ.get("DOCKER_HOST", "").removeprefix("unix://") or "/var/run/docker.sock"
 _REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1\r$", re.MULTILINE)
 
 

@@ -4,6 +4,7 @@ import io
 
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from collector.health import ChannelStatus, SpoolStatus, Status, StoreStatus
@@ -73,7 +74,7 @@ def test_a_wide_terminal_and_a_pipe_show_all():
 def test_no_row_wraps(rows, width):
     lines = drawn(rows, width)
     assert len(lines) == len(rows) + 1
-    assert all(len(line) <= width for line in lines)
+    assert all(cell_len(line) <= width for line in lines)
 
 
 def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
@@ -88,6 +89,12 @@ def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
         status_table.fitting(ordered, 5)[1] == "and 198 more, 1 of them unwell; --all shows every collector"
     )
     assert status_table.fitting(ordered[:3], 24) == (ordered[:3], "")
+
+
+def test_dead_letters_are_told_and_count_as_unwell():
+    told = row(put_aside=1)
+    assert not told.is_well
+    assert status_table.table([told]).rows[0][-1] == "1 dead letter; fine"
 
 
 def test_control_characters_of_a_detail_are_shown_escaped():
