@@ -18,7 +18,9 @@ COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-default-groups --no-install-project --extra collector --extra simulator
 # The collector alone: the launcher and what it needs stay outside.
 COPY collector /opt/collector/lib/python3.13/site-packages/collector
-RUN printf '#!/bin/sh\nexec python -m collector "$@"\n' >/opt/collector/bin/collector \
+ARG REVISION
+RUN printf '%s\n' "$REVISION" >/opt/collector/lib/python3.13/site-packages/collector/REVISION \
+    && printf '#!/bin/sh\nexec python -m collector "$@"\n' >/opt/collector/bin/collector \
     && chmod +x /opt/collector/bin/collector \
     && /opt/collector/bin/python -m compileall -q /opt/collector/lib/python3.13/site-packages/collector
 

@@ -32,7 +32,7 @@ bench:
 	@cd tests && ../.venv/bin/python -m benchmarks $(BENCH)
 
 image:
-	docker build . --tag cryptostore:latest
+	docker build . --tag cryptostore:latest --build-arg REVISION="$$(git describe --always --dirty --exclude '*')"
 
 clean:
 	rm -rf .venv data .cryptostore

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from collector import health, logs
+from collector.command_line import Parser
 from collector.printable import printable
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
@@ -64,16 +65,17 @@ def _say(text: str, file: TextIO | None = None) -> None:
     print(printable(text, keep="\n"), file=file, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     width = max(len(variable.name) for variable in VARIABLES)
     variables = "\n".join(f"  {variable.name:{width}}  {_about(variable)}" for variable in VARIABLES)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="collector",
         description=f"{_DESCRIPTION}\n{variables}",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_version()
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser("run", help="record (what happens without a command, too)")
     check = commands.add_parser("check", help="check the settings and exit; nothing is connected to")

@@ -17,9 +17,10 @@ from datetime import date, datetime, time
 from decimal import DecimalException
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+if TYPE_CHECKING:  # what only parses a command line does without
+    import msgspec
 
 #: The largest text that is read, in characters or bytes: as large as a message of a websocket may be.
 LARGEST = 64 * 2**20
@@ -61,6 +62,8 @@ def loads(text: str | bytes | bytearray, *, parse_float: Callable[[str], Any] | 
 
 def dumps(value: Any) -> str:
     """Return ``value`` as JSON without spaces, whole floats without a fraction. Raises JsonError."""
+    import msgspec  # noqa: PLC0415 - see above
+
     try:
         return msgspec.json.encode(_with_whole_numbers(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -75,7 +78,9 @@ def install() -> None:
 
 
 @cache
-def _decoder(parse_float: Callable[[str], Any] | None) -> msgspec.json.Decoder[Any]:
+def _decoder(parse_float: Callable[[str], Any] | None) -> "msgspec.json.Decoder[Any]":
+    import msgspec  # noqa: PLC0415 - see above
+
     return msgspec.json.Decoder(float_hook=parse_float)
 
 

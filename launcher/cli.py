@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, override
 
+from collector.command_line import Parser
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
@@ -88,7 +89,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; words may stand before and behind options, which argparse itself does not take."""
     reader = parser()
     options, rest = reader.parse_known_args(arguments)
-    if rest and ("words" not in options or any(word.startswith("-") for word in rest)):
+    if rest and "words" not in options:
         reader.wrong = FAILED if _only_plans(options) else WRONG
         reader.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -130,10 +131,16 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{printable(text, keep='\n')}\n")
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """``wrong`` is the exit status where the command line is."""
 
     wrong = WRONG
+
+    @override
+    def refuse(self, known: argparse.Namespace, option: str) -> None:
+        if "function" in known and _only_plans(known):
+            self.wrong = FAILED
+        super().refuse(known, option)
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -150,6 +157,7 @@ def parser() -> _Parser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_version()
     top.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_file_commands(commands)

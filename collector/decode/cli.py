@@ -12,6 +12,7 @@ from typing import BinaryIO
 import msgspec
 
 from collector import catalog
+from collector.command_line import Parser
 from collector.decode.decoder import MAX_LINE_BYTES, Decoder
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.numbers import MalformedError
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="collector decode",
         description=_DESCRIPTION,
         epilog=_EPILOG,

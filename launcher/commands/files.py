@@ -3,9 +3,9 @@
 import argparse
 import os
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
+from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
 from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
@@ -106,9 +106,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def version(options: argparse.Namespace, console: Console) -> int:
     """Prints the version."""
-    number = metadata.version("cryptostore")
     if options.json:
-        console.json({"version": number})
+        console.json({"version": VERSION, "revision": revision()})
     else:
-        console.say(f"launcher {number}")
+        console.say(f"launcher {described()}")
     return DONE

@@ -3,7 +3,9 @@
 import argparse
 import errno
 import hashlib
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,10 +14,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 
 import pytest
+from fleet_texts import ROOT
 from servers import Missing
 
+import collector.cli
+from collector.version import VERSION, revision
 from launcher import cli
 from launcher.commands.converge import whoami
+from launcher.console import Console, Table
 
 FLEET = """\
 fleet: desk
@@ -214,9 +220,73 @@ def test_times_have_units():
     assert options.seconds == 90
 
 
-def test_version(capsys):
+def test_both_programs_say_their_version_and_revision(capsys):
+    assert metadata.version("cryptostore") == VERSION  # pyproject.toml
+    assert f"ARG VERSION={VERSION}\n" in (ROOT / "Dockerfile").read_text()
     assert cli.main(["version"]) == 0
-    assert capsys.readouterr().out.startswith("launcher ")
+    told = capsys.readouterr().out
+    assert re.fullmatch(rf"launcher {VERSION}( \(revision [0-9a-f]+(-dirty)?\))?\n", told)
+    assert ("revision" in told) == (ROOT / ".git").exists()
+    for program, parser in (("launcher", cli.parser()), ("collector", collector.cli.parser())):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["--version"])
+        assert ended.value.code == 0
+        assert capsys.readouterr().out == told.replace("launcher", program)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["launcher", "stats"], "launcher: error: no command stats; did you mean status?"),
+        (["launcher", "frobnicate"], "launcher: error: no command frobnicate; there are init, validate, "),
+        (["launcher", "logs", "--folow"], "launcher logs: error: no option --folow; did you mean --follow?"),
+        (["launcher", "logs", "a.yaml", "--qqqq=1"], "no option --qqqq=1; `launcher logs --help` lists them"),
+        (
+            ["launcher", "--no-colour", "logs"],
+            "launcher: error: no option --no-colour; did you mean --no-color?",
+        ),
+        (
+            ["launcher", "render", "--format", "kubernets"],
+            "'kubernets' is no choice; did you mean kubernetes?",
+        ),
+        (["collector", "helth"], "collector: error: no command helth; did you mean health?"),
+        (
+            ["collector", "check", "--conect"],
+            "collector check: error: no option --conect; did you mean --connect?",
+        ),
+        (
+            ["collector", "decode", "BINANCE", "--chanels", "trades"],
+            "no option --chanels; did you mean --channels?",
+        ),
+    ],
+)
+def test_a_misspelt_command_or_option_is_suggested(arguments, said, capsys):
+    program, *words = arguments
+    with pytest.raises(SystemExit) as ended:
+        {"launcher": cli, "collector": collector.cli}[program].main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("off", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"--no-color": ""}, {}])
+def test_colours_are_for_terminals_and_can_be_turned_off(off, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", open_terminal := OnTerminal())
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in off.items():
+        monkeypatch.setenv(name, value)
+    table = Table("STATE")
+    table.add("ready")
+    Console(color="--no-color" not in off).table(table)
+    assert ("\x1b[32mready" in open_terminal.getvalue()) == (not off)
+    assert "ready" in open_terminal.getvalue()
+
+
+class OnTerminal(io.StringIO):
+    """A stand-in for standard output that says it is a terminal."""
+
+    def isatty(self):
+        return True
 
 
 def commands():
@@ -238,7 +308,7 @@ def test_short_commands_as_json(file, tmp_path, monkeypatch, capsys):
         assert cli.main([*arguments, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    assert said("version") == {"version": metadata.version("cryptostore")}
+    assert said("version") == {"version": VERSION, "revision": revision()}
     assert said("init", "new.yaml") == {"written": ["new.yaml", "fleet.schema.json"]}
     assert [row["backend"] for row in said("validate", str(file))]
     assert said("render", str(file), "--output", "out")["written"]

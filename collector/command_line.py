@@ -1,0 +1,61 @@
+"""What the command lines of both programs have in common: suggestions, and ``--version``."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, override
+
+
+class Parser(argparse.ArgumentParser):
+    """Suggests what a misspelt command, choice or option was meant to be."""
+
+    def add_version(self) -> None:
+        """Add ``--version``."""
+        self.add_argument("--version", action=_Version, help="print the version and exit")
+
+    @override
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        if action.nargs == argparse.PARSER:
+            raise argparse.ArgumentError(None, f"no command {value}; {_hint(value, action.choices)}")
+        raise argparse.ArgumentError(action, f"{value!r} is no choice; {_hint(value, action.choices)}")
+
+    @override
+    def parse_known_args(  # type: ignore[override]  # argparse's are overloads that say the same
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        known, rest = super().parse_known_args(args, namespace)
+        for word in rest[: rest.index("--")] if "--" in rest else rest:
+            if word.startswith("-") and word != "-":
+                self.refuse(known, word)
+        return known, rest
+
+    def refuse(self, known: argparse.Namespace, option: str) -> None:  # noqa: ARG002 - for those that override it
+        """End because of an unknown option; ``known`` is what was understood."""
+        near = _nearest(option.partition("=")[0], self._option_string_actions)
+        hint = f"did you mean {near}?" if near else f"`{self.prog} --help` lists them"
+        self.error(f"no option {option}; {hint}")
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    @override
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from collector.version import described  # noqa: PLC0415 - asks git
+
+        sys.stdout.write(f"{parser.prog} {described()}\n")
+        parser.exit()
+
+
+def _hint(value: str, choices: Iterable[Any]) -> str:
+    near = _nearest(value, map(str, choices))
+    return f"did you mean {near}?" if near else f"there are {', '.join(map(str, choices))}"
+
+
+def _nearest(text: str, possible: Iterable[str]) -> str | None:
+    from collector.catalog import nearest  # noqa: PLC0415 - help does without
+
+    return next(iter(nearest(text, possible)), None)
