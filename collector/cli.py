@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "check" if options.connect:
-            return _preflight(settings, as_json=options.json)
+            return _preflight(settings, options.without, as_json=options.json)
         case "check":
             for warning in settings.warnings:
                 _say(f"collector: warning: {warning}", sys.stderr)
@@ -84,6 +84,13 @@ def parser() -> Parser:
         action="store_true",
         help="also try the spool's folder, the store and its credentials, the exchange and its symbols",
     )
+    check.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=("store", "exchange"),
+        help="with --connect: leave this out, as it cannot be reached yet; may be given twice",
+    )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
     commands.add_parser("health", help="say whether the collector with these settings is alive")
     database = commands.add_parser("db", help="what the store needs before anything is stored")
@@ -105,14 +112,14 @@ def _explain(error: SettingsError) -> str:
     return "\n".join([head, *(f"  {fault}" for fault in error.faults)])
 
 
-def _preflight(settings: Settings, *, as_json: bool) -> int:
+def _preflight(settings: Settings, without: Sequence[str], *, as_json: bool) -> int:
     from collector import preflight  # noqa: PLC0415 - imports cryptofeed
 
     logs.configure(settings.log_level, settings.log_format)
 
     async def tell() -> int:
         found = []
-        async for finding in preflight.findings(settings):
+        async for finding in preflight.findings(settings, without):
             found.append(finding)
             _say(json.dumps(preflight.encode(finding)) if as_json else str(finding))
         return preflight.exit_status(found)

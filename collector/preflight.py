@@ -6,11 +6,12 @@ It may run beside the collector that it is to replace: it reads, and leaves noth
 import asyncio
 import contextlib
 import email.utils
+import os
 import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,12 +25,16 @@ from collector.feeds import reference, supervised
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
 from collector.settings import BACKENDS, Settings, SettingsError
+from collector.spool_file import RESERVE_BYTES
 from collector.stores import NoTablesError, StoreRefusedError, StoreUnavailableError
 
 #: Exit statuses, as in sysexits.h.
 FINE, UNAVAILABLE, MISCONFIGURED = 0, 69, 78
 
+#: What is tried of the exchange where it does not answer.
+_UNREACHABLE = "exchange"
 _PATIENCE = 20.0  # seconds for one thing
+_OWNED = "the folder, or volume, must belong to the user that the collector runs as: `chown -R {user} FOLDER`"
 _CLOCK = 2.0  # seconds of difference that no exchange's time stamps explain
 _READS = 3
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -37,7 +42,10 @@ _IN_A_CONTAINER = Path("/.dockerenv")
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was tried. ``state`` is fine, warning or fault; ``remedy`` says what to do about it."""
+    """One thing that was tried. ``remedy`` says what to do about it.
+
+    ``state`` is fine, warning, fault or, where it could not be tried, skipped.
+    """
 
     what: str
     state: str
@@ -62,15 +70,24 @@ def _fault(what: str, detail: str, remedy: str, exit_status: int) -> Finding:
     return Finding(what=what, state="fault", detail=detail, remedy=remedy, exit_status=exit_status)
 
 
-async def findings(settings: Settings) -> AsyncIterator[Finding]:
-    """Tries one thing after the other; each ends within about twenty seconds."""
+async def findings(settings: Settings, without: Collection[str] = ()) -> AsyncIterator[Finding]:
+    """Try one thing after the other; each ends within about twenty seconds.
+
+    Args:
+        settings: those of the collector.
+        without: ``store``, ``exchange`` or both, which are left out.
+    """
     yield _fine("settings", f"{settings.name} on {settings.exchange}")
     for warning in settings.warnings:
         yield _warning("settings", warning)
     yield _spool(settings)
-    yield await _store(settings)
-    yield await _symbols(settings)
-    yield await _clock(settings)
+    if "store" not in without:
+        yield await _store(settings)
+    if "exchange" not in without:
+        symbols = await _symbols(settings)
+        yield symbols
+        if symbols.what != _UNREACHABLE:
+            yield await _clock(settings)
 
 
 def exit_status(found: list[Finding]) -> int:
@@ -89,7 +106,14 @@ def _spool(settings: Settings) -> Finding:
         return _fault(
             "spool",
             f"{folder} cannot be written to: {error.strerror}",
-            "give the collector's user (10001 in the image) a volume or folder of its own there",
+            _OWNED.format(user=os.geteuid()),
+            UNAVAILABLE,
+        )
+    if free < RESERVE_BYTES:
+        return _fault(
+            "spool",
+            f"the disk of {folder} has {_mib(free)} free; a collector waits for {_mib(RESERVE_BYTES)}",
+            "make room there",
             UNAVAILABLE,
         )
     most = settings.spool_max_bytes
@@ -124,9 +148,8 @@ async def _store(settings: Settings) -> Finding:
             MISCONFIGURED,
         )
     except (StoreUnavailableError, TimeoutError) as error:
-        return _fault(
-            "store", f"{where} is not reachable: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE
-        )
+        why = "cannot be used" if apart else "is not reachable"
+        return _fault("store", f"{where} {why}: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE)
     finally:
         await store.close()
     known = "knows this collector" if position else "sees this collector for the first time"
@@ -134,6 +157,8 @@ async def _store(settings: Settings) -> Finding:
 
 
 def _store_remedy(settings: Settings) -> str:
+    if BACKENDS[settings.backend] is None:
+        return _OWNED.format(user=os.geteuid())
     if settings.host in _LOCAL and _IN_A_CONTAINER.exists():
         return (
             f"in a container {settings.host} is the container itself: name the store's container, in a"
@@ -161,7 +186,7 @@ async def _symbols(settings: Settings) -> Finding:
         )
     except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
         return _fault(
-            "exchange",
+            _UNREACHABLE,
             f"{exchange} does not tell its symbols: {describe(error)}",
             "can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
             UNAVAILABLE,
@@ -176,7 +201,8 @@ async def _clock(settings: Settings) -> Finding:
         async with asyncio.timeout(_PATIENCE):
             ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))
     except Exception as error:  # noqa: BLE001 - what cannot be told is no fault
-        return _warning("clock", f"{host} does not tell the time: {describe(error)}")
+        detail = f"{host} does not tell the time: {describe(error)}"
+        return Finding(what="clock", state="skipped", detail=detail)
     if abs(ahead) > _CLOCK:
         return _warning(
             "clock",
@@ -222,6 +248,10 @@ class _Remembered:
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
 
 
 def encode(found: Finding) -> dict[str, Any]:

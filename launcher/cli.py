@@ -34,7 +34,7 @@ key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTER
 with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
 
 exit status: 0 done, 1 something failed, 2 wrong file, pattern or option (of a plan that is 1, and 2 says
-that it has changes), 130 interrupted
+that it has changes), 3 doctor found no fault but could not make every check, 130 interrupted
 """
 
 type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name

@@ -6,7 +6,7 @@ On a terminal it is drawn with rich (imported only then); elsewhere it is plain 
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
@@ -219,6 +219,13 @@ class Live:
                 self._put(lambda: console.print(printable(text, _LAYOUT), markup=False, soft_wrap=True))
             else:
                 self._put(lambda: _write(sys.stderr, text))
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Return names in a sentence, the first few of many."""
+    names = [*names]
+    shown, rest = names[:most], len(names) - most
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _cut(cell: str, room: int) -> str:

@@ -41,6 +41,7 @@ SIMULATED = {
     "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
     "BINANCE": ("api.binance.com", "stream.binance.com"),
 }
+_WRITE_ONE = "`launcher init` writes one to begin with"
 _NUL = "no environment can hold the character NUL"
 _MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
 
@@ -129,12 +130,13 @@ def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node |
         faults.append(Fault(str(path), line, column, f"is not UTF-8 text: {error.reason}"))
         return None
     except OSError as error:
-        faults.append(Fault(str(path), 0, 0, f"cannot be read: {error.strerror}"))
+        remedy = f"; {_WRITE_ONE}" if isinstance(error, FileNotFoundError) else ""
+        faults.append(Fault(str(path), 0, 0, f"cannot be read: {error.strerror}{remedy}"))
         return None
     before = len(faults)
     root = read_yaml(text, str(path), environ, faults)
     if root is None and len(faults) == before:
-        faults.append(Fault(str(path), 1, 1, "the file is empty; `launcher init` writes one to begin with"))
+        faults.append(Fault(str(path), 1, 1, f"the file is empty; {_WRITE_ONE}"))
     return root
 
 

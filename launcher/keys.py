@@ -55,6 +55,13 @@ def labels(text: str) -> tuple[str, ...]:
     return tuple(_LABEL(item) for item in listed(text))
 
 
+def memory(text: str) -> int:
+    """Read a limit of memory; bytes. Raises ValueError."""
+    if (read := size(text)) < LEAST_MEMORY:
+        raise ValueError("takes at least 6MiB: Docker makes no container with less")
+    return read
+
+
 type Keys = Mapping[str, Key]
 
 
@@ -62,6 +69,8 @@ def _keys(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
+#: Bytes; with a lower limit Docker refuses to make a container.
+LEAST_MEMORY = 6 * 2**20
 #: Variables that the launcher sets by itself, with the key to use instead.
 OURS = {
     "NAME": "`name` on a collector names it",
@@ -132,7 +141,7 @@ SIMULATOR = _keys(
     Key("symbols", "what each exchange lists: symbols by exchange"),
 )
 LIMITS = _keys(
-    Key("memory", "most memory of a container", size, "no limit"),
+    Key("memory", "most memory of a container", memory, "no limit"),
     Key(
         "cpus",
         "most processor time of a container, in processors",

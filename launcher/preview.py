@@ -1,11 +1,12 @@
 """A plan for whoever reads it: as text, and as the JSON that `up --plan` is held to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
 from launcher.engines import Change
+from launcher.obstacles import Obstacle
 from launcher.plan import Action, Kind, Plan
 
 _SIGNS = {
@@ -32,8 +33,9 @@ _FIXED = "needs a new container"
 _VERSION = 1
 
 
-def lines(plan: Plan) -> Iterator[str]:
-    """What would happen, a line for each action and for each key that changes, and the sum."""
+def lines(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> Iterator[str]:
+    """Yield what stands in the way, what would happen - actions, keys that change -, and the sum."""
+    yield from (f"! {obstacle}" for obstacle in obstacles)
     width = max((len(action.collector) for action in plan.changing), default=0)
     for action in plan.changing:
         yield f"{_SIGNS[action.kind]} {action.collector:{width}}  {action.kind}: {action.reason}"
@@ -49,12 +51,13 @@ def counted(plan: Plan) -> str:
     )
 
 
-def document(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON takes it; no secret is in it."""
+def document(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> dict[str, Any]:
+    """Return the plan as JSON takes it; no secret is in it."""
     return {
         "version": _VERSION,
         "fleet": plan.fleet.name,
         "actions": [_action(action) for action in plan.actions],
+        "obstacles": [msgspec.to_builtins(obstacle) for obstacle in obstacles],
     }
 
 

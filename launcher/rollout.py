@@ -17,7 +17,7 @@ from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
 from launcher.pace import Pace
 from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
-from launcher.spec import CollectorSpec
+from launcher.spec import NEXT, PREVIOUS, CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
@@ -27,8 +27,6 @@ _LOG_LINES = 15
 _CHECK = ("--connect",)
 #: How far a collector has to be until it needs no more looks, and until nothing is kept for its failure.
 _DONE, _WELL = ("ready", "failed"), ("ready", "started")
-#: What is added to a container's name on its way into the place of another, and out of it.
-_NEXT, _PREVIOUS = ".next", ".previous"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -351,7 +349,7 @@ class Rollout:
         if spec is None or old is None:
             return None
         sealed = self._engine.seal(spec, key)
-        successor = self._engine.create(sealed, name=f"{spec.container.name}{_NEXT}", key=key)
+        successor = self._engine.create(sealed, name=f"{spec.container.name}{NEXT}", key=key)
         try:
             if not self._passes(sealed, key) or self._stopped():
                 self._engine.remove(successor)
@@ -359,7 +357,7 @@ class Rollout:
             self._say(spec.name, "recreating", action.reason)
             since = time.monotonic()
             self._engine.stop(old.id)
-            self._engine.rename(old.id, f"{old.name}{_PREVIOUS}")
+            self._engine.rename(old.id, f"{old.name}{PREVIOUS}")
             self._engine.rename(successor, old.name)
             self._engine.start(successor)
         except EngineError as error:
@@ -371,7 +369,7 @@ class Rollout:
             speaks=not spec.server,
             since=since,
             put_back=partial(self._put_back, old, successor),
-            settle=partial(self._engine.remove, f"{old.name}{_PREVIOUS}"),
+            settle=partial(self._engine.remove, f"{old.name}{PREVIOUS}"),
         )
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:

@@ -140,6 +140,7 @@ _BY_READER: dict[Callable[[str], Any], list[Schema]] = {
         _pattern("|".join(map(_any_case, settings.TRUE + settings.FALSE))),
     ],
     settings.size: [{"type": "integer", "minimum": 1}, _units("[0-9]+", settings.SIZES)],
+    keys.memory: [{"type": "integer", "minimum": keys.LEAST_MEMORY}, _units("[0-9]+", settings.SIZES)],
     settings.duration: [
         {"type": "number", "exclusiveMinimum": 0},
         _units(r"[0-9]+(?:\.[0-9]+)?", settings.TIMES),

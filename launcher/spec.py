@@ -128,6 +128,9 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
 
 
+#: What is added to a container's name on its way into the place of another, out of it, and for a check.
+NEXT, PREVIOUS, CHECK = ".next", ".previous", ".check"
+
 #: The user (and group) of the collector's image.
 USER = 10001
 #: The image's own health check, for engines that do not look for one in an image.

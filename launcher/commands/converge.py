@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from launcher import overview, plan, preview
+from launcher import obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
@@ -43,8 +43,10 @@ _DONE = {
 def show_plan(options: argparse.Namespace, console: Console) -> int:
     """Tells what `up` would do; nothing is touched."""
     fleet = load(options, console)
-    planned, _ = _plan(chosen.connect(fleet, options.parallel), fleet, options)
-    document = preview.document(planned)
+    engine = chosen.connect(fleet, options.parallel)
+    planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans)
+    found = obstacles.find(engine, planned)
+    document = preview.document(planned, found)
     resolved = _resolve(fleet) if options.resolve else []
     if options.resolve:
         document["resolved"] = msgspec.to_builtins(resolved)
@@ -53,11 +55,11 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     if options.json:
         console.json(document)
     else:
-        for line in preview.lines(planned):
+        for line in preview.lines(planned, found):
             console.say(line)
         if resolved:
             _show_resolved(resolved, console)
-    if planned.of(Kind.CONFLICT):
+    if found or planned.of(Kind.CONFLICT):
         return FAILED
     return CHANGES if planned.changing else DONE
 
@@ -99,17 +101,20 @@ def up(options: argparse.Namespace, console: Console) -> int:
         return show_plan(options, console)
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
-    planned, key = _plan(engine, fleet, options)
+    planned, key = plan_of(engine, fleet, keep_orphans=options.keep_orphans)
     if options.plan:
         _refuse_moved(options.plan, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
+    obstacles.refuse(engine, planned)
     images = [action.container.image for action in planned.actions if action.container]
     images.append(fleet.collectors[0].container.image)
     with engine.lock(fleet.name, next(filter(engine.has_image, images), images[-1]), whoami()):
-        planned, key = _plan(engine, fleet, options, locked=True)  # nobody changes it any more
+        # Nobody changes it any more.
+        planned, key = plan_of(engine, fleet, keep_orphans=options.keep_orphans, locked=True)
         if options.plan:
             _refuse_moved(options.plan, planned)
+        obstacles.refuse(engine, planned)
         return _converge(engine, planned, key, options, console)
 
 
@@ -122,12 +127,12 @@ def whoami() -> str:
     return f"{user} on {socket.gethostname()} (process {os.getpid()})"
 
 
-def _plan(
-    engine: DockerEngine, fleet: FleetSpec, options: argparse.Namespace, *, locked: bool = False
+def plan_of(
+    engine: DockerEngine, fleet: FleetSpec, *, keep_orphans: bool = False, locked: bool = False
 ) -> tuple[Plan, bytes]:
-    """The plan, and the key that seals the fleet's secrets; only reads.
+    """Return the plan, and the key that seals the fleet's secrets; only read.
 
-    Raises EngineError where an image or a store's password that it needs is missing.
+    Raises EngineError where the password of a store is lost, or a swarm has no place for the fleet.
     """
     engine.require_place(fleet)
     observed = engine.observe(fleet.name)
@@ -137,10 +142,7 @@ def _plan(
     there = plan.pairs(fleet, observed)
     # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
-    planned = plan.make(fleet, observed, changes, keep_orphans=options.keep_orphans)
-    making = (action.spec for action in planned.actions if action.makes_container)
-    engine.require_images(spec.container.image for spec in making if spec)
-    return planned, key
+    return plan.make(fleet, observed, changes, keep_orphans=keep_orphans), key
 
 
 def _converge(

@@ -72,3 +72,4 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     exit_code: int
     lines: tuple[str, ...]
+    out_of_memory: bool = False

@@ -11,7 +11,7 @@ import re
 import secrets
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -30,6 +30,7 @@ from launcher.engines.ways import Way
 from launcher.plan import COMPOSE, LAUNCHER
 from launcher.secrets import hidden
 from launcher.spec import (
+    CHECK,
     LABEL_COLLECTOR,
     LABEL_FLEET,
     LABEL_HASH,
@@ -172,31 +173,51 @@ class DockerEngine:
         """The machine that the fleet's volumes are on, where it is not this engine's."""
         return ""
 
-    def require_images(self, images: Iterable[str]) -> None:
-        """Raises EngineError when one of the images is not on the engine."""
+    def missing_images(self, images: Iterable[str]) -> list[str]:
+        """Return those of the images that are not on the engine, and that it does not get by itself."""
         with explained("images cannot be inspected"):
-            missing = [image for image in sorted(set(images)) if not self._image(image)]
-        if missing:
-            ways = " or ".join(f"`docker build . -t {image}`, `docker pull {image}`" for image in missing)
-            raise EngineError(f"no image {', '.join(missing)} on the engine; build or pull it: {ways}")
+            return [image for image in sorted(set(images)) if not self._image(image)]
 
-    def make_network(self, fleet: FleetSpec) -> None:
-        """The network is there afterwards: made, or joined when it is external."""
+    def owners(self, names: Collection[str]) -> dict[str, str]:
+        """Return the ids of the containers that have one of the names, whoever made them."""
+        with explained("containers cannot be listed"):
+            listed = self._read("/containers/json", all="1")
+        there = {name.removeprefix("/"): str(each["Id"]) for each in listed for name in each["Names"]}
+        return {name: there[name] for name in names if name in there}
+
+    def processors(self) -> int | None:
+        """Return how many processors a container can have; None where that depends on its node."""
+        with explained("the engine does not tell about its machine"):
+            return int(self._read("/info")["NCPU"])
+
+    def network_fault(self, fleet: FleetSpec) -> tuple[str, str] | None:
+        """Return what keeps the fleet from its network, and what to do about it."""
         name = fleet.network.name
         with explained(f"network {name}"):
             network = self._network(name)
-            if network is None and not fleet.network.external:
+        if network:
+            return self._unfit(network, fleet)
+        if fleet.network.external:
+            remedy = f"make it first (`docker network create {name}`): the file says that it is external"
+            return f"network {name} does not exist", remedy
+        return None
+
+    def _unfit(self, network: dict[str, Any], fleet: FleetSpec) -> tuple[str, str] | None:
+        """Return why the fleet cannot join a network that is there, and what to do about it."""
+        name = network["Name"]
+        if fleet.network.external or _label(network, LABEL_FLEET) == fleet.name:
+            return None
+        remedy = "to join it, say in the file that it is external"
+        return f"network {name} is there already and not of fleet {fleet.name}", remedy
+
+    def make_network(self, fleet: FleetSpec) -> None:
+        """The network is there afterwards: made, or joined when it is external."""
+        if fault := self.network_fault(fleet):
+            raise EngineError("; ".join(fault))
+        name = fleet.network.name
+        with explained(f"network {name}"):
+            if self._network(name) is None:
                 self._create_network(name, fleet.name)
-        if network is None and fleet.network.external:
-            raise EngineError(
-                f"network {name} does not exist; the file says that it is external, so make it first"
-                f" (`docker network create {name}`)"
-            )
-        if network and not fleet.network.external and _label(network, LABEL_FLEET) != fleet.name:
-            raise EngineError(
-                f"network {name} is there already and not of fleet {fleet.name};"
-                " to join it, say in the file that it is external"
-            )
 
     def _create_network(self, name: str, fleet: str) -> None:
         self._api.create_network(name, driver="bridge", labels=words.labels(fleet), check_duplicate=True)
@@ -293,6 +314,11 @@ class DockerEngine:
                 if mount["Destination"] == SECRETS and mount["Type"] == "volume":
                     self._drop_volume(mount["Name"])
 
+    def discard(self, container: str) -> None:
+        """Remove a container at once, whether it runs or not."""
+        with explained("the container cannot be removed"), _UnlessMissing():
+            self._api.remove_container(container, v=True, force=True)
+
     def _drop_volume(self, name: str) -> None:
         """Removes a volume unless another container has it, too."""
         try:
@@ -304,27 +330,30 @@ class DockerEngine:
     def _grace(self, container: str) -> int:
         return int(self._inspect(container)["Config"].get("StopTimeout") or 10)
 
-    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
-        """Runs ``collector check`` as the collector would run, in a container that is gone afterwards.
+    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes, joined: str = "") -> Check:
+        """Run ``collector check`` as the collector would run, in a container that is gone afterwards.
 
-        No secret is in what it said.
+        It also joins the network ``joined``, if there is one. No secret is in what it said.
         """
-        name = f"{sealed.container.name}.check"
+        name = f"{sealed.container.name}{CHECK}"
         body = words.request(sealed) | {"Cmd": ["check", *arguments], "Healthcheck": {"Test": ["NONE"]}}
         body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
         with explained(f"{name} cannot be run"):
             self._fill_secrets(sealed, key)
             container = self._api.create_container_from_config(body, name)["Id"]
             try:
+                if joined:
+                    self._api.connect_container_to_network(container, joined)
                 self._api.start(container)
                 ended = self._api.wait(container, timeout=_CHECK_SECONDS)
+                out_of_memory = bool(self._inspect(container)["State"]["OOMKilled"])
                 secret = hidden({each.name: each.content for each in sealed.secrets})
                 lines = tuple(masked(line, secret) for _, line in self.log(container, None))
             finally:
                 self._api.remove_container(container, v=True, force=True)
                 if sealed.volume and not sealed.spec.server:
                     self._drop_volume(sealed.volume)
-        return Check(exit_code=ended["StatusCode"], lines=lines)
+        return Check(exit_code=ended["StatusCode"], lines=lines, out_of_memory=out_of_memory)
 
     def condition(self, container: str) -> Condition:
         """How the container is, by one request."""
@@ -368,7 +397,6 @@ class DockerEngine:
         with explained(f"volume {volume} cannot be read"):
             if not self.has_volume(volume):
                 return None
-            self.require_images([spec.container.image])
             with self._mounted(volume, SECRETS, spec.container.image) as reading:
                 return self.secret(reading, name)
 
@@ -469,6 +497,11 @@ class DockerEngine:
                 self._drop_network(network["Id"])
                 return str(network["Name"])
         return None
+
+    def drop_network(self, name: str) -> None:
+        """Remove a network by its name."""
+        with explained(f"network {name} cannot be removed"), _UnlessMissing():
+            self._drop_network(name)
 
     def _drop_network(self, network: str) -> None:
         """Removes a network. A busy engine takes a moment to take containers that are gone off it."""
@@ -643,5 +676,9 @@ def _reason(text: str) -> str:
     if "port is already allocated" in text:
         return f"a port is taken by another program: {text}"
     if "bind source path does not exist" in text:
-        return f"a file or folder to mount is not on the engine's host: {text.rpartition(': ')[2]}"
+        path = text.rpartition(": ")[2]
+        return (
+            f"{path} is not on the engine's machine; make it there, and give it to the user of the containers"
+            f" (`mkdir -p {path} && chown {USER} {path}`)"
+        )
     return text

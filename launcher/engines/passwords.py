@@ -1,6 +1,6 @@
 """The passwords of a fleet's managed stores, as the engine keeps them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.engines import EngineError, Observed
 from launcher.engines.containers import store_secrets
@@ -10,7 +10,15 @@ from launcher.spec import CollectorSpec, FleetSpec
 
 
 def require_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]) -> None:
-    """Raises EngineError where a store's data is there, and nothing that has the password it opens to."""
+    """Raise EngineError where the password of a store is lost."""
+    for _, fault in lost_passwords(engine, fleet, observed):
+        raise EngineError(fault)
+
+
+def lost_passwords(
+    engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]
+) -> Iterator[tuple[CollectorSpec, str]]:
+    """Find stores whose data is there, and nothing that has the password it opens to; say what to do."""
     there = {container.name for container in observed}
     for spec in fleet.stores:
         users = [each.container.name for each in fleet.collectors if each.store == spec.name]
@@ -19,12 +27,13 @@ def require_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Iterable
         (data,) = (mount.source for mount in spec.container.mounts)
         password = store_secrets(spec)
         if engine.has_volume(data) and not engine.has_volume(password):
-            raise EngineError(
+            fault = (
                 f"store {spec.name}: its data is in volume {data}, but the password that it opens to is lost"
                 f" with volume {password}, and it would refuse a new one; put that volume back"
                 " (docs/launcher.md tells how to set another password), or give up the data, too:"
                 f" `docker volume rm {data}`"
             )
+            yield spec, fault
 
 
 def with_passwords_of(

@@ -8,7 +8,7 @@ import base64
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any, override
@@ -141,8 +141,20 @@ class SwarmEngine(DockerEngine):
         return None if made_from == now["Id"] else containers.moved(image, {"Id": made_from}, now)
 
     @override
-    def require_images(self, images: Iterable[str]) -> None:
-        """Only where the collectors run on this engine's own machine: a node gets its images itself."""
+    def missing_images(self, images: Iterable[str]) -> list[str]:
+        """None: a node gets its images by itself. `require_place` sees to those of this machine."""
+        return []
+
+    @override
+    def owners(self, names: Collection[str]) -> dict[str, str]:
+        with explained("services cannot be listed"):
+            listed = self._read("/services")
+        there = {str(each["Spec"]["Name"]): str(each["ID"]) for each in listed}
+        return {name: there[name] for name in names if name in there}
+
+    @override
+    def processors(self) -> int | None:
+        return None
 
     @override
     def require_place(self, fleet: FleetSpec) -> str:
@@ -161,19 +173,22 @@ class SwarmEngine(DockerEngine):
                 " collector; `launcher down` with `engine: docker` takes them away and leaves the spools"
             )
         if not self.elsewhere(fleet.name):
-            super().require_images(each.container.image for each in fleet.collectors)
+            self._require_images(each.container.image for each in fleet.collectors)
         return node
 
+    def _require_images(self, images: Iterable[str]) -> None:
+        """Raise EngineError where one of the images is not on this engine."""
+        if missing := super().missing_images(images):
+            ways = " or ".join(f"`docker build . -t {image}`, `docker pull {image}`" for image in missing)
+            raise EngineError(f"no image {', '.join(missing)} on the engine; build or pull it: {ways}")
+
     @override
-    def make_network(self, fleet: FleetSpec) -> None:
-        super().make_network(fleet)
-        with explained(f"network {fleet.network.name}"):
-            network = self._network(fleet.network.name)
-        if network and network["Scope"] != "swarm":
-            raise EngineError(
-                f"network {fleet.network.name} is of one engine; a swarm needs one of driver overlay"
-                f" (`docker network create --driver overlay --attachable {fleet.network.name}`)"
-            )
+    def _unfit(self, network: Json, fleet: FleetSpec) -> tuple[str, str] | None:
+        name = network["Name"]
+        if network["Scope"] != "swarm":
+            make = f"docker network create --driver overlay --attachable {name}"
+            return f"network {name} is of one engine, not of the swarm", f"make one that is (`{make}`)"
+        return super()._unfit(network, fleet)
 
     @override
     def _create_network(self, name: str, fleet: str) -> None:
@@ -337,8 +352,8 @@ class SwarmEngine(DockerEngine):
         )
 
     @override
-    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes) -> Check:
-        """Runs ``collector check`` as the collector would run, in a service that is gone afterwards.
+    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes, joined: str = "") -> Check:
+        """Run ``collector check`` as the collector would run, in a service that is gone afterwards.
 
         No secret is in what it said.
         """

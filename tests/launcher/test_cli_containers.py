@@ -280,7 +280,8 @@ def test_an_update_that_the_engine_refuses_leaves_the_old_one_running(fleet, cap
     before = fleet.identities()
     config = fleet.path.with_name("config.yaml")
     config.write_text("{}")
-    fleet.write({"one": "BTC-USD"}, defaults={"config": "config.yaml", "limits": {"memory": "1MiB"}})
+    store = {"backend": "PARQUET", "path": str(fleet.path.with_name("nowhere"))}
+    fleet.write({"one": "BTC-USD"}, defaults={"config": "config.yaml"}, stores={"files": store})
     assert fleet.launch("up") == 1
     assert "cannot be created" in capsys.readouterr().err
     assert fleet.identities() == before

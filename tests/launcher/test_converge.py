@@ -81,7 +81,9 @@ def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
     fleet.image = "cryptostore-not-built:test"
     fleet.write(TWO)
     assert fleet.launch("plan") == 1
-    assert "docker build . -t cryptostore-not-built:test" in capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "! no image cryptostore-not-built:test on the engine; build or pull it: `docker build . -t" in said
+    assert "+ one  create: is not there yet" in said
 
 
 def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):

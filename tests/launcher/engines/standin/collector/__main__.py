@@ -56,10 +56,12 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: stop.set())
 
 if sys.argv[1:] and PART != "WRONG-SETTINGS":
-    finding = {"what": "store", "state": "fine", "detail": "everything is fine", "remedy": ""}
-    if PART == "NEVER-READY":
-        finding |= {"state": "fault", "detail": "connection refused", "remedy": "start it"}
-    say(json.dumps(finding))
+    for what in ("settings", "spool", "store", "symbols", "clock"):
+        finding = {"what": what, "state": "fine", "detail": "everything is fine", "remedy": ""}
+        if PART == "NEVER-READY" and what == "store":
+            finding |= {"state": "fault", "detail": "connection refused", "remedy": "start it"}
+        if what not in sys.argv[1:]:
+            say(json.dumps(finding))
     sys.exit(0)
 say(f"2026-01-01T00:00:00.000Z INFO standin: starting {PART}")
 if PART == "WRONG-SETTINGS":

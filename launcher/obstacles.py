@@ -1,0 +1,107 @@
+"""What on the engine stands in the way of a plan, found by reading alone.
+
+``plan`` and ``doctor`` show it, and ``up`` refuses to begin before it is gone, so the three agree.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from launcher.engines import EngineError
+from launcher.engines.docker import DockerEngine
+from launcher.plan import Action, Kind, Plan
+from launcher.spec import CHECK, NEXT, PREVIOUS
+
+
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that has to be changed before ``up`` can begin.
+
+    Attributes:
+        what: network, name, image or limits.
+        collectors: the names of those that it concerns; none where it concerns the whole fleet.
+        detail: what is wrong.
+        remedy: what to do about it.
+    """
+
+    what: str
+    collectors: tuple[str, ...] = ()
+    detail: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.remedy}"
+
+
+def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
+    """Return all obstacles of a plan. Raises EngineError where the engine cannot be asked."""
+    making = [action for action in plan.actions if action.makes_container]
+    if not making:
+        return []
+    network = engine.network_fault(plan.fleet)
+    return [
+        *([Obstacle(what="network", detail=network[0], remedy=network[1])] if network else []),
+        *_names(engine, plan, making),
+        *_images(engine, making),
+        *_limits(engine, making),
+    ]
+
+
+def refuse(engine: DockerEngine, plan: Plan) -> None:
+    """Raise EngineError with all obstacles of a plan, if there are any."""
+    found = [str(obstacle) for obstacle in find(engine, plan)]
+    if found:
+        told = found[0] if len(found) == 1 else "".join(f"\n  {each}" for each in found)
+        raise EngineError(f"nothing was touched: {told}")
+
+
+def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterator[Obstacle]:
+    """Find names of containers to make that containers of others have."""
+    wanted = {name: action for action in making for name in _wanted(action)}
+    ours = {action.container.id for action in plan.actions if action.container}
+    for name, owner in engine.owners(wanted).items():
+        if owner not in ours:
+            detail = f"the name {name} is taken by container {owner[:12]}, which is not of this fleet"
+            remedy = f"rename or remove that one (`docker rm -f {name}`), or name the collector otherwise"
+            yield Obstacle(what="name", collectors=(wanted[name].collector,), detail=detail, remedy=remedy)
+
+
+def _wanted(action: Action) -> list[str]:
+    if not action.spec:
+        return []
+    name = action.spec.container.name
+    if action.kind is not Kind.RECREATE:
+        return [name]
+    return [f"{name}{suffix}" for suffix in (NEXT, PREVIOUS, CHECK)]
+
+
+def _images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:
+    specs = [action.spec for action in making if action.spec]
+    for image in engine.missing_images({spec.container.image for spec in specs}):
+        users = [spec for spec in specs if spec.container.image == image]
+        ways = [f"`docker pull {image}`"]
+        if not any(spec.server for spec in users):
+            ways.insert(0, f"`docker build . -t {image}`")
+        yield Obstacle(
+            what="image",
+            collectors=tuple(spec.name for spec in users),
+            detail=f"no image {image} on the engine",
+            remedy=f"build or pull it: {' or '.join(ways)}",
+        )
+
+
+def _limits(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:
+    limited = [
+        (action.collector, action.spec.container.cpus)
+        for action in making
+        if action.spec and action.spec.container.cpus
+    ]
+    most = engine.processors() if limited else None
+    above = [name for name, cpus in limited if most and cpus > most]
+    if above:
+        wanted = max(cpus for _, cpus in limited)
+        yield Obstacle(
+            what="limits",
+            collectors=tuple(above),
+            detail=f"limits.cpus {wanted:g}: the engine's machine has {most} processors",
+            remedy=f"lower it to {most} or less",
+        )
