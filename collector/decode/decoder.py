@@ -14,7 +14,7 @@ import msgspec
 from msgspec import structs
 
 from collector.exchanges.numbers import UNREADABLE
-from collector.exchanges.protocol import Event, Exchange, Malformed, Outputs, Subscription
+from collector.exchanges.protocol import Event, Exchange, Malformed, Outputs, Repeated, Subscription
 from collector.exchanges.records import Record
 
 #: A longer line is no message of an exchange; websockets are read with a bound as well.
@@ -81,7 +81,12 @@ class Decoder:
                 found = [*self._read(frame), *self._answered()]
                 self.malformed += any(isinstance(each, Malformed) for each in found)
                 for each in found:
-                    yield self._shown(each, frame)
+                    if isinstance(each, Repeated):
+                        yield from (
+                            self._shown_record(record) | {"repeated": True} for record in each.records
+                        )
+                    else:
+                        yield self._shown(each, frame)
 
     def _read(self, line: bytes) -> Outputs:
         if len(line) > MAX_LINE_BYTES:

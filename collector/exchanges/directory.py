@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
+from collector.exchanges.kraken import Kraken
 from collector.exchanges.protocol import Exchange
 
 EXCHANGES: Mapping[str, type[Exchange]] = {
-    exchange.id: exchange for exchange in (Binance, BinanceUS, BinanceFutures, BinanceDelivery)
+    exchange.id: exchange for exchange in (Binance, BinanceUS, BinanceFutures, BinanceDelivery, Kraken)
 }

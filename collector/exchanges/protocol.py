@@ -151,6 +151,15 @@ class Closing(Event, frozen=True, tag="closing"):
     reason: str
 
 
+class Repeated(Event, frozen=True, tag="repeated"):
+    """Records that the exchange sends again, or from before the subscription, as it does after each one.
+
+    Those that are newer than the last one that was recorded fill a hole.
+    """
+
+    records: tuple[AnyRecord, ...]
+
+
 class Malformed(Event, frozen=True, tag="malformed"):
     """A message, or a part of one, that breaks the exchange's documentation; ``about`` what it concerns.
 
@@ -211,6 +220,8 @@ class Exchange(ABC):
     #: The exchange's addresses by name; ``Options.endpoints`` replaces them.
     endpoints: ClassVar[Mapping[str, str]]
     candle_intervals: ClassVar[Sequence[str]] = ()
+    #: Seconds without any frame after which a connection is dead; None where it may be silent for long.
+    silence: ClassVar[float | None] = None
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()

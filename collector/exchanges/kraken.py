@@ -1,0 +1,560 @@
+"""KRAKEN, spot, version 2 of its websocket protocol.
+
+Numbers are JSON numbers whose digits matter: the checksum of a book is computed over them. The exchange does
+not say what falls out of the subscribed depth: the client drops it. A subscription to trades begins with the
+last 50, one to candles with hundreds; both are marked as a snapshot.
+
+Sources, read 2026-11-28: docs.kraken.com/exchange/api-reference/spot-websocket-v2 (book, trade, ticker, ohlc,
+status, heartbeat), docs.kraken.com/exchange/guides/websockets (introduction, reconnection, book-checksum-v2),
+REST AssetPairs; messages recorded in 2025 and 2026.
+"""
+
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import batched
+from typing import Any, ClassVar, Literal, override
+
+import msgspec
+
+from collector.exchanges.book import Book
+from collector.exchanges.instruments import Instrument, Listing, name, read_listing
+from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, Word, levels, number, raw_number
+from collector.exchanges.protocol import (
+    Break,
+    Channel,
+    Closing,
+    Confirmed,
+    ConnectionPlan,
+    Event,
+    Exchange,
+    Ignored,
+    Limits,
+    Malformed,
+    Notice,
+    Outputs,
+    Refused,
+    Repeated,
+    Resync,
+    Send,
+    Session,
+    Subscription,
+)
+from collector.exchanges.records import AnyRecord, Candle, L1Book, Ticker, Trade
+from collector.exchanges.times import SECOND, rfc3339
+
+_SYMBOLS_PER_CONNECTION = 200
+_SYMBOLS_PER_FRAME = 50
+_DEPTHS = (10, 25, 100, 500, 1000)
+_CHECKED_LEVELS = 10
+_CANDLE_GRACE = 10 * SECOND  # after a candle's end, for trades that are told of late
+_MINUTES = {
+    "1m": 1,
+    "5m": 5,
+    "15m": 15,
+    "30m": 30,
+    "1h": 60,
+    "4h": 240,
+    "1d": 1440,
+    "1w": 10080,
+    "15d": 21600,
+}
+#: The exchange's channels, by ours.
+_CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book": "book", "candles": "ohlc"}
+
+
+# -- what the exchange sends -----------------------------------------------------------------------
+
+
+class _Level(msgspec.Struct, gc=False):
+    price: msgspec.Raw
+    qty: msgspec.Raw
+
+
+class _Book(msgspec.Struct, gc=False):
+    symbol: str
+    bids: list[_Level]
+    asks: list[_Level]
+    checksum: int | None = None
+    timestamp: Word | None = None  # a snapshot of 2025 had none
+
+
+class _Trade(msgspec.Struct, gc=False):
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: msgspec.Raw
+    qty: msgspec.Raw
+    trade_id: int
+    timestamp: Word
+    ord_type: Word | None = None
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    symbol: str
+    bid: msgspec.Raw
+    bid_qty: msgspec.Raw
+    ask: msgspec.Raw
+    ask_qty: msgspec.Raw
+    timestamp: Word | None = None
+
+
+class _Candle(msgspec.Struct, gc=False):
+    symbol: str
+    open: msgspec.Raw
+    high: msgspec.Raw
+    low: msgspec.Raw
+    close: msgspec.Raw
+    volume: msgspec.Raw
+    trades: int
+    interval_begin: Word
+    interval: int  # minutes
+
+
+class _Status(msgspec.Struct):
+    system: Word
+
+
+class _Data[T](msgspec.Struct, gc=False):
+    """A message of a channel; each part is read by itself."""
+
+    type: Literal["snapshot", "update"]
+    data: list[T]
+
+
+class _Result(msgspec.Struct):
+    channel: Word = ""
+    symbol: str | None = None
+    depth: int | None = None
+
+
+class _Answer(msgspec.Struct):
+    """Everything but a channel's data: the answer to a request."""
+
+    channel: Word | None = None
+    method: Word | None = None
+    success: bool | None = None
+    result: _Result | None = None
+    error: str | None = None
+    symbol: str | None = None
+    req_id: int | None = None
+
+
+class _Pair(msgspec.Struct):
+    """A row of AssetPairs."""
+
+    wsname: str = ""
+    status: str = "online"
+    tick_size: str | None = None
+    lot_decimals: int | None = None
+
+
+class _AssetPairs(msgspec.Struct):
+    result: dict[str, msgspec.Raw]
+
+
+_PARTS: Mapping[str, type[Any]] = {
+    "book": _Book,
+    "trade": _Trade,
+    "ticker": _Ticker,
+    "ohlc": _Candle,
+    "status": _Status,
+}
+
+
+def _decoder(part: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(_Data[part]).decode
+
+
+_message = {channel: _decoder(part) for channel, part in _PARTS.items()}
+_answer = msgspec.json.Decoder(_Answer).decode
+_asset_pairs = msgspec.json.Decoder(_AssetPairs).decode
+_pair = msgspec.json.Decoder(_Pair).decode
+
+_BEGINNING = b'{"channel":"'
+
+
+# -- one connection --------------------------------------------------------------------------------
+
+
+class _Checked:
+    """A book that is held to its checksums."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.reproducible = True  # whether the checksum of its snapshot came out right
+
+    def agrees(self, checksum: int | None) -> bool:
+        if checksum is None or not self.reproducible:
+            return True
+        sides = self.book.asks, self.book.bids
+        text = "".join(
+            number.replace(".", "").lstrip("0")
+            for side in sides
+            for level in side.best(_CHECKED_LEVELS).values()
+            for number in level
+        )
+        return zlib.crc32(text.encode()) == checksum
+
+
+class KrakenSession(Session):
+    """The state of one connection."""
+
+    def __init__(
+        self,
+        exchange: "Kraken",
+        subscriptions: Sequence[Subscription],
+        instruments: Mapping[str, Instrument],
+        *,
+        listening_to: Collection[str] = (),
+    ) -> None:
+        self._exchange = exchange
+        self._names = {instruments[each.symbol].exchange_symbol: each.symbol for each in subscriptions}
+        self._exchange_symbols = {symbol: exchange_symbol for exchange_symbol, symbol in self._names.items()}
+        self._listening_to = frozenset(listening_to)
+        self._asked_for = frozenset(subscriptions)
+        self._requests: dict[int, tuple[Subscription, ...]] = {}
+        self._number = 0
+        self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
+        self._books: dict[str, _Checked] = {}
+        self._depths: dict[str, int] = {}  # as the exchange acknowledged them
+        self._candles: dict[str, Candle] = {}  # the running ones
+        self._readers: Mapping[str, Callable[[Any, str, bool, int], Outputs]] = {
+            "book": self._book,
+            "trade": self._trades,
+            "ticker": self._ticker,
+            "ohlc": self._candle,
+        }
+
+    @override
+    def opening(self) -> Sequence[str]:
+        by_channel: dict[str, list[Subscription]] = defaultdict(list)
+        for subscription in sorted(self._asked_for):
+            by_channel[_CHANNELS[subscription.channel]].append(subscription)
+        return [
+            self._subscribe(channel, some)
+            for channel, subscriptions in by_channel.items()
+            for some in batched(subscriptions, _SYMBOLS_PER_FRAME)
+        ]
+
+    @override
+    def receive(self, frame: bytes, receipt: int) -> Outputs:
+        if frame.startswith(_BEGINNING):
+            begin = len(_BEGINNING)
+            channel = frame[begin : frame.find(b'"', begin)].decode(errors="replace")
+            if channel in _message:
+                return self._data(channel, frame, receipt)
+        return self._other(frame)
+
+    @override
+    def tick(self, now: int) -> Outputs:
+        """Store the candles that are over, where no trade has begun the next one."""
+        over = [each for each in self._candles.values() if now > each.stop + _CANDLE_GRACE]
+        for candle in over:
+            del self._candles[candle.symbol]
+        return [self._closed(candle, now) for candle in over]
+
+    def _subscribe(
+        self, channel: str, subscriptions: Sequence[Subscription], method: str = "subscribe"
+    ) -> str:
+        self._number += 1
+        self._requests[self._number] = tuple(subscriptions)
+        symbols = sorted({self._exchange_symbol(each.symbol) for each in subscriptions})
+        params = {"channel": channel, "symbol": symbols} | self._exchange.parameters(channel)
+        request = {"method": method, "params": params, "req_id": self._number}
+        return msgspec.json.encode(request).decode()
+
+    def _exchange_symbol(self, symbol: str) -> str:
+        return self._exchange_symbols.get(symbol, symbol)
+
+    # -- data ----------------------------------------------------------------------------------------
+
+    def _data(self, channel: str, frame: bytes, receipt: int) -> Outputs:
+        try:
+            message = _message[channel](frame)
+        except UNREADABLE as error:
+            return (Malformed(str(error), self._about_unread(channel, frame)),)
+        if channel == "status":
+            return [_status(part.system) for part in message.data]
+        outputs: list[AnyRecord | Event] = []
+        for part in message.data:
+            outputs += self._part(channel, part, message.type == "snapshot", receipt)
+        return outputs
+
+    def _part(self, channel: str, part: Any, snapshot: bool, receipt: int) -> Outputs:
+        symbol = self._symbol(part.symbol)
+        about = self._about(channel, symbol) if symbol else ()
+        if not about:
+            return (Ignored(f"{channel} {part.symbol}"),)
+        try:
+            outputs = self._readers[channel](part, symbol, snapshot, receipt)
+        except UNREADABLE as error:
+            return (Malformed(str(error), about),)
+        if (channel, symbol) in self._flowing:
+            return outputs
+        self._flowing.add((channel, symbol))
+        return [Confirmed(about, "data"), *outputs]
+
+    def _symbol(self, exchange_symbol: str) -> str:
+        return exchange_symbol if self._listening_to else self._names.get(exchange_symbol, "")
+
+    def _about(self, channel: str, symbol: str) -> tuple[Subscription, ...]:
+        """Return the subscriptions that a channel of the exchange's carries for a symbol."""
+        return tuple(Subscription(each, symbol) for each in _CHANNELS if self._carries(channel, each, symbol))
+
+    def _carries(self, channel: str, ours: str, symbol: str) -> bool:
+        if _CHANNELS[ours] != channel:
+            return False
+        return ours in self._listening_to or (ours, symbol) in self._asked_for
+
+    def _about_unread(self, channel: str, frame: bytes) -> tuple[Subscription, ...]:
+        """Return what a message that cannot be read may be about: the symbols that are named in it."""
+        about = [
+            self._about(channel, name) for raw, name in self._names.items() if f'"{raw}"'.encode() in frame
+        ]
+        return tuple(each for subscriptions in about for each in subscriptions)
+
+    def _book(self, part: _Book, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+        bids, asks = _levels(part.bids), _levels(part.asks)
+        time = rfc3339(part.timestamp) if part.timestamp else receipt
+        if snapshot:
+            self._books[symbol] = new = self._new_book(symbol)
+            records = new.book.begin(bids, asks, time, receipt)
+            return [Resync(Subscription("l2_book", symbol)), *records, *self._first_check(new, part)]
+        checked = self._books.get(symbol)
+        if checked is None:
+            return ()  # it belongs to a book that broke
+        records = checked.book.change(bids, asks, time, receipt)
+        return records if checked.agrees(part.checksum) else self._begin_again(symbol)
+
+    def _new_book(self, symbol: str) -> _Checked:
+        depth = self._depths.get(self._exchange_symbol(symbol), self._exchange.depth)
+        return _Checked(Book(self._exchange.id, symbol, self._exchange.options.storing, depth=depth))
+
+    def _first_check(self, checked: _Checked, part: _Book) -> Outputs:
+        """Hold the book to its checksums only where that of the snapshot comes out."""
+        checked.reproducible = checked.agrees(part.checksum)
+        if checked.reproducible:
+            return ()
+        return (Notice(f"{part.symbol}: the checksum of the book's snapshot does not come out: unchecked"),)
+
+    def _begin_again(self, symbol: str) -> Outputs:
+        del self._books[symbol]
+        subscription = Subscription("l2_book", symbol)
+        return [
+            Break(subscription, "the checksum of the book does not come out"),
+            Send(self._subscribe("book", [subscription], "unsubscribe")),
+            Send(self._subscribe("book", [subscription])),
+        ]
+
+    def _trades(self, part: _Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+        amount, price = raw_number(part.qty), raw_number(part.price)
+        start = self._exchange.id, symbol, rfc3339(part.timestamp), receipt
+        trade = Trade(*start, part.side, amount, price, str(part.trade_id), part.ord_type)
+        return (Repeated((trade,)),) if snapshot else (trade,)
+
+    def _ticker(self, part: _Ticker, symbol: str, snapshot: bool, receipt: int) -> Outputs:  # noqa: ARG002
+        bid, ask = raw_number(part.bid), raw_number(part.ask)
+        if bid == ask == "0":
+            return ()  # an instrument without a market: its time is that of 1970
+        time = rfc3339(part.timestamp) if part.timestamp else receipt
+        records: list[AnyRecord] = []
+        if self._carries("ticker", "ticker", symbol):
+            records.append(Ticker(self._exchange.id, symbol, time, receipt, bid, ask))
+        if self._carries("ticker", "l1_book", symbol):
+            sizes = raw_number(part.bid_qty), raw_number(part.ask_qty)
+            records.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
+        return records
+
+    def _candle(self, part: _Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+        """Take the state of a candle; it is stored when the next one begins, or when it is long over."""
+        begin, options = rfc3339(part.interval_begin), self._exchange.options
+        start = self._exchange.id, symbol, begin, receipt
+        span = begin, begin + part.interval * 60 * SECOND, options.candle_interval, part.trades
+        opened, last, high, low = map(raw_number, (part.open, part.close, part.high, part.low))
+        candle = Candle(*start, *span, opened, last, high, low, raw_number(part.volume), None)
+        before, self._candles[symbol] = self._candles.get(symbol), candle
+        if before is None or before.start >= begin:
+            return ()
+        closed = self._closed(before, receipt)
+        return (Repeated((closed,)),) if snapshot else (closed,)
+
+    def _closed(self, candle: Candle, receipt: int) -> Candle:
+        return msgspec.structs.replace(candle, timestamp=candle.stop, receipt_timestamp=receipt, closed=True)
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    def _other(self, frame: bytes) -> Outputs:
+        try:
+            it = _answer(frame)
+        except UNREADABLE as error:
+            return (Malformed(str(error)),)
+        if it.channel is None and it.method == "subscribe":
+            return self._answered(it)
+        if kind := it.channel or it.method:
+            return (Ignored(kind),)
+        return (Malformed("neither a channel's data nor an answer"),)
+
+    def _answered(self, it: _Answer) -> Outputs:
+        if it.result and it.result.symbol and it.result.depth:
+            self._depths[it.result.symbol] = it.result.depth
+        subscriptions = self._answer_is_about(it)
+        acknowledged = it.success or "lready subscribed" in (it.error or "")
+        if not subscriptions:
+            return (Ignored("subscribe") if acknowledged else Notice(it.error or "a request was refused"),)
+        if acknowledged:
+            return (Confirmed(subscriptions, "acknowledgement"),)
+        if it.symbol or len(subscriptions) == 1:
+            return (Refused(subscriptions, it.error or "no reason was given"),)
+        return self._halves(subscriptions)
+
+    def _answer_is_about(self, it: _Answer) -> tuple[Subscription, ...]:
+        """Return the subscriptions of the symbol that an answer names, else all of its request."""
+        asked = self._requests.get(it.req_id or 0, ())
+        named = (it.result.symbol if it.result else None) or it.symbol
+        return tuple(each for each in asked if named in (None, self._exchange_symbol(each.symbol)))
+
+    def _halves(self, subscriptions: Sequence[Subscription]) -> Outputs:
+        """Ask again for what was refused without a name."""
+        channel = _CHANNELS[subscriptions[0].channel]
+        halves = batched(subscriptions, (len(subscriptions) + 1) // 2)
+        return [Send(self._subscribe(channel, half)) for half in halves]
+
+
+def _levels(side: Iterable[_Level]) -> list[Level]:
+    return levels([(str(level.price, "utf-8"), str(level.qty, "utf-8")) for level in side])
+
+
+def _status(system: str) -> Event:
+    if system == "maintenance":
+        return Closing("the exchange says that it goes into maintenance")
+    return Notice(f"the exchange's system is {system}")
+
+
+# -- the exchange ----------------------------------------------------------------------------------
+
+_DOCS = "docs.kraken.com spot-websocket-v2"
+
+
+class Kraken(Exchange):
+    """KRAKEN, spot."""
+
+    id = "KRAKEN"
+    channels: ClassVar[Mapping[str, Channel]] = {
+        "trades": Channel(
+            records="single trades", loss="ids", flows=False, quiet=None, source=f"{_DOCS}/trade, 2026-11-28"
+        ),
+        "ticker": Channel(
+            records="each change of the best prices",
+            loss="nothing",
+            flows=True,
+            quiet=3600.0,
+            source=f"{_DOCS}/ticker (event_trigger bbo), 2026-11-28",
+        ),
+        "l1_book": Channel(
+            records="each change of the best prices, with their sizes",
+            loss="nothing",
+            flows=True,
+            quiet=3600.0,
+            source=f"{_DOCS}/ticker (event_trigger bbo), 2026-11-28",
+        ),
+        "l2_book": Channel(
+            records="each change of the 1000 best levels a side; a checksum covers the ten best",
+            loss="checksum",
+            flows=True,
+            quiet=600.0,
+            source=f"{_DOCS}/book and guides/websockets/book-checksum-v2, 2026-11-28",
+        ),
+        "candles": Channel(
+            records="closed candles of intervals with trades",
+            loss="nothing",
+            flows=True,
+            quiet=None,
+            source=f"{_DOCS}/ohlc, 2026-11-28",
+        ),
+    }
+    limits = Limits(
+        subscriptions=_SYMBOLS_PER_CONNECTION * len(_CHANNELS),
+        frames_per_second=2.0,
+        connections=(100, 600.0),  # of about 150
+        weight=(1, 1.0),
+        source="support.kraken.com, API rate limits; how many connections is not verified; 2026-11-28",
+    )
+    endpoints: ClassVar[Mapping[str, str]] = {
+        "websocket": "wss://ws.kraken.com/v2",
+        "rest": "https://api.kraken.com/0/public",
+    }
+    candle_intervals = tuple(_MINUTES)
+    silence = 15.0  # there is a heartbeat every second
+
+    @property
+    def depth(self) -> int:
+        """The least of the exchange's depths that is enough."""
+        wanted = self.options.storing.max_depth or _DEPTHS[-1]
+        return min((depth for depth in _DEPTHS if depth >= wanted), default=_DEPTHS[-1])
+
+    @override
+    def listing(self) -> Sequence[str]:
+        address = self.endpoint("rest") + "/AssetPairs"
+        return [address, f"{address}?aclass_base=tokenized_asset"]
+
+    @override
+    def instruments(self, answers: Sequence[bytes]) -> Listing:
+        try:
+            rows = [row for body in answers for row in _asset_pairs(body).result.items()]
+        except UNREADABLE as error:
+            raise MalformedError(f"no listing of {self.id}: {error}") from error
+        return read_listing(
+            (row for key, row in rows if not key.endswith(".d")), _instrument
+        )  # .d: dark pool
+
+    @override
+    def connections(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Sequence[ConnectionPlan]:
+        by_symbol: dict[str, list[Subscription]] = defaultdict(list)
+        for subscription in subscriptions:
+            if subscription.channel in _CHANNELS:
+                by_symbol[subscription.symbol].append(subscription)
+        return [
+            ConnectionPlan(
+                self.endpoint("websocket"), tuple(each for of_symbol in some for each in of_symbol)
+            )
+            for some in batched(by_symbol.values(), _SYMBOLS_PER_CONNECTION)
+        ]
+
+    @override
+    def session(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> KrakenSession:
+        return KrakenSession(self, subscriptions, instruments)
+
+    @override
+    def listener(self, channels: Collection[str]) -> KrakenSession:
+        return KrakenSession(self, (), {}, listening_to=channels)
+
+    def parameters(self, channel: str) -> dict[str, object]:
+        """Return what a subscription to a channel of the exchange's is asked with."""
+        parameters: dict[str, dict[str, object]] = {
+            "book": {"depth": self.depth},
+            "ticker": {"event_trigger": "bbo"},
+            "ohlc": {"interval": _MINUTES[self.options.candle_interval]},
+        }
+        return parameters.get(channel, {})
+
+
+def _instrument(raw: msgspec.Raw) -> Instrument | None:
+    pair = _pair(raw)
+    if pair.status not in ("online", "post_only", "limit_only", "reduce_only"):
+        return None
+    base, slash, quote = pair.wsname.replace("XBT", "BTC").replace("XDG", "DOGE").partition("/")
+    if not slash:
+        raise MalformedError(f"no name of the form BTC/USD: {pair.wsname!r}")
+    return Instrument(
+        symbol=name("spot", base, quote),
+        exchange_symbol=f"{base}/{quote}",  # as version 2 of the protocol has it
+        kind="spot",
+        base=base,
+        quote=quote,
+        tick=pair.tick_size and number(pair.tick_size),
+        lot=None if pair.lot_decimals is None else number(f"1e-{pair.lot_decimals}"),
+    )
