@@ -14,16 +14,12 @@ import re
 import sys
 from collections.abc import Callable
 from datetime import date, datetime, time
-from decimal import DecimalException
-from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # what only parses a command line does without
-    import msgspec
+import msgspec
 
-#: The largest text that is read, in characters or bytes: as large as a message of a websocket may be.
-LARGEST = 64 * 2**20
+from collector.bounded_json import JsonError, decode
 
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _HOUR_MINUTE = r"(?:[01][0-9]|2[0-3]):{}[0-5][0-9]"
@@ -40,30 +36,20 @@ _find_in_text = re.compile(f'"{_BEGINNING}').search
 _find_in_bytes = re.compile(f'"{_BEGINNING}'.encode()).search
 
 
-class JsonError(ValueError):
-    """A text that cannot be read, or an object that cannot be written."""
-
-
 def loads(text: str | bytes | bytearray, *, parse_float: Callable[[str], Any] | None = None) -> Any:
     """Return the value of a JSON text. ``parse_float`` gets the digits of each float. Raises JsonError."""
-    if len(text) > LARGEST:
-        raise JsonError(f"{len(text):,} characters of JSON; at most {LARGEST:,} are read")
+    value = decode(text, parse_float)
+    find = _find_in_text if isinstance(text, str) else _find_in_bytes
+    if not find(text):  # type: ignore[arg-type]
+        return value
     try:
-        value = _decoder(parse_float).decode(text)
-        find = _find_in_text if isinstance(text, str) else _find_in_bytes
-        return _with_times(value) if find(text) else value  # type: ignore[arg-type]
+        return _with_times(value)
     except RecursionError as error:
         raise JsonError("JSON that is nested too deeply") from error
-    except DecimalException as error:
-        raise JsonError("JSON with a number that is too large") from error
-    except ValueError as error:
-        raise JsonError(str(error)) from error
 
 
 def dumps(value: Any) -> str:
     """Return ``value`` as JSON without spaces, whole floats without a fraction. Raises JsonError."""
-    import msgspec  # noqa: PLC0415 - see above
-
     try:
         return msgspec.json.encode(_with_whole_numbers(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -75,13 +61,6 @@ def install() -> None:
     package = ModuleType("yapic")
     package.json = sys.modules[__name__]  # type: ignore[attr-defined]
     sys.modules |= {"yapic": package, "yapic.json": package.json}
-
-
-@cache
-def _decoder(parse_float: Callable[[str], Any] | None) -> "msgspec.json.Decoder[Any]":
-    import msgspec  # noqa: PLC0415 - see above
-
-    return msgspec.json.Decoder(float_hook=parse_float)
 
 
 def _with_times(value: Any) -> Any:

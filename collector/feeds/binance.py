@@ -8,9 +8,9 @@ from typing import Any, ClassVar, override
 
 import aiohttp
 import cryptofeed.exchanges
-import msgspec
 from cryptofeed.defines import CANDLES, L2_BOOK, OPEN_INTEREST
 
+from collector.bounded_json import decode
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
@@ -68,7 +68,7 @@ class BinanceFamily(Supervised):
     @override
     async def message_handler(self, message: Any, connection: Any, timestamp: float) -> None:
         if not message.startswith('{"stream"') and not is_poll(connection):
-            answer = msgspec.json.decode(message)
+            answer = decode(message)
             if "stream" not in answer:
                 self._answered(answer, connection)
                 return

@@ -17,11 +17,10 @@ from cryptofeed.exceptions import MissingSequenceNumber
 from cryptofeed.exchanges.coinbase import get_private_parameters
 from cryptofeed.types import OrderBook, Ticker, Trade
 
+from collector.bounded_json import decode
 from collector.feeds.supervised import Supervised
 
 LOG = logging.getLogger(__name__)
-
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
 class Coinbase(Supervised, cryptofeed.exchanges.Coinbase):  # type: ignore[misc]  # cryptofeed is untyped
@@ -57,7 +56,7 @@ class Coinbase(Supervised, cryptofeed.exchanges.Coinbase):  # type: ignore[misc]
 
     @override
     async def message_handler(self, message: Any, connection: Any, timestamp: float) -> None:
-        it = _decode(message)
+        it = decode(message, Decimal)
         channel = it.get("channel")
         if it.get("type") == "error":
             await self._error(str(it.get("message")), connection)

@@ -4,8 +4,8 @@ from decimal import Decimal
 from typing import Any, ClassVar, override
 
 import cryptofeed.exchanges
-import msgspec
 
+from collector.bounded_json import decode
 from collector.feeds.supervised import Supervised
 
 
@@ -49,7 +49,7 @@ class Kraken(Supervised, cryptofeed.exchanges.Kraken):  # type: ignore[misc]  # 
         """Everything but data: what matters of it are the answers to our subscriptions."""
         if "subscriptionStatus" not in message:
             return
-        it = msgspec.json.decode(message)
+        it = decode(message)
         channel = self.exchange_channel_to_std(it["subscription"]["name"])
         symbol = self.exchange_symbol_mapping.get(it.get("pair"))
         if symbol is None:

@@ -106,17 +106,16 @@ class BinanceSession(Session):
                         self._send_candle(name, stream, candle, step)
 
     @override
-    def beat(self) -> None:
-        if self._streams and self.beats % 10 == 2:
-            name = next(iter(self._streams))
-            self._send(name, {"e": "notice", "E": time.time_ns() // 1_000_000, "text": "a type of tomorrow"})
-
-    @override
     def subscriptions(self) -> dict[str, list[str]]:
         subscribed: dict[str, list[str]] = {}
         for stream in self._streams.values():
             subscribed.setdefault(stream.channel, []).append(stream.symbol)
         return subscribed
+
+    @override
+    def unknown_type(self) -> None:
+        name = next(iter(self._streams), "btcusdt@aggTrade")
+        self._send(name, {"e": "notice", "E": time.time_ns() // 1_000_000, "text": "a type of tomorrow"})
 
     @override
     def wrong_shape(self) -> None:

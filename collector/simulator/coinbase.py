@@ -99,13 +99,15 @@ class CoinbaseSession(Session):
                 "heartbeat_counter": next(self._heartbeats),
             }
             self._send("heartbeats", [event], now)
-        if self.beats % 10 == 2:
-            # "overview": message types may be added at any time, clients are to ignore those they do not know
-            self._send("notices", [{"type": "notice", "text": "a message type of tomorrow"}], now)
 
     @override
     def subscriptions(self) -> dict[str, list[str]]:
         return {CHANNELS[channel]: list(products) for channel, products in self._subscribed.items()}
+
+    @override
+    def unknown_type(self) -> None:
+        # "overview": message types may be added at any time, clients are to ignore those they do not know
+        self._send("notices", [{"type": "notice", "text": "a message type of tomorrow"}], time.time_ns())
 
     @override
     def wrong_shape(self) -> None:

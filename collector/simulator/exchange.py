@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import msgspec
 from aiohttp import WSMsgType, web
 
+from collector.simulator.faults import NESTED
 from collector.simulator.market import Instrument, Level, Market, Step
 
 if TYPE_CHECKING:
@@ -161,7 +162,6 @@ class Session(ABC):
     def __init__(self, connection: Connection, exchange: Exchange) -> None:
         self.connection = connection
         self.exchange = exchange
-        self.beats = 0
 
     def greet(self) -> None:  # noqa: B027 - most exchanges say nothing first
         """Send what the exchange sends before it is asked."""
@@ -178,9 +178,8 @@ class Session(ABC):
     def update(self, steps: Mapping[str, Step]) -> None:
         """Send what changed in the markets, by symbol, to those who subscribed to it."""
 
-    @abstractmethod
-    def beat(self) -> None:
-        """Called every second, also while the markets are paused: heartbeats, now and then a surprise."""
+    def beat(self) -> None:  # noqa: B027 - some exchanges send nothing where nothing happens
+        """Send what is due every second, also while the markets are paused: heartbeats."""
 
     @abstractmethod
     def subscriptions(self) -> dict[str, list[str]]:
@@ -189,6 +188,10 @@ class Session(ABC):
     @abstractmethod
     def wrong_shape(self) -> None:
         """Send a message that is good JSON and yet not what it should be."""
+
+    @abstractmethod
+    def unknown_type(self) -> None:
+        """Send a message of a type that clients do not know: one may be added at any time."""
 
     def refuses(self, channel: str, symbol: str) -> bool:
         """Whether a fault refuses this subscription."""
@@ -276,7 +279,6 @@ class Exchange(ABC):
         while True:
             await asyncio.sleep(BEAT)
             for session in list(self.sessions):
-                session.beats += 1
                 session.beat()
 
     def _turn(self) -> None:
@@ -311,7 +313,9 @@ class Exchange(ABC):
             if fault.kind == "shape":
                 session.wrong_shape()
             else:
-                connection.send_raw(session.truncated)
+                connection.send_raw(NESTED if fault.kind == "nested" else session.truncated)
+        if self.faults.take("unknown_type", self.name, connection.number):
+            session.unknown_type()
         return False
 
     async def _room(self) -> None:

@@ -13,7 +13,9 @@ at once, on the open connections that match:
   written an update it is dropped; so ``count: 5`` drops a client that comes back five times in a row)
 on what comes next (default count: 1):
   malformed            before an update, send a message that no client can make sense of; ``kind``:
-                       "truncated" (cut in the middle, default) or "shape" (good JSON, fields missing)
+                       "truncated" (cut in the middle, default), "shape" (good JSON, fields missing) or
+                       "nested" (300,000 opening brackets)
+  unknown_type         before an update, send a message of a type that no documentation has
   skip_sequence        lose one message with records of ``symbol`` and ``channel``: the sequence number of
                        COINBASE and the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
 on what clients ask for (default: until taken away):
@@ -23,6 +25,7 @@ on what clients ask for (default: until taken away):
                        ignores a stream in the address without a word, as the real one does
   refuse_reference     reference data and depth snapshots are refused with HTTP ``status`` (default 503)
   deaf_reference       such requests are accepted, and never answered
+  nested_reference     they are answered with 300,000 opening brackets
   trickle              their answers take ``seconds`` (default 10) to arrive, a little at a time
 
 ``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles), ``symbol`` too (BTC-USD). ``status``
@@ -41,16 +44,20 @@ Kind = Literal[
     "close",
     "quiet",
     "malformed",
+    "unknown_type",
     "skip_sequence",
     "deaf",
     "refuse_connection",
     "refuse_subscription",
     "refuse_reference",
     "deaf_reference",
+    "nested_reference",
     "trickle",
 ]
 DROPS = ("reset", "close")
-ONCE = ("malformed", "skip_sequence")
+#: A text whose parser has to go deep, and that ends the process of some.
+NESTED = b"[" * 300_000
+ONCE = ("malformed", "unknown_type", "skip_sequence")
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -65,7 +72,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     seconds: float | None = None
     status: Literal[429, 500, 502, 503, 504] = 503
     code: int = 1001
-    kind: Literal["truncated", "shape"] = "truncated"
+    kind: Literal["truncated", "shape", "nested"] = "truncated"
 
     def __post_init__(self) -> None:
         """Refuse what would have no effect or no end; ``ValueError`` says what is possible."""

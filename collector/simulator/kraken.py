@@ -125,12 +125,14 @@ class KrakenSession(Session):
         if self._subscribed and not self._said_something:
             self.connection.send({"event": "heartbeat"})
         self._said_something = False
-        if self.beats % 10 == 2:
-            self.connection.send({"event": "notice", "message": "a message type of tomorrow"})
 
     @override
     def subscriptions(self) -> dict[str, list[str]]:
         return {CHANNELS[channel]: list(symbols) for channel, symbols in self._subscribed.items() if symbols}
+
+    @override
+    def unknown_type(self) -> None:
+        self.connection.send({"event": "notice", "message": "a message type of tomorrow"})
 
     @override
     def wrong_shape(self) -> None:

@@ -32,7 +32,7 @@ from collector.simulator.binance import Binance
 from collector.simulator.certificates import server_context
 from collector.simulator.coinbase import Coinbase
 from collector.simulator.exchange import Connection, Exchange, Session, encode, spawn
-from collector.simulator.faults import Fault, Faults
+from collector.simulator.faults import NESTED, Fault, Faults
 from collector.simulator.instruments import Name, default_symbols
 from collector.simulator.kraken import Kraken
 from collector.simulator.log import Log
@@ -248,6 +248,9 @@ class Simulator:
         if fault := self._faults.take("refuse_reference", exchange.name):
             self._log.event("fault", exchange.name, None, fault="refuse_reference", status=fault.status)
             return web.Response(status=fault.status, headers={"Retry-After": "1"}, text="try again later\n")
+        if self._faults.take("nested_reference", exchange.name):
+            self._log.event("fault", exchange.name, None, fault="nested_reference")
+            return web.Response(body=NESTED, content_type="application/json")
         answer = exchange.rest(request)
         body = encode(answer.body)
         response = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})

@@ -74,7 +74,7 @@ ORDER = pa.struct([("order_id", pa.string()), ("price", NUMBER), ("size", NUMBER
 
 _DAY = 86400
 _LONGEST_NAME = 255
-#: A first file soon, for whoever is watching; then fewer and larger ones.
+#: The first files soon, for whoever is watching; each later one after twice as long, up to this.
 _FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
 #: A day is closed when it is over for so long; records that come later are looked after for some days.
 _CLOSED_SECONDS, _LATE_DAYS = 3600.0, 7
@@ -132,7 +132,7 @@ class ParquetStore:
         """Writes the batch's files, then moves the position; see Store.commit."""
         refusals = await self._on_thread(partial(self._commit, name, batch, expected, after))
         if batch.records:
-            self.batch_seconds = _LATER_SECONDS
+            self.batch_seconds = min(2 * self.batch_seconds, _LATER_SECONDS)
             self._compact_closed_days()
         return refusals
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Missing
 
-from collector import yapic_json
-from collector.yapic_json import JsonError, dumps, loads
+from collector import bounded_json, yapic_json
+from collector.bounded_json import JsonError
+from collector.yapic_json import dumps, loads
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT.parent / "shared" / "messages"
@@ -62,7 +63,9 @@ MALFORMED = {
     "deep and closed": "[" * 300_000 + "]" * 300_000,
     "deep objects": '{"a":' * 300_000,
     "deep with times": '["2026-11-28",' * 300_000,
-    "large": '"' + "a" * yapic_json.LARGEST + '"',
+    "large": '"' + "a" * bounded_json.LARGEST + '"',
+    "many values": "[" + "[]," * bounded_json.MOST_VALUES + "[]]",
+    "many values in bytes": b"[" + b"1.5," * bounded_json.MOST_VALUES + b"1]",
     "digits": "1" * 100_000,
     "exponent": "1e99999999999999999999",
     "NaN": '{"price": NaN}',

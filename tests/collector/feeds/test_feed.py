@@ -149,7 +149,7 @@ async def test_a_quiet_market_is_no_dead_connection(simulator, tmp_path, caplog)
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-@pytest.mark.parametrize("kind", ["truncated", "shape"])
+@pytest.mark.parametrize("kind", ["truncated", "shape", "nested"])
 async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
@@ -162,6 +162,19 @@ async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator,
         assert len(kept) == 5
         assert json.loads(kept[0])["message"]
         assert len(lines(caplog, "could not be handled")) == 1
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_a_message_of_an_unknown_type_costs_nothing(exchange, simulator, tmp_path):
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        await it.fault("unknown_type", count=3)
+        await it.more(100)
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert await it.openings() == 1
+        assert not it.receiver.gaps
+        assert not (it.settings.home / "malformed.jsonl").exists()
 
 
 @pytest.mark.parametrize("exchange", ["COINBASE", "BINANCE"])
@@ -223,6 +236,14 @@ async def test_reference_data_that_does_not_come_is_not_waited_for(simulator, tm
     async with recording(simulator, tmp_path, "KRAKEN") as it:
         await it.confirmed()
         assert len(lines(caplog, "timed out")) == 1
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+async def test_reference_data_nested_without_end_is_asked_for_again(exchange, simulator, tmp_path, caplog):
+    await asyncio.to_thread(simulator.fault, "nested_reference", exchange=exchange, count=1)
+    async with recording(simulator, tmp_path, exchange) as it:
+        await it.confirmed()
+        assert len(lines(caplog, "nested too deeply")) == 1
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)

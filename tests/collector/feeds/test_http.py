@@ -106,6 +106,7 @@ async def test_an_answer_that_is_too_large_is_not_taken(ask, packed, monkeypatch
 ASKING = """
 import asyncio, resource, sys
 sys.path.insert(0, {folder!r})
+import collector  # before cryptofeed
 import test_http
 async def main():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
