@@ -1,5 +1,7 @@
 """Records an exchange in a store. Runs inside the container; knows nothing of the launcher."""
 
-from collector import yapic_json
+import sys
 
-yapic_json.install()  # before cryptofeed is imported, which only the modules of this package do
+from collector import yapic
+
+sys.modules["yapic"] = yapic  # before cryptofeed is imported, which only the modules of this package do

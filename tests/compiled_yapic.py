@@ -5,9 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 from servers import Missing
 
@@ -47,15 +47,14 @@ def _install() -> None:
         raise Missing("yapic.json", why, " ".join(map(str, command))) from None
 
 
-@contextmanager
-def imported() -> Iterator[object]:
-    """yapic.json itself, while everybody else goes on with the collector's."""
+@cache
+def imported() -> ModuleType:
+    """Return yapic.json itself, while everybody else goes on with the collector's. Raises Missing."""
     path = str(folder())
-    ours = {name: sys.modules.pop(name) for name in ("yapic", "yapic.json")}
+    ours = sys.modules.pop("yapic")
     sys.path.insert(0, path)
     try:
-        theirs = importlib.import_module("yapic.json")
+        return importlib.import_module("yapic.json")
     finally:
         sys.path.remove(path)
-        sys.modules |= ours
-    yield theirs
+        sys.modules["yapic"] = ours

@@ -1,7 +1,7 @@
 """The part of yapic.json that cryptofeed uses, made with msgspec, so that installing needs no C++ compiler.
 
-yapic.json is published as source code only. ``collector/__init__.py`` puts this module in its place before
-anything can import cryptofeed; uv.lock leaves yapic.json out.
+yapic.json is published as source code only, and uv.lock leaves it out. ``collector/__init__.py`` puts this
+package in its place before anything can import cryptofeed, whose ``from yapic import json`` gets this module.
 
 ``loads`` reads what yapic.json reads: ``parse_float`` gets every digit of a number with a fraction or an
 exponent, and strings that are dates or times of ISO 8601 become such objects, as cryptofeed's feeds expect.
@@ -11,10 +11,8 @@ than 64 bits stay integers; the keys of objects stay strings.
 """
 
 import re
-import sys
 from collections.abc import Callable
 from datetime import date, datetime, time
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -54,13 +52,6 @@ def dumps(value: Any) -> str:
         return msgspec.json.encode(_with_whole_numbers(value)).decode()
     except (TypeError, ValueError, RecursionError) as error:
         raise JsonError(str(error)) from error
-
-
-def install() -> None:
-    """Have ``from yapic import json`` import this module, even where yapic.json is installed."""
-    package = ModuleType("yapic")
-    package.json = sys.modules[__name__]  # type: ignore[attr-defined]
-    sys.modules |= {"yapic": package, "yapic.json": package.json}
 
 
 def _with_times(value: Any) -> Any:

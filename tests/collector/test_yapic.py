@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Missing
 
-from collector import bounded_json, yapic_json
+from collector import bounded_json
 from collector.bounded_json import JsonError
-from collector.yapic_json import dumps, loads
+from collector.yapic import json as ours
+from collector.yapic.json import dumps, loads
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT.parent / "shared" / "messages"
@@ -126,19 +127,18 @@ def test_cryptofeed_gets_this_parser_wherever_we_start(code):
         text=True,
         check=False,
     )
-    assert done.stdout == "collector.yapic_json collector.yapic_json\n", done.stderr
+    assert done.stdout == "collector.yapic.json collector.yapic.json\n", done.stderr
 
 
 def test_cryptofeed_gets_this_parser_in_the_tests():
-    assert connection.json_parser is yapic_json
+    assert connection.json_parser is ours
 
 
 @pytest.fixture
 def theirs():
     if not compiled_yapic.is_installed() and os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
         raise Missing("yapic.json", "is not installed", "apt-get install g++ && make bench")
-    with compiled_yapic.imported() as module:
-        yield module
+    return compiled_yapic.imported()
 
 
 def _recorded():
@@ -161,7 +161,7 @@ def test_recorded_messages_are_read_as_yapic_json_reads_them(theirs):
     messages = list(_recorded())
     if not messages:
         raise Missing("recorded messages", f"{RECORDED} has none", "git clone")
-    different = [text for text in messages if _read(theirs, text) != _read(yapic_json, text)]
+    different = [text for text in messages if _read(theirs, text) != _read(ours, text)]
     assert different == []
 
 
@@ -186,9 +186,9 @@ def test_any_value_is_written_as_yapic_json_writes_it(theirs):
         )
     )
     def same(value):
-        ours = dumps(value)
-        assert json.loads(ours) == json.loads(theirs.dumps(value))
-        assert not re.search(r"[0-9]\.0\b", re.sub(r'"[^"]*"', "", ours))
+        written = dumps(value)
+        assert json.loads(written) == json.loads(theirs.dumps(value))
+        assert not re.search(r"[0-9]\.0\b", re.sub(r'"[^"]*"', "", written))
 
     same()
 
@@ -196,6 +196,6 @@ def test_any_value_is_written_as_yapic_json_writes_it(theirs):
 def test_any_json_is_read_as_yapic_json_reads_it(theirs):
     @given(VALUES.map(json.dumps) | VALUES.map(dumps) | NUMBERS)
     def same(text):
-        assert _read(yapic_json, text) == _read(theirs, text) is not None
+        assert _read(ours, text) == _read(theirs, text) is not None
 
     same()
