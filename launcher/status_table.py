@@ -20,7 +20,8 @@ def table(rows: Sequence[Row]) -> Table:
         spare=("STORED", "LAST RECORD"),
     )
     for row in rows:
-        remarks = filter(None, [_remark(row), _dead_letters(row), row.detail])
+        run = f"process of `launcher run` ({row.process})" if row.process else ""
+        remarks = filter(None, [_remark(row), _dead_letters(row), row.detail, run])
         shown.add(row.collector, row.state, *_figures(row), "; ".join(remarks))
     return shown
 
@@ -54,8 +55,6 @@ def _age(seconds: float) -> str:
 
 
 def _remark(row: Row) -> str:
-    if row.process:
-        return f"a process of `launcher run` ({row.process})"
     if row.container and row.container.manager == COMPOSE:
         return "managed by compose"
     return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")

@@ -5,6 +5,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -191,8 +192,8 @@ def down(options: argparse.Namespace, console: Console) -> int:
             removed = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 removed = kept
-            for volume in removed:
-                engine.remove_volume(volume)
+            with ThreadPoolExecutor(how.parallel) as pool:
+                list(pool.map(engine.remove_volume, removed))
         elif not options.volumes:
             _tell_waiting(rollout, console)
     if node := engine.elsewhere(selection.name):
