@@ -3,9 +3,16 @@
 from collections.abc import Mapping
 
 from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
+from collector.exchanges.coinbase import Coinbase
 from collector.exchanges.kraken import Kraken
 from collector.exchanges.protocol import Exchange
 
-EXCHANGES: Mapping[str, type[Exchange]] = {
-    exchange.id: exchange for exchange in (Binance, BinanceUS, BinanceFutures, BinanceDelivery, Kraken)
-}
+_ALL: tuple[type[Exchange], ...] = (
+    Binance,
+    BinanceDelivery,
+    BinanceFutures,
+    BinanceUS,
+    Coinbase,
+    Kraken,
+)
+EXCHANGES: Mapping[str, type[Exchange]] = {exchange.id: exchange for exchange in _ALL}

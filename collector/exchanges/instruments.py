@@ -76,8 +76,9 @@ def contract_date(date: str) -> str:
 def read_listing(rows: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], Instrument | None]) -> Listing:
     """Read a listing row by row: a row that cannot be read costs itself alone.
 
-    ``read`` returns None for what is not traded, and raises MalformedError or msgspec.ValidationError. Two
-    instruments under one name are both left out: nobody could tell which of them is recorded.
+    ``read`` returns None for what is not traded, and raises what ``UNREADABLE`` lists. Two instruments under
+    one name are both left out: nobody could tell which of them is recorded. An instrument that several rows
+    tell of is one.
     """
     found: dict[str, list[tuple[Instrument, msgspec.Raw]]] = defaultdict(list)
     unread = []
@@ -89,10 +90,13 @@ def read_listing(rows: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], Inst
         else:
             if instrument:
                 found[instrument.symbol].append((instrument, row))
+    instruments = {}
     for symbol, same in found.items():
-        if len(same) > 1:
-            unread += [_unread(row, f"{len(same)} instruments would be {symbol}") for _, row in same]
-    instruments = {symbol: same[0][0] for symbol, same in found.items() if len(same) == 1}
+        count = len({instrument.exchange_symbol for instrument, _ in same})
+        if count == 1:
+            instruments[symbol] = same[0][0]
+        else:
+            unread += [_unread(row, f"{count} instruments would be {symbol}") for _, row in same]
     return Listing(instruments, tuple(unread))
 
 

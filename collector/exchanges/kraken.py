@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, override
 import msgspec
 
 from collector.exchanges.book import Book
+from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument, Listing, name, read_listing
 from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, Word, levels, number, raw_number
 from collector.exchanges.protocol import (
@@ -47,7 +48,6 @@ _SYMBOLS_PER_CONNECTION = 200
 _SYMBOLS_PER_FRAME = 50
 _DEPTHS = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS = 10
-_CANDLE_GRACE = 10 * SECOND  # after a candle's end, for trades that are told of late
 _MINUTES = {
     "1m": 1,
     "5m": 5,
@@ -215,9 +215,10 @@ class KrakenSession(Session):
         self._requests: dict[int, tuple[Subscription, ...]] = {}
         self._number = 0
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
+        self._routes: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._books: dict[str, _Checked] = {}
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
-        self._candles: dict[str, Candle] = {}  # the running ones
+        self._candles = RunningCandles()
         self._readers: Mapping[str, Callable[[Any, str, bool, int], Outputs]] = {
             "book": self._book,
             "trade": self._trades,
@@ -243,15 +244,11 @@ class KrakenSession(Session):
             channel = frame[begin : frame.find(b'"', begin)].decode(errors="replace")
             if channel in _message:
                 return self._data(channel, frame, receipt)
-        return self._other(frame)
+        return self._other(frame, receipt)
 
     @override
     def tick(self, now: int) -> Outputs:
-        """Store the candles that are over, where no trade has begun the next one."""
-        over = [each for each in self._candles.values() if now > each.stop + _CANDLE_GRACE]
-        for candle in over:
-            del self._candles[candle.symbol]
-        return [self._closed(candle, now) for candle in over]
+        return self._candles.over(now)
 
     def _subscribe(
         self, channel: str, subscriptions: Sequence[Subscription], method: str = "subscribe"
@@ -299,7 +296,13 @@ class KrakenSession(Session):
 
     def _about(self, channel: str, symbol: str) -> tuple[Subscription, ...]:
         """Return the subscriptions that a channel of the exchange's carries for a symbol."""
-        return tuple(Subscription(each, symbol) for each in _CHANNELS if self._carries(channel, each, symbol))
+        known = self._routes.get((channel, symbol))
+        if known is None:
+            carried = (
+                Subscription(each, symbol) for each in _CHANNELS if self._carries(channel, each, symbol)
+            )
+            known = self._routes[channel, symbol] = tuple(carried)
+        return known
 
     def _carries(self, channel: str, ours: str, symbol: str) -> bool:
         if _CHANNELS[ours] != channel:
@@ -366,28 +369,25 @@ class KrakenSession(Session):
         return records
 
     def _candle(self, part: _Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
-        """Take the state of a candle; it is stored when the next one begins, or when it is long over."""
         begin, options = rfc3339(part.interval_begin), self._exchange.options
         start = self._exchange.id, symbol, begin, receipt
         span = begin, begin + part.interval * 60 * SECOND, options.candle_interval, part.trades
         opened, last, high, low = map(raw_number, (part.open, part.close, part.high, part.low))
         candle = Candle(*start, *span, opened, last, high, low, raw_number(part.volume), None)
-        before, self._candles[symbol] = self._candles.get(symbol), candle
-        if before is None or before.start >= begin:
+        closed = self._candles.take(candle)
+        if closed is None:
             return ()
-        closed = self._closed(before, receipt)
         return (Repeated((closed,)),) if snapshot else (closed,)
-
-    def _closed(self, candle: Candle, receipt: int) -> Candle:
-        return msgspec.structs.replace(candle, timestamp=candle.stop, receipt_timestamp=receipt, closed=True)
 
     # -- answers -------------------------------------------------------------------------------------
 
-    def _other(self, frame: bytes) -> Outputs:
+    def _other(self, frame: bytes, receipt: int) -> Outputs:
         try:
             it = _answer(frame)
         except UNREADABLE as error:
             return (Malformed(str(error)),)
+        if it.channel in _message:
+            return self._data(it.channel, frame, receipt)
         if it.channel is None and it.method == "subscribe":
             return self._answered(it)
         if kind := it.channel or it.method:

@@ -1,0 +1,39 @@
+"""Candles of exchanges that do not say when one is closed: when the next begins, or it is long over."""
+
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from collector.exchanges.records import Candle
+from collector.exchanges.times import SECOND
+
+#: Nanoseconds after a candle's end in which the exchange may still tell of its trades.
+_GRACE = 10 * SECOND
+
+
+class RunningCandles:
+    """The candle under way of each symbol, in the state in which it was told of last."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, Candle] = {}
+
+    def take(self, candle: Candle) -> Candle | None:
+        """Take the state of a candle; return the one before, if this begins a new one."""
+        before = self._running.get(candle.symbol)
+        if before and candle.start < before.start:
+            return None
+        self._running[candle.symbol] = candle
+        if before is None or before.start == candle.start:
+            return None
+        return _closed(before, candle.receipt_timestamp)
+
+    def over(self, now: int) -> Sequence[Candle]:
+        """Return the candles that have been over for long enough, where no trade has begun the next one."""
+        over = [candle for candle in self._running.values() if now > candle.stop + _GRACE]
+        for candle in over:
+            del self._running[candle.symbol]
+        return [_closed(candle, now) for candle in over]
+
+
+def _closed(candle: Candle, receipt: int) -> Candle:
+    return structs.replace(candle, timestamp=candle.stop, receipt_timestamp=receipt, closed=True)

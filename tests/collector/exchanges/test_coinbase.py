@@ -1,0 +1,364 @@
+"""COINBASE, Advanced Trade: what it is asked, and what its messages become."""
+
+import json
+
+import msgspec
+import pytest
+from cryptofeed.exchanges import Coinbase as CryptofeedCoinbase
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.coinbase import Coinbase
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Ignored,
+    Malformed,
+    Notice,
+    Refused,
+    Repeated,
+    Resync,
+    Send,
+    Subscription,
+)
+from collector.exchanges.records import L1Book, L2Book, Record, Ticker, Trade
+from collector.exchanges.times import SECOND, rfc3339
+
+NOW = 1_790_000_000 * SECOND
+AT = "2026-04-07T14:30:02.789012345Z"
+TIME = rfc3339(AT)
+BOOK = Subscription("l2_book", "BTC-USD")
+
+
+def session(*channels, symbols=("BTC-USD",)):
+    wanted = [Subscription(channel, symbol) for channel in channels for symbol in symbols]
+    listed = {
+        symbol: Instrument(symbol=symbol, exchange_symbol=symbol, kind="spot", base="BTC", quote="USD")
+        for symbol in symbols
+    }
+    return Coinbase().session(wanted, listed)
+
+
+def message(channel, *events, number=0):
+    return msgspec.json.encode(
+        {"channel": channel, "client_id": "", "timestamp": AT, "sequence_num": number, "events": events}
+    )
+
+
+def records(outputs):
+    return [each for each in outputs if isinstance(each, Record)]
+
+
+def kinds(outputs):
+    return [type(each) for each in outputs]
+
+
+# -- records -------------------------------------------------------------------------------------------
+
+
+def trade(number, **more):
+    return {
+        "trade_id": str(number), "product_id": "BTC-USD", "price": "68900.50", "size": "0.00150000",
+        "side": "BUY", "time": AT,
+    } | more  # fmt: skip
+
+
+def test_trades_are_stored_oldest_first_under_the_takers_side():
+    frame = message("market_trades", {"type": "update", "trades": [trade(8, side="SELL"), trade(7)]})
+    start = "COINBASE", "BTC-USD", TIME, NOW
+    assert records(session("trades").receive(frame, NOW)) == [
+        Trade(*start, "sell", "0.00150000", "68900.50", "7"),
+        Trade(*start, "buy", "0.00150000", "68900.50", "8"),
+    ]
+
+
+def test_the_trades_that_a_subscription_begins_with_are_repeated_ones():
+    frame = message("market_trades", {"type": "snapshot", "trades": [trade(8), trade(7)]})
+    outputs = session("trades").receive(frame, NOW)
+    assert kinds(outputs) == [Confirmed, Repeated, Repeated]
+    assert [each.records[0].id for each in outputs[1:]] == ["7", "8"]
+
+
+def test_the_best_prices_are_a_ticker_and_an_l1_book():
+    quote = {
+        "type": "ticker", "product_id": "BTC-USD", "best_bid": "68900.00", "best_ask": "68901.0",
+        "best_bid_quantity": "1.50000000", "best_ask_quantity": "0.5",
+    }  # fmt: skip
+    frame = message("ticker", {"type": "update", "tickers": [quote]})
+    start = "COINBASE", "BTC-USD", TIME, NOW
+    ticker = Ticker(*start, "68900.00", "68901.0")
+    l1_book = L1Book(*start, "68900.00", "1.50000000", "68901.0", "0.5")
+    assert records(session("ticker", "l1_book").receive(frame, NOW)) == [ticker, l1_book]
+    assert records(session("l1_book").receive(frame, NOW)) == [l1_book]
+
+
+def test_a_product_without_a_market_has_no_best_prices():
+    frame = message("ticker", {"type": "update", "tickers": [{"product_id": "BTC-USD", "best_bid": ""}]})
+    assert records(session("ticker").receive(frame, NOW)) == []
+
+
+def candle(start, close, kind="update", number=0):
+    values = {"open": "1.0", "close": close, "high": "3", "low": "0.5", "volume": "42.15"}
+    return message(
+        "candles",
+        {"type": kind, "candles": [values | {"start": str(start), "product_id": "BTC-USD"}]},
+        number=number,
+    )
+
+
+def test_a_candle_is_stored_once_when_the_next_one_begins():
+    it = session("candles")
+    assert records(it.receive(candle(600, "1.1"), NOW)) == []
+    assert records(it.receive(candle(600, "1.2", number=1), NOW)) == []
+    (closed,) = it.receive(candle(900, "1.3", number=2), NOW)
+    assert (closed.start, closed.stop, closed.interval, closed.close, closed.trades, closed.closed) == (
+        600 * SECOND, 900 * SECOND, "5m", "1.2", None, True,
+    )  # fmt: skip
+    assert it.tick(1211 * SECOND)[0].close == "1.3"
+
+
+def test_candles_from_before_the_subscription_are_repeated_ones():
+    it = session("candles")
+    it.receive(candle(600, "1", kind="snapshot"), NOW)
+    assert kinds(it.receive(candle(900, "2", kind="snapshot", number=1), NOW)) == [Repeated]
+
+
+# -- books ---------------------------------------------------------------------------------------------
+
+
+def book(number, kind="update", product="BTC-USD", **levels):
+    updates = [
+        {"side": side, "event_time": AT, "price_level": price, "new_quantity": size}
+        for side, of_side in levels.items()
+        for price, size in of_side.items()
+    ]
+    return message("l2_data", {"type": kind, "product_id": product, "updates": updates}, number=number)
+
+
+SNAPSHOT = {"bid": {"100.10": "1.0", "100.20": "2"}, "offer": {"100.30": "3"}}
+
+
+def test_a_book_begins_with_its_snapshot_and_is_changed():
+    it = session("l2_book")
+    confirmed, resync, complete = it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
+    assert (confirmed.by, resync) == ("data", Resync(BOOK))
+    assert (complete.bid, complete.ask, complete.timestamp) == (
+        [("100.20", "2"), ("100.10", "1.0")], [("100.30", "3")], TIME,
+    )  # fmt: skip
+    (delta,) = it.receive(book(1, bid={"100.20": "0"}, offer={"100.40": "1"}), NOW)
+    assert (delta.delta, delta.bid, delta.ask) == (True, [("100.20", "0")], [("100.40", "1")])
+    assert it.receive(book(2), NOW) == []
+
+
+@pytest.mark.parametrize("lost", range(1, 6))
+def test_every_lost_message_breaks_all_that_the_connection_carries(lost):
+    it = session("l2_book", "trades", "ticker")
+    frames = [book(number, bid={f"{number}": "1"}) for number in range(1, 8)]
+    del frames[lost]
+    outputs = [
+        output for frame in [book(0, "snapshot", **SNAPSHOT), *frames] for output in it.receive(frame, NOW)
+    ]
+    broken = [each for each in outputs if isinstance(each, Break)]
+    assert {each.subscription.channel for each in broken} == {"l2_book", "trades", "ticker"}
+    assert broken[0].reason == f"message {lost + 2} came where {lost + 1} was due"
+    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    assert [(each["type"], each["channel"]) for each in asked] == [
+        ("unsubscribe", "level2"), ("unsubscribe", "market_trades"), ("subscribe", "level2"),
+        ("subscribe", "market_trades"),
+    ]  # fmt: skip
+    assert it.receive(book(8, bid={"5": "1"}), NOW) == []  # until the book begins again
+    assert kinds(it.receive(book(9, "snapshot", **SNAPSHOT), NOW)) == [Resync, L2Book]
+
+
+def test_two_messages_that_change_places_are_noticed():
+    it = session("l2_book")
+    frames = [book(0, "snapshot", **SNAPSHOT), book(2, bid={"2": "1"}), book(1, bid={"1": "1"}), book(3)]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    assert len([each for each in outputs if isinstance(each, Break)]) == 1
+
+
+def test_a_message_that_comes_twice_breaks_nothing():
+    it = session("l2_book")
+    frames = [book(0, "snapshot", **SNAPSHOT), book(1, bid={"1": "1"}), book(1, bid={"1": "1"}), book(2)]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    assert not [each for each in outputs if isinstance(each, Break)]
+
+
+def test_acknowledgements_and_heartbeats_are_numbered_too():
+    it = session("l2_book")
+    it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
+    assert kinds(it.receive(message("subscriptions", {"subscriptions": {}}, number=1), NOW)) == [Ignored]
+    assert list(it.receive(message("heartbeats", {"heartbeat_counter": 4}, number=2), NOW)) == [
+        Ignored("heartbeats")
+    ]
+    assert kinds(it.receive(book(3, bid={"1": "1"}), NOW)) == [L2Book]
+
+
+def test_a_message_that_cannot_be_read_did_come():
+    it = session("l2_book", "trades")
+    it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
+    frame = message("market_trades", {"type": "update", "trades": [trade(1, side="NONE")]}, number=1)
+    (malformed,) = it.receive(frame, NOW)
+    assert malformed.about == (Subscription("trades", "BTC-USD"),)
+    assert kinds(it.receive(book(2, bid={"1": "1"}), NOW)) == [L2Book]
+
+
+# -- asking --------------------------------------------------------------------------------------------
+
+
+def test_each_channel_is_asked_for_once_and_heartbeats_keep_quiet_ones_open():
+    frames = [
+        json.loads(frame)
+        for frame in session("ticker", "l1_book", "trades", symbols=("A-B", "C-D")).opening()
+    ]
+    assert frames == [
+        {"type": "subscribe", "channel": "market_trades", "product_ids": ["A-B", "C-D"]},
+        {"type": "subscribe", "channel": "ticker", "product_ids": ["A-B", "C-D"]},
+        {"type": "subscribe", "channel": "heartbeats"},
+    ]
+
+
+@given(st.integers(1, 120))
+def test_connections_carry_everything_once_within_the_limits(count):
+    wanted = [
+        Subscription(channel, f"C{number}") for channel in ("l2_book", "trades") for number in range(count)
+    ]
+    plans = Coinbase().connections(wanted, {})
+    assert sorted(each for plan in plans for each in plan.subscriptions) == sorted(wanted)
+    assert max(len({each.symbol for each in plan.subscriptions}) for plan in plans) <= 50
+
+
+def test_what_stands_is_acknowledged_once():
+    it = session("trades", "l2_book", symbols=("BTC-USD", "ETH-USD"))
+    standing = {"market_trades": ["BTC-USD"]}
+    assert it.receive(message("subscriptions", {"subscriptions": standing}), NOW) == [
+        Confirmed((Subscription("trades", "BTC-USD"),), "acknowledgement")
+    ]
+    standing |= {"level2": ["ETH-USD"]}
+    (confirmed,) = it.receive(message("subscriptions", {"subscriptions": standing}, number=1), NOW)
+    assert confirmed.subscriptions == (Subscription("l2_book", "ETH-USD"),)
+
+
+def test_a_refused_product_is_named_and_the_rest_asked_for_again():
+    it = session("trades", symbols=("BTC-USD", "BAD-USD", "ETH-USD"))
+    refused, send = it.receive(b'{"type":"error","message":"product not found: BAD-USD"}', NOW)
+    assert refused == Refused((Subscription("trades", "BAD-USD"),), "product not found: BAD-USD")
+    assert isinstance(send, Send)
+    assert json.loads(send.frame)["product_ids"] == ["BTC-USD", "ETH-USD"]
+
+
+def test_an_error_that_names_nobody_is_a_notice():
+    assert session("trades").receive(b'{"type":"error","message":"rate limit"}', NOW) == (
+        Notice("rate limit"),
+    )
+
+
+# -- what is not for us, and what is broken ------------------------------------------------------------
+
+
+def test_what_nobody_asked_for_is_ignored_by_name():
+    it = session("trades")
+    assert it.receive(book(0, product="ETH-USD"), NOW) == [Ignored("level2 ETH-USD")]
+    assert it.receive(message("user", {"orders": []}, number=1), NOW) == [Ignored("user")]
+
+
+def test_fields_may_come_in_another_order():
+    it = session("trades")
+    event = {"type": "update", "trades": [trade(1)]}
+    frame = msgspec.json.encode(
+        {"sequence_num": 0, "timestamp": AT, "channel": "market_trades", "events": [event]}
+    )
+    assert len(records(it.receive(frame, NOW))) == 1
+
+
+@pytest.mark.parametrize("change", [{"price": "NaN"}, {"time": "never"}, {"size": "1e99"}])
+def test_one_bad_trade_costs_itself(change):
+    frame = message("market_trades", {"type": "update", "trades": [trade(3), trade(2, **change), trade(1)]})
+    assert kinds(session("trades").receive(frame, NOW)) == [Confirmed, Trade, Malformed, Trade]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "trades", "events"]), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.sampled_from(["l2_data", "market_trades", "ticker", "candles", "subscriptions", "x"]), JSON)
+def test_nothing_that_comes_raises(channel, data):
+    it = session("trades", "l2_book", "ticker", "candles")
+    it.receive(message(channel, data), NOW)
+    it.receive(json.dumps({"channel": channel, "timestamp": AT, "events": data}).encode(), NOW)
+    it.receive(json.dumps(data).encode(), NOW)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"null", b"\xff", b"[1]", b'{"channel":"l2_data","events":' + b"[" * 200_000]
+)
+def test_a_frame_that_is_no_message_is_malformed(frame):
+    (malformed,) = session("trades").receive(frame, NOW)
+    assert isinstance(malformed, Malformed)
+
+
+# -- the listing ---------------------------------------------------------------------------------------
+
+
+def product(symbol, **more):
+    base, _, quote = symbol.partition("-")
+    return {
+        "product_id": symbol, "base_currency_id": base, "quote_currency_id": quote, "product_type": "SPOT",
+        "status": "online", "price_increment": "0.01", "quote_increment": "0.01",
+        "base_increment": "0.00000001",
+    } | more  # fmt: skip
+
+
+def future(symbol, **more):
+    details = {
+        "contract_code": "BIP", "contract_size": "0.01", "contract_root_unit": "BTC",
+        "contract_expiry_type": "EXPIRING", "contract_expiry": "2030-12-20T16:00:00Z",
+    }  # fmt: skip
+    return product(symbol, product_type="FUTURE", base_currency_id="", quote_currency_id="USD") | {
+        "future_product_details": details | more
+    }
+
+
+def listing(*products):
+    return Coinbase().instruments([json.dumps({"products": products}).encode()])
+
+
+def test_names_of_spot_products_are_those_of_cryptofeed():
+    products = [product("BTC-USD"), product("ETH-BTC")]
+    theirs, _ = CryptofeedCoinbase._parse_symbol_data({"products": products})
+    assert {symbol: each.exchange_symbol for symbol, each in listing(*products).instruments.items()} == theirs
+
+
+def test_futures_have_names_of_their_own_with_their_expiry():
+    (name, contract), = listing(future("BIP-20DEC30-CDE")).instruments.items()  # fmt: skip
+    assert (name, contract.exchange_symbol, contract.kind) == ("BIP-USD-30Z20", "BIP-20DEC30-CDE", "future")
+    assert (contract.contract_size, contract.contract_unit, contract.base) == ("0.01", "BTC", "BTC")
+    assert contract.expiry == rfc3339("2030-12-20T16:00:00Z")
+
+
+def test_nothing_is_listed_under_an_empty_or_half_a_name():
+    found = listing(
+        product("", base_currency_id=""), product("-USD"), future("X", contract_code=""), product("BTC-USD")
+    )
+    assert set(found.instruments) == {"BTC-USD"}
+    assert len(found.unread) == 3
+
+
+def test_what_has_the_book_of_another_is_not_listed_nor_what_is_delisted():
+    rows = (
+        product("BTC-USDC", alias="BTC-USD"),
+        product("OLD-USD", status="delisted"),
+        product("A-B", is_disabled=True),
+    )
+    assert listing(*rows).instruments == {}
+
+
+def test_a_product_that_both_listings_have_is_one():
+    body = json.dumps({"products": [product("BTC-USD")]}).encode()
+    assert set(Coinbase().instruments([body, body]).instruments) == {"BTC-USD"}
