@@ -477,7 +477,9 @@ class SpoolFile:
     def since(self, sequence: int) -> float | None:
         """Receipt of the first record from ``sequence`` on, roughly; None where there is none."""
         row = self.db.execute(
-            "SELECT since FROM blobs WHERE first + count > ? ORDER BY first LIMIT 1", (sequence,)
+            "SELECT since FROM blobs WHERE first + count > :sequence AND first >="
+            " coalesce((SELECT max(first) FROM blobs WHERE first <= :sequence), 0) ORDER BY first LIMIT 1",
+            {"sequence": sequence},
         ).fetchone()
         return float(row[0]) if row else None
 
