@@ -204,6 +204,10 @@ class Spool:
             self._unsaved_marks.update(marks)
         await asyncio.shield(self._saved())  # whoever gives up waiting does not stop the disk half-way
 
+    def mark(self, key: str, value: str) -> None:
+        """Take a mark that is saved with whatever is saved next, at the latest when the spool is closed."""
+        self._marks[key] = self._unsaved_marks[key] = value
+
     async def _saved(self) -> None:
         async with self._lock:  # who waits here is saved together with the first that does
             await self._save()
@@ -431,6 +435,12 @@ class Spool:
             await self._on_disk(self._file.fix, batch.first, batch.end)
         await self._synced()
         self._file.bounds[batch.first] = batch.end
+
+    async def loosen(self, position: Position) -> None:
+        """Forget the bounds of the batch after ``position``: it is to be tried in parts."""
+        if self._file.bounds.pop(position.sequence, None):
+            async with self._lock:
+                await self._on_disk(self._file.loosen, position.sequence)
 
     async def acknowledge(self, position: Position) -> None:
         """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""

@@ -440,6 +440,10 @@ class SpoolFile:
         with _needing_room():
             self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
 
+    def loosen(self, first: int) -> None:
+        """Forget the bounds of a batch."""
+        self.db.execute("DELETE FROM bounds WHERE first = ?", (first,))
+
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, sequence: int, limit: int) -> list[Blob]:

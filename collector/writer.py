@@ -25,9 +25,10 @@ from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
 from collector.records import channel_of
-from collector.spool import NoRoomError, Spool
+from collector.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
     Batch,
+    FixedStore,
     Holder,
     Position,
     PositionLostError,
@@ -37,6 +38,8 @@ from collector.stores import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores.terminal import ClosedOutputError
+from collector.watch import Watch
 
 PATIENCE = 30.0  # seconds that a store has for one answer
 MOST_PAUSE = 30.0  # seconds between two attempts
@@ -49,6 +52,9 @@ LEAVE = 2.0  # seconds for saying goodbye
 SEARCH = 4  # so many usual batches are looked at for a record of the same place that the store takes
 
 LETTERS_MARK = "letters gone"  # in the spool: the identity of the dead letters whose loss is on record
+
+#: What may end a commit, and is about the store or the spool: no batch is suspected because of it.
+FORESEEN = (StoreUnavailableError, StoreRefusedError, PositionLostError, SpoolError, ClosedOutputError)
 
 LOG = logging.getLogger(__name__)
 
@@ -83,6 +89,7 @@ class Writer:
         self._unproven = False  # the last batch failed: only one that is stored shows that all is well
         self._searching = False  # the last batch was refused: the next one is larger, for more to compare
         self._said: tuple[float, str | None] = (0.0, None)  # when the log was told of which trouble
+        self._watch = Watch(spool)
         self._hurried = False
         self._gathering: asyncio.Timeout | None = None
         self._progress = asyncio.Event()
@@ -136,6 +143,7 @@ class Writer:
         if start.forgotten:
             LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
         self._expected, self._after = stored, start.after
+        await self._see_what_ended_us(start.after)
         await self._beat()
         if not self._unproven:
             self._enter("connected")
@@ -176,8 +184,8 @@ class Writer:
         while True:
             await self._gather()
             await self._tell()
-            size = self._store.batch_records * (SEARCH if self._searching else 1)
-            batch = await self._spool.read(self._after, size)
+            usual = self._store.batch_records * (SEARCH if self._searching else 1)
+            batch = await self._spool.read(self._after, self._watch.size or usual)
             if batch:
                 await self._commit(batch)
 
@@ -199,9 +207,41 @@ class Writer:
                     await self._spool.wait(self._after, self._store.batch_records)
             self._gathering = None
 
+    async def _see_what_ended_us(self, position: Position) -> None:
+        self._watch.begin(position.sequence)
+        if self._watch.suspect and isinstance(self._store, FixedStore):
+            await _answer(self._store.discard(self._name, position))
+            await self._spool.loosen(position)
+
     async def _commit(self, batch: Batch) -> None:
+        if self._watch.is_proven(batch):
+            record = batch.records[0]
+            reason = f"it ended the collector each of {self._watch.deaths} times that it was written"
+            refusal = Refusal(batch.first, record, reason, unwritable=True)
+            await self._keep(batch, [refusal])
+            batch = batch.without([refusal])
         if self._store.fixed_batches:
             await self._fix(batch)
+        position = self._sequence
+        await self._watch.note(position, batch, on_the_loop=not self._store.fixed_batches)
+        try:
+            await self._store_but_what_is_refused(batch)
+        except FORESEEN:
+            await self._watch.over(None)
+            raise
+        except asyncio.CancelledError:
+            self._watch.forget()
+            raise
+        except Exception:
+            self._watch.failed(position, batch)
+            raise
+        await self._watch.over(self._sequence)
+
+    @property
+    def _sequence(self) -> int:
+        return self._after.sequence if self._after else 0
+
+    async def _store_but_what_is_refused(self, batch: Batch) -> None:
         self._unproven = True
         while True:
             after = Position(self._spool.owner, batch.incarnation, batch.end)

@@ -159,6 +159,17 @@ class Store(Protocol):
         """Lets go of connections; never raises."""
 
 
+@runtime_checkable
+class FixedStore(Store, Protocol):
+    """A store whose batches are fixed: what an unfinished one left is known by its bounds."""
+
+    async def discard(self, name: str, position: Position) -> None:
+        """Remove what an unfinished batch after ``position`` left, so that it can be tried in parts.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+
+
 class Holder(msgspec.Struct, frozen=True):
     """Who moved a position last.
 

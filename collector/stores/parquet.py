@@ -40,6 +40,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, partial
+from glob import escape
 from itertools import accumulate, chain
 from operator import attrgetter
 from pathlib import Path
@@ -136,6 +137,10 @@ class ParquetStore:
             self._compact_closed_days()
         return refusals
 
+    async def discard(self, name: str, position: Position) -> None:
+        """Remove the files of an unfinished batch."""
+        await self._on_thread(partial(self._discard, name, position))
+
     def place(self, record: AnyRecord) -> str:
         """Return the record's dataset."""
         return f"the folder channel={channel_of(record)}"
@@ -218,6 +223,11 @@ class ParquetStore:
             sync(folder)
         self._move(name, after)
         return ()
+
+    def _discard(self, name: str, position: Position) -> None:
+        files = f"{escape(name)}-{position.incarnation}-{position.sequence:012}-*.parquet"
+        for file in self._root.glob(f"channel=*/*/*/*/{files}"):
+            file.unlink()
 
     def _move(self, name: str, after: Position) -> None:
         moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())

@@ -10,7 +10,7 @@ import pytest
 from streams import trades
 from waiting import PATIENCE, eventually
 
-from collector import dead_letters
+from collector import dead_letters, watch
 from collector import writer as writing
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
@@ -358,6 +358,67 @@ async def test_a_store_that_forgot_gets_the_tail_and_is_told_of_what_is_gone(spo
     await writer.drain(PATIENCE)
     assert store.stored == list(trades(31))
     assert "forgotten" not in caplog.text
+
+
+async def test_a_record_that_makes_the_writer_fail_is_put_aside_after_some_starts(tmp_path, store):
+    """A clean stop follows such an error, and still it is known which batch it was."""
+
+    def memory_error(record):
+        if getattr(record, "id", None) == "poison":
+            raise MemoryError
+        return False
+
+    store.refuses = memory_error
+    sent = list(trades(10))
+    sent[6].id = "poison"
+    for start in range(9):
+        spool = await Spool.open(tmp_path)
+        if not start:
+            await spool.append(sent)
+        writer = Writer("name", store, spool, Metrics())
+        running = asyncio.create_task(writer.run())
+        drained = asyncio.create_task(writer.drain(PATIENCE))
+        await asyncio.wait([running, drained], return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        drained.cancel()
+        await asyncio.wait([running, drained])
+        await spool.close()
+        if writer.state.state == "connected" and not spool.undelivered[0]:
+            break
+    assert store.stored == [each for each in sent if each.id != "poison"]
+    (line,) = (tmp_path / "dead-letters.jsonl").read_text().splitlines()
+    assert json.loads(line)["record"]["id"] == "poison"
+
+
+@pytest.mark.parametrize("trouble", [unavailable, refuses, says_nothing])
+async def test_a_collector_killed_while_its_store_is_away_suspects_no_batch(
+    tmp_path, store, trouble, caplog, monkeypatch
+):
+    monkeypatch.setattr(watch, "ENCODED", 0.0)
+    for start in range(6):
+        spool = await Spool.open(tmp_path)
+        if not start:
+            await spool.append(list(trades(3)))
+        store.trouble = [trouble] * 1000
+        writer = Writer("name", store, spool, Metrics())
+        running = asyncio.create_task(writer.run())
+        await eventually(lambda: len(store.trouble) < 1000)
+        await eventually(lambda spool=spool: not spool.marks.get(watch.MARK))
+        await spool.append((), {"mark": str(start)})  # as it does every second
+        running.cancel()
+        await asyncio.wait([running])
+        spool._tending.cancel()
+        await spool.let_go()
+    assert "have ended the collector" not in caplog.text
+    store.trouble = []
+    spool = await Spool.open(tmp_path)
+    writer = Writer("name", store, spool, Metrics())
+    running = asyncio.create_task(writer.run())
+    await writer.drain(PATIENCE)
+    running.cancel()
+    await asyncio.wait([running])
+    await spool.close()
+    assert store.stored == list(trades(3))
 
 
 async def test_a_broken_spool_ends_the_writer(spool, store, writer):
