@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
 from collector.exchanges.coinbase import Coinbase
 from collector.exchanges.kraken import Kraken
+from collector.exchanges.okx import Okx
 from collector.exchanges.protocol import Exchange
 
 _ALL: tuple[type[Exchange], ...] = (
@@ -14,5 +15,6 @@ _ALL: tuple[type[Exchange], ...] = (
     BinanceUS,
     Coinbase,
     Kraken,
+    Okx,
 )
 EXCHANGES: Mapping[str, type[Exchange]] = {exchange.id: exchange for exchange in _ALL}

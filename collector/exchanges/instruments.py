@@ -25,6 +25,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         contract_size: of a contract, in ``contract_unit``; None where amounts are in the base currency.
         settlement: the currency in which profit and loss are paid.
         expiry: nanoseconds since 1970, UTC.
+        index: the exchange's name of the index that it follows, where it is subscribed to by that.
     """
 
     symbol: str
@@ -39,6 +40,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settlement: str | None = None
     expiry: int | None = None
     strike: str | None = None
+    index: str | None = None
 
 
 class Unread(msgspec.Struct, frozen=True):

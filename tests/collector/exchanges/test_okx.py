@@ -1,0 +1,434 @@
+"""OKX, version 5: what it is asked, and what its messages become."""
+
+import json
+
+import msgspec
+import pytest
+from cryptofeed import exchanges as cryptofeed_exchanges
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.book import Storing
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.okx import Okx
+from collector.exchanges.protocol import (
+    Break,
+    Closing,
+    Confirmed,
+    Ignored,
+    Malformed,
+    Notice,
+    Options,
+    Refused,
+    Repeated,
+    Resync,
+    Send,
+    Subscription,
+)
+from collector.exchanges.records import (
+    Funding,
+    Index,
+    L1Book,
+    L2Book,
+    Liquidation,
+    OpenInterest,
+    Record,
+    Ticker,
+    Trade,
+)
+from collector.exchanges.times import MILLISECOND, SECOND
+
+NOW = 1_790_000_000 * SECOND
+TS = "1790000000123"
+TIME = int(TS) * MILLISECOND
+SWAP = Instrument(
+    symbol="BTC-USDT-PERP", exchange_symbol="BTC-USDT-SWAP", kind="perpetual", base="BTC", quote="USDT",
+    index="BTC-USDT",
+)  # fmt: skip
+FUTURE = Instrument(
+    symbol="BTC-USDT-26Z25", exchange_symbol="BTC-USDT-261225", kind="future", base="BTC", quote="USDT",
+    index="BTC-USDT",
+)  # fmt: skip
+SPOT = Instrument(symbol="BTC-USDT", exchange_symbol="BTC-USDT", kind="spot", base="BTC", quote="USDT")
+LISTED = {each.symbol: each for each in (SWAP, FUTURE, SPOT)}
+BOOK = Subscription("l2_book", "BTC-USDT-PERP")
+
+
+def session(*channels, symbols=("BTC-USDT-PERP",), **options):
+    wanted = [Subscription(channel, symbol) for channel in channels for symbol in symbols]
+    return Okx(Options(**options)).session(wanted, LISTED)
+
+
+def message(channel, *data, inst="BTC-USDT-SWAP", **more):
+    return msgspec.json.encode({"arg": {"channel": channel, "instId": inst}} | more | {"data": data})
+
+
+def event(event, channel="trades-all", inst="BTC-USDT-SWAP", **more):
+    return msgspec.json.encode(
+        {"event": event, "arg": {"channel": channel, "instId": inst}, "connId": "a"} | more
+    )
+
+
+def records(outputs):
+    return [each for each in outputs if isinstance(each, Record)]
+
+
+def kinds(outputs):
+    return [type(each) for each in outputs]
+
+
+# -- records -------------------------------------------------------------------------------------------
+
+
+def trade(number, ts=TS):
+    return {
+        "instId": "BTC-USDT-SWAP", "tradeId": str(number), "px": "48938.50", "sz": "5", "side": "buy",
+        "ts": ts,
+    }  # fmt: skip
+
+
+def test_a_trade_is_a_single_one_under_the_takers_side():
+    expected = Trade("OKX", "BTC-USDT-PERP", TIME, NOW, "buy", "5", "48938.50", "7", None)
+    outputs = session("trades").receive(message("trades-all", trade(7)), NOW)
+    assert outputs == [Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "data"), expected]
+
+
+def test_trades_older_than_the_subscription_are_repeated_ones_and_live_ones_never():
+    it = session("trades")
+    it.receive(event("subscribe"), TIME)
+    old, live = str(int(TS) - 1), TS
+    outputs = it.receive(message("trades-all", trade(1, old), trade(2, live)), TIME)
+    assert kinds(outputs) == [Confirmed, Repeated, Trade]
+
+
+def quote(**more):
+    return {"asks": [["38632.4", "727", "0", "22"]], "bids": [["38632.30", "990", "0", "2"]], "ts": TS} | more
+
+
+def test_the_best_prices_are_a_ticker_and_an_l1_book():
+    start = "OKX", "BTC-USDT-PERP", TIME, NOW
+    assert records(session("ticker", "l1_book").receive(message("bbo-tbt", quote(seqId=5)), NOW)) == [
+        Ticker(*start, "38632.30", "38632.4"),
+        L1Book(*start, "38632.30", "990", "38632.4", "727"),
+    ]
+    assert records(session("ticker").receive(message("bbo-tbt", quote(bids=[])), NOW)) == []
+
+
+def test_funding_has_the_time_of_its_message_and_of_the_coming_settlement():
+    part = {
+        "instId": "BTC-USDT-SWAP", "fundingRate": "0.0000663322867090", "fundingTime": "1790006400000",
+        "nextFundingRate": "", "nextFundingTime": "1790035200000", "ts": TS,
+    }  # fmt: skip
+    start = "OKX", "BTC-USDT-PERP", TIME, NOW
+    expected = Funding(*start, None, "0.0000663322867090", 1790006400000 * MILLISECOND, None)
+    assert records(session("funding").receive(message("funding-rate", part), NOW)) == [expected]
+
+
+def test_open_interest_is_in_contracts():
+    part = {"instId": "BTC-USDT-SWAP", "oi": "644195", "oiCcy": "6441.95", "ts": TS}
+    expected = OpenInterest("OKX", "BTC-USDT-PERP", TIME, NOW, "644195")
+    assert records(session("open_interest").receive(message("open-interest", part), NOW)) == [expected]
+
+
+def test_an_index_is_stored_for_every_instrument_that_follows_it():
+    it = session("index", symbols=("BTC-USDT-PERP", "BTC-USDT-26Z25"))
+    assert json.loads(it.opening()[0])["args"] == [{"channel": "index-tickers", "instId": "BTC-USDT"}]
+    frame = message("index-tickers", {"instId": "BTC-USDT", "idxPx": "64280", "ts": TS}, inst="BTC-USDT")
+    assert records(it.receive(frame, NOW)) == [
+        Index("OKX", "BTC-USDT-PERP", TIME, NOW, "64280"), Index("OKX", "BTC-USDT-26Z25", TIME, NOW, "64280"),
+    ]  # fmt: skip
+
+
+def test_liquidations_of_a_type_are_filtered_by_instrument():
+    it = session("liquidations")
+    assert json.loads(it.opening()[0])["args"] == [{"channel": "liquidation-orders", "instType": "SWAP"}]
+    detail = {
+        "bkLoss": "0",
+        "bkPx": "0.09859",
+        "ccy": "",
+        "posSide": "short",
+        "side": "buy",
+        "sz": "109",
+        "ts": TS,
+    }
+    parts = [
+        {"instId": each, "instType": "SWAP", "details": [detail]} for each in ("BTC-USDT-SWAP", "X-USDT-SWAP")
+    ]
+    frame = msgspec.json.encode({"arg": {"channel": "liquidation-orders", "instType": "SWAP"}, "data": parts})
+    outputs = it.receive(frame, NOW)
+    start = "OKX", "BTC-USDT-PERP", TIME, NOW
+    assert records(outputs) == [Liquidation(*start, "buy", "109", "0.09859", None, None)]
+    assert Ignored("liquidation-orders X-USDT-SWAP") in outputs
+
+
+def test_a_candle_is_stored_once_when_it_is_closed():
+    it = session("candles", candle_interval="1H")
+    begin = "1790000000000"
+    fields = [begin, "1.0", "3", "0.5", "2.50", "42.1", "4", "5"]
+    assert kinds(it.receive(message("candle1H", [*fields, "0"]), NOW)) == [Confirmed]
+    (candle,) = it.receive(message("candle1H", [*fields, "1"]), NOW)
+    assert (candle.open, candle.high, candle.low, candle.close, candle.volume) == (
+        "1.0",
+        "3",
+        "0.5",
+        "2.50",
+        "42.1",
+    )
+    assert (candle.start, candle.stop - candle.start, candle.closed) == (
+        int(begin) * MILLISECOND, 3600 * SECOND, True,
+    )  # fmt: skip
+
+
+# -- books ---------------------------------------------------------------------------------------------
+
+
+def book(number, action="update", before=None, bids=None):
+    """Numbers are no counter: they jump by ten here."""
+    part = {
+        "asks": [["100", "1", "0", "1"]] if action == "snapshot" else [],
+        "bids": bids if bids is not None else [[f"{number}.50", "2", "0", "1"]],
+        "ts": TS, "checksum": 0, "seqId": 10 * number,
+        "prevSeqId": -1 if action == "snapshot" else 10 * (number - 1) if before is None else before,
+    }  # fmt: skip
+    return message("books", part, action=action)
+
+
+def test_a_book_begins_with_its_snapshot_and_is_changed():
+    it = session("l2_book")
+    confirmed, resync, complete = it.receive(book(1, "snapshot"), NOW)
+    assert (confirmed.by, resync) == ("data", Resync(BOOK))
+    assert (complete.delta, complete.bid, complete.ask, complete.timestamp) == (
+        False, [("1.50", "2")], [("100", "1")], TIME,
+    )  # fmt: skip
+    (delta,) = it.receive(book(2), NOW)
+    assert (delta.delta, delta.bid, delta.ask) == (True, [("2.50", "2")], [])
+
+
+@pytest.mark.parametrize("lost", range(2, 8))
+def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
+    it = session("l2_book")
+    frames = [book(number) for number in range(2, 10) if number != lost]
+    outputs = [output for frame in [book(1, "snapshot"), *frames] for output in it.receive(frame, NOW)]
+    assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
+    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    assert [each["op"] for each in asked] == ["unsubscribe", "subscribe"]
+    assert not it.receive(book(10), NOW)  # until the book begins again
+    assert kinds(it.receive(book(11, "snapshot"), NOW)) == [Resync, L2Book]
+
+
+@pytest.mark.parametrize("swapped", range(1, 7))
+def test_two_updates_that_change_places_are_noticed(swapped):
+    it = session("l2_book")
+    frames = [book(1, "snapshot"), *(book(number) for number in range(2, 10))]
+    frames[swapped], frames[swapped + 1] = frames[swapped + 1], frames[swapped]
+    assert [each for frame in frames for each in it.receive(frame, NOW) if isinstance(each, Break)]
+
+
+@pytest.mark.parametrize("doubled", range(2, 9))
+def test_an_update_that_comes_twice_changes_nothing(doubled):
+    it = session("l2_book")
+    numbers = sorted([*range(2, 10), doubled])
+    outputs = [
+        output for frame in [book(1, "snapshot"), *map(book, numbers)] for output in it.receive(frame, NOW)
+    ]
+    assert not [each for each in outputs if isinstance(each, Break)]
+    assert len(records(outputs)) == 9
+
+
+def test_a_book_on_which_nothing_changes_says_so_under_its_last_number():
+    it = session("l2_book")
+    it.receive(book(1, "snapshot"), NOW)
+    assert not it.receive(book(1, before=10, bids=[]), NOW)
+    assert kinds(it.receive(book(2), NOW)) == [L2Book]
+
+
+def test_a_maintenance_that_resets_the_numbers_keeps_the_chain():
+    it = session("l2_book")
+    it.receive(book(9, "snapshot"), NOW)
+    assert kinds(it.receive(book(3, before=90), NOW)) == [L2Book]
+
+
+@pytest.mark.parametrize(("depth", "channel"), [(0, "books"), (5, "books5"), (6, "books")])
+def test_max_depth_chooses_the_smallest_stream_that_is_enough(depth, channel):
+    (frame,) = session("l2_book", storing=Storing(max_depth=depth)).opening()
+    assert json.loads(frame)["args"] == [{"channel": channel, "instId": "BTC-USDT-SWAP"}]
+
+
+def test_five_levels_are_stored_as_what_changed():
+    it = session("l2_book", storing=Storing(max_depth=5))
+    assert records(it.receive(message("books5", quote()), NOW))[0].delta is False
+    (delta,) = it.receive(message("books5", quote(bids=[["38632.2", "1", "0", "1"]])), NOW)
+    assert (delta.delta, delta.bid) == (True, [("38632.30", "0"), ("38632.2", "1")])
+
+
+# -- asking --------------------------------------------------------------------------------------------
+
+
+def test_each_stream_is_asked_for_on_its_path():
+    channels = ("trades", "candles", "ticker", "l2_book")
+    wanted = [Subscription(channel, "BTC-USDT-PERP") for channel in channels]
+    plans = Okx().connections(wanted, LISTED)
+    paths = {plan.url.rsplit("/", 1)[1]: {each.channel for each in plan.subscriptions} for plan in plans}
+    assert paths == {"business": {"trades", "candles"}, "public": {"ticker", "l2_book"}}
+
+
+@given(st.integers(1, 450))
+def test_connections_carry_everything_once_within_the_limits(count):
+    listed = {
+        f"C{number}": Instrument(
+            symbol=f"C{number}", exchange_symbol=f"C{number}-USDT", kind="spot", base="C", quote="U"
+        )
+        for number in range(count)
+    }
+    wanted = [Subscription(channel, symbol) for channel in ("l2_book", "trades") for symbol in listed]
+    exchange = Okx()
+    plans = exchange.connections(wanted, listed)
+    assert sorted(each for plan in plans for each in plan.subscriptions) == sorted(wanted)
+    for plan in plans:
+        assert len(plan.subscriptions) <= 200
+        assert all(len(frame) <= 64_000 for frame in exchange.session(plan.subscriptions, listed).opening())
+
+
+def test_a_channel_that_an_instrument_has_not_is_carried_by_nothing():
+    wanted = [
+        Subscription(channel, "BTC-USDT") for channel in ("funding", "liquidations", "open_interest", "index")
+    ]
+    assert Okx().connections(wanted, LISTED) == []
+
+
+def test_a_refused_argument_is_named_and_the_rest_asked_for_again():
+    it = session("trades", symbols=("BTC-USDT-PERP", "BTC-USDT-26Z25"))
+    request = json.loads(it.opening()[0])
+    text = "Wrong URL or channel:trades-all,instId:BTC-USDT-261225 doesn't exist."
+    answer = msgspec.json.encode({"event": "error", "id": request["id"], "code": "60018", "msg": text})
+    refused, send = it.receive(answer, NOW)
+    assert refused == Refused((Subscription("trades", "BTC-USDT-26Z25"),), f"{text} (code 60018)")
+    assert json.loads(send.frame)["args"] == [{"channel": "trades-all", "instId": "BTC-USDT-SWAP"}]
+
+
+def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
+    it = session("trades", symbols=("BTC-USDT-PERP", "BTC-USDT-26Z25"))
+    request = json.loads(it.opening()[0])
+    answer = msgspec.json.encode(
+        {"event": "error", "id": request["id"], "code": "60012", "msg": "Illegal request"}
+    )
+    halves = [json.loads(each.frame) for each in it.receive(answer, NOW)]
+    assert [len(each["args"]) for each in halves] == [1, 1]
+    answer = msgspec.json.encode(
+        {"event": "error", "id": halves[1]["id"], "code": "60012", "msg": "Illegal request"}
+    )
+    (refused,) = it.receive(answer, NOW)
+    assert len(refused.subscriptions) == 1
+
+
+def test_what_the_exchange_announces():
+    it = session("trades")
+    assert it.receive(event("subscribe"), NOW) == (
+        Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "acknowledgement"),
+    )
+    notice = b'{"event":"notice","code":"64008","msg":"The connection will soon be closed","connId":"a"}'
+    assert it.receive(notice, NOW) == (Closing("The connection will soon be closed"),)
+    assert kinds(it.receive(b'{"event":"error","code":"1","msg":"x"}', NOW)) == [Notice]
+
+
+def test_a_quiet_connection_is_asked_for_a_sign_of_life_once():
+    it = session("trades")
+    assert not it.tick(NOW)
+    assert not it.tick(NOW + 19 * SECOND)
+    assert it.tick(NOW + 20 * SECOND) == (Send("ping"),)
+    assert not it.tick(NOW + 25 * SECOND)
+    assert it.receive(b"pong", NOW + 26 * SECOND) == (Ignored("pong"),)
+    assert not it.tick(NOW + 45 * SECOND)
+    assert it.tick(NOW + 46 * SECOND) == (Send("ping"),)
+
+
+# -- what is not for us, and what is broken ------------------------------------------------------------
+
+
+def test_what_nobody_asked_for_is_ignored_by_name():
+    it = session("trades")
+    assert it.receive(message("trades", trade(1)), NOW) == (Ignored("trades"),)
+    assert it.receive(message("orders", {}), NOW) == (Ignored("orders"),)
+    assert it.receive(event("channel-conn-count"), NOW) == (Ignored("channel-conn-count"),)
+
+
+@pytest.mark.parametrize("change", [{"px": "NaN"}, {"ts": "now"}, {"sz": "1e99"}])
+def test_one_bad_trade_costs_itself(change):
+    outputs = session("trades").receive(message("trades-all", trade(1), trade(2) | change, trade(3)), NOW)
+    assert kinds(outputs) == [Confirmed, Trade, Malformed, Trade]
+    assert outputs[2].about == (Subscription("trades", "BTC-USDT-PERP"),)
+
+
+def test_a_book_without_numbers_is_had_all_the_same():
+    it = session("l2_book")
+    it.receive(message("books", quote(), action="snapshot"), NOW)
+    assert kinds(it.receive(message("books", quote(bids=[["1", "1"]]), action="update"), NOW)) == [L2Book]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["asks", "bids", "ts", "px"]), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.sampled_from(["trades-all", "books", "bbo-tbt", "candle1m", "funding-rate", "x"]), JSON)
+def test_nothing_that_comes_raises(channel, data):
+    it = session("trades", "l2_book", "ticker", "candles", "funding")
+    it.receive(message(channel, data, action="update"), NOW)
+    it.receive(
+        json.dumps({"arg": {"channel": channel, "instId": "BTC-USDT-SWAP"}, "data": data}).encode(), NOW
+    )
+    it.receive(json.dumps(data).encode(), NOW)
+    it.receive(json.dumps({"event": data, "arg": data}).encode(), NOW)
+
+
+@pytest.mark.parametrize("frame", [b"", b"null", b"\xff", b"[1]", b'{"arg":5}', b'{"data":' + b"[" * 200_000])
+def test_a_frame_that_is_no_message_is_malformed(frame):
+    (malformed,) = session("trades").receive(frame, NOW)
+    assert isinstance(malformed, Malformed)
+
+
+# -- the listing ---------------------------------------------------------------------------------------
+
+
+def row(inst, kind, **more):
+    return {
+        "instId": inst, "instType": kind, "state": "live", "tickSz": "0.1", "lotSz": "0.01", "baseCcy": "",
+        "quoteCcy": "", "settleCcy": "USDT", "ctVal": "0.01", "ctMult": "1", "ctValCcy": "BTC",
+        "uly": "BTC-USDT", "expTime": "", "stk": "", "optType": "",
+    } | more  # fmt: skip
+
+
+ROWS = [
+    row("BTC-USDT", "SPOT", baseCcy="BTC", quoteCcy="USDT", ctVal="", ctMult="", uly=""),
+    row("BTC-USDT-SWAP", "SWAP"),
+    row("BTC-USDT-261225", "FUTURES", expTime="1798185600000"),
+    row("BTC-USD-261225-92000-C", "OPTION", expTime="1798185600000", stk="92000", ctVal="1", ctMult="0.01"),
+]
+
+
+def listing(*rows):
+    return Okx().instruments([json.dumps({"code": "0", "data": rows}).encode()])
+
+
+def test_names_are_those_of_cryptofeed():
+    ours = {symbol: each.exchange_symbol for symbol, each in listing(*ROWS).instruments.items()}
+    theirs, _ = cryptofeed_exchanges.OKX._parse_symbol_data([{"data": ROWS}])
+    assert ours == theirs
+
+
+def test_what_is_known_of_a_contract_is_kept():
+    option = listing(*ROWS).instruments["BTC-USD-92000-26Z25-call"]
+    assert (option.contract_size, option.contract_unit, option.strike) == ("0.01", "BTC", "92000")
+    assert option.expiry == 1798185600000 * MILLISECOND
+    swap = listing(*ROWS).instruments["BTC-USDT-PERP"]
+    assert (swap.tick, swap.lot, swap.settlement, swap.index) == ("0.1", "0.01", "USDT", "BTC-USDT")
+
+
+def test_a_placeholder_row_costs_itself_and_not_the_list():
+    found = listing(ROWS[1], row("", "SWAP", state="preopen"), row("X-USDT-SWAP", "SWAP", state="preopen"), 5)
+    assert set(found.instruments) == {"BTC-USDT-PERP"}
+    assert len(found.unread) == 2
