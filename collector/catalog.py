@@ -29,6 +29,8 @@ CHANNELS = (
 #: Channels that our feeds add to cryptofeed's, by exchange.
 ADDED_CHANNELS = {"COINBASE": ("ticker",)}
 
+_LONGEST_COMPARED = 100
+
 TABLE = Path(__file__).with_name("exchanges.json")
 
 
@@ -52,8 +54,13 @@ def canonical_channel(text: str) -> str:
 
 
 def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
-    """The ``count`` values of ``possible`` that look most like ``text``; none if nothing is near."""
-    folded = {value.casefold(): value for value in possible}
+    """The ``count`` values of ``possible`` that look most like ``text``; none if nothing is near.
+
+    Nothing is near a long text: to compare two of them takes the product of their lengths.
+    """
+    if len(text) > _LONGEST_COMPARED:
+        return []
+    folded = {value.casefold(): value for value in possible if len(value) <= _LONGEST_COMPARED}
     return [folded[match] for match in difflib.get_close_matches(text.casefold(), folded, count, cutoff=0.6)]
 
 
