@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from collector import catalog
+from collector import catalog, urls
+from collector.files import read_bounded
 from collector.masking import masked
 from collector.patterns import Selection, spelling, type_by_form
 from collector.printable import LONGEST_ERROR, printable, shortened
@@ -38,6 +39,15 @@ TRUE = ("true", "t", "1", "yes")
 FALSE = ("false", "f", "0", "no")
 SIZES = {"": 1, "b": 1} | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+#: Lists and mappings within each other, in a file that a variable names.
+DEEPEST = 50
+#: Bytes of such a file.
+LARGEST_FILE = 2**20
+#: Bytes: more than any disk has, and little enough for every engine's arithmetic.
+LARGEST_SIZE = 2**50
+#: Seconds: a hundred years, which dates can still be reckoned with.
+SHORTEST_TIME, LONGEST_TIME = 0.001, 36_500 * 86_400.0
+MOST_RECORDS = 10**15
 TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -50,7 +60,7 @@ class Fault(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         given = "is not set" if self.value is None else f"= {self.value!r}"
-        return printable(f"{self.variable} {given}: {self.message}")
+        return printable(f"{self.variable} {given}: {urls.masked(self.message)}")
 
 
 class SettingsError(Exception):
@@ -157,7 +167,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     def __call__(self, text: str) -> int:
         """The number. Raises ValueError."""
-        if not re.fullmatch(r"[+-]?[0-9]+", text) or not self.least <= int(text) <= self.most:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not self.least <= int(text) <= self.most:
             raise ValueError(f"takes a whole number from {self.least} to {self.most}")
         return int(text)
 
@@ -203,27 +213,32 @@ def boolean(text: str) -> bool:
 def size(text: str) -> int:
     """Reads a size; bytes. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.lower())
-    if not match or match[2] not in SIZES or not int(match[1]):
+    if not match or match[2] not in SIZES:
         raise ValueError("takes a size such as 2GiB, 512MB or a number of bytes")
-    return int(match[1]) * SIZES[match[2]]
+    if not 0 < float(match[1]) * SIZES[match[2]] <= LARGEST_SIZE:
+        raise ValueError("takes a size from 1 byte to 1024TiB")
+    return int(match[1].lstrip("0")) * SIZES[match[2]]
 
 
 def duration(text: str) -> float:
     """Reads a duration; seconds. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.lower())
-    if not match or match[2] not in TIMES or not float(match[1]):
+    if not match or match[2] not in TIMES:
         raise ValueError("takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)")
+    if not SHORTEST_TIME <= float(match[1]) * TIMES[match[2]] <= LONGEST_TIME:
+        raise ValueError("takes a duration from 1ms to 36500d")
     return float(match[1]) * TIMES[match[2]]
 
 
 def retention(text: str) -> Retention:
     """Reads how much stays: a duration, or a count. Raises ValueError."""
-    if text.isdecimal() and int(text):
-        return Retention(seconds=None, records=int(text))
-    try:
-        return Retention(seconds=duration(text), records=None)
-    except ValueError:
-        raise ValueError("takes a duration such as 12h or 30d, or a number of records") from None
+    if re.fullmatch(r"[0-9]+", text):
+        if not 0 < float(text) <= MOST_RECORDS:
+            raise ValueError("takes a number of records from 1 to 10^15, or a duration such as 12h or 30d")
+        return Retention(seconds=None, records=int(text.lstrip("0")))
+    if not re.fullmatch(r"[0-9.]+\s*[A-Za-z]+", text):
+        raise ValueError("takes a duration such as 12h or 30d, or a number of records")
+    return Retention(seconds=duration(text), records=None)
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -268,21 +283,42 @@ def existing_file(text: str) -> Path:
     except OSError as error:  # a folder that is closed to us, a name that is too long
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if not there:
-        raise ValueError("there is no such file")
+        raise ValueError("is no regular file" if path.exists() else "there is no such file")
     return path
+
+
+class _UnfitError(Exception):
+    """YAML that takes too much to read."""
+
+
+def _check_events(events: Iterable[Any]) -> None:
+    """Raise _UnfitError where a file's lists and mappings would be too deep, or too many when merged."""
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise _UnfitError("is nested too deeply")
+        if kind == "ScalarEvent" and event.value == "<<":
+            raise _UnfitError("has a merge key, <<; write out what it stands for")
 
 
 def check_configuration(path: Path) -> None:
     """Raises ValueError where a file is no configuration of cryptofeed; what it holds is secret."""
     import yaml  # noqa: PLC0415 - only who has such a file waits for it
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        content = yaml.safe_load(path.read_bytes())
+        text = read_bounded(path, LARGEST_FILE)
+        _check_events(yaml.parse(text, loader))
+        content = yaml.load(text, loader)  # noqa: S506 - it is a safe one
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"is not YAML{line}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ValueError("is not YAML") from None
+    except _UnfitError as error:
+        raise ValueError(str(error)) from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError("is not YAML") from None  # PyYAML lets out what its constructors stumble over
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ValueError("line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`")
 
@@ -292,6 +328,7 @@ def check_authorities(path: Path) -> None:
     import ssl  # noqa: PLC0415 - only who has such a file waits for it
 
     try:
+        read_bounded(path, LARGEST_FILE)
         ssl.create_default_context(cafile=path)
     except ssl.SSLError:
         raise ValueError("holds no certificates (PEM: -----BEGIN CERTIFICATE-----)") from None
@@ -468,6 +505,15 @@ def _is_quoted(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether it is text, rather than bytes of the environment that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _Reader:
     """Reads one environment, collecting faults on the way."""
 
@@ -507,6 +553,9 @@ class _Reader:
         if text is None:
             if variable.required:
                 self._missing(variable)
+            return None
+        if not _is_unicode(text):
+            self._fault(variable.name, "it is no UTF-8 text")
             return None
         if _is_quoted(text) and variable.name not in _MAY_HAVE_QUOTES:
             self._fault(variable.name, f"the value has quotes around it; {_REMOVE_QUOTES}")
@@ -587,13 +636,15 @@ class _Reader:
             return
         try:
             variable = next(each for each in VARIABLES if each.name == name)
-            text = path.read_text().strip("\r\n")
+            text = read_bounded(path, LARGEST_FILE).decode().strip("\r\n")
             if not text.strip():
                 raise ValueError("it is empty")  # noqa: TRY301 - told like any other fault of the file
             values[name] = variable.parse(text)
         except UnicodeDecodeError:
             self._fault(f"{name}_FILE", "its content is no text")
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            self._fault(f"{name}_FILE", f"cannot be read: {error.strerror}")
+        except ValueError as error:
             self._fault(f"{name}_FILE", f"cannot be read: {error}")
 
     def _given(self, name: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from collector.catalog import nearest
+from collector.files import read_bounded
 from collector.urls import quoted
 from launcher.keys import (
     COLLECTOR,
@@ -118,12 +119,18 @@ def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault])
     """
     roots = [_root(path, environ, faults) for path in paths]
     tables = [root for root in roots if root is not None]
-    return _Reader(faults).fleet(reduce(_overlay, tables)) if len(tables) == len(paths) else None
+    if len(tables) < len(paths):
+        return None
+    try:
+        return _Reader(faults).fleet(reduce(_overlay, tables))
+    except RecursionError:  # aliases of aliases
+        faults.append(Fault(str(paths[0]), 1, 1, "lists and mappings are nested too deeply"))
+        return None
 
 
 def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node | None:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bounded(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         good = error.object[: error.start]
         line, column = good.count(b"\n") + 1, len(good.rpartition(b"\n")[2].decode()) + 1

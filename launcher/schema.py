@@ -147,6 +147,7 @@ _BY_READER: dict[Callable[[str], Any], list[Schema]] = {
     ],
     settings.exchange: _words(catalog.exchanges()),
     settings.backend: _words(settings.BACKENDS),
+    settings.proxy: [_pattern(r"https?://\S+")],
     settings.existing_file: [_ANY_TEXT],
     Path: [_ANY_TEXT],
 }

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from collector.files import read_bounded
 from collector.urls import Url
 from launcher.spec import CollectorSpec, Mount, is_file
 
@@ -61,7 +62,7 @@ def part(collector: CollectorSpec) -> Parted:
                 variable=variable,
                 target=value,
                 source=source,
-                content=Path(source).read_bytes(),
+                content=read_bounded(Path(source)),
             )
         else:
             environment[variable] = value

@@ -14,12 +14,12 @@ import msgspec
 import yaml
 
 from collector.printable import printable
+from collector.urls import masked
 
 #: libyaml where it is built in: ten times as fast, same events.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = ("", "~", "null", "Null", "NULL")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{[^}]*\}?")
-_HEAD = re.compile(r"(\$\{\w*+)(?!\}$).+", re.DOTALL)
 
 
 class Fault(msgspec.Struct, frozen=True, order=True):
@@ -32,7 +32,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return printable(f"{place}: {self.message}")
+        return printable(f"{place}: {masked(self.message)}")
 
 
 class Scalar(msgspec.Struct, frozen=True, gc=False):
@@ -83,13 +83,23 @@ def read(text: str, file: str, environ: Mapping[str, str], faults: list[Fault]) 
 
 def merge(base: Node, over: Node) -> Node:
     """``over`` on top of ``base``: mappings key by key, anything else as a whole."""
+    return _merge(base, over, {})
+
+
+def _merge(base: Node, over: Node, known: dict[tuple[int, int], Node]) -> Node:
+    """Merge, each pair once: aliases make a tree that is far larger than its file."""
     if not isinstance(base, Table) or not isinstance(over, Table):
         return over
-    entries = dict(base.entries)
-    for name, entry in over.entries.items():
-        below = base.entries.get(name)
-        entries[name] = Entry(entry.key, merge(below.value, entry.value) if below else entry.value)
-    return Table(base.file, base.line, base.column, entries)
+    pair = id(base), id(over)
+    if pair not in known:
+        entries = dict(base.entries)
+        for name, entry in over.entries.items():
+            below = base.entries.get(name)
+            entries[name] = Entry(
+                entry.key, _merge(below.value, entry.value, known) if below else entry.value
+            )
+        known[pair] = Table(base.file, base.line, base.column, entries)
+    return known[pair]
 
 
 class _StopError(Exception):
@@ -133,7 +143,7 @@ class _Composer:
             return self._alias(event)
         if event.tag is not None:
             remedy = "; a text that begins with ! needs quotes" if event.tag.startswith("!") else ""
-            self._fault_at(event, f"tags such as {event.tag} are not used in a fleet file{remedy}")
+            self._fault_at(event, f"tags are not used in a fleet file{remedy}")
             if isinstance(event, yaml.ScalarEvent):
                 return Scalar(*self._place(event), None, faulty=True)
         node: Node
@@ -149,7 +159,7 @@ class _Composer:
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self.anchors:
-            problem = f"*{event.anchor} has no complete &{event.anchor} before it"
+            problem = "this alias has no complete anchor of its name before it"  # which may be a password
             self._fault_at(event, f"{problem}; a text that begins with * needs quotes")
             return Scalar(*self._place(event), None, faulty=True)
         return self.anchors[event.anchor]
@@ -172,13 +182,17 @@ class _Composer:
             return "${"
         name, default = match["name"], match["default"]
         if name is None:
-            shown = _HEAD.sub(r"\1...", match[0])  # the rest may be of a password
-            raise ValueError(f"{shown} is neither ${{VAR}} nor ${{VAR:-default}}; $${{ is a plain ${{")
+            raise ValueError("${ begins neither ${VAR} nor ${VAR:-default}; $${ is a plain ${")
+        value = self.environ.get(name)
         if default is not None:
-            return self.environ.get(name) or default[2:]
-        if name not in self.environ:
+            value = value or default[2:]
+        if value is None:
             raise ValueError(f"the environment variable {name} is not set; ${{{name}:-...}} gives a default")
-        return self.environ[name]
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"the environment variable {name} is no UTF-8 text") from None
+        return value
 
     def _items(self, start: Any) -> Items:
         items = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from collector.files import read_bounded
 from launcher import obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError
 from launcher.commands.exchanges import NOT_INSTALLED
@@ -175,7 +176,7 @@ def _converge(
 def _refuse_moved(path: Path, planned: Plan) -> None:
     """Raises EngineError where the plan in the file is not what would happen now."""
     try:
-        moved = preview.moved(json.loads(path.read_bytes()), planned)
+        moved = preview.moved(json.loads(read_bounded(path)), planned)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except RecursionError as error:

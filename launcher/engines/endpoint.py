@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from collector.files import read_bounded
 from collector.urls import Url, decoded, host_and_port, quoted
 from launcher.engines import EngineError
 from launcher.engines.ways import Tcp, Tls, UnixSocket, Way
@@ -39,8 +40,8 @@ def _context() -> tuple[str, str]:
     if name := os.environ.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     try:
-        chosen = json.loads((_config_folder() / "config.json").read_bytes())["currentContext"]
-    except (OSError, ValueError, KeyError, TypeError):
+        chosen = json.loads(read_bounded(_config_folder() / "config.json"))["currentContext"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         chosen = None
     return str(chosen or "default"), "`docker context use`"
 
@@ -50,10 +51,10 @@ def _way_of_context(name: str, chosen_by: str) -> Way:
     identity = hashlib.sha256(name.encode()).hexdigest()
     folder = _config_folder() / "contexts"
     try:
-        described = json.loads((folder / "meta" / identity / "meta.json").read_bytes())
+        described = json.loads(read_bounded(folder / "meta" / identity / "meta.json"))
         endpoint: dict[str, Any] = described["Endpoints"]["docker"]
         address = str(endpoint["Host"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EngineError(
             f"no Docker context {name}, which {chosen_by} names; `docker context ls` lists them"
         ) from error

@@ -1,0 +1,294 @@
+"""Whatever is in a fleet file or in the environment: a fault with its place, soon, and never a traceback.
+
+The mutations are drawn with a fixed seed, so a failure comes again.
+"""
+
+import os
+import random
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from collector import files
+from collector.settings import LARGEST_FILE, VARIABLES, Settings, SettingsError
+from launcher import cli
+from launcher.fleet import FleetError, load
+from launcher.render import FORMATS, RenderError
+from launcher.yaml_source import read as read_yaml
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 2.0  # of CPU, for one input; the longest takes a tenth of that
+NO_UTF8 = os.fsdecode(b"\xff\xfe")
+SOUND = [path.read_bytes() for path in sorted((ROOT / "deployments").glob("*.yaml"))]
+WRONG = [path.read_bytes() for path in sorted((ROOT / "tests/launcher/bad_fleets").glob("*.yaml"))]
+PIECES = [
+    *(b"*a", b"&a ", b"&a [*a, *a]", b"<<: *a\n", b"<<: [*a, *a]", b"!!int ''", b"!!binary x", b"!x ", b"? "),
+    *(b"${X}", b"${BAD}", b"${", b"${X:-", b"$${", b"}", b"{", b"[" * 3000, b"- " * 3000, b"{a: " * 1500),
+    *(b"9" * 5000, b"-1", b"1e999", b".inf", b"9" * 20 + b"d", b"9" * 400 + b"GiB", b"0x10", b"~", b"\0"),
+    *(b"\x1b[2J", b"\xff", b"\xe2\x80\xa8", b'"\\ud800"', b"'", b'"', b"\t", b"\r\n", b"|\n", b"---\n"),
+    *(b"%YAML 1.1\n---\n", b"...\n", b"http://u:p'q@proxy:99999", b"redis://u:s/@h/0", b"://", b"@", b"ALL"),
+    *(b"a" * 30000, b":" * 3000, b"!ALL", b"limits: {memory: 1TiB}\n", b"shards: 9999\n", b"manage: true\n"),
+    *(b"simulator: {rate: 1}\n", b"x-a: {b: c}\n"),
+]
+KEYS = sorted({word for seed in SOUND + WRONG for word in seed.replace(b":", b" ").split() if word.isalnum()})
+
+
+class Mutant:
+    """Draws changes of a text."""
+
+    def __init__(self, seed):
+        self.draw = random.Random(seed)
+
+    def text(self, pieces):
+        draw = self.draw
+        text = bytearray(draw.choice(draw.choice([SOUND, SOUND, WRONG])))
+        for _ in range(draw.choice([1, 1, 2, 4])):
+            at, other = draw.randint(0, len(text)), draw.randint(0, len(text))
+            match draw.randint(0, 4):
+                case 0:
+                    del text[at : at + draw.randint(1, 20)]
+                case 1:
+                    text[at:at] = draw.choice(pieces)
+                case 2:
+                    text[at:at] = text[other : other + draw.randint(1, 80)]
+                case 3:
+                    start = text.find(b": ", at)
+                    if start >= 0:
+                        end = min(place for place in (text.find(b"\n", start), len(text)) if place >= 0)
+                        text[start + 2 : end] = draw.choice(pieces)
+                case 4:
+                    text[at : at + 1] = bytes([draw.randint(0, 255)])
+        return bytes(text)
+
+
+def in_time(work):
+    began = time.thread_time()
+    result = work()
+    assert time.thread_time() - began < SECONDS
+    return result
+
+
+def tried(paths, environ):
+    """Loads a fleet, and renders it for everything; whether it is sound. Any other exception is a failure."""
+    try:
+        fleet = load(paths, environ)
+    except FleetError as error:
+        assert error.faults
+        for line in str(error).split("\n"):
+            assert line.isprintable()
+            assert any(line.startswith(f"{path}") for path in paths), line
+        return False
+    for render in FORMATS.values():
+        try:
+            assert render(fleet)
+        except RenderError as error:
+            assert str(error)
+    return True
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_fleet_file_is_loaded_and_rendered_or_has_faults(part, tmp_path):
+    mutant = Mutant(part)
+    environ = {"X": "x'\"\n: y", "BAD": NO_UTF8}
+    path, over = tmp_path / "fleet.yaml", tmp_path / "over.yaml"
+    sound = 0
+    for number in range(500):
+        path.write_bytes(mutant.text(PIECES + KEYS))
+        paths = [path]
+        if number % 5 == 0:
+            over.write_bytes(mutant.text(PIECES + KEYS))
+            paths = [path, over]
+        try:
+            sound += in_time(lambda paths=paths: tried(paths, environ))
+        except Exception as error:
+            raise AssertionError([each.read_bytes() for each in paths]) from error
+    assert sound > 20  # it does not only try what is plainly wrong
+
+
+WORDS = """
+x -1 1e999 0 ٣ ² 0.0000001s 1m 1h 30d 2GiB 1/2 true day json ALL !ALL * ! [ type:x 'x' a,,b BTC-USD trades candles
+COINBASE KRAKEN REDIS MONGO POSTGRES PARQUET redis://u:p@h/0 mongodb://u:p@h/d?w=0 postgresql://@/ redis://[::1
+unix:// redis+sentinel://h/ http://u:p'q@h:1 http://h:99999 /dev/zero /dev/null / /nowhere
+"""
+VALUES = [
+    *WORDS.split(),
+    "",
+    " ",
+    "9" * 5000,
+    "9" * 20 + "d",
+    "http://h:" + "9" * 5000,
+    ":" * 3000,
+    "a" * 30000,
+]
+VALUES += [NO_UTF8, "\x1b[2J", "\u2028"]
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_an_environment_is_read_or_has_faults(part):
+    draw = random.Random(part)
+    names = [variable.name for variable in VARIABLES]
+    base = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "REDIS"}
+    sound = 0
+    for _ in range(2000):
+        environment = base | {draw.choice(names): draw.choice(VALUES) for _ in range(draw.randint(1, 5))}
+        try:
+            settings = in_time(lambda environment=environment: Settings.read(environment))
+        except SettingsError as error:
+            assert all(str(fault).isprintable() for fault in error.faults)
+        except Exception as error:
+            raise AssertionError(environment) from error
+        else:
+            sound += bool(settings.name)
+    assert sound > 20
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, text):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def faults(capsys, *arguments):
+    """What is said of a wrong file; it is said within seconds, and the exit status is that of wrong input."""
+    status = in_time(lambda: cli.main(list(map(str, arguments))))
+    assert status == 2
+    return capsys.readouterr().err
+
+
+def test_aliases_that_double_are_merged_once(fleet, capsys):
+    def doubled(value):
+        pairs = (f"x-{n}: &a{n} {{l: *a{n - 1}, r: *a{n - 1}}}" for n in range(1, 40))
+        return "\n".join([f"x-0: &a0 {{k: {value}}}", *pairs, "fleet: desk", "collectors: [*a39]"])
+
+    said = faults(capsys, "validate", fleet("a.yaml", doubled(1)), fleet("b.yaml", doubled(2)))
+    assert "a collector has no key l" in said
+
+
+def test_aliases_of_aliases_of_aliases_are_nested_too_deeply(fleet, capsys):
+    links = ["&a0 {k: 1}", *(f"&a{n} {{k: *a{n - 1}}}" for n in range(1, 2000))]
+    chain = f"x-a: [{', '.join(links)}]\nx-b: *a1999\nfleet: desk\ncollectors: []\n"
+    said = faults(capsys, "validate", fleet("a.yaml", chain), fleet("b.yaml", chain))
+    assert "a.yaml:1:1: lists and mappings are nested too deeply" in said
+
+
+def test_a_variable_that_is_no_text_is_a_fault_at_its_reference(fleet, capsys, monkeypatch):
+    monkeypatch.setenv("BAD", NO_UTF8)
+    said = faults(capsys, "validate", fleet("a.yaml", 'fleet: desk\ncollectors: [{exchange: "${BAD}"}]'))
+    assert "a.yaml:2:25: the environment variable BAD is no UTF-8 text" in said
+    with pytest.raises(SettingsError, match=r"SYMBOLS = .*: it is no UTF-8 text"):
+        Settings.read({"SYMBOLS": NO_UTF8})
+
+
+FLEET = """
+fleet: desk
+stores: {r: {backend: REDISSTREAM, host: redis}}
+collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, %s}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("https_proxy: 'http://proxy:99999'", "has no valid host and port"),
+        (
+            f"spool_max_bytes: {'9' * 400}",
+            "takes a size from 1 byte to 1024TiB",
+        ),
+        (f"retention: {'9' * 20}d", "takes a duration from 1ms to 36500d"),
+        (f"retention: {'9' * 20}", "takes a number of records from 1 to 10^15"),
+        (f"spool_keep: {'9' * 20}d", "from 1ms to 36500d"),
+        (f"max_depth: {'9' * 5000}", "takes a whole number from 0 to 100000"),
+        (f"limits: {{memory: {'9' * 400}}}", "takes a size"),
+    ],
+)
+def test_numbers_that_nothing_can_reckon_with_are_faults(setting, says, fleet, capsys):
+    assert says in faults(capsys, "render", "--format", "kubernetes", fleet("a.yaml", FLEET % setting))
+
+
+@pytest.mark.parametrize(
+    "content", ['a: !!int ""', "a: !!float ''", "a: !!timestamp x", "a: &a {<<: [*a]}", "[" * 5000]
+)
+def test_a_configuration_is_a_fault_whatever_it_holds(content, tmp_path):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(SettingsError, match=r"CONFIG = .*(is not YAML|has a merge key|is nested too deeply)"):
+        in_time(lambda: Settings.read({"CONFIG": str(tmp_path / "config.yaml")}))
+
+
+def test_a_file_that_never_ends_or_never_begins_is_a_fault(fleet, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.2)
+    os.mkfifo(tmp_path / "pipe")
+    assert "pipe: cannot be read: it has no end within" in faults(capsys, "validate", tmp_path / "pipe")
+    assert "/dev/zero: cannot be read: it has more than 8,388,608 bytes" in faults(
+        capsys, "validate", "/dev/zero"
+    )
+    for name in ("CONFIG", "PASSWORD_FILE", "SSL_CERT_FILE", "URL_FILE"):
+        for path in ("/dev/zero", str(tmp_path / "pipe")):
+            with pytest.raises(SettingsError, match=f"{name} = '{path}': is no regular file"):
+                Settings.read({name: path})
+        (tmp_path / "large").write_bytes(bytes(LARGEST_FILE + 1))
+        with pytest.raises(SettingsError, match=f"{name} = .* it has more than 1,048,576 bytes"):
+            Settings.read({name: str(tmp_path / "large")})
+
+
+def test_a_fleet_file_may_come_through_a_pipe(fleet, capsys):
+    reading, writing = os.pipe()
+    os.write(writing, (FLEET % "max_depth: 1").encode())
+    os.close(writing)
+    assert stat.S_ISFIFO(os.fstat(reading).st_mode)
+    assert cli.main(["validate", f"/dev/fd/{reading}"]) == 0
+    os.close(reading)
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"stores: {{db: {{backend: POSTGRES, postgresql://u:{SECRET}@h/d}}}}",
+        f"stores: {{'postgresql://u:{SECRET}@h/d': {{backend: POSTGRES}}}}",
+        f"stores: {{db: {{backend: REDIS, password: *{SECRET}}}}}",
+        f"stores: {{db: {{backend: REDIS, password: !{SECRET} x}}}}",
+        f"stores: {{db: {{backend: REDIS, password: '${{{SECRET}-x}}'}}}}",
+        f"stores: {{db: {{backend: REDIS, password: ['{SECRET}']}}}}",
+        f"stores: {{db: {{backend: REDIS, password: {{a: '{SECRET}'}}}}}}",
+        f"stores: {{db: {{backend: REDIS, url: 'http://u:{SECRET}@h'}}}}",
+        f"stores: {{db: {{backend: REDIS, host: 'u:{SECRET}@h'}}}}",
+        f"stores: {{db: {{backend: REDIS, https_proxy: 'ftp://u:{SECRET}@h'}}}}",
+        f"stores: {{db: {{backend: REDIS, https_proxy: 'http://u:{SECRET}'}}}}",
+        f"stores: {{db: {{backend: REDIS, https_proxy: 'http://u:{SECRET} x@h'}}}}",
+        f"stores: {{db: {{backend: REDIS, pasword: '{SECRET}'}}}}",
+        f"stores: 'redis://u:{SECRET}@h'",
+        f"store: 'redis://u:{SECRET}@h'",
+        f"fleet: 'redis://u:{SECRET}@h'",
+        f"image: 'u:{SECRET}@h'",
+    ],
+)
+def test_no_fault_repeats_what_may_be_a_secret(line, fleet, capsys):
+    rest = FLEET.partition("collectors")[2] % f"store: 'redis://u:{SECRET}@h'"
+    said = faults(capsys, "validate", fleet("a.yaml", f"{line}\ncollectors{rest}"))
+    assert "a.yaml:1:" in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_proxys_password_is_a_secret_whatever_is_in_it(form, fleet, capsys):
+    password = f"a'{SECRET}\"b"
+    path = fleet("a.yaml", FLEET % f"https_proxy: 'http://me:{password.replace("'", "''")}@proxy:3128'")
+    contents = FORMATS[form](load([path], {}))
+    secret = [name for name, text in contents.items() if SECRET in str(text)]
+    assert all("secrets/" in name for name in secret), secret
+    assert cli.main(["explain", "https_proxy", str(path)]) == 0
+    assert "http://***@proxy:3128" in capsys.readouterr().out
+
+
+def test_the_tree_of_a_file_keeps_no_broken_text():
+    noted = []
+    assert read_yaml('a: "\\ud800"', "f", {}, noted) is None or noted
