@@ -94,6 +94,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
         reader.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.words = [*options.words, *rest]
+    options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
     return options
 
 
@@ -194,6 +195,7 @@ def _add_file_commands(commands: _Commands) -> None:
     run.add_argument(
         "--for", type=_seconds, metavar="TIME", dest="seconds", help="end 20s, 5m, ... after all are ready"
     )
+    _adopt(run)
     add("version", "print the version")
 
 
@@ -282,8 +284,13 @@ def _add_container_commands(commands: _Commands) -> None:
         help="remove the volumes too: spools with what is not stored yet, and Parquet data kept in a volume",
     )
     down.add_argument(
-        "--yes", action="store_true", help="with --volumes: also those with data that nobody else has"
+        "--yes",
+        action="store_true",
+        help="do not ask: with --volumes, remove also those with data that nobody else has; with --fleet or "
+        "--adopt, remove what may be another's",
     )
+    for command in (plan, up, restart, down):
+        _adopt(command)
     for command in (plan, up, doctor, status, logs, restart):
         command.add_argument(
             "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
@@ -325,6 +332,9 @@ def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
         "--no-check",
         action="store_true",
         help="do not try a new configuration before the container of the old one stops",
+    )
+    up.add_argument(
+        "--yes", action="store_true", help="do not ask before a collector that left the file is removed"
     )
     _waiting(up)
     return plan, up
@@ -370,6 +380,14 @@ def _selection(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--fleet", metavar="NAME", help="the fleet by its name, if its file is not at hand")
     _only(command)
+
+
+def _adopt(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--adopt",
+        action="store_true",
+        help="take over what is of another fleet of this name, or of nobody by its labels",
+    )
 
 
 def _waiting(command: argparse.ArgumentParser) -> None:

@@ -14,17 +14,17 @@ import msgspec
 from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
-from launcher import fleet_file, managed
+from launcher import fleet_file, managed, names
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Given, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
+from launcher.names import DATA, SIMULATOR, SPOOL
+from launcher.owner import NOBODY, Owner, of_file
 from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
-from launcher.starter import STARTER
 from launcher.swarm import LONGEST_NAME
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
 
-__all__ = ["STARTER", "Fault", "FleetError", "load"]
+__all__ = ["Fault", "FleetError", "load"]
 
-_SIMULATOR = "simulator"
 _SIMULATOR_COMMAND = (
     *("--listen", "0.0.0.0", "--port", "443", "--port", "9443"),  # noqa: S104 - on the fleet's own network
     *("--ca", "/simulator/ca.pem", "--log", "/simulator/log.jsonl"),
@@ -59,10 +59,11 @@ def load(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> FleetSpec:
 
 def _build(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> "tuple[_Builder, FleetSpec]":
     faults: list[Fault] = []
-    file = fleet_file.read([paths] if isinstance(paths, Path) else paths, environ, faults)
+    paths = [paths] if isinstance(paths, Path) else paths
+    file = fleet_file.read(paths, environ, faults)
     if file is None:
         raise FleetError(faults)
-    builder = _Builder(file, faults)
+    builder = _Builder(file, faults, of_file(paths[0], file.id))
     fleet = builder.fleet()
     if faults:
         raise FleetError(faults)
@@ -138,8 +139,9 @@ class _Builder:
         layers: what each collector of the file is made from, the nearest first.
     """
 
-    def __init__(self, file: FleetFile, faults: list[Fault]) -> None:
+    def __init__(self, file: FleetFile, faults: list[Fault], owner: Owner = NOBODY) -> None:
         self.file = file
+        self.owner = owner
         self.faults = faults
         self.hints: dict[Fault, None] = {}
         self.layers: dict[str, list[Layer]] = {}
@@ -156,6 +158,7 @@ class _Builder:
             self._check_swarm()
         return FleetSpec(
             name=self.file.name,
+            owner=self.owner,
             network=self.file.network,
             collectors=collectors,
             stores=tuple(self.managed.values()),
@@ -192,7 +195,13 @@ class _Builder:
         ]
 
     def _identity(self, name: str, share: str | None) -> dict[str, str]:
-        return {"NAME": f"{self.file.name}-{name}"} | ({"SHARD": share} if share else {})
+        return {"NAME": names.container(self.file.name, name)} | ({"SHARD": share} if share else {})
+
+    def _volume(self, role: str, of: str = "", *, target: str, read_only: bool = False) -> Mount:
+        """Return the mount of a volume of the fleet; one with an `id` has names that no other can have."""
+        volume = names.Volume(fleet=self.file.name, role=role, of=of)
+        source = volume.name(distinct=bool(self.file.id))
+        return Mount(kind="volume", source=source, target=target, read_only=read_only)
 
     def _collector(
         self,
@@ -202,7 +211,7 @@ class _Builder:
         collector: Collector,
         server: CollectorSpec | None,
     ) -> CollectorSpec:
-        mounts = [Mount(kind="volume", source=f"{self.file.name}-{name}-spool", target="/spool")]
+        mounts = [self._volume(SPOOL, name, target="/spool")]
         if environment.get("BACKEND", "").upper() == "PARQUET":
             mounts.append(self._data(store))
             environment["PARQUET_DIR"] = "/data"
@@ -222,6 +231,7 @@ class _Builder:
             secrets=_secrets(environment),
             profiles=collector.profiles,
             store=server.name if server else "",
+            owner=self.owner,
         )
 
     def _container(
@@ -229,7 +239,7 @@ class _Builder:
     ) -> Container:
         own, common = collector.limits, self.file.defaults.limits
         return Container(
-            name=f"{self.file.name}-{name}",
+            name=names.container(self.file.name, name),
             image=self.file.image,
             network=self.file.network.name,
             environment=environment,
@@ -333,7 +343,7 @@ class _Builder:
         return name
 
     def _take(self, name: str, collector: Collector, place: Node) -> None:
-        if name == _SIMULATOR:
+        if name == SIMULATOR:
             self._fault(place, f"name {name}: the simulator is called that")
         elif name in self.names:
             first = self.names[name].place
@@ -357,21 +367,24 @@ class _Builder:
         except ValueError as error:
             self._fault(store.place, f"store {name}: with `manage: true` its name {error}")
             return
-        if len(f"{self.file.name}-{name}") > _LONGEST_HOST:
+        host = names.container(self.file.name, name)
+        if len(host) > _LONGEST_HOST:
             self._fault(
                 store.place,
-                f"store {name}: with `manage: true` its server is found as {self.file.name}-{name},"
+                f"store {name}: with `manage: true` its server is found as {host},"
                 f" and the name of a host has up to {_LONGEST_HOST} characters",
             )
         self._check_led(name, store.settings, managed.BACKENDS[backend])
-        self.managed[name] = managed.store(
+        made = managed.store(
             self.file.name,
             name,
             managed.BACKENDS[backend],
             network=self.file.network.name,
             image=store.image,
             login=self._login(store),
+            distinct=bool(self.file.id),
         )
+        self.managed[name] = msgspec.structs.replace(made, owner=self.owner)
 
     def _login(self, store: Store) -> dict[str, str]:
         """The user and the database of a managed store's server."""
@@ -425,7 +438,7 @@ class _Builder:
 
     def _check_store_names(self) -> None:
         for name in self.managed:
-            if name == _SIMULATOR:
+            if name == SIMULATOR:
                 self._fault(self.file.stores[name].place, f"store {name}: the simulator is called that")
             elif name in self.names:
                 self._fault(
@@ -435,7 +448,7 @@ class _Builder:
 
     def _data(self, store: Store | None) -> Mount:
         if not store or not store.path or not store.path.text:
-            return Mount(kind="volume", source=f"{self.file.name}-data", target="/data")
+            return self._volume(DATA, target="/data")
         if not _writable(Path(store.path.text)):
             self._hint(
                 store.path,
@@ -462,15 +475,16 @@ class _Builder:
                 f"manage: store {name} would run on one machine, not in a swarm; name a `host` instead",
             )
         for name, collector in self.names.items():
-            if len(f"{self.file.name}-{name}") > LONGEST_NAME:
+            full = names.container(self.file.name, name)
+            if len(full) > LONGEST_NAME:
                 self._fault(
                     collector.name or collector.place,
-                    f"name {self.file.name}-{name}: a swarm takes up to {LONGEST_NAME} characters",
+                    f"name {full}: a swarm takes up to {LONGEST_NAME} characters",
                 )
 
     def _simulator(self) -> CollectorSpec:
         container = Container(
-            name=f"{self.file.name}-{_SIMULATOR}",
+            name=names.container(self.file.name, SIMULATOR),
             image=self.file.image,
             network=self.file.network.name,
             entrypoint=("python", "-m", "collector.simulator"),
@@ -484,11 +498,10 @@ class _Builder:
             # One that is to end after a while must not begin again.
             restart="no" if "--duration" in self.file.simulator else "unless-stopped",
         )
-        return CollectorSpec(fleet=self.file.name, name=_SIMULATOR, container=container)
+        return CollectorSpec(fleet=self.file.name, name=SIMULATOR, container=container, owner=self.owner)
 
     def _simulator_volume(self, *, read_only: bool) -> Mount:
-        name = f"{self.file.name}-{_SIMULATOR}"
-        return Mount(kind="volume", source=name, target="/simulator", read_only=read_only)
+        return self._volume(SIMULATOR, target="/simulator", read_only=read_only)
 
     def _fault(self, node: Node, message: str) -> None:
         self.faults.append(Fault(node.file, node.line, node.column, message))

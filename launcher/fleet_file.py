@@ -96,10 +96,11 @@ class Collector(msgspec.Struct, frozen=True):
 class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
     """A whole fleet file; ``keys`` is all of it as it is written.
 
-    ``simulator`` holds the options of its command line.
+    ``simulator`` holds the options of its command line; ``id`` is empty where the file has none.
     """
 
     name: str
+    id: str
     image: str
     network: Network
     engine: str
@@ -205,6 +206,7 @@ class _Reader:
             self._fault(root, "collectors is not set; a list with at least one collector")
         return FleetFile(
             name=name or "fleet",
+            id=self._text(keys, FLEET["id"]) or "",
             image=self._text(keys, FLEET["image"]) or "cryptostore:latest",
             network=self._network(keys, name or "fleet"),
             engine=self._text(keys, FLEET["engine"]) or "docker",

@@ -18,14 +18,21 @@ _LOOK_EVERY = 0.25  # seconds
 _READY_WITHIN = 60.0  # seconds that a run of a given length waits for its collectors before it counts
 
 
-def run(fleet: FleetSpec, seconds: float | None, console: Console, *, as_json: bool = False) -> int:
-    """Runs the fleet, then tells what was stored; the exit status.
+def run(
+    fleet: FleetSpec,
+    seconds: float | None,
+    console: Console,
+    *,
+    as_json: bool = False,
+    adopt: bool = False,
+) -> int:
+    """Runs the fleet, then tells what was stored; the exit status. ``adopt`` takes over another's state.
 
     It ends ``seconds`` (None: at a signal) after all collectors are ready, or where they are not in a minute.
     Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
     """
     summarise = _summarise_as_json if as_json else _summarise
-    return asyncio.run(_Run(fleet, seconds, console, summarise).run())
+    return asyncio.run(_Run(fleet, seconds, console, summarise, adopt=adopt).run())
 
 
 class _Run:
@@ -35,12 +42,15 @@ class _Run:
         seconds: float | None,
         console: Console,
         summarise: Callable[[Sequence[LocalCollector], Console], None],
+        *,
+        adopt: bool = False,
     ) -> None:
         self.console = console
         self.summarise = summarise
         self.seconds = seconds
         self.stop, self.kill = asyncio.Event(), asyncio.Event()
-        self.local = LocalFleet(fleet, local_run.folder(fleet.name).absolute(), _DATA.absolute(), self._show)
+        state = local_run.folder(fleet.name).absolute()
+        self.local = LocalFleet(fleet, state, _DATA.absolute(), self._show, adopt=adopt)
         self.live: Live = console.live(lambda: _table(self.local.collectors))
         self.begun = time.monotonic()
         self.reported = 0.0

@@ -85,6 +85,10 @@ _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
     "up to 63 lower-case letters, digits and '-', with no '-' at either end",
 )
+_ID = Matching(
+    r"[A-Za-z0-9][A-Za-z0-9_.-]{7,63}",
+    "8 to 64 letters, digits, '_', '.' and '-', such as the one that `launcher init` writes",
+)
 _IMAGE = Matching(
     r"[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*", "an image such as cryptostore:latest"
 )
@@ -101,6 +105,13 @@ FLEET = _keys(
         "the name of the fleet; its containers, volumes and network are called after it",
         _LABEL,
         required=True,
+    ),
+    Key(
+        "id",
+        "what tells this fleet from another of its name, wherever the file lies: a text that no other fleet "
+        "has; `launcher init` makes one",
+        _ID,
+        "the fleet's name and the folder of the file",
     ),
     Key(
         "image",

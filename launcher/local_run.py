@@ -12,6 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -19,12 +20,16 @@ import msgspec
 
 from collector import health
 from collector.masking import masked
-from launcher import secrets
+from launcher import names, secrets
 from launcher.engines import EngineError
+from launcher.names import LABEL_OWNER, SPOOL
+from launcher.owner import Claim
 from launcher.spec import FleetSpec
 
 _STATE = Path(".cryptostore")
 _LOCK = "lock"
+#: Whose the folder is, in the words of labels, and since when.
+_OWNER, _SINCE = "owner.json", "since"
 _LOG, _OLDER_LOG = ".log", ".log.1"
 _LOOK_EVERY = 0.25  # seconds between two looks for new lines
 #: A status probe holds the lock for microseconds; who wants it for long tries as often as this.
@@ -72,6 +77,41 @@ def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator
         yield
 
 
+def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
+    """Sign the state folder for the fleet. Raises EngineError where another fleet of that name has it.
+
+    One that nobody signed is taken where all spools in it are of collectors that the fleet's file has.
+    """
+    path = state / _OWNER
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
+    except (OSError, msgspec.DecodeError) as error:
+        raise EngineError(f"{path} cannot be read: {error}; remove it if the fleet is yours") from error
+    claim = fleet.owner.claim(found, "run", fleet.name)
+    if claim is Claim.UNMARKED and not adopt:
+        known = {*(spec.name for spec in fleet.collectors), *fleet.left_out}
+        ours = {names.container(fleet.name, each) for each in known}
+        spools = state / SPOOL
+        strange = sorted({each.name for each in spools.iterdir()} - ours) if spools.is_dir() else []
+        if strange:
+            raise EngineError(
+                f"nothing was touched: {state} has spools of collectors that are not in the file"
+                f" ({', '.join(strange)}), so it may be of another fleet {fleet.name}; give this fleet"
+                " another name (`fleet:`), or take that one over with --adopt"
+            )
+    if claim in (Claim.FOREIGN, Claim.FORGED) and not adopt:
+        raise EngineError(
+            f"nothing was touched: {state} is of another fleet {fleet.name}, by"
+            f" {names.maker(found) or 'somebody unknown'}, since {found.get(_SINCE, 'an unknown time')};"
+            " give this fleet another name (`fleet:`), or take that one over with --adopt"
+        )
+    if claim is not Claim.OURS or found[LABEL_OWNER] != fleet.owner.mark:
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        aside = path.with_suffix(".part")
+        aside.write_bytes(msgspec.json.encode(fleet.owner.labels("run", fleet.name) | {_SINCE: since}))
+        aside.replace(path)
+
+
 def _lock(file: IO[str]) -> None:
     for left in reversed(range(_TRIES)):
         try:
@@ -97,7 +137,7 @@ def find(fleet: str) -> LocalRun | None:
 def status(fleet: str, collector: str, run: LocalRun) -> health.Status | None:
     """Return what a collector of the run last said of itself; None where it has said nothing yet."""
     try:
-        said = health.read(folder(fleet) / "spool" / f"{fleet}-{collector}")
+        said = health.read(folder(fleet) / SPOOL / names.container(fleet, collector))
     except (OSError, msgspec.DecodeError):
         return None
     return said if said.time >= run.started else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from launcher import names
 from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 
 #: What the launcher sets for a collector whose store it manages, and nobody else may.
@@ -113,23 +114,34 @@ BACKENDS = {"REDIS": "redis", "REDISSTREAM": "redis", "MONGO": "mongo", "POSTGRE
 
 
 def store(
-    fleet: str, name: str, kind: str, *, network: str, image: str | None, login: Mapping[str, str]
+    fleet: str,
+    name: str,
+    kind: str,
+    *,
+    network: str,
+    image: str | None,
+    login: Mapping[str, str],
+    distinct: bool,
 ) -> CollectorSpec:
     """The store as a container of the fleet, which runs one of SERVERS.
 
-    ``login`` has the ``user`` and the ``database`` of its server.
+    ``login`` has the ``user`` and the ``database`` of its server; ``distinct`` volumes have names that can be
+    no other fleet's.
     """
     server = SERVERS[kind]
-    full = f"{fleet}-{name}"
+    data, password = (
+        names.Volume(fleet=fleet, of=name, role=names.server_role(kind, holds)).name(distinct=distinct)
+        for holds in ("data", "password")
+    )
     told = {variable: _filled(text, login) for variable, text in server.environment.items()}
     command = tuple(_filled(word, login) for word in server.health.command)
     container = Container(
-        name=full,
+        name=names.container(fleet, name),
         image=image or server.image,
         network=network,
         command=server.command,
         environment=told | dict.fromkeys(server.secrets, ""),
-        mounts=(Mount(kind="volume", source=f"{full}-{kind}-data", target=server.data),),
+        mounts=(Mount(kind="volume", source=data, target=server.data),),
         health=msgspec.structs.replace(server.health, command=command),
         pids=_PIDS,
         stop_grace=_STOP_GRACE,
@@ -137,7 +149,12 @@ def store(
         tmpfs=server.tmpfs,
     )
     return CollectorSpec(
-        fleet=fleet, name=name, container=container, secrets=frozenset(server.secrets), server=kind
+        fleet=fleet,
+        name=name,
+        container=container,
+        secrets=frozenset(server.secrets),
+        server=kind,
+        password_volume=password,
     )
 
 

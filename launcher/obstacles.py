@@ -9,8 +9,8 @@ import msgspec
 
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
+from launcher.names import CHECK, NEXT, PREVIOUS
 from launcher.plan import Action, Kind, Plan
-from launcher.spec import CHECK, NEXT, PREVIOUS
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):

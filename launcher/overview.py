@@ -12,7 +12,9 @@ from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
 from launcher.local_run import LocalRun
-from launcher.plan import COMPOSE, SIMULATOR, specs
+from launcher.names import COMPOSE, SIMULATOR
+from launcher.ownership import settle_volumes, volume_names
+from launcher.plan import specs
 from launcher.spec import CollectorSpec, FleetSpec
 
 #: A container in one of these states says more by its own word than its collector's last one does.
@@ -64,11 +66,15 @@ def rows(
 ) -> list[Row]:
     """Return a row for each container."""
     key = engine.key(observed)
-    fleet = with_passwords_of(engine, fleet, observed) if fleet else None
+    rendered = {spec.name: spec.config_hash for spec in specs(fleet)} if fleet else {}
+    if fleet:
+        volumes = engine.named_volumes(volume_names(fleet))
+        fleet, _ = settle_volumes(fleet, volumes, observed)
+        fleet = with_passwords_of(engine, fleet, observed)
     wanted = {spec.name: spec for spec in specs(fleet)} if fleet else None
 
     def row(container: Observed) -> Row:
-        config = _config(engine, container, wanted, key) if wanted is not None else None
+        config = _config(engine, container, wanted, rendered, key) if wanted is not None else None
         return _row(container, _status(engine, container), config)
 
     with ThreadPoolExecutor(parallel) as pool:
@@ -159,13 +165,17 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
 
 
 def _config(
-    engine: DockerEngine, container: Observed, wanted: Mapping[str, CollectorSpec], key: bytes
+    engine: DockerEngine,
+    container: Observed,
+    wanted: Mapping[str, CollectorSpec],
+    rendered: Mapping[str, str],
+    key: bytes,
 ) -> str:
     spec = wanted.get(container.collector)
     if spec is None:
         return "orphan"
     if container.manager == COMPOSE:
-        return "current" if spec.config_hash == container.config_hash else "changed"
+        return "current" if rendered[spec.name] == container.config_hash else "changed"
     try:
         return "changed" if engine.changes(engine.seal(spec, key), container) else "current"
     except EngineError:  # a secret's file is not there; whoever needs it says so

@@ -6,14 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from launcher.engines import Change, Observed
+from launcher.names import COMPOSE, SIMULATOR
 from launcher.selection import matches
 from launcher.spec import CollectorSpec, FleetSpec
-
-#: Who made a container (LABEL_MANAGER). What compose made is compose's business.
-LAUNCHER, COMPOSE = "launcher", "compose"
-
-#: The name of the stand-in exchange in its fleet: the first to start, the last to stop.
-SIMULATOR = "simulator"
 
 
 class Kind(enum.StrEnum):
@@ -67,15 +62,28 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All actions, in the order of the file, what is not in the file last."""
+    """All actions, in the order of the file, what is not in the file last.
+
+    ``left_alone`` are containers with the fleet's label that are not the fleet's, each with the reason.
+    """
 
     fleet: FleetSpec
     actions: tuple[Action, ...]
+    left_alone: tuple[tuple[Observed, str], ...] = ()
 
     @property
     def changing(self) -> tuple[Action, ...]:
         """The actions that change something."""
         return tuple(action for action in self.actions if action.kind not in (Kind.UNCHANGED, Kind.KEEP))
+
+    @property
+    def removals(self) -> tuple[Action, ...]:
+        """The actions that take a collector or a store away, and put none in its place.
+
+        The simulator is no such thing, nor is what an interrupted update left over.
+        """
+        there = {SIMULATOR, *(spec.name for spec in specs(self.fleet))}
+        return tuple(action for action in self.of(Kind.REMOVE) if action.collector not in there)
 
     def of(self, *kinds: Kind) -> tuple[Action, ...]:
         """The actions of these kinds."""
@@ -93,19 +101,28 @@ def make(
     changes: Mapping[str, Sequence[Change]],
     *,
     keep_orphans: bool = False,
+    left_alone: Iterable[tuple[Observed, str]] = (),
 ) -> Plan:
-    """The plan that turns ``observed``, all containers with the fleet's label, into ``fleet``.
+    """The plan that turns ``observed``, all containers of the fleet, into ``fleet``.
 
-    ``changes`` says of containers, by id, how they differ from what they should be.
+    ``changes`` says of containers, by id, how they differ from what they should be; ``left_alone`` are
+    containers with the fleet's label that are not the fleet's, each with the reason.
     """
+    left_alone = tuple(left_alone)
+    strangers = {container.name: (container, why) for container, why in left_alone}
     containers = {container.name: container for container in observed}
     wanted = {spec.name for spec in specs(fleet)}
-    actions = [_for_spec(spec, containers.pop(spec.container.name, None), changes) for spec in specs(fleet)]
+    actions = [
+        _in_the_way(spec, *strangers[spec.container.name])
+        if spec.container.name in strangers
+        else _for_spec(spec, containers.pop(spec.container.name, None), changes)
+        for spec in specs(fleet)
+    ]
     for container in containers.values():
         if container.manager == COMPOSE or _is_left_alone(container.collector, fleet):
             continue
         actions.append(_for_orphan(container, wanted, keep=keep_orphans))
-    return Plan(fleet=fleet, actions=tuple(actions))
+    return Plan(fleet=fleet, actions=tuple(actions), left_alone=left_alone)
 
 
 def _is_left_alone(collector: str, fleet: FleetSpec) -> bool:
@@ -121,6 +138,11 @@ def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[Collecto
     return [
         (spec, containers[spec.container.name]) for spec in specs(fleet) if spec.container.name in containers
     ]
+
+
+def _in_the_way(spec: CollectorSpec, container: Observed, why: str) -> Action:
+    reason = f"{container.name} is there and not this fleet's: {why}"
+    return Action(kind=Kind.CONFLICT, collector=spec.name, reason=reason, spec=spec, container=container)
 
 
 def _for_spec(
@@ -152,8 +174,8 @@ def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
     keys = ", ".join(fixed or [change.key for change in changes])
     if fixed == ["image"]:
         return "its image is another one now"
-    secret = all(key.startswith("secret ") for key in fixed) and bool(fixed)
-    return f"{keys} changed by hand" if by_hand and not secret else f"{keys} changed"
+    unhashed = all(key == "owner" or key.startswith("secret ") for key in fixed) and bool(fixed)
+    return f"{keys} changed by hand" if by_hand and not unhashed else f"{keys} changed"
 
 
 def _for_orphan(container: Observed, wanted: set[str], *, keep: bool) -> Action:

@@ -15,9 +15,10 @@ from collector.masking import masked
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
+from launcher.names import COMPOSE, NEXT, PREVIOUS, SIMULATOR
 from launcher.pace import Pace
-from launcher.plan import COMPOSE, SIMULATOR, Action, Kind, Plan
-from launcher.spec import NEXT, PREVIOUS, CollectorSpec
+from launcher.plan import Action, Kind, Plan
+from launcher.spec import CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
@@ -520,12 +521,20 @@ class Rollout:
 
 
 def _refuse_conflicts(plan: Plan) -> None:
-    if conflicts := plan.of(Kind.CONFLICT):
-        names = ", ".join(action.container.name for action in conflicts if action.container)
-        raise EngineError(
-            f"nothing was touched: {names} already there and managed by compose;"
+    conflicts = [action for action in plan.of(Kind.CONFLICT) if action.container]
+    composed = [each.container.name for each in conflicts if each.container and _is_composed(each.container)]
+    others = [each.reason for each in conflicts if each.container and not _is_composed(each.container)]
+    if composed:
+        others.append(
+            f"{', '.join(composed)} already there and managed by compose;"
             " take them down with `docker compose down` first, or name the fleet otherwise"
         )
+    if others:
+        raise EngineError("nothing was touched: " + "\n  ".join(others))
+
+
+def _is_composed(container: Observed) -> bool:
+    return container.manager == COMPOSE
 
 
 def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:

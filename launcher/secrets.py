@@ -1,7 +1,6 @@
 """What a collector reads from files that its engine hands out: its password, API keys and authorities."""
 
 import hashlib
-import hmac
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -96,11 +95,6 @@ def _passwords(text: str) -> Iterable[str]:
         name, _, value = option.partition("=")
         if "password" in name.lower():
             yield value
-
-
-def seal(key: bytes, content: bytes) -> str:
-    """What tells one content from another to whoever has the key, and nothing to anybody else."""
-    return hmac.digest(key, content, "sha256").hex()[:16]
 
 
 def digest(salt: str, secrets: Iterable[Secret]) -> str:

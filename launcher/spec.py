@@ -9,12 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-LABEL_FLEET = "cryptostore.fleet"
-LABEL_COLLECTOR = "cryptostore.collector"
-LABEL_HASH = "cryptostore.config-hash"
-LABEL_MANAGER = "cryptostore.managed-by"  # launcher or compose
-LABEL_SECRETS = "cryptostore.secrets"  # what each secret is, as a keyed hash
-LABEL_STORE = "cryptostore.store"  # the server of a managed store: redis, postgres or mongo
+from launcher.owner import NOBODY, Owner
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -68,7 +63,8 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     One with ``profiles`` is left out unless one of them is active.
 
     ``store`` is the managed store that its password is of. A managed store itself is such a spec, too, and so
-    is the simulator; ``server`` says what a store runs: redis, postgres or mongo.
+    is the simulator; ``server`` says what a store runs: redis, postgres or mongo, and ``password_volume``
+    which volume has its password. ``owner`` is whose the fleet is, as labels say it.
     """
 
     fleet: str
@@ -78,6 +74,8 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     profiles: tuple[str, ...] = ()
     store: str = ""
     server: str = ""
+    password_volume: str = ""
+    owner: Owner = NOBODY
 
     @property
     def config_hash(self) -> str:
@@ -107,7 +105,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A fleet, or what was selected of it.
+    """A fleet, or what was selected of it; ``owner`` is whose it is.
 
     ``simulator`` is the stand-in exchange where the fleet asks for simulated data; ``stores`` are those that
     run with it. ``simulator_options`` are its arguments that hold wherever it runs; ``engine`` is docker or
@@ -116,6 +114,7 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
+    owner: Owner = NOBODY
     network: Network
     collectors: tuple[CollectorSpec, ...]
     stores: tuple[CollectorSpec, ...] = ()
@@ -127,9 +126,6 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     left_out: frozenset[str] = frozenset()  # names of collectors of the file that are not selected
     only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
 
-
-#: What is added to a container's name on its way into the place of another, out of it, and for a check.
-NEXT, PREVIOUS, CHECK = ".next", ".previous", ".check"
 
 #: The user (and group) of the collector's image.
 USER = 10001

@@ -1,6 +1,25 @@
 """The fleet file that ``launcher init`` writes."""
 
-STARTER = """\
+import re
+from pathlib import Path
+
+from launcher.keys import FLEET
+
+_LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet's and a collector's together
+
+
+def starter(folder: Path, fleet_id: str) -> str:
+    """Return the text of a fleet file in ``folder``, which the fleet is named after."""
+    return _TEXT.replace("FLEET", _fleet_name(folder.absolute().name)).replace("ID", fleet_id)
+
+
+def _fleet_name(folder: str) -> str:
+    """Return the folder's name as a fleet may be called."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")[:_LONGEST].strip("-")
+    return str(FLEET["fleet"].parse(name)) if name else "crypto"
+
+
+_TEXT = """\
 # yaml-language-server: $schema=fleet.schema.json
 # A fleet file: one collector for each exchange that you want to record.
 #
@@ -11,7 +30,10 @@ STARTER = """\
 #   launcher down fleet.yaml        removes them
 
 # The fleet's name: its containers, volumes and network are named after it.
-fleet: crypto
+fleet: FLEET
+# What tells it from any other fleet of that name, wherever this file lies. Give a copy that is to be a fleet
+# of its own another name and another id.
+id: ID
 
 # Where the data comes from: live, or simulated to try things out without the exchanges.
 source: live

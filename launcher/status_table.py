@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from collector.health import SpoolStatus
 from launcher.console import Table
+from launcher.names import COMPOSE
 from launcher.overview import Row
-from launcher.plan import COMPOSE
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 #: Lines of a terminal that are not rows: the heading, what is left out, and the next prompt.

@@ -2,32 +2,28 @@
 
 import argparse
 import contextlib
-import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from launcher import local_run, overview, plan, status_table
+from launcher import local_run, names, overview, ownership, plan, status_table
 from launcher import logs as logbook
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
-from launcher.commands.converge import whoami
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError, consent
 from launcher.commands.files import whole
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console
-from launcher.engines import EngineError, Observed, chosen
+from launcher.engines import EngineError, Labelled, Observed, chosen
 from launcher.engines.docker import DockerEngine
-from launcher.managed import SERVERS
+from launcher.names import COMPOSE, SPOOL, Volume
 from launcher.overview import Row
-from launcher.plan import COMPOSE
+from launcher.owner import NOBODY, Owner, whoami
+from launcher.ownership import Holding
 from launcher.rollout import Options, Rollout
 from launcher.selection import NothingSelectedError, matches, require_match
 from launcher.spec import FleetSpec
 
-#: The volumes of a managed store: its server, and what is in the volume.
-_KEPT = re.compile(rf".+-({'|'.join(SERVERS)})-(data|password)")
 #: Connections that are kept open between requests, where a command takes all containers at once.
 _MOST = 256
 _SERVER_NAMES = {"redis": "Redis", "postgres": "Postgres", "mongo": "MongoDB"}
@@ -52,6 +48,18 @@ class _Selection(msgspec.Struct, frozen=True):
             require_match(self.patterns, names, self.name)
         except NothingSelectedError as error:
             raise InputError(str(error)) from error
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the fleet is; nobody's where only its name is known."""
+        return self.fleet.owner if self.fleet else NOBODY
+
+    def held(self, engine: DockerEngine, *, adopt: bool) -> Holding:
+        """The containers that are the fleet's. Raises EngineError where it is another's."""
+        observed = engine.observe(self.name)
+        if self.fleet:
+            return ownership.of_fleet(self.fleet, observed, adopt=adopt)
+        return ownership.hold(self.name, NOBODY, observed, (), adopt=adopt)
 
     def connect(self, connections: int) -> DockerEngine:
         """The engine that the fleet is on."""
@@ -149,7 +157,7 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     """Restarts containers as they are."""
     selection = _select(options)
     engine = selection.connect(options.parallel)
-    containers = _ours(selection.of(engine.observe(selection.name)), console)
+    containers = _ours(selection, selection.held(engine, adopt=options.adopt), console)
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
     progress = Progress(console, as_json=options.json)
     with _locked(engine, selection, containers), interrupt(progress.stopping) as stop:
@@ -171,7 +179,10 @@ def down(options: argparse.Namespace, console: Console) -> int:
     """Removes containers, the network when the last is gone, and with --volumes the volumes."""
     selection = _select(options)
     engine = selection.connect(options.parallel or _MOST)
-    containers = _ours(selection.of(engine.observe(selection.name)), console)
+    holding = selection.held(engine, adopt=options.adopt)
+    containers = _ours(selection, holding, console)
+    if containers and not holding.proven:
+        consent.require(_removes_unproven(selection, containers), options, console)
     with _locked(engine, selection, containers):
         progress = Progress(console, as_json=options.json)
         # Each takes the time that its collector needs to store what it has: none waits for another's.
@@ -183,12 +194,13 @@ def down(options: argparse.Namespace, console: Console) -> int:
         if not options.json:
             explain(failed, console)
         rest = engine.observe(selection.name)
-        network, stays = (None, False) if rest else _drop_network(engine, selection.name, console)
-        kept = _volumes(engine, selection)
+        network, stays = (None, False) if rest else _drop_network(engine, selection, console)
+        roles = _volumes(engine, selection, console, options)
+        kept = list(roles)
         removed: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
-            full = _full(engine, kept, _waiting_in(containers, rollout), images)
+            full = _full(engine, roles, _waiting_in(containers, rollout), images)
             removed = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 removed = kept
@@ -210,13 +222,25 @@ def down(options: argparse.Namespace, console: Console) -> int:
     return FAILED if failed or stays or (options.volumes and left) else DONE
 
 
-def _drop_network(engine: DockerEngine, fleet: str, console: Console) -> tuple[str | None, bool]:
+def _removes_unproven(selection: _Selection, containers: Sequence[Observed]) -> str:
+    makers = dict.fromkeys(filter(None, (names.maker(each.labels) for each in containers)))
+    whose = f", which {' and '.join(makers)} made" if makers else ""
+    named = ", ".join(each.collector for each in containers)
+    return f"removes {named} of fleet {selection.name}{whose}"
+
+
+def _drop_network(engine: DockerEngine, selection: _Selection, console: Console) -> tuple[str | None, bool]:
     """The name of the network that was removed, and whether one had to stay, which is told."""
     try:
-        return engine.remove_network(fleet), False
+        for network in engine.networks(selection.name):
+            if ownership.is_removable_network(network, selection.name, selection.owner):
+                engine.drop_network(network.name)
+                return network.name, False
+            console.remark(f"network {network.name} is left alone: its seal is not valid")
     except EngineError as error:
         console.remark(str(error))
         return None, True
+    return None, False
 
 
 @contextlib.contextmanager
@@ -245,10 +269,13 @@ def _select(options: argparse.Namespace) -> _Selection:
     return _Selection(fleet.name, fleet, patterns)
 
 
-def _ours(containers: Iterable[Observed], console: Console) -> list[Observed]:
-    """The containers without those of compose, which are named and left alone."""
+def _ours(selection: _Selection, holding: Holding, console: Console) -> list[Observed]:
+    """The selected containers without those of compose and of others, which are named and left alone."""
+    for container, why in holding.left_alone:
+        if selection.matches(container.collector):
+            console.remark(f"{container.name} is left alone: {why}; --adopt takes it over")
     ours = []
-    for container in containers:
+    for container in selection.of(holding.ours):
         if container.manager == COMPOSE:
             console.remark(f"{container.name} is managed by compose and left alone")
         else:
@@ -256,17 +283,26 @@ def _ours(containers: Iterable[Observed], console: Console) -> list[Observed]:
     return ours
 
 
-def _volumes(engine: DockerEngine, selection: _Selection) -> list[str]:
+def _volumes(
+    engine: DockerEngine, selection: _Selection, console: Console, options: argparse.Namespace
+) -> dict[str, Volume]:
     """The fleet's volumes; with patterns, the spools of what they select, removed now or before."""
-    volumes = engine.volumes(selection.name)
+    found = {}
+    for volume in engine.volumes(selection.name):
+        role = names.parse(selection.name, volume.name)
+        if role and ownership.is_removable(volume, selection.name, selection.owner, adopt=options.adopt):
+            found[volume.name] = role
+        elif options.volumes:
+            console.remark(f"volume {volume.name} is left alone: {_whose(volume, role)}")
     if not selection.patterns:
-        return volumes
-    spools = {
-        volume: volume.removeprefix(f"{selection.name}-").removesuffix("-spool")
-        for volume in volumes
-        if volume.endswith("-spool")
-    }
-    return [volume for volume, collector in spools.items() if selection.matches(collector)]
+        return found
+    return {name: role for name, role in found.items() if role.role == SPOOL and selection.matches(role.of)}
+
+
+def _whose(volume: Labelled, role: Volume | None) -> str:
+    if role is None:
+        return "it has the fleet's labels, and a name that no volume of the fleet has"
+    return f"it is not this fleet's, by its labels; {names.maker(volume.labels) or 'nobody'} made it"
 
 
 def _images(selection: _Selection) -> list[str]:
@@ -276,23 +312,26 @@ def _images(selection: _Selection) -> list[str]:
 def _waiting_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int]:
     """How many records are left in the spool of each container that was removed, by its volume."""
     said = {name: event.status for name, event in rollout.outcome.items()}
-    statuses = {f"{each.name}-spool": said.get(each.collector) for each in removed}
-    return {volume: status.spool.records if status else 0 for volume, status in statuses.items()}
+    return {
+        volume: last.spool.records if (last := said.get(each.collector)) else 0
+        for each in removed
+        for volume in each.volumes
+    }
 
 
 def _full(
-    engine: DockerEngine, volumes: Iterable[str], said: Mapping[str, int], images: Sequence[str]
+    engine: DockerEngine, volumes: Mapping[str, Volume], said: Mapping[str, int], images: Sequence[str]
 ) -> dict[str, str]:
     """What is lost with each volume that holds something nobody else has, in words."""
     full = {}
-    for volume in volumes:
-        if kept := _KEPT.fullmatch(volume):
-            what = "what was recorded into it" if kept[2] == "data" else "the password of that data"
-            full[volume] = f"{what} ({_SERVER_NAMES[kept[1]]})"
-        elif volume.endswith("-data"):
+    for volume, role in volumes.items():
+        if role.server:
+            what = "the password of that data" if role.holds_password else "what was recorded into it"
+            full[volume] = f"{what} ({_SERVER_NAMES[role.server]})"
+        elif role.holds_data:
             full[volume] = "what was recorded into it"
-        elif volume.endswith("-spool"):
-            records = said[volume] if volume in said else _left_in(engine, volume, images)
+        elif role.role == SPOOL:
+            records = said[volume] if volume in said else _left_in(engine, volume, role, images)
             if records is None:
                 full[volume] = "nobody knows how many records that are not stored"
             elif records:
@@ -300,11 +339,11 @@ def _full(
     return full
 
 
-def _left_in(engine: DockerEngine, volume: str, images: Sequence[str]) -> int | None:
+def _left_in(engine: DockerEngine, volume: str, role: Volume, images: Sequence[str]) -> int | None:
     if not images:
         return None
     with contextlib.suppress(EngineError):
-        return engine.spool_of(volume, images[0])
+        return engine.spool_of(volume, names.container(role.fleet, role.of), images[0])
     return None
 
 
@@ -312,13 +351,10 @@ def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Co
     """Whether these volumes may go: --yes says so, or a person at a terminal."""
     for volume, what in full.items():
         console.remark(f"volume {volume} holds {what}")
-    if options.yes:
-        return True
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        console.remark("remove all of it for good? Type yes:")
-        return sys.stdin.readline().strip() == "yes"
-    console.remark("they are kept: there is no terminal to ask at; --yes removes them")
-    return False
+    answer = consent.ask("remove all of it for good?", options, console)
+    if answer is None:
+        console.remark("they are kept: there is no terminal to ask at; --yes removes them")
+    return bool(answer)
 
 
 def _tell_waiting(rollout: Rollout, console: Console) -> None:

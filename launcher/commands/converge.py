@@ -1,11 +1,9 @@
 """``plan`` and ``up``: what has to happen so that the containers are as the file says, told or done."""
 
 import argparse
-import getpass
 import json
 import os
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +11,18 @@ import msgspec
 
 from collector.files import read_bounded
 from launcher import obstacles, overview, plan, preview
-from launcher.commands import CHANGES, DONE, FAILED, InputError
+from launcher.commands import CHANGES, DONE, FAILED, InputError, consent
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, chosen
 from launcher.engines.docker import DockerEngine
+from launcher.engines.holdings import held
 from launcher.engines.passwords import require_passwords, with_passwords_of
 from launcher.overview import Row
-from launcher.plan import Kind, Plan
+from launcher.owner import whoami
+from launcher.plan import Action, Kind, Plan
 from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
 
@@ -45,7 +45,8 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     """Tells what `up` would do; nothing is touched."""
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
-    planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans)
+    planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans, adopt=options.adopt)
+    _tell_left_alone(planned, console)
     found = obstacles.find(engine, planned)
     document = preview.document(planned, found)
     resolved = _resolve(fleet) if options.resolve else []
@@ -102,48 +103,74 @@ def up(options: argparse.Namespace, console: Console) -> int:
         return show_plan(options, console)
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
-    planned, key = plan_of(engine, fleet, keep_orphans=options.keep_orphans)
+    ways = {"keep_orphans": options.keep_orphans, "adopt": options.adopt}
+    planned, key = plan_of(engine, fleet, **ways)
     if options.plan:
         _refuse_moved(options.plan, planned)
+    _tell_left_alone(planned, console)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
     obstacles.refuse(engine, planned)
+    _require_consent(planned, options, console)
+    agreed = {action.collector for action in planned.removals}
     images = [action.container.image for action in planned.actions if action.container]
     images.append(fleet.collectors[0].container.image)
     with engine.lock(fleet.name, next(filter(engine.has_image, images), images[-1]), whoami()):
         # Nobody changes it any more.
-        planned, key = plan_of(engine, fleet, keep_orphans=options.keep_orphans, locked=True)
+        planned, key = plan_of(engine, fleet, **ways, locked=True)
         if options.plan:
             _refuse_moved(options.plan, planned)
         obstacles.refuse(engine, planned)
+        if more := [action for action in planned.removals if action.collector not in agreed]:
+            raise EngineError(f"nothing was touched: by now this {_removes(more)}, too; try again")
         return _converge(engine, planned, key, options, console)
 
 
-def whoami() -> str:
-    """Who this is, for whoever waits for a lock."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # neither USER nor an entry in passwd: Python 3.12, and from 3.13 on
-        user = f"uid {os.getuid()}"
-    return f"{user} on {socket.gethostname()} (process {os.getpid()})"
+def _require_consent(planned: Plan, options: argparse.Namespace, console: Console) -> None:
+    """Raise InputError where collectors would go to which nobody agrees. Who applies a saved plan has."""
+    if planned.removals and not options.plan:
+        what = f"{_removes(planned.removals)}, not in the file any more"
+        consent.require(what, options, console, otherwise="--keep-orphans leaves it running")
+
+
+def _removes(actions: Iterable[Action]) -> str:
+    kinds: dict[str, list[str]] = {}
+    for action in actions:
+        kinds.setdefault("store" if action.is_store else "collector", []).append(action.collector)
+    return "removes " + " and ".join(
+        f"{kind}{'s' * (len(named) > 1)} {', '.join(named)}" for kind, named in kinds.items()
+    )
+
+
+def _tell_left_alone(planned: Plan, console: Console) -> None:
+    for container, why in planned.left_alone:
+        console.remark(f"{container.name} is left alone: {why}; --adopt takes it over")
 
 
 def plan_of(
-    engine: DockerEngine, fleet: FleetSpec, *, keep_orphans: bool = False, locked: bool = False
+    engine: DockerEngine,
+    fleet: FleetSpec,
+    *,
+    keep_orphans: bool = False,
+    adopt: bool = False,
+    locked: bool = False,
 ) -> tuple[Plan, bytes]:
     """Return the plan, and the key that seals the fleet's secrets; only read.
 
-    Raises EngineError where the password of a store is lost, or a swarm has no place for the fleet.
+    Raises EngineError where the fleet is another's, the password of a store is lost, or a swarm has no place
+    for the fleet.
     """
     engine.require_place(fleet)
-    observed = engine.observe(fleet.name)
+    fleet, holding = held(engine, fleet, adopt=adopt)
+    observed = holding.ours
     require_passwords(engine, fleet, observed)
     key = engine.key(observed)
     fleet = with_passwords_of(engine, fleet, observed, volumes=locked)
     there = plan.pairs(fleet, observed)
     # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
-    return plan.make(fleet, observed, changes, keep_orphans=keep_orphans), key
+    planned = plan.make(fleet, observed, changes, keep_orphans=keep_orphans, left_alone=holding.left_alone)
+    return planned, key
 
 
 def _converge(

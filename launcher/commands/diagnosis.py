@@ -15,13 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from launcher import obstacles, plan
-from launcher.commands.converge import plan_of, whoami
+from launcher.commands.converge import plan_of
 from launcher.engines import Check, EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
+from launcher.engines.holdings import held
 from launcher.engines.passwords import lost_passwords, with_passwords_of
+from launcher.names import CHECK, COMPOSE, SIMULATOR
 from launcher.obstacles import Obstacle
+from launcher.owner import Claim, whoami
+from launcher.ownership import seal_of
 from launcher.plan import Kind
-from launcher.spec import CHECK, CollectorSpec, FleetSpec, Mount, Network
+from launcher.spec import CollectorSpec, FleetSpec, Mount, Network
 
 FINE, WARNING, FAULT, SKIPPED = "fine", "warning", "fault", "skipped"
 
@@ -86,7 +90,13 @@ class _Diagnosis:
             return
         if node:
             yield Finding(what="node", state=FINE, detail=node)
-        self._observed = self._engine.observe(self._fleet.name)
+        try:
+            self._fleet, holding = held(self._engine, self._fleet)
+        except EngineError as error:
+            yield Finding(what="fleet", state=FAULT, detail=str(error))
+            yield from _without_container(self._fleet, "the fleet, or a volume, is another's")
+            return
+        self._observed = holding.ours
         for spec, fault in lost_passwords(self._engine, self._fleet, self._observed):
             self._blocked[spec.name] = f"the password of store {spec.name} is lost"
             yield Finding(collector=spec.name, what="store", state=FAULT, detail=fault)
@@ -94,10 +104,10 @@ class _Diagnosis:
         if not self._blocked.keys().isdisjoint(spec.name for spec in self._fleet.collectors):
             yield from _without_container(self._fleet, "its image is missing")
             return
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as locked:
             image = self._fleet.collectors[0].container.image
             try:
-                held.enter_context(self._engine.lock(self._fleet.name, image, whoami()))
+                locked.enter_context(self._engine.lock(self._fleet.name, image, whoami()))
             except EngineError as error:
                 yield Finding(what="lock", state=FAULT, detail=str(error))
                 yield from _without_container(self._fleet, "the fleet could not be held")
@@ -176,12 +186,22 @@ class _Diagnosis:
     @contextlib.contextmanager
     def _without_new_volumes(self) -> Iterator[None]:
         """Remove the volumes of the fleet that the block has made."""
-        before = set(self._engine.volumes(self._fleet.name))
+        before = self._volumes()
         try:
             yield
         finally:
-            for volume in set(self._engine.volumes(self._fleet.name)) - before:
+            for volume in self._volumes() - before:
                 self._engine.remove_volume(volume)
+
+    def _volumes(self) -> set[str]:
+        """Return the volumes that somebody with this fleet file has made."""
+        fleet, owner = self._fleet.name, self._fleet.owner
+        there = self._engine.volumes(fleet)
+        return {
+            each.name
+            for each in there
+            if owner.claim(each.labels, *seal_of("volume", fleet, each.name)) is Claim.OURS
+        }
 
     @contextlib.contextmanager
     def _network_of_its_own(self, name: str) -> Iterator[None]:
@@ -246,8 +266,8 @@ class _Diagnosis:
             without["store"] = self._blocked[spec.store]
         elif self._network_fault and spec.container.environment["BACKEND"] not in _IN_PROCESS:
             without["store"] = self._network_fault
-        if self._fleet.simulator and plan.SIMULATOR in self._blocked:
-            without["exchange"] = self._blocked[plan.SIMULATOR]
+        if self._fleet.simulator and SIMULATOR in self._blocked:
+            without["exchange"] = self._blocked[SIMULATOR]
         return without
 
 
@@ -285,7 +305,9 @@ class _Place(msgspec.Struct, frozen=True):
 
 def _conflicts(planned: plan.Plan) -> Iterator[Obstacle]:
     for action in planned.of(Kind.CONFLICT):
-        remedy = "take it down with `docker compose down`, or name the fleet otherwise"
+        composed = action.container is not None and action.container.manager == COMPOSE
+        way = "take it down with `docker compose down`" if composed else "rename or remove it"
+        remedy = f"{way}, or name the fleet otherwise"
         yield Obstacle(what="name", collectors=(action.collector,), detail=action.reason, remedy=remedy)
 
 

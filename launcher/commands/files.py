@@ -9,8 +9,10 @@ from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
 from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
+from launcher.owner import new_id
 from launcher.selection import NothingSelectedError, narrowed
 from launcher.spec import FleetSpec
+from launcher.starter import starter
 
 
 def load(options: argparse.Namespace, console: Console, *, hints: bool = True) -> FleetSpec:
@@ -42,7 +44,7 @@ def init(options: argparse.Namespace, console: Console) -> int:
 
     try:
         with options.file.open("x") as file:
-            file.write(fleets.STARTER)
+            file.write(starter(options.file.parent, new_id()))
     except FileExistsError:
         console.remark(f"launcher: {options.file} is there already and was left alone")
         return FAILED
@@ -101,7 +103,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             f"launcher run: a store with `manage: true` ({names}) needs Docker; use `launcher up`, or leave"
             " `manage` out and say where the store is"
         )
-    return foreground.run(fleet, options.seconds, console, as_json=options.json)
+    return foreground.run(fleet, options.seconds, console, as_json=options.json, adopt=options.adopt)
 
 
 def version(options: argparse.Namespace, console: Console) -> int:

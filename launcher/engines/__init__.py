@@ -1,5 +1,7 @@
 """Where collectors run. An engine tells what there is and carries out single steps; it decides nothing."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -19,6 +21,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     ...), ``health`` too (healthy, unhealthy, starting), None without a health check. ``created`` is in
     seconds since 1970, UTC. ``store`` is the server of a managed store, nothing for a collector.
     ``is_service`` is a swarm's service: whatever changes, it is updated and gets a new container.
+    ``labels`` are all it has, ``volumes`` the names of those that it has mounted.
     """
 
     id: str
@@ -34,6 +37,15 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     secrets: str = ""
     store: str = ""
     is_service: bool = False
+    labels: Mapping[str, str] = {}
+    volumes: tuple[str, ...] = ()
+
+
+class Labelled(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume or a network as a list shows it."""
+
+    name: str
+    labels: Mapping[str, str] = {}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,18 +9,24 @@ import msgspec
 from collector.printable import printable
 from collector.settings import VARIABLES
 from collector.urls import masked
+from launcher import names
 from launcher.engines import Change
-from launcher.plan import LAUNCHER
-from launcher.secrets import Secret, part, seal
-from launcher.spec import (
-    CAP_DROP,
-    INIT,
+from launcher.names import (
     LABEL_COLLECTOR,
     LABEL_FLEET,
     LABEL_HASH,
     LABEL_MANAGER,
+    LABEL_OWNER,
     LABEL_SECRETS,
     LABEL_STORE,
+    LAUNCHER,
+)
+from launcher.owner import Owner, keyed_fingerprint
+from launcher.ownership import seal_of, seal_of_container
+from launcher.secrets import Secret, part
+from launcher.spec import (
+    CAP_DROP,
+    INIT,
     LOG_DRIVER,
     LOG_OPTIONS,
     READ_ONLY,
@@ -61,11 +67,13 @@ def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
     """Takes the secrets out of the container. Raises OSError where the file of one cannot be read."""
     bare = apart(spec)
     if spec.server:  # a managed store's secrets never change, and stay for as long as its data
-        return _with_volume(bare, store_secrets(spec), seals="")
+        return _with_volume(bare, spec.password_volume, seals="")
     if not bare.secrets:
         return bare
-    seals = ",".join(f"{secret.name}={seal(key, secret.content)}" for secret in bare.secrets)
-    return _with_volume(bare, f"{spec.container.name}-secrets-{seal(key, seals.encode())}", seals)
+    seals = ",".join(f"{each.name}={keyed_fingerprint(key, each.content)}" for each in bare.secrets)
+    role = names.secrets_role(keyed_fingerprint(key, seals.encode()))
+    volume = names.Volume(fleet=spec.fleet, of=spec.name, role=role)
+    return _with_volume(bare, volume.name(distinct=bool(spec.owner.id)), seals)
 
 
 def apart(spec: CollectorSpec) -> Sealed:
@@ -81,28 +89,41 @@ def _with_volume(bare: Sealed, volume: str, seals: str) -> Sealed:
     return msgspec.structs.replace(bare, container=container, seals=seals)
 
 
-def store_secrets(spec: CollectorSpec) -> str:
-    """The volume of a managed store's secrets."""
-    return f"{spec.container.name}-{spec.server}-password"
-
-
 def labels(fleet: str) -> dict[str, str]:
-    """The labels of all that ``up`` makes for a fleet."""
+    """The labels by which all that ``up`` makes for a fleet is found."""
     return {LABEL_FLEET: fleet, LABEL_MANAGER: LAUNCHER}
+
+
+def network_labels(fleet: str, owner: Owner, network: str) -> dict[str, str]:
+    """Return the labels of a network that `up` makes."""
+    return labels(fleet) | owner.labels(*seal_of("network", fleet, network))
+
+
+def volume_labels(spec: CollectorSpec, volume: str) -> dict[str, str]:
+    """Return the labels of a volume that is made with a container."""
+    role = names.parse(spec.fleet, volume)
+    of = {LABEL_COLLECTOR: role.of} if role and role.of else {}
+    return labels(spec.fleet) | of | spec.owner.labels(*seal_of("volume", spec.fleet, volume))
+
+
+def container_labels(spec: CollectorSpec) -> dict[str, str]:
+    """Return the labels of a collector's container, or its service."""
+    told = {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
+    sealed = spec.owner.labels(*seal_of_container(spec.fleet, spec.container.name))
+    return labels(spec.fleet) | told | sealed
 
 
 def request(sealed: Sealed) -> dict[str, Any]:
     """The body of Docker's request for a new container. A volume that is not there yet is made with it."""
     spec, container = sealed.spec, sealed.container
-    told = {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
-    told |= {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
+    told = {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
     told |= {LABEL_STORE: spec.server} if spec.server else {}
     body: dict[str, Any] = {
         "Image": container.image,
         "Env": [f"{name}={value}" for name, value in container.environment.items()],
-        "Labels": labels(spec.fleet) | told,
+        "Labels": container_labels(spec) | told,
         "StopTimeout": container.stop_grace,
-        "HostConfig": _host_config(spec.fleet, container),
+        "HostConfig": _host_config(spec, container),
         "NetworkingConfig": {"EndpointsConfig": {container.network: {"Aliases": list(container.aliases)}}},
     }
     if container.entrypoint:
@@ -147,8 +168,15 @@ def changes(
         old.pop("aliases", None)
     differing = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
     told = (change(key, old.get(key), new.get(key)) for key in differing)
-    seals = (found["Config"]["Labels"] or {}).get(LABEL_SECRETS, "")
-    return (*told, *_secret_changes(seals, sealed.seals))
+    marked = found["Config"]["Labels"] or {}
+    seals = marked.get(LABEL_SECRETS, "")
+    return (*told, *_secret_changes(seals, sealed.seals), *owner_changes(sealed.spec, marked))
+
+
+def owner_changes(spec: CollectorSpec, found: Mapping[str, str]) -> Iterable[Change]:
+    """Yield the change of a container whose labels say another owner, or none."""
+    if (old := found.get(LABEL_OWNER, "")) != spec.owner.mark:
+        yield Change(key="owner", old=old or None, new=spec.owner.mark or None)
 
 
 def change(key: str, old: str | None, new: str | None) -> Change:
@@ -244,7 +272,7 @@ def _short(image: Mapping[str, Any]) -> str:
     return str(image["Id"]).removeprefix("sha256:")[:12] if image else "not on the engine"
 
 
-def _host_config(fleet: str, container: Container) -> dict[str, Any]:
+def _host_config(spec: CollectorSpec, container: Container) -> dict[str, Any]:
     return {
         "NetworkMode": container.network,
         "RestartPolicy": _restart(container.restart),
@@ -256,7 +284,7 @@ def _host_config(fleet: str, container: Container) -> dict[str, Any]:
         "Tmpfs": tmpfs(container),
         "LogConfig": {"Type": LOG_DRIVER, "Config": LOG_OPTIONS},
         **_limits(container),
-        "Mounts": [mount(fleet, each) for each in container.mounts],
+        "Mounts": [mount(spec, each) for each in container.mounts],
     }
 
 
@@ -274,14 +302,15 @@ def _restart(policy: str) -> dict[str, Any]:
     return {"Name": name, "MaximumRetryCount": int(most or 0)}
 
 
-def mount(fleet: str, wanted: Mount) -> dict[str, Any]:
+def mount(spec: CollectorSpec, wanted: Mount) -> dict[str, Any]:
     """A mount as a request has it; a volume that it makes gets the fleet's labels."""
+    told = volume_labels(spec, wanted.source) if wanted.kind == "volume" else None
     return {
         "Type": wanted.kind,
         "Source": wanted.source,
         "Target": wanted.target,
         "ReadOnly": wanted.read_only,
-        **({"VolumeOptions": {"Labels": labels(fleet)}} if wanted.kind == "volume" else {}),
+        **({} if told is None else {"VolumeOptions": {"Labels": told}}),
     }
 
 

@@ -22,21 +22,26 @@ import msgspec
 
 from collector.health import STATUS_FILE, Status
 from collector.masking import masked
-from launcher.engines import Change, Check, Condition, EngineError, Observed, endpoint
+from launcher import names
+from launcher.engines import Change, Check, Condition, EngineError, Labelled, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import ApiError, SocketReader
 from launcher.engines.ways import Way
-from launcher.plan import COMPOSE, LAUNCHER
-from launcher.secrets import hidden
-from launcher.spec import (
+from launcher.names import (
     CHECK,
+    COMPOSE,
     LABEL_COLLECTOR,
     LABEL_FLEET,
     LABEL_HASH,
+    LABEL_LOCKED_BY,
     LABEL_MANAGER,
     LABEL_SECRETS,
     LABEL_STORE,
+    LAUNCHER,
+)
+from launcher.secrets import hidden
+from launcher.spec import (
     USER,
     CollectorSpec,
     FleetSpec,
@@ -48,8 +53,7 @@ _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
-_LABEL_LOCKED_BY = "cryptostore.locked-by"
-_SPOOL = "/spool"
+SPOOL = "/spool"
 _READS = 5  # of a file that may be replaced at the same time
 #: Beside a fleet's secrets: what their seals are made with. Only root can read it.
 _KEY_FILE, _KEY_BYTES = ".key", 32
@@ -217,10 +221,12 @@ class DockerEngine:
         name = fleet.network.name
         with explained(f"network {name}"):
             if self._network(name) is None:
-                self._create_network(name, fleet.name)
+                self._create_network(fleet)
 
-    def _create_network(self, name: str, fleet: str) -> None:
-        self._api.create_network(name, driver="bridge", labels=words.labels(fleet), check_duplicate=True)
+    def _create_network(self, fleet: FleetSpec) -> None:
+        name = fleet.network.name
+        labels = words.network_labels(fleet.name, fleet.owner, name)
+        self._api.create_network(name, driver="bridge", labels=labels, check_duplicate=True)
 
     def has_network(self, name: str) -> bool:
         """Whether there is a network of that name."""
@@ -244,10 +250,15 @@ class DockerEngine:
 
         The collector's own has the volume read-only, where Docker lets nobody put a file.
         """
-        if not sealed.volume or self.has_volume(sealed.volume):
+        if not sealed.volume:
+            return
+        if there := self.named_volumes([sealed.volume]):
+            fleet = there[0].labels.get(LABEL_FLEET)
+            if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume has been looked at
+                raise EngineError(f"volume {sealed.volume} is there and not of fleet {sealed.spec.fleet}")
             return
         writable = Mount(kind="volume", source=sealed.volume, target=SECRETS)
-        mounts = [words.mount(sealed.spec.fleet, writable)]
+        mounts = [words.mount(sealed.spec, writable)]
         body = {"Image": sealed.container.image, "HostConfig": {"Mounts": mounts}}
         helper = self._api.create_container_from_config(body)["Id"]
         filled = False
@@ -263,9 +274,14 @@ class DockerEngine:
 
     def has_volume(self, name: str) -> bool:
         """Whether there is a volume of that name."""
-        with explained(f"volume {name}"):
-            found = self._read("/volumes", filters=filtered("name", name))["Volumes"] or []
-        return any(volume["Name"] == name for volume in found)
+        return bool(self.named_volumes([name]))
+
+    def named_volumes(self, wanted: Collection[str]) -> list[Labelled]:
+        """Return the volumes that have one of the names, whoever made them; by one request."""
+        only = {"filters": filtered("name", *wanted)} if len(wanted) == 1 else {}
+        with explained("volumes cannot be listed"):
+            found = self._read("/volumes", **only)["Volumes"] or []
+        return [_labelled(each) for each in found if each["Name"] in wanted]
 
     def rename(self, container: str, name: str) -> None:
         """Gives a container another name."""
@@ -309,10 +325,17 @@ class DockerEngine:
         with explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
             self._api.remove_container(container, v=True)  # named volumes stay
-            kept = LABEL_STORE in (found["Config"]["Labels"] or {})  # a store's password opens its data
+            kept = LABEL_STORE in _labels(found["Config"])  # a store's password opens its data
             for mount in found["Mounts"] if not kept else ():
                 if mount["Destination"] == SECRETS and mount["Type"] == "volume":
-                    self._drop_volume(mount["Name"])
+                    self._drop_secrets_of(_labels(found["Config"]).get(LABEL_FLEET, ""), mount["Name"])
+
+    def _drop_secrets_of(self, fleet: str, volume: str) -> None:
+        """Removes a volume of secrets, unless it is none, by its labels or its name."""
+        role = names.parse(fleet, volume)
+        there = self.named_volumes([volume])
+        if role and there and there[0].labels.get(LABEL_FLEET) == fleet:
+            self._drop_volume(volume)
 
     def discard(self, container: str) -> None:
         """Remove a container at once, whether it runs or not."""
@@ -378,7 +401,7 @@ class DockerEngine:
             # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
             # shorter now, the archive is cut; where it is longer, what it says is.
             with contextlib.suppress(tarfile.ReadError, msgspec.DecodeError):
-                text = self._file(container, f"{_SPOOL}/{collector}", STATUS_FILE)
+                text = self._file(container, f"{SPOOL}/{collector}", STATUS_FILE)
                 return msgspec.json.decode(text, type=Status) if text else None
         return None
 
@@ -393,7 +416,7 @@ class DockerEngine:
 
     def kept_secret(self, spec: CollectorSpec, name: str) -> str | None:
         """A secret of a managed store whose container is gone; None where it has none yet."""
-        volume = words.store_secrets(spec)
+        volume = spec.password_volume
         with explained(f"volume {volume} cannot be read"):
             if not self.has_volume(volume):
                 return None
@@ -453,7 +476,7 @@ class DockerEngine:
         The lock is a container's name. The container reads from our connection, and is gone when that ends,
         however we do.
         """
-        name = f"{fleet}.lock"
+        name = names.lock(fleet)
         with explained(f"fleet {fleet} cannot be locked"):
             container = self._take(name, _lock_request(image, who))
             connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
@@ -482,21 +505,22 @@ class DockerEngine:
     def _judge_lock(self, name: str, *, left: bool) -> None:
         """Raises EngineError where somebody holds the lock; one that was left before it ran is removed."""
         found = self._inspect(name)
+        who = _labels(found["Config"]).get(LABEL_LOCKED_BY)
+        if who is None:
+            raise EngineError(
+                f"nothing was touched: a container {name} is there, and it is no lock of a launcher; rename"
+                f" it (`docker rename {name} ...`), because the lock on the fleet is called that"
+            )
         if found["State"]["Status"] == "running":
-            labels = found["Config"]["Labels"] or {}
-            who = labels.get(_LABEL_LOCKED_BY, f"container {name}, which is not ours")
-            fleet = name.removesuffix(".lock")
+            fleet = name.removesuffix(names.lock(""))
             raise EngineError(f"nothing was touched: {fleet} is being changed by {who}; try again later")
         if left:
             self._api.remove_container(found["Id"], v=True, force=True)
 
-    def remove_network(self, fleet: str) -> str | None:
-        """Removes the network that `up` made for the fleet; its name, None where there is none."""
-        with explained(f"the network of fleet {fleet} cannot be removed"):
-            for network in self._read("/networks", filters=_made_for(fleet)):
-                self._drop_network(network["Id"])
-                return str(network["Name"])
-        return None
+    def networks(self, fleet: str) -> list[Labelled]:
+        """Return the networks with the labels of one that `up` made for the fleet."""
+        with explained(f"the networks of fleet {fleet} cannot be listed"):
+            return [_labelled(each) for each in self._read("/networks", filters=_made_for(fleet))]
 
     def drop_network(self, name: str) -> None:
         """Remove a network by its name."""
@@ -516,22 +540,25 @@ class DockerEngine:
             else:
                 return
 
-    def volumes(self, fleet: str) -> list[str]:
-        """The names of the volumes that `up` made for the fleet."""
+    def volumes(self, fleet: str) -> list[Labelled]:
+        """Return the volumes with the labels of one that `up` made for the fleet, by their names."""
         with explained(f"the volumes of fleet {fleet} cannot be listed"):
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
-        return sorted(volume["Name"] for volume in found)
+        return sorted(map(_labelled, found), key=lambda volume: volume.name)
 
-    def spool_of(self, volume: str, image: str) -> int:
-        """How many records in a spool's volume are not stored. ``image`` is any; nothing of it runs."""
+    def spool_of(self, volume: str, collector: str, image: str) -> int:
+        """How many records of the collector (its NAME) in a spool's volume are not stored.
+
+        ``image`` is any; nothing of it runs.
+        """
         with explained(f"volume {volume} cannot be read"):
-            status = self._status_in(volume, image)
+            status = self._status_in(volume, collector, image)
         return status.spool.records if status else 0  # it speaks of itself before it receives anything
 
-    def _status_in(self, volume: str, image: str) -> Status | None:
+    def _status_in(self, volume: str, collector: str, image: str) -> Status | None:
         """What the collector of a spool last said of itself."""
-        with self._mounted(volume, _SPOOL, image) as reading:
-            return DockerEngine.status(self, reading, volume.removesuffix("-spool"))
+        with self._mounted(volume, SPOOL, image) as reading:
+            return DockerEngine.status(self, reading, collector)
 
     def remove_volume(self, name: str) -> None:
         """Removes a volume, and what is in it."""
@@ -546,7 +573,7 @@ def _lock_request(image: str, who: str) -> dict[str, Any]:
         "Entrypoint": ["cat"],  # until its input ends
         "Cmd": [],
         "Healthcheck": {"Test": ["NONE"]},
-        "Labels": {_LABEL_LOCKED_BY: f"{who} since {since}"},
+        "Labels": {LABEL_LOCKED_BY: f"{who} since {since}"},
         "OpenStdin": True,
         "StdinOnce": True,
         "AttachStdin": True,
@@ -598,8 +625,16 @@ def _made_for(fleet: str) -> str:
     return filtered("label", *(f"{name}={value}" for name, value in words.labels(fleet).items()))
 
 
+def _labels(thing: Mapping[str, Any]) -> dict[str, str]:
+    return dict(thing.get("Labels") or {})
+
+
 def _label(thing: dict[str, Any], label: str) -> str:
-    return str((thing["Labels"] or {}).get(label, ""))
+    return str(_labels(thing).get(label, ""))
+
+
+def _labelled(thing: Mapping[str, Any]) -> Labelled:
+    return Labelled(name=thing["Name"], labels=_labels(thing))
 
 
 def _observed(listed: dict[str, Any]) -> Observed:
@@ -618,6 +653,8 @@ def _observed(listed: dict[str, Any]) -> Observed:
         state=listed["State"],
         health=health[1] if health else None,
         created=listed["Created"],
+        labels=_labels(listed),
+        volumes=tuple(each["Name"] for each in listed.get("Mounts") or [] if each["Type"] == "volume"),
     )
 
 

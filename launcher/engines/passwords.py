@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from launcher.engines import EngineError, Observed
-from launcher.engines.containers import store_secrets
 from launcher.engines.docker import DockerEngine
 from launcher.managed import SERVERS, new_password, with_passwords
 from launcher.spec import CollectorSpec, FleetSpec
@@ -25,7 +24,7 @@ def lost_passwords(
         if not SERVERS[spec.server].has_user or not there.isdisjoint([spec.container.name, *users]):
             continue
         (data,) = (mount.source for mount in spec.container.mounts)
-        password = store_secrets(spec)
+        password = spec.password_volume
         if engine.has_volume(data) and not engine.has_volume(password):
             fault = (
                 f"store {spec.name}: its data is in volume {data}, but the password that it opens to is lost"

@@ -1,8 +1,8 @@
 """The same fleet as local processes, in the foreground: for a first look, or where there is no Docker.
 
-Below the state folder, ``.cryptostore/FLEET``: ``spool/`` (SPOOL_DIR), ``simulator/`` (its authority and the
-log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes get the contract's variables and
-nothing of the shell's.
+Below the state folder, ``.cryptostore/FLEET``: ``owner.json`` (whose it is), ``spool/`` (SPOOL_DIR),
+``simulator/`` (its authority and the log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes
+get the contract's variables and nothing of the shell's.
 """
 
 import asyncio
@@ -48,7 +48,9 @@ Show = Callable[[str, str], None]
 class LocalFleet:
     """A fleet's processes. ``collectors`` tell how they are doing, also after ``run``."""
 
-    def __init__(self, fleet: FleetSpec, state: Path, data: Path, show: Show) -> None:
+    def __init__(self, fleet: FleetSpec, state: Path, data: Path, show: Show, *, adopt: bool = False) -> None:
+        self._fleet = fleet
+        self._adopt = adopt
         self.collectors = [LocalCollector(spec, state, data, show) for spec in fleet.collectors]
         self.simulator = Simulator(fleet.simulator_options, state, show) if fleet.simulator else None
         self._state = state
@@ -56,10 +58,12 @@ class LocalFleet:
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
         """Runs until ``stop``, then ends in order; at once when ``kill`` is set.
 
-        Raises EngineError when a collector's settings are wrong or the simulator cannot go on.
+        Raises EngineError when the state folder is another fleet's, a collector's settings are wrong or the
+        simulator cannot go on.
         """
         names = (collector.name for collector in self.collectors)
         with local_run.held(self._state, names, simulated=self.simulator is not None):
+            local_run.take_possession(self._state, self._fleet, adopt=self._adopt)
             killing = asyncio.create_task(self._kill_when(kill))
             try:
                 await self._run(stop, kill)

@@ -7,13 +7,21 @@ import msgspec
 
 from launcher import swarm as house
 from launcher.engines import Change
-from launcher.engines.containers import Sealed, change, labels, mount, mounted, nanoseconds, text, variables
+from launcher.engines.containers import (
+    Sealed,
+    change,
+    container_labels,
+    mount,
+    mounted,
+    nanoseconds,
+    text,
+    variables,
+)
+from launcher.names import LABEL_MANAGER, LAUNCHER, SERVICE_CHECK
 from launcher.secrets import Secret
 from launcher.spec import (
     CAP_DROP,
     INIT,
-    LABEL_COLLECTOR,
-    LABEL_HASH,
     LOG_DRIVER,
     LOG_OPTIONS,
     READ_ONLY,
@@ -45,11 +53,10 @@ def request(
         command: instead of what its image does; it is done once, and the service is nobody's collector.
     """
     spec, container = sealed.spec, sealed.container
-    told = labels(spec.fleet) | {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
     policy = {"Order": house.ORDER, "Parallelism": 1, "Monitor": nanoseconds(house.MONITOR)}
     body = {
         "Name": container.name,
-        "Labels": told,
+        "Labels": container_labels(spec),
         "TaskTemplate": {
             "ContainerSpec": _container(sealed, secrets),
             "Resources": {"Limits": _limits(container)},
@@ -70,7 +77,7 @@ def _once(body: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any]:
     template = body["TaskTemplate"]
     template["ContainerSpec"] |= {"Args": [*command], "Healthcheck": {"Test": ["NONE"]}}
     template["RestartPolicy"] = {"Condition": "none"}
-    return body | {"Name": f"{body['Name']}-check", "Labels": {}}
+    return body | {"Name": f"{body['Name']}{SERVICE_CHECK}", "Labels": {LABEL_MANAGER: LAUNCHER}}
 
 
 def changes(
@@ -148,7 +155,7 @@ def _container(sealed: Sealed, ids: Mapping[str, str]) -> dict[str, Any]:
         "ReadOnly": READ_ONLY,
         "CapabilityDrop": list(CAP_DROP),
         "StopGracePeriod": nanoseconds(container.stop_grace),
-        "Mounts": [*(mount(sealed.spec.fleet, each) for each in container.mounts), tmp],
+        "Mounts": [*(mount(sealed.spec, each) for each in container.mounts), tmp],
         "Secrets": [
             {"File": {"Name": secret.target, **owner}, "SecretID": ids.get(name, ""), "SecretName": name}
             for name, secret in secret_names(sealed).items()

@@ -15,6 +15,7 @@ from typing import Any, override
 
 from collector.health import Status
 from collector.masking import masked
+from launcher import names
 from launcher import swarm as house
 from launcher.engines import (
     Change,
@@ -27,11 +28,20 @@ from launcher.engines import (
     services,
 )
 from launcher.engines.containers import Sealed
-from launcher.engines.docker import DockerEngine, explained, filtered, seconds, stamped, status_code
+from launcher.engines.docker import SPOOL, DockerEngine, explained, filtered, seconds, stamped, status_code
 from launcher.engines.ways import Way
-from launcher.plan import COMPOSE, LAUNCHER
+from launcher.names import (
+    COMPOSE,
+    LABEL_COLLECTOR,
+    LABEL_FLEET,
+    LABEL_HASH,
+    LABEL_MANAGER,
+    LAUNCHER,
+    SERVICE_CHECK,
+)
+from launcher.ownership import seal_of
 from launcher.secrets import hidden
-from launcher.spec import LABEL_COLLECTOR, LABEL_FLEET, LABEL_HASH, LABEL_MANAGER, CollectorSpec, FleetSpec
+from launcher.spec import CollectorSpec, FleetSpec
 
 _LOOK_EVERY = 0.2  # seconds
 _CHECK_SECONDS = 120  # for a check in a task of its own; each of its parts has less
@@ -130,7 +140,8 @@ class SwarmEngine(DockerEngine):
             wanted = services.request(sealed, network["Id"] if network else name, {})
             told = services.changes(wanted, found, {network["Id"]: name} if network else {})
             moved = self._moved(container.id, sealed.container.image)
-        return (*told, *([moved] if moved and all(each.key != "image" for each in told) else []))
+        owner = containers.owner_changes(sealed.spec, found["Labels"] or {})
+        return (*told, *owner, *([moved] if moved and all(each.key != "image" for each in told) else []))
 
     def _moved(self, service: str, image: str) -> Change | None:
         """Whether the image's name means another image by now, where the task's container is here."""
@@ -191,10 +202,10 @@ class SwarmEngine(DockerEngine):
         return super()._unfit(network, fleet)
 
     @override
-    def _create_network(self, name: str, fleet: str) -> None:
-        self._api.create_network(
-            name, driver="overlay", attachable=True, labels=containers.labels(fleet), check_duplicate=True
-        )
+    def _create_network(self, fleet: FleetSpec) -> None:
+        name = fleet.network.name
+        labels = containers.network_labels(fleet.name, fleet.owner, name)
+        self._api.create_network(name, driver="overlay", attachable=True, labels=labels, check_duplicate=True)
 
     @override
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
@@ -213,9 +224,11 @@ class SwarmEngine(DockerEngine):
         there = self._secrets_of(sealed.spec.fleet, sealed.spec.name)
         for name, secret in services.secret_names(sealed).items():
             if name not in there:
+                spec = sealed.spec
+                proof = spec.owner.labels(*seal_of("secret", spec.fleet, name))
                 body = {
                     "Name": name,
-                    "Labels": containers.labels(sealed.spec.fleet) | {LABEL_COLLECTOR: sealed.spec.name},
+                    "Labels": containers.labels(spec.fleet) | {LABEL_COLLECTOR: spec.name} | proof,
                     "Data": base64.b64encode(secret.content).decode(),
                 }
                 there[name] = self._post("/secrets/create", body)["ID"]
@@ -230,7 +243,9 @@ class SwarmEngine(DockerEngine):
 
     def _drop_secrets(self, fleet: str, collector: str) -> None:
         """Removes the collector's secrets that no service has."""
-        for secret in self._secrets_of(fleet, collector).values():
+        for name, secret in self._secrets_of(fleet, collector).items():
+            if not name.startswith(f"{names.container(fleet, collector)}-"):
+                continue  # it has our labels, and no name that we give
             try:
                 self._api.remove_secret(secret)
             except OSError as error:
@@ -357,7 +372,7 @@ class SwarmEngine(DockerEngine):
 
         No secret is in what it said.
         """
-        name = f"{sealed.container.name}-check"
+        name = f"{sealed.container.name}{SERVICE_CHECK}"
         with explained(f"{name} cannot be run"):
             self._drop_service(name)
             body = self._request(sealed, ("check", *arguments))
@@ -378,7 +393,11 @@ class SwarmEngine(DockerEngine):
         return Check(exit_code=code or int(failed), lines=(*lines, *told))
 
     def _drop_service(self, name: str) -> None:
-        """Removes a service that may be there."""
+        """Removes a service for a check that may be there; one of that name that is no check stays."""
+        listed = self._read("/services", filters=filtered("name", name))
+        ours = [each["Spec"]["Labels"].get(LABEL_MANAGER) for each in listed if each["Spec"]["Name"] == name]
+        if ours != [LAUNCHER]:
+            return
         try:
             self._api.remove_service(name)
         except OSError as error:
@@ -428,11 +447,11 @@ class SwarmEngine(DockerEngine):
         if here:
             with contextlib.suppress(EngineError):  # it may be gone by now; its spool is not
                 return super().status(here, collector)
-        volume = f"{collector}-spool"
-        with explained(f"volume {volume} cannot be read"):
-            image = found["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
-            there = self.has_volume(volume) and bool(self._image(image))
-        return self._status_in(volume, image) if there else None
+        inside = found["Spec"]["TaskTemplate"]["ContainerSpec"]
+        volumes = [each["Source"] for each in inside.get("Mounts") or [] if each["Target"] == SPOOL]
+        with explained(f"{collector}: its spool cannot be read"):
+            there = volumes and self.has_volume(volumes[0]) and bool(self._image(inside["Image"]))
+        return self._status_in(volumes[0], collector, inside["Image"]) if there else None
 
     @override
     def passwords(self, container: str) -> tuple[str, ...]:
@@ -507,6 +526,12 @@ def _observed(service: Json, task: Json | None) -> Observed:
         health="healthy" if task and task["Status"]["State"] == "running" else None,
         created=int(seconds(service["CreatedAt"])),
         is_service=True,
+        labels=labels,
+        volumes=tuple(
+            each["Source"]
+            for each in spec["TaskTemplate"]["ContainerSpec"].get("Mounts") or []
+            if each["Type"] == "volume"
+        ),
     )
 
 

@@ -41,7 +41,7 @@ def files(fleet: FleetSpec) -> Contents:
     if not fleet.network.external:
         contents[f"{fleet.network.name}.network"] = fill("quadlet/network", fleet=fleet)
     for volume in volumes(fleet):
-        contents[f"{volume}.volume"] = fill("quadlet/volume", volume=volume)
+        contents[f"{volume}.volume"] = fill("quadlet/volume", fleet=fleet, volume=volume)
     return {**contents, **secret_files(parts)}
 
 

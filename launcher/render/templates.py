@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launcher import names
 from launcher import spec as house
+from launcher.ownership import seal_of, seal_of_container
 from launcher.spec import CollectorSpec, FleetSpec, Mount
 
 if TYPE_CHECKING:
@@ -44,7 +46,9 @@ def _environment() -> "jinja2.Environment":
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "identity": _identity,
         "labels": _labels,
+        "volume_labels": _volume_labels,
         "mount_option": _mount_option,
         "quoted": _quoted,
         "shell": shlex.quote,
@@ -86,11 +90,29 @@ def _mount_option(mount: Mount) -> str:
     return ",".join(quoted)
 
 
-def _labels(collector: CollectorSpec) -> list[tuple[str, str]]:
-    return [
-        (house.LABEL_FLEET, collector.fleet),
-        (house.LABEL_COLLECTOR, collector.name),
-        (house.LABEL_HASH, collector.config_hash),
-        (house.LABEL_MANAGER, "compose"),
-        *([(house.LABEL_STORE, collector.server)] if collector.server else []),
-    ]
+def _labels(collector: CollectorSpec) -> dict[str, str]:
+    """Return the labels of a container that compose makes."""
+    store = {names.LABEL_STORE: collector.server} if collector.server else {}
+    made = {names.LABEL_HASH: collector.config_hash, names.LABEL_MANAGER: names.COMPOSE}
+    return _identity(collector) | made | store
+
+
+def _identity(collector: CollectorSpec) -> dict[str, str]:
+    """Return the labels that say what something is, and whose.
+
+    Only an ``id`` says whose: everything else differs from one checkout or person to the next, and another
+    label is another container.
+    """
+    what = {names.LABEL_FLEET: collector.fleet, names.LABEL_COLLECTOR: collector.name}
+    seal = seal_of_container(collector.fleet, collector.container.name)
+    return what | (collector.owner.proof(*seal) if collector.owner.id else {})
+
+
+def _volume_labels(fleet: FleetSpec, volume: str) -> dict[str, str]:
+    """Return the labels of a volume: none without an ``id``, as other labels make compose renew volumes."""
+    if not fleet.owner.id:
+        return {}
+    role = names.parse(fleet.name, volume)
+    of = {names.LABEL_COLLECTOR: role.of} if role and role.of else {}
+    what = {names.LABEL_FLEET: fleet.name, names.LABEL_MANAGER: names.COMPOSE}
+    return what | of | fleet.owner.proof(*seal_of("volume", fleet.name, volume))

@@ -82,7 +82,7 @@ def test_up_edit_removal_and_down(fleet, capsys):
     assert {name for name in before if edited[name] != before[name]} == {"kraken"}
 
     fleet.write({name: EXCHANGES[name] for name in ("coinbase", "binance")})
-    assert fleet.launch("up") == 0
+    assert fleet.launch("up", "--yes") == 0
     removed = fleet.identities()
     assert removed == {name: before[name] for name in ("coinbase", "binance", "simulator")}
     capsys.readouterr()

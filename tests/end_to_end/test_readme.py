@@ -48,9 +48,11 @@ def test_the_tests_that_prove_the_promise_exist():
 @pytest.mark.docker
 @pytest.mark.timeout(400)
 def test_the_readme_does_what_it_says(tmp_path, redis_image, image):
+    folder = tmp_path / "crypto"
+    folder.mkdir()
     try:
         for command, shown in commands():
-            run(command, shown, tmp_path)
+            run(command, shown, folder)
     finally:
         clean_up()
 
@@ -109,5 +111,5 @@ def clean_up():
     docker("rm", "--force", "--volumes", *containers, check=False)
     for network in ("market", "crypto"):
         docker("network", "rm", network, check=False)
-    volumes = ["coinbase-spool", "readme-simulator", "crypto-simulator", "crypto-data"]
-    docker("volume", "rm", *volumes, "crypto-coinbase-spool", "crypto-kraken-spool", check=False)
+    volumes = ["coinbase-spool", "readme-simulator", "crypto_simulator", "crypto_data"]
+    docker("volume", "rm", *volumes, "crypto_coinbase_spool", "crypto_kraken_spool", check=False)

@@ -44,7 +44,7 @@ class Recorded(Fleet):
 
     def up(self, capsys):
         """Brings it up; the last event of each collector."""
-        assert self.launch("up", "--json") == 0
+        assert self.launch("up", "--json", "--yes") == 0
         events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return {event["collector"]: event for event in events if "collector" in event}
 

@@ -20,8 +20,8 @@ from servers import Missing
 import collector.cli
 from collector.version import VERSION, revision
 from launcher import cli
-from launcher.commands.converge import whoami
 from launcher.console import Console, Table
+from launcher.owner import whoami
 
 FLEET = """\
 fleet: desk

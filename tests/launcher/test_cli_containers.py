@@ -82,7 +82,7 @@ def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
     assert fleet.launch("up", "--keep-orphans") == 0
     assert fleet.identities() == after
     assert "2 kept" in capsys.readouterr().out
-    assert fleet.launch("up") == 0
+    assert fleet.launch("up", "--yes") == 0
     assert fleet.identities() == {"one": before["one"]}
 
 

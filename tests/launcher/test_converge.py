@@ -246,19 +246,19 @@ def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet
     before = fleet.identities()
     write_shards(fleet, 2, "WRONG-SETTINGS")
     capsys.readouterr()
-    assert fleet.launch("up") == 1
+    assert fleet.launch("up", "--yes") == 1
     said = capsys.readouterr()
     assert "2 failed, 1 left as they were" in said.out
     assert "removing" not in said.err
     assert fleet.identities() == before
     write_shards(fleet, 2, "ENDS-EARLY")  # though its check says that all is well
-    assert fleet.launch("up", "--parallelism", "1") == 1
+    assert fleet.launch("up", "--yes", "--parallelism", "1") == 1
     assert "until all-1 is updated, some of its symbols are seen by nobody" in capsys.readouterr().out
     write_shards(fleet, 3, "BTC-USD")
     assert fleet.launch("up") == 0
     capsys.readouterr()
     write_shards(fleet, 2, "BTC-USD")
-    assert fleet.launch("up", "--json") == 0
+    assert fleet.launch("up", "--yes", "--json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     order = [(event.get("collector"), event.get("state")) for event in events]
     gone = order.index(("all-3", "removed"))

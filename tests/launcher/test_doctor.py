@@ -100,7 +100,8 @@ def test_a_server_that_is_down_beside_a_fleet_that_runs_is_not_stood_in_for(flee
 
 def test_what_a_doctor_left_that_was_killed_is_not_in_the_way(fleet, capsys):
     labels = f"--label=cryptostore.fleet={fleet.name}", "--label=cryptostore.managed-by=launcher"
-    docker("create", "--name", f"{fleet.name}-one.check", *labels, fleet.image)
+    of_one = "--label=cryptostore.collector=one"
+    docker("create", "--name", f"{fleet.name}-one.check", *labels, of_one, fleet.image)
     docker("network", "create", *labels, f"{fleet.name}_check")
     fleet.write(ONE)
     assert found(fleet, capsys)[0] == 0
@@ -230,7 +231,8 @@ def store_that_ends(world):
 def lost_password(world):
     store = {"backend": "POSTGRES", "manage": True, "database": "market", "image": world.fleet.image}
     world.keys["stores"] = {"db": store}
-    world.make("volume", "create", f"{world.fleet.name}-db-postgres-data")
+    label = f"cryptostore.fleet={world.fleet.name}"
+    world.make("volume", "create", "--label", label, f"{world.fleet.name}-db-postgres-data")
     world.undo.append(world.keys.clear)
 
 
@@ -245,7 +247,7 @@ WORLDS = [
     (taken_successor, ("one", "name"), "-one.next is taken by container"),
     (taken_predecessor, ("one", "name"), "-one.previous is taken by container"),
     (taken_simulator, ("simulator", "name"), "-simulator is taken by container"),
-    (taken_lock, (None, "lock"), ".lock, which is not ours"),
+    (taken_lock, (None, "lock"), ".lock is there, and it is no lock of a launcher"),
     (too_many_processors, ("one", "limits"), "limits.cpus 4000: the engine's machine has"),
     (missing_folder, ("one", "container"), "records is not on the engine's machine; make it there"),
     (wrong_settings, ("one", "settings"), "SYMBOLS = 'WRONG-SETTINGS': no such symbol"),
@@ -287,7 +289,7 @@ def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_s
     world.write()
     status, findings = found(world.fleet, capsys)
     assert (status, faults(findings)) == (0, set())
-    assert world.fleet.launch("up") == 0
+    assert world.fleet.launch("up", "--yes") == 0
 
 
 @pytest.mark.parametrize(

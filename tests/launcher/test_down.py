@@ -33,7 +33,7 @@ def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
     assert fleet.launch("up") == 0
     fleet.write({"other": "BTC-USD"})
     capsys.readouterr()
-    assert fleet.launch("up") == 0
+    assert fleet.launch("up", "--yes") == 0
     assert "its spool is kept: 1,234 records in it are not stored yet" in capsys.readouterr().out
     assert len(spools(fleet)) == 2
 

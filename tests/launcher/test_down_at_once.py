@@ -38,8 +38,8 @@ class Engine:
     def status(self, *_):
         return None
 
-    def remove_network(self, _):
-        return None
+    def networks(self, _):
+        return []
 
     def volumes(self, _):
         return []
@@ -50,5 +50,5 @@ class Engine:
 
 def test_no_collector_waits_for_another_to_stop(monkeypatch, capsys):
     monkeypatch.setattr(chosen, "connect_by_name", lambda *_: Engine())
-    assert cli.main(["down", "--fleet", "desk"]) == 0
+    assert cli.main(["down", "--fleet", "desk", "--yes"]) == 0
     assert capsys.readouterr().out == f"fleet desk: {MANY} removed\n"

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from collector import catalog
 from launcher import cli, fleet, keys
+from launcher.owner import new_id
 from launcher.secrets import hidden, part
 from launcher.spec import Mount, Network
+from launcher.starter import starter
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def test_deployments_are_good(path):
 
 
 def test_the_starter_file_is_good(load):
-    spec = load(fleet.STARTER)
+    spec = load(starter(ROOT, new_id()))
     assert [collector.name for collector in spec.collectors] == ["coinbase", "kraken"]
 
 

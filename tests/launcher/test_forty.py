@@ -68,7 +68,7 @@ def test_a_fleet_of_forty(forty, tmp_path, capsys):
     expected |= dict.fromkeys(["part-03", "part-04", "part-05"], "update")
     expected |= {"new": "create", "renamed": "create", "part-38": "remove", "part-39": "remove"}
     assert kinds(2) == expected
-    assert up()[1] == {"created": 2, "updated": 3, "recreated": 3, "removed": 2, "unchanged": 32}
+    assert up("--yes")[1] == {"created": 2, "updated": 3, "recreated": 3, "removed": 2, "unchanged": 32}
     after = forty.identities()
     assert {name for name in before if after.get(name) != before[name]} == {
         name for name, kind in expected.items() if kind in ("recreate", "remove")

@@ -9,6 +9,7 @@ import pytest
 from fleets import docker, inspect
 from waiting import PATIENCE, wait_until
 
+from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
 
 pytestmark = pytest.mark.docker
@@ -65,7 +66,8 @@ def test_restart_and_down_hold_the_lock_too(fleet, capsys):
 
 def test_a_lock_that_never_came_to_run_is_no_obstacle(fleet, monkeypatch):
     monkeypatch.setattr("launcher.engines.docker._LOCK_LEFT", 0.5)
-    docker("create", "--name", f"{fleet.name}.lock", fleet.image)
+    label = "cryptostore.locked-by=somebody"
+    docker("create", "--name", f"{fleet.name}.lock", "--label", label, fleet.image)
     with DockerEngine.connect(1).lock(fleet.name, fleet.image, "carol"):
         (lock,) = inspect(f"{fleet.name}.lock")
         assert lock["State"]["Running"]
@@ -81,3 +83,17 @@ def test_a_lock_leaves_no_volume(fleet, held, killed):
     else:
         held.communicate(b"", timeout=PATIENCE)
     wait_until(lambda: volume not in docker("volume", "ls", "--quiet").split())
+
+
+def test_a_container_of_that_name_that_is_no_lock_is_left_alone(fleet, monkeypatch):
+    monkeypatch.setattr("launcher.engines.docker._LOCK_LEFT", 0)
+    theirs = docker("create", "--name", f"{fleet.name}.lock", fleet.image)
+    try:
+        with (
+            pytest.raises(EngineError, match=r"\.lock is there, and it is no lock of a launcher"),
+            DockerEngine.connect(1).lock(fleet.name, fleet.image, "carol"),
+        ):
+            pass
+        assert docker("inspect", "--format", "{{.Id}}", theirs) == theirs
+    finally:
+        docker("rm", theirs)

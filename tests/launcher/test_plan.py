@@ -3,7 +3,8 @@ import pytest
 
 from launcher import plan
 from launcher.engines import Change, Observed
-from launcher.plan import COMPOSE, LAUNCHER, Kind
+from launcher.names import COMPOSE, LAUNCHER
+from launcher.plan import Kind
 from launcher.spec import CollectorSpec, Container, FleetSpec, Mount, Network
 
 
@@ -41,6 +42,7 @@ ONE, TWO, SIMULATOR = spec("one"), spec("two"), spec("simulator")
 SYMBOLS = Change(key="SYMBOLS", old="BTC-USD", new="ETH-USD")
 MEMORY = Change(key="memory", old="64 MiB", new="128 MiB", in_place=True)
 IMAGE = Change(key="image", old="image:1 (0123)", new="image:1 (4567)")
+OWNER = Change(key="owner", old=None, new="0123456789abcdef")
 SECRET = Change(key="secret password", old="***", new="***")
 
 
@@ -59,6 +61,7 @@ SECRET = Change(key="secret password", old="***", new="***")
         ({"state": "exited"}, [MEMORY], Kind.UPDATE, "memory changed by hand"),
         ({}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed by hand"),
         ({}, [SECRET], Kind.RECREATE, "secret password changed"),
+        ({}, [OWNER], Kind.RECREATE, "owner changed"),
         ({}, [IMAGE], Kind.RECREATE, "its image is another one now"),
         ({"state": "exited"}, [], Kind.START, "is stopped"),
         ({"state": "created"}, [], Kind.START, "was never started"),

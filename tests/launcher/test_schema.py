@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from collector import catalog
 from launcher import cli, fleet, keys
+from launcher.owner import new_id
 from launcher.schema import schema
+from launcher.starter import starter
 
 #: What is wrong only together with something else, or not with the YAML as an editor sees it.
 UNSEEN = {
@@ -60,7 +62,7 @@ def test_deployments_fit(validator, path):
 
 
 def test_the_starter_file_fits(validator):
-    validator.validate(read(fleet.STARTER))
+    validator.validate(read(starter(ROOT, new_id())))
 
 
 @pytest.mark.parametrize("path", sorted(BAD_FLEETS.glob("*.yaml")), ids=lambda path: path.stem)

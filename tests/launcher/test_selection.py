@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from launcher import cli, plan
 from launcher.engines import Observed
+from launcher.names import LAUNCHER
 from launcher.plan import Kind
 from launcher.selection import NothingSelectedError, matches, narrowed
 from launcher.spec import CollectorSpec, Container, FleetSpec, Network
@@ -84,7 +85,7 @@ def test_what_is_not_selected_is_never_removed():
 
 def running(name):
     return Observed(
-        id=name, name=f"desk-{name}", fleet="desk", collector=name, config_hash="", manager=plan.LAUNCHER,
+        id=name, name=f"desk-{name}", fleet="desk", collector=name, config_hash="", manager=LAUNCHER,
         image="image:1", state="running", health="healthy", created=0,
     )  # fmt: skip
 

@@ -14,7 +14,7 @@ from launcher import cli
 
 pytestmark = [pytest.mark.docker, pytest.mark.alone]
 
-CANARY = "canary-in-a-swarm"
+CANARY = "Canary-1-in-a-swarm"
 STORES = {"redis": {"backend": "REDIS", "host": "redis", "password": CANARY}}
 
 
@@ -134,7 +134,9 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     }
     fleet.launch("plan")
     assert "SYMBOLS: BTC-USD -> ADA-USD (needs a new container)" in capsys.readouterr().out
-    assert fleet.launch("up") == 0
+    assert fleet.launch("up") == 2  # nobody has agreed that one goes
+    assert "this removes collector gone" in capsys.readouterr().err
+    assert fleet.launch("up", "--yes") == 0
     said = capsys.readouterr()
     assert "1 created, 2 updated, 1 removed" in said.out
     assert " s unseen" in said.out
@@ -142,6 +144,13 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     assert docker("exec", fleet.container("one")["Id"], "cat", "/run/secrets/password") == f"{CANARY}-2"
     assert len(fleet.things("secret")) == 3  # those of before are gone
     assert planned(fleet, capsys)[0] == 0
+
+    (fleet.path.parent / "other").mkdir()
+    theirs = fleet.path.parent / "other" / "fleet.yaml"
+    theirs.write_text(fleet.path.read_text())
+    for command in ("plan", "up", "restart", "down"):
+        assert cli.main([command, str(theirs)]) == 1
+        assert f"fleet {fleet.name} is another's here: " in capsys.readouterr().err
 
     before = fleet.container("one")["Id"]
     assert fleet.launch("restart", "one") == 0
@@ -154,7 +163,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     )
     assert fleet.launch("logs", "one", "--tail", "1") == 0
     assert "INFO standin: starting ADA-USD" in capsys.readouterr().out
-    assert cli.main(["down", "--fleet", fleet.name, "--volumes"]) == 0
+    assert cli.main(["down", "--fleet", fleet.name, "--volumes", "--yes"]) == 0
     said = capsys.readouterr().out
     assert f"3 removed, network {fleet.name} removed, 4 volumes removed" in said
     assert [fleet.things(kind) for kind in ("service", "secret", "network", "volume")] == [[]] * 4

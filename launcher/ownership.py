@@ -1,0 +1,240 @@
+"""What of that which carries a fleet's name on an engine is the fleet's, and what is another's. Pure, no I/O.
+
+Host and user are told, never compared: a colleague with the same file goes on where the first one was.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from launcher import names
+from launcher.engines import EngineError, Labelled, Observed
+from launcher.names import COMPOSE, LABEL_COLLECTOR, LABEL_FLEET, SIMULATOR
+from launcher.owner import Claim, Owner
+from launcher.spec import CollectorSpec, FleetSpec, Mount
+
+_NAMED = 5  # collectors that a message names
+
+
+class Holding(msgspec.Struct, frozen=True, kw_only=True):
+    """The containers with a fleet's label: ``ours``, and those ``left_alone``, each with the reason.
+
+    ``ours`` includes what compose made, which is known by its manager. ``proven`` is whether nothing was
+    taken for ours just because somebody said so.
+    """
+
+    ours: tuple[Observed, ...] = ()
+    left_alone: tuple[tuple[Observed, str], ...] = ()
+    proven: bool = True
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Return why containers are left alone, by their names."""
+        return {container.name: why for container, why in self.left_alone}
+
+
+def hold(
+    name: str, owner: Owner, observed: Iterable[Observed], known: Collection[str], *, adopt: bool = False
+) -> Holding:
+    """Return whose the containers with the label of fleet ``name`` are.
+
+    What has no word of an owner, as the first version made it, is ours where all of it is of collectors that
+    are ``known`` to the fleet's file. ``adopt`` takes over everything, and so does who knows no more of the
+    fleet than its name. Raises EngineError where the fleet is another's.
+    """
+    observed = tuple(observed)
+    claims = {each.id: _claim(name, owner, each) for each in observed if each.manager != COMPOSE}
+    unproven = any(claim not in (Claim.OURS, Claim.UNMARKED) for claim in claims.values())
+    if adopt or not owner.identities:
+        return Holding(ours=observed, proven=not unproven and not (claims and not owner.identities))
+    found = {claim: [each for each in observed if claims.get(each.id) is claim] for claim in Claim}
+    strange = [each for each in found[Claim.UNMARKED] if not _is_of_file(name, each, known)]
+    if not found[Claim.OURS]:
+        if found[Claim.FOREIGN]:
+            raise EngineError(_refusal(name, owner, found[Claim.FOREIGN]))
+        if strange:
+            raise EngineError(_unmarked_refusal(name, strange))
+    why = {each.id: f"it is of another fleet {name}, by {_who([each])}" for each in found[Claim.FOREIGN]}
+    why |= {each.id: f"it has the labels of fleet {name}, but not its seal" for each in strange}
+    why |= {
+        each.id: f"its labels say fleet {name}, but its seal is not valid" for each in found[Claim.FORGED]
+    }
+    return Holding(
+        ours=tuple(each for each in observed if each.id not in why),
+        left_alone=tuple((each, why[each.id]) for each in observed if each.id in why),
+    )
+
+
+def of_fleet(fleet: FleetSpec, observed: Iterable[Observed], *, adopt: bool = False) -> Holding:
+    """Return the same for the fleet of a file. Raises EngineError."""
+    specs = (*fleet.collectors, *fleet.stores)
+    known = {*(spec.name for spec in specs), *fleet.left_out, SIMULATOR}
+    return hold(fleet.name, fleet.owner, observed, known, adopt=adopt)
+
+
+def seal_of_container(fleet: str, container: str) -> tuple[str, ...]:
+    """Return what a container's seal is of."""
+    return "container", fleet, names.base(container)
+
+
+def seal_of(kind: str, fleet: str, name: str) -> tuple[str, ...]:
+    """Return what the seal of a volume, a network or a secret is of."""
+    return kind, fleet, name
+
+
+def settle_volumes(
+    fleet: FleetSpec, there: Iterable[Labelled], ours: Sequence[Observed], *, adopt: bool = False
+) -> tuple[FleetSpec, tuple[str, ...]]:
+    """Return the fleet with the volumes it has, and a sentence for each that is another's.
+
+    ``there`` are the volumes with the names of `volume_names`, ``ours`` the fleet's containers: what one of
+    them has mounted is the fleet's. A volume that is the fleet's under its old name stays in use.
+    """
+    settling = _Settling(fleet, {each.name: each for each in there}, ours, adopt=adopt)
+    settled = _with_volumes(fleet, settling.name)
+    return settled, tuple(settling.faults.values())
+
+
+def volume_names(fleet: FleetSpec) -> frozenset[str]:
+    """Return the names of all volumes that the fleet may have, the old ones too."""
+    found: set[str] = set()
+
+    def note(name: str) -> str:
+        found.update([name, _old_name(fleet.name, name)])
+        return name
+
+    _with_volumes(fleet, note)
+    return frozenset(found)
+
+
+def is_removable(volume: Labelled, fleet: str, owner: Owner, *, adopt: bool = False) -> bool:
+    """Return whether a volume with the labels of `up` may go with its fleet: its labels are no forgery."""
+    if names.parse(fleet, volume.name) is None:
+        return False
+    claim = owner.claim(volume.labels, *seal_of("volume", fleet, volume.name))
+    if adopt or not owner.identities:
+        return True
+    return claim in (Claim.OURS, Claim.UNMARKED)
+
+
+def is_removable_network(network: Labelled, fleet: str, owner: Owner) -> bool:
+    """Return whether a network with the labels of `up` may go with its fleet."""
+    claim = owner.claim(network.labels, *seal_of("network", fleet, network.name))
+    return claim is not Claim.FORGED or not owner.identities
+
+
+class _Settling:
+    """Decides for each volume of a fleet under which name it is used, and notes those that are another's."""
+
+    def __init__(
+        self, fleet: FleetSpec, there: Mapping[str, Labelled], ours: Iterable[Observed], *, adopt: bool
+    ) -> None:
+        self._fleet = fleet
+        self._there = there
+        self._mounted = {name for container in ours for name in container.volumes}
+        self._adopt = adopt
+        self.faults: dict[str, str] = {}
+
+    def name(self, name: str) -> str:
+        old = _old_name(self._fleet.name, name)
+        if name not in self._there and old in self._there and not self._fault(old):
+            return old
+        if name in self._there and (fault := self._fault(name)):
+            self.faults[name] = fault
+        return name
+
+    def _fault(self, name: str) -> str:
+        """Return whose the volume is, in a sentence, where it is not the fleet's."""
+        labels = self._there[name].labels
+        of = labels.get(LABEL_FLEET) or names.project(labels)
+        if name in self._mounted:
+            return ""
+        if of and of != self._fleet.name:
+            by = f", by {maker}" if (maker := names.maker(labels)) else ""
+            return f"volume {name} is of fleet {of}{by}; name this fleet, or the collector, otherwise"
+        whose = "" if self._adopt else self._whose(name, labels, of)
+        return whose and (
+            f"volume {name} {whose}; `docker volume rm {name}` if nobody needs what is in it, give this fleet"
+            " another name (`fleet:`), or use the volume as it is with --adopt"
+        )
+
+    def _whose(self, name: str, labels: Mapping[str, str], of: str) -> str:
+        """Return whose a volume is that is not another fleet's by name; empty where it is ours."""
+        fleet = self._fleet.name
+        role = names.parse(fleet, name)
+        if not of:
+            return "is there, and no fleet's by its labels"
+        if role and labels.get(LABEL_COLLECTOR, role.of) != role.of:
+            return f"is of collector {labels[LABEL_COLLECTOR]} by its labels"
+        match self._fleet.owner.claim(labels, *seal_of("volume", fleet, name)):
+            case Claim.FORGED:
+                return f"has the labels of fleet {fleet}, but its seal is not valid"
+            case Claim.FOREIGN if self._fleet.owner.identities:
+                return f"is of another fleet {fleet}, by {names.maker(labels) or 'somebody unknown'}"
+            case _:
+                return ""
+
+
+def _with_volumes(fleet: FleetSpec, name: Callable[[str], str]) -> FleetSpec:
+    def mount(each: Mount) -> Mount:
+        return msgspec.structs.replace(each, source=name(each.source)) if each.kind == "volume" else each
+
+    def spec(each: CollectorSpec) -> CollectorSpec:
+        container = msgspec.structs.replace(each.container, mounts=tuple(map(mount, each.container.mounts)))
+        password = name(each.password_volume) if each.password_volume else ""
+        return msgspec.structs.replace(each, container=container, password_volume=password)
+
+    return msgspec.structs.replace(
+        fleet,
+        collectors=tuple(map(spec, fleet.collectors)),
+        stores=tuple(map(spec, fleet.stores)),
+        simulator=spec(fleet.simulator) if fleet.simulator else None,
+    )
+
+
+def _old_name(fleet: str, name: str) -> str:
+    volume = names.parse(fleet, name)
+    return volume.name(distinct=False) if volume else name
+
+
+def _claim(name: str, owner: Owner, container: Observed) -> Claim:
+    return owner.claim(container.labels, *seal_of_container(name, container.name))
+
+
+def _is_of_file(fleet: str, container: Observed, known: Collection[str]) -> bool:
+    named = names.container(fleet, container.collector) == names.base(container.name)
+    return named and container.collector in known
+
+
+def _refusal(name: str, owner: Owner, foreign: Sequence[Observed]) -> str:
+    same = "give both files the same `id`" if owner.id else "give the file an `id` (docs/launcher.md)"
+    return (
+        f"nothing was touched: fleet {name} is another's here: {_named(foreign)} by {_who(foreign)};"
+        f" give this fleet another name (`fleet:` in {owner.file or 'its file'}), take that one over with"
+        f" --adopt, or, where both are the same fleet, {same}"
+    )
+
+
+def _unmarked_refusal(name: str, strange: Sequence[Observed]) -> str:
+    return (
+        f"nothing was touched: containers of fleet {name} are here that no file has signed, since"
+        f" {_since(strange)}, and {_named(strange)} not in this file: it may be another's fleet; give this"
+        " one another name (`fleet:`), or take that one over with --adopt"
+    )
+
+
+def _named(containers: Sequence[Observed]) -> str:
+    named = [each.collector or each.name for each in containers]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
+
+
+def _who(containers: Sequence[Observed]) -> str:
+    makers = dict.fromkeys(maker for each in containers if (maker := names.maker(each.labels)))
+    return f"{' and '.join(makers) or 'somebody unknown'}, since {_since(containers)}"
+
+
+def _since(containers: Iterable[Observed]) -> str:
+    first = min(each.created for each in containers)
+    return datetime.fromtimestamp(first, UTC).strftime("%Y-%m-%d %H:%M UTC")

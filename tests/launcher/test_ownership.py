@@ -1,0 +1,292 @@
+"""Whose a fleet is, without an engine: what is ours, what is another's, and what is refused."""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher import names, ownership, plan
+from launcher.engines import EngineError, Labelled, Observed
+from launcher.names import COMPOSE, LAUNCHER
+from launcher.owner import NOBODY, Claim, Owner, new_id, of_file
+from launcher.plan import Kind
+from launcher.spec import CollectorSpec, Container, FleetSpec, Mount, Network
+
+OURS = Owner(id="of-this-fleet", folder="/srv/desk", file="fleet.yaml", user="ann", host="one")
+COLLEAGUES = Owner(id="of-this-fleet", folder="/home/bob/desk", file="desk.yaml", user="bob", host="two")
+FOREIGN = Owner(id="of-another-one", folder="/home/eve", file="fleet.yaml", user="eve", host="three")
+WITHOUT_ID = msgspec.structs.replace(OURS, id="")
+ELSEWHERE = msgspec.structs.replace(WITHOUT_ID, folder="/srv/copy")
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?", fullmatch=True)
+
+
+def spec(name, owner=OURS, fleet="desk"):
+    volume = names.Volume(fleet=fleet, role=names.SPOOL, of=name).name(distinct=bool(owner.id))
+    container = Container(
+        name=names.container(fleet, name),
+        image="image:1",
+        network=fleet,
+        environment={},
+        mounts=(Mount(kind="volume", source=volume, target="/spool"),),
+    )
+    return CollectorSpec(fleet=fleet, name=name, container=container, owner=owner)
+
+
+def fleet(*collectors, owner=OURS):
+    return FleetSpec(
+        name="desk",
+        owner=owner,
+        network=Network(name="desk"),
+        collectors=tuple(spec(name, owner) for name in collectors),
+    )
+
+
+def container(collector, owner=None, **changes):
+    """The container that ``owner`` made; without one, as the first version of the launcher made it."""
+    name = names.container("desk", collector)
+    labels = owner.labels(*ownership.seal_of_container("desk", name)) if owner else {}
+    made = {
+        "id": f"id-{collector}", "name": name, "fleet": "desk", "collector": collector, "config_hash": "",
+        "manager": LAUNCHER, "image": "image:1", "state": "running", "health": "healthy",
+        "created": 1_767_225_600, "labels": labels,
+    }  # fmt: skip
+    return Observed(**made | changes)
+
+
+def held(fleet, *there, adopt=False):
+    return ownership.of_fleet(fleet, there, adopt=adopt)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "here"),
+    [
+        (OURS, OURS),
+        (OURS, COLLEAGUES),  # another person, on another machine, with another checkout
+        (COLLEAGUES, OURS),
+        (WITHOUT_ID, WITHOUT_ID),
+        (msgspec.structs.replace(WITHOUT_ID, user="bob", host="two", file="desk.yaml"), WITHOUT_ID),
+        (WITHOUT_ID, OURS),  # the file has got its id since
+        (None, OURS),  # the first version said nothing
+        (None, WITHOUT_ID),
+    ],
+)
+def test_the_fleet_goes_on_as_before(made_by, here):
+    there = [container("one", made_by), container("two", made_by)]
+    found = held(fleet("one", "two", "three", owner=here), *there)
+    assert (found.ours, found.left_alone, found.proven) == (tuple(there), (), True)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "here", "who"),
+    [
+        (FOREIGN, OURS, r"eve@three \(/home/eve/fleet.yaml\)"),
+        (OURS, FOREIGN, r"ann@one \(/srv/desk/fleet.yaml\)"),
+        (OURS, WITHOUT_ID, r"ann@one \(/srv/desk/fleet.yaml\)"),
+        (WITHOUT_ID, ELSEWHERE, r"ann@one \(/srv/desk/fleet.yaml\)"),
+    ],
+)
+def test_anothers_fleet_is_refused_with_who_and_since_when(made_by, here, who):
+    there = [container("one", made_by), container("two", made_by)]
+    with pytest.raises(EngineError, match=rf"nothing was touched: .*one, two by {who}, since 2026-01-01"):
+        held(fleet("one", "two", owner=here), *there)
+    taken = held(fleet("one", "two", owner=here), *there, adopt=True)
+    assert (taken.ours, taken.proven) == (tuple(there), False)
+
+
+def test_what_nobody_signed_is_refused_where_the_file_does_not_have_all_of_it():
+    there = [container("one"), container("other")]
+    with pytest.raises(EngineError, match=r"other not in this file.*--adopt"):
+        held(fleet("one"), *there)
+    assert held(fleet("one"), *there, adopt=True).ours == tuple(there)
+
+
+def test_collectors_that_are_not_selected_are_those_of_the_file_too():
+    narrowed = msgspec.structs.replace(fleet("one"), left_out=frozenset(["two"]))
+    assert held(narrowed, container("one"), container("two"), container("simulator")).left_alone == ()
+
+
+@pytest.mark.parametrize(
+    ("stranger", "why"),
+    [
+        (container("two"), "has the labels of fleet desk, but not its seal"),
+        (container("one", name="evil", id="evil"), "has the labels of fleet desk, but not its seal"),
+        (container("two", FOREIGN), "is of another fleet desk, by eve@three"),
+        # The labels of a container of ours, on another container.
+        (container("two", labels=container("one", OURS).labels), "its seal is not valid"),
+        (container("one", OURS, labels={names.LABEL_SEAL: "0" * 16}), "its seal is not valid"),
+        (container("two", labels={names.LABEL_OWNER: OURS.mark}), "its seal is not valid"),
+    ],
+)
+def test_what_has_forged_labels_beside_ours_is_neither_changed_nor_removed(stranger, why):
+    stranger = msgspec.structs.replace(stranger, id="stranger")
+    fine = container("three", OURS)
+    found = held(fleet("one", "three"), fine, stranger)
+    assert found.ours == (fine,)
+    ((left, reason),) = found.left_alone
+    assert left is stranger
+    assert why in reason
+    planned = plan.make(fleet("one", "three"), found.ours, {}, left_alone=found.left_alone)
+    assert not planned.of(Kind.REMOVE)
+    in_the_way = planned.of(Kind.CONFLICT)
+    assert [action.collector for action in in_the_way] == (["one"] if stranger.name == "desk-one" else [])
+
+
+def test_what_an_interrupted_update_left_over_is_ours():
+    left_over = container("one", name="desk-one.previous", id="old")
+    found = held(fleet("one"), container("one", OURS), left_over)
+    planned = plan.make(fleet("one"), found.ours, {}, left_alone=found.left_alone)
+    assert [action.container.id for action in planned.of(Kind.REMOVE)] == ["old"]
+    assert not planned.removals
+
+
+def test_whoever_knows_only_the_name_takes_it_for_theirs_and_cannot_prove_it():
+    there = (container("one", FOREIGN),)
+    found = ownership.hold("desk", NOBODY, there, ())
+    assert (found.ours, found.proven) == (there, False)
+
+
+def test_what_compose_made_is_compose_s_business_still():
+    composed = container("one", FOREIGN, manager=COMPOSE)
+    assert held(fleet("one"), composed).ours == (composed,)
+
+
+def test_only_collectors_that_go_for_good_are_removals():
+    there = [container("gone", OURS), container("simulator", OURS), container("one", OURS)]
+    left_over = container("one", OURS, name="desk-one.next", id="next")
+    planned = plan.make(fleet("one"), [*there, left_over], {})
+    assert len(planned.of(Kind.REMOVE)) == 3
+    assert [action.collector for action in planned.removals] == ["gone"]
+    assert not plan.make(fleet("one"), there, {}, keep_orphans=True).removals
+
+
+def volume(name, owner=None, fleet="desk", **labels):
+    signed = owner.labels(*ownership.seal_of("volume", fleet, name)) if owner else {}
+    return Labelled(name=name, labels={names.LABEL_FLEET: fleet} | signed | labels)
+
+
+def settle(fleet, *there, ours=(), adopt=False):
+    settled, faults = ownership.settle_volumes(fleet, there, ours, adopt=adopt)
+    return [each.container.mounts[0].source for each in settled.collectors], faults
+
+
+@pytest.mark.parametrize(
+    ("there", "used"),
+    [
+        ([], "desk_one_spool"),
+        ([volume("desk_one_spool", OURS)], "desk_one_spool"),
+        ([volume("desk_one_spool", COLLEAGUES)], "desk_one_spool"),
+        ([volume("desk-one-spool")], "desk-one-spool"),  # as the first version made it
+        ([volume("desk-one-spool", WITHOUT_ID)], "desk-one-spool"),
+        # Of a fleet of the first version that compose ran.
+        (
+            [Labelled(name="desk-one-spool", labels={"com.docker.compose.project": "desk"})],
+            "desk-one-spool",
+        ),
+        ([volume("desk-one-spool"), volume("desk_one_spool", OURS)], "desk_one_spool"),
+        # An old name that is another's is not ours to use, and no fault: the new name is free.
+        ([volume("desk-one-spool", fleet="desk-one")], "desk_one_spool"),
+        ([volume("desk-one-spool", FOREIGN)], "desk_one_spool"),
+    ],
+)
+def test_a_volume_stays_in_use_under_its_old_name(there, used):
+    assert settle(fleet("one"), *there) == ([used], ())
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        (Labelled(name="desk_one_spool"), "no fleet's by its labels"),
+        (volume("desk_one_spool", fleet="other"), "is of fleet other; name this fleet"),
+        (volume("desk_one_spool", FOREIGN), r"is of another fleet desk, by eve@three"),
+        (volume("desk_one_spool", OURS, **{names.LABEL_COLLECTOR: "two"}), "is of collector two"),
+        (volume("desk_one_spool", **{names.LABEL_OWNER: OURS.mark}), "its seal is not valid"),
+        (
+            msgspec.structs.replace(volume("desk_two_spool", OURS), name="desk_one_spool"),
+            "its seal is not valid",
+        ),
+    ],
+)
+def test_a_volume_of_another_is_refused_unless_it_is_adopted(there, why):
+    used, (fault,) = settle(fleet("one"), there)
+    assert why in fault
+    assert used == ["desk_one_spool"]
+    adopted = settle(fleet("one"), there, adopt=True)
+    # Not where another fleet, by its name, has it: that one would lose its records.
+    assert bool(adopted[1]) == (there.labels.get(names.LABEL_FLEET) == "other")
+    mounting = container("one", OURS, volumes=("desk_one_spool",))
+    assert settle(fleet("one"), there, ours=[mounting])[1] == ()
+
+
+def test_without_an_id_the_old_names_stay_and_another_fleets_volume_is_refused():
+    """Fleet `a` with `b-c` and fleet `a-b` with `c` would share a spool."""
+    without = FleetSpec(
+        name="a-b",
+        owner=WITHOUT_ID,
+        network=Network(name="a-b"),
+        collectors=(spec("c", WITHOUT_ID, fleet="a-b"),),
+    )
+    assert settle(without)[0] == ["a-b-c-spool"]
+    _, (fault,) = settle(without, volume("a-b-c-spool", fleet="a"))
+    assert "volume a-b-c-spool is of fleet a; name this fleet" in fault
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+def test_no_two_fleets_with_ids_have_a_volume_in_common(fleet, collector, other_fleet, other_collector):
+    def all_names(fleet, collector):
+        roles = (names.SPOOL, "redis-data", "redis-password", "secrets-0123456789abcdef", "spool.check")
+        volumes = [names.Volume(fleet=fleet, role=role, of=collector) for role in roles]
+        volumes += [names.Volume(fleet=fleet, role=role) for role in (names.DATA, names.SIMULATOR)]
+        return {each.name(distinct=True) for each in volumes}, volumes
+
+    ours, volumes = all_names(fleet, collector)
+    theirs, _ = all_names(other_fleet, other_collector)
+    if fleet != other_fleet:
+        assert not ours & theirs
+    for each, distinct in itertools.product(volumes, (True, False)):
+        read = names.parse(fleet, each.name(distinct=distinct))
+        assert read is not None
+        assert read.name(distinct=distinct) == each.name(distinct=distinct)
+    assert [names.parse(fleet, each.name(distinct=True)) for each in volumes] == volumes
+
+
+@pytest.mark.parametrize(
+    ("there", "may"),
+    [
+        (volume("desk_one_spool", OURS), True),
+        (volume("desk-one-spool"), True),
+        (volume("important", OURS), False),
+        (volume("important"), False),
+        (volume("desk_one_spool", FOREIGN), False),
+        (msgspec.structs.replace(volume("desk_one_spool", OURS), name="desk_two_spool"), False),
+    ],
+)
+def test_only_a_volume_with_a_name_and_a_seal_of_the_fleet_is_removed(there, may):
+    assert ownership.is_removable(there, "desk", OURS) is may
+
+
+def test_a_network_with_a_forged_seal_is_not_removed():
+    good = OURS.labels(*ownership.seal_of("network", "desk", "desk"))
+    assert ownership.is_removable_network(Labelled(name="desk", labels=good), "desk", OURS)
+    assert not ownership.is_removable_network(Labelled(name="market", labels=good), "desk", OURS)
+
+
+def test_labels_give_no_id_away():
+    labels = OURS.labels("container", "desk", "desk-one")
+    assert not any(OURS.id in value for value in labels.values())
+    assert OURS.claim(labels, "container", "desk", "desk-one") is Claim.OURS
+
+
+def test_every_id_is_another_and_reads_as_text():
+    ids = {new_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(each.isalnum() and each[0].isalpha() for each in ids)
+
+
+def test_a_fleet_from_a_pipe_is_of_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert of_file(tmp_path / "no-file", "").folder == str(tmp_path)
+    (tmp_path / "there.yaml").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert of_file(tmp_path / "link" / "there.yaml", "").folder == str(tmp_path)
