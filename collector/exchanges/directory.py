@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
+from collector.exchanges.bybit import Bybit
 from collector.exchanges.coinbase import Coinbase
 from collector.exchanges.kraken import Kraken
 from collector.exchanges.okx import Okx
@@ -13,6 +14,7 @@ _ALL: tuple[type[Exchange], ...] = (
     BinanceDelivery,
     BinanceFutures,
     BinanceUS,
+    Bybit,
     Coinbase,
     Kraken,
     Okx,

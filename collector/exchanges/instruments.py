@@ -25,6 +25,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         contract_size: of a contract, in ``contract_unit``; None where amounts are in the base currency.
         settlement: the currency in which profit and loss are paid.
         expiry: nanoseconds since 1970, UTC.
+        market: the exchange's name of its part in which it is traded, where it has several.
         index: the exchange's name of the index that it follows, where it is subscribed to by that.
     """
 
@@ -41,6 +42,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expiry: int | None = None
     strike: str | None = None
     index: str | None = None
+    market: str | None = None
 
 
 class Unread(msgspec.Struct, frozen=True):

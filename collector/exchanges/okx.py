@@ -1,7 +1,7 @@
 """OKX, version 5 of its websocket protocol.
 
 A subscription is an argument, a channel with an instrument, an index, or a type of instruments; messages
-repeat it. Streams are on two paths: candles and single trades on ``business``, the others on ``public``. Books
+repeat it. Streams are on two paths: candles and single trades on ``business``, others on ``public``. Books
 are chained: each update names the one before it (their checksum is 0 since June 2026). Right after a
 subscription the exchange repeats the last trades: those older than the subscription are marked as repeated.
 

@@ -234,6 +234,10 @@ class Exchange(ABC):
     def listing(self) -> Sequence[str]:
         """Return the addresses whose answers list the instruments."""
 
+    def next_page(self, address: str, answer: bytes) -> str | None:
+        """Return the address of what follows an answer of the listing, where it is not all of it."""
+        return None
+
     @abstractmethod
     def instruments(self, answers: Sequence[bytes]) -> Listing:
         """Return the instruments of ``answers``. Raises MalformedError where one is no listing at all."""

@@ -1,0 +1,484 @@
+"""BYBIT, version 5: what it is asked, and what its messages become."""
+
+import json
+
+import msgspec
+import pytest
+from cryptofeed import exchanges as cryptofeed_exchanges
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.book import Storing
+from collector.exchanges.bybit import Bybit
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Ignored,
+    Malformed,
+    Notice,
+    Options,
+    Refused,
+    Resync,
+    Send,
+    Subscription,
+)
+from collector.exchanges.records import (
+    Funding,
+    Index,
+    L1Book,
+    L2Book,
+    Liquidation,
+    OpenInterest,
+    Record,
+    Ticker,
+    Trade,
+)
+from collector.exchanges.times import MILLISECOND, SECOND
+
+NOW = 1_790_000_000 * SECOND
+TS = 1790000000123
+TIME = TS * MILLISECOND
+BOOK = Subscription("l2_book", "BTC-USDT-PERP")
+
+
+def instrument(symbol, theirs, kind="perpetual", market="linear"):
+    return Instrument(
+        symbol=symbol, exchange_symbol=theirs, kind=kind, base="BTC", quote="USDT", market=market
+    )
+
+
+LISTED = {
+    each.symbol: each
+    for each in (
+        instrument("BTC-USDT-PERP", "BTCUSDT"),
+        instrument("ETH-USDT-PERP", "ETHUSDT"),
+        instrument("BTC-USDT", "BTCUSDT", "spot", "spot"),
+        instrument("BTC-USD-PERP", "BTCUSD", "perpetual", "inverse"),
+        instrument("BTC-USDT-100-26Z25-call", "BTC-26DEC25-100-C-USDT", "option", "option"),
+        instrument("BTC-USDT-200-26Z25-call", "BTC-26DEC25-200-C-USDT", "option", "option"),
+    )
+}
+
+
+def session(*channels, symbols=("BTC-USDT-PERP",), **options):
+    wanted = [Subscription(channel, symbol) for channel in channels for symbol in symbols]
+    return Bybit(Options(**options)).session(wanted, LISTED)
+
+
+def message(topic, data, **more):
+    return msgspec.json.encode({"topic": topic, "type": "snapshot", "ts": TS, "data": data} | more)
+
+
+def records(outputs):
+    return [each for each in outputs if isinstance(each, Record)]
+
+
+def kinds(outputs):
+    return [type(each) for each in outputs]
+
+
+# -- records -------------------------------------------------------------------------------------------
+
+
+def trade(number, **more):
+    return {
+        "T": TS, "s": "BTCUSDT", "S": "Sell", "v": "0.001", "p": "69916.80", "i": str(number), "BT": False,
+        "seq": 1,
+    } | more  # fmt: skip
+
+
+def test_trades_are_single_ones():
+    start = "BYBIT", "BTC-USDT-PERP", TIME, NOW
+    assert session("trades").receive(message("publicTrade.BTCUSDT", [trade(1), trade(2)]), NOW) == [
+        Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "data"),
+        Trade(*start, "sell", "0.001", "69916.80", "1"),
+        Trade(*start, "sell", "0.001", "69916.80", "2"),
+    ]
+
+
+def test_trades_of_options_come_by_currency_and_are_filtered():
+    it = session("trades", symbols=("BTC-USDT-100-26Z25-call",))
+    assert json.loads(it.opening()[0])["args"] == ["publicTrade.BTC"]
+    parts = [trade(1, s="BTC-26DEC25-100-C-USDT"), trade(2, s="BTC-26DEC25-200-C-USDT")]
+    outputs = it.receive(message("publicTrade.BTC", parts), NOW)
+    assert [each.symbol for each in records(outputs)] == ["BTC-USDT-100-26Z25-call"]
+    assert Ignored("publicTrade.BTC BTC-26DEC25-200-C-USDT") in outputs
+
+
+def level_one(number, bid="100.0", kind="snapshot"):
+    return message(
+        "orderbook.1.BTCUSDT",
+        {"s": "BTCUSDT", "b": [[bid, "2"]], "a": [["101", "3"]], "u": number},
+        type=kind,
+    )
+
+
+def test_the_best_prices_are_a_ticker_and_an_l1_book():
+    it = session("ticker", "l1_book", symbols=("BTC-USDT",))
+    start = "BYBIT", "BTC-USDT", TIME, NOW
+    assert records(it.receive(level_one(7), NOW)) == [
+        Ticker(*start, "100.0", "101"), L1Book(*start, "100.0", "2", "101", "3"),
+    ]  # fmt: skip
+    assert it.receive(level_one(7), NOW) == ()  # sent again, as nothing changed
+    assert len(it.receive(level_one(8, "100.5"), NOW)) == 2
+
+
+TICKER = {
+    "symbol": "BTCUSDT", "markPrice": "66666.60", "indexPrice": "66670.19", "openInterest": "492373.72",
+    "nextFundingTime": "1790006400000", "fundingRate": "-0.005", "bid1Price": "66666.60",
+}  # fmt: skip
+
+
+def test_a_ticker_of_contracts_is_funding_open_interest_and_index_and_keeps_its_state():
+    it = session("funding", "open_interest", "index")
+    start, following = ("BYBIT", "BTC-USDT-PERP", TIME, NOW), 1790006400000 * MILLISECOND
+    assert records(it.receive(message("tickers.BTCUSDT", TICKER), NOW)) == [
+        Funding(*start, "66666.60", "-0.005", following, None),
+        OpenInterest(*start, "492373.72"),
+        Index(*start, "66670.19"),
+    ]
+    delta = message("tickers.BTCUSDT", {"symbol": "BTCUSDT", "markPrice": "66667"}, type="delta")
+    assert list(it.receive(delta, NOW)) == [Funding(*start, "66667", "-0.005", following, None)]
+    quotes = message("tickers.BTCUSDT", {"symbol": "BTCUSDT", "bid1Price": "1"}, type="delta")
+    assert list(it.receive(quotes, NOW)) == []
+
+
+def test_a_dated_contract_has_no_funding_rate():
+    it = session("funding")
+    part = {"symbol": "BTCUSDT", "markPrice": "1", "fundingRate": "", "nextFundingTime": ""}
+    (funding,) = records(it.receive(message("tickers.BTCUSDT", part), NOW))
+    assert (funding.rate, funding.next_funding_time) == (None, None)
+
+
+def test_the_best_prices_of_options_come_with_their_ticker():
+    it = session("ticker", "index", symbols=("BTC-USDT-100-26Z25-call",))
+    prices = {"bidPrice": "5", "bidSize": "1", "askPrice": "10", "askSize": "5.1", "indexPrice": "16823.73"}
+    part = {"symbol": "BTC-26DEC25-100-C-USDT"} | prices
+    topic = "tickers.BTC-26DEC25-100-C-USDT"
+    assert kinds(it.receive(message(topic, part), NOW)) == [Confirmed, Index, Ticker]
+
+
+def test_a_liquidation_has_the_side_of_its_order():
+    part = {"T": TS, "s": "BTCUSDT", "S": "Buy", "v": "20000", "p": "0.04499"}
+    outputs = session("liquidations").receive(
+        message("allLiquidation.BTCUSDT", [part, part | {"S": "Sell"}]), NOW
+    )
+    start = "BYBIT", "BTC-USDT-PERP", TIME, NOW
+    assert records(outputs) == [
+        Liquidation(*start, "sell", "20000", "0.04499", None, None),
+        Liquidation(*start, "buy", "20000", "0.04499", None, None),
+    ]
+
+
+def test_a_candle_is_stored_once_when_it_is_closed():
+    it = session("candles", candle_interval="1h")
+    prices = {"open": "1", "close": "2.50", "high": "3", "low": "0.5", "volume": "2.081"}
+    kline = {"start": 0, "end": 3599999, "interval": "60", "confirm": False, "timestamp": TS} | prices
+    assert kinds(it.receive(message("kline.60.BTCUSDT", [kline]), NOW)) == [Confirmed]
+    (candle,) = it.receive(message("kline.60.BTCUSDT", [kline | {"confirm": True}]), NOW)
+    assert (candle.open, candle.close, candle.high, candle.low, candle.volume) == (
+        "1",
+        "2.50",
+        "3",
+        "0.5",
+        "2.081",
+    )
+    assert (candle.start, candle.stop, candle.interval, candle.closed) == (
+        0,
+        3599999 * MILLISECOND,
+        "1h",
+        True,
+    )
+
+
+# -- books ---------------------------------------------------------------------------------------------
+
+
+def book(number, kind="delta"):
+    asks = [["100", "1"]] if kind == "snapshot" else []
+    data = {"s": "BTCUSDT", "b": [[f"{number}.50", "2.0"]], "a": asks, "u": number, "seq": 5 * number}
+    return message("orderbook.1000.BTCUSDT", data, type=kind, cts=TS)
+
+
+def test_a_book_begins_with_its_snapshot_and_is_changed():
+    it = session("l2_book")
+    confirmed, resync, complete = it.receive(book(5, "snapshot"), NOW)
+    assert (confirmed.by, resync) == ("data", Resync(BOOK))
+    assert (complete.bid, complete.ask, complete.timestamp) == ([("5.50", "2.0")], [("100", "1")], TIME)
+    (delta,) = it.receive(book(6), NOW)
+    assert (delta.delta, delta.bid, delta.ask) == (True, [("6.50", "2.0")], [])
+
+
+@pytest.mark.parametrize("lost", range(6, 12))
+def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
+    it = session("l2_book")
+    frames = [book(5, "snapshot"), *(book(number) for number in range(6, 14) if number != lost)]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
+    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    assert [(each["op"], each["args"]) for each in asked] == [
+        ("unsubscribe", ["orderbook.1000.BTCUSDT"]), ("subscribe", ["orderbook.1000.BTCUSDT"]),
+    ]  # fmt: skip
+    assert not it.receive(book(14), NOW)  # until the book begins again
+    assert kinds(it.receive(book(20, "snapshot"), NOW)) == [Resync, L2Book]
+
+
+@pytest.mark.parametrize("swapped", range(1, 7))
+def test_two_updates_that_change_places_are_noticed(swapped):
+    it = session("l2_book")
+    frames = [book(5, "snapshot"), *map(book, range(6, 14))]
+    frames[swapped], frames[swapped + 1] = frames[swapped + 1], frames[swapped]
+    assert [each for frame in frames for each in it.receive(frame, NOW) if isinstance(each, Break)]
+
+
+@pytest.mark.parametrize("doubled", range(6, 13))
+def test_an_update_that_comes_twice_changes_nothing(doubled):
+    it = session("l2_book")
+    frames = [book(5, "snapshot"), *map(book, sorted([*range(6, 14), doubled]))]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    assert not [each for each in outputs if isinstance(each, Break)]
+    assert len(records(outputs)) == 9
+
+
+def test_a_service_that_restarts_begins_the_book_again():
+    it = session("l2_book")
+    it.receive(book(5, "snapshot"), NOW)
+    assert kinds(it.receive(book(1), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(2), NOW)) == [L2Book]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "depth", "asked"),
+    [
+        ("BTC-USDT-PERP", 0, 1000), ("BTC-USDT-PERP", 1, 50), ("BTC-USDT", 51, 200), ("BTC-USDT", 5000, 1000),
+        ("BTC-USDT-100-26Z25-call", 0, 100), ("BTC-USDT-100-26Z25-call", 25, 25),
+    ],
+)  # fmt: skip
+def test_max_depth_chooses_the_smallest_stream_that_is_enough(symbol, depth, asked):
+    (frame,) = session("l2_book", symbols=(symbol,), storing=Storing(max_depth=depth)).opening()
+    assert json.loads(frame)["args"][0].split(".")[1] == str(asked)
+
+
+# -- asking --------------------------------------------------------------------------------------------
+
+
+def test_each_market_has_its_connection():
+    wanted = [Subscription("trades", symbol) for symbol in ("BTC-USDT", "BTC-USDT-PERP", "BTC-USD-PERP")]
+    plans = Bybit().connections(wanted, LISTED)
+    assert {plan.url.rsplit("/", 1)[1]: plan.subscriptions[0].symbol for plan in plans} == {
+        "spot": "BTC-USDT", "linear": "BTC-USDT-PERP", "inverse": "BTC-USD-PERP",
+    }  # fmt: skip
+
+
+@given(st.integers(1, 450), st.sampled_from(["spot", "linear"]))
+def test_connections_carry_everything_once_within_the_limits(count, market):
+    listed = {
+        f"C{number}": instrument(f"C{number}", f"C{number}USDT", market=market) for number in range(count)
+    }
+    wanted = [
+        Subscription(channel, symbol) for channel in ("l2_book", "ticker", "l1_book") for symbol in listed
+    ]
+    exchange = Bybit()
+    plans = exchange.connections(wanted, listed)
+    assert sorted(each for plan in plans for each in plan.subscriptions) == sorted(wanted)
+    for plan in plans:
+        frames = exchange.session(plan.subscriptions, listed).opening()
+        assert sum(len(frame) for frame in frames) <= 21_000
+        assert market != "spot" or max(len(json.loads(frame)["args"]) for frame in frames) <= 10
+
+
+def test_a_channel_that_a_market_has_not_is_carried_by_nothing():
+    wanted = [
+        Subscription(channel, "BTC-USDT") for channel in ("funding", "open_interest", "index", "liquidations")
+    ]
+    wanted += [Subscription("candles", "BTC-USDT-100-26Z25-call")]
+    assert Bybit().connections(wanted, LISTED) == []
+
+
+def answered(it, request, success, text=""):
+    answer = {
+        "success": success,
+        "ret_msg": text,
+        "conn_id": "a",
+        "req_id": request["req_id"],
+        "op": "subscribe",
+    }
+    return it.receive(msgspec.json.encode(answer), NOW)
+
+
+def test_an_acknowledgement_is_of_its_whole_request():
+    it = session("trades", symbols=("BTC-USDT-PERP", "ETH-USDT-PERP"))
+    (confirmed,) = answered(it, json.loads(it.opening()[0]), success=True)
+    assert (len(confirmed.subscriptions), confirmed.by) == (2, "acknowledgement")
+
+
+def test_already_subscribed_is_no_refusal():
+    it = session("trades")
+    text = "error:already subscribed,topic:publicTrade.BTCUSDT"
+    assert kinds(answered(it, json.loads(it.opening()[0]), success=False, text=text)) == [Confirmed]
+
+
+def test_a_refused_topic_is_named_and_the_rest_asked_for_again():
+    it = session("trades", symbols=("BTC-USDT-PERP", "ETH-USDT-PERP"))
+    text = "error:handler not found,topic:publicTrade.ETHUSDT"
+    refused, send = answered(it, json.loads(it.opening()[0]), success=False, text=text)
+    assert refused == Refused((Subscription("trades", "ETH-USDT-PERP"),), text)
+    assert json.loads(send.frame)["args"] == ["publicTrade.BTCUSDT"]
+
+
+def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
+    it = session("trades", symbols=("BTC-USDT-PERP", "ETH-USDT-PERP"))
+    halves = answered(it, json.loads(it.opening()[0]), success=False, text="error")
+    assert [len(json.loads(each.frame)["args"]) for each in halves] == [1, 1]
+    assert kinds(answered(it, json.loads(halves[0].frame), success=False, text="error")) == [Refused]
+    assert kinds(it.receive(b'{"success":false,"ret_msg":"x","op":"subscribe"}', NOW)) == [Notice]
+
+
+def test_options_are_answered_in_a_form_of_their_own():
+    it = session("ticker", symbols=("BTC-USDT-100-26Z25-call", "BTC-USDT-200-26Z25-call"))
+    topics = {
+        "successTopics": ["tickers.BTC-26DEC25-100-C-USDT"],
+        "failTopics": ["tickers.BTC-26DEC25-200-C-USDT"],
+    }
+    frame = msgspec.json.encode({"success": True, "conn_id": "a", "data": topics, "type": "COMMAND_RESP"})
+    assert kinds(it.receive(frame, NOW)) == [Confirmed, Refused]
+
+
+def test_the_exchange_is_pinged_each_twenty_seconds():
+    it = session("trades")
+    assert it.tick(NOW) == (Send('{"op":"ping"}'),)
+    assert not it.tick(NOW + 19 * SECOND)
+    assert it.tick(NOW + 20 * SECOND) == (Send('{"op":"ping"}'),)
+    assert it.receive(b'{"success":true,"ret_msg":"pong","conn_id":"a","op":"ping"}', NOW) == (
+        Ignored("ping"),
+    )
+
+
+# -- what is not for us, and what is broken ------------------------------------------------------------
+
+
+def test_what_nobody_asked_for_is_ignored_by_name():
+    assert session("trades").receive(message("publicTrade.XUSDT", []), NOW) == (Ignored("publicTrade.XUSDT"),)
+    assert session("trades").receive(message("order", []), NOW) == (Ignored("order"),)
+
+
+@pytest.mark.parametrize("change", [{"p": "NaN"}, {"T": "now"}, {"v": "1e99"}, {"S": "None"}])
+def test_a_bad_message_is_malformed_about_its_topic_alone(change):
+    frame = message("publicTrade.BTCUSDT", [trade(1, **change)])
+    (malformed,) = session("trades", "l2_book").receive(frame, NOW)
+    assert malformed.about == (Subscription("trades", "BTC-USDT-PERP"),)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("sbauTSvpi"), inner),
+    max_leaves=10,
+)
+TOPICS = [
+    "publicTrade.BTCUSDT",
+    "orderbook.1000.BTCUSDT",
+    "orderbook.1.BTCUSDT",
+    "tickers.BTCUSDT",
+    "kline.1.BTCUSDT",
+    "x",
+]
+
+
+@given(st.sampled_from(TOPICS), JSON)
+def test_nothing_that_comes_raises(topic, data):
+    it = session("trades", "l2_book", "ticker", "funding", "candles")
+    it.receive(message(topic, data), NOW)
+    it.receive(message(topic, [data], type="delta"), NOW)
+    it.receive(json.dumps(data).encode(), NOW)
+    it.receive(
+        json.dumps({"op": "subscribe", "success": data, "data": data, "type": "COMMAND_RESP"}).encode(), NOW
+    )
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"null", b"\xff", b"[1]", b'{"topic":5}', b'{"data":' + b"[" * 200_000]
+)
+def test_a_frame_that_is_no_message_is_malformed(frame):
+    (malformed,) = session("trades").receive(frame, NOW)
+    assert isinstance(malformed, Malformed)
+
+
+# -- the listing ---------------------------------------------------------------------------------------
+
+
+def row(symbol, base="BTC", quote="USDT", contract=None, **more):
+    return {
+        "symbol": symbol, "status": "Trading", "baseCoin": base, "quoteCoin": quote, "settleCoin": quote,
+        "deliveryTime": "0", "priceFilter": {"tickSize": "0.10"},
+        "lotSizeFilter": {"qtyStep": "0.001"} if contract else {"basePrecision": "0.000001"},
+    } | ({"contractType": contract} if contract else {}) | more  # fmt: skip
+
+
+DELIVERY = "1766736000000"  # 2025-12-26
+SPOT = [row("BTCUSDT"), row("BTCBRL", quote="BRL"), row("ETHUSDE", base="ETH", quote="USDE")]
+LINEAR = [
+    row("BTCUSDT", contract="LinearPerpetual"),
+    row("BTCPERP", quote="USDC", contract="LinearPerpetual"),
+    row("BTC-26DEC25", quote="USDC", contract="LinearFutures", deliveryTime=DELIVERY),
+]
+INVERSE = [
+    row("BTCUSD", quote="USD", contract="InversePerpetual", settleCoin="BTC"),
+    row("BTCUSDZ25", quote="USD", contract="InverseFutures", deliveryTime=DELIVERY, settleCoin="BTC"),
+]
+OPTION = [row("BTC-26DEC25-100000-C-USDT", optionsType="Call", deliveryTime=DELIVERY)]
+
+
+def answer(rows, **more):
+    return json.dumps({"retCode": 0, "result": {"list": rows} | more}).encode()
+
+
+def listing(*answers):
+    return Bybit().instruments([answer(rows) for rows in answers])
+
+
+def test_every_market_and_every_quote_is_listed():
+    found = {symbol: (each.market, each.exchange_symbol) for symbol, each in
+             listing(SPOT, LINEAR, INVERSE, OPTION).instruments.items()}  # fmt: skip
+    assert found == {
+        "BTC-USDT": ("spot", "BTCUSDT"),
+        "BTC-BRL": ("spot", "BTCBRL"),
+        "ETH-USDE": ("spot", "ETHUSDE"),
+        "BTC-USDT-PERP": ("linear", "BTCUSDT"),
+        "BTC-USDC-PERP": ("linear", "BTCPERP"),
+        "BTC-USDC-25Z26": ("linear", "BTC-26DEC25"),
+        "BTC-USD-PERP": ("inverse", "BTCUSD"),
+        "BTC-USD-25Z26": ("inverse", "BTCUSDZ25"),
+        "BTC-USDT-100000-25Z26-call": ("option", "BTC-26DEC25-100000-C-USDT"),
+    }
+
+
+def test_names_are_those_of_cryptofeed():
+    theirs, _ = cryptofeed_exchanges.Bybit._parse_symbol_data(
+        [{"result": {"list": rows}} for rows in (LINEAR, SPOT)]
+    )
+    assert set(listing(SPOT, LINEAR).instruments) == set(theirs)
+
+
+def test_what_is_known_of_a_contract_is_kept():
+    found = listing(SPOT, LINEAR, INVERSE, OPTION).instruments
+    assert (found["BTC-USDT"].tick, found["BTC-USDT"].lot) == ("0.10", "0.000001")
+    assert (found["BTC-USD-PERP"].contract_size, found["BTC-USD-PERP"].contract_unit) == ("1", "USD")
+    assert found["BTC-USDC-25Z26"].expiry == int(DELIVERY) * MILLISECOND
+    assert found["BTC-USDT-100000-25Z26-call"].strike == "100000"
+
+
+def test_a_row_that_cannot_be_read_costs_itself():
+    found = listing([*SPOT, row("X", contract="Strange"), row("", base=""), 5, row("OLD", status="Closed")])
+    assert len(found.instruments) == 3
+    assert len(found.unread) == 3
+
+
+def test_a_listing_of_several_pages_says_where_the_next_one_is():
+    exchange = Bybit()
+    address = exchange.listing()[1]
+    following = exchange.next_page(address, answer(LINEAR, nextPageCursor="abc"))
+    assert following == f"{address}&cursor=abc"
+    assert exchange.next_page(following, answer(LINEAR, nextPageCursor="def")) == f"{address}&cursor=def"
+    assert exchange.next_page(following, answer(LINEAR, nextPageCursor="")) is None
+    assert exchange.next_page(following, b"") is None
