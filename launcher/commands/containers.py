@@ -106,7 +106,7 @@ def _show(rows: Sequence[Row], lines: int | None, console: Console) -> None:
 def logs(options: argparse.Namespace, console: Console) -> int:
     """Shows the logs of the containers, or of the `launcher run` of this folder."""
     selection = _select(options)
-    width, lines = _lines_of_run(selection, options) or _lines_of_containers(selection, options)
+    width, lines = _lines_of_run(selection, options, console) or _lines_of_containers(selection, options)
     for collector, line in lines:
         if options.json:
             console.json({"collector": collector, "line": line}, lines=True)
@@ -130,11 +130,14 @@ def _lines_of_containers(selection: _Selection, options: argparse.Namespace) -> 
     return _width([container.collector for container in containers]), lines
 
 
-def _lines_of_run(selection: _Selection, options: argparse.Namespace) -> _Lines | None:
+def _lines_of_run(selection: _Selection, options: argparse.Namespace, console: Console) -> _Lines | None:
     """Return the logs of a run: of one that goes on, or of the last one where there are no containers."""
     names = local_run.logged(selection.name)
-    if not names or (not local_run.find(selection.name) and _has_containers(selection, options)):
+    running = local_run.find(selection.name) is not None
+    if not names or (not running and _has_containers(selection, options)):
         return None
+    if not running:
+        console.remark("logs of the last `launcher run`, which has ended")
     selection.require(names)
     names = [name for name in names if selection.matches(name)]
     hidden = local_run.passwords(selection.fleet) if selection.fleet else {}

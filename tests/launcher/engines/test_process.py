@@ -170,7 +170,9 @@ def test_status_and_logs_see_a_run_until_it_is_killed(run, tmp_path):
     gone = launcher(tmp_path, "status", "--exit-code")
     assert gone.returncode == 1
     assert "no Docker engine is reachable" in gone.stderr
-    assert "2 subscriptions" in launcher(tmp_path, "logs", "binance").stdout  # what it said is still there
+    left = launcher(tmp_path, "logs", "binance")
+    assert "2 subscriptions" in left.stdout
+    assert left.stderr == "logs of the last `launcher run`, which has ended\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
