@@ -3,12 +3,13 @@
 With CRYPTOSTORE_REQUIRE=all nothing may be left out: a missing part is a failure.
 """
 
+import contextlib
 import os
 
-import docker
+import engines
 import hypothesis
 import pytest
-from servers import Missing
+from parts import Missing
 
 import collector  # noqa: F401 - before any test imports cryptofeed
 
@@ -17,29 +18,40 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("suite")
 
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
+LEFT_BEHIND = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
-def swarm():
-    """A swarm of this machine; one that was there already stays.
+def users_engine():
+    """The engine that is there: somebody's, and full of his things."""
+    return engines.users_engine()
 
-    When one ends, the engine forgets the names on all networks that there are: so not beside other tests, and
-    not on a machine whose other containers are somebody's.
-    """
-    if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
-        disturbs = "to leave it disturbs the networks of all running containers"
-        raise Missing("a Docker swarm", disturbs, "CRYPTOSTORE_REQUIRE=all make test")
-    try:
-        api = docker.from_env()
-        began = api.info()["Swarm"]["LocalNodeState"] == "inactive"
-    except (docker.errors.DockerException, OSError) as error:
-        raise Missing("a Docker engine", str(error), "apt-get install docker.io") from None
-    if began:
-        api.swarm.init(advertise_addr="127.0.0.1")
-    yield api
-    if began:
-        api.swarm.leave(force=True)
-    api.close()
+
+@pytest.fixture(scope="session")
+def compose(users_engine):
+    """The command of compose."""
+    if "Docker Compose" not in users_engine.docker("compose", "version", check=False):
+        raise Missing("docker compose", "it does not run", "apt-get install docker-compose-plugin")
+    return ("docker", "compose")
+
+
+@pytest.fixture
+def own_engine(monkeypatch):
+    """An engine of the tests' own, to which docker and the launcher are led; public names are free there."""
+    engine = engines.own_engine("main")
+    with engine.led(monkeypatch):
+        yield engine
+
+
+@pytest.fixture
+def swarm(monkeypatch):
+    """Another engine of the tests' own, the manager of a swarm: when one ends, an engine forgets names."""
+    engine = engines.own_engine("swarm")
+    with engine.led(monkeypatch):
+        with engines.turn("swarm-begins"):
+            if engine.docker("info", "--format", "{{.Swarm.LocalNodeState}}") == "inactive":
+                engine.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+        yield engine
 
 
 def pytest_configure(config):
@@ -47,33 +59,38 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(request):
-    try:
+def pytest_runtest_setup(item):
+    """Whoever asks second for a fixture that could not be had gets the first one's exception."""
+    with _leaving_out(item):
         return (yield)
-    except Missing as missing:
-        _leave_out(request.config, missing)
-        raise
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    try:
+    with _leaving_out(item):
         return (yield)
+
+
+@contextlib.contextmanager
+def _leaving_out(item):
+    try:
+        yield
     except Missing as missing:
-        _leave_out(item.config, missing)
-        raise
-
-
-def _leave_out(config, missing):
-    config.stash[LEFT_OUT][missing.what] = f"{missing.why}; to add it: {missing.command}"
-    if os.environ.get("CRYPTOSTORE_REQUIRE") != "all":
+        item.config.stash[LEFT_OUT][missing.what] = f"{missing.why}; to add it: {missing.command}"
+        if os.environ.get("CRYPTOSTORE_REQUIRE") == "all":
+            raise
         pytest.skip(str(missing))
 
 
+@pytest.hookimpl(trylast=True)  # when no worker runs any more
 def pytest_sessionfinish(session):
-    """A worker of pytest-xdist hands over what it left out."""
+    """A worker of pytest-xdist hands over what it left out; what tests left on the engine is a failure."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left out"] = session.config.stash[LEFT_OUT]
+    elif os.getpid() == engines.OWNER:
+        session.config.stash[LEFT_BEHIND] = engines.finish()
+        if session.config.stash[LEFT_BEHIND] and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -84,3 +101,5 @@ def pytest_testnodedown(node):
 def pytest_terminal_summary(terminalreporter, config):
     for what, how in sorted(config.stash[LEFT_OUT].items()):
         terminalreporter.write_line(f"left out: {what}: {how}")
+    for what in sorted(config.stash.get(LEFT_BEHIND, [])):
+        terminalreporter.write_line(f"left behind by a test, and removed: {what}", red=True)

@@ -28,17 +28,11 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import engines
+from parts import Missing, program
 from waiting import PATIENCE
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cryptostore-tests"
-
-
-class Missing(Exception):  # noqa: N818 - not an error: the machine just lacks a part
-    """Something that a test needs is not on this machine. ``command`` would add it."""
-
-    def __init__(self, what: str, why: str, command: str) -> None:
-        self.what, self.why, self.command = what, why, command
-        super().__init__(f"{what}: {why}; `{command}` adds it")
 
 
 def free_port() -> int:
@@ -78,8 +72,9 @@ class Image:
 
     def start(self, arguments: Sequence[str], folder: Path, port: int, output: Any, user: str | None) -> None:
         del user
-        self.name = f"cryptostore-test-{port}"
-        run = ["docker", "run", "--rm", f"--name={self.name}", f"--publish=127.0.0.1:{port}:{port}"]
+        self.name = engines.unique("server")
+        run = ["docker", "run", "--rm", f"--label={engines.LABEL}", f"--name={self.name}"]
+        run += [f"--publish=127.0.0.1:{port}:{port}"]
         run += [f"--volume={folder}:{folder}", f"--workdir={folder}", f"--user={os.getuid()}:{os.getgid()}"]
         run += [f"--entrypoint={self.program}", self.image, *arguments]
         self.process = subprocess.Popen(run, stdout=output, stderr=output)
@@ -102,7 +97,7 @@ def _children(parent: int) -> Iterator[int]:
 @cache
 def _image(name: str) -> bool:
     """Whether a Docker engine has the image, or can get it."""
-    if not shutil.which("docker"):
+    if not program("docker"):
         return False
     for command in ("image", "inspect"), ("pull", "--quiet"):
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -121,8 +116,8 @@ def _package(name: str) -> Path | None:
         aside = target.with_suffix(".new")
         shutil.rmtree(aside, ignore_errors=True)
         install = ["pip", "install", "--quiet", f"--target={aside}", name]
-        runner = ["uv"] if shutil.which("uv") else [sys.executable, "-m"]
-        python = [f"--python={sys.executable}"] if shutil.which("uv") else []
+        runner = ["uv"] if program("uv") else [sys.executable, "-m"]
+        python = [f"--python={sys.executable}"] if program("uv") else []
         if subprocess.run([*runner, *install, *python], capture_output=True, check=False).returncode:
             return None
         aside.rename(target)
@@ -277,7 +272,7 @@ class RedisServer(Server):
         return f"redis{'s' * self.tls}://{secret}{self.host}:{self.port}/0"
 
     def find(self) -> Program | Image:
-        if path := shutil.which("redis-server", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/sbin"):
+        if path := program("redis-server"):
             return Program([path])
         if _image("redis:7"):
             return Image("redis:7", "redis-server")
@@ -350,9 +345,7 @@ class PostgresServer(Server):
         return f"postgresql://{self.name}:{self.password}@{self.host}:{self.port}/{self.database}"
 
     def find(self) -> Program | Image:
-        folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-        programs = os.pathsep.join([os.environ.get("PATH", ""), *map(str, reversed(folders))])
-        if path := shutil.which("postgres", path=programs):
+        if path := program("postgres"):
             return Program([path])
         if _image("postgres:17"):
             return Image("postgres:17", "postgres")
@@ -420,7 +413,7 @@ class Pgbouncer(Server):
         self.postgres = postgres
 
     def find(self) -> Program | Image:
-        if path := shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin"):
+        if path := program("pgbouncer"):
             return Program([path])
         raise Missing("pgbouncer", "no program of that name", "apt-get install pgbouncer")
 
@@ -467,7 +460,7 @@ class MongoServer(Server):
 
     def find(self) -> Program | Image:
         for name in ("mongod", "ferretdb"):
-            if path := shutil.which(name):
+            if path := program(name):
                 return Program([path])
         if _image("mongo:7"):
             return Image("mongo:7", "mongod")
@@ -525,10 +518,10 @@ class Toxiproxy(Server):
     """A faulty proxy for TCP: ``proxy`` gives an address, the toxics are in toxiproxy's own words."""
 
     def find(self) -> Program | Image:
-        if path := shutil.which("toxiproxy-server"):
+        if path := program("toxiproxy-server"):
             return Program([path])
         built = CACHE / "toxiproxy" / "server"
-        if not built.exists() and shutil.which("go"):
+        if not built.exists() and program("go"):
             module = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
             environment = os.environ | {"GOBIN": str(built.parent)}
             subprocess.run(["go", "install", module], env=environment, capture_output=True, check=False)

@@ -1,26 +1,17 @@
-import subprocess
-
 import pytest
-from servers import Missing
-from stage import IMAGE, REDIS, REDIS_DOCKERFILE, Stage, docker
+from engines import IMAGE, REDIS
+from stage import REDIS_FOLDER, ROOT, Stage
 
 
 @pytest.fixture(scope="session")
-def image():
+def image(users_engine):
     """The collector's image, of the files as they are."""
-    if subprocess.run(["docker", "version"], capture_output=True, check=False).returncode:
-        raise Missing("Docker", "no engine answers", "sudo apt-get install docker.io")
-    docker("build", "--quiet", ".", "--tag", IMAGE)
-    return IMAGE
+    return users_engine.build(IMAGE, ROOT)
 
 
 @pytest.fixture(scope="session")
-def redis_image(image):
-    if not docker("images", "--quiet", REDIS):
-        docker("pull", "--quiet", REDIS, check=False)
-    if not docker("images", "--quiet", REDIS):
-        docker("build", "--quiet", "--tag", REDIS, "-", input=REDIS_DOCKERFILE)
-    return REDIS
+def redis_image(users_engine):
+    return users_engine.build(REDIS, REDIS_FOLDER)
 
 
 @pytest.fixture

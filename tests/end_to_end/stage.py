@@ -4,25 +4,20 @@ import contextlib
 import json
 import subprocess
 import urllib.request
-import uuid
+from pathlib import Path
 
 import redis
 from conformance import RedisHarness
+from engines import LABEL, unique
 from simulated import Control
 from waiting import wait_until
 
-IMAGE, REDIS = "cryptostore:latest", "redis:7"
+ROOT = Path(__file__).parents[2]
+REDIS_FOLDER = Path(__file__).with_name("redis_image")
 HOSTS = (
     "api.coinbase.com", "advanced-trade-ws.coinbase.com", "api.kraken.com", "ws.kraken.com",
     "api.binance.com", "stream.binance.com",
 )  # fmt: skip
-
-#: Debian's server under the public image's name, where no registry can be asked.
-REDIS_DOCKERFILE = b"""\
-FROM python:3.13-slim-trixie
-RUN apt-get update && apt-get install -y --no-install-recommends redis-server
-CMD ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", ""]
-"""
 
 
 def docker(*arguments, check=True, **options):
@@ -41,8 +36,8 @@ class Stage:
     """A network with a Redis on it, named ``redis``; everything made through it goes in the end."""
 
     def __init__(self, redis_image, *network):
-        self.name = f"stage-{uuid.uuid4().hex[:8]}"
-        docker("network", "create", *network, self.name)
+        self.name = unique("stage")
+        docker("network", "create", "--label", LABEL, *network, self.name)
         self.redis = self.run(
             "redis", redis_image, "--publish", "127.0.0.1::6379", "--network-alias", "redis"
         )
@@ -52,7 +47,7 @@ class Stage:
     def run(self, name, image, *options, command=()):
         """Starts a container on the network; its full name."""
         full = f"{self.name}-{name}"
-        where = ("--detach", "--name", full, "--network", self.name, "--label", f"stage={self.name}")
+        where = ("--detach", "--name", full, "--network", self.name, "--label", LABEL)
         docker("run", *where, *options, image, *command)
         return full
 
@@ -83,12 +78,13 @@ class Stage:
             return client.ping()
 
     def remove(self):
-        names = docker("ps", "--all", "--quiet", "--filter", f"label=stage={self.name}").split()
+        names = docker("ps", "--all", "--quiet", "--filter", f"name=^{self.name}-").split()
         if names:
             docker("rm", "--force", "--volumes", *names)
         docker("network", "rm", self.name, check=False)
-        for volume in docker("volume", "ls", "--quiet", "--filter", f"name={self.name}").split():
-            docker("volume", "rm", volume, check=False)
+        for volume in docker("volume", "ls", "--quiet").split():
+            if volume.startswith(f"{self.name}-"):
+                docker("volume", "rm", volume, check=False)
 
 
 def _status(control):

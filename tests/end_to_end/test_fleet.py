@@ -100,10 +100,10 @@ def test_up_edit_removal_and_down(fleet, capsys):
     assert docker("network", "ls", "--quiet", "--filter", f"name={fleet.name}") == ""
 
 
-def test_compose_makes_the_same_containers(fleet, tmp_path, capsys):
+def test_compose_makes_the_same_containers(fleet, compose, tmp_path, capsys):
     fleet.write(EXCHANGES, limits={"memory": "256MiB", "cpus": 0.5})
     assert fleet.launch("render", "--output", str(tmp_path / "out")) == 0
-    compose = ["docker", "compose", "--file", str(tmp_path / "out" / "compose.yaml")]
+    compose = [*compose, "--file", str(tmp_path / "out" / "compose.yaml")]
     subprocess.run([*compose, "up", "--detach", "--wait"], check=True, capture_output=True, timeout=120)
     by_compose = fleet.containers()
     try:

@@ -1,9 +1,7 @@
 """Stores that run with the fleet: recorded into, killed, brought back, and kept when all else goes."""
 
-import fcntl
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,14 +9,14 @@ import redis
 from comparison import compare
 from conformance import RedisHarness
 from databases import PostgresHarness
+from engines import SERVERS, turn
 from process_list import process_list
 from simulated import Control
 from stage import docker, inspect
 from transcripts import alike
 from waiting import wait_until
 
-from launcher import cli
-from launcher.managed import SERVERS
+from launcher import cli, managed
 
 pytestmark = pytest.mark.docker
 
@@ -90,24 +88,17 @@ class _Postgres:
         self.url = f"postgresql://{login}@{fleet.address('postgres')}:5432/market"
 
 
-@pytest.fixture(scope="session")
-def servers(image):
-    """The servers' images, or Debian's servers under their names where no registry can be asked."""
-    for name in ("redis", "postgres"):
-        tag = SERVERS[name].image
-        if not docker("images", "--quiet", tag):
-            docker("pull", "--quiet", tag, check=False)
-        if not docker("images", "--quiet", tag):
-            docker("build", "--quiet", "--tag", tag, str(Path(__file__).with_name("servers_image")))
-
-
 @pytest.fixture
-def fleet(tmp_path, servers):
-    """One test at a time: the fleet has the name that the docs show."""
+def fleet(tmp_path, image, own_engine):
+    """On an engine of the tests' own, one test at a time: the fleet has the name that the docs show.
+
+    So have the images: the public ones, or Debian's servers where no registry can be asked.
+    """
+    own_engine.give(image, "cryptostore:latest")
+    for name in ("redis", "postgres"):
+        own_engine.get(managed.SERVERS[name].image, SERVERS, Path(__file__).with_name("servers_image"))
     fleet = Fleet(tmp_path)
-    with (Path(tempfile.gettempdir()) / f"cryptostore-{fleet.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        fleet.remove()
+    with turn("lab"):
         yield fleet
         fleet.remove()
 
@@ -232,13 +223,13 @@ def test_data_whose_password_is_lost_is_told_and_can_be_opened_again(fleet, caps
     assert len(PostgresHarness().stored(_Postgres(fleet))) > 20
 
 
-def test_compose_waits_for_the_stores(fleet, tmp_path):
+def test_compose_waits_for_the_stores(fleet, compose, tmp_path):
     out = tmp_path / "out"
     assert fleet.launch("render", "--output", str(out)) == 0
     secrets = {path: path.read_bytes() for path in (out / "secrets").iterdir()}
     assert fleet.launch("render", "--output", str(out)) == 0
     assert {path: path.read_bytes() for path in (out / "secrets").iterdir()} == secrets
-    compose = ["docker", "compose", "--file", str(out / "compose.yaml")]
+    compose = [*compose, "--file", str(out / "compose.yaml")]
     try:
         subprocess.run([*compose, "up", "--detach", "--wait"], check=True, capture_output=True, timeout=150)
         wait_until(lambda: all(len(records) > 50 for records in fleet.stored().values()))

@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from stage import HOSTS, IMAGE, docker
+from engines import BASE, REDIS
+from stage import HOSTS, REDIS_FOLDER, docker
 from transcripts import alike
 from waiting import PATIENCE, wait_until
 
 from collector.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
+IMAGE = "cryptostore:latest"
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"(?P<by_ci><!-- run by CI -->\n)?```console\n(?P<text>.*?)```", re.DOTALL)
 #: What may need another moment until it is as shown: it only looks.
@@ -47,14 +49,13 @@ def test_the_tests_that_prove_the_promise_exist():
 
 @pytest.mark.docker
 @pytest.mark.timeout(400)
-def test_the_readme_does_what_it_says(tmp_path, redis_image, image):
+def test_the_readme_does_what_it_says(tmp_path, own_engine, compose):
+    own_engine.give(BASE)
+    own_engine.get("redis:7", REDIS, REDIS_FOLDER)
     folder = tmp_path / "crypto"
     folder.mkdir()
-    try:
-        for command, shown in commands():
-            run(command, shown, folder)
-    finally:
-        clean_up()
+    for command, shown in commands():
+        run(command, shown.replace("unix:///var/run/docker.sock", own_engine.host), folder)
 
 
 def run(command, shown, folder):
@@ -103,13 +104,3 @@ def start_exchange():
         "--ca", "/simulator/ca.pem",
     )  # fmt: skip
     wait_until(lambda: docker("exec", "readme-simulator", "ls", "/simulator/ca.pem", check=False))
-
-
-def clean_up():
-    containers = ["coinbase", "redis", "readme-simulator"]
-    containers += [f"crypto-{name}" for name in ("simulator", "coinbase", "kraken")]
-    docker("rm", "--force", "--volumes", *containers, check=False)
-    for network in ("market", "crypto"):
-        docker("network", "rm", network, check=False)
-    volumes = ["coinbase-spool", "readme-simulator", "crypto_simulator", "crypto_data"]
-    docker("volume", "rm", *volumes, "crypto_coinbase_spool", "crypto_kraken_spool", check=False)

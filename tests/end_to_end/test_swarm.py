@@ -7,7 +7,7 @@ from stage import Stage, docker
 from test_fleet import Fleet
 from waiting import wait_until
 
-pytestmark = [pytest.mark.docker, pytest.mark.alone]
+pytestmark = pytest.mark.docker
 
 PASSWORD = "canary-of-a-swarm"
 
@@ -39,6 +39,8 @@ class Services(Fleet):
 
 @pytest.fixture
 def fleet(swarm, redis_image, image, tmp_path):
+    for each in (image, redis_image):
+        swarm.give(each)
     stage = Stage(redis_image, "--driver", "overlay", "--attachable")
     node, label = docker("node", "ls", "--quiet"), f"cryptostore.{stage.name}-fleet"
     fleet = Services(tmp_path, stage, image)

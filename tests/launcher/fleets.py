@@ -3,11 +3,10 @@
 import contextlib
 import json
 import subprocess
-import uuid
+
+from engines import LABEL, unique
 
 from launcher import cli
-
-STANDIN = "cryptostore-standin:test"
 
 
 def docker(*arguments):
@@ -24,7 +23,7 @@ class Fleet:
     """A fleet file and the commands on it. ``collectors`` maps names to their first symbols."""
 
     def __init__(self, folder, image):
-        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        self.name = unique("test")
         self.path = folder / "fleet.yaml"
         self.image = image
 
@@ -59,6 +58,11 @@ class Fleet:
     def things(self, kind):
         """Names of volumes or networks of the fleet."""
         return docker(kind, "ls", "--format", "{{.Name}}", "--filter", f"name={self.name}").split()
+
+    def build(self, text, folder):
+        """Makes the fleet's own image, of a Dockerfile."""
+        (folder / "Dockerfile").write_text(text)
+        docker("build", "--quiet", "--label", LABEL, "--tag", self.image, str(folder))
 
     def remove(self):
         for container in self._ids():  # a collector may have two, after an update that was interrupted

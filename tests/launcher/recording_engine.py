@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import re
 import socket
 import threading
 
-#: The socket of the engine that the tests are on.
-ENGINE = os.environ.get("DOCKER_HOST", "").removeprefix("unix://") or "/var/run/docker.sock"
+from engines import users_engine
+from parts import Missing
+
 _REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.1\r$", re.MULTILINE)
 
 
@@ -34,19 +34,24 @@ class Requests(list):
 def recording(path):
     """Listens at ``path``; the requests so far."""
     requests = Requests()
+    host = users_engine().host
+    if not host.startswith("unix://"):
+        raise Missing("a Docker engine of this machine", f"{host} is none", "unset DOCKER_HOST")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
-        threading.Thread(target=_accept, args=(listening, requests), daemon=True).start()
+        threading.Thread(
+            target=_accept, args=(listening, host.removeprefix("unix://"), requests), daemon=True
+        ).start()
         yield requests
 
 
-def _accept(listening, requests):
+def _accept(listening, path, requests):
     with contextlib.suppress(OSError):
         while True:
             client, _ = listening.accept()
             engine = socket.socket(socket.AF_UNIX)
-            engine.connect(ENGINE)
+            engine.connect(path)
             threading.Thread(target=_pass_on, args=(client, engine, requests), daemon=True).start()
             threading.Thread(target=_pass_on, args=(engine, client, Requests()), daemon=True).start()
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import getpass
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -12,7 +11,7 @@ import threading
 from pathlib import Path
 
 import trustme
-from servers import Missing
+from parts import Missing, program
 from waiting import wait_until
 
 HOST = "127.0.0.1"
@@ -83,9 +82,9 @@ class Sshd:
 
     def __init__(self, folder):
         self._folder = folder
-        self._command = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-        if not self._command or not shutil.which("ssh"):
-            raise Missing("ssh", "no sshd", "sudo apt-get install openssh-server openssh-client")
+        self._command = program("sshd")
+        if not self._command or not program("ssh"):
+            raise Missing("ssh", "no ssh, or no sshd", "apt-get install openssh-server openssh-client")
         folder.mkdir(mode=0o700)
         for name in ("host", "key", "bare", "stranger"):
             make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -106,6 +105,7 @@ class Sshd:
             f"ListenAddress {HOST}\nPort {self.port}\nHostKey {self._folder}/host\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self._folder}/authorized_keys\nStrictModes no\nPermitRootLogin yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            + (f"SetEnv DOCKER_HOST={host}\n" if (host := os.environ.get("DOCKER_HOST")) else "")
         )
         self._process = subprocess.Popen([self._command, "-D", "-e", "-f", config], stderr=subprocess.DEVNULL)
         wait_until(self._listens)
@@ -137,6 +137,6 @@ class Sshd:
             "StrictHostKeyChecking yes\n"
         )
         command = folder / "ssh"
-        command.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+        command.write_text(f'#!/bin/sh\nexec {program("ssh")} -F {config} "$@"\n')
         command.chmod(0o755)
         return folder

@@ -99,12 +99,12 @@ def test_what_is_rendered_holds_them_only_where_its_owner_alone_looks(secret_fle
     assert not [path for path in with_secrets if path.name in ("compose.yaml", "stack.yaml", "fleet.yaml")]
 
 
-def test_a_compose_file_hands_them_out_as_files(secret_fleet, tmp_path):
+def test_a_compose_file_hands_them_out_as_files(secret_fleet, compose, tmp_path):
     file = json.loads(secret_fleet.path.read_text())
     file["collectors"] = file["collectors"][:2]
     secret_fleet.path.write_text(json.dumps(file))
     secret_fleet.launch("render", "--output", str(tmp_path / "out"))
-    compose = ["docker", "compose", "--file", str(tmp_path / "out" / "compose.yaml")]
+    compose = [*compose, "--file", str(tmp_path / "out" / "compose.yaml")]
     subprocess.run([*compose, "up", "--detach"], check=True, capture_output=True)
     try:
         assert leaks(inspected(secret_fleet)) == []

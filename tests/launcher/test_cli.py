@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ from importlib import metadata
 
 import pytest
 from fleet_texts import ROOT
-from servers import Missing
+from parts import Missing, program
 
 import collector.cli
 from collector.version import VERSION, revision
@@ -227,11 +226,11 @@ def test_both_programs_say_their_version_and_revision(capsys):
     told = capsys.readouterr().out
     assert re.fullmatch(rf"launcher {VERSION}( \(revision [0-9a-f]+(-dirty)?\))?\n", told)
     assert ("revision" in told) == (ROOT / ".git").exists()
-    for program, parser in (("launcher", cli.parser()), ("collector", collector.cli.parser())):
+    for name, parser in (("launcher", cli.parser()), ("collector", collector.cli.parser())):
         with pytest.raises(SystemExit) as ended:
             parser.parse_args(["--version"])
         assert ended.value.code == 0
-        assert capsys.readouterr().out == told.replace("launcher", program)
+        assert capsys.readouterr().out == told.replace("launcher", name)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +343,6 @@ def test_other_shells_take_their_scripts(shell, tmp_path, capsys):
     assert cli.main(["completion", shell]) == 0
     script = tmp_path / "script"
     script.write_text(capsys.readouterr().out)
-    if not shutil.which(shell):
+    if not program(shell):
         raise Missing(shell, "not installed", f"apt-get install {shell}")
     assert subprocess.run([shell, "-n", str(script)], check=False).returncode == 0

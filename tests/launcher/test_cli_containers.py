@@ -5,6 +5,7 @@ import subprocess
 import threading
 
 import pytest
+from engines import STANDIN
 from fleets import docker, inspect
 from recording_engine import recording
 from waiting import wait_until
@@ -102,12 +103,11 @@ def test_what_was_stopped_by_hand_is_started(fleet, capsys):
 
 def test_an_image_that_changed_under_its_name_is_used(fleet, tmp_path):
     fleet.image = f"{fleet.name}:latest"
-    docker("tag", "cryptostore-standin:test", fleet.image)
+    docker("tag", STANDIN, fleet.image)
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
     before = fleet.identities()
-    (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\n")
-    docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
+    fleet.build(f"FROM {STANDIN}\nLABEL newer=yes\n", tmp_path)
     try:
         assert fleet.launch("up") == 0
         assert fleet.identities() != before
@@ -238,10 +238,10 @@ def test_a_network_of_somebody_else_is_not_taken(fleet, capsys):
     assert not fleet.containers()
 
 
-def test_what_compose_made_is_left_alone(fleet, capsys):
+def test_what_compose_made_is_left_alone(fleet, compose, capsys):
     fleet.write(TWO)
     assert fleet.launch("render", "--output", str(fleet.path.parent)) == 0
-    compose = ["docker", "compose", "--file", str(fleet.path.parent / "compose.yaml")]
+    compose = [*compose, "--file", str(fleet.path.parent / "compose.yaml")]
     subprocess.run([*compose, "up", "--detach"], check=True, capture_output=True)
     try:
         before = fleet.identities()

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from engines import STANDIN
 from fleets import docker
 from recording_engine import recording
 
@@ -41,11 +42,10 @@ def test_a_plan_tells_every_kind_of_action_and_touches_nothing(fleet, capsys, tm
     new = {**same, "name": "new"}
     fleet.path.write_text(json.dumps(file | {"collectors": [one, two, same, halted, new]}))
 
-    with recording(tmp_path / "engine.sock") as requests:
-        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+    with recording(tmp_path / "engine.sock") as requests, monkeypatch.context() as patched:
+        patched.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
         status, actions = planned(fleet, capsys)
         assert fleet.launch("up", "--dry-run") == 2
-    monkeypatch.delenv("DOCKER_HOST")
     assert len(requests) > 10
     assert {method for method, _ in requests} == {"GET"}
     assert fleet.identities() == before
@@ -106,11 +106,10 @@ def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
 
 def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, capsys):
     fleet.image = f"{fleet.name}:latest"
-    docker("tag", "cryptostore-standin:test", fleet.image)
+    docker("tag", STANDIN, fleet.image)
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
-    (tmp_path / "Dockerfile").write_text("FROM cryptostore-standin:test\nLABEL newer=yes\nENV NEWER=yes\n")
-    docker("build", "--quiet", "--tag", fleet.image, str(tmp_path))
+    fleet.build(f"FROM {STANDIN}\nLABEL newer=yes\nENV NEWER=yes\n", tmp_path)
     try:
         status, actions = planned(fleet, capsys)
         assert (status, actions["one"]["reason"]) == (2, "its image is another one now")

@@ -70,9 +70,9 @@ def test_what_only_has_the_label_of_the_fleet_is_left_alone(fleet, capsys):
 
 
 def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):
-    (tmp_path / "Dockerfile").write_text(f"FROM {fleet.image}\nLABEL of={fleet.name}\n")
-    docker("build", "--quiet", "--tag", fleet.name, str(tmp_path))
-    fleet.write({"one": "BTC-USD"}, image=fleet.name)
+    standin, fleet.image = fleet.image, fleet.name
+    fleet.build(f"FROM {standin}\nLABEL of={fleet.name}\n", tmp_path)
+    fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
     docker("stop", "--time", "1", f"{fleet.name}-one")
     docker("image", "rm", "--force", fleet.name)

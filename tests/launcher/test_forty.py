@@ -4,7 +4,8 @@ import json
 from collections import Counter
 
 import pytest
-from fleets import STANDIN, docker
+from engines import STANDIN
+from fleets import docker
 
 # Forty containers that start at once leave nothing for others.
 pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
@@ -21,16 +22,11 @@ HEALTHCHECK --interval=10s --timeout=30s --start-period=60s CMD echo ready: fine
 def forty(fleet, tmp_path):
     """The fleet, with an image of its own name that can be moved."""
     fleet.image = f"{fleet.name}:latest"
-    build(fleet.image, tmp_path)
+    fleet.build(IMAGE, tmp_path)
     docker("network", "create", fleet.name)
     yield fleet
     fleet.remove()
     docker("rmi", fleet.image)
-
-
-def build(image, folder, *more):
-    (folder / "Dockerfile").write_text("\n".join([IMAGE, *more]))
-    docker("build", "--quiet", "--tag", image, str(folder))
 
 
 def test_a_fleet_of_forty(forty, tmp_path, capsys):
@@ -82,7 +78,7 @@ def test_a_fleet_of_forty(forty, tmp_path, capsys):
     assert up()[1] == {"updated": 1, "started": 1, "created": 1, "unchanged": 37}
 
     # The tag goes elsewhere: all are replaced, a few at a time.
-    build(forty.image, tmp_path, "LABEL newer=yes")
+    forty.build(f"{IMAGE}LABEL newer=yes\n", tmp_path)
     assert Counter(kinds(2).values()) == {"recreate": 40}
     events, counts = up("--parallelism", str(PARALLELISM), "--no-check")  # test_converge.py has the checks
     assert counts == {"recreated": 40}

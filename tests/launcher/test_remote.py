@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fleet_texts import ROOT
 from fleets import docker
+from parts import Missing, program
 from recording_engine import recording
 from remote_hosts import HOST, Sshd, TlsPort, authority, certificates
 from transcripts import alike
@@ -25,8 +26,8 @@ PASSWORD = "canary-of-a-remote-store"
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path, monkeypatch):
-    """No engine is told of yet."""
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
+    """No way to an engine is chosen but the one that was there before."""
+    for name in ("DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
 
@@ -66,6 +67,7 @@ def lead_by_tls(request, tmp_path, monkeypatch):
 def lead_by_context(request, tmp_path, monkeypatch):
     """A context with certificates, which the docker command itself makes and chooses."""
     folder = certificates(tmp_path / "certificates", *[request.getfixturevalue("trusted")] * 2)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "of-docker"))
     files = ",".join(f"{name}={folder}/{name}.pem" for name in ("ca", "cert", "key"))
     address = f"tcp://{HOST}:{request.getfixturevalue('tls_port')}"
@@ -131,6 +133,7 @@ def test_the_docs_show_what_there_is(fleet, sshd, tmp_path, monkeypatch):
     lead(monkeypatch, sshd.client(tmp_path / "client", host=f"{fleet.name}.example.com"))
     lead(monkeypatch, Path(sys.executable).parent)
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
     commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", transcript, re.MULTILINE)
     assert len(commands) == 7
     for command, shown in commands:
@@ -198,11 +201,17 @@ def test_why_ssh_does_not_lead_there(key, hosts, says, sshd, tmp_path, monkeypat
     assert says in said
 
 
-def test_no_sshd_and_no_ssh(tmp_path, monkeypatch, capsys):
+def test_no_sshd(monkeypatch, capsys):
     monkeypatch.setenv("DOCKER_HOST", f"ssh://{HOST}:1")
+    if not program("ssh"):
+        raise Missing("ssh", "no ssh command", "apt-get install openssh-client")
     assert f"port 1: Connection refused; `ssh {HOST}` has to work, and `docker version` there" in refused(
         capsys
     )
+
+
+def test_no_ssh(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", f"ssh://{HOST}:1")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "there is no ssh command; install it (openssh-client)" in refused(capsys)
 

@@ -1,17 +1,13 @@
 import json
 import os
 import shlex
-import subprocess
 import sys
-import uuid
 
-import docker
 import pytest
-import requests
+from engines import unique
 from hypothesis import given
 from hypothesis import strategies as st
 from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
-from servers import Missing
 
 from launcher import fleet, render
 from launcher.engines.docker import DockerEngine
@@ -45,18 +41,9 @@ def load(folder, name="desk", image=IMAGE):
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """A Docker engine with compose and an image with Python; a name for this module's things on it."""
-    try:
-        api = docker.from_env()
-        api.images.get(IMAGE)
-    except docker.errors.ImageNotFound:
-        raise Missing("a Docker image", f"{IMAGE} is not there", f"docker pull {IMAGE}") from None
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise Missing("a Docker engine", str(error), "apt-get install docker.io") from None
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
-        raise Missing("docker compose", "it does not run", "apt-get install docker-compose-plugin")
-    name = f"render-{uuid.uuid4().hex[:8]}"
+def engine(users_engine, compose):
+    """A Docker engine with compose; a name for this module's things on it."""
+    name, api = unique("render"), users_engine.client()
     yield name
     for container in api.containers.list(all=True, filters={"name": name}):
         container.remove(force=True)

@@ -1,6 +1,5 @@
 import base64
 import re
-import shutil
 import subprocess
 
 import kubernetes_validate
@@ -8,8 +7,8 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import Missing, program
 from rendering import ODD, VALUES, with_environment
-from servers import Missing
 
 from launcher import cli, fleet, render
 
@@ -177,7 +176,7 @@ def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
 
 
 def test_kustomize_builds_it(tmp_path):
-    if not shutil.which("kubectl"):
+    if not program("kubectl"):
         raise Missing("kubectl", "it is not on PATH", "apt-get install kubernetes-client")
     found = manifests(tmp_path, load(tmp_path))
     done = subprocess.run(

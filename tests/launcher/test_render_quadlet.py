@@ -1,14 +1,12 @@
 import json
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from engines import READER
 from hypothesis import given
 from hypothesis import strategies as st
 from rendering import BRIEFLY, ODD, command, with_environment
-from servers import Missing
 
 from launcher import cli, fleet, render
 from launcher.render.quadlet import _no_text
@@ -41,14 +39,9 @@ def load(folder, network="desk"):
 
 
 @pytest.fixture(scope="module")
-def reader():
+def reader(users_engine):
     """An image in which Podman's generator and systemd say how they read a folder of units."""
-    if (
-        not shutil.which("docker")
-        or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode
-    ):
-        raise Missing("a Docker engine", "none answers", "apt-get install docker.io")
-    return command("docker", "build", "--quiet", Path(__file__).with_name("quadlet")).strip()
+    return users_engine.build(READER, Path(__file__).with_name("quadlet"))
 
 
 def commands(reader, folder):

@@ -1,14 +1,13 @@
 import json
 import re
-import shutil
-import uuid
 
 import pytest
 import yaml
+from engines import unique
 from hypothesis import given
 from hypothesis import strategies as st
+from parts import Missing, program
 from rendering import BRIEFLY, IMAGE, ODD, VALUES, command, with_environment
-from servers import Missing
 from waiting import wait_until
 
 from launcher import cli, fleet, render
@@ -41,8 +40,8 @@ def load(folder, name="desk", image="cryptostore:latest"):
 
 @pytest.fixture(scope="module")
 def stack_command():
-    if not shutil.which("docker"):
-        raise Missing("Docker", "no docker command", "sudo apt-get install docker.io")
+    if not program("docker"):
+        raise Missing("Docker", "no docker command", "apt-get install docker.io")
     return ("docker", "stack", "config", "--compose-file")
 
 
@@ -123,10 +122,11 @@ def test_every_value_survives(stack_command, tmp_path_factory, values):
 
 
 @pytest.mark.docker
-@pytest.mark.alone
 def test_a_real_swarm_runs_it(swarm, tmp_path):
     """The service gets its secret, its limits and a place; removing the stack leaves the spool."""
-    name = f"stack-{uuid.uuid4().hex[:8]}"
+    name = unique("stack")
+    swarm.give(IMAGE)
+    api = swarm.client()
     render.write(load(tmp_path, name, IMAGE), tmp_path / "out", "swarm")
     stack = tmp_path / "out" / "stack.yaml"
     file = yaml.safe_load(stack.read_text())
@@ -138,11 +138,11 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
     )
     file["services"]["coinbase"] |= {"command": ["python3", "-c", program], "user": "10001:10001"}
     stack.write_text(yaml.safe_dump(file))
-    node = swarm.nodes.list()[0]
+    node = api.nodes.list()[0]
     label = f"cryptostore.{name}"
     try:
         command("docker", "stack", "deploy", "--compose-file", stack, name, cwd=tmp_path)
-        (service,) = swarm.services.list(filters={"name": f"{name}_coinbase"})
+        (service,) = api.services.list(filters={"name": f"{name}_coinbase"})
         wait_until(
             lambda: any("no suitable node" in task["Status"].get("Err", "") for task in service.tasks())
         )
@@ -150,7 +150,7 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
         (task,) = wait_until(
             lambda: [task for task in service.tasks() if task["Status"]["State"] == "running"]
         )
-        container = swarm.containers.get(task["Status"]["ContainerStatus"]["ContainerID"])
+        container = api.containers.get(task["Status"]["ContainerStatus"]["ContainerID"])
         assert wait_until(container.logs) == b'se"c$$ret 0o100400 10001\n'
         host = container.attrs["HostConfig"]
         assert host["ReadonlyRootfs"]
@@ -160,6 +160,6 @@ def test_a_real_swarm_runs_it(swarm, tmp_path):
         assert not any("ret" in value.replace("secret", "") for value in container.attrs["Config"]["Env"])
     finally:
         command("docker", "stack", "rm", name)
-        wait_until(lambda: not swarm.containers.list(all=True, filters={"name": name}, ignore_removed=True))
+        wait_until(lambda: not api.containers.list(all=True, filters={"name": name}, ignore_removed=True))
         command("docker", "node", "update", "--label-rm", label, node.id)
-    swarm.volumes.get(f"{name}-coinbase-spool").remove()
+    api.volumes.get(f"{name}-coinbase-spool").remove()

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from launcher import cli
 
-pytestmark = [pytest.mark.docker, pytest.mark.alone]
+pytestmark = pytest.mark.docker
 
 CANARY = "Canary-1-in-a-swarm"
 STORES = {"redis": {"backend": "REDIS", "host": "redis", "password": CANARY}}
@@ -60,6 +60,7 @@ class Services(Fleet):
 
 @pytest.fixture
 def fleet(engine, swarm, tmp_path):
+    swarm.give(engine)
     fleet = Services(tmp_path, engine)
     fleet.label()
     yield fleet
