@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "collector" / "stores"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from parts import Missing
 from places import PLACES
 from report import tables
 from trials import TRIALS
@@ -27,7 +28,10 @@ def main() -> int:
     if not options.merge:
         for store in options.stores:
             for name in options.trials:
-                outcomes.append(run(store, name, options).as_dict())
+                try:
+                    outcomes.append(run(store, name, options).as_dict())
+                except Missing as missing:
+                    parser().exit(2, f"soak: {missing}\n")
                 tell(outcomes, options)
     print(tables(outcomes))
     return 0 if all(outcome["good"] for outcome in outcomes) else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ledger import Sent, Stored, balance
+from servers import RedisServer, Toxiproxy
 
 from collector.records import Gap
 
@@ -14,8 +15,16 @@ TESTS = Path(__file__).parents[1]
 SHORT = {"restarts": 1, "resets": 2, "kills": 1, "collector-kills": 1, "collector-restarts": 0, "drops": 1}
 
 
+@pytest.fixture
+def servers():
+    """What a process of its own will run has to be here."""
+    for server in (RedisServer(), Toxiproxy()):
+        server.remove()
+        server.find()
+
+
 @pytest.mark.redis
-def test_a_short_one_of_one_store(tmp_path):
+def test_a_short_one_of_one_store(servers, tmp_path):
     counts = [f"--{name}={count}" for name, count in SHORT.items()]
     outcomes = tmp_path / "outcomes.json"
     command = [sys.executable, "-m", "soak", "--stores", "REDISSTREAM", "--trials", "faults", *counts]
