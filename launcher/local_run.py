@@ -59,7 +59,7 @@ def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator
     """Hold the state folder. Raises EngineError while another launcher does, or where it cannot write."""
     with contextlib.ExitStack() as stack:
         try:
-            state.mkdir(parents=True, exist_ok=True)
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is spooled and logged is the user's
             file = stack.enter_context((state / _LOCK).open("a+"))
             _lock(file)
             file.truncate(0)

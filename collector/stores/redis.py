@@ -208,9 +208,10 @@ class RedisStore:
             raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
         # It comes first: a server that denies us says so in answer to one command, and closes.
         await self._call("SCRIPT", "LOAD", self._script)
-        await self._see_that_nothing_is_evicted()
-        await self._check_keys(name)
-        return await self._read_position(_position_key(name))
+        with self._understanding():
+            await self._see_that_nothing_is_evicted()
+            await self._check_keys(name)
+            return await self._read_position(_position_key(name))
 
     async def _read_position(self, key: str) -> Position | None:
         """One that is none begins anew."""
@@ -281,13 +282,16 @@ class RedisStore:
             *(*arguments, _pack(packing.rows), _pack(packing.forms)),
             _pack(batch.kept[0] if batch.refused else ()),
         )
-        verdict, *details = answer
-        if verdict == b"lost":
-            raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
-        if verdict == b"kind":
-            raise self._wrong_kind(*(each.decode() for each in details))
-        if verdict == b"stopped":
-            raise self._failure(details[0].decode(), refused=details[0].startswith(b"ERR "))
+        with self._understanding():
+            verdict, *details = answer
+            if verdict == b"lost":
+                raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+            if verdict == b"kind":
+                raise self._wrong_kind(*(each.decode() for each in details))
+            if verdict == b"stopped":
+                raise self._failure(details[0].decode(), refused=details[0].startswith(b"ERR "))
+            if verdict != b"done":
+                raise ValueError("the script has no such answer")
         return ()
 
     def place(self, record: AnyRecord) -> str:
@@ -300,17 +304,19 @@ class RedisStore:
 
     async def notes(self) -> Mapping[str, str]:
         """Everybody's notes."""
-        pairs = [each.decode(errors="replace") for each in await self._call("HGETALL", _NOTES)]
-        return dict(zip(pairs[::2], pairs[1::2], strict=True))
+        with self._understanding():
+            pairs = [each.decode(errors="replace") for each in await self._call("HGETALL", _NOTES)]
+            return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""
-        owner, who, seen = await self._call("HMGET", _position_key(name), "owner", "who", "seen")
-        if owner is None:
-            return None
-        seconds, microseconds = await self._call("TIME")
-        idle = int(seconds) + int(microseconds) / 1e6 - float(seen or 0)
-        return Holder(owner.decode(), (who or b"an unknown process").decode(), idle)
+        with self._understanding():
+            owner, who, seen = await self._call("HMGET", _position_key(name), "owner", "who", "seen")
+            if owner is None:
+                return None
+            seconds, microseconds = await self._call("TIME")
+            idle = int(seconds) + int(microseconds) / 1e6 - float(seen or 0)
+            return Holder(owner.decode(), (who or b"an unknown process").decode(), idle)
 
     async def release(self, name: str, position: Position) -> None:
         """Forgets when the holder was seen, if it is still the same."""
@@ -351,6 +357,15 @@ class RedisStore:
             yield
         except (exceptions.RedisError, OSError) as error:
             raise self._failure(_code(error) + str(error)) from error
+
+    @contextlib.contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Tell an answer that no Redis gives: something else listens there, or stands before it."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            why = self._settings.masked(f"{type(error).__name__}: {error}")
+            raise StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})") from error
 
     def _failure(self, text: str, *, refused: bool = False) -> StoreUnavailableError | StoreRefusedError:
         """An error of the server, or of the way to it, under its right name."""

@@ -46,12 +46,18 @@ async def _master(url: StoreUrl, options: dict[str, Any]) -> Connection:
         if found is None:
             told.append(f"Sentinel {host}: knows no {url.service}")
             continue
-        connection = await _connected(url, found[0].decode(), int(found[1]), options)
+        try:
+            name, place = found[0].decode(), int(found[1])
+        except (TypeError, ValueError, LookupError, AttributeError):
+            told.append(f"Sentinel {host}: answers as no Sentinel does")
+            continue
+        connection = await _connected(url, name, place, options)
         await connection.send_command("ROLE")
-        if (await connection.read_response())[0] == b"master":
+        role = await connection.read_response()
+        if isinstance(role, list) and role[:1] == [b"master"]:
             return connection
         await connection.disconnect(nowait=True)
-        told.append(f"{found[0].decode()}:{int(found[1])}: no master any more")
+        told.append(f"{name}:{place}: no master any more")
     raise RedisError("; ".join(told))
 
 

@@ -42,7 +42,7 @@ RECORDED = ROOT.parent / "shared" / "messages"
             {"at": datetime(2026, 11, 28, 12, 34, 56, 0, timezone(timedelta(hours=5.5)))},
         ),
         ('"2026-11-28"', date(2026, 11, 28)),
-        ('"12:34:56z"', time(12, 34, 56, 0, UTC)),
+        ('"12:34:56z"', "12:34:56z"),
         ('"2026-02-30"', "2026-02-30"),
         ('"2026-11-28T12:34"', "2026-11-28T12:34"),
         ('"12:34:56."', "12:34:56."),
@@ -150,11 +150,23 @@ def _recorded():
 def _read(parser, text):
     """What ``parser`` reads, in a form that tells 1 from 1.0 and Decimal("1.0"); None if it cannot."""
     try:
-        value = parser.loads(text, parse_float=Decimal)
+        return repr(_comparable(parser.loads(text, parse_float=Decimal)))
     except ValueError:
         return None
-    # yapic.json makes Decimals of integers that do not fit 64 bits.
-    return re.sub(r"Decimal\('(-?[0-9]{19,})'\)", r"\1", repr(value))
+
+
+def _comparable(value):
+    """With texts for times without a date, and integers where yapic.json makes Decimals of large ones."""
+    match value:
+        case list():
+            return list(map(_comparable, value))
+        case dict():
+            return {key: _comparable(item) for key, item in value.items()}
+        case time():
+            return value.isoformat()
+        case Decimal() if re.fullmatch("-?[0-9]{19,}", str(value)):
+            return int(value)
+    return value
 
 
 def test_recorded_messages_are_read_as_yapic_json_reads_them(theirs):
@@ -167,7 +179,7 @@ def test_recorded_messages_are_read_as_yapic_json_reads_them(theirs):
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{0,9})?([Zz]|[+-][0-2][0-9]:?[0-5][0-9])?"
-TIMES = st.datetimes().map(str) | st.from_regex(f"{_DATE}([ Tt]{_TIME})?|{_TIME}", fullmatch=True)
+TIMES = st.datetimes().map(str) | st.from_regex(f"{_DATE}([ Tt]{_TIME})?", fullmatch=True)
 # Characters beyond U+FFFF are where yapic.json has errors of its own.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], max_codepoint=0xFFFF)) | TIMES
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | TEXTS

@@ -27,6 +27,7 @@ def test_the_files_hold_exactly_what_was_sent(tmp_path):
         timeout=250,
     )
     assert ended.returncode == 0, ended.stderr
+    assert "Unexpected message" not in ended.stdout + ended.stderr
     stored = [record for channel in CHANNELS for record in read(tmp_path / "data", channel)]
     log = tmp_path / ".cryptostore" / "quickstart" / "simulator" / "sent.jsonl"
     comparison = compare(map(json.loads, log.read_text().splitlines()), stored)
