@@ -91,7 +91,7 @@ def _passwords(text: str) -> Iterable[str]:
     except ValueError:
         return
     yield url.password or ""
-    for option in url.query.split("&"):
+    for option in url.query.replace(";", "&").split("&"):
         name, _, value = option.partition("=")
         if "password" in name.lower():
             yield value

@@ -235,7 +235,7 @@ def _options(settings: Settings) -> _Document:
     Raises ValueError where it asks for writes that nobody answers for.
     """
     told = {name.lower(): value for name, value in settings.url.options.items()} if settings.url else {}
-    if told.get("w") == "0":
+    if not (told.get("w") or "1").strip("+-0"):
         raise ValueError("w=0 in the URL: nobody would know whether a record is stored; take majority")
     defaults = {
         "appname": "cryptostore",

@@ -49,6 +49,7 @@ from launcher.spec import (
 )
 
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period more.
+_LONGEST_LOG_LINE = 2**20  # bytes, of what never ends its line
 _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
@@ -451,7 +452,7 @@ class DockerEngine:
         """The last ``tail`` lines (None: all) as (time, line); times are ISO 8601 and sort as text."""
         with explained("the log cannot be read"):
             text = self._api.logs(container, timestamps=True, tail="all" if tail is None else tail)
-        return [stamped(line) for line in text.decode(errors="replace").splitlines()]
+        return [stamped(line) for line in log_lines([text])]
 
     def follow(self, container: str, tail: int | None, since: float | None) -> Iterator[tuple[str, str]]:
         """Lines as in ``log``, then new ones as they come, until the container stops."""
@@ -464,10 +465,7 @@ class DockerEngine:
                 stream=True,
                 follow=True,
             )
-            rest = b""
-            for chunk in stream:
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from (stamped(line.decode(errors="replace")) for line in lines)
+            yield from map(stamped, log_lines(stream))
 
     @contextlib.contextmanager
     def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
@@ -656,6 +654,19 @@ def _observed(listed: dict[str, Any]) -> Observed:
         labels=_labels(listed),
         volumes=tuple(each["Name"] for each in listed.get("Mounts") or [] if each["Type"] == "volume"),
     )
+
+
+def log_lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Return the lines of a log that comes in pieces; newlines alone end them, whatever else looks so."""
+    rest = bytearray()
+    for chunk in chunks:
+        for piece in chunk.splitlines(keepends=True):  # of bytes: at newlines and carriage returns
+            rest += piece
+            if piece.endswith(b"\n") or len(rest) > _LONGEST_LOG_LINE:
+                yield rest.decode(errors="replace").removesuffix("\n")
+                rest.clear()
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def stamped(line: str) -> tuple[str, str]:

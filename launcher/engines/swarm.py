@@ -28,7 +28,16 @@ from launcher.engines import (
     services,
 )
 from launcher.engines.containers import Sealed
-from launcher.engines.docker import SPOOL, DockerEngine, explained, filtered, seconds, stamped, status_code
+from launcher.engines.docker import (
+    SPOOL,
+    DockerEngine,
+    explained,
+    filtered,
+    log_lines,
+    seconds,
+    stamped,
+    status_code,
+)
 from launcher.engines.ways import Way
 from launcher.names import (
     COMPOSE,
@@ -482,7 +491,7 @@ class SwarmEngine(DockerEngine):
             )
             text = text if isinstance(text, bytes) else b"".join(text)
         # Of each task; those of before are kept for a while.
-        lines = sorted(stamped(line) for line in text.decode(errors="replace").splitlines())
+        lines = sorted(map(stamped, log_lines([text])))
         return lines if tail is None else lines[max(0, len(lines) - tail) :]
 
     @override
@@ -492,10 +501,7 @@ class SwarmEngine(DockerEngine):
                 container, timestamps=True, tail="all" if tail is None else tail, since=int(since or 0),
                 stdout=True, stderr=True, follow=True, is_tty=False,
             )  # fmt: skip
-            rest = b""
-            for chunk in stream:
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from (stamped(line.decode(errors="replace")) for line in lines)
+            yield from map(stamped, log_lines(stream))
 
     @override
     @contextlib.contextmanager

@@ -17,12 +17,15 @@ from pymongo.uri_parser import parse_uri
 from redis.connection import parse_url
 from requests.utils import get_auth_from_url
 
+from collector.settings import Settings
 from collector.store_url import StoreUrl
+from collector.stores.mongo import _options
 from collector.urls import ProxyUrl, Url, masked, quoted
 from launcher.engines import EngineError
 from launcher.engines.endpoint import _way
 from launcher.secrets import hidden
 
+MONGO = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "MONGO"}
 PRINTABLE = st.text(st.sampled_from(string.printable[:95]), min_size=1, max_size=12)
 ANY = st.text(
     st.one_of(st.sampled_from(string.printable[:95]), st.characters(exclude_categories=["Cs", "Cc"])),
@@ -103,6 +106,9 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
             parse_uri(text)
     assert StoreUrl.parse("mongodb://me:a+b@h/d").password == "a b"
     assert StoreUrl.parse("mongodb://h/d?w=0;journal=true").options["w"] == "0"
+    for zero in ("w=0", "w=00", "journal=true;w=0"):
+        with pytest.raises(ValueError, match="nobody would know"):
+            _options(Settings.read(MONGO | {"URL": f"mongodb://h/d?{zero}"}))
     cosmos = "mongodb://me:key==@me.cosmos.example:10255/?ssl=true&appName=@me@"
     assert StoreUrl.parse(cosmos).hosts == [("me.cosmos.example", 10255)]
 

@@ -1,5 +1,6 @@
 """What a fleet file holds never moves the cursor of whoever looks at it, and breaks no line."""
 
+import itertools
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from launcher import cli
 from launcher.console import Console, Table
 from launcher.engines.containers import change
+from launcher.engines.docker import log_lines
 
 SOUND = r"""
 fleet: desk
@@ -75,3 +77,10 @@ def test_what_an_engine_says_is_shown_escaped(capsys):
     assert err == "\\x07\\x9b\n\\x1b[2J\\r\n"
     shown = change("environment SYMBOLS", "a\nb\x1b", "c")
     assert shown.old == r"a\nb\x1b"
+
+
+def test_a_log_is_cut_at_newlines_alone_and_a_line_without_end_is_bounded():
+    chunks = [b"1 a\xe2\x80\xa8b\x0b", b"\x1cc\r", b"\n2 d\n\n", b"3 \xff", b"e"]
+    assert [*log_lines(chunks)] == ["1 a\u2028b\x0b\x1cc\r", "2 d", "", "3 \ufffde"]
+    endless = itertools.repeat(b"x" * 2**16)
+    assert len(next(log_lines(endless))) < 2**21

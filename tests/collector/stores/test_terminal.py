@@ -9,6 +9,7 @@ from streams import one_of_each, trades
 
 from collector.settings import Settings
 from collector.stores import Batch, Position, PositionLostError, create
+from collector.stores.terminal import _print
 
 NAME = "terminal"
 
@@ -130,3 +131,14 @@ def test_a_closed_pipe_ends_the_collector_loudly(tmp_path):
     assert printer.wait(30) == 1
     assert "ended: standard output: Broken pipe" in printer.stderr.read()
     printer.stderr.close()
+
+
+def test_a_terminal_is_shown_what_it_would_obey_and_a_pipe_gets_what_came(monkeypatch):
+    line = '{"id":"\x9b2J\u2028"}\n'.encode()
+    for make, expected in ((os.openpty, '{"id":"\\u009b2J\\u2028"}'), (os.pipe, line.decode().rstrip("\n"))):
+        reading, writing = make()
+        with os.fdopen(writing, "w") as stdout:
+            monkeypatch.setattr("sys.stdout", stdout)
+            _print(line)
+            assert os.read(reading, 100).decode().rstrip("\r\n") == expected
+        os.close(reading)
