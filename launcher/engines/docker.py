@@ -54,6 +54,7 @@ _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
+_NETWORK_LOST = 1.0  # seconds after which a network that is free of them and cannot be removed is stuck
 SPOOL = "/spool"
 _READS = 5  # of a file that may be replaced at the same time
 #: Beside a fleet's secrets: what their seals are made with. Only root can read it.
@@ -526,14 +527,21 @@ class DockerEngine:
             self._drop_network(name)
 
     def _drop_network(self, network: str) -> None:
-        """Removes a network. A busy engine takes a moment to take containers that are gone off it."""
-        end = time.monotonic() + _NETWORK_LEFT
+        """Remove a network. A busy engine takes a moment to take containers that are gone off it.
+
+        Docker Engine 20.10 may lose count of a network that many containers leave at once. Then it shows none
+        there and refuses for good, which is not waited for.
+        """
+        begun = time.monotonic()
         while True:
             try:
                 self._api.remove_network(network)
             except OSError as error:
-                if status_code(error) != HTTPStatus.FORBIDDEN or time.monotonic() > end:
+                if status_code(error) != HTTPStatus.FORBIDDEN:
                     raise
+                there = self._read(f"/networks/{network}")["Containers"] or {}
+                if time.monotonic() - begun > (_NETWORK_LEFT if there else _NETWORK_LOST):
+                    raise EngineError(_still_used(network, there)) from error
                 time.sleep(0.1)
             else:
                 return
@@ -562,6 +570,17 @@ class DockerEngine:
         """Removes a volume, and what is in it."""
         with explained(f"volume {name} cannot be removed"):
             self._api.remove_volume(name)
+
+
+def _still_used(network: str, there: Mapping[str, Any]) -> str:
+    if names := sorted(each["Name"] for each in there.values()):
+        return (
+            f"network {network} cannot be removed: {', '.join(names)} on it; remove or disconnect them first"
+        )
+    return (
+        f"network {network} cannot be removed: the engine has lost count of what is on it, and says that"
+        " something is; the next `up` can use it, and after a restart of the engine it can be removed"
+    )
 
 
 def _lock_request(image: str, who: str) -> dict[str, Any]:
