@@ -33,6 +33,7 @@ from functools import cache
 import msgspec
 from msgspec import structs
 
+from collector.bounds import LATEST
 from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
 from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
@@ -103,6 +104,11 @@ class Continuity:
         await marks.look_at_the_tail(self._spool)
         reason: Reason = "stopped" if self._spool.clean else "killed"
         holes = marks.holes | {key: Hole(start, reason) for key, start in marks.seen().items()}
+        holes |= {key: Hole(self._spool.begun, "corrupt") for key in marks.doubtful}
+        if marks.garbled:
+            LOG.error("the spool has %d marks that cannot be read: %s", len(marks.garbled), marks.garbled[0])
+        if not self._spool.marks_whole:
+            self._gaps.unmarked = Hole(self._spool.begun, "corrupt")
         if self._spool.mended:
             since = next(loss.since for loss in reversed(self._spool.losses) if loss.since and not loss.until)
             holes = {key: Hole(min(hole.start, since), "corrupt") for key, hole in holes.items()}
@@ -113,7 +119,7 @@ class Continuity:
             for mark in self._spool.marks:
                 if mark.startswith("trade "):
                     self._forget(mark)
-        self._told = set(msgspec.json.decode(self._spool.marks.get("losses told") or "[]"))
+        self._told = _told(self._spool.marks.get("losses told"))
         await self._recorder.append()
 
     async def run(self) -> None:
@@ -279,31 +285,56 @@ def _read(name: str, text: str) -> Note:
 
 
 class _Marks:
-    """What the marks of earlier processes say about one exchange."""
+    """What the marks of earlier processes say about one exchange.
+
+    Attributes:
+        garbled: marks that cannot be read.
+        doubtful: the pairs that these may have been about; nobody knows up to when they were seen.
+    """
 
     def __init__(self, exchange: str, marks: Mapping[str, str]) -> None:
         self.holes: dict[Key, Hole] = {}
         self.questions: list[Question] = []
+        self.garbled: list[str] = []
+        self.doubtful: set[Key] = set()
         self._on: dict[Key, str] = {}
         self._connections: dict[str, tuple[float, int]] = {}
         for mark, value in marks.items():
             kind, _, rest = mark.partition(" ")
-            if kind == "connection":
-                until, sequence = value.split()
-                self._connections[rest] = float(until), int(sequence)
-            elif kind in ("seen", "question") and rest.startswith(f"{exchange} "):
-                _, channel, symbol = rest.split(" ", 2)
-                self._take((channel, symbol), kind, value)
+            try:
+                if kind == "connection":
+                    self._connections[rest] = _progress(value)
+                elif kind in ("seen", "question") and rest.startswith(f"{exchange} "):
+                    _, channel, symbol = rest.split(" ", 2)
+                    self._take((channel, symbol), kind, value)
+            except (ValueError, msgspec.DecodeError):
+                self.garbled.append(f"{mark} {value}"[:200])
+                if kind != "connection" and rest.count(" ") >= 2:
+                    _, channel, symbol = rest.split(" ", 2)
+                    self.doubtful.add((channel, symbol))
+        lost = {key for key, number in self._on.items() if number not in self._connections}
+        self.doubtful |= lost
+        self._on = {key: number for key, number in self._on.items() if key not in lost}
 
     def _take(self, key: Key, kind: str, value: str) -> None:
         if kind == "question":
-            self.questions += msgspec.json.decode(value or "[]", type=list[Question])
+            questions = msgspec.json.decode(value or "[]", type=list[Question])
+            if any((each.channel, each.symbol) != key for each in questions):
+                raise ValueError(value)
+            moments = [each.end for each in questions]
+            moments += [each.hole.start for each in questions if each.hole]
+            if not all(map(_is_moment, moments)):
+                raise ValueError(value)
+            self.questions += questions
             return
         word, *rest = value.split()
         if word == "on":
-            self._on[key] = rest[0]
+            (self._on[key],) = rest
+        elif word == "until":
+            start, reason = rest
+            self.holes[key] = msgspec.convert({"start": _moment(start), "reason": reason}, Hole)
         else:
-            self.holes[key] = msgspec.convert({"start": float(rest[0]), "reason": rest[1]}, Hole)
+            raise ValueError(value)
 
     async def look_at_the_tail(self, spool: Spool) -> None:
         """A connection's last record is as good as a mark."""
@@ -318,6 +349,34 @@ class _Marks:
     def seen(self) -> dict[Key, float]:
         """The pairs that were seen when the process ended, and up to when."""
         return {key: self._connections[number][0] for key, number in self._on.items()}
+
+
+def _progress(value: str) -> tuple[float, int]:
+    until, sequence = value.split()
+    number = int(sequence)
+    if not 0 <= number < 2**62:
+        raise ValueError(value)
+    return _moment(until), number
+
+
+def _moment(text: str) -> float:
+    moment = float(text)
+    if not _is_moment(moment):
+        raise ValueError(text)
+    return moment
+
+
+def _is_moment(seconds: float) -> bool:
+    return 0 <= seconds < LATEST
+
+
+def _told(text: str | None) -> set[str]:
+    """Return the losses that were told; rather one twice than one never."""
+    try:
+        return set(msgspec.json.decode(text or "[]", type=list[str]))
+    except msgspec.DecodeError as error:
+        LOG.error("the spool has a mark that cannot be read: losses told: %s", error)  # noqa: TRY400
+        return set()
 
 
 def _id(loss: Loss) -> str:

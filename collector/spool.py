@@ -30,7 +30,8 @@ import msgspec
 from collector import records as codec
 from collector.gaps import missing
 from collector.records import AnyRecord
-from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile, outside
+from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile
+from collector.spool_repair import outside
 from collector.stores import Batch, Position
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
@@ -143,6 +144,11 @@ class Spool:
         await asyncio.to_thread(self._syncer.shutdown)
         await self._on_disk(self._file.let_go)
         self._thread.shutdown()
+
+    @property
+    def begun(self) -> float:
+        """When the oldest opening that is known began, in seconds."""
+        return self._file.incarnations[0].first / 1e6
 
     @property
     def marks(self) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import socket
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import msgspec
 from collector import records as codec
 from collector.gaps import joined, missing
 from collector.records import AnyRecord, Gap
+from collector.spool_repair import SEAL, decoded, outside, repair, seal
 
 FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
 APPLICATION = 0x43535031  # tells a spool from other SQLite files
@@ -52,6 +53,17 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 COMMIT;
 """
+
+_TABLES = {
+    "meta": "key, value",
+    "incarnations": "number, id, before, first",
+    "blobs": "first, count, size, since, until, crc, data",
+    "marks": "key, value",
+    "bounds": "first, end",
+    "losses": "first, reason, end, count, since, until, gaps",
+}
+
+SAID = 5  # damaged values that a line of the log names
 
 LOG = logging.getLogger(__name__)
 
@@ -211,6 +223,8 @@ class SpoolFile:
         except sqlite3.DatabaseError as error:
             verdict = str(error)
         if verdict == "ok":
+            verdict = _lacking(db) or verdict
+        if verdict == "ok":
             return db
         db.close()
         LOG.error("the spool %s is broken: %s", self.path, verdict)
@@ -244,6 +258,8 @@ class SpoolFile:
         ):
             self.db.executescript(_SCHEMA)
             self.marks_whole = "marks" in _salvage(broken, self.db)
+            with self._transaction():
+                self.marks_whole &= repair(self.db).marks_whole
             (count,) = self.db.execute("SELECT total(count) FROM blobs").fetchone()
             self._account_for_holes(self.db, written)
         aside = self._aside()
@@ -291,6 +307,11 @@ class SpoolFile:
 
     def _begin(self) -> None:
         db = self.db
+        with self._transaction():
+            repaired = repair(db)
+        self.marks_whole &= repaired.marks_whole
+        if repaired.faults:
+            LOG.error("the spool %s had damaged values: %s", self.path, "; ".join(repaired.faults[:SAID]))
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         self.owner = meta.get("owner") or secrets.token_hex(8)
         self.clean = None if "clean" not in meta else bool(meta["clean"])
@@ -307,7 +328,8 @@ class SpoolFile:
                 self._set(key, value)
             self._begin_incarnation()
             self._save_losses(self.losses)
-        rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number")
+            rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number").fetchall()
+            self._set(SEAL, seal(self.owner, rows))
         self.incarnations = [Incarnation(*row) for row in rows]
         self.end = self.incarnations[-1].first
 
@@ -412,7 +434,7 @@ class SpoolFile:
     def _missing_with(self, first: int) -> tuple[Gap, ...]:
         """What is missing when a blob is dropped."""
         data, crc = self.db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone()
-        return missing(_decoded(data, crc) or (), "dropped")
+        return missing(decoded(data, crc) or (), "dropped")
 
     def lose(self, loss: Loss, size: int) -> None:
         """Remembers that records are gone; the next write saves that."""
@@ -465,8 +487,9 @@ class SpoolFile:
                 continue
             if (first >= enough or taken > BATCH_BYTES) and found:
                 break
-            records = _decoded(data, crc)
+            records = decoded(data, crc)
             if records is None:
+                LOG.error("the spool has %d records from sequence %d on that cannot be read", count, first)
                 corrupt.append((Loss("corrupt", first, first + count, count, since, until), size))
                 continue
             found.append(Blob(first, records, data))
@@ -505,7 +528,8 @@ class SpoolFile:
     # -- care ----------------------------------------------------------------------------------------
 
     def tend(self, acknowledged: int, trim: int) -> None:
-        """Deletes what was delivered before ``trim``. Raises NoRoomError."""
+        """Deletes what was delivered before ``trim``. Raises NoRoomError, and OSError where it is gone."""
+        self._see_that_it_is_there()
         with _needing_room(), self._transaction():
             rows = self.db.execute(
                 "DELETE FROM blobs WHERE first < :trim AND first + count <= :trim"
@@ -519,6 +543,12 @@ class SpoolFile:
         with _needing_room():
             self._give_back()
         self.look_around()
+
+    def _see_that_it_is_there(self) -> None:
+        """Files that were deleted can be written to, and nobody will ever read that."""
+        for path in (self.path, Path(f"{self.path}-wal")):
+            if not path.exists():
+                raise OSError(f"{path.name} was deleted while it was in use")
 
     def sync(self) -> bool:
         """Makes what was written until now outlive a power failure; on another thread than all else.
@@ -566,15 +596,15 @@ class SpoolFile:
             raise
 
 
-def _decoded(data: bytes, crc: int) -> list[AnyRecord] | None:
-    """The records of a blob; None where it is not what was written, or cannot be read as any."""
-    if zlib.crc32(data) != crc:
-        return None
+def _lacking(db: sqlite3.Connection) -> str | None:
+    """Return what the database lacks of our tables, if anything."""
     try:
-        return codec.decode(data)
-    except msgspec.DecodeError as error:
-        LOG.error("the spool has what is no record: %s", error)  # noqa: TRY400 - it says all
-        return None
+        for table, columns in _TABLES.items():
+            db.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - our own names
+        db.execute("SELECT first FROM blobs INDEXED BY sizes LIMIT 0")
+    except sqlite3.OperationalError as error:
+        return str(error)
+    return None
 
 
 def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
@@ -630,12 +660,6 @@ def _needing_room() -> Iterator[None]:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
         raise NoRoomError(str(error)) from error
-
-
-def outside(first: int, end: int, ranges: Iterable[tuple[int, int]]) -> int:
-    """How many of the sequences from ``first`` to before ``end`` are in none of the ranges."""
-    inside = sum(max(0, min(end, stop) - max(first, start)) for start, stop in ranges)
-    return max(0, end - first - inside)
 
 
 def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:

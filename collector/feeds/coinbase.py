@@ -161,7 +161,8 @@ class Coinbase(Supervised, cryptofeed.exchanges.Coinbase):  # type: ignore[misc]
         await self.callback(TRADES, trade, timestamp)
 
     def _last_trade(self, symbol: str) -> int:
-        return int(self.memory.recall(f"trade {self.id} {symbol}") or -1)
+        mark = self.memory.recall(f"trade {self.id} {symbol}") or ""
+        return int(mark) if mark.isdecimal() else -1  # a damaged one says nothing
 
     def _mark_trade(self, symbol: str, number: int) -> None:
         if number > self._last_trade(symbol):

@@ -85,4 +85,7 @@ class Kraken(Supervised, cryptofeed.exchanges.Kraken):  # type: ignore[misc]  # 
 
     def _last_trades(self, key: str) -> tuple[Decimal, int]:
         moment, _, count = (self.memory.recall(key) or "0 0").partition(" ")
-        return Decimal(moment), int(count)
+        try:
+            return Decimal(moment), int(count)
+        except (ArithmeticError, ValueError):  # a damaged mark says nothing
+            return Decimal(), 0

@@ -409,7 +409,7 @@ async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, c
     assert await records(spool) == list(trades(10))
     (loss,) = spool.losses
     assert (loss.reason, loss.count) == ("corrupt", 1)
-    assert "no record" in caplog.text
+    assert "that cannot be read" in caplog.text
     await spool.close()
 
 
