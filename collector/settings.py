@@ -615,7 +615,7 @@ class _Reader:
 
     def _check_database(self, values: dict[str, Any]) -> None:
         backend, database, url = values["BACKEND"], values["DATABASE"], values["URL"]
-        if backend in ("REDIS", "REDISSTREAM") and database and not database.isdecimal():
+        if backend in ("REDIS", "REDISSTREAM") and database and not re.fullmatch(r"[0-9]{1,9}", database):
             given = self._given("URL") if url and url.database else "DATABASE"
             self._fault(given, "a Redis database is a number, 0 by default")
         if backend in ("MONGO", "POSTGRES") and not database:

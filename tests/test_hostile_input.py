@@ -204,6 +204,7 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, %s}]
         (f"retention: {'9' * 20}d", "takes a duration from 1ms to 36500d"),
         (f"retention: {'9' * 20}", "takes a number of records from 1 to 10^15"),
         (f"spool_keep: {'9' * 20}d", "from 1ms to 36500d"),
+        (f"database: {'9' * 5000}", "a Redis database is a number"),
         (f"max_depth: {'9' * 5000}", "takes a whole number from 0 to 100000"),
         (f"limits: {{memory: {'9' * 400}}}", "takes a size"),
     ],
