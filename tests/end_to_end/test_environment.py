@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BASE = "python:3.13-slim-trixie"
-COPY = "mkdir /tmp/p && cd /tmp/p && cp -r /src/.ci /src/pyproject.toml /src/uv.lock /src/README.md . && "
+PARTS = (".ci", "pyproject.toml", "uv.lock", "README.md", "collector", "launcher", "templates")
+COPY = f"mkdir /tmp/p && cd /tmp/p && cp -r {' '.join(f'/src/{part}' for part in PARTS)} . && "
 
 
 def set_up(preparation):
@@ -33,6 +34,16 @@ def test_nothing_is_compiled():
             rf"-((py2\.)?py3-none|{python}-{python}|cp3\d+-abi3)-(any|manylinux\S*x86_64)\S*whl$"
         )
         assert [name for name, urls in wheels.items() if not any(map(fits.search, urls))] == []
+
+
+@pytest.mark.docker
+def test_a_package_to_be_compiled_where_there_is_no_compiler(image):
+    status, said = set_up("UV_NO_BINARY_PACKAGE=order-book")
+    assert status == 1
+    assert said.splitlines()[-1] == (
+        "setup: a package without a wheel for this machine is compiled, and there is no C compiler; "
+        "install one (apt-get install gcc, xcode-select --install)"
+    )
 
 
 @pytest.mark.docker
