@@ -17,6 +17,10 @@ from decimal import (
 )
 from typing import Any
 
+from msgspec.structs import astuple
+
+from collector.records import AnyRecord
+
 #: A number has at most so many digits, and lies between 10 to the power of -EXPONENT and of EXPONENT.
 DIGITS = EXPONENT = 40
 #: Characters of a text: an id, a side, a type.
@@ -85,6 +89,20 @@ def levels(pairs: Any) -> list[tuple[Decimal, Decimal]]:
         ]
     except ArithmeticError:
         return [(number(price), number(size)) for price, size in pairs]
+
+
+def excess(record: AnyRecord) -> str | None:
+    """Return what is out of bounds in a record's numbers; None where nothing is."""
+    try:
+        for value in astuple(record):
+            if type(value) is Decimal:
+                number(value)
+            elif type(value) is list:
+                for *_, price, size in value:
+                    numbers(price, size)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def text(value: Any) -> str:

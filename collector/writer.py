@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
+from collector.bounds import excess
 from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
@@ -220,6 +221,8 @@ class Writer:
             refusal = Refusal(batch.first, record, reason, unwritable=True)
             await self._keep(batch, [refusal])
             batch = batch.without([refusal])
+        if batch.incarnation != self._spool.incarnation:
+            batch = await self._without_excess(batch)
         if self._store.fixed_batches:
             await self._fix(batch)
         position = self._sequence
@@ -240,6 +243,17 @@ class Writer:
     @property
     def _sequence(self) -> int:
         return self._after.sequence if self._after else 0
+
+    async def _without_excess(self, batch: Batch) -> Batch:
+        """Put aside what an earlier version took from the exchange, which knew no bounds."""
+        found = [
+            Refusal(sequence, record, reason, unwritable=True)
+            for sequence, record in zip(*batch.kept, strict=True)
+            if (reason := excess(record))
+        ]
+        if found:
+            await self._keep(batch, found)
+        return batch.without(found) if found else batch
 
     async def _store_but_what_is_refused(self, batch: Batch) -> None:
         self._unproven = True

@@ -7,6 +7,7 @@ import resource
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 from streams import trades
 from waiting import PATIENCE, eventually
 
@@ -14,7 +15,7 @@ from collector import dead_letters, watch
 from collector import writer as writing
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
-from collector.records import Gap, Ticker, Trade, channel_of
+from collector.records import Gap, L2Book, Ticker, Trade, channel_of
 from collector.spool import Spool
 from collector.stores import (
     Batch,
@@ -358,6 +359,29 @@ async def test_a_store_that_forgot_gets_the_tail_and_is_told_of_what_is_gone(spo
     await writer.drain(PATIENCE)
     assert store.stored == list(trades(31))
     assert "forgotten" not in caplog.text
+
+
+@pytest.mark.parametrize("field", ["amount", "bid"])
+async def test_a_number_without_bounds_that_an_earlier_version_took_is_put_aside(tmp_path, store, field):
+    huge = Decimal("1e999999999")
+    sent = list(trades(3))
+    bad = replace(sent[1], amount=huge)
+    if field == "bid":
+        bad = L2Book("X", "A-B", 1.0, 2.0, True, [(Decimal(1), huge)], [])
+    spool = await Spool.open(tmp_path)
+    await spool.append([sent[0], bad, sent[2]])
+    await spool.close()
+    spool = await Spool.open(tmp_path)
+    writer = Writer("name", store, spool, Metrics())
+    running = asyncio.create_task(writer.run())
+    await writer.drain(PATIENCE)
+    running.cancel()
+    await asyncio.wait([running])
+    await spool.close()
+    assert store.stored == [sent[0], sent[2]]
+    (line,) = (tmp_path / "dead-letters.jsonl").read_text().splitlines()
+    assert "1E+999999999" in line
+    assert "is no number of at most 40 digits" in json.loads(line)["reason"]
 
 
 async def test_a_record_that_makes_the_writer_fail_is_put_aside_after_some_starts(tmp_path, store):
