@@ -1,0 +1,109 @@
+"""Whose the state of `launcher run` is: spools of another fleet of that name are not touched."""
+
+import json
+
+import pytest
+
+from launcher import cli, fleet, local_run
+from launcher.engines import EngineError
+
+FILE = """\
+fleet: desk
+{head}
+stores: {{out: {{backend: TTY}}}}
+collectors:
+  - {{exchange: COINBASE, symbols: BTC-USD, channels: trades}}
+  - {{exchange: KRAKEN, symbols: BTC-USD, channels: trades}}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A fleet by the folder of its file, and its id."""
+
+    def load(folder="here", fleet_id=""):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / "fleet.yaml"
+        path.write_text(FILE.format(head=f"id: {fleet_id}" if fleet_id else ""))
+        return fleet.load(path, {})
+
+    return load
+
+
+@pytest.fixture
+def state(tmp_path):
+    folder = tmp_path / ".cryptostore" / "desk"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def take(state, fleet, *, adopt=False):
+    local_run.take_possession(state, fleet, adopt=adopt)
+
+
+def test_the_state_is_its_owners_from_the_first_run_on(load, state):
+    take(state, load(fleet_id="one-of-two-fleets"))
+    signed = (state / "owner.json").read_bytes()
+    assert b"one-of-two-fleets" not in signed
+    take(state, load("elsewhere", "one-of-two-fleets"))
+    assert (state / "owner.json").read_bytes() == signed  # who was first, and when, stays
+    with pytest.raises(EngineError, match=r"nothing was touched: .*of another fleet desk, by .+@.+here/"):
+        take(state, load("elsewhere", "other-of-two-fleets"))
+    with pytest.raises(EngineError, match="of another fleet desk"):
+        take(state, load("elsewhere"))
+    take(state, load("elsewhere", "other-of-two-fleets"), adopt=True)
+    with pytest.raises(EngineError, match=r"elsewhere/fleet\.yaml\), since 20"):
+        take(state, load("here", "one-of-two-fleets"))
+
+
+def test_a_file_that_gets_an_id_goes_on_and_signs_with_it(load, state):
+    take(state, load())
+    take(state, load(fleet_id="one-of-two-fleets"))
+    take(state, load("elsewhere", "one-of-two-fleets"))
+
+
+def test_a_state_that_nobody_signed_is_taken_where_the_file_has_all_its_collectors(load, state):
+    (state / "spool" / "desk-coinbase").mkdir(parents=True)
+    take(state, load())
+    (state / "owner.json").unlink()
+    (state / "spool" / "desk-binance").mkdir()
+    with pytest.raises(EngineError, match=r"not in the file \(desk-binance\)"):
+        take(state, load())
+    assert not (state / "owner.json").exists()
+    take(state, load(), adopt=True)
+    take(state, load())
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"cryptostore.seal": 1}', b"\xff"])
+def test_a_broken_signature_is_a_fault_with_its_remedy(load, state, content):
+    (state / "owner.json").write_bytes(content)
+    with pytest.raises(EngineError, match=r"owner\.json cannot be read: .*remove it if the fleet is yours"):
+        take(state, load())
+
+
+def test_run_refuses_before_it_starts_anything(load, state, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    take(state, load("elsewhere", "other-of-two-fleets"))
+    load()
+    assert cli.main(["run", "here/fleet.yaml", "--for", "1s"]) == 1
+    assert "is of another fleet desk, by " in capsys.readouterr().err
+    assert sorted(path.name for path in state.iterdir()) == ["lock", "owner.json"]
+
+
+def test_init_names_the_fleet_after_its_folder(tmp_path, capsys):
+    said = {}
+    for folder, name in (
+        ("crypto", "crypto"),
+        ("My Desk_2.fleet", "my-desk-2-fleet"),
+        ("日本", "crypto"),
+        ("a" * 60, "a" * 24),
+        (f"{'b' * 23}-c", "b" * 23),
+        ("-x-", "x"),
+    ):
+        path = tmp_path / folder / "fleet.yaml"
+        path.parent.mkdir()
+        assert cli.main(["init", str(path)]) == 0
+        spec = fleet.load(path, {})
+        assert spec.name == name
+        said[spec.owner.id] = json.dumps(name)
+    assert len(said) == 6  # each has an id of its own
