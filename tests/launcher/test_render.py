@@ -203,3 +203,44 @@ def inspected(name):
 
 def _without_password(lines):
     return [line for line in lines if not line.startswith(("PASSWORD=", "PASSWORD_FILE="))]
+
+
+@pytest.mark.parametrize("form", list(render.FORMATS))
+def test_what_is_rendered_of_a_fleet_with_an_id_says_whose_it_is_and_nothing_of_who_rendered_it(
+    tmp_path, form, monkeypatch
+):
+    rendered = {}
+    for folder, user in (("one", "ann"), ("two", "bob")):
+        monkeypatch.setenv("LOGNAME", user)
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "fleet.yaml"
+        path.write_text(
+            "{fleet: desk, id: id-of-the-desk, stores: {out: {backend: TTY}}, "
+            "collectors: [{exchange: KRAKEN, symbols: BTC-USD, channels: trades}]}"
+        )
+        spec = fleet.load(path, {})
+        assert spec.owner.user == user
+        render.write(spec, tmp_path / folder / "out", form)
+        there = sorted((tmp_path / folder / "out").glob("*"))
+        rendered[folder] = "".join(each.read_text() for each in there if each.is_file())
+    assert rendered["one"] == rendered["two"]
+    text = rendered["one"]
+    in_cluster = form == "kubernetes"  # where a claim has its name from the StatefulSet
+    assert text.count(spec.owner.mark) >= (1 if in_cluster else 2)  # of the container and of its volume
+    assert text.count("cryptostore.seal") == text.count(spec.owner.mark)
+    assert ("desk_kraken_spool" in text) != in_cluster
+    assert "id-of-the-desk" not in text
+
+
+@pytest.mark.parametrize("form", list(render.FORMATS))
+def test_what_is_rendered_without_an_id_has_the_names_and_labels_that_it_had(tmp_path, form):
+    """Other ones would make compose and systemd begin with empty spools."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(
+        "{fleet: desk, stores: {out: {backend: TTY}}, "
+        "collectors: [{exchange: KRAKEN, name: k-1, symbols: BTC-USD, channels: trades}]}"
+    )
+    written = render.write(fleet.load(path, {}), tmp_path / "out", form)
+    text = "".join(each.read_text() for each in written)
+    assert "cryptostore.owner" not in text
+    assert ("desk-k-1-spool" in text) == (form != "kubernetes")
