@@ -269,7 +269,8 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
-        if timeless := [refusal for refusal in map(_timeless, *batch.kept) if refusal]:
+        kept = zip(*batch.kept, strict=True)
+        if timeless := [_timeless(sequence, record) for sequence, record in kept if not _has_times(record)]:
             return timeless
         packing = _Packing(batch, streams=self._streams)
         if self._trimming:
@@ -461,10 +462,12 @@ class _Packing:
         return self.keys.index(key) + 2
 
 
-def _timeless(sequence: int, record: AnyRecord) -> Refusal | None:
+def _has_times(record: AnyRecord) -> bool:
+    return 0 <= record.receipt_timestamp < LATEST and -LATEST < record.timestamp < LATEST
+
+
+def _timeless(sequence: int, record: AnyRecord) -> Refusal:
     """Refuse a record whose times make no id of a stream and no score of a sorted set."""
-    if 0 <= record.receipt_timestamp < LATEST and -LATEST < record.timestamp < LATEST:
-        return None
     times = f"receipt_timestamp {record.receipt_timestamp}, timestamp {record.timestamp}"
     return Refusal(sequence, record, f"no time: {times}", unwritable=True)
 
