@@ -12,9 +12,11 @@ import msgspec
 
 from collector.health import Status
 from collector.masking import masked
+from launcher import failures
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import DockerEngine
+from launcher.failures import Cause
 from launcher.names import COMPOSE, NEXT, PREVIOUS, SIMULATOR
 from launcher.pace import Pace
 from launcher.plan import Action, Kind, Plan
@@ -35,12 +37,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``state`` is checking, creating, updating, recreating, starting, restarting, removing or waiting on the
     way, and unchanged, ready, started (not waited for), removed, kept, left (not begun) or failed at the end.
-    ``log`` is a failed one's last lines; ``unseen`` the seconds for which one that was replaced saw nothing.
+    ``remedy`` is what to do about a failure, ``log`` a failed one's last lines; ``unseen`` the seconds for
+    which one that was replaced saw nothing.
     """
 
     collector: str
     state: str
     detail: str = ""
+    remedy: str = ""
     log: tuple[str, ...] = ()
     status: Status | None = None
     unseen: float | None = None
@@ -374,11 +378,10 @@ class Rollout:
         )
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
-        detail = (
-            "the new configuration does not work, so the old container was left as it is"
-            " (--no-check replaces it anyway)"
-        )
-        self._tell(Event(collector=collector, state="failed", detail=detail, log=tuple(lines[-_LOG_LINES:])))
+        detail = "the new configuration does not work, so the old container was left as it is"
+        remedy = "what is wrong stands below; --no-check replaces the container anyway"
+        log = tuple(lines[-_LOG_LINES:])
+        self._tell(Event(collector=collector, state="failed", detail=detail, remedy=remedy, log=log))
 
     def _put_back(self, old: Observed, successor: str) -> str:
         """Undoes a replacement, however far it went; a sentence about how that ended."""
@@ -435,7 +438,7 @@ class Rollout:
         condition = self._engine.condition(started.id)
         taken_back = condition.taken_back and started.since is not None
         if taken_back or condition.state != "running" or condition.restarts > started.restarts:
-            self._fail(started, _death(condition))
+            self._fail(started, failures.of_death(condition))
         elif condition.elsewhere:
             state = "ready" if condition.health == "healthy" else "waiting"
             self._say(
@@ -446,14 +449,14 @@ class Rollout:
         elif condition.health in ("healthy", None):
             self._say(started.collector, "ready", "it listens")
         else:
-            self._say(started.collector, "waiting", "until it listens")
+            self._say(started.collector, "waiting", "it does not listen yet")
 
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
         # What its predecessor left in the spool says nothing.
         if status is None or status.time < condition.started:
-            self._say(started.collector, "waiting", "until it says something")
-        elif fault := _fault(status):
-            self._fail(started, fault, status)
+            self._say(started.collector, "waiting", "it has said nothing yet")
+        elif cause := failures.of_status(status):
+            self._fail(started, cause, status)
         elif condition.health == "unhealthy":  # stuck: its last word is an old one
             detail = self._masked(started, condition.said)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
@@ -472,14 +475,21 @@ class Rollout:
 
     def _give_up(self, seconds: float, started: _Started) -> None:
         last = self._last[started.collector]
-        self._fail(started, f"not ready after {seconds:g} s: {last.detail}", last.status)
+        self._fail(started, failures.of_delay(seconds, last.detail, last.status), last.status)
 
-    def _fail(self, started: _Started, detail: str, status: Status | None = None) -> None:
+    def _fail(self, started: _Started, cause: Cause, status: Status | None = None) -> None:
         lines = [line for _, line in self._engine.log(started.id, _LOG_LINES)]
-        detail, *log = self._masked(started, detail.replace("\n", " "), *lines).split("\n")
+        detail, *log = self._masked(started, cause.detail.replace("\n", " "), *lines).split("\n")
         detail = "; ".join(filter(None, [detail, started.put_back()]))
         self._tell(
-            Event(collector=started.collector, state="failed", detail=detail, log=tuple(log), status=status)
+            Event(
+                collector=started.collector,
+                state="failed",
+                detail=detail,
+                remedy=cause.remedy,
+                log=tuple(log),
+                status=status,
+            )
         )
 
     def _each[T: (Action, Observed, _Started), R](
@@ -569,26 +579,6 @@ def _leaving(plan: Plan) -> list[Action]:
 
 def _is_collector(name: str, server: str) -> bool:
     return name != SIMULATOR and not server
-
-
-def _death(condition: Condition) -> str:
-    if condition.error:
-        return condition.error
-    if condition.state == "running":
-        return f"ended and was restarted ({condition.restarts} times)"
-    meaning = {78: " (wrong settings)", 137: " (killed, or out of memory)"}.get(condition.exit_code, "")
-    return f"{condition.state}: ended with status {condition.exit_code}{meaning}"
-
-
-def _fault(status: Status) -> str | None:
-    """What keeps a collector from getting ready until somebody does something about it."""
-    if status.state == "failed":
-        return status.detail
-    if refused := status.subscriptions.refused:
-        return "refused by the exchange: " + "; ".join(f"{name}: {why}" for name, why in refused.items())
-    if status.store.state == "refused":
-        return f"refused by the store: {status.store.error}"
-    return None
 
 
 def _simulators(containers: Iterable[Observed]) -> list[Observed]:

@@ -248,5 +248,6 @@ def _table(planned: Plan, rollout: Rollout, rows: Sequence[Row]) -> Table:
         done = "-" if state in ("left", "failed") else _DONE.get(action.kind, "-")
         stored = f"{row.stored:,}" if row and row.status else "-"
         unseen = f"{event.unseen:.1f} s" if event and event.unseen is not None else "-"
-        table.add(action.collector, done, state, stored, unseen, event.detail if event else action.reason)
+        detail = event.detail if event else action.reason
+        table.add(action.collector, done, state, stored, unseen, "see below" if state == "failed" else detail)
     return table

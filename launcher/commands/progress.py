@@ -1,6 +1,7 @@
 """What a rollout tells while it is on its way, and what went wrong when it is over."""
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from launcher.console import Console, Live, Table
+from launcher.console import Console, Live, Table, listed
 from launcher.rollout import Event, Rollout
 
 
@@ -42,10 +43,10 @@ class Progress:
         self._events[event.collector] = event
         if self._json:
             self._json(msgspec.structs.replace(event, status=None), lines=True)
-        elif not self._live.is_terminal and event.state != "unchanged":
-            self._live.line(
-                f"{event.collector}: {event.state}" + (f" ({event.detail})" if event.detail else "")
-            )
+        elif not self._live.is_terminal and event.state not in ("unchanged", "left"):
+            # Why one failed is told once, at the end, together with those that have the same cause.
+            detail = f" ({event.detail})" if event.detail and event.state != "failed" else ""
+            self._live.line(f"{event.collector}: {event.state}{detail}")
 
     def _table(self) -> Table:
         table = Table("COLLECTOR", "STATE", "DETAIL")
@@ -93,8 +94,30 @@ def failed_of(rollout: Rollout) -> list[Event]:
 
 
 def explain(failed: Iterable[Event], console: Console) -> None:
-    """Says what failed and why, with the last lines of each culprit's log."""
-    for event in failed:
-        console.remark(f"\n{event.collector} failed: {event.detail}")
-        for line in event.log:
+    """Say what failed and why, each cause once, with its remedy and the last lines of a log."""
+    for alike in by_cause(failed):
+        first = alike[0]
+        who = first.collector
+        if len(alike) > 1:
+            who = f"{len(alike)} collectors ({listed(event.collector for event in alike)})"
+        console.remark(f"\n{who} failed: {first.detail}")
+        if first.remedy:
+            console.remark(f"  {first.remedy}")
+        if len(alike) > 1 and first.log:
+            console.remark(f"  the log of {first.collector}:")
+        for line in first.log:
             console.remark(f"  | {line}")
+
+
+def by_cause(failed: Iterable[Event]) -> list[list[Event]]:
+    """Group failures that differ in nothing but the names of their collectors.
+
+    Where a collector says of itself what is wrong, its log does not matter.
+    """
+    causes: dict[tuple[str, ...], list[Event]] = {}
+    for event in failed:
+        log = () if event.status else (re.sub(r"[0-9]+", "0", line) for line in event.log)
+        own = re.compile(rf"\b{re.escape(event.collector)}\b")
+        cause = tuple(own.sub("it", text) for text in (event.detail, event.remedy, *log))
+        causes.setdefault(cause, []).append(event)
+    return [*causes.values()]

@@ -47,6 +47,20 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
     assert fleet.launch("restart", "--wait-timeout", "0") == 0
 
 
+def test_a_cause_that_several_share_is_told_once_with_its_remedy(fleet, capsys):
+    """Neither while it is met nor in the table, but below it."""
+    fleet.write({"one": "NEVER-READY", "two": "NEVER-READY", "three": "ENDS-EARLY", "fine": "BTC-USD"})
+    assert fleet.launch("up", "--wait-timeout", "8s") == 1
+    said = capsys.readouterr()
+    assert said.err.count("connection refused") == said.err.count("`launcher doctor` tries the store") + 2
+    assert "2 collectors (one, two) failed: not ready after 8 s: store away: connection refused\n" in said.err
+    assert said.err.count("feed died") == 1
+    assert "three: failed\n" in said.err
+    assert "the last lines of its log say why\n  | " in said.err
+    assert said.out.count("see below") == 3
+    assert "connection refused" not in said.out
+
+
 def test_a_second_up_believes_the_health_check_and_reads_no_status(fleet, tmp_path, monkeypatch):
     fleet.write(TWO)
     assert fleet.launch("up") == 0

@@ -210,7 +210,7 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the old container was left as it is (--no-check replaces it anyway)" in said.err
+    assert "the old container was left as it is\n  what is wrong stands below; --no-check" in said.err
     assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert "1 failed, 1 left as they were" in said.out

@@ -1,0 +1,62 @@
+"""Why a container does not come up, and what to do about it."""
+
+from typing import NamedTuple
+
+from collector.health import Status
+from launcher.engines import Condition
+
+#: What the last lines of a log are for.
+_SEE_LOG = "the last lines of its log say why"
+_MEANINGS = {
+    78: ("wrong settings", "correct what its log names"),
+    137: ("killed, or out of memory", "raise `limits.memory`, if it is limited; `launcher doctor` tries it"),
+}
+
+
+class Cause(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    detail: str
+    remedy: str = ""
+
+
+def of_death(condition: Condition) -> Cause:
+    """Return why a container does not run."""
+    if condition.error:
+        return Cause(condition.error)
+    meaning, remedy = _MEANINGS.get(condition.exit_code, ("", _SEE_LOG))
+    told = f" ({meaning})" if meaning else ""
+    if condition.state == "running":
+        return Cause(f"ended and was restarted ({condition.restarts} times)", _SEE_LOG)
+    return Cause(f"{condition.state}: ended with status {condition.exit_code}{told}", remedy)
+
+
+def of_status(status: Status) -> Cause | None:
+    """Return what keeps a collector from getting ready until somebody does something about it."""
+    if status.state == "failed":
+        return Cause(status.detail)
+    if refused := status.subscriptions.refused:
+        what = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        remedy = f"`launcher symbols {status.exchange}` lists what the exchange has now"
+        return Cause(f"refused by the exchange: {what}", remedy)
+    if status.store.state == "refused":
+        remedy = "see to the store's `user`, `password`, `database`, and to what that user may do"
+        return Cause(f"refused by the store: {status.store.error}", remedy)
+    return None
+
+
+def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
+    """Return why a container is not ready in time.
+
+    Args:
+        seconds: how long it was waited for.
+        detail: what it was waiting for itself.
+        status: its last word; None where it has said nothing, or says nothing of itself.
+    """
+    if status is None:
+        remedy = f"{_SEE_LOG}, or --wait-timeout gives it longer"
+    elif status.store.state != "connected":
+        remedy = "`launcher doctor` tries the store from where the collector runs"
+    else:
+        remedy = "--wait-timeout gives it longer; `launcher doctor` tries the exchange from where it runs"
+    return Cause(f"not ready after {seconds:g} s: {detail}", remedy)

@@ -1,0 +1,82 @@
+"""What is said of containers that do not come up: each cause once, with its remedy."""
+
+import pytest
+
+from collector.health import SpoolStatus, Status, StoreStatus, SubscriptionStatus
+from launcher import failures
+from launcher.commands.progress import by_cause
+from launcher.engines import Condition
+from launcher.rollout import Event
+
+
+def failed(collector, detail, *log, status=None):
+    return Event(collector=collector, state="failed", detail=detail, log=log, status=status)
+
+
+def status(store="connected", state="starting", error=None, refused=None):
+    return Status(
+        name="fleet-one", exchange="KRAKEN", started=0.0, time=1.0, state=state, detail="as it is",
+        store=StoreStatus(backend="REDIS", state=store, since=0.0, error=error), connections=(),
+        subscriptions=SubscriptionStatus(confirmed=0, pending=(), refused=refused or {}), channels={},
+        spool=SpoolStatus(records=0, bytes=0, dropped=0), last_received=None, last_stored=None,
+    )  # fmt: skip
+
+
+def names(groups):
+    return [[event.collector for event in alike] for alike in groups]
+
+
+def test_one_cause_of_forty_is_one():
+    same = [failed(f"c{number}", f"fleet-c{number} cannot be created: no room") for number in range(40)]
+    assert names(by_cause([*same, failed("other", "no network")])) == [
+        [f"c{n}" for n in range(40)],
+        ["other"],
+    ]
+
+
+def test_logs_tell_causes_apart_but_for_names_and_times():
+    first = failed("a", "ended with status 1", "2026-01-01T00:00:01Z a: no such file")
+    same = failed("b", "ended with status 1", "2026-01-01T00:00:02Z b: no such file")
+    other = failed("c", "ended with status 1", "2026-01-01T00:00:02Z c: out of memory")
+    assert names(by_cause([first, same, other])) == [["a", "b"], ["c"]]
+
+
+def test_of_what_says_itself_what_is_wrong_the_log_does_not_matter():
+    events = [failed(name, "store away", f"{name} stored 7", status=status("away")) for name in ("a", "b")]
+    assert names(by_cause(events)) == [["a", "b"]]
+
+
+def condition(**values):
+    told = {
+        "state": "exited",
+        "health": None,
+        "said": "",
+        "exit_code": 1,
+        "error": "",
+        "restarts": 0,
+        "started": 0.0,
+    }
+    return Condition(**told | values)
+
+
+CAUSES = {
+    "78": (failures.of_death(condition(exit_code=78)), "status 78 (wrong settings)", "correct"),
+    "137": (failures.of_death(condition(exit_code=137)), "out of memory", "`limits.memory`"),
+    "1": (failures.of_death(condition()), "ended with status 1", "its log"),
+    "restarts": (failures.of_death(condition(state="running", restarts=3)), "(3 times)", "its log"),
+    "silent": (failures.of_delay(5, "it has said nothing yet", None), "after 5 s: it has", "--wait-timeout"),
+    "away": (failures.of_delay(5, "store away", status("away")), "5 s: store away", "`launcher doctor`"),
+    "pending": (failures.of_delay(5, "waiting for 2", status()), "waiting for 2", "--wait-timeout"),
+    "store": (failures.of_status(status("refused", error="NOAUTH")), "the store: NOAUTH", "`password`"),
+    "symbol": (failures.of_status(status(refused={"trades X": "no"})), "trades X: no", "symbols KRAKEN`"),
+}
+
+
+@pytest.mark.parametrize(("cause", "detail", "remedy"), CAUSES.values(), ids=CAUSES)
+def test_each_cause_has_its_remedy(cause, detail, remedy):
+    assert detail in cause.detail
+    assert remedy in cause.remedy
+
+
+def test_what_gets_ready_by_itself_is_no_failure():
+    assert failures.of_status(status("away")) is None
