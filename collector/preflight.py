@@ -141,12 +141,10 @@ async def _store(settings: Settings) -> Finding:
             )
         return _fine("store", f"{where} lacks tables; the collector creates them at its start")
     except StoreRefusedError as error:
-        return _fault(
-            "store",
-            f"{where} refuses us: {error}",
-            "see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do",
-            MISCONFIGURED,
-        )
+        why = "cannot be used" if apart else "refuses us"
+        login = "see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do"
+        remedy = _store_remedy(settings) if apart else login
+        return _fault("store", f"{where} {why}: {error}", remedy, MISCONFIGURED)
     except (StoreUnavailableError, TimeoutError) as error:
         why = "cannot be used" if apart else "is not reachable"
         return _fault("store", f"{where} {why}: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE)

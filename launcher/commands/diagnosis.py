@@ -25,7 +25,7 @@ from launcher.obstacles import Obstacle
 from launcher.owner import Claim, whoami
 from launcher.ownership import seal_of
 from launcher.plan import Kind
-from launcher.spec import CollectorSpec, FleetSpec, Mount, Network
+from launcher.spec import USER, CollectorSpec, FleetSpec, Mount, Network
 
 FINE, WARNING, FAULT, SKIPPED = "fine", "warning", "fault", "skipped"
 
@@ -38,6 +38,7 @@ _NETWORK = "_check"  # after a fleet's name; no name of a fleet has an underscor
 _SERVER_SECONDS = 120  # until a server listens
 _LOOK_EVERY = 0.3  # seconds
 _LOG_LINES = 5
+_FOLDER = "FOLDER"  # in what a collector says of a folder, whose name outside it does not know
 _STARTS = "`launcher up` starts it"
 
 
@@ -373,9 +374,15 @@ def _failure(spec: CollectorSpec, checked: Check, tried: Iterable[str]) -> Findi
 
 
 def _in_terms_of_the_host(spec: CollectorSpec, finding: Finding) -> Finding:
-    """Return the finding with a folder of the engine's machine under the name that it has there."""
+    """Return the finding with what to do on the engine's machine about a folder or a volume."""
     target = {"store": "/data", "spool": "/spool"}.get(finding.what)
+    if _FOLDER not in finding.remedy:
+        return finding
+    remedy = finding.remedy
     for mount in spec.container.mounts:
         if mount.target == target and mount.kind == "bind":
-            return msgspec.structs.replace(finding, remedy=finding.remedy.replace("FOLDER", mount.source))
-    return finding
+            remedy = remedy.replace(_FOLDER, mount.source)
+        elif mount.target == target:
+            run = f"docker run --rm --user 0 --volume {mount.source}:{target} --entrypoint chown"
+            remedy = f"give it to the collector's user: `{run} {spec.container.image} -R {USER} {target}`"
+    return msgspec.structs.replace(finding, remedy=remedy)

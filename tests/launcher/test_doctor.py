@@ -8,6 +8,7 @@ import json
 import subprocess
 
 import pytest
+from engines import LABEL
 from fleets import docker
 
 pytestmark = pytest.mark.docker
@@ -128,9 +129,10 @@ class World:
 
     def make(self, *words):
         """Has Docker make something of somebody else's; ``mend`` removes it."""
-        made = docker(*words)
+        verb = next(place for place, word in enumerate(words) if word in ("create", "run")) + 1
+        made = docker(*words[:verb], "--label", LABEL, *words[verb:])
         kind = words[0] if words[0] in ("network", "volume") else "container"
-        options = ("--force",) if kind == "container" else ()
+        options = ("--force", "--volumes") if kind == "container" else ()
         self.undo.append(lambda: docker(kind, "rm", *options, made))
 
     def mend(self):
@@ -146,7 +148,7 @@ def missing_image(world):
 
 def missing_network(world):
     world.keys["network"] = {"name": f"{world.fleet.name}-outside", "external": True}
-    world.undo.append(lambda: docker("network", "create", f"{world.fleet.name}-outside"))
+    world.undo.append(lambda: docker("network", "create", "--label", LABEL, f"{world.fleet.name}-outside"))
 
 
 def taken_network(world):

@@ -178,7 +178,7 @@ def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsy
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the old container was left as it is (--no-check replaces it anyway)" in said.err
+    assert "the old container was left as it is\n  what is wrong stands below; --no-check" in said.err
     assert "| a careless line with ***" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert {name: fleet.container(name)["Id"] for name in ("one", "two")} == before
