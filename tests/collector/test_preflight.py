@@ -45,10 +45,10 @@ def variables(folder, simulator, redis, **others):
     } | others
 
 
-def check(environment):
+def check(environment, *arguments):
     """The exit status, and the findings by what was tried."""
     done = subprocess.run(
-        [sys.executable, "-m", "collector", "check", "--connect", "--json"],
+        [sys.executable, "-m", "collector", "check", "--connect", "--json", *arguments],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "canary" not in done.stdout + done.stderr
@@ -84,6 +84,14 @@ def test_each_fault_has_its_remedy(tmp_path, simulator, redis, wrong, status, wh
     assert said in found[what]["detail"]
     assert found[what]["remedy"]
     assert [each["what"] for each in found.values() if each["state"] == "fault"] == [what]
+
+
+def test_what_cannot_be_reached_yet_is_left_out(tmp_path, simulator, redis):
+    away = variables(tmp_path, simulator, redis, PORT="1", HTTPS_PROXY="http://127.0.0.1:1")
+    status, found = check(away, "--without", "store", "--without", "exchange")
+    assert (status, {*found}) == (preflight.FINE, {"settings", "spool"})
+    status, found = check(away, "--without", "store")
+    assert (status, {*found}) == (preflight.UNAVAILABLE, {"settings", "spool", "exchange"})
 
 
 async def test_postgres_is_looked_at_and_left_as_it_is(tmp_path, simulator, redis):

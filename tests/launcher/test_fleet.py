@@ -45,7 +45,7 @@ def test_a_bad_fleet_file_gets_all_its_faults_with_their_places(name, monkeypatc
 
 
 def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
-    with pytest.raises(fleet.FleetError, match=r"none\.yaml: cannot be read: No such file"):
+    with pytest.raises(fleet.FleetError, match=r"none\.yaml: cannot be read: No such file.*`launcher init`"):
         fleet.load(tmp_path / "none.yaml", {})
     with pytest.raises(fleet.FleetError, match="cannot be read: Is a directory"):
         fleet.load(tmp_path, {})
