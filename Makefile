@@ -1,4 +1,4 @@
-.PHONY: demo test lint image bench soak clean
+.PHONY: demo check test test-slow lint image bench soak clean
 
 # Many processes are started here: each would compile again all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -8,11 +8,20 @@ demo:
 	@.ci/environment --no-default-groups --extra launcher --extra collector --extra simulator
 	@.venv/bin/launcher run deployments/quickstart.yaml --for 20s
 
-# Everything that this machine can run; the last lines say what it cannot.
+# What to run before every commit: the linters, and the tests that need no server and no engine.
+check: lint
+	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -r fE -m quick
+
+# All tests that this machine can run, but the slow ones; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal -m "not alone"
-	@.venv/bin/python -m pytest -m alone
+	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal -m "not alone and not slow"
+	@.venv/bin/python -m pytest -m "alone and not slow"
+
+# The slow ones: what takes longest and proves least.
+test-slow:
+	@.ci/environment --all-extras
+	@.venv/bin/python -m pytest -m slow
 
 lint:
 	@.ci/environment --all-extras

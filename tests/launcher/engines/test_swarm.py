@@ -170,6 +170,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     assert [fleet.things(kind) for kind in ("service", "secret", "network", "volume")] == [[]] * 4
 
 
+@pytest.mark.slow
 def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsys):
     fleet.write({"one": "BTC-USD", "two": "ETH-USD"})
     fleet.launch("up")
@@ -197,6 +198,7 @@ def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsy
     assert fleet.launch("up") == 0
 
 
+@pytest.mark.slow
 def test_the_swarm_starts_a_collector_again_and_down_keeps_what_is_not_stored(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "empty": "BTC-USD"})
     fleet.launch("up")
