@@ -66,7 +66,7 @@ def test_what_only_has_the_label_of_the_fleet_is_left_alone(fleet, capsys):
         assert docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"id={stranger}") == stranger
         assert "left alone" in capsys.readouterr().err
     finally:
-        docker("rm", stranger)
+        docker("rm", "--volumes", stranger)
 
 
 def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):

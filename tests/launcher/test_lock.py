@@ -96,4 +96,4 @@ def test_a_container_of_that_name_that_is_no_lock_is_left_alone(fleet, monkeypat
             pass
         assert docker("inspect", "--format", "{{.Id}}", theirs) == theirs
     finally:
-        docker("rm", theirs)
+        docker("rm", "--volumes", theirs)

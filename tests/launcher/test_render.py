@@ -46,7 +46,7 @@ def engine(users_engine, compose):
     name, api = unique("render"), users_engine.client()
     yield name
     for container in api.containers.list(all=True, filters={"name": name}):
-        container.remove(force=True)
+        container.remove(force=True, v=True)
     for kept in (*api.networks.list(names=[name]), *api.volumes.list(filters={"name": name})):
         kept.remove()
     api.close()

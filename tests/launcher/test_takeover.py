@@ -229,7 +229,7 @@ def test_nothing_with_forged_labels_is_removed(fleet, capsys):
         )
         assert {*there.split()} == {orphan, double}
     finally:
-        docker("rm", "--force", orphan, double)
+        docker("rm", "--force", "--volumes", orphan, double)
         docker("network", "rm", network)
 
 
