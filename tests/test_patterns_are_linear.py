@@ -26,6 +26,7 @@ VARYING = {
     "collector/settings.py": ["self.pattern"],  # Matching: those of the tables, below
     "collector/masking.py": ["_VALUE.replace('{0}', re.escape(secret))"],  # test_masking tries it
     "launcher/fleet_file.py": ["ignored"],  # x-.*
+    "launcher/commands/progress.py": [r"f'\\b{re.escape(event.collector)}\\b'"],  # a name, as it is
     "launcher/engines/ssh.py": ["pattern"],  # _REMEDIES, below
 }
 
