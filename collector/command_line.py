@@ -25,7 +25,17 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's are overloads that say the same
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        known, rest = super().parse_known_args(args, namespace)
+        return self._without_unknown(*super().parse_known_args(args, namespace))
+
+    @override
+    def parse_known_intermixed_args(  # type: ignore[override]  # since Python 3.13 it does without the one above
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        return self._without_unknown(*super().parse_known_intermixed_args(args, namespace))
+
+    def _without_unknown(
+        self, known: argparse.Namespace, rest: list[str]
+    ) -> tuple[argparse.Namespace, list[str]]:
         for word in rest[: rest.index("--")] if "--" in rest else rest:
             if word.startswith("-") and word != "-":
                 self.refuse(known, word)

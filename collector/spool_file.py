@@ -637,7 +637,7 @@ def _identity(path: Path) -> str:
         inode = os.fstat(file.fileno()).st_ino
         try:
             generation = fcntl.ioctl(file, _GET_GENERATION, bytes(8)).hex()
-        except OSError:  # the file system has none, as those that reuse no inode
+        except OSError:  # it has none; if it reuses inodes, as overlayfs, a copy may pass
             generation = ""
     return f"{inode} {generation}"
 

@@ -13,7 +13,7 @@ from recording import HASTY, lines, recording
 from running import Running
 from simulated import Simulator
 from spooled import spooled
-from waiting import PATIENCE
+from waiting import PATIENCE, eventually
 
 from collector import pace
 from collector.feeds import network
@@ -158,7 +158,11 @@ async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator,
         comparison = await it.compared()
         assert comparison.exact, comparison
         assert await it.openings() == 1
-        kept = (it.settings.home / "malformed.jsonl").read_text().splitlines()
+        file = it.settings.home / "malformed.jsonl"
+        kept = await eventually(
+            lambda: file.exists() and len(said := file.read_text().splitlines()) >= 5 and said,
+            "five are kept",
+        )
         assert len(kept) == 5
         assert json.loads(kept[0])["message"]
         assert len(lines(caplog, "could not be handled")) == 1

@@ -335,15 +335,23 @@ def pipeline_settings(tmp_path, monkeypatch):
 
 async def test_a_volume_that_goes_away_again_and_again_has_every_record_once(pipeline_settings, tmp_path):
     data, sent = pipeline_settings.parquet_dir, list(stream(4000))
+    volume, nothing = tmp_path / "volume", tmp_path / "nothing"
+    volume.mkdir()
+    nothing.write_text("no folder")
+    data.symlink_to(volume)
+
+    def mount(what):
+        """Put it in the folder's place at once, so that the writer makes no folder in between."""
+        link = tmp_path / "link"
+        link.symlink_to(what)
+        link.replace(data)
 
     async def strike():
         for _ in range(8):
             await asyncio.sleep(0.1)
-            data.rename(tmp_path / "away")
-            data.write_text("no folder")
+            mount(nothing)
             await asyncio.sleep(0.1)
-            data.unlink()
-            (tmp_path / "away").rename(data)
+            mount(volume)
 
     async with Pipeline(pipeline_settings) as pipeline:
         await pipeline.until("connected")
