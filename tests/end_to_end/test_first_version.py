@@ -28,8 +28,8 @@ def test_what_the_first_version_recorded_is_stored_once_by_this_one(fleet, capsy
     docker("pause", fleet.stage.redis)
     try:
         fleet.more()
-        spools = [status["spool"]["records"] for status in fleet.statuses(capsys).values()]
-        assert all(spools), spools
+        # A collector writes its status every few seconds.
+        wait_until(lambda: all(status["spool"]["records"] for status in fleet.statuses(capsys).values()))
         # Nobody is asked: there is no terminal, and no `--yes`. The store is away, so nothing can be tried.
         assert fleet.launch("up", "--no-check", "--wait-timeout", "0") == 0
         assert "3 recreated" in capsys.readouterr().out

@@ -63,7 +63,7 @@ def test_a_plan_tells_every_kind_of_action_and_touches_nothing(fleet, capsys, tm
     assert "    memory: unlimited -> 64 MiB (in place)" in text
     assert "1 to create, 1 to update, 1 to recreate, 1 to start, 1 to remove, 1 unchanged" in text
 
-    assert fleet.launch("up") == 0
+    assert fleet.launch("up", "--yes") == 0
     said = capsys.readouterr().out
     assert "1 created, 1 updated, 1 recreated, 1 started, 1 unchanged, 1 removed" in said
     assert fleet.identities()["two"] == before["two"]  # its limit changed while it ran

@@ -37,6 +37,7 @@ def write(state, detail, stored=0):
         "channels": {"trades": {"received": stored, "stored": stored}},
         "spool": {"records": 1234 if PART == "NOT-STORED" else 0, "bytes": 0, "dropped": 0},
         "last_received": time.time(),
+        "gaps_today": 0,
         "last_stored": time.time(),
     }
     home = Path(os.environ["SPOOL_DIR"]) / NAME
