@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from collector import records as codec
+from collector.file_identity import identity
 from collector.gaps import joined, missing
 from collector.records import AnyRecord, Gap
 from collector.spool_repair import SEAL, decoded, outside, repair, seal
@@ -31,7 +32,6 @@ BROKEN_KEPT = 3  # broken databases kept aside
 LOSSES_KEPT = 1000
 INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
-_GET_GENERATION = 0x80087601  # FS_IOC_GETVERSION of Linux
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
 _SCHEMA = f"""
@@ -315,7 +315,7 @@ class SpoolFile:
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         self.owner = meta.get("owner") or secrets.token_hex(8)
         self.clean = None if "clean" not in meta else bool(meta["clean"])
-        file, boot = _identity(self.path), _boot()
+        file, boot = identity(self.path), _boot()
         self.exact = meta.get("file") == file and (bool(self.clean) or meta.get("boot") == boot)
         self.acknowledged = int(meta.get("acknowledged", 0))
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
@@ -629,17 +629,6 @@ def _boot() -> str:
     """The running of the machine; a new one at every start."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text() if path.exists() else secrets.token_hex(8)
-
-
-def _identity(path: Path) -> str:
-    """What a copy does not share with its original: the inode, which some reuse, and its generation."""
-    with path.open("rb") as file:
-        inode = os.fstat(file.fileno()).st_ino
-        try:
-            generation = fcntl.ioctl(file, _GET_GENERATION, bytes(8)).hex()
-        except OSError:  # it has none; if it reuses inodes, as overlayfs, a copy may pass
-            generation = ""
-    return f"{inode} {generation}"
 
 
 def _connect(path: Path) -> sqlite3.Connection:
