@@ -47,6 +47,14 @@ def own_engine(monkeypatch):
 
 
 @pytest.fixture
+def restartable_engine(monkeypatch):
+    """A third engine of the tests' own: whoever restarts one ends what others run on it."""
+    engine = engines.own_engine("again")
+    with engine.led(monkeypatch):
+        yield engine
+
+
+@pytest.fixture
 def swarm(monkeypatch):
     """Another engine of the tests' own, the manager of a swarm: when one ends, an engine forgets names."""
     engine = engines.own_engine("swarm")

@@ -103,6 +103,16 @@ class Engine:
                 self.docker("tag", image, name)
 
     @contextlib.contextmanager
+    def restarted(self):
+        """Ends one of our own, as a restart of Docker does; it is back afterwards."""
+        pid = Path(self.host.removeprefix("unix://")).with_name("pid")
+        process = int(pid.read_text())
+        os.kill(process, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{process}").exists())
+        yield
+        wait_until(lambda: self.docker("version", "--format", "{{.Server.Version}}", check=False))
+
+    @contextlib.contextmanager
     def led(self, monkeypatch):
         """Leads docker and the launcher, as tests call them, there, and this thread into its network."""
         with monkeypatch.context() as patched, contextlib.ExitStack() as stack:
@@ -153,6 +163,7 @@ def _host():
 @cache
 def own_engine(name):
     """An engine of this run's own; ``name`` tells several apart. Raises Missing."""
+    users_engine()  # is found before anybody is led elsewhere
     needed = ("dockerd", "ip", "iptables", "nsenter", "umount")
     if lacking := [each for each in needed if not program(each)]:
         raise _impossible(f"no {', '.join(lacking)}")

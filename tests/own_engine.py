@@ -4,7 +4,7 @@
 
 It has a network namespace, so bridges, ports, the firewall and the names of another engine of this machine
 stay as they are; its socket (docker.sock), its data and its process id (pid) are in FOLDER. It ends on
-SIGTERM or with the process OWNER.
+SIGTERM or with the process OWNER. Whoever ends the engine alone, by SIGTERM, restarts it.
 """
 
 import contextlib
@@ -29,9 +29,12 @@ def main(folder: Path, owner: int) -> None:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         block = _free_block(folder)
         namespace = stack.enter_context(_network(folder.name, block))
-        engine = stack.enter_context(_engine(folder, namespace, block))
-        while _runs(owner) and engine.poll() is None:
-            time.sleep(0.2)
+        stack.callback(_clear, folder, namespace)
+        ended = 0
+        while _runs(owner) and ended == 0:
+            with _engine(folder, namespace, block) as engine:
+                while _runs(owner) and (ended := engine.poll()) is None:
+                    time.sleep(0.2)
 
 
 def _run(*command: str) -> str:
@@ -92,7 +95,7 @@ def _network(name: str, block: ipaddress.IPv4Network):
 
 @contextlib.contextmanager
 def _engine(folder: Path, namespace: str, block: ipaddress.IPv4Network):
-    """The engine's process; in the end nothing of it runs and nothing is mounted."""
+    """The engine's process; if it is ended here, its containers end before."""
     config = folder / "daemon.json"
     config.write_text(json.dumps(_of_the_machine() | _addresses(block)))
     options = {
@@ -110,18 +113,23 @@ def _engine(folder: Path, namespace: str, block: ipaddress.IPv4Network):
     try:
         yield engine
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _empty(folder)
-        engine.kill()  # its data goes anyway
-        engine.wait()
-        while processes := _run("ip", "netns", "pids", namespace).split():
-            for process in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(process), signal.SIGKILL)
-            time.sleep(0.05)
-        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-        for mount in reversed([each for each in mounts if each.startswith(f"{folder}/")]):
-            subprocess.run(["umount", "--lazy", mount], check=False)
+        if engine.poll() is None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _empty(folder)
+            engine.kill()  # its data goes anyway
+            engine.wait()
+
+
+def _clear(folder: Path, namespace: str) -> None:
+    """Ends what still runs in the namespace, and unmounts what is in the folder."""
+    while processes := _run("ip", "netns", "pids", namespace).split():
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+        time.sleep(0.05)
+    mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for mount in reversed([each for each in mounts if each.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", mount], check=False)
 
 
 def _addresses(block: ipaddress.IPv4Network) -> dict[str, object]:

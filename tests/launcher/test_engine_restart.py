@@ -1,0 +1,42 @@
+"""The engine is restarted while ``up`` makes containers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from engines import BASE, STANDIN
+from fleets import Fleet, docker
+from waiting import PATIENCE
+
+pytestmark = pytest.mark.docker
+
+SIX = {f"part{number}": f"C{number}-USD" for number in range(6)}
+
+
+@pytest.fixture
+def fleet(restartable_engine, tmp_path):
+    restartable_engine.give(BASE)
+    restartable_engine.build(STANDIN, Path(__file__).parent / "engines" / "standin")
+    yield (fleet := Fleet(tmp_path, STANDIN))
+    fleet.remove()
+
+
+def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restartable_engine):
+    fleet.write(SIX)
+    command = [sys.executable, "-m", "launcher", "up", str(fleet.path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        said = process.stderr.readline()
+        while "ready" not in said:
+            said += process.stderr.readline()
+        with restartable_engine.restarted():
+            out, rest = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert "Traceback" not in rest
+    assert "failed" in out or "engine" in rest, (out, rest)
+    assert fleet.launch("up") == 0
+    containers = fleet.containers()
+    assert containers.keys() == SIX.keys()
+    assert all(each["State"]["Running"] for each in containers.values())
+    assert len(docker("ps", "--all", "--quiet").split()) == len(SIX), "nothing twice, and no lock"
+    assert fleet.launch("plan") == 0
