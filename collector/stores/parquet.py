@@ -36,7 +36,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, partial
@@ -117,6 +117,7 @@ class ParquetStore:
         self._publishing = Lock()
         self._background = ThreadPoolExecutor(1, "compaction")
         self._compaction: Compaction | None = None
+        self._compacting: Future[None] | None = None  # its end
         self._compacted = -math.inf  # days up to this one, since 1970
 
     async def open(self, name: str) -> Position | None:
@@ -162,9 +163,11 @@ class ParquetStore:
         """Nothing to be done: a lock goes with its process, and with ``close``."""
 
     async def close(self) -> None:
-        """Lets go of the collector's lock, after what is being written."""
+        """Let go of the lock after what is being written; a compaction ends at its next file."""
         if self._compaction:
             self._compaction.stop()
+        if self._compacting:
+            await asyncio.wrap_future(self._compacting)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._unlock)
 
     async def _on_thread[T](self, work: Callable[[], T]) -> T:
@@ -283,7 +286,7 @@ class ParquetStore:
             if self._settings.wants(unquote(folder.parent.name.removeprefix("symbol=")))
         )
         self._compaction = Compaction(self._root, self._acknowledged, self._publishing)
-        self._background.submit(self._compaction.run, folders)
+        self._compacting = self._background.submit(self._compaction.run, folders)
 
     def _acknowledged(self, name: str) -> int | None:
         """The sequence up to which a collector's records are stored; it rises over all incarnations."""

@@ -126,7 +126,7 @@ def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
         assert told[-1] == "fleet lab: 5 unchanged\n"
         before = fleet.identities()
         passwords = {name: fleet.password(name) for name in PASSWORDS}
-        assert launch("plan", "--json", "--out", str(tmp_path / "plan.json")) == 0
+        assert launch("plan", "--json", "--out", str(tmp_path / "plan.json")) == 0, told[-1]
         wait_until(lambda: launch("status") == 0 and alike(told[-1], shown("status")))
         launch("status", "--json")
         assert launch("logs", "postgres") == 0
@@ -217,7 +217,7 @@ def test_data_whose_password_is_lost_is_told_and_can_be_opened_again(fleet, caps
         assert f"`docker volume rm {fleet.name}-postgres-postgres-data`" in said
     assert fleet.launch("status") == 0
     assert fleet.volumes() == kept
-    for command in re.findall(r"^      (.*docker .*)$", DOCS, re.MULTILINE):
+    for command in re.findall(r"^      (?=\S)(.*docker .*)$", DOCS, re.MULTILINE):
         subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60)
     assert fleet.launch("up") == 0
     assert fleet.password("postgres") == "another"
