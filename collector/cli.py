@@ -113,7 +113,7 @@ def _explain(error: SettingsError) -> str:
 
 
 def _preflight(settings: Settings, without: Sequence[str], *, as_json: bool) -> int:
-    from collector import preflight  # noqa: PLC0415 - imports cryptofeed
+    from collector import preflight  # noqa: PLC0415 - takes a while
 
     logs.configure(settings.log_level, settings.log_format)
 

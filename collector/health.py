@@ -33,11 +33,28 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How many subscriptions are confirmed, and by name (``trades BTC-USD``) those that are not."""
+    """How many subscriptions are confirmed, and by name (``trades BTC-USD``) those that are not.
+
+    Attributes:
+        acknowledged: those of the pending ones that the exchange acknowledged; no data has come.
+        silent: confirmed by an acknowledgement, where there may be no data for long; none has come so far.
+        notice: what the exchange said last that names no subscription, while some are pending.
+    """
 
     confirmed: int = 0
     pending: tuple[str, ...] = ()
     refused: dict[str, str] = {}
+    acknowledged: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    notice: str | None = None
+
+    def __str__(self) -> str:
+        """What is waited for, in one line."""
+        first = self.pending[0]
+        if first in self.acknowledged:
+            first += " is acknowledged, but no data has come"
+        said = f" (the exchange says: {self.notice})" if self.notice else ""
+        return f"waiting for {len(self.pending)} subscriptions: {first}{said}"
 
 
 class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +117,11 @@ def judge(
     if store.state != "connected":
         return pending, f"store {store.state}" + (f": {store.error}" if store.error else "")
     if subscriptions.pending:
-        return pending, f"waiting for {len(subscriptions.pending)} subscriptions: {subscriptions.pending[0]}"
+        return pending, str(subscriptions)
     if subscriptions.confirmed or idle:
-        return "ready", f"{idle or f'{subscriptions.confirmed} subscriptions'}, store connected"
+        silent = f" ({len(subscriptions.silent)} acknowledged, without data so far)"
+        confirmed = f"{subscriptions.confirmed} subscriptions{silent if subscriptions.silent else ''}"
+        return "ready", f"{idle or confirmed}, store connected"
     return pending, "reading the exchange's reference data"
 
 

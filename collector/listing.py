@@ -1,15 +1,15 @@
 """What an exchange lists now, asked for by itself: for the launcher, which runs no feed."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import msgspec
 
 from collector import catalog
-from collector.feeds import connections, reference, supervised
+from collector.feeds import creation, reference
+from collector.feeds.access import Access, Listed
 from collector.feeds.malformed import describe
-from collector.feeds.network import Network
 from collector.settings import Settings, SettingsError
 
 #: Seconds for the whole answer, which may take several requests.
@@ -23,7 +23,7 @@ _TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """What one collector would take of an exchange's list.
 
-    ``subscriptions`` are its symbols times its channels; ``connections`` what cryptofeed would open for them.
+    ``subscriptions`` are its symbols times its channels; ``connections`` what it would open for them.
     """
 
     symbols: tuple[str, ...]
@@ -43,8 +43,8 @@ def symbols(exchange: str, patterns: str, environment: Mapping[str, str]) -> dic
     """
     channel = catalog.exchanges()[exchange].channels[0]
     settings = _settings({"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel}, environment)
-    listed = _within_limit(exchange, lambda: reference.listing(_feed_class(settings)))
-    return {symbol: listed[symbol] for symbol in reference.select(settings, listed, _Oblivion())}
+    types = _within_limit(exchange, _listed(creation.access(settings))).types
+    return {symbol: types[symbol] for symbol in reference.select(settings, types, _Oblivion())}
 
 
 def shares(
@@ -66,24 +66,36 @@ def shares(
     sound = [settings for settings in read.values() if isinstance(settings, Settings)]
     if not sound:
         return {name: error for name, error in read.items() if isinstance(error, SettingsError)}
-    feed_class = _feed_class(sound[0])
-    listed = _within_limit(exchange, lambda: reference.listing(feed_class))
+    listed = _within_limit(exchange, _listed(creation.access(sound[0])))
     return {
-        name: each if isinstance(each, SettingsError) else _share(each, feed_class, listed)
-        for name, each in read.items()
+        name: each if isinstance(each, SettingsError) else _share(each, listed) for name, each in read.items()
     }
 
 
-def _share(settings: Settings, feed_class: Any, listed: Mapping[str, str]) -> Share | SettingsError:
+async def _listed(access: Access) -> Listed:
     try:
-        selected = reference.select(settings, listed, _Oblivion())
+        return await access.listed()
+    finally:
+        await access.close()
+
+
+async def _connections(access: Access, listed: Listed, symbols: list[str]) -> int:
+    try:
+        return await access.connections(listed, symbols, access.settings.channels)
+    finally:
+        await access.close()
+
+
+def _counted(settings: Settings, listed: Listed, symbols: list[str]) -> int:
+    return _within_limit(settings.exchange, _connections(creation.access(settings), listed, symbols))
+
+
+def _share(settings: Settings, listed: Listed) -> Share | SettingsError:
+    try:
+        selected = reference.select(settings, listed.types, _Oblivion())
+        made = _counted(settings, listed, selected) if selected else 0
     except SettingsError as error:
         return error
-    made = (
-        _within_limit(settings.exchange, lambda: connections(settings, feed_class, selected))
-        if selected
-        else 0
-    )
     return Share(
         symbols=tuple(selected), subscriptions=len(selected) * len(settings.channels), connections=made
     )
@@ -94,19 +106,15 @@ def _settings(variables: Mapping[str, str], environment: Mapping[str, str]) -> S
     return Settings.read({**variables, **ways, "BACKEND": "TTY"})
 
 
-def _feed_class(settings: Settings) -> Any:
-    feed_class = supervised(settings.exchange)
-    feed_class.http_sync = Network(settings).requests()
-    return feed_class
-
-
-def _within_limit[T](exchange: str, work: Callable[[], T]) -> T:
+def _within_limit[T](exchange: str, work: Coroutine[Any, Any, T]) -> T:
     async def within() -> T:
         async with asyncio.timeout(LIMIT):
-            return await reference.in_thread(work)
+            return await work
 
     try:
         return asyncio.run(within())
+    except SettingsError:
+        raise
     except Exception as error:
         raise AwayError(f"{exchange} does not tell its symbols: {describe(error)}") from error
 

@@ -14,14 +14,13 @@ import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import requests
 from msgspec import structs
 
 from collector import stores
-from collector.feeds import reference, supervised
+from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
 from collector.settings import BACKENDS, Settings, SettingsError
@@ -169,17 +168,18 @@ def _store_remedy(settings: Settings) -> str:
 
 async def _symbols(settings: Settings) -> Finding:
     exchange = settings.exchange
-    feed_class = supervised(exchange)
+    access = creation.access(settings)
     try:
         async with asyncio.timeout(_PATIENCE):
-            feed_class.http_sync = Network(settings).requests()
-            listed = await reference.in_thread(lambda: reference.listing(feed_class))
-        there = reference.select(settings, listed, _Remembered(settings.home))
+            listed = await access.listed()
+            there = reference.select(settings, listed.types, _Remembered(settings.home))
+            if there:  # builds what a start would build
+                await access.connections(listed, there, settings.channels)
     except SettingsError as error:
         return _fault(
             "symbols",
             "; ".join(map(str, error.faults)),
-            f"{exchange} lists {len(listed):,} symbols; write them as cryptofeed does (BTC-USD)",
+            f"{exchange} lists {len(listed.types):,} symbols; write them as cryptofeed does (BTC-USD)",
             MISCONFIGURED,
         )
     except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
@@ -189,12 +189,14 @@ async def _symbols(settings: Settings) -> Finding:
             "can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
             UNAVAILABLE,
         )
-    return _fine("symbols", f"{len(there)} of {exchange}'s {len(listed):,}")
+    finally:
+        await access.close()
+    return _fine("symbols", f"{len(there)} of {exchange}'s {len(listed.types):,}")
 
 
 async def _clock(settings: Settings) -> Finding:
     """Compares the clock with that of the exchange's web server, which tells whole seconds."""
-    host = urlsplit(str(supervised(settings.exchange).websocket_endpoints[0].address)).hostname
+    host = creation.access(settings).host
     try:
         async with asyncio.timeout(_PATIENCE):
             ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))

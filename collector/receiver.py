@@ -1,4 +1,4 @@
-"""Exchange -> spool: cryptofeed's objects become records, and go into the spool in bursts.
+"""Exchange -> spool: records go into the spool in bursts; cryptofeed's objects become records first.
 
 A burst is appended when it is large enough or old enough, whichever comes first; what is in it when the
 process is killed is lost, so it is never older than BURST_SECONDS plus one append. When the spool cannot keep
@@ -89,6 +89,25 @@ class Receiver:
         self._room = asyncio.Event()  # the callbacks may go on
         self._room.set()
         self._appending = asyncio.Lock()
+        self.renew_elsewhere: Callable[[set[str]], None] = lambda _: None  # books that are not kept here
+
+    def put(self, channel: str, record: AnyRecord, weight: int = 1) -> None:
+        """Take a record; ``weight`` is one for it and one for each level of a book.
+
+        Who puts something looks at ``is_due`` soon after.
+        """
+        self._records.append(record)
+        self._weight += weight
+        self._metrics.received[channel] += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether ``make_room`` is to be called."""
+        return self._weight >= self._next
+
+    async def make_room(self) -> None:
+        """See to it that what was put is appended; wait while too much is waiting."""
+        await self._added()
 
     def callback(
         self, channel: str, awaited: set[str], arrived: Callable[[str, str, float], None]
@@ -136,9 +155,11 @@ class Receiver:
 
     def renew_books(self, keys: Iterable[Key]) -> None:
         """A complete book follows the next change of each of these."""
+        keys = list(keys)
         for channel, symbol in keys:
             if books := self._books.get(channel):
                 books.renew(symbol)
+        self.renew_elsewhere({symbol for channel, symbol in keys if channel in self._books})
 
     def report(self, gap: Gap) -> None:
         """Puts a gap on record."""

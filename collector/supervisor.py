@@ -13,14 +13,15 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from collector import health, memory, stores
 from collector.continuity import Continuity
-from collector.feeds import ExchangeFeed
+from collector.feeds import creation
+from collector.gaps import Key
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings, SettingsError
@@ -99,7 +100,7 @@ class _Collector:
         self.spool = spool
         self.metrics = Metrics()
         self.receiver = Receiver(settings, spool, self.metrics)
-        self.feed = ExchangeFeed(settings, self.receiver)
+        self.feed = creation.feed(settings, self.receiver)
         self.continuity = Continuity(spool, self.receiver, self.feed.gaps, settings.records)
         self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics, self.continuity)
         self.started = time.time()
@@ -200,7 +201,10 @@ class _Collector:
         subscriptions = self.feed.subscriptions
         return health.SubscriptionStatus(
             confirmed=len(subscriptions.confirmed),
-            pending=tuple(f"{channel} {symbol}" for channel, symbol in sorted(subscriptions.pending)),
+            pending=_names(subscriptions.pending),
+            acknowledged=_names(subscriptions.acknowledged),
+            silent=_names(subscriptions.silent),
+            notice=subscriptions.notice or None,
             refused={
                 f"{channel} {symbol}": reason
                 for (channel, symbol), reason in sorted(subscriptions.refused.items())
@@ -217,6 +221,10 @@ class _Collector:
         return f"{counts}; {waiting} in the spool" + "".join(
             f", {count} {what}" for what, count in lost.items() if count
         )
+
+
+def _names(keys: Iterable[Key]) -> tuple[str, ...]:
+    return tuple(f"{channel} {symbol}" for channel, symbol in sorted(keys))
 
 
 class _Death:

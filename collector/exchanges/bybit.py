@@ -222,6 +222,9 @@ class _Stream:
         """Return what a message is stored as. Raises what ``UNREADABLE`` lists."""
         raise NotImplementedError
 
+    def renew(self) -> None:
+        """Have a complete book follow the next change, where it is a book."""
+
 
 @cache
 def _decoder(data: Any) -> Callable[[bytes], Any]:
@@ -281,6 +284,11 @@ class _Books(_Stream):
             return self._break(it.number)
         self._number = it.number
         return self._book.change(bids, asks, time, receipt)
+
+    @override
+    def renew(self) -> None:
+        if self._book:
+            self._book.renew()
 
     def _break(self, number: int) -> Outputs:
         self._book = None
@@ -461,6 +469,12 @@ class BybitSession(Session):
             return ()
         self._pinged = now
         return (Send('{"op":"ping"}'),)
+
+    @override
+    def renew_books(self, symbols: Collection[str]) -> None:
+        for stream in self._streams.values():
+            if stream.symbol in symbols:
+                stream.renew()
 
     def _add(self, topic: str, carried: Mapping[str, Sequence[str]]) -> _Stream:
         stream = _reader(topic, self._market)(self._exchange, topic, carried)

@@ -229,6 +229,11 @@ class CoinbaseSession(Session):
     def tick(self, now: int) -> Outputs:
         return self._candles.over(now)
 
+    @override
+    def renew_books(self, symbols: Collection[str]) -> None:
+        for symbol in self._books.keys() & set(symbols):
+            self._books[symbol].renew()
+
     def _subscribe(self, subscriptions: Collection[Subscription], kind: str = "subscribe") -> list[str]:
         products: dict[str, set[str]] = defaultdict(set)
         for subscription in subscriptions:

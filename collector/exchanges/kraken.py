@@ -250,6 +250,15 @@ class KrakenSession(Session):
     def tick(self, now: int) -> Outputs:
         return self._candles.over(now)
 
+    @override
+    def probe(self) -> Sequence[str]:
+        return ['{"method":"ping"}']
+
+    @override
+    def renew_books(self, symbols: Collection[str]) -> None:
+        for symbol in self._books.keys() & set(symbols):
+            self._books[symbol].book.renew()
+
     def _subscribe(
         self, channel: str, subscriptions: Sequence[Subscription], method: str = "subscribe"
     ) -> str:

@@ -213,6 +213,9 @@ class _Stream:
         """Return what a part of a message is stored as. Raises what ``UNREADABLE`` lists."""
         raise NotImplementedError
 
+    def renew(self) -> None:
+        """Have a complete book follow the next change, where it is a book."""
+
     def symbols(self) -> Sequence[str]:
         return [subscription.symbol for subscription in self.subscriptions]
 
@@ -266,6 +269,10 @@ class _WholeBooks(_Stream):
         take = self._book.show if self.flows else self._book.begin
         return take(_side(part.bids), _side(part.asks), _time(part.ts), receipt)
 
+    @override
+    def renew(self) -> None:
+        self._book.renew()
+
 
 class _Books(_Stream):
     """Changes of a book that name the one before: what does not follow breaks it."""
@@ -291,6 +298,11 @@ class _Books(_Stream):
             return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did")
         self._last = part.seq_id
         return self._book.change(bids, asks, time, receipt)
+
+    @override
+    def renew(self) -> None:
+        if self._book:
+            self._book.renew()
 
     def _break(self, reason: str) -> Outputs:
         self._book = None
@@ -452,6 +464,12 @@ class OkxSession(Session):
             return ()
         self._pinged = True
         return (Send("ping"),)
+
+    @override
+    def renew_books(self, symbols: Collection[str]) -> None:
+        for stream in self._streams.values():
+            if stream.subscriptions and stream.subscriptions[0].symbol in symbols:
+                stream.renew()
 
     def _subscribe(self, arguments: Sequence[Argument]) -> str:
         self._number += 1

@@ -210,6 +210,13 @@ class Session(ABC):
         """Return what is due at ``now``; called every second."""
         return ()
 
+    def probe(self) -> Sequence[str]:
+        """Return the frames that make the exchange say something, sent when it has been silent for long."""
+        return ()
+
+    def renew_books(self, symbols: Collection[str]) -> None:  # noqa: B027 - there may be no books
+        """Have a complete book follow the next change of the books of ``symbols``."""
+
 
 class Exchange(ABC):
     """One exchange, with what a user chose."""

@@ -1,19 +1,14 @@
-"""How the exchange is reached: proxy, authorities, time limits, for requests and for aiohttp.
-
-Each has ideas of its own about the environment's proxy and certificates; here, and nowhere else, both are
-told the same.
-"""
+"""How the exchange is reached: proxy, authorities, time limits, sizes. Each connection is opened here."""
 
 import asyncio
 import ssl
-from functools import partial
-from typing import Any, override
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 
 import aiohttp
-from cryptofeed.connection import HTTPAsyncConn, HTTPSync, WSAsyncConn
 
-from collector.feeds.http import BoundedResponse, RateLimits, fetch, within
-from collector.feeds.websocket import WebSocket
+from collector.feeds.http import BoundedResponse, RateLimits, within
 from collector.settings import Settings
 
 #: Seconds that one step may take.
@@ -24,6 +19,13 @@ QUIET = 20.0
 LARGEST_MESSAGE = 32 * 2**20
 
 
+class Answer(NamedTuple):
+    """What a web server answered."""
+
+    status: int
+    body: bytes
+
+
 class Network:
     """The proxy and the authorities of ``settings``; without them, those of environment and system."""
 
@@ -32,60 +34,48 @@ class Network:
         self._authorities = str(settings.ssl_cert_file) if settings.ssl_cert_file else None
         self._limits = RateLimits()
         self._ssl = ssl.create_default_context(cafile=self._authorities)
-
-    def requests(self) -> Any:
-        """What takes the place of cryptofeed's ``http_sync``, within time and other limits."""
-        return _BoundedRequests(self._limits, timeout=(CONNECT, READ), **self.options)
+        self._rest: aiohttp.ClientSession | None = None
 
     @property
     def options(self) -> dict[str, Any]:
-        """The proxy and the authorities as a call of requests takes them."""
+        """The proxy and the authorities as a call of the library requests takes them."""
         return {
             "verify": self._authorities or True,
             "proxies": {"https": self.proxy} if self.proxy else None,
         }
 
-    def equip(self, connection: Any) -> None:
-        """Makes a connection of cryptofeed's open itself our way."""
-        if isinstance(connection, HTTPAsyncConn):
-            connection._open = lambda: self._open_session(connection)  # noqa: SLF001 - cryptofeed has no other way in
-        elif isinstance(connection, WSAsyncConn):
-            connection._open = lambda: self._open_websocket(connection)  # noqa: SLF001 - as above
+    async def get(self, url: str) -> Answer:
+        """Return the answer to a GET. Raises aiohttp.ClientError, OSError and TimeoutError."""
+        if self._rest is None:
+            self._rest = self.session()
+        async with self._rest.get(url, proxy=self.proxy) as answer:
+            return Answer(answer.status, await answer.read())
 
-    async def _open_session(self, connection: Any) -> None:
-        if connection.is_open:
-            return
-        connection.proxy = self.proxy
-        connection.conn = self._session()
-        _begin(connection)
-
-    async def _open_websocket(self, connection: Any) -> None:
-        if connection.authentication:
-            connection.address, connection.ws_kwargs = await connection.authentication(
-                connection.address, connection.ws_kwargs
-            )
-        options = connection.ws_kwargs  # those of the library websockets
-        session = self._session()
-        try:
+    @asynccontextmanager
+    async def websocket(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Any]]:
+        """Open a websocket that hands out bytes; close it, and its TCP connection, on exit."""
+        async with self.session() as session:
             async with asyncio.timeout(CONNECT):
-                socket = await session.ws_connect(
-                    connection.address,
-                    proxy=self.proxy,
-                    origin=options.get("origin"),
-                    headers=options.get("additional_headers"),
-                    compress=0 if options.get("compression", "deflate") is None else 15,
-                    max_msg_size=LARGEST_MESSAGE,
-                    heartbeat=QUIET,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE),
-                )
-        except BaseException:
-            await session.close()
-            raise
-        connection.conn = WebSocket(session, socket, options["ping_interval"])
-        connection.read = partial(connection.conn.read, connection)
-        _begin(connection)
+                socket = await self.open(session, url, decode_text=False)
+            async with socket:
+                yield socket
 
-    def _session(self) -> aiohttp.ClientSession:
+    async def open(
+        self, session: aiohttp.ClientSession, url: str, **options: Any
+    ) -> aiohttp.ClientWebSocketResponse[Any]:
+        """Open a websocket, in a session of its own, within the bounds that hold for each."""
+        socket: aiohttp.ClientWebSocketResponse[Any] = await session.ws_connect(
+            url,
+            **{"compress": 15, **options},
+            proxy=self.proxy,
+            max_msg_size=LARGEST_MESSAGE,
+            heartbeat=QUIET,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE),
+        )
+        return socket
+
+    def session(self) -> aiohttp.ClientSession:
+        """Return a new session of aiohttp's, within the bounds that hold for each."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._ssl, resolver=aiohttp.ThreadedResolver()),
             timeout=aiohttp.ClientTimeout(total=CONNECT + READ, connect=CONNECT, sock_read=READ),
@@ -94,42 +84,8 @@ class Network:
             middlewares=(within(self._limits),),
         )
 
-
-def _begin(connection: Any) -> None:
-    """What cryptofeed sets when it opens a connection."""
-    connection.sent = connection.received = 0
-    connection.last_message = None
-
-
-class _BoundedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
-    """Every request within limits; raises what ``fetch`` raises."""
-
-    def __init__(self, limits: RateLimits, **options: Any) -> None:
-        self._limits, self._options = limits, options
-
-    @override
-    def read(
-        self,
-        address: str,
-        params: Any = None,
-        headers: Any = None,
-        json: bool = False,
-        text: bool = True,
-        uuid: Any = None,
-    ) -> Any:
-        answer = fetch("GET", address, self._limits, headers=headers, params=params, **self._options)
-        return self.process_response(answer, address, json=json, text=text, uuid=uuid)
-
-    @override
-    def write(
-        self,
-        address: str,
-        data: Any = None,
-        json: bool = False,
-        text: bool = True,
-        uuid: Any = None,
-        is_data_json: bool = False,
-    ) -> Any:
-        body = {"json" if is_data_json else "data": data}
-        answer = fetch("POST", address, self._limits, **body, **self._options)
-        return self.process_response(answer, address, json=json, text=text, uuid=uuid)
+    async def close(self) -> None:
+        """Close the connections that ``get`` keeps open."""
+        if self._rest:
+            await self._rest.close()
+            self._rest = None

@@ -1,19 +1,16 @@
-"""Reference data: which symbols the exchange lists. Asked for in a thread, within time limits, for ever."""
+"""Reference data: which symbols the exchange lists, asked for again and again; what SYMBOLS select of it."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-from cryptofeed.symbols import Symbols
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol
 
 from collector import catalog
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
-from collector.feeds.supervised import Memory
-from collector.patterns import TYPE, TYPES, is_plain, selected, type_by_form
+from collector.patterns import TYPE, is_plain, selected
 from collector.settings import Fault, Settings, SettingsError
 
 LOG = logging.getLogger(__name__)
@@ -22,17 +19,23 @@ LOG = logging.getLogger(__name__)
 ATTEMPT = 60.0
 
 
-class EmptyListingError(Exception):
-    """The exchange answered, and lists nothing: that is its trouble, and no word about what was asked for."""
+class Memory(Protocol):
+    """Small facts that survive together with the records."""
+
+    def mark(self, key: str, value: str) -> None:
+        """Remembers ``value`` together with the next record."""
+
+    def recall(self, key: str) -> str | None:
+        """What was remembered last."""
 
 
-async def retried[T](what: str, attempt: Callable[[], T], backoff: Backoff | None = None) -> T:
-    """What ``attempt`` returns, called in a thread again and again while it fails; SettingsError ends it."""
+async def retried[T](what: str, attempt: Callable[[], Awaitable[T]], backoff: Backoff | None = None) -> T:
+    """Return what ``attempt`` returns, called again and again while it fails; SettingsError ends it."""
     backoff = backoff or Backoff(shortest=1.0)
     while True:
         try:
             async with asyncio.timeout(ATTEMPT):
-                return await in_thread(attempt)
+                return await attempt()
         except SettingsError:
             raise
         except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read: it may be better tomorrow
@@ -64,19 +67,6 @@ async def in_thread[T](work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True, name="reference data").start()
     return await future
-
-
-def listing(feed_class: Any) -> dict[str, str]:
-    """Return the symbols that the exchange lists now, each with its type; blocks.
-
-    Raises whatever goes wrong, and EmptyListingError for a list of nothing.
-    """
-    symbols = feed_class.symbol_mapping(refresh=True)
-    if not symbols:
-        raise EmptyListingError(f"{feed_class.id} lists no symbols at all at the moment")
-    told = Symbols.get(feed_class.id)[1].get("instrument_type", {})
-    kinds = {symbol: str(told.get(symbol)) for symbol in symbols}
-    return {symbol: kind if kind in TYPES else type_by_form(symbol) for symbol, kind in kinds.items()}
 
 
 def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> list[str]:

@@ -1,10 +1,14 @@
-"""Every subscription (channel, symbol) is confirmed by the exchange's word or by data, or it is a fault."""
+"""Every subscription (channel, symbol) is confirmed, or it is a fault.
+
+Where data must come, only data confirms: exchanges acknowledge what they never send. Where an instrument may
+be without any for long, as it is of trades, the exchange's acknowledgement does too.
+"""
 
 import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from collector.gaps import Gaps, Key, Reason
 
@@ -13,27 +17,51 @@ LOG = logging.getLogger(__name__)
 #: Seconds after which somebody should know that a subscription has not been confirmed.
 PATIENCE = 60.0
 
+#: Seconds after which it is told that an acknowledged subscription, which may be quiet, has brought nothing.
+LONG_SILENCE = 900.0
+
 BOOKS = frozenset({"l2_book", "l3_book"})
+#: Channels on which data must come, of an exchange that does not say it by itself.
+FLOWING = BOOKS | {"ticker", "l1_book", "funding", "index", "open_interest"}
 
 
 class Subscriptions:
     """What was asked for, and what the exchange made of it.
 
+    Args:
+        flows: channels on which data must come.
+        quiet: seconds without data that are normal, of channels on which longer ones are not.
+        patience: seconds after which somebody should know that a subscription has not been confirmed.
+
     Attributes:
         confirmed: the exchange said yes, or sent data, on the connection that there is now.
-        pending: it did neither yet; with the time (seconds, UTC) since when.
+        pending: it did not yet; with the time (seconds, UTC) since when.
+        acknowledged: those of the pending ones to which it said yes, and of which no data has come.
         refused: it said no; with its reason.
-        awaited: by channel, the symbols whose first data on this connection has not come.
+        awaited: by channel, the symbols of which ``arrived`` should hear when data comes.
     """
 
-    def __init__(self, gaps: Gaps, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        gaps: Gaps,
+        flows: Iterable[str] = FLOWING,
+        quiet: Mapping[str, float] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.confirmed: set[Key] = set()
         self.pending: dict[Key, float] = {}
+        self.acknowledged: set[Key] = set()
         self.refused: dict[Key, str] = {}
         self.awaited: dict[str, set[str]] = defaultdict(set)
+        self._notice = ""
         self._gaps = gaps
+        self._flows = frozenset(flows)
+        self._quiet = quiet or {}
+        self._heard: dict[Key, tuple[float, float]] = {}  # data: its receipt, and time.monotonic() then
         self._patience = patience
+        self._since: dict[Key, float] = {}  # acknowledged, by time.time()
         self._warned: set[Key] = set()
+        self._warned_of_silence: set[Key] = set()
         self._told: dict[Key, str] = {}
 
     def ask(self, keys: Iterable[Key]) -> None:
@@ -57,19 +85,37 @@ class Subscriptions:
     def seen(self, keys: Iterable[Key], end: float) -> None:
         """The last such message came at ``end`` (seconds, UTC)."""
         for key in keys:
-            if key in self.confirmed and key[1] not in self.awaited[key[0]]:
+            if key in self.confirmed and (key in self._heard or key[1] not in self.awaited[key[0]]):
                 self._gaps.end(key, end)
 
+    @property
+    def notice(self) -> str:
+        """What the exchange said last that names no subscription; empty where nothing is pending."""
+        return self._notice if self.pending else ""
+
+    @notice.setter
+    def notice(self, text: str) -> None:
+        self._notice = text
+
+    @property
+    def silent(self) -> list[Key]:
+        """Confirmed by the exchange's word alone: no data has come of these."""
+        return [key for key in self.confirmed if key not in self._heard]
+
     def acknowledge(self, channel: str, symbol: str) -> None:
-        """The exchange says that the subscription stands."""
-        if (
-            self._confirm((channel, symbol)) and channel not in BOOKS
-        ):  # a book is seen again once it is complete
-            self._gaps.end((channel, symbol), time.time())
+        """The exchange says that the subscription stands; where data must come, that is not enough."""
+        key = channel, symbol
+        self._since.setdefault(key, time.time())
+        if channel in self._flows:
+            if key in self.pending:
+                self.acknowledged.add(key)
+        elif self._confirm(key):
+            self._gaps.end(key, time.time())
 
     def arrived(self, channel: str, symbol: str, receipt: float) -> None:
-        """The first data of a subscription has come."""
+        """Data of a subscription that was awaited has come."""
         self.awaited[channel].discard(symbol)
+        self._heard[channel, symbol] = receipt, time.monotonic()
         self._confirm((channel, symbol))
         self._gaps.end((channel, symbol), receipt)
 
@@ -84,6 +130,7 @@ class Subscriptions:
         if key not in self.pending:
             return
         del self.pending[key]
+        self.acknowledged.discard(key)
         self.refused[key] = reason
         if self._told.get(key) != reason:
             self._told[key] = reason
@@ -93,22 +140,55 @@ class Subscriptions:
         """Nothing is expected of these any more; their gaps, if they were ever seen, stay open."""
         for key in keys:
             self.pending.pop(key, None)
+            self.acknowledged.discard(key)
             self.refused.pop(key, None)
             self.awaited[key[0]].discard(key[1])
 
     async def watch(self) -> None:
-        """Says once of each subscription that it stays unconfirmed; for ever."""
+        """Say once of each subscription that it stays unconfirmed, or without data; for ever."""
         while True:
             await asyncio.sleep(self._patience / 10)
-            late = time.time() - self._patience
-            overdue = {key for key, since in self.pending.items() if since < late} - self._warned
-            if overdue:
-                self._warned |= overdue
-                names = ", ".join(f"{channel} {symbol}" for channel, symbol in sorted(overdue))
-                LOG.warning("not confirmed within %.0f s, and still waited for: %s", self._patience, names)
+            self._look_for_silence()
+            self._tell_what_is_pending(time.time() - self._patience)
+            self._tell_what_is_silent(time.time() - LONG_SILENCE)
+
+    def _look_for_silence(self) -> None:
+        """One channel of a symbol may fall silent beside others: then some of it may be missing."""
+        now = time.monotonic()
+        for key, (receipt, heard) in list(self._heard.items()):
+            channel, symbol = key
+            if channel not in self._quiet or key not in self.confirmed:
+                continue
+            if symbol not in self.awaited[channel]:
+                self.awaited[channel].add(symbol)
+            elif now - heard > self._quiet[channel]:
+                LOG.warning("nothing came of %s %s for %.0f s", channel, symbol, now - heard)
+                self.lost([key], receipt, "stale")
+
+    def _tell_what_is_pending(self, late: float) -> None:
+        overdue = {key for key, since in self.pending.items() if since < late} - self._warned
+        self._warned |= overdue
+        said = f"; the exchange says: {self.notice}" if self.notice else ""
+        for keys, what in (
+            (overdue & self.acknowledged, "acknowledged, but no data has come"),
+            (overdue - self.acknowledged, "not confirmed"),
+        ):
+            if keys:
+                waiting = f"{what} within {self._patience:.0f} s, and still waited for"
+                LOG.warning("%s: %s%s", waiting, _named(keys), said)
+
+    def _tell_what_is_silent(self, late: float) -> None:
+        silent = {key for key in self.silent if self._since.get(key, late) < late} - self._warned_of_silence
+        self._warned_of_silence |= silent
+        if silent:
+            minutes = LONG_SILENCE / 60
+            LOG.warning("acknowledged, and no data in %.0f minutes: %s", minutes, _named(silent))
 
     def _wait(self, key: Key) -> None:
         self.confirmed.discard(key)
+        self.acknowledged.discard(key)
+        self._since.pop(key, None)
+        self._heard.pop(key, None)
         self.pending.setdefault(key, time.time())
         self.awaited[key[0]].add(key[1])
 
@@ -116,7 +196,12 @@ class Subscriptions:
         if key not in self.pending:
             return key in self.confirmed
         del self.pending[key]
+        self.acknowledged.discard(key)
         self._warned.discard(key)
         self._told.pop(key, None)
         self.confirmed.add(key)
         return True
+
+
+def _named(keys: Iterable[Key]) -> str:
+    return ", ".join(f"{channel} {symbol}" for channel, symbol in sorted(keys))

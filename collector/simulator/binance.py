@@ -32,11 +32,19 @@ DEFAULT_DEPTH, LARGEST_DEPTH = 100, 5000  # "rest", order book
 
 
 class Stream(NamedTuple):
-    """One stream: the channel in cryptofeed's words, the symbol, and for candles their interval."""
+    """One stream: the channel in cryptofeed's words, the symbol, and what is particular.
+
+    Attributes:
+        interval: of candles.
+        single: trades are single ones, not aggregates.
+        levels: of a partial book; 0 for changes of all.
+    """
 
     channel: str
     symbol: str
     interval: str = ""
+    single: bool = False
+    levels: int = 0
 
 
 class Request(msgspec.Struct):
@@ -50,7 +58,7 @@ class Request(msgspec.Struct):
 class BinanceSession(Session):
     """One combined-stream websocket."""
 
-    truncated = b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":16725157821'
+    truncated = b'{"stream":"btcusdt@trade","data":{"e":"trade","E":16725157821'
 
     exchange: Binance
 
@@ -95,10 +103,13 @@ class BinanceSession(Session):
                 continue
             match stream.channel:
                 case "trades":
+                    send = self._send_single if stream.single else self._send_aggregate
                     for trade in step.trades:
-                        self._send_trade(name, stream.symbol, trade, step)
+                        send(name, stream.symbol, trade, step)
                 case "ticker":
                     self._send_ticker(name, stream.symbol, step)
+                case "l2_book" if stream.levels:
+                    self._send_best(name, stream)
                 case "l2_book":
                     self._send_book(name, stream.symbol, step)
                 case _:
@@ -114,13 +125,13 @@ class BinanceSession(Session):
 
     @override
     def unknown_type(self) -> None:
-        name = next(iter(self._streams), "btcusdt@aggTrade")
+        name = next(iter(self._streams), "btcusdt@trade")
         self._send(name, {"e": "notice", "E": time.time_ns() // 1_000_000, "text": "a type of tomorrow"})
 
     @override
     def wrong_shape(self) -> None:
-        name = next(iter(self._streams), "btcusdt@aggTrade")
-        self._send(name, {"e": "aggTrade", "E": time.time_ns() // 1_000_000, "s": "BTCUSDT", "p": {}})
+        name = next(iter(self._streams), "btcusdt@trade")
+        self._send(name, {"e": "trade", "E": time.time_ns() // 1_000_000, "s": "BTCUSDT", "p": {}})
 
     def _subscribe(self, names: Sequence[str]) -> None:
         """Streams that do not exist are ignored without a word, as the real one does."""
@@ -144,18 +155,22 @@ class BinanceSession(Session):
         """Combined stream events are wrapped ("streams", general)."""
         self.connection.send({"stream": name, "data": data}, records)
 
-    def _send_trade(self, name: str, symbol: str, trade: Trade, step: Step) -> None:
+    def _send_single(self, name: str, symbol: str, trade: Trade, step: Step) -> None:
+        """By "streams", trade."""
+        self._send_trade(name, symbol, trade, {"e": "trade", "E": step.time // 1_000_000, "t": trade.id})
+
+    def _send_aggregate(self, name: str, symbol: str, trade: Trade, step: Step) -> None:
         """By "streams", aggregate trade."""
+        ids = {"a": trade.id, "f": trade.id * 2, "l": trade.id * 2 + 1}
+        self._send_trade(name, symbol, trade, {"e": "aggTrade", "E": step.time // 1_000_000, **ids})
+
+    def _send_trade(self, name: str, symbol: str, trade: Trade, beginning: Mapping[str, object]) -> None:
         when = trade.time // 1_000_000
         data = {
-            "e": "aggTrade",
-            "E": step.time // 1_000_000,
+            **beginning,
             "s": _id(symbol),
-            "a": trade.id,
             "p": trade.price,
             "q": trade.amount,
-            "f": trade.id * 2,
-            "l": trade.id * 2 + 1,
             "T": when,
             "m": trade.side == "sell",
             "M": True,
@@ -169,6 +184,14 @@ class BinanceSession(Session):
             "type": None,
         }
         self._send(name, data, [Record("trades", symbol, content)])
+
+    def _send_best(self, name: str, stream: Stream) -> None:
+        """By "streams", partial book depth: no event type, no symbol, no time."""
+        market = self.exchange.markets[stream.symbol]
+        bids, asks = market.bids(stream.levels), market.asks(stream.levels)
+        data = {"lastUpdateId": market.last_update, "bids": bids, "asks": asks}
+        content = book("snapshot", bids, asks, None, last_update_id=market.last_update)
+        self._send(name, data, [Record("l2_book", stream.symbol, content)])
 
     def _send_ticker(self, name: str, symbol: str, step: Step) -> None:
         """By "streams", individual symbol book ticker: no event type, no time."""
@@ -271,16 +294,18 @@ class Binance(Exchange):
         symbol = self._symbols.get(pair.upper()) if pair.islower() else None
         if symbol is None:
             return None
-        match kind.split("@"):
-            case ["aggTrade"]:
-                return Stream("trades", symbol)
-            case ["bookTicker"]:
-                return Stream("ticker", symbol)
-            case ["depth"] | ["depth", "100ms" | "1000ms"]:
-                return Stream("l2_book", symbol)
-            case [kline] if kline.startswith("kline_") and kline[6:] in INTERVALS:
-                return Stream("candles", symbol, kline[6:])
-        return None
+        word, _, speed = kind.partition("@")
+        is_book = word.startswith("depth") and speed in ("", "100ms", "1000ms")
+        if is_book and word[5:] in ("", "5", "10", "20"):
+            return Stream("l2_book", symbol, levels=int(word[5:] or 0))
+        if word.startswith("kline_") and word[6:] in INTERVALS and not speed:
+            return Stream("candles", symbol, word[6:])
+        streams = {
+            "trade": Stream("trades", symbol, single=True),
+            "aggTrade": Stream("trades", symbol),
+            "bookTicker": Stream("ticker", symbol),
+        }
+        return streams.get(kind)
 
     @override
     def rest(self, request: web.BaseRequest) -> Answer:

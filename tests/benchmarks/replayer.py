@@ -89,6 +89,7 @@ class _Exchange:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
+        self._frames = recording.frames
         self._client: asyncio.Transport | None = None
 
     async def run(self, ca: Path) -> None:
@@ -113,13 +114,14 @@ class _Exchange:
         await websocket.prepare(request)
         self._client = request.transport
         _tell(client=True)
-        streams = request.query["streams"].split("/")
-        async for message in websocket:  # a client that waits for its turn asks whether we are still there
-            await websocket.send_json({"result": streams, "id": json.loads(message.data)["id"]})
+        if "@trade" in request.query["streams"]:
+            self._frames = self._recording.singles
+        async for message in websocket:  # a client subscribes, or asks whether we are still there
+            await websocket.send_json({"result": None, "id": json.loads(message.data)["id"]})
         return websocket
 
     async def _send(self, first: int, count: int, rate: float) -> None:
-        frames = self._recording.frames[first : first + count]
+        frames = self._frames[first : first + count]
         assert len(frames) == count, "the recording is too short"
         begun = time.monotonic()
         at = 0

@@ -24,8 +24,12 @@ from recording import CHANNELS, SYMBOLS, Recording
 from replayer import Replayer
 
 from collector import stores
-from collector.feeds import supervised
-from collector.feeds.network import Network
+from collector.exchanges.binance.exchange import Binance
+from collector.exchanges.protocol import Request, Session, Subscription
+from collector.feeds.intake import Intake
+from collector.feeds.subscriptions import Subscriptions
+from collector.feeds.through_cryptofeed.network import CryptofeedNetwork
+from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings
@@ -45,6 +49,7 @@ class Steps:
     def __init__(self, recording: Recording, file: Path, backends: Sequence[str]) -> None:
         self._recording, self._file, self._backends = recording, file, backends
         self._messages = [_payload(frame) for frame in recording.frames[:MESSAGES]]
+        self._singles = [_payload(frame).encode() for frame in recording.singles[:MESSAGES]]
         self.measured: dict[str, float] = {}
 
     def run(self) -> None:
@@ -61,15 +66,17 @@ class Steps:
         await self._read("websocket", ours=True)
         with self._step("cryptofeed's handler"):
             await self._handle(self._feed(exchanges.Binance, dict.fromkeys(CHANNELS, _nothing)))
-        with self._step("cryptofeed's handler, with our corrections"):
-            await self._handle(self._feed(supervised("BINANCE"), dict.fromkeys(CHANNELS, _nothing)))
+        session = self._session()
+        with self._step("our session"):
+            await self._hear(session, lambda _outputs, _receipt: None)
         async with _spool() as (settings, spool):
-            with self._step("the same, with records into the spool"):
-                await self._store(settings, spool)
+            session = self._session()
+            with self._step("our session, with records into the spool"):
+                await self._store(settings, spool, session)
 
     async def _write(self, destination) -> None:
         async with _spool(BACKEND=destination.backend, **destination.ours) as (settings, spool):
-            await self._store(settings, spool)
+            await self._store(settings, spool, self._session())
             writer = Writer(settings.name, stores.create(settings), spool, Metrics())
             writing = asyncio.create_task(writer.run())
             while writer.state.state != "connected":  # noqa: ASYNC110 - nothing else tells
@@ -93,7 +100,7 @@ class Steps:
             options = {"ssl": context, "proxy": environment["HTTPS_PROXY"], "max_queue": None}
             connection = WSAsyncConn(WEBSOCKET, "BINANCE", ping_interval=10, **options)
             if ours:
-                Network(_settings(Path(), **environment)).equip(connection)
+                CryptofeedNetwork(_settings(Path(), **environment)).equip(connection)
             async with connection.connect():
                 replayer.send(MESSAGES)
                 with self._step(name):
@@ -117,14 +124,38 @@ class Steps:
                 await asyncio.sleep(0)
             await feed.message_handler(message, None, time.time())
 
-    async def _store(self, settings: Settings, spool: Spool) -> None:
+    def _session(self) -> Session:
+        """A session of ours that has its snapshots."""
+        exchange = Binance()
+        listing = exchange.instruments([self._recording.rest["/api/v3/exchangeInfo"]])
+        asked = [Subscription(channel, symbol) for symbol in SYMBOLS for channel in CHANNELS]
+        return exchange.session(asked, listing.instruments)
+
+    async def _hear(self, session: Session, take) -> None:
+        for number, message in enumerate(self._singles):
+            if not number % TURN:
+                await asyncio.sleep(0)
+            outputs = session.receive(message, receipt := time.time_ns())
+            take(outputs, receipt)
+            for request in [each for each in outputs if isinstance(each, Request)]:
+                body = self._recording.rest[request.url.removeprefix(REST)]
+                take(session.answer(request.id, 200, body, receipt), receipt)
+
+    async def _store(self, settings: Settings, spool: Spool, session: Session) -> None:
         receiver = Receiver(settings, spool, Metrics())
         receiving = asyncio.create_task(receiver.run())
-        callbacks = {
-            channel: receiver.callback(channel, set(), lambda *_: None) for channel in settings.channels
-        }
-        await self._handle(self._feed(supervised("BINANCE"), callbacks))
+        gaps = Gaps(settings.exchange, receiver)
+        intake = Intake(Binance(), Subscriptions(gaps), gaps, receiver)
+
+        def take(outputs, receipt: int) -> None:
+            intake.take(outputs, receipt)
+            if receiver.is_due:
+                due.append(asyncio.ensure_future(receiver.make_room()))
+
+        due = []
+        await self._hear(session, take)
         await receiver.drain()
+        await asyncio.gather(*due)
         receiving.cancel()
         await asyncio.wait([receiving])
 

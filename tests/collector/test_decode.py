@@ -94,10 +94,11 @@ def test_a_snapshot_answers_the_request_of_a_book(decode, tmp_path, answer):
         (tmp_path / "snapshot.json").write_text(SNAPSHOT)
         options = ["--answers", str(tmp_path / "snapshot.json")]
     _, shown = decode(*lines, options=options)
-    assert [each.get("event") for each in shown] == ["confirmed", "request", "resync", None]
+    assert [each.get("event") for each in shown] == ["confirmed", "request", "resync", None, None]
     assert shown[1]["url"] == "https://api.binance.com/api/v3/depth?symbol=BTCUSDT&limit=5000"
     assert (shown[1]["id"], shown[1]["weight"]) == (1, 250)
-    assert shown[3]["record"]["bid"] == [["1.0", "2"], ["0.5", "1"]]
+    assert [each["record"]["bid"] for each in shown[3:]] == [[["0.5", "1"]], [["1.0", "2"]]]
+    assert [each["record"]["delta"] for each in shown[3:]] == [False, True]
 
 
 def test_an_answer_that_nothing_asked_for_is_told(tmp_path, capsys):

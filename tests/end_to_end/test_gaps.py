@@ -10,8 +10,7 @@ from running import Running
 from servers import RedisServer
 from simulated import Simulator
 
-from collector import feeds
-from collector.feeds import connection
+from collector.feeds import connection, feed
 from collector.feeds.connection import Patience
 
 pytestmark = pytest.mark.redis
@@ -38,7 +37,7 @@ REASONS = {
 @pytest.fixture
 def hasty(monkeypatch):
     patience = Patience(silence=3.0, shortest_pause=0.02, longest_pause=0.05, useful=0.0)
-    monkeypatch.setattr(feeds, "Patience", lambda: patience)
+    monkeypatch.setattr(feed, "Patience", lambda: patience)
     monkeypatch.setattr(connection, "CEASED", 0.2)
 
 
@@ -82,13 +81,16 @@ class Holes:
     def affected(self, hole):
         """The pairs that have a gap.
 
-        Books notice by themselves whether a message that was not understood was theirs; those of BINANCE
-        all begin anew on the connection that there is.
+        Books notice by themselves whether a message that was not understood was theirs. BINANCE says which
+        stream a message is of: a book that missed something begins anew by itself, and a message that is not
+        understood costs its stream.
         """
         pairs = self.running.pairs
         books = {pair for pair in pairs if pair[0] == "l2_book"}
         if (self.exchange, hole) == ("BINANCE", "skip_sequence"):
-            return books
+            return {("l2_book", self.symbol)}
+        if (self.exchange, hole) == ("BINANCE", "malformed"):
+            return {("trades", self.symbol)}
         return pairs - books if hole == "malformed" else pairs
 
     async def compare(self):

@@ -14,7 +14,8 @@ from running import Running
 from servers import RedisServer
 from simulated import Simulator
 
-from collector import continuity, feeds
+from collector import continuity
+from collector.feeds import feed
 from collector.feeds.connection import Patience
 
 pytestmark = pytest.mark.redis
@@ -26,7 +27,7 @@ BURST = 0.05  # seconds before a kill that may be lost
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
-    monkeypatch.setattr(feeds, "Patience", lambda: Patience(shortest_pause=0.02, longest_pause=0.05))
+    monkeypatch.setattr(feed, "Patience", lambda: Patience(shortest_pause=0.02, longest_pause=0.05))
     monkeypatch.setattr(continuity, "PERIOD", 0.2)
 
 

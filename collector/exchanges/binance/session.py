@@ -129,12 +129,25 @@ class BinanceSession(Session):
     def _exchange_symbol(self, symbol: str) -> str:
         return symbol if self._listening_to else self._instruments[symbol].exchange_symbol
 
+    @override
+    def probe(self) -> Sequence[str]:
+        """Streams may be quiet; a request is answered all the same."""
+        self._number += 1
+        return [msgspec.json.encode({"method": "LIST_SUBSCRIPTIONS", "id": self._number}).decode()]
+
+    @override
+    def renew_books(self, symbols: Collection[str]) -> None:
+        for stream in self._streams.values():
+            if stream.symbol in symbols:
+                stream.renew()
+
     def _add(self, name: str, symbol: str, channels: Sequence[str]) -> streams.Stream:
         suffix = _suffix(name.partition("@")[2])
         word, partial = (suffix["word"], suffix["levels"]) if suffix else ("", "")
         reader = self._exchange.partial_books if partial else _READERS[word]
         storing = self._exchange.options.storing
         stream = reader(streams.Place(self._exchange.id, symbol, tuple(channels), storing, self.request))
+        stream.word = word
         self._streams[name.encode()] = self._events[word, self._exchange_symbol(symbol)] = stream
         return stream
 
@@ -149,6 +162,9 @@ class BinanceSession(Session):
             message = stream.bare(frame) if bare else stream.combined(frame).data
             outputs = stream.read(message, receipt)
         except UNREADABLE as error:
+            event = _event(frame, bare=bare)
+            if event and _WORDS.get(event, event) != stream.word:
+                return (Ignored(event),)  # a new kind of event
             return (Malformed(str(error), stream.subscriptions),)
         if stream.flows:
             return outputs
@@ -212,6 +228,14 @@ class BinanceSession(Session):
 
     def _subscriptions(self, names: Sequence[str]) -> tuple[Subscription, ...]:
         return tuple(each for name in names for each in self._streams[name.encode()].subscriptions)
+
+
+def _event(frame: bytes, *, bare: bool) -> str | None:
+    """Return the kind of event that a message is, where that can be read."""
+    try:
+        return messages.anything(frame if bare else bytes(messages.anything(frame).data)).event
+    except UNREADABLE:
+        return None
 
 
 def _in_frames(streams: Sequence[str]) -> Iterator[Sequence[str]]:

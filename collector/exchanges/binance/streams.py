@@ -51,10 +51,14 @@ class Stream:
         self.subscriptions = tuple(Subscription(channel, place.symbol) for channel in place.channels)
         self.combined, self.bare = _decoders(self.message)
         self.flows = False  # whether data has come
+        self.word = ""  # in its name
 
     def read(self, message: Any, receipt: int) -> Outputs:
         """Return what a message, received at ``receipt``, is stored as. Raises MalformedError."""
         raise NotImplementedError
+
+    def renew(self) -> None:
+        """Have a complete book follow the next change, where it is a book."""
 
 
 class Trades(Stream):
@@ -167,6 +171,10 @@ class PartialBooks(Stream):
         take = self._book.show if self.flows else self._book.begin
         return take(levels(message.bids), levels(message.asks), time, receipt)
 
+    @override
+    def renew(self) -> None:
+        self._book.renew()
+
 
 class PartialUpdates(PartialBooks):
     """The same, in the form that derivatives send: fields of an update, with all of the best levels."""
@@ -214,7 +222,7 @@ class Books(Stream):
         return self._book.change(message.bids, message.asks, message.time * MILLISECOND, receipt)
 
     def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
-        """Begin with the snapshot, and the updates that have come since."""
+        """Begin with the snapshot; the updates that have come since follow it, with its receipt."""
         self._request = None
         if status != 200:
             return self._no_snapshot(status, body)
@@ -229,16 +237,18 @@ class Books(Stream):
             self._last = None  # it is older than what we have
             return self._ask()
         self._waiting.clear()
-        self._book.bids.replace(bids)
-        self._book.asks.replace(asks)
         time = receipt if snapshot.time is None else snapshot.time * MILLISECOND
+        found: list[Any] = [Resync(self._subscription), *self._book.begin(bids, asks, time, receipt)]
         for update in later:
             if not self._follows(update):
-                return self._break(update)
-            self._book.bids.change(update.bids)
-            self._book.asks.change(update.asks)
-            self._last, self._joined, time = update.last, True, update.time * MILLISECOND
-        return [Resync(self._subscription), self._book.complete(time, receipt)]
+                return [*found, *self._break(update)]
+            self._last, self._joined = update.last, True
+            found += self._book.change(update.bids, update.asks, update.time * MILLISECOND, receipt)
+        return found
+
+    @override
+    def renew(self) -> None:
+        self._book.renew()
 
     def failed(self) -> Outputs:
         """Ask for the snapshot again."""

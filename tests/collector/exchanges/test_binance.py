@@ -241,12 +241,12 @@ def test_a_book_begins_with_its_snapshot_and_what_came_since(exchange, update):
     assert request.about == BTC
     assert it.receive(update(6), NOW) == ()
     assert it.receive(update(7), NOW) == ()
-    resync, book = it.answer(request.id, 200, snapshot(5, exchange), NOW + 9)
+    resync, book, *since = it.answer(request.id, 200, snapshot(5, exchange), NOW + 9)
     assert resync == Resync(BTC)
-    assert (book.delta, book.bid, book.ask) == (
-        False, [("7.50", "1.0"), ("6.50", "1.0"), ("5.50", "1.0"), ("0.25", "7")], [("100", "8")],
-    )  # fmt: skip
-    assert (book.timestamp, book.receipt_timestamp) == (1_700_000_000_007 * MS, NOW + 9)
+    assert (book.delta, book.bid[-1], book.ask) == (False, ("0.25", "7"), [("100", "8")])
+    assert [each.delta for each in since] == [True] * len(since)
+    assert [each.bid for each in since][-2:] == [[("6.50", "1.0")], [("7.50", "1.0")]]
+    assert (since[-1].timestamp, since[-1].receipt_timestamp) == (1_700_000_000_007 * MS, NOW + 9)
     (delta,) = it.receive(update(8), NOW + 10)
     assert (delta.delta, delta.bid, delta.ask) == (True, [("8.50", "1.0")], [])
 

@@ -12,8 +12,9 @@ from simulated import Simulator
 from spooled import spooled
 from waiting import eventually
 
-from collector.feeds import ExchangeFeed
+from collector.feeds import creation
 from collector.feeds.connection import Patience
+from collector.feeds.feed import Feed
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import AnyRecord, Gap
@@ -42,7 +43,7 @@ class Recording:
     settings: Settings
     spool: Spool
     receiver: GapCollector
-    feed: ExchangeFeed
+    feed: Feed
     metrics: Metrics
     running: asyncio.Task[None]
 
@@ -109,7 +110,7 @@ async def recording(
     metrics = Metrics()
     receiver = GapCollector(asked, spool, metrics)
     receiver.gaps = []
-    feed = ExchangeFeed(asked, receiver, patience)
+    feed = creation.feed(asked, receiver, patience)
     appending = asyncio.create_task(receiver.run())
     running = asyncio.create_task(feed.run())
     try:

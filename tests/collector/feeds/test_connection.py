@@ -13,10 +13,11 @@ from reported import Reported
 from waiting import eventually
 
 from collector.feeds.backoff import Backoff
-from collector.feeds.connection import Connection, Patience
+from collector.feeds.connection import Patience
 from collector.feeds.malformed import LARGEST_FILE, Malformed
 from collector.feeds.subscriptions import Subscriptions
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.connection import CryptofeedConnection
+from collector.feeds.through_cryptofeed.supervised import Supervised
 from collector.gaps import Gaps
 
 KEY = ("l2_book", "BTC-USD")
@@ -67,7 +68,7 @@ class Rig:
         self.feed = Feed()
         self.feed.subscriptions = Subscriptions(Gaps("X", self.gaps))
         patience = Patience(**{"shortest_pause": 0.01, "longest_pause": 0.05} | patience)
-        self.connection = Connection(
+        self.connection = CryptofeedConnection(
             self.feed,
             (self.wire, subscribe or self._subscribe, self._handle, self._authenticate),
             Malformed(folder),

@@ -12,7 +12,8 @@ from cryptofeed.exceptions import MissingSequenceNumber
 from cryptofeed.symbols import Symbols
 from spooled import spooled
 
-from collector.feeds import _blamed, supervised
+from collector.feeds.through_cryptofeed.corrections import supervised
+from collector.feeds.through_cryptofeed.feed import _blamed
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Trade, channel_of

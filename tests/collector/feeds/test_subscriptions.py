@@ -9,11 +9,12 @@ from cryptofeed.symbols import Symbols
 from reported import Reported
 
 from collector import catalog
-from collector.feeds import _CHECKING_BOOKS, supervised
-from collector.feeds.coinbase import seconds
-from collector.feeds.kraken import Kraken
 from collector.feeds.subscriptions import Subscriptions
+from collector.feeds.through_cryptofeed.coinbase import seconds
+from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
+from collector.feeds.through_cryptofeed.kraken import Kraken
 from collector.gaps import Gaps, Lines
+from collector.health import StoreStatus, SubscriptionStatus, judge
 
 TRADES, BOOK = ("trades", "BTC-USD"), ("l2_book", "BTC-USD")
 
@@ -33,10 +34,20 @@ def subscriptions(gaps):
 async def test_a_word_or_data_confirms(subscriptions, gaps):
     subscriptions.acknowledge(*TRADES)
     assert subscriptions.confirmed == {TRADES}
-    assert subscriptions.awaited["trades"] == {"BTC-USD"}
+    assert subscriptions.silent == [TRADES]
     subscriptions.arrived(*BOOK, 1.0)
     assert subscriptions.confirmed == {TRADES, BOOK}
+    assert subscriptions.silent == [TRADES]
     assert not gaps
+
+
+async def test_where_data_must_come_only_data_confirms(subscriptions):
+    subscriptions.acknowledge(*BOOK)
+    assert BOOK not in subscriptions.confirmed
+    assert subscriptions.acknowledged == {BOOK}
+    subscriptions.arrived(*BOOK, 1.0)
+    assert BOOK in subscriptions.confirmed
+    assert not subscriptions.acknowledged
 
 
 async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word(subscriptions, gaps):
@@ -47,10 +58,31 @@ async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word
     assert set(subscriptions.pending) == {TRADES, BOOK}
     subscriptions.acknowledge(*TRADES)
     subscriptions.acknowledge(*BOOK)
-    assert subscriptions.confirmed == {TRADES, BOOK}
+    assert subscriptions.confirmed == {TRADES}
     assert [(gap.missed, gap.start) for gap in gaps] == [("trades", now - 2)]
     subscriptions.arrived(*BOOK, now + 7)
     assert [(gap.missed, gap.end) for gap in gaps[1:]] == [("l2_book", now + 7)]
+
+
+async def test_one_silent_channel_beside_a_lively_one_is_a_gap(gaps, caplog):
+    it = Subscriptions(Gaps("X", gaps), quiet={"ticker": 0.3}, patience=0.5)
+    ticker, lively = ("ticker", "BTC-USD"), ("ticker", "ETH-USD")
+    it.ask([ticker, lively, TRADES])
+    watching = asyncio.create_task(it.watch())
+    it.arrived(*ticker, 1.0)
+    it.arrived(*TRADES, 1.0)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        if lively[1] in it.awaited["ticker"]:
+            it.arrived(*lively, time.time())
+        await asyncio.sleep(0.02)
+    assert set(it.pending) == {ticker}
+    assert "nothing came of ticker BTC-USD for" in caplog.text
+    it.arrived(*ticker, 5.0)
+    watching.cancel()
+    (gap,) = gaps
+    assert (gap.missed, gap.symbol, gap.start, gap.end) == ("ticker", "BTC-USD", 1.0, 5.0)
+    assert gap.reason == "stale"
 
 
 async def test_each_channel_of_each_symbol_has_a_gap_of_its_own(subscriptions, gaps):
@@ -95,6 +127,22 @@ async def test_a_subscription_that_stays_unconfirmed_is_told_once(subscriptions,
     assert set(subscriptions.pending) == {TRADES, BOOK}
 
 
+async def test_what_is_acknowledged_and_brings_nothing_is_told(subscriptions, caplog):
+    subscriptions.acknowledge(*BOOK)
+    subscriptions.notice = "service is degraded"
+    watching = asyncio.create_task(subscriptions.watch())
+    await asyncio.sleep(0.6)
+    watching.cancel()
+    first, second = caplog.messages
+    assert "acknowledged, but no data has come within 0 s, and still waited for: l2_book BTC-USD" in first
+    assert "the exchange says: service is degraded" in second
+    status = SubscriptionStatus(pending=("l2_book BTC-USD",), acknowledged=("l2_book BTC-USD",))
+    store = StoreStatus(backend="TTY", state="connected", since=0.0)
+    state, detail = judge(store, status, was_ready=True)
+    assert state == "degraded"
+    assert detail == "waiting for 1 subscriptions: l2_book BTC-USD is acknowledged, but no data has come"
+
+
 async def test_a_refusal_is_told_once_until_it_is_taken_back(subscriptions, caplog):
     for _ in range(3):
         subscriptions.refuse(*TRADES, "no")
@@ -108,8 +156,9 @@ async def test_a_refusal_is_told_once_until_it_is_taken_back(subscriptions, capl
 
 
 async def test_only_data_ends_a_doubt(subscriptions):
-    subscriptions.acknowledge(*BOOK)
+    subscriptions.arrived(*BOOK, 1.0)
     subscriptions.doubt(*BOOK)
+    subscriptions.acknowledge(*BOOK)
     assert BOOK in subscriptions.pending
     subscriptions.arrived(*BOOK, 1.0)
     assert BOOK in subscriptions.confirmed

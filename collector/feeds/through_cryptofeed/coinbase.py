@@ -18,7 +18,7 @@ from cryptofeed.exchanges.coinbase import get_private_parameters
 from cryptofeed.types import OrderBook, Ticker, Trade
 
 from collector.bounded_json import decode
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, override
 import cryptofeed.exchanges
 
 from collector.bounded_json import decode
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 
 class Kraken(Supervised, cryptofeed.exchanges.Kraken):  # type: ignore[misc]  # cryptofeed is untyped

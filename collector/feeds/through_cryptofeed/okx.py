@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import cryptofeed.exchanges
 from cryptofeed.exceptions import MissingSequenceNumber
 
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 
 class Okx(Supervised, cryptofeed.exchanges.OKX):  # type: ignore[misc]  # cryptofeed is untyped

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import cryptofeed.exchanges
 
 from collector.feeds.reference import in_thread
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 TOKENS = "https://api.kucoin.com/api/v1/bullet-public"
 

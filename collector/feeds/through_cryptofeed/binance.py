@@ -14,7 +14,7 @@ from collector.bounded_json import decode
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
-from collector.feeds.supervised import Supervised, is_poll
+from collector.feeds.through_cryptofeed.supervised import Supervised, is_poll
 from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
@@ -125,15 +125,7 @@ class BinanceFamily(Supervised):
         self._resting.pop(symbol, None)
 
 
-class Binance(BinanceFamily, cryptofeed.exchanges.Binance):  # type: ignore[misc]  # cryptofeed is untyped
-    """BINANCE, spot."""
-
-
-class BinanceUS(BinanceFamily, cryptofeed.exchanges.BinanceUS):  # type: ignore[misc]
-    """BINANCE_US."""
-
-
-class BinanceTR(BinanceFamily, cryptofeed.exchanges.BinanceTR):  # type: ignore[misc]
+class BinanceTR(BinanceFamily, cryptofeed.exchanges.BinanceTR):  # type: ignore[misc]  # cryptofeed is untyped
     """BINANCE_TR."""
 
 

@@ -6,7 +6,7 @@ import cryptofeed.exchanges
 from cryptofeed.defines import CANDLES, FUNDING, INDEX, LIQUIDATIONS, OPEN_INTEREST, TICKER
 from cryptofeed.types import Candle, Funding, Index, Liquidation, OpenInterest, Ticker
 
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 
 class Bybit(Supervised, cryptofeed.exchanges.Bybit):  # type: ignore[misc]  # cryptofeed is untyped

@@ -1,22 +1,13 @@
 """What our loop over an exchange's connections needs of a feed, beyond what cryptofeed's classes have."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from cryptofeed.connection import HTTPPoll
 
+from collector.feeds.reference import Memory
 from collector.feeds.subscriptions import Subscriptions
 from collector.gaps import Key
-
-
-class Memory(Protocol):
-    """Small facts that survive together with the records."""
-
-    def mark(self, key: str, value: str) -> None:
-        """Remembers ``value`` together with the next record."""
-
-    def recall(self, key: str) -> str | None:
-        """What was remembered last."""
 
 
 class Supervised:
@@ -40,6 +31,7 @@ class Supervised:
     exchange_symbol_to_std_symbol: Any
     std_channel_to_exchange: Any
     std_symbol_to_exchange_symbol: Any
+    http_conn: Any
 
     subscriptions: Subscriptions
     memory: Memory

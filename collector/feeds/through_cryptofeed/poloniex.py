@@ -7,7 +7,7 @@ import cryptofeed.exchanges
 from cryptofeed.defines import BUY, SELL, TRADES
 from cryptofeed.types import Trade
 
-from collector.feeds.supervised import Supervised
+from collector.feeds.through_cryptofeed.supervised import Supervised
 
 
 class Poloniex(Supervised, cryptofeed.exchanges.Poloniex):  # type: ignore[misc]  # cryptofeed is untyped

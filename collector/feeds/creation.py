@@ -1,0 +1,37 @@
+"""Which way an exchange is spoken to: by us where we speak its protocol, else through cryptofeed."""
+
+from typing import TYPE_CHECKING
+
+from collector.exchanges.directory import EXCHANGES
+from collector.feeds.access import Access
+from collector.feeds.connection import Patience
+from collector.feeds.direct import DirectAccess, DirectFeed
+from collector.feeds.feed import Feed
+from collector.receiver import Receiver
+from collector.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.feeds.through_cryptofeed.feed import CryptofeedAccess
+
+#: Exchanges that are recorded without cryptofeed.
+DIRECT = frozenset({"BINANCE", "BINANCE_US"}) & EXCHANGES.keys()
+
+
+def access(settings: Settings) -> Access:
+    """Return what asks the exchange of ``settings``."""
+    return DirectAccess(settings) if settings.exchange in DIRECT else _through_cryptofeed(settings)
+
+
+def feed(settings: Settings, receiver: Receiver, patience: Patience | None = None) -> Feed:
+    """Return what records the exchange of ``settings``."""
+    if settings.exchange in DIRECT:
+        return DirectFeed(DirectAccess(settings), receiver, patience)
+    from collector.feeds.through_cryptofeed.feed import CryptofeedFeed  # noqa: PLC0415 - takes a second
+
+    return CryptofeedFeed(_through_cryptofeed(settings), receiver, patience)
+
+
+def _through_cryptofeed(settings: Settings) -> "CryptofeedAccess":
+    from collector.feeds.through_cryptofeed.feed import CryptofeedAccess  # noqa: PLC0415 - takes a second
+
+    return CryptofeedAccess(settings)

@@ -1,0 +1,271 @@
+"""What comes of an exchange's messages is taken in: records go to the receiver, events to who must know.
+
+Here, and nowhere else, the records of ``collector.exchanges`` (numbers are texts, times are nanoseconds)
+become those that are spooled and stored.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+from msgspec.structs import astuple
+
+from collector import records
+from collector.bounds import LONGEST_TEXT
+from collector.exchanges import records as exchange_records
+from collector.exchanges.protocol import (
+    Confirmed,
+    Event,
+    Exchange,
+    Ignored,
+    Notice,
+    Outputs,
+    Refused,
+    Repeated,
+)
+from collector.exchanges.times import SECOND
+from collector.feeds.malformed import QUIET
+from collector.feeds.repeats import Repeats
+from collector.feeds.subscriptions import BOOKS, Subscriptions
+from collector.gaps import Gaps, Hole, Key
+from collector.printable import printable
+from collector.receiver import Receiver
+
+LOG = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes in what the sessions and polls of one exchange make of messages."""
+
+    def __init__(
+        self, exchange: Exchange, subscriptions: Subscriptions, gaps: Gaps, receiver: Receiver
+    ) -> None:
+        self._exchange, self._subscriptions, self._gaps = exchange, subscriptions, gaps
+        self._receiver = receiver
+        contiguous = [channel for channel, it in exchange.channels.items() if it.loss == "ids"]
+        self.repeats = Repeats(exchange.id, exchange.identity, contiguous, receiver)
+        self._last_books: dict[Key, int] = {}  # receipts
+        self._told: dict[str, float] = {}
+        self._takers: dict[type[Any], Callable[[Any], None]] = {
+            kind: self._once(channel, convert) for kind, (channel, convert) in _ONCE.items()
+        }
+        self._takers[exchange_records.Ticker] = self._best_prices("ticker", _ticker)
+        self._takers[exchange_records.L1Book] = self._best_prices("l1_book", _l1_book)
+        self._takers[exchange_records.L2Book] = self._l2_book
+        self._takers[exchange_records.L3Book] = self._l3_book
+
+    def take(self, outputs: Outputs, receipt: int) -> list[Event]:
+        """Take in what came at ``receipt``; return the events that concern the connection."""
+        left: list[Event] = []
+        takers = self._takers
+        for output in outputs:
+            taker = takers.get(type(output))
+            if taker is not None:
+                taker(output)
+            elif isinstance(output, Event) and not self._is_taken(output, receipt):
+                left.append(output)
+        return left
+
+    def broke(self, key: Key, handled: float) -> None:
+        """Something of ``key`` is missing: of a book since its last record, else since ``handled``."""
+        last = self._last_books.pop(key, None)
+        seen = handled if last is None else min(handled, last / SECOND)
+        self.repeats.interrupt([key])
+        self._subscriptions.lost([key], seen, "sequence")
+
+    def begin(self, keys: Iterable[Key]) -> None:
+        """A connection for these is being opened."""
+        keys = list(keys)
+        self.repeats.interrupt(keys)
+        for key in keys:
+            self._last_books.pop(key, None)
+
+    def report_losses(self, now: int) -> None:
+        """Report what numbered records have not come, though later ones have."""
+        for key, start, end, count in self.repeats.overdue(now):
+            self._gaps.report(key, Hole(start / SECOND, "sequence"), end / SECOND, count)
+
+    # -- records -------------------------------------------------------------------------------------
+
+    def _once(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
+        """Return what takes a record that is stored unless it was before."""
+        is_new, put = self.repeats.is_new, self._receiver.put
+        awaited = self._subscriptions.awaited[channel]
+
+        def take(it: Any) -> None:
+            if is_new(channel, it):
+                put(channel, convert(it))
+            if it.symbol in awaited:
+                self._arrived(channel, it)
+
+        return take
+
+    def _best_prices(
+        self, channel: str, convert: Callable[[Any], records.AnyRecord]
+    ) -> Callable[[Any], None]:
+        """Return what takes the best prices: one of them may be sent twice, with the same time."""
+        put, awaited = self._receiver.put, self._subscriptions.awaited[channel]
+        last: dict[str, Any] = {}
+
+        def take(it: Any) -> None:
+            symbol = it.symbol
+            before = last.get(symbol)
+            if (
+                before is None
+                or before.timestamp != it.timestamp
+                or it.timestamp == it.receipt_timestamp
+                or astuple(before)[4:] != astuple(it)[4:]
+            ):
+                last[symbol] = it
+                put(channel, convert(it))
+            if symbol in awaited:
+                self._arrived(channel, it)
+
+        return take
+
+    def _l2_book(self, it: exchange_records.L2Book) -> None:
+        record = records.L2Book(*_place(it), it.delta, _levels(it.bid), _levels(it.ask))
+        self._book("l2_book", record, it.receipt_timestamp)
+
+    def _l3_book(self, it: exchange_records.L3Book) -> None:
+        record = records.L3Book(*_place(it), it.delta, _orders(it.bid), _orders(it.ask))
+        self._book("l3_book", record, it.receipt_timestamp)
+
+    def _book(self, channel: str, record: records.L2Book | records.L3Book, receipt: int) -> None:
+        symbol = record.symbol
+        self._last_books[channel, symbol] = receipt
+        self._receiver.put(channel, record, 1 + len(record.bid) + len(record.ask))
+        if symbol in self._subscriptions.awaited[channel]:
+            self._subscriptions.arrived(channel, symbol, receipt / SECOND)
+
+    def _arrived(self, channel: str, it: Any) -> None:
+        self._subscriptions.arrived(channel, it.symbol, it.receipt_timestamp / SECOND)
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def _is_taken(self, event: Event, receipt: int) -> bool:
+        """Return whether an event is done with; the others concern the connection."""
+        match event:
+            case Repeated(repeated):
+                self._repeated(repeated)
+            case Confirmed(subscriptions, by):
+                self._confirmed(subscriptions, by, receipt)
+            case Refused(subscriptions, reason):
+                for channel, symbol in subscriptions:
+                    self._subscriptions.refuse(channel, symbol, printable(reason[:LONGEST_TEXT]))
+            case Notice(text):
+                self._notice(printable(text[:LONGEST_TEXT]))
+            case Ignored():
+                pass
+            case _:
+                return False
+        return True
+
+    def _repeated(self, repeated: Iterable[exchange_records.AnyRecord]) -> None:
+        for record in repeated:
+            found = _ONCE.get(type(record))
+            if found is None:
+                self._takers[type(record)](record)
+                continue
+            channel, convert = found
+            if self.repeats.fills(channel, record):
+                self._receiver.put(channel, convert(record))
+            if record.symbol in self._subscriptions.awaited[channel]:
+                self._arrived(channel, record)
+
+    def _confirmed(self, subscriptions: Iterable[Key], by: str, receipt: int) -> None:
+        """Data confirms, but for a book: that is seen once it is complete."""
+        for channel, symbol in subscriptions:
+            if by == "acknowledgement":
+                self._subscriptions.acknowledge(channel, symbol)
+            elif channel not in BOOKS:
+                self._subscriptions.arrived(channel, symbol, receipt / SECOND)
+
+    def _notice(self, text: str) -> None:
+        self._subscriptions.notice = text
+        now = time.monotonic()
+        if now >= self._told.get(text, 0.0):
+            self._told = {text: until for text, until in self._told.items() if until > now}
+            self._told[text] = now + QUIET
+            LOG.warning("%s says: %s", self._exchange.id, text)
+
+
+# -- the records that are stored -------------------------------------------------------------------
+
+
+def _place(it: exchange_records.AnyRecord) -> tuple[str, str, float, float]:
+    return it.exchange, it.symbol, it.timestamp / SECOND, it.receipt_timestamp / SECOND
+
+
+def _levels(side: Iterable[tuple[str, str]]) -> list[records.Level]:
+    return [(Decimal(price), Decimal(size)) for price, size in side]
+
+
+def _orders(side: Iterable[tuple[str, str, str]]) -> list[records.Order]:
+    return [(order, Decimal(price), Decimal(size)) for order, price, size in side]
+
+
+def _optional(number: str | None) -> Decimal | None:
+    return None if number is None else Decimal(number)
+
+
+def _trade(it: exchange_records.Trade) -> records.Trade:
+    return records.Trade(
+        it.exchange,
+        it.symbol,
+        it.timestamp / SECOND,
+        it.receipt_timestamp / SECOND,
+        it.side,
+        Decimal(it.amount),
+        Decimal(it.price),
+        it.id,
+        it.type,
+    )
+
+
+def _ticker(it: exchange_records.Ticker) -> records.Ticker:
+    return records.Ticker(*_place(it), Decimal(it.bid), Decimal(it.ask))
+
+
+def _l1_book(it: exchange_records.L1Book) -> records.L1Book:
+    bid, ask = (Decimal(it.bid_price), Decimal(it.bid_size)), (Decimal(it.ask_price), Decimal(it.ask_size))
+    return records.L1Book(*_place(it), *bid, *ask)
+
+
+def _funding(it: exchange_records.Funding) -> records.Funding:
+    following = None if it.next_funding_time is None else it.next_funding_time / SECOND
+    rates = _optional(it.mark_price), _optional(it.rate), following, _optional(it.predicted_rate)
+    return records.Funding(*_place(it), *rates)
+
+
+def _open_interest(it: exchange_records.OpenInterest) -> records.OpenInterest:
+    return records.OpenInterest(*_place(it), Decimal(it.open_interest))
+
+
+def _liquidation(it: exchange_records.Liquidation) -> records.Liquidation:
+    return records.Liquidation(
+        *_place(it), it.side, Decimal(it.quantity), Decimal(it.price), it.id, it.status
+    )
+
+
+def _index(it: exchange_records.Index) -> records.Index:
+    return records.Index(*_place(it), Decimal(it.price))
+
+
+def _candle(it: exchange_records.Candle) -> records.Candle:
+    span = it.start / SECOND, it.stop / SECOND, it.interval, it.trades
+    prices = Decimal(it.open), Decimal(it.close), Decimal(it.high), Decimal(it.low)
+    return records.Candle(*_place(it), *span, *prices, Decimal(it.volume), it.closed)
+
+
+#: Records that are told from those before: their channel, and what makes of them what is stored.
+_ONCE: dict[type[Any], tuple[str, Callable[[Any], records.AnyRecord]]] = {
+    exchange_records.Trade: ("trades", _trade),
+    exchange_records.Funding: ("funding", _funding),
+    exchange_records.OpenInterest: ("open_interest", _open_interest),
+    exchange_records.Liquidation: ("liquidations", _liquidation),
+    exchange_records.Index: ("index", _index),
+    exchange_records.Candle: ("candles", _candle),
+}

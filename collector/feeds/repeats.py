@@ -1,0 +1,246 @@
+"""What was recorded before is told from what is new: once, for all exchanges.
+
+Exchanges send records again: the last trades after each subscription, a message twice, the same on two
+connections. Live ones are stored unless they were before; those that an exchange repeats are stored where
+they are newer than the last that was recorded: they fill a hole. What is older than the first that was ever
+recorded is history, and left out.
+
+Where trades have numbers, the numbers tell it, exactly, in whatever order they come; and where the exchange
+numbers them without holes, a number that stays out tells that a trade is missing. Elsewhere the identity of a
+record tells it (``Exchange.identity``), among the last MOST_REMEMBERED.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import NamedTuple
+
+from collector.exchanges.records import AnyRecord, Candle, Trade
+from collector.exchanges.times import SECOND
+from collector.feeds.reference import Memory
+from collector.gaps import Key
+
+MOST_REMEMBERED = 2000
+#: Numbers below the highest one that may still come.
+MOST_MISSING = 1000
+#: Nanoseconds in which a missing number may still come: messages may overtake each other.
+LATE = 2 * SECOND
+
+#: Digits of a number that is one: others are names.
+_LONGEST_NUMBER = 18
+
+
+class Loss(NamedTuple):
+    """So many records of ``key`` between two receipts (nanoseconds) have not come."""
+
+    key: Key
+    start: int
+    end: int
+    records: int
+
+
+class Numbered:
+    """Records that have numbers: trades by their ids, candles by their beginnings.
+
+    Args:
+        last: the number of the last one that was recorded; None where none ever was.
+        dense: numbers follow each other closely, so one that was left out may come later.
+        contiguous: there are no holes between them.
+    """
+
+    def __init__(self, last: int | None, *, dense: bool, contiguous: bool) -> None:
+        self.last = -1 if last is None else last
+        self._first = self.last  # up to this one is history
+        self._history = last is None  # what is repeated now is
+        self._dense, self._contiguous = dense, contiguous
+        self._missing: dict[int, tuple[int, int]] = {}  # receipts of those around; 0: of no account
+        self._receipt = 0  # of the last one on this connection
+
+    def is_new(self, number: int, receipt: int) -> bool:
+        """Return whether a live one was not seen before; note it."""
+        last = self.last
+        if number > last:
+            if last < 0:
+                self._begin(number)
+            elif self._dense and number > last + 1:
+                self._skip(last, number, receipt)
+            self._history = False
+            self.last, self._receipt = number, receipt
+            return True
+        return self._missing.pop(number, None) is not None
+
+    def fills(self, number: int) -> bool:
+        """Return whether a repeated one is newer than what was recorded; note it."""
+        if self._history:
+            self.last = self._first = max(self.last, number)
+            return False
+        if number > self.last:
+            self.last = number
+            return True
+        return number > self._first and self._missing.pop(number, None) is not None
+
+    def interrupt(self) -> None:
+        """What comes next comes after an interruption: what is missing between lies in a gap."""
+        self._receipt = 0
+        self._history = self.last < 0
+
+    def overdue(self, now: int) -> Iterator[tuple[int, int, int]]:
+        """Yield the losses (start, end, count) that were not made good in time."""
+        spans: dict[tuple[int, int], int] = {}
+        for number, span in self._missing.items():
+            if span[0] and now - span[1] > LATE:
+                spans[span] = spans.get(span, 0) + 1
+                self._missing[number] = (0, 0)
+        for (start, end), count in spans.items():
+            yield start, end, count
+
+    def _begin(self, number: int) -> None:
+        """The first one of all; those before it are live too, where they come later."""
+        self._first = number - 1
+        if self._dense:
+            self._missing = dict.fromkeys(range(max(0, number - MOST_MISSING), number), (0, 0))
+
+    def _skip(self, last: int, number: int, receipt: int) -> None:
+        span = (self._receipt, receipt) if self._contiguous and self._receipt else (0, 0)
+        self._missing |= dict.fromkeys(range(max(last + 1, number - MOST_MISSING), number), span)
+        for excess in list(self._missing)[:-MOST_MISSING]:
+            del self._missing[excess]
+
+
+class Identified:
+    """Records that have no numbers; ``last`` is the time of the newest that was recorded."""
+
+    def __init__(self, last: int | None) -> None:
+        self.last = -1 if last is None else last
+        self._floor = last  # what is repeated and not newer was recorded, or is history
+        self._history = last is None
+        self._seen: OrderedDict[object, int] = OrderedDict()
+
+    def is_new(self, identity: object, time: int) -> bool:
+        """Return whether a live one was not seen before; note it."""
+        if identity in self._seen:
+            return False
+        self._history = False
+        self._note(identity, time)
+        return True
+
+    def fills(self, identity: object, time: int) -> bool:
+        """Return whether a repeated one is newer than what was recorded; note it."""
+        if identity in self._seen:
+            return False
+        new = not self._history and (self._floor is None or time > self._floor)
+        self._note(identity, time)
+        if self._history:
+            self._floor = max(self._floor or 0, time)
+        return new
+
+    def interrupt(self) -> None:
+        """What comes next comes after an interruption."""
+        self._history = self.last < 0
+
+    def _note(self, identity: object, time: int) -> None:
+        if self._floor is None:
+            self._floor = time - 1
+        self.last = max(self.last, time)
+        self._seen[identity] = time
+        if len(self._seen) > MOST_REMEMBERED:
+            self._floor = max(self._floor, self._seen.popitem(last=False)[1])
+
+
+class Repeats:
+    """What one exchange repeats.
+
+    Args:
+        exchange: cryptofeed's id.
+        identity: what makes two sightings of a record one.
+        contiguous: channels whose numbers have no holes.
+        memory: what survives the process.
+    """
+
+    def __init__(
+        self,
+        exchange: str,
+        identity: Callable[[AnyRecord], object],
+        contiguous: Collection[str],
+        memory: Memory,
+    ) -> None:
+        self._exchange, self._identity, self._memory = exchange, identity, memory
+        self._contiguous = contiguous
+        self._numbered: dict[Key, Numbered] = {}
+        self._identified: dict[Key, Identified] = {}
+        self._marked: set[Key] = set()  # what the exchange repeats: its last has to survive the process
+
+    def is_new(self, channel: str, record: AnyRecord) -> bool:
+        """Return whether a live record was not recorded before."""
+        key = channel, record.symbol
+        number = _number(record)
+        if number is not None:
+            numbered = self._numbered.get(key) or self._number(key)
+            new = numbered.is_new(number, record.receipt_timestamp)
+        else:
+            identified = self._identified.get(key) or self._identify(key)
+            new = identified.is_new(self._identity_of(record), record.timestamp)
+        if new and key in self._marked:
+            self._mark(key)
+        return new
+
+    def fills(self, channel: str, record: AnyRecord) -> bool:
+        """Return whether a record that the exchange repeats is newer than what was recorded."""
+        key = channel, record.symbol
+        self._marked.add(key)
+        number = _number(record)
+        if number is not None:
+            new = (self._numbered.get(key) or self._number(key)).fills(number)
+        else:
+            identified = self._identified.get(key) or self._identify(key)
+            new = identified.fills(self._identity_of(record), record.timestamp)
+        self._mark(key)
+        return new
+
+    def interrupt(self, keys: Iterable[Key]) -> None:
+        """These are being subscribed to again."""
+        for key in keys:
+            for state in (self._numbered.get(key), self._identified.get(key)):
+                if state:
+                    state.interrupt()
+
+    def overdue(self, now: int) -> Iterator[Loss]:
+        """Yield the numbered records that were left out and have not come since."""
+        for key, numbered in self._numbered.items():
+            for loss in numbered.overdue(now):
+                yield Loss(key, *loss)
+
+    def _number(self, key: Key) -> Numbered:
+        contiguous = key[0] in self._contiguous
+        state = Numbered(self._recall(key), dense=key[0] == "trades", contiguous=contiguous)
+        self._numbered[key] = state
+        return state
+
+    def _identify(self, key: Key) -> Identified:
+        state = self._identified[key] = Identified(self._recall(key))
+        return state
+
+    def _identity_of(self, record: AnyRecord) -> object:
+        return (type(record) is Trade and record.id) or self._identity(record)
+
+    def _mark_of(self, key: Key) -> str:
+        channel, symbol = key
+        return f"{'trade' if channel == 'trades' else channel} {self._exchange} {symbol}"
+
+    def _recall(self, key: Key) -> int | None:
+        mark = self._memory.recall(self._mark_of(key)) or ""
+        if not mark:
+            return None
+        self._marked.add(key)
+        return int(mark) if mark.isdecimal() else None  # a damaged one says nothing
+
+    def _mark(self, key: Key) -> None:
+        state = self._numbered.get(key) or self._identified[key]
+        self._memory.mark(self._mark_of(key), str(state.last))
+
+
+def _number(record: AnyRecord) -> int | None:
+    """Return the number of a record that has one."""
+    if type(record) is Trade:
+        text = record.id
+        return int(text) if text and len(text) <= _LONGEST_NUMBER and text.isdecimal() else None
+    return record.start if type(record) is Candle else None

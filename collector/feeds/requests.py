@@ -1,0 +1,90 @@
+"""The requests that the session of one connection makes, over HTTP: snapshots of books above all."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import aiohttp
+
+from collector.exchanges.protocol import Outputs, Request, Session
+from collector.feeds.backoff import Backoff
+from collector.feeds.http import RateLimitedError
+from collector.feeds.malformed import describe
+from collector.feeds.network import Answer
+from collector.feeds.rest import Rest
+from collector.gaps import Key
+from collector.printable import printable
+
+LOG = logging.getLogger(__name__)
+
+_SHOWN = 120  # characters of an answer
+
+
+class Requests:
+    """Carries requests out, each at its turn; one that is made again waits longer each time."""
+
+    def __init__(self, name: str, rest: Rest) -> None:
+        self._name, self._rest = name, rest
+        self._asked: asyncio.Queue[Request] = asyncio.Queue()
+        self._backoffs: dict[Key, Backoff] = defaultdict(lambda: Backoff(shortest=1.0))
+        self._due: dict[Key, float] = {}  # by time.monotonic()
+        self._urgent: set[Key] = set()  # what was live before comes first
+
+    def begin(self) -> None:
+        """Forget the requests of a session that has ended."""
+        self._asked = asyncio.Queue()
+
+    def add(self, request: Request) -> None:
+        """Ask as soon as that may be."""
+        self._asked.put_nowait(request)
+
+    def settle(self, about: Key) -> None:
+        """What ``about`` was asked for is there: the next request is not one that is made again."""
+        self._backoffs.pop(about, None)
+        self._due.pop(about, None)
+        self._urgent.add(about)
+
+    async def run(self, session: Session, take: Callable[[Outputs, bytes, int], None]) -> None:
+        """Carry out what is added, for ever; ``take`` gets what the session makes of an answer."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    group.create_task(self._carry_out(await self._asked.get(), session, take))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+
+    async def _carry_out(
+        self, request: Request, session: Session, take: Callable[[Outputs, bytes, int], None]
+    ) -> None:
+        about: Key = request.about
+        await asyncio.sleep(max(0.0, self._due.get(about, 0.0) - time.monotonic()))
+        body = b""
+        try:
+            status, body = await self._answer(request)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
+            failure = describe(error)
+            outputs, receipt = session.failed(request.id, failure), time.time_ns()
+        else:
+            receipt = time.time_ns()
+            failure = f"status {status}: {printable(body[:_SHOWN].decode(errors='replace'))}"
+            outputs = session.answer(request.id, status, body, receipt)
+            failure = "" if status == 200 else failure
+        pause = self._backoffs[about].pause()
+        self._due[about] = time.monotonic() + pause
+        if failure:
+            channel, symbol = about
+            LOG.warning(
+                "%s: no answer about %s %s: %s; again in %.1f s", self._name, channel, symbol, failure, pause
+            )
+        take(outputs, body, receipt)
+
+    async def _answer(self, request: Request) -> Answer:
+        """Return an answer, after as many refusals for a time as there are."""
+        while True:
+            try:
+                return await self._rest.get(request.url, request.weight, urgent=request.about in self._urgent)
+            except RateLimitedError as error:
+                channel, symbol = request.about
+                LOG.warning("%s: no answer about %s %s: %s", self._name, channel, symbol, describe(error))

@@ -1,0 +1,41 @@
+"""cryptofeed's classes with our corrections, by exchange."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cryptofeed.exchanges import EXCHANGE_MAP
+
+from collector.feeds.through_cryptofeed import binance, bybit, coinbase, huobi, kraken, kucoin, okx, poloniex
+from collector.feeds.through_cryptofeed.supervised import Supervised
+
+_CORRECTED: Mapping[str, type[Supervised]] = {
+    "COINBASE": coinbase.Coinbase,
+    "KRAKEN": kraken.Kraken,
+    "KUCOIN": kucoin.Kucoin,
+    "OKX": okx.Okx,
+    "BYBIT": bybit.Bybit,
+    "POLONIEX": poloniex.Poloniex,
+    "BINANCE_TR": binance.BinanceTR,
+    "BINANCE_FUTURES": binance.BinanceFutures,
+    "BINANCE_DELIVERY": binance.BinanceDelivery,
+}
+
+#: Exchanges, as cryptofeed has them, whose books notice that a message is missing.
+_CHECKING_BOOKS = frozenset(
+    {
+        "ASCENDEX", "BEQUANT", "BIT.COM", "BITFINEX", "BITGET", "BLOCKCHAIN", "DERIBIT", "FMFW", "GATEIO",
+        "HITBTC", "INDEPENDENT_RESERVE", "KRAKEN_FUTURES", "OKCOIN",
+    }
+)  # fmt: skip
+
+
+def supervised(exchange: str) -> Any:
+    """Return the class of cryptofeed for an exchange, with our corrections and what our loop needs."""
+    if exchange in _CORRECTED:
+        return _CORRECTED[exchange]
+    original = EXCHANGE_MAP[exchange]
+    checks = {"CHECKS_BOOKS": exchange in _CHECKING_BOOKS}
+    return type(original.__name__, (Supervised, original), checks)
+
+
+huobi.bound_unpacking()

@@ -1,0 +1,182 @@
+"""What was recorded before is told from what is new."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.exchanges.protocol import Exchange
+from collector.exchanges.records import Candle, Trade
+from collector.exchanges.times import SECOND
+from collector.feeds.repeats import LATE, MOST_REMEMBERED, Repeats
+
+KEY = ("trades", "BTC-USD")
+NOW = 1_700_000_000 * SECOND
+
+
+class Memory(dict):
+    def mark(self, key, value):
+        self[key] = value
+
+    def recall(self, key):
+        return self.get(key)
+
+
+def repeats(memory=None, contiguous=("trades",)):
+    memory = Memory() if memory is None else memory
+    return Repeats("X", lambda record: Exchange.identity(None, record), contiguous, memory)
+
+
+def trade(number, at=None):
+    """Trade ``number``; a text names it otherwise."""
+    receipt = NOW + (at if at is not None else (number if isinstance(number, int) else 0))
+    time = NOW + (number if isinstance(number, int) else int(number.rpartition("-")[2]))
+    return Trade("X", "BTC-USD", time, receipt, "buy", "1", "2", str(number))
+
+
+def live(it, *numbers):
+    return [number for number in numbers if it.is_new("trades", trade(number))]
+
+
+def repeated(it, *numbers):
+    return [number for number in numbers if it.fills("trades", trade(number))]
+
+
+NAMES = pytest.mark.parametrize("name", [lambda number: number, lambda number: f"a-{number}"])
+
+
+@NAMES
+def test_each_live_trade_is_new_once(name):
+    it = repeats()
+    assert live(it, *map(name, (5, 6, 6, 7, 5))) == list(map(name, (5, 6, 7)))
+
+
+@NAMES
+def test_live_trades_that_overtake_each_other_are_all_new(name):
+    assert live(repeats(), *map(name, (7, 5, 6, 9, 8))) == list(map(name, (7, 5, 6, 9, 8)))
+
+
+@NAMES
+def test_history_before_the_first_start_is_left_out_and_live_trades_are_not(name):
+    it = repeats()
+    assert repeated(it, *map(name, (1, 2, 3))) == []
+    assert live(it, *map(name, (4, 5))) == list(map(name, (4, 5)))
+
+
+@NAMES
+def test_what_is_repeated_fills_the_hole_after_a_reconnect(name):
+    it = repeats()
+    repeated(it, *map(name, (1, 2)))
+    live(it, *map(name, (3, 4)))
+    it.interrupt([KEY])
+    assert repeated(it, *map(name, (2, 3, 4, 5, 6))) == list(map(name, (5, 6)))
+    assert live(it, *map(name, (6, 7))) == [name(7)]
+
+
+@NAMES
+def test_a_hole_is_filled_where_nothing_but_history_had_come(name):
+    it = repeats()
+    repeated(it, *map(name, (1, 2)))
+    it.interrupt([KEY])
+    assert repeated(it, *map(name, (1, 2, 3))) == [name(3)]
+
+
+@NAMES
+def test_the_last_trade_survives_the_process(name):
+    memory = Memory()
+    it = repeats(memory)
+    repeated(it, *map(name, (1, 2)))
+    live(it, *map(name, (3, 4)))
+    again = repeats(memory)
+    assert repeated(again, *map(name, (2, 3, 4, 5))) == [name(5)]
+    assert live(again, name(6)) == [name(6)]
+
+
+@pytest.mark.parametrize("mark", ["", "nonsense", "1700000000.5 2"])
+def test_a_mark_that_says_nothing_leaves_out_what_is_repeated(mark):
+    it = repeats(Memory({"trade X BTC-USD": mark}))
+    assert repeated(it, 8, 9) == []
+    assert live(it, 10) == [10]
+
+
+def test_an_exchange_that_repeats_nothing_costs_no_marks():
+    memory = Memory()
+    live(repeats(memory), 1, 2, 3)
+    assert not memory
+
+
+def test_a_number_that_stays_out_is_a_loss():
+    it = repeats()
+    live(it, 1, 2, 6)
+    assert list(it.overdue(NOW + 6)) == []
+    assert list(it.overdue(NOW + 7 + LATE)) == [(KEY, NOW + 2, NOW + 6, 3)]
+    assert list(it.overdue(NOW + 8 + LATE)) == []  # it is told once
+    assert live(it, 4) == [4]  # late, and stored all the same
+
+
+def test_a_number_that_comes_late_is_no_loss():
+    it = repeats()
+    live(it, 1, 2, 4, 3)
+    assert list(it.overdue(NOW + 9 + LATE)) == []
+
+
+def test_numbers_that_are_missing_over_a_reconnect_lie_in_its_gap():
+    it = repeats()
+    live(it, 1, 2)
+    it.interrupt([KEY])
+    live(it, 9)
+    assert list(it.overdue(NOW + 99 + LATE)) == []
+
+
+def test_numbers_with_holes_lose_nothing():
+    it = repeats(contiguous=())
+    live(it, 1, 5, 9)
+    assert list(it.overdue(NOW + 99 + LATE)) == []
+
+
+def test_a_jump_of_numbers_takes_bounded_memory():
+    it = repeats()
+    live(it, 1, 10**17)
+    assert len(it._numbered[KEY]._missing) <= 1000
+    for number in range(10**4):
+        it.is_new("trades", trade(f"a-{number}"))
+    assert len(it._identified[KEY]._seen) == MOST_REMEMBERED
+
+
+def test_a_closed_candle_is_stored_once():
+    def candle(start):
+        numbers = ("1", "1", "1", "1", "1")
+        return Candle("X", "BTC-USD", start, NOW, start, start + 59, "1m", None, *numbers, True)
+
+    it = repeats()
+    assert [start for start in (1, 61, 61, 1, 121) if it.is_new("candles", candle(start))] == [1, 61, 121]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.integers(0, 5), st.booleans()), max_size=8),
+    st.integers(),
+    st.booleans(),
+)
+def test_nothing_twice_and_no_live_trade_lost(connections, seed, named):
+    """Connections that send some trades live, doubled and swapped, and begin with the last ones."""
+    shuffled = random.Random(seed)
+    memory = Memory()
+    it, stored, sent_live, last = repeats(memory), [], [], 0
+    for count, missed, back, restarted in connections:
+        if restarted:
+            it = repeats(memory)
+        it.interrupt([KEY])
+        last += missed
+        names = (lambda n: f"a-{n}") if named else (lambda n: n)
+        stored += repeated(it, *map(names, range(max(1, last - back), last + 1)))
+        numbers = [*range(last + 1, last + count + 1)]
+        frames = numbers + shuffled.sample(numbers, 1)
+        for position in range(len(frames) - 1):
+            if shuffled.random() < 0.3:
+                frames[position : position + 2] = reversed(frames[position : position + 2])
+        stored += live(it, *map(names, frames))
+        sent_live += map(names, numbers)
+        last += count
+    assert len(stored) == len(set(stored))
+    assert set(sent_live) <= set(stored)
