@@ -44,7 +44,7 @@ def command(environment: Mapping[str, str], channels: Collection[str]) -> str | 
 
 
 def _parquet(folder: Path, channel: str) -> str:
-    table = json.dumps(_near(folder / f"channel={channel}"))
+    table = json.dumps(_near(folder / "v2" / f"channel={channel}"))
     code = (
         f'import pyarrow.dataset as ds; t = ds.dataset({table}, partitioning="hive"); '
         'print(t.count_rows(), "rows"); print(*t.head(3).to_pylist(), sep="\\n")'

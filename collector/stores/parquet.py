@@ -2,23 +2,20 @@
 
 Layout, below PARQUET_DIR::
 
-    channel=trades/exchange=COINBASE/symbol=BTC-USD/date=2025-01-31/NAME-INCARNATION-FIRST-END.parquet
+    v2/channel=trades/exchange=COINBASE/symbol=BTC-USD/date=2025-01-31/NAME-INCARNATION-FIRST-END.parquet
     _positions/NAME.json      how far collector NAME has got, and who it is; NAME.lock is held while it lives
     _positions/NAME.note      what it had seen when, for the collectors that share the dataset
     _tmp/NAME/                files that are not complete yet
     _compaction/              a day whose files are becoming one (parquet_compaction.py)
 
-Columns differ by channel, so a channel is read at a time: ``channel=trades`` with partitions in hive's form.
+Columns differ by channel (parquet_columns.py), so a channel is read at a time: ``v2/channel=trades`` with
+partitions in hive's form. ``v2`` is the version of the columns: readers refuse a folder of mixed types, or
+cast it to what they find first. Files of the first version, whose numbers were decimal128(38, 18), lie in
+``channel=trades`` beside ``v2``, and stay what they are.
 
-Values of the partitions are percent-encoded, as hive readers expect; the date is the receipt's, UTC.
-The columns of a channel are the fields of its record, without those that the folders' names carry, and:
-
-- ``sequence`` (int64): the record's number in the collector's spool; records of one file are in its order.
-- times are ``timestamp[us, UTC]``. A float second of this century carries microseconds and no more, so
-  every digit that an exchange's time has left in the record is kept, and none is made up.
-- numbers are ``decimal128(38, 18)``: 20 digits before the point and 18 after it, exactly. What does not
-  fit is refused, never rounded.
-- sides of a book are ``list<struct<price, size>>``; of a book by order, ``order_id`` comes before these.
+Values of the partitions are percent-encoded, as hive readers expect; the date is the receipt's, UTC. Each
+channel of the collector has a file without rows from the start (``symbol=none``): who asks for gaps, or for
+what has not come yet, finds nothing, where readers would fail for want of a file.
 
 A file appears under its name when it is complete and on disk, and the position moves when all files of a
 batch are there. So a commit that was interrupted anywhere is finished by trying the same batch again:
@@ -38,22 +35,19 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
-from decimal import Decimal
-from functools import cache, partial
+from functools import partial
 from glob import escape
-from itertools import accumulate, chain
-from operator import attrgetter
+from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote, unquote
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collector.records import AnyRecord, Level, Order, Record, channel_of
+from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNKNOWN,
@@ -66,12 +60,12 @@ from collector.stores import (
     StoreUnavailableError,
     tell_damage,
 )
+from collector.stores.parquet_columns import table
 from collector.stores.parquet_compaction import Compaction, sync
 
-TIME = pa.timestamp("us", tz="UTC")
-NUMBER = pa.decimal128(38, 18)
-LEVEL = pa.struct([("price", NUMBER), ("size", NUMBER)])
-ORDER = pa.struct([("order_id", pa.string()), ("price", NUMBER), ("size", NUMBER)])
+#: Folder of the datasets whose columns are of this version.
+VERSION = "v2"
+_EMPTY = "empty.parquet"
 
 _DAY = 86400
 _LONGEST_NAME = 255
@@ -119,6 +113,7 @@ class ParquetStore:
         self._compaction: Compaction | None = None
         self._compacting: Future[None] | None = None  # its end
         self._compacted = -math.inf  # days up to this one, since 1970
+        self._can_be_read = False  # each channel has a file
 
     async def open(self, name: str) -> Position | None:
         """Takes the collector's lock, unless another process has it, and reads the position.
@@ -144,7 +139,7 @@ class ParquetStore:
 
     def place(self, record: AnyRecord) -> str:
         """Return the record's dataset."""
-        return f"the folder channel={channel_of(record)}"
+        return f"the folder {VERSION}/channel={channel_of(record)}"
 
     async def note(self, name: str, text: str) -> None:
         """Keeps a note, as a file of its own."""
@@ -183,6 +178,7 @@ class ParquetStore:
     def _open(self, name: str) -> Position | None:
         self._unlock()
         self._durable.clear()
+        self._can_be_read = False
         self._make_durable(self._root / "_positions")
         self._take_lock(name)
         return self._position(name)
@@ -216,21 +212,49 @@ class ParquetStore:
             return sorted(refusals, key=lambda refusal: refusal.sequence)
         folders = set()
         for partition, (tables, _) in made.items():
-            folder = self._root / _folder(partition)
-            folders.add(folder)
-            if not (folder / file_name).exists():
+            places = [root / _folder(partition) for root in self._roots]
+            # A collector of the first version may have begun this batch.
+            folder = next((place for place in places if (place / file_name).exists()), None)
+            if folder is None:
+                folder = places[0]
                 self._make_durable(folder)
-                write = partial(pq.write_table, pa.concat_tables(tables), compression="zstd")
-                self._publish(name, write, folder / file_name)
+                self._write(name, pa.concat_tables(tables), folder / file_name)
+            folders.add(folder)
         for folder in folders:
             sync(folder)
+        self._make_readable(name)
         self._move(name, after)
         return ()
 
     def _discard(self, name: str, position: Position) -> None:
         files = f"{escape(name)}-{position.incarnation}-{position.sequence:012}-*.parquet"
-        for file in self._root.glob(f"channel=*/*/*/*/{files}"):
-            file.unlink()
+        for root in self._roots:
+            for file in root.glob(f"channel=*/*/*/*/{files}"):
+                file.unlink()
+
+    @property
+    def _roots(self) -> tuple[Path, Path]:
+        """The folders of the datasets, this version's first."""
+        return self._root / VERSION, self._root
+
+    def _make_readable(self, name: str) -> None:
+        """Make the dataset of each channel that has none yet."""
+        if self._can_be_read:
+            return
+        for record_type in get_args(AnyRecord):
+            channel = channel_of(record_type)
+            dataset = self._root / VERSION / f"channel={channel}"
+            if channel not in (*self._settings.channels, "gaps") or next(dataset.rglob("*.parquet"), None):
+                continue
+            partition = record_type, self._settings.exchange, "none", time.time() // _DAY
+            folder = self._root / VERSION / _folder(partition)
+            self._make_durable(folder)
+            self._write(name, table(record_type, [], []), folder / _EMPTY)
+            sync(folder)
+        self._can_be_read = True
+
+    def _write(self, name: str, rows: pa.Table, path: Path) -> None:
+        self._publish(name, partial(pq.write_table, rows, compression="zstd"), path)
 
     def _move(self, name: str, after: Position) -> None:
         moved = _Position(after.owner, after.incarnation, after.sequence, self._who, time.time())
@@ -282,7 +306,8 @@ class ParquetStore:
             folder
             for days in range(_LATE_DAYS, 0, -1)
             for channel in (*self._settings.channels, "gaps")
-            for folder in self._root.glob(f"channel={channel}/{exchange}/symbol=*/{_day(today - days)}")
+            for root in self._roots
+            for folder in root.glob(f"channel={channel}/{exchange}/symbol=*/{_day(today - days)}")
             if self._settings.wants(unquote(folder.parent.name.removeprefix("symbol=")))
         )
         self._compaction = Compaction(self._root, self._acknowledged, self._publishing)
@@ -390,55 +415,4 @@ def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], li
 def _table(partition: _Partition, rows: list[_Row]) -> pa.Table:
     _folder(partition)  # a receipt out of the calendar's range has none
     sequences, records = zip(*rows, strict=True)
-    columns = {"sequence": pa.array(sequences, pa.int64())}
-    for field, convert in _columns(partition[0]):
-        columns[field] = convert(list(map(attrgetter(field), records)))
-    return pa.table(columns)
-
-
-@cache
-def _columns(record_type: type[Record]) -> list[tuple[str, Callable[[list[Any]], pa.Array]]]:
-    """The columns of a record's type: the name of each and how its values become an array."""
-    return [
-        (field.name, _CONVERTERS[field.type])
-        for field in msgspec.structs.fields(record_type)
-        if field.name not in ("exchange", "symbol")
-    ]
-
-
-def _array(type_: pa.DataType) -> Callable[[list[Any]], pa.Array]:
-    return lambda values: pa.array(values, type_)
-
-
-def _times(values: list[float | None]) -> pa.Array:
-    microseconds = pc.round(pc.multiply(pa.array(values, pa.float64()), 1e6))
-    return microseconds.cast(pa.int64()).cast(TIME)
-
-
-def _lists(struct: pa.StructType) -> Callable[[list[Any]], pa.Array]:
-    """Lists of tuples, whose places are the fields of ``struct``, as one array of lists of structs."""
-
-    def convert(values: list[list[tuple[Any, ...]]]) -> pa.Array:
-        items = list(chain.from_iterable(values))
-        offsets = list(accumulate(map(len, values), initial=0))
-        columns = zip(*items, strict=True) if items else [()] * struct.num_fields
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, struct, strict=True)]
-        structs = pa.StructArray.from_arrays(arrays, fields=list(struct))
-        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), structs)
-
-    return convert
-
-
-_CONVERTERS: dict[Any, Callable[[list[Any]], pa.Array]] = {
-    float: _times,
-    float | None: _times,
-    Decimal: _array(NUMBER),
-    Decimal | None: _array(NUMBER),
-    str: _array(pa.string()),
-    str | None: _array(pa.string()),
-    int | None: _array(pa.int64()),
-    bool: _array(pa.bool_()),
-    bool | None: _array(pa.bool_()),
-    list[Level]: _lists(LEVEL),
-    list[Order]: _lists(ORDER),
-}
+    return table(partition[0], sequences, records)

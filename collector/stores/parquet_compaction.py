@@ -80,7 +80,7 @@ class Compaction:
             os.close(lock)
 
     def _finish_what_was_interrupted(self) -> None:
-        for staged in self._staging.glob("channel=*/exchange=*/symbol=*/date=*"):
+        for staged in self._staging.glob("**/channel=*/exchange=*/symbol=*/date=*"):
             self._put_away(staged, self._root / staged.relative_to(self._staging))
 
     def _compact(self, folder: Path) -> None:

@@ -144,7 +144,7 @@ class Parquet(Destination):
         shutil.rmtree(folder)
 
     def stored(self) -> int:
-        for path in self._folder.glob("channel=*/**/*.parquet"):
+        for path in self._folder.glob("v2/channel=*/**/*.parquet"):
             if path not in self._rows:
                 self._rows[path] = pq.read_metadata(path).num_rows
         return sum(self._rows.values())

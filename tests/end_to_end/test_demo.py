@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow.dataset
 from comparison import compare
+from folders import record_of
 
 from collector import records
 
@@ -55,10 +56,6 @@ def run_query(output, folder):
 def read(folder, channel):
     """The records of one channel, in their order."""
     kind = CHANNELS[channel]
-    table = pyarrow.dataset.dataset(folder / f"channel={channel}", partitioning="hive").to_table()
+    table = pyarrow.dataset.dataset(folder / "v2" / f"channel={channel}", partitioning="hive").to_table()
     for row in sorted(table.to_pylist(), key=lambda row: row["sequence"]):
-        for name in ("timestamp", "receipt_timestamp"):
-            row[name] = row[name].timestamp()
-        for side in {"bid", "ask"} & row.keys() if kind is records.L2Book else ():
-            row[side] = [(level["price"], level["size"]) for level in row[side]]
-        yield kind(**{name: row[name] for name in kind.__struct_fields__})
+        yield record_of(kind, row)

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from decimal import Decimal
 from urllib.parse import unquote
 
 import asyncpg
@@ -112,8 +111,8 @@ def mongo(database: pymongo.database.Database, stored: Stored) -> None:
 
 
 def parquet(folder, stored: Stored) -> None:
-    for path in folder.glob("channel=*/**/*.parquet"):
-        parts = dict(part.split("=", 1) for part in path.relative_to(folder).parts[:-1])
+    for path in folder.glob("v2/channel=*/**/*.parquet"):
+        parts = dict(part.split("=", 1) for part in path.relative_to(folder).parts[1:-1])
         table, symbol = pq.ParquetFile(path).read(), unquote(parts["symbol"])
         if parts["channel"] == "gaps":
             stored.gaps += _gaps(table, unquote(parts["exchange"]), symbol)
@@ -123,11 +122,11 @@ def parquet(folder, stored: Stored) -> None:
         times = _times(table["timestamp"])
         if parts["channel"] == "trades":
             names = [table[name].to_pylist() for name in ("id", "side")]
-            numbers = [table[name].to_pylist() for name in ("price", "amount")]
+            numbers = [table[name].to_pylist() for name in ("price_text", "amount_text")]
             for order, receipt, *rest in zip(orders, receipts, *names, *numbers, times, strict=True):
                 stored.trade(order, symbol, receipt, *rest)
         elif parts["channel"] == "l2_book":
-            sides = [_sides(table[side]) for side in ("bid", "ask")]
+            sides = [_sides(table[side]) for side in ("bid_text", "ask_text")]
             for order, receipt, *rest in zip(
                 orders, receipts, table["delta"].to_pylist(), *sides, times, strict=True
             ):
@@ -138,7 +137,7 @@ def _times(column) -> list[int]:
     return column.cast(pa.int64()).to_pylist()
 
 
-def _sides(column) -> list[list[tuple[Decimal, Decimal]]]:
+def _sides(column) -> list[list[tuple[str, str]]]:
     lists = column.combine_chunks()
     lists = lists.chunk(0) if isinstance(lists, pa.ChunkedArray) else lists
     levels = lists.flatten()

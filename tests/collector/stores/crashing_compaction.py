@@ -18,7 +18,7 @@ from collector.stores.parquet_compaction import Compaction
 
 def compact(root):
     """Compacts every day of a dataset; every file is acknowledged."""
-    folders = sorted(root.glob("channel=*/exchange=*/symbol=*/date=*"))
+    folders = sorted(root.glob("v2/channel=*/exchange=*/symbol=*/date=*"))
     Compaction(root, lambda name: 10**9, Lock()).run(folders)
 
 

@@ -22,13 +22,13 @@ BATCH = Batch("incarnation", 7, EVERY_KIND[:3])
 AFTER = Position("owner", "incarnation", BATCH.end)
 
 
-def settings(folder, symbols="BTC-USD"):
+def settings(folder, symbols="BTC-USD", channels="trades"):
     """Settings whose Parquet dataset is ``folder``."""
     return Settings.read(
         {
             "EXCHANGE": "COINBASE",
             "SYMBOLS": symbols,
-            "CHANNELS": "trades",
+            "CHANNELS": channels,
             "BACKEND": "PARQUET",
             "PARQUET_DIR": str(folder),
         }

@@ -14,6 +14,8 @@ import pymongo
 from conformance import HARNESSES, Pipeline
 from every_kind import EVERY_KIND
 
+from collector.stores.parquet_columns import TEXT
+
 DOCUMENT = Path(__file__).parents[3] / "docs" / "stores.md"
 BEGIN, END = "<!-- dictionary: written by tests/collector/stores/dictionary.py -->\n", "<!-- end -->\n"
 
@@ -92,9 +94,10 @@ FIELDS = {
 OUR_IDS = ("count", "the store: in the order of storing")
 
 
-def describe(backend, table, column, types):
+def describe(backend, table, columns, column):
     """One row of a dictionary."""
-    base = table.partition("-")[0].removeprefix("channel=").partition("/")[0]
+    types, stem = columns[column], column.removesuffix(TEXT)
+    base = table.partition("-")[0].removeprefix("v2/channel=").partition("/")[0]
     book = base in ("book", "l2_book", "l3_book")
     if "position" in table and column == "sequence":
         unit, source = FIELDS["position.sequence"]
@@ -108,7 +111,11 @@ def describe(backend, table, column, types):
         unit, source = FIELDS["flag.delta"]
     else:
         place = "l3_book" if base == "l3_book" else "book" if book else base
-        unit, source = FIELDS.get(f"{place}.{column}") or FIELDS[column]
+        unit, source = FIELDS.get(f"{place}.{stem}") or FIELDS[stem]
+    if column.endswith(TEXT):
+        source = f"{source}; every digit: **this is the record**"
+    elif f"{column}{TEXT}" in columns:
+        source = f"the double nearest to `{column}{TEXT}`, to reckon with"
     if unit.startswith("time") and types & {"text", "number", "double"}:
         unit = "seconds since 1970, UTC"
     return f"| `{column}` | {_joined(types)} | {unit} | {source} |\n"
@@ -123,7 +130,7 @@ def render(backend, found):
     """A store's part of the dictionary."""
     parts = [f"### {backend}\n\n"]
     for table, columns in found.items():
-        rows = "".join(describe(backend, table, column, types) for column, types in columns.items())
+        rows = "".join(describe(backend, table, columns, column) for column in columns)
         parts.append(f"#### `{table}`\n\n{_HEAD}{rows}\n")
     return "".join(parts)
 
@@ -207,9 +214,9 @@ async def _parquet(server):
     for file in sorted(server.data.rglob("*.parquet")):
         schema = pq.read_schema(file)
         columns = {name: {str(kind)} for name, kind in zip(schema.names, schema.types, strict=True)}
-        parts = file.relative_to(server.data).parts[1:-1]
+        version, channel, *parts, _ = file.relative_to(server.data).parts
         columns |= {part.partition("=")[0]: {"folder"} for part in parts}
-        found[f"{file.relative_to(server.data).parts[0]}/..."] = columns
+        found[f"{version}/{channel}/..."] = columns
     for file in (server.data / "_positions").glob("*.json"):
         position = json.loads(file.read_text())
         found["_positions/{NAME}.json"] = {name: {_json_type(value)} for name, value in position.items()}

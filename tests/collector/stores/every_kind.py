@@ -43,7 +43,7 @@ EVERY_KIND = [
     Gap(*_PLACE, "trades", 1736899200.0, 1736899201.5, "dropped", 42),
 ]
 
-#: What decimal128(38, 18) and NUMERIC hold.
+#: Of any size and sign, and with more digits than a double has.
 numbers = st.decimals(
     min_value=-(10**20) + 1, max_value=10**20 - 1, places=18, allow_nan=False, allow_infinity=False
 )

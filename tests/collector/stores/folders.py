@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from decimal import Context, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import get_args
 
@@ -13,8 +13,7 @@ from msgspec import structs
 
 from collector import records as r
 from collector.stores import parquet
-
-SCALE = Decimal(1).scaleb(-18)  # of every number in a Parquet file
+from collector.stores.parquet_columns import TEXT
 
 
 class Volume:
@@ -75,34 +74,39 @@ class ParquetHarness:
             file.write_bytes(b"" if index else b'{"owner": "\xff')
         return True
 
+    per_key = staticmethod(per_key)
+
     def stored(self, server):
         """All records, each channel's by their sequence."""
         found = []
         for kind in get_args(r.AnyRecord):
-            folder = server.data / f"channel={r.channel_of(kind)}"
+            folder = server.data / parquet.VERSION / f"channel={r.channel_of(kind)}"
             if folder.exists():
                 rows = ds.dataset(folder, partitioning="hive").to_table().sort_by("sequence").to_pylist()
-                found += [self._record(kind, row) for row in rows]
+                found += [record_of(kind, row) for row in rows]
         return found
 
-    @staticmethod
-    def _record(kind, row):
-        values = {}
-        for field in structs.fields(kind):
-            value = row[field.name]
-            if field.name in ("bid", "ask") and kind in (r.L2Book, r.L3Book):
-                value = [tuple(level.values()) for level in value]
-            values[field.name] = value.timestamp() if hasattr(value, "timestamp") else value
-        return kind(**values)
 
-    def per_key(self, records):
-        """As text, with as many decimals as a file has: 1.50 is 1.500000000000000000."""
-        return per_key(map(_scaled, records))
+def record_of(kind, row):
+    """The record that a row of this version was; its numbers are its texts."""
+    values = {}
+    for field in structs.fields(kind):
+        value = row[field.name]
+        text = row.get(f"{field.name}{TEXT}")
+        if isinstance(value, list):
+            levels = list(zip(value, text, strict=True))
+            assert all(_is_nearest(level[name], digits[name]) for level, digits in levels for name in digits)
+            value = [tuple((level | _exact(digits)).values()) for level, digits in levels]
+        elif text is not None:
+            assert _is_nearest(value, text)
+            value = Decimal(text)
+        values[field.name] = value.timestamp() if hasattr(value, "timestamp") else value
+    return kind(**values)
 
 
-def _scaled(value):
-    if isinstance(value, r.Record):
-        return type(value)(*map(_scaled, structs.astuple(value)))
-    if isinstance(value, list | tuple):
-        return type(value)(map(_scaled, value))
-    return value.quantize(SCALE, context=Context(prec=38)) if isinstance(value, Decimal) else value
+def _exact(digits):
+    return {name: Decimal(text) for name, text in digits.items()}
+
+
+def _is_nearest(value, text):
+    return value == float(text)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+import first_parquet
 import pytest
 from conformance import HARNESSES, Pipeline
 from dictionary import DOCUMENT, found_in, render, sections
@@ -21,7 +22,7 @@ ADDRESSES = {
     "REDIS": "redis://localhost:6379/1",
     "POSTGRES": "postgresql://localhost/market",
     "MONGO": "mongodb://localhost:27017/",
-    "PARQUET": "data/channel=",
+    "PARQUET": "data/",
 }
 
 
@@ -42,19 +43,25 @@ async def test_the_examples_read_what_is_stored(harness, tmp_path):
         async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
             await pipeline.send(EVERY_KIND)
             await pipeline.delivered()
+        if harness.backend == "PARQUET":
+            first_parquet.write(server.data, "first", EVERY_KIND[:2])
         for language, text in examples:
-            place = f"{server.data}/channel=" if harness.backend == "PARQUET" else server.url
-            shown = run(language, text.replace(address, place).replace('"market"', '"postgres"'))
+            if harness.backend == "PARQUET":
+                shown = run(language, text, server.data.parent)
+            else:
+                told = text.replace(address, server.url).replace('"market"', '"postgres"')
+                shown = run(language, told, tmp_path)
             assert "3" in shown  # the amount of a trade
 
 
-def run(language, text):
-    """What an example prints."""
+def run(language, text, folder):
+    """What an example prints, in a folder where ``data`` is a dataset."""
     program = [sys.executable, "-c"] if language == "python" else ["sh", "-c"]
     postgres = map(str, Path("/usr/lib/postgresql").glob("*/bin"))
     path = os.pathsep.join([os.environ["PATH"], *postgres])
     ended = subprocess.run(
         [*program, text],
+        cwd=folder,
         env=os.environ | {"PATH": path},
         capture_output=True,
         text=True,

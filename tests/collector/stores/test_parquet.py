@@ -8,22 +8,27 @@ import tempfile
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
+import first_parquet
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
+from comparing import digits, per_key
 from conformance import Pipeline
 from crashing_parquet import AFTER, BATCH, NAME, settings
 from every_kind import EVERY_KIND, records
+from folders import record_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict, fields, replace
+from msgspec.structs import fields, replace
 from streams import stream, trades
 from waiting import eventually
 
 from collector import writer as writing
-from collector.records import L2Book, L3Book, Trade, channel_of
+from collector.records import AnyRecord, Gap, L2Book, Trade, channel_of
 from collector.settings import Settings
 from collector.stores import (
     Batch,
@@ -35,7 +40,7 @@ from collector.stores import (
     StoreUnavailableError,
     parquet,
 )
-from collector.stores.parquet import ParquetStore
+from collector.stores.parquet import VERSION, ParquetStore
 
 D = Decimal
 
@@ -51,49 +56,37 @@ def batch(records, first=0):
     return Batch("incarnation", first, records)
 
 
+def files(root):
+    """The files that have records."""
+    return [path for path in sorted(root.rglob("*.parquet")) if path.name != "empty.parquet"]
+
+
 def at(sequence):
     return Position("owner", "incarnation", sequence)
 
 
 def stored(root):
-    """All rows by sequence, as the fields of the records that they came from."""
+    """All rows of this version by sequence, as the records that they came from."""
     rows = {}
-    for folder in Path(root).glob("channel=*"):
-        for row in _rows(folder):
+    for kind in get_args(AnyRecord):
+        folder = Path(root) / VERSION / f"channel={channel_of(kind)}"
+        for row in _rows(folder) if folder.exists() else ():
             assert row["sequence"] not in rows, "stored twice"
-            rows[row.pop("sequence")] = row
+            rows[row["sequence"]] = record_of(kind, row)
     return rows
 
 
 def _rows(folder):
     strings = pa.schema([(name, pa.string()) for name in ("exchange", "symbol", "date")])
     partitioning = ds.partitioning(strings, flavor="hive")
-    for row in ds.dataset(folder, partitioning=partitioning).to_table().to_pylist():
-        del row["date"]
-        yield row | {"channel": folder.name.removeprefix("channel=")}
-
-
-def as_row(record):
-    row = asdict(record) | {"channel": channel_of(record)}
-    for field in fields(record):
-        value = row[field.name]
-        if field.type in (float, float | None) and value is not None:
-            row[field.name] = pytest.approx(value, abs=5e-7, rel=0)
-        if isinstance(record, L2Book | L3Book) and field.name in ("bid", "ask"):
-            names = ("price", "size") if isinstance(record, L2Book) else ("order_id", "price", "size")
-            row[field.name] = [dict(zip(names, level, strict=True)) for level in value]
-    return row
-
-
-def seconds(row):
-    return {key: value.timestamp() if hasattr(value, "timestamp") else value for key, value in row.items()}
+    return ds.dataset(folder, partitioning=partitioning).to_table().to_pylist()
 
 
 def assert_stored(root, sent):
     rows = stored(root)
     assert set(rows) == set(sent)
     for sequence, record in sent.items():
-        assert seconds(rows[sequence]) == as_row(record)
+        assert digits(rows[sequence]) == digits(record)
 
 
 async def test_every_kind_of_record_comes_back_as_it_was(store, tmp_path):
@@ -113,16 +106,41 @@ async def test_any_record_comes_back_as_it_was(sent):
         assert_stored(folder, dict(enumerate(sent)))
 
 
-async def test_columns_have_types(store, tmp_path):
+async def test_a_number_is_a_double_to_reckon_with_and_a_text_that_is_the_record(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
-    trades = ds.dataset(tmp_path / "channel=trades", partitioning="hive").schema
+    trades = ds.dataset(tmp_path / "v2" / "channel=trades", partitioning="hive").schema
     assert trades.field("sequence").type == pa.int64()
-    assert trades.field("price").type == pa.decimal128(38, 18)
+    assert trades.field("price").type == pa.float64()
+    assert trades.field("price_text").type == pa.string()
     assert trades.field("timestamp").type == pa.timestamp("us", "UTC")
-    books = ds.dataset(tmp_path / "channel=l2_book", partitioning="hive").schema
-    level = pa.struct([("price", pa.decimal128(38, 18)), ("size", pa.decimal128(38, 18))])
-    assert books.field("bid").type.value_type == level
+    books = ds.dataset(tmp_path / "v2" / "channel=l2_book", partitioning="hive").schema
+    assert books.field("bid").type.value_type == pa.struct([("price", pa.float64()), ("size", pa.float64())])
+    texts = pa.struct([("price", pa.string()), ("size", pa.string())])
+    assert books.field("bid_text").type.value_type == texts
+
+
+async def test_the_digits_of_the_exchange_are_kept(store, tmp_path):
+    texts = ["1.50", "1.5", "0.00000000", "-0", "1E-40", "9" * 40, "12345678901234567890.123456789012345678"]
+    sent = [replace(EVERY_KIND[0], price=D(text)) for text in texts]
+    await store.open(NAME)
+    assert not await store.commit(NAME, batch(sent), None, at(len(sent)))
+    rows = _rows(tmp_path / "v2" / "channel=trades")
+    assert [row["price_text"] for row in rows] == [f"{D(text):f}" for text in texts]
+    assert [row["price"] for row in rows] == [float(text) for text in texts]
+
+
+async def test_texts_are_encoded_by_a_dictionary(store, tmp_path):
+    sent = [replace(EVERY_KIND[0], price=D(price)) for price in range(100)] * 20
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(len(sent)))
+    (file,) = tmp_path.glob(f"v2/channel=trades/**/{NAME}-*.parquet")
+    group = pq.read_metadata(file).row_group(0)
+    column = next(
+        group.column(n) for n in range(group.num_columns) if group.column(n).path_in_schema == "price_text"
+    )
+    assert "RLE_DICTIONARY" in column.encodings
+    assert column.total_compressed_size < 4 * len(sent)
 
 
 async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
@@ -131,7 +149,7 @@ async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch(sent), None, at(len(sent)))
     rows = stored(tmp_path)
-    assert [rows[sequence]["timestamp"].timestamp() for sequence in range(len(sent))] == times
+    assert [rows[sequence].timestamp for sequence in range(len(sent))] == times
 
 
 async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
@@ -142,7 +160,7 @@ async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch(sent), None, at(len(sent)))
     assert_stored(tmp_path, dict(enumerate(sent)))
-    folders = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")}
+    folders = {str(path.parent.relative_to(tmp_path / "v2")) for path in files(tmp_path)}
     assert "channel=trades/exchange=COINBASE/symbol=BTC%2FUSD/date=2024-12-31" in folders
     assert "channel=trades/exchange=COINBASE/symbol=BTC%2FUSD/date=2025-01-01" in folders
     assert len(folders) == 7
@@ -151,9 +169,9 @@ async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"price": D("1E-19")},
-        {"price": D(10**20)},
         {"price": D("NaN")},
+        {"amount": D("-Infinity")},
+        {"price": D("1E+400")},
         {"timestamp": float("nan")},
         {"timestamp": float("inf")},
         {"receipt_timestamp": float("nan")},
@@ -240,8 +258,28 @@ def test_collectors_on_several_machines_reach_it(tmp_path):
 async def test_a_sign_of_life_writes_no_file(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch([]), None, at(0))
-    assert not list(tmp_path.rglob("*.parquet"))
+    assert not files(tmp_path)
     assert store.batch_seconds < 5
+
+
+async def test_what_has_not_come_yet_reads_as_nothing_from_the_start(tmp_path):
+    store = ParquetStore(settings(tmp_path, channels="trades,l2_book"))
+    await store.open(NAME)
+    await store.commit(NAME, batch([]), None, at(0))
+    await store.close()
+    for kind in (Trade, L2Book, Gap):
+        folder = tmp_path / "v2" / f"channel={channel_of(kind)}"
+        table = ds.dataset(folder, partitioning="hive").to_table()
+        assert table.num_rows == 0
+        assert {field.name for field in fields(kind)} <= set(table.column_names)
+    there = sorted(tmp_path.rglob("*.parquet"))
+    assert len(there) == 3
+    again = ParquetStore(settings(tmp_path, channels="trades,l2_book"))
+    await again.open(NAME)
+    await again.commit(NAME, batch([EVERY_KIND[0]]), at(0), at(1))
+    await again.close()
+    assert [file for file in sorted(tmp_path.rglob("*.parquet")) if file.name == "empty.parquet"] == there
+    assert_stored(tmp_path, {0: EVERY_KIND[0]})
 
 
 async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):
@@ -271,7 +309,7 @@ async def test_a_folder_that_became_read_only_is_refused_and_the_records_wait(tm
             for folder in folders:
                 folder.chmod(0o700)
             await pipeline.delivered()
-        assert [row["id"] for _, row in sorted(stored(data).items())] == [each.id for each in trades(20)]
+        assert [row.id for _, row in sorted(stored(data).items())] == [each.id for each in trades(20)]
 
 
 @contextlib.contextmanager
@@ -319,9 +357,10 @@ async def test_one_channel_reads_as_one_table(store, tmp_path):
     trades = [replace(EVERY_KIND[0], symbol=symbol) for symbol in ("BTC-USD", "ETH-USD")]
     await store.commit(NAME, batch([*trades, *EVERY_KIND[2:]]), None, at(1))
     await store.commit(NAME, batch(trades, 100), at(1), at(102))
-    table = ds.dataset(tmp_path / "channel=trades", partitioning="hive").to_table()
+    table = ds.dataset(tmp_path / "v2" / "channel=trades", partitioning="hive").to_table()
     assert table.num_rows == 4
-    assert set(table.column_names) == {field.name for field in fields(Trade)} | {"sequence", "date"}
+    names = {field.name for field in fields(Trade)} | {"sequence", "date", "price_text", "amount_text"}
+    assert set(table.column_names) == names
 
 
 @pytest.fixture
@@ -364,13 +403,28 @@ async def test_the_first_file_does_not_wait_for_a_large_one(tmp_path, monkeypatc
     monkeypatch.setattr(parquet, "_LATER_SECONDS", 3600)
     async with Pipeline(replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool")) as pipeline:
         await pipeline.send([EVERY_KIND[0]])
-        await eventually(lambda: list(tmp_path.rglob("*.parquet")))
+        await eventually(lambda: files(tmp_path))
 
 
 def assert_stored_in_order(data, sent):
     """Each symbol's records of a channel are those that were sent, in their order."""
-    rows = [row for _, row in sorted(stored(data).items())]
-    for channel, symbol in {(channel_of(record), record.symbol) for record in sent}:
-        expected = [as_row(r) for r in sent if (channel_of(r), r.symbol) == (channel, symbol)]
-        found = [seconds(row) for row in rows if (row["channel"], row["symbol"]) == (channel, symbol)]
-        assert found == expected
+    assert per_key(row for _, row in sorted(stored(data).items())) == per_key(sent)
+
+
+async def test_a_batch_that_the_first_version_began_is_stored_once(store, tmp_path):
+    """Its files of this batch are there, its position is not."""
+    books = [record for record in EVERY_KIND if isinstance(record, L2Book)]
+    old = first_parquet.write(tmp_path, NAME, EVERY_KIND[:2])
+    begun = batch([*EVERY_KIND[:2], *books])
+    old = old.rename(old.with_name(f"{NAME}-incarnation-{0:012}-{begun.end:012}.parquet"))
+    await store.open(NAME)
+    assert not await store.commit(NAME, begun, None, at(begun.end))
+    assert_stored(tmp_path, dict(enumerate(books, 2)))
+    assert old.exists()
+
+
+async def test_what_the_first_version_began_can_be_tried_in_parts(store, tmp_path):
+    old = first_parquet.write(tmp_path, NAME, EVERY_KIND[:2])
+    await store.open(NAME)
+    await store.discard(NAME, at(0))
+    assert not old.exists()

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from threading import Lock, Thread
 
+import first_parquet
 import pyarrow.parquet as pq
 import pytest
 from crashing_compaction import compact
@@ -39,12 +40,15 @@ async def store_batches(root, number, *, days_ago=2.0, name=NAME, first=0, recor
 
 
 def files(root):
-    return sorted(path.name for path in root.glob("channel=*/**/*.parquet"))
+    there = root.glob("v2/channel=*/**/*.parquet")
+    return sorted(path.name for path in there if path.name != "empty.parquet")
 
 
 def sequences(root):
     """The sequences in the dataset, file by file, as a reader sees them who lists it once."""
-    tables = [pq.read_table(path, partitioning=None) for path in sorted(root.glob("channel=*/**/*.parquet"))]
+    tables = [
+        pq.read_table(path, partitioning=None) for path in sorted(root.glob("v2/channel=*/**/*.parquet"))
+    ]
     return [sequence for table in tables for sequence in table["sequence"].to_pylist()]
 
 
@@ -64,6 +68,33 @@ async def test_a_collector_compacts_the_closed_days_of_its_symbols(symbols, left
     COMPACT_CLOSED_DAYS(store)
     store._background.shutdown()
     assert len(files(tmp_path)) == left
+
+
+async def test_files_of_the_first_version_are_compacted_among_themselves(tmp_path):
+    record = replace(TRADE, receipt_timestamp=time.time() - 2 * DAY)
+    for first in (100, 103):
+        old = first_parquet.write(tmp_path, NAME, [record] * 3, first)
+    await store_batches(tmp_path, 40)
+    store = ParquetStore(settings(tmp_path))
+    COMPACT_CLOSED_DAYS(store)
+    store._background.shutdown()
+    (merged,) = old.parent.glob("*.parquet")
+    assert pq.read_table(merged, partitioning=None)["price"].type == first_parquet.NUMBER
+    assert pq.read_metadata(merged).num_rows == 6
+    assert len(files(tmp_path)) == 1
+    assert sequences(tmp_path) == list(range(120))
+
+
+async def test_files_of_two_versions_in_one_folder_stay_as_they_are(tmp_path, caplog):
+    """Somebody moved them there."""
+    await store_batches(tmp_path, 2)
+    (folder,) = tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*")
+    old = first_parquet.write(tmp_path, NAME, [TRADE], 100)
+    old.rename(folder / old.name)
+    before = sorted(folder.glob("*.parquet"))
+    compact(tmp_path)
+    assert sorted(folder.glob("*.parquet")) == before
+    assert "stay as they are" in caplog.text
 
 
 async def test_gaps_are_compacted_as_records_are(tmp_path):
@@ -96,7 +127,7 @@ async def test_what_is_not_acknowledged_stays_as_it_is(tmp_path):
     await store_batches(tmp_path, 4)
     await store_batches(tmp_path, 1, name="unknown", first=100)
     positions = {NAME: 6}
-    folder = next(tmp_path.glob("channel=trades/*/*/*"))
+    folder = next(tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*"))
     (folder / "not-ours.parquet").write_bytes(next(folder.glob("unknown-*")).read_bytes())
     Compaction(tmp_path, positions.get, Lock()).run([folder])
     found = files(tmp_path)
@@ -147,7 +178,7 @@ def test_killed_at_any_change_a_reader_sees_every_record_once(tmp_path):
 
 async def test_a_file_that_another_collector_adds_in_that_moment_is_kept(tmp_path, monkeypatch):
     await store_batches(tmp_path, 2)
-    folder = next(tmp_path.glob("channel=trades/*/*/*"))
+    folder = next(tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*"))
     late = next(folder.iterdir()).read_bytes()
     exchange = parquet_compaction._exchange
 
@@ -166,7 +197,7 @@ async def test_a_compaction_that_is_stopped_leaves_all_as_it_was(tmp_path):
     before = files(tmp_path)
     compaction = Compaction(tmp_path, lambda name: 10**9, Lock())
     compaction.stop()
-    compaction.run(tmp_path.glob("channel=trades/*/*/*"))
+    compaction.run(tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*"))
     assert files(tmp_path) == before
     compact(tmp_path)
     assert len(files(tmp_path)) == 1

@@ -1,0 +1,141 @@
+"""Parquet: the columns of each channel, and how records become them.
+
+The columns of a channel are the fields of its record, without those that the folders' names carry, and:
+
+- ``sequence`` (int64): the record's number in the collector's spool; records of one file are in its order.
+- times are ``timestamp[us, UTC]``. A float second of this century carries microseconds and no more, so
+  every digit that an exchange's time has left in the record is kept, and none is made up.
+- a number is two columns. ``price`` is a double, which every reader can multiply, resample and join.
+  ``price_text`` is the record: the exchange's digits, without an exponent.
+- a side of a book is two columns, too: ``bid`` is ``list<struct<price, size>>`` of doubles, ``bid_text``
+  the same levels in the same places as texts. Of a book by order, ``order_id`` comes first in ``bid``. Who
+  reads only ``bid`` reads no text from the disk.
+
+No decimal type would do: pandas resamples none, and of those that all readers can multiply, the largest is
+too small for some amounts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from functools import cache, lru_cache
+from itertools import accumulate, chain
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collector.records import AnyRecord, Level, Order, Record
+
+#: What the name of a number's column ends with where it holds the exchange's digits.
+TEXT = "_text"
+TIME = pa.timestamp("us", tz="UTC")
+
+#: What values of one field become: columns, by what their names have behind the field's.
+type _Columns = Iterator[tuple[str, pa.Array]]
+
+
+def table(record_type: type[AnyRecord], sequences: Sequence[int], records: Sequence[AnyRecord]) -> pa.Table:
+    """Return records of one channel as a table.
+
+    Raises ValueError, TypeError or OverflowError for a record that does not fit.
+    """
+    columns = {"sequence": pa.array(sequences, pa.int64())}
+    for field, convert in _fields(record_type):
+        for ending, array in convert(list(map(attrgetter(field), records))):
+            columns[field + ending] = array
+    return pa.table(columns)
+
+
+@cache
+def _fields(record_type: type[Record]) -> list[tuple[str, Callable[[list[Any]], _Columns]]]:
+    return [
+        (field.name, _CONVERTERS[field.type])
+        for field in msgspec.structs.fields(record_type)
+        if field.name not in ("exchange", "symbol")
+    ]
+
+
+def _plain(type_: pa.DataType) -> Callable[[list[Any]], _Columns]:
+    def convert(values: list[Any]) -> _Columns:
+        yield "", pa.array(values, type_)
+
+    return convert
+
+
+def _times(values: list[float | None]) -> _Columns:
+    microseconds = pc.round(pc.multiply(pa.array(values, pa.float64()), 1e6))
+    yield "", microseconds.cast(pa.int64()).cast(TIME)
+
+
+def _numbers(values: list[Decimal]) -> _Columns:
+    texts = _texts(values)
+    yield "", _doubles(texts)
+    yield TEXT, texts
+
+
+def _texts(values: Iterable[Decimal]) -> pa.Array:
+    return pa.array([_digits(text) if "E" in text else text for text in map(str, values)], pa.string())
+
+
+def _optional_numbers(values: list[Decimal | None]) -> _Columns:
+    texts = pa.array([None if value is None else _digits(str(value)) for value in values], pa.string())
+    yield "", _doubles(texts)
+    yield TEXT, texts
+
+
+@lru_cache(4096)  # most are 0E-8: the size of a level that is gone
+def _digits(text: str) -> str:
+    """Return a number's digits without an exponent, as Redis has them too."""
+    return f"{Decimal(text):f}"
+
+
+def _doubles(texts: pa.Array) -> pa.Array:
+    """Return the doubles nearest to the numbers. Raises ValueError for what is none, or is infinite."""
+    doubles = texts.cast(pa.float64())
+    if pc.all(pc.is_finite(doubles)).as_py() is False:
+        raise ValueError("a number is infinite, or none at all")
+    return doubles
+
+
+def _levels(values: list[list[Level]]) -> _Columns:
+    prices, sizes = _apart(values, 2)
+    yield from _sides(values, {}, prices, sizes)
+
+
+def _orders(values: list[list[Order]]) -> _Columns:
+    ids, prices, sizes = _apart(values, 3)
+    yield from _sides(values, {"order_id": pa.array(ids, pa.string())}, prices, sizes)
+
+
+def _apart(values: list[Any], places: int) -> Sequence[Sequence[Any]]:
+    """Return what all levels have in each of their places."""
+    levels = list(chain.from_iterable(values))
+    return list(zip(*levels, strict=True)) if levels else [()] * places
+
+
+def _sides(
+    values: list[Any], first: dict[str, pa.Array], prices: Sequence[Decimal], sizes: Sequence[Decimal]
+) -> _Columns:
+    offsets = pa.array(list(accumulate(map(len, values), initial=0)), pa.int32())
+    texts = {"price": _texts(prices), "size": _texts(sizes)}
+    doubles = {name: _doubles(array) for name, array in texts.items()}
+    for ending, arrays in (("", first | doubles), (TEXT, texts)):
+        structs = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
+        yield ending, pa.ListArray.from_arrays(offsets, structs)
+
+
+_CONVERTERS: dict[Any, Callable[[list[Any]], _Columns]] = {
+    float: _times,
+    float | None: _times,
+    Decimal: _numbers,
+    Decimal | None: _optional_numbers,
+    str: _plain(pa.string()),
+    str | None: _plain(pa.string()),
+    int | None: _plain(pa.int64()),
+    bool: _plain(pa.bool_()),
+    bool | None: _plain(pa.bool_()),
+    list[Level]: _levels,
+    list[Order]: _orders,
+}
