@@ -46,6 +46,7 @@ from collector.exchanges.times import SECOND, rfc3339
 
 _PRODUCTS_PER_CONNECTION = 50
 _PRODUCTS_PER_FRAME = 50
+_MOST_SKIPPED = 100  # numbers of messages that may come late
 #: What is subscribed to, by our channels.
 _CHANNELS = {
     "trades": "market_trades",
@@ -202,6 +203,7 @@ class CoinbaseSession(Session):
         self._pending = set(subscriptions)  # neither acknowledged nor refused
         self._flowing: set[Subscription] = set()
         self._next_number: int | None = None
+        self._skipped: dict[int, None] = {}  # numbers that have not come, the last of them
         self._routes: dict[tuple[str, str], Sequence[Subscription]] = {}
         self._books: dict[str, Book] = {}
         self._candles = RunningCandles()
@@ -268,11 +270,22 @@ class CoinbaseSession(Session):
         except UNREADABLE as error:
             malformed = Malformed(str(error), self._about_unread(channel, frame))
             return [*self._missed(_number(frame)), malformed]
+        if self._is_repeated(message.number):
+            return (Ignored(f"{channel}, sent again"),)
         missed = self._missed(message.number)
         if channel == "subscriptions":
             return [*missed, *self._acknowledged(message.events)]
         read = self._readers[channel]
         return [*missed, *chain.from_iterable(read(part, time, receipt) for part in message.events)]
+
+    def _is_repeated(self, sequence: int | None) -> bool:
+        """Return whether a message was there before; one that comes late was not.
+
+        Who listens to whatever comes may hear several connections.
+        """
+        if self._listening_to or sequence is None or sequence >= (self._next_number or 0):
+            return False
+        return sequence not in self._skipped
 
     def _missed(self, sequence: int | None) -> Outputs:
         """Break all that the connection carries where a number is missing."""
@@ -281,7 +294,11 @@ class CoinbaseSession(Session):
         expected = sequence if self._next_number is None else self._next_number
         self._next_number = max(expected, sequence + 1)
         if sequence <= expected:
+            self._skipped.pop(sequence, None)
             return ()
+        self._skipped |= dict.fromkeys(range(max(expected, sequence - _MOST_SKIPPED), sequence))
+        for excess in list(self._skipped)[:-_MOST_SKIPPED]:
+            del self._skipped[excess]
         self._books.clear()
         subscriptions = sorted(self._asked_for or self._flowing)
         renewed = [each for each in subscriptions if _CHANNELS[each.channel] in _RENEWED]
@@ -319,7 +336,7 @@ class CoinbaseSession(Session):
         return known.change(bids, asks, time, receipt) if known else ()
 
     def _trades_of(self, part: _Trades, time: int, receipt: int) -> Outputs:  # noqa: ARG002
-        oldest_first = reversed(part.trades)
+        oldest_first = sorted(part.trades, key=lambda it: (len(it.id), it.id))
         read = (self._read("market_trades", it.product, self._trade, it, receipt) for it in oldest_first)
         outputs = list(chain.from_iterable(read))
         if part.type == "update":
@@ -397,7 +414,8 @@ class CoinbaseSession(Session):
     def _error(self, text: str) -> Outputs:
         """One product that is refused costs the whole request: the rest of its channel is asked for again."""
         words = set(text.replace(",", " ").replace(":", " ").replace("[", " ").replace("]", " ").split())
-        refused = {each for each in self._pending if self._product_of(each.symbol) in words}
+        about = {each for each in self._pending if self._product_of(each.symbol) in words}
+        refused = {each for each in about if _CHANNELS[each.channel] in words} or about
         if not refused:
             return (Notice(text),)
         self._pending -= refused

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collector.feeds.through_cryptofeed.feed import CryptofeedAccess
 
 #: Exchanges that are recorded without cryptofeed.
-DIRECT = frozenset({"BINANCE", "BINANCE_US"}) & EXCHANGES.keys()
+DIRECT = frozenset({"BINANCE", "BINANCE_US", "COINBASE"}) & EXCHANGES.keys()
 
 
 def access(settings: Settings) -> Access:

@@ -54,9 +54,11 @@ class Numbered:
         self._dense, self._contiguous = dense, contiguous
         self._missing: dict[int, tuple[int, int]] = {}  # receipts of those around; 0: of no account
         self._receipt = 0  # of the last one on this connection
+        self._newest: int | None = None  # the latest time of the exchange, of the last one or since
 
-    def is_new(self, number: int, receipt: int) -> bool:
+    def is_new(self, number: int, time: int, receipt: int) -> bool:
         """Return whether a live one was not seen before; note it."""
+        self._note_time(number, time)
         last = self.last
         if number > last:
             if last < 0:
@@ -68,8 +70,9 @@ class Numbered:
             return True
         return self._missing.pop(number, None) is not None
 
-    def fills(self, number: int) -> bool:
+    def fills(self, number: int, time: int) -> bool:
         """Return whether a repeated one is newer than what was recorded; note it."""
+        self._note_time(number, time)
         if self._history:
             self.last = self._first = max(self.last, number)
             return False
@@ -77,6 +80,17 @@ class Numbered:
             self.last = number
             return True
         return number > self._first and self._missing.pop(number, None) is not None
+
+    def _note_time(self, number: int, time: int) -> None:
+        """What is later than all that was seen was not seen: its number tells that they begin anew."""
+        newest = self._newest
+        if number >= self.last:
+            self._newest = time if newest is None or time > newest else newest
+        elif newest is not None and time > newest:
+            self._newest = time
+            if number not in self._missing:
+                self.last = self._first = number - 1
+                self._missing.clear()
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
@@ -175,7 +189,7 @@ class Repeats:
         number = _number(record)
         if number is not None:
             numbered = self._numbered.get(key) or self._number(key)
-            new = numbered.is_new(number, record.receipt_timestamp)
+            new = numbered.is_new(number, record.timestamp, record.receipt_timestamp)
         else:
             identified = self._identified.get(key) or self._identify(key)
             new = identified.is_new(self._identity_of(record), record.timestamp)
@@ -189,7 +203,7 @@ class Repeats:
         self._marked.add(key)
         number = _number(record)
         if number is not None:
-            new = (self._numbered.get(key) or self._number(key)).fills(number)
+            new = (self._numbered.get(key) or self._number(key)).fills(number, record.timestamp)
         else:
             identified = self._identified.get(key) or self._identify(key)
             new = identified.fills(self._identity_of(record), record.timestamp)

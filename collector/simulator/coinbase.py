@@ -275,7 +275,7 @@ class CoinbaseSession(Session):
                         "product_id": product,
                         "price": trade.price,
                         "size": trade.amount,
-                        "side": trade.side.upper(),
+                        "side": "BUY" if trade.side == "sell" else "SELL",  # the maker's
                         "time": when,
                     }
                 )

@@ -5,11 +5,10 @@ from typing import Any
 
 from cryptofeed.exchanges import EXCHANGE_MAP
 
-from collector.feeds.through_cryptofeed import binance, bybit, coinbase, huobi, kraken, kucoin, okx, poloniex
+from collector.feeds.through_cryptofeed import binance, bybit, huobi, kraken, kucoin, okx, poloniex
 from collector.feeds.through_cryptofeed.supervised import Supervised
 
 _CORRECTED: Mapping[str, type[Supervised]] = {
-    "COINBASE": coinbase.Coinbase,
     "KRAKEN": kraken.Kraken,
     "KUCOIN": kucoin.Kucoin,
     "OKX": okx.Okx,

@@ -183,6 +183,17 @@ def test_a_message_that_comes_twice_breaks_nothing():
     frames = [book(0, "snapshot", **SNAPSHOT), book(1, bid={"1": "1"}), book(1, bid={"1": "1"}), book(2)]
     outputs = [output for frame in frames for output in it.receive(frame, NOW)]
     assert not [each for each in outputs if isinstance(each, Break)]
+    assert [each.delta for each in records(outputs)] == [False, True]
+
+
+def test_a_message_that_comes_late_is_read():
+    it = session("trades")
+    frames = [
+        message("market_trades", {"type": "update", "trades": [trade(number)]}, number=number)
+        for number in (0, 2, 1, 1, 3)
+    ]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    assert [record.id for record in records(outputs)] == ["0", "2", "1", "3"]
 
 
 def test_acknowledgements_and_heartbeats_are_numbered_too():
@@ -246,6 +257,12 @@ def test_a_refused_product_is_named_and_the_rest_asked_for_again():
     assert refused == Refused((Subscription("trades", "BAD-USD"),), "product not found: BAD-USD")
     assert isinstance(send, Send)
     assert json.loads(send.frame)["product_ids"] == ["BTC-USD", "ETH-USD"]
+
+
+def test_an_error_that_names_a_channel_too_refuses_that_alone():
+    it = session("trades", "l2_book")
+    (refused,) = it.receive(b'{"type":"error","message":"cannot subscribe to level2 for BTC-USD"}', NOW)
+    assert refused.subscriptions == (BOOK,)
 
 
 def test_an_error_that_names_nobody_is_a_notice():

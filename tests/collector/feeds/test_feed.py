@@ -248,7 +248,7 @@ async def test_reference_data_nested_without_end_is_asked_for_again(exchange, si
     await asyncio.to_thread(simulator.fault, "nested_reference", exchange=exchange, count=1)
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
-        told = "no listing of BINANCE: Expected `object`" if exchange in DIRECT else "nested too deeply"
+        told = f"no listing of {exchange}: Expected `object`" if exchange in DIRECT else "nested too deeply"
         assert len(lines(caplog, told)) == 1
 
 

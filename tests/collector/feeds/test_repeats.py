@@ -135,6 +135,20 @@ def test_numbers_with_holes_lose_nothing():
     assert list(it.overdue(NOW + 99 + LATE)) == []
 
 
+def test_numbers_that_begin_anew_lose_no_trade():
+    """What is later than everything before was not there before, whatever its number says."""
+    it = repeats()
+    live(it, 100, 101, 102)
+
+    def later(number):
+        return Trade("X", "BTC-USD", NOW + 200 + number, NOW + 200 + number, "buy", "1", "2", str(number))
+
+    assert it.is_new("trades", later(100))
+    assert it.is_new("trades", later(101))
+    assert not it.is_new("trades", later(101))
+    assert it.fills("trades", later(102))
+
+
 def test_a_jump_of_numbers_takes_bounded_memory():
     it = repeats()
     live(it, 1, 10**17)

@@ -9,8 +9,8 @@ from cryptofeed.symbols import Symbols
 from reported import Reported
 
 from collector import catalog
+from collector.feeds.creation import DIRECT
 from collector.feeds.subscriptions import Subscriptions
-from collector.feeds.through_cryptofeed.coinbase import seconds
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
 from collector.feeds.through_cryptofeed.kraken import Kraken
 from collector.gaps import Gaps, Lines
@@ -164,7 +164,7 @@ async def test_only_data_ends_a_doubt(subscriptions):
     assert BOOK in subscriptions.confirmed
 
 
-@pytest.mark.parametrize("exchange", catalog.exchanges())
+@pytest.mark.parametrize("exchange", sorted(catalog.exchanges().keys() - DIRECT))
 def test_every_exchange_has_a_supervised_class(exchange):
     feed_class = supervised(exchange)
     assert feed_class.id == exchange
@@ -193,16 +193,3 @@ def test_an_error_names_the_subscriptions_that_it_refuses():
 )
 def test_kraken_gets_one_of_its_depths(asked, depth):
     assert Kraken.depth(asked) == depth
-
-
-@pytest.mark.parametrize(
-    ("text", "time"),
-    [
-        ("2023-02-09T20:32:50.714964855Z", 1675974770.714964855),
-        ("2023-02-09T20:32:50Z", 1675974770.0),
-        ("2023-02-09T20:32:50.5Z", 1675974770.5),
-        ("2023-02-09T21:32:50.25+01:00", 1675974770.25),
-    ],
-)
-def test_iso_times(text, time):
-    assert seconds(text) == time

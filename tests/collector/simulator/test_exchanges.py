@@ -239,7 +239,7 @@ def coinbase_records(frame):
                 for trade in event["trades"]:
                     content = {
                         "id": trade["trade_id"],
-                        "side": trade["side"].lower(),
+                        "side": {"BUY": "sell", "SELL": "buy"}[trade["side"]],  # the maker's
                         "price": trade["price"],
                         "amount": trade["size"],
                         "timestamp": trade["time"],
