@@ -17,6 +17,7 @@ A script is a file of JSON objects, one a line, read from top to bottom:
 {"whenever": MESSAGE, "send": MESSAGE}    an answer that may be asked for at any time: to a ping
 {"wait": SECONDS}                         nothing is sent for so long
 {"until": "..."}                          nothing is sent until the test calls ``go("...")``
+{"stored": true}                          nothing is sent until all records above it are stored
 {"close": CODE}                           the connection is closed
 {"cut": true}                             the connection is cut: no goodbye, a TCP reset
 {"record": {...}}, {"gap": {...}}         what the store has to hold in the end
@@ -75,6 +76,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     whenever: msgspec.Raw = msgspec.Raw()
     wait: float | None = None
     until: str | None = None
+    stored: bool = False
     close: int | None = None
     cut: bool = False
     record: dict[str, Any] | None = None
@@ -83,10 +85,11 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass
 class Step:
-    """A line of a connection, and where it stands."""
+    """A line of a connection, where it stands, and how many records stand above it."""
 
     place: str
     line: Line
+    records: int
 
 
 @dataclass
@@ -114,7 +117,7 @@ class Script:
                 line = msgspec.json.decode(_times.sub(self._time, text), type=Line)
             except msgspec.DecodeError as error:
                 raise ValueError(f"{place}: {error}") from error
-            self._add(Step(place, line))
+            self._add(Step(place, line, len(self.records)))
 
     @classmethod
     def read(cls, path: Path, origin: int | None = None) -> Self:
@@ -196,6 +199,23 @@ class _Proxy(Proxy):
         super()._refuse(status, reason)
 
 
+class _Stored:
+    """How many records are stored, as the test tells."""
+
+    def __init__(self) -> None:
+        self._records = 0
+        self._changed = asyncio.Condition()
+
+    async def reach(self, records: int) -> None:
+        async with self._changed:
+            self._records = records
+            self._changed.notify_all()
+
+    async def wait_for(self, records: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._records >= records)
+
+
 class ScriptedExchange:
     """Plays a script, in a thread of its own.
 
@@ -217,6 +237,7 @@ class ScriptedExchange:
         self._answered: dict[str, int] = defaultdict(int)
         self._numbers = itertools.count(1)
         self._signals: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._stored = _Stored()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -251,6 +272,10 @@ class ScriptedExchange:
         """What of the script has not been played."""
         never = [f"{each.address}: was never connected to" for each in self._left.values()]
         return [*self._playing.values(), *never]
+
+    def stored(self, records: int) -> None:
+        """Play on where the script waits for so many records to be stored."""
+        asyncio.run_coroutine_threadsafe(self._stored.reach(records), self._loop)
 
     def go(self, signal: str) -> None:
         """Play on where the script waits for this signal."""
@@ -309,7 +334,9 @@ class ScriptedExchange:
         if number is None:
             self.faults.append(f"a connection to {asked} is not in the script, or one more than are in it")
             return web.Response(status=503, text="not in the script\n")
-        played = _Played(self._left[number], web.WebSocketResponse(compress=False), self._signals)
+        played = _Played(
+            self._left[number], web.WebSocketResponse(compress=False), self._signals, self._stored
+        )
         self._playing[number] = f"{asked}: was only begun"
         del self._left[number]
         await played.websocket.prepare(request)
@@ -331,11 +358,16 @@ class _Played:
     """One connection as it is played."""
 
     def __init__(
-        self, script: Connection, websocket: web.WebSocketResponse, signals: Mapping[str, asyncio.Event]
+        self,
+        script: Connection,
+        websocket: web.WebSocketResponse,
+        signals: Mapping[str, asyncio.Event],
+        stored: _Stored,
     ) -> None:
         self.websocket = websocket
         self.script = script
         self._signals = signals
+        self._stored = stored
         self._received: asyncio.Queue[bytes | None] = asyncio.Queue()  # None: the client has gone
         self._reading: asyncio.Task[None] | None = None
 
@@ -352,6 +384,8 @@ class _Played:
             await asyncio.sleep(line.wait)
         elif line.until is not None:
             await self._signals[line.until].wait()
+        elif line.stored:
+            await self._stored.wait_for(step.records)
         elif line.close is not None:
             await self.websocket.close(code=line.close)
         elif line.cut and request.transport:

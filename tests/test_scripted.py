@@ -23,6 +23,7 @@ SCRIPT = """\
 {"expect": {"op": "subscribe", "args": ["a", "b"]}}
 {"send": {"price":1.10, "ts":<ms+1500>}}
 {"record": {"channel": "trades", "price": "1.10", "timestamp": "<s+1500>"}}
+{"stored": true}
 {"until": "the store has it"}
 {"send": "no JSON"}
 {"close": 1001}
@@ -56,6 +57,7 @@ async def play(exchange):
         received = [await websocket.recv()]
         await websocket.send("ping")
         received.append(await websocket.recv())
+        exchange.stored(1)
         exchange.go("the store has it")
         received.append(await websocket.recv())
         return received, (await closed(websocket)).code
@@ -123,7 +125,7 @@ async def test_another_message_fails_the_test_with_both_texts():
 
 
 async def test_a_message_too_many_fails_the_test():
-    text = await told(SCRIPT.partition('{"until"')[0], sending("ab", "a"))
+    text = await told(SCRIPT.partition('{"stored"')[0], sending("ab", "a"))
     assert f'{PLACE}: nothing more was expected, but came:\n  {{"args": ["a"]' in text
 
 
@@ -166,6 +168,7 @@ async def test_a_second_connection_plays_the_second_script_of_its_address():
     with ScriptedExchange(script(cut + again)) as exchange:
         async with connected(exchange) as websocket:
             await subscribe(websocket, "ab")
+            exchange.stored(1)
             exchange.go("the store has it")
             assert await closed(websocket) is None  # cut, not closed
         async with connected(exchange) as websocket:
