@@ -2,7 +2,7 @@
 
 Numbers are JSON numbers whose digits matter: the checksum of a book is computed over them. The exchange does
 not say what falls out of the subscribed depth: the client drops it. A subscription to trades begins with the
-last 50, one to candles with hundreds; both are marked as a snapshot.
+last 50 where they are asked for, one to candles with hundreds; both are marked as a snapshot.
 
 Sources, read 2026-11-28: docs.kraken.com/exchange/api-reference/spot-websocket-v2 (book, trade, ticker, ohlc,
 status, heartbeat), docs.kraken.com/exchange/guides/websockets (introduction, reconnection, book-checksum-v2),
@@ -544,6 +544,7 @@ class Kraken(Exchange):
     def parameters(self, channel: str) -> dict[str, object]:
         """Return what a subscription to a channel of the exchange's is asked with."""
         parameters: dict[str, dict[str, object]] = {
+            "trade": {"snapshot": True},  # it is not sent unasked
             "book": {"depth": self.depth},
             "ticker": {"event_trigger": "bbo"},
             "ohlc": {"interval": _MINUTES[self.options.candle_interval]},
