@@ -1,4 +1,4 @@
-"""KRAKEN, websocket API v1 and the public REST list of pairs.
+"""KRAKEN, websocket API v1 and the public REST list of pairs; ``kraken_v2`` has version 2, on its path.
 
 Sources: https://docs.kraken.com/api/docs/websocket-v1/ with one page for each message (below by their names),
 the guide https://docs.kraken.com/api/docs/guides/spot-ws-book-v1 ("book guide"), and
@@ -15,6 +15,8 @@ import msgspec
 
 from collector.simulator.exchange import Answer, Connection, Exchange, Session, book
 from collector.simulator.instruments import first_price
+from collector.simulator.kraken_book import CHECKED_LEVELS, DEPTHS, View
+from collector.simulator.kraken_v2 import KrakenV2Session
 from collector.simulator.log import Record
 from collector.simulator.market import MOST_LEVELS, Candle, Instrument, Level, Step, Trade
 
@@ -24,10 +26,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 CHANNELS = {"trade": "trades", "ticker": "ticker", "book": "l2_book", "ohlc": "candles"}
-DEPTHS = (10, 25, 100, 500, 1000)  # "book"
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)  # "ohlc", minutes
 ASSETS = {"BTC": "XBT", "DOGE": "XDG"}  # KRAKEN's own names
-CHECKED_LEVELS = 10  # "book guide"
 LEAST_PRICE_DIGITS = 5  # on the wire, "45285.20000"
 
 
@@ -46,29 +46,6 @@ class Request(msgspec.Struct, omit_defaults=True):
     pair: list[str] = []
     subscription: Subscription = Subscription()
     reqid: int | None = None
-
-
-class View:
-    """The best levels of one side as a client with a limited depth has them."""
-
-    def __init__(self, levels: Iterable[Level]) -> None:
-        self._levels = dict(levels)
-
-    def changes(self, levels: Iterable[Level], changed: Iterable[Level], zero: str) -> list[tuple[str, ...]]:
-        """What to tell the client, now that these are the best levels and those have changed.
-
-        "book guide": what falls out of the depth is not mentioned, the client drops it; what comes into it
-        because something better went is published again, marked "r" ("book", republish).
-        """
-        before, self._levels = self._levels, dict(levels)
-        moved = dict(changed)
-        gone = [(price, zero) for price, size in moved.items() if size == zero and price in before]
-        new = [
-            (price, size) if price in moved else (price, size, "r")
-            for price, size in self._levels.items()
-            if before.get(price) != size
-        ]
-        return [*gone, *new]
 
 
 class KrakenSession(Session):
@@ -319,6 +296,16 @@ class Kraken(Exchange):
         """The symbols by pair."""
         return {_pair(market.instrument): symbol for symbol, market in self.markets.items()}
 
+    @property
+    def v2_symbols(self) -> dict[str, str]:
+        """The symbols by pair, as version 2 has them."""
+        return {self.v2_name(symbol): symbol for symbol in self.markets}
+
+    @staticmethod
+    def v2_name(symbol: str) -> str:
+        """The pair of a symbol, as version 2 has it: under the names that everybody uses."""
+        return symbol.replace("-", "/")
+
     @override
     @staticmethod
     def instrument(symbol: str) -> Instrument:
@@ -327,14 +314,17 @@ class Kraken(Exchange):
         return Instrument(symbol, start, digits, size_digits=8, price_padding=padding)
 
     @override
-    def open(self, connection: Connection, request: web.BaseRequest) -> KrakenSession:
+    def open(self, connection: Connection, request: web.BaseRequest) -> Session:
+        if request.path == "/v2":
+            return KrakenV2Session(connection, self)
         return KrakenSession(connection, self)
 
     @override
     def rest(self, request: web.BaseRequest) -> Answer:
         if request.path != "/0/public/AssetPairs":
             return Answer({"error": ["EGeneral:Unknown method"]})
-        pairs = [self._asset_pair(market.instrument) for market in self.markets.values()]
+        currencies = request.query.get("aclass_base", "currency") == "currency"  # "asset pairs"
+        pairs = [self._asset_pair(market.instrument) for market in self.markets.values() if currencies]
         return Answer({"error": [], "result": {str(pair["altname"]): pair for pair in pairs}})
 
     def checksum(self, symbol: str) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 from decimal import Decimal
+from zlib import crc32
 
 import aiohttp
 import pytest
@@ -17,6 +18,7 @@ from simulated import Simulator
 from waiting import PATIENCE, eventually, wait_until
 
 COINBASE = "wss://advanced-trade-ws.coinbase.com"
+KRAKEN_V2 = "wss://ws.kraken.com/v2"
 
 
 @pytest.fixture
@@ -257,6 +259,156 @@ def coinbase_records(frame):
                 }
                 kind = "snapshot" if event["type"] == "snapshot" else "delta"
                 yield "l2_book", event["product_id"], {"kind": kind, **sides, "timestamp": frame["timestamp"]}
+
+
+@pytest.mark.parametrize("depth", [10, 1000])
+async def test_kraken_v2_is_received_as_logged_and_its_checksums_hold(simulator, depth):
+    symbols = ["BTC-USD", "SHIB-USD", "DOGE-USD"]
+    pairs = [symbol.replace("-", "/") for symbol in symbols]
+    channels = {"trade": {"snapshot": True}, "ticker": {"event_trigger": "bbo"}, "ohlc": {"interval": 1}}
+    channels["book"] = {"depth": depth}
+    received, books = [], {}
+    async with websockets.connect(KRAKEN_V2) as socket:
+        for number, (channel, more) in enumerate(channels.items()):
+            parameters = {"channel": channel, "symbol": pairs} | more
+            await socket.send(json.dumps({"method": "subscribe", "params": parameters, "req_id": number}))
+
+        async def read():
+            async for text in socket:
+                frame = json.loads(text, parse_float=str, parse_int=str)
+                if frame.get("channel") in channels:
+                    received.extend(kraken_v2_records(frame))
+                if frame.get("channel") == "book":
+                    follow(books, frame, depth)
+
+        reading = asyncio.create_task(read())
+        sent = await everything_sent(simulator, symbols, ["trades", "ticker", "l2_book"])
+        await eventually(lambda: len(received) >= len(sent), task=reading)
+        reading.cancel()
+    logged = [(entry["channel"], entry["symbol"], entry["content"]) for entry in sent]
+    assert [entry for entry in received if entry[0] != "candles"] == [
+        (channel, symbol, content) for channel, symbol, content in logged if channel != "candles"
+    ]
+    assert sum(channel == "candles" for channel, *_ in logged) >= 3
+    assert books.keys() == {*pairs}
+
+
+def kraken_v2_records(frame):
+    """Written from the exchange's documentation, without the simulator's help."""
+    past = {"snapshot": True} if frame["type"] == "snapshot" else {}
+    for data in frame["data"]:
+        symbol = data["symbol"].replace("/", "-")
+        match frame["channel"]:
+            case "ticker":
+                content = {
+                    "bid": data["bid"],
+                    "bid_size": data["bid_qty"],
+                    "ask": data["ask"],
+                    "ask_size": data["ask_qty"],
+                    "timestamp": data["timestamp"],
+                }
+                yield "ticker", symbol, content
+            case "trade":
+                content = {
+                    "id": data["trade_id"],
+                    "side": data["side"],
+                    "price": data["price"],
+                    "amount": data["qty"],
+                    "timestamp": data["timestamp"],
+                    "type": data["ord_type"],
+                }
+                yield "trades", symbol, content | past
+            case "book":
+                sides = {
+                    ours: [[level["price"], level["qty"]] for level in data[theirs]]
+                    for ours, theirs in (("bid", "bids"), ("ask", "asks"))
+                }
+                kind = "snapshot" if frame["type"] == "snapshot" else "delta"
+                yield "l2_book", symbol, {"kind": kind, **sides, "timestamp": data["timestamp"]}
+            case _:
+                yield "candles", symbol, None
+
+
+def follow(books, frame, depth):
+    """Keep a book as the exchange's guide says, and hold it to its checksum."""
+    (data,) = frame["data"]
+    if frame["type"] == "snapshot":
+        books[data["symbol"]] = {}, {}
+    digits = ""
+    for side, name, sign in zip(books[data["symbol"]], ("bids", "asks"), (-1, 1), strict=True):
+        side.update({Decimal(level["price"]): (level["price"], level["qty"]) for level in data[name]})
+        order = sorted(
+            (price for price, level in side.items() if Decimal(level[1])), key=lambda it: sign * it
+        )
+        best = [side[price] for price in order[:depth]]
+        side.clear()
+        side.update({Decimal(level[0]): level for level in best})
+        digits = "".join(text.replace(".", "").lstrip("0") for level in best[:10] for text in level) + digits
+    assert crc32(digits.encode()) == int(data["checksum"])
+
+
+async def kraken_v2_answers(*requests):
+    """What comes back for each request, without the status and the times."""
+    async with websockets.connect(KRAKEN_V2) as socket:
+        assert json.loads(await socket.recv())["channel"] == "status"
+        for request in requests:
+            await socket.send(json.dumps(request))
+            async with asyncio.timeout(PATIENCE):
+                while "time_in" not in (answer := json.loads(await socket.recv())):
+                    pass
+            yield {key: value for key, value in answer.items() if not key.startswith("time_")}
+
+
+async def test_kraken_v2_answers_each_request_under_its_id(simulator):
+    def request(channel, symbol, method="subscribe", **more):
+        return {"method": method, "params": {"channel": channel, "symbol": [symbol], **more}, "req_id": 7}
+
+    def refused(error, symbol="BTC/USD", method="subscribe"):
+        return {"error": error, "method": method, "success": False, "symbol": symbol, "req_id": 7}
+
+    simulator.pause()
+    found = [
+        answer
+        async for answer in kraken_v2_answers(
+            {"method": "ping", "req_id": 3},
+            request("trade", "NO/SUCH"),
+            request("book", "BTC/USD", depth=11),
+            request("spread", "BTC/USD"),
+            request("trade", "BTC/USD", "unsubscribe"),
+            request("book", "BTC/USD", depth=25),
+            request("book", "BTC/USD", depth=25),
+            request("book", "BTC/USD", "unsubscribe", depth=25),
+        )
+    ]
+    stands = {"channel": "book", "symbol": "BTC/USD", "snapshot": True, "depth": 25}
+    assert found == [
+        {"method": "pong", "req_id": 3},
+        refused("Currency pair not supported NO/SUCH", "NO/SUCH"),
+        refused("Subscription depth not supported"),
+        refused("Unsupported channel spread"),
+        refused("Subscription Not Found", method="unsubscribe"),
+        {"method": "subscribe", "result": stands, "success": True, "req_id": 7},
+        refused("Already subscribed"),
+        {
+            "method": "unsubscribe",
+            "result": {"channel": "book", "symbol": "BTC/USD"},
+            "success": True,
+            "req_id": 7,
+        },
+    ]
+
+
+@pytest.mark.parametrize("snapshot", [None, False, True])
+async def test_kraken_v2_sends_past_trades_to_those_who_ask_for_them(simulator, snapshot):
+    simulator.pause()
+    wanted = {} if snapshot is None else {"snapshot": snapshot}
+    parameters = {"channel": "trade", "symbol": ["BTC/USD"]} | wanted
+    async with websockets.connect(KRAKEN_V2) as socket:
+        await socket.send(json.dumps({"method": "subscribe", "params": parameters}))
+        frames = []
+        while not frames or frames[-1] != {"channel": "heartbeat"}:
+            frames.append(json.loads(await socket.recv()))
+    assert any(frame.get("type") == "snapshot" for frame in frames) is bool(snapshot)
 
 
 async def answers(address, *messages):
