@@ -26,9 +26,6 @@ CHANNELS = (
     "candles",
 )
 
-#: Channels that our feeds add to cryptofeed's, by exchange.
-ADDED_CHANNELS = {"COINBASE": ("ticker",)}
-
 _LONGEST_COMPARED = 100
 
 TABLE = Path(__file__).with_name("exchanges.json")
@@ -65,13 +62,17 @@ def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
 
 
 def from_cryptofeed() -> dict[str, Exchange]:
-    """The table as the installed cryptofeed, with our additions, has it."""
+    """Return the table: the exchanges that we speak to ourselves, and those of the installed cryptofeed."""
     from cryptofeed.exchanges import EXCHANGE_MAP  # noqa: PLC0415 - takes a second; only needed here
+
+    from collector.exchanges.directory import EXCHANGES, RECORDED  # noqa: PLC0415 - only needed here
 
     table = {}
     for name, feed in sorted(EXCHANGE_MAP.items()):
-        offered = {*feed.websocket_channels, *ADDED_CHANNELS.get(name, ())}
-        intervals = feed.valid_candle_intervals if "candles" in offered else ()
+        ours = EXCHANGES[name] if name in RECORDED else None
+        offered = set(ours.channels if ours else feed.websocket_channels)
+        offered_intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
+        intervals = offered_intervals if "candles" in offered else ()
         table[name] = Exchange(
             channels=tuple(channel for channel in CHANNELS if channel in offered),
             candle_intervals=tuple(sorted(intervals)) if intervals is not NotImplemented else (),

@@ -20,3 +20,5 @@ _ALL: tuple[type[Exchange], ...] = (
     Okx,
 )
 EXCHANGES: Mapping[str, type[Exchange]] = {exchange.id: exchange for exchange in _ALL}
+#: Those that the collector records without cryptofeed.
+RECORDED = EXCHANGES.keys() - {"KRAKEN"}

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from collector.exchanges.directory import EXCHANGES
+from collector.exchanges.directory import RECORDED
 from collector.feeds.access import Access
 from collector.feeds.connection import Patience
 from collector.feeds.direct import DirectAccess, DirectFeed
@@ -13,18 +13,15 @@ from collector.settings import Settings
 if TYPE_CHECKING:
     from collector.feeds.through_cryptofeed.feed import CryptofeedAccess
 
-#: Exchanges that are recorded without cryptofeed.
-DIRECT = frozenset({"BINANCE", "BINANCE_US", "COINBASE"}) & EXCHANGES.keys()
-
 
 def access(settings: Settings) -> Access:
     """Return what asks the exchange of ``settings``."""
-    return DirectAccess(settings) if settings.exchange in DIRECT else _through_cryptofeed(settings)
+    return DirectAccess(settings) if settings.exchange in RECORDED else _through_cryptofeed(settings)
 
 
 def feed(settings: Settings, receiver: Receiver, patience: Patience | None = None) -> Feed:
     """Return what records the exchange of ``settings``."""
-    if settings.exchange in DIRECT:
+    if settings.exchange in RECORDED:
         return DirectFeed(DirectAccess(settings), receiver, patience)
     from collector.feeds.through_cryptofeed.feed import CryptofeedFeed  # noqa: PLC0415 - takes a second
 

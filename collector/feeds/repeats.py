@@ -7,7 +7,7 @@ recorded is history, and left out.
 
 Where trades have numbers, the numbers tell it, exactly, in whatever order they come; and where the exchange
 numbers them without holes, a number that stays out tells that a trade is missing. Elsewhere the identity of a
-record tells it (``Exchange.identity``), among the last MOST_REMEMBERED.
+record tells it (``Exchange.identity``), among the last of each symbol.
 """
 
 from collections import OrderedDict
@@ -19,9 +19,10 @@ from collector.exchanges.times import SECOND
 from collector.feeds.reference import Memory
 from collector.gaps import Key
 
-MOST_REMEMBERED = 2000
-#: Numbers below the highest one that may still come.
-MOST_MISSING = 1000
+#: Records of one symbol: trades, and whatever else there is.
+MOST_REMEMBERED, FEW_REMEMBERED = 500, 16
+#: Numbers below the highest one that may still come; and below the first of all.
+MOST_MISSING, FEW_MISSING = 200, 20
 #: Nanoseconds in which a missing number may still come: messages may overtake each other.
 LATE = 2 * SECOND
 
@@ -53,6 +54,7 @@ class Numbered:
         self._history = last is None  # what is repeated now is
         self._dense, self._contiguous = dense, contiguous
         self._missing: dict[int, tuple[int, int]] = {}  # receipts of those around; 0: of no account
+        self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many more are missing
         self._receipt = 0  # of the last one on this connection
         self._newest: int | None = None  # the latest time of the exchange, of the last one or since
 
@@ -105,25 +107,34 @@ class Numbered:
                 spans[span] = spans.get(span, 0) + 1
                 self._missing[number] = (0, 0)
         for (start, end), count in spans.items():
-            yield start, end, count
+            yield start, end, count + self._lost.pop((start, end), 0)
 
     def _begin(self, number: int) -> None:
         """The first one of all; those before it are live too, where they come later."""
         self._first = number - 1
         if self._dense:
-            self._missing = dict.fromkeys(range(max(0, number - MOST_MISSING), number), (0, 0))
+            self._missing = dict.fromkeys(range(max(0, number - FEW_MISSING), number), (0, 0))
 
     def _skip(self, last: int, number: int, receipt: int) -> None:
         span = (self._receipt, receipt) if self._contiguous and self._receipt else (0, 0)
-        self._missing |= dict.fromkeys(range(max(last + 1, number - MOST_MISSING), number), span)
+        lowest = max(last + 1, number - MOST_MISSING)
+        self._missing |= dict.fromkeys(range(lowest, number), span)
+        if span[0] and lowest > last + 1:
+            self._lost[span] = lowest - last - 1
         for excess in list(self._missing)[:-MOST_MISSING]:
             del self._missing[excess]
 
 
 class Identified:
-    """Records that have no numbers; ``last`` is the time of the newest that was recorded."""
+    """Records that have no numbers.
 
-    def __init__(self, last: int | None) -> None:
+    Args:
+        last: the time of the newest that was recorded; None where none ever was.
+        remembered: how many are remembered.
+    """
+
+    def __init__(self, last: int | None, remembered: int) -> None:
+        self._remembered = remembered
         self.last = -1 if last is None else last
         self._floor = last  # what is repeated and not newer was recorded, or is history
         self._history = last is None
@@ -156,7 +167,7 @@ class Identified:
             self._floor = time - 1
         self.last = max(self.last, time)
         self._seen[identity] = time
-        if len(self._seen) > MOST_REMEMBERED:
+        if len(self._seen) > self._remembered:
             self._floor = max(self._floor, self._seen.popitem(last=False)[1])
 
 
@@ -230,7 +241,8 @@ class Repeats:
         return state
 
     def _identify(self, key: Key) -> Identified:
-        state = self._identified[key] = Identified(self._recall(key))
+        remembered = MOST_REMEMBERED if key[0] == "trades" else FEW_REMEMBERED
+        state = self._identified[key] = Identified(self._recall(key), remembered)
         return state
 
     def _identity_of(self, record: AnyRecord) -> object:

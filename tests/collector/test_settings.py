@@ -14,7 +14,7 @@ GOOD = {
     "CHANNELS": "trades,ticker,l2_book",
     "BACKEND": "REDISSTREAM",
 }
-COINBASE_OFFERS = "COINBASE offers trades, ticker, l2_book"
+COINBASE_OFFERS = "COINBASE offers trades, ticker, l1_book, l2_book, candles"
 BACKENDS = "there are REDIS, REDISSTREAM, MONGO, POSTGRES, PARQUET, TTY"
 
 # What is changed in GOOD, and the lines that follow the first one of the message.
@@ -112,7 +112,7 @@ BAD = {
         {"EXCHANGE": "OKX", "CHANNELS": "candles", "CANDLE_INTERVAL": "1h"},
         [
             "CANDLE_INTERVAL = '1h': did you mean 1H? OKX offers "
-            "12H, 15m, 1D, 1H, 1M, 1W, 1m, 2H, 30m, 3m, 4H, 5m, 6H"
+            "12H, 15m, 1D, 1H, 1W, 1m, 2H, 30m, 3m, 4H, 5m, 6H"
         ],
     ),
     "name with a blank": (

@@ -127,11 +127,3 @@ class BinanceFamily(Supervised):
 
 class BinanceTR(BinanceFamily, cryptofeed.exchanges.BinanceTR):  # type: ignore[misc]  # cryptofeed is untyped
     """BINANCE_TR."""
-
-
-class BinanceFutures(BinanceFamily, cryptofeed.exchanges.BinanceFutures):  # type: ignore[misc]
-    """BINANCE_FUTURES."""
-
-
-class BinanceDelivery(BinanceFamily, cryptofeed.exchanges.BinanceDelivery):  # type: ignore[misc]
-    """BINANCE_DELIVERY."""

@@ -5,18 +5,14 @@ from typing import Any
 
 from cryptofeed.exchanges import EXCHANGE_MAP
 
-from collector.feeds.through_cryptofeed import binance, bybit, huobi, kraken, kucoin, okx, poloniex
+from collector.feeds.through_cryptofeed import binance, huobi, kraken, kucoin, poloniex
 from collector.feeds.through_cryptofeed.supervised import Supervised
 
 _CORRECTED: Mapping[str, type[Supervised]] = {
     "KRAKEN": kraken.Kraken,
     "KUCOIN": kucoin.Kucoin,
-    "OKX": okx.Okx,
-    "BYBIT": bybit.Bybit,
     "POLONIEX": poloniex.Poloniex,
     "BINANCE_TR": binance.BinanceTR,
-    "BINANCE_FUTURES": binance.BinanceFutures,
-    "BINANCE_DELIVERY": binance.BinanceDelivery,
 }
 
 #: Exchanges, as cryptofeed has them, whose books notice that a message is missing.

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-from collector.exchanges.directory import EXCHANGES
 from collector.feeds import creation
 from collector.feeds.network import Answer
 from collector.settings import Settings, SettingsError
@@ -27,10 +26,6 @@ def test_what_we_speak_to_ourselves_takes_no_cryptofeed(exchange, through_crypto
     command = [sys.executable, "-c", SCRIPT, exchange]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.strip() == str(through_cryptofeed)
-
-
-def test_exchanges_that_are_recorded_directly_have_a_class_of_ours():
-    assert set(EXCHANGES) >= creation.DIRECT
 
 
 def access(**variables):

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import cryptofeed
 import pytest
-from cryptofeed.exceptions import MissingSequenceNumber
 from cryptofeed.symbols import Symbols
 from spooled import spooled
 
@@ -16,52 +15,9 @@ from collector.feeds.through_cryptofeed.corrections import supervised
 from collector.feeds.through_cryptofeed.feed import _blamed
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.records import Trade, channel_of
+from collector.records import Trade
 from collector.settings import Settings
 from collector.spool import Spool
-
-
-def okx_book(action, before, number, bids=()):
-    """Fields as in https://www.okx.com/docs-v5/en/#order-book-trading-market-data-ws-order-book-channel."""
-    update = {"asks": [], "bids": bids, "ts": "1700000000123", "checksum": 0, "prevSeqId": before}
-    return json.dumps(
-        {
-            "arg": {"channel": "books", "instId": "BTC-USDT"},
-            "action": action,
-            "data": [update | {"seqId": number}],
-        }
-    )
-
-
-@pytest.fixture
-def okx():
-    Symbols.set("OKX", {"BTC-USDT": "BTC-USDT"}, {})
-    books = []
-
-    async def keep(book, receipt):
-        books.append(book.delta)
-
-    feed_class = supervised("OKX")
-    feed = feed_class(
-        symbols=["BTC-USDT"],
-        channels=["l2_book"],
-        callbacks={"l2_book": keep},
-        checksum_validation=feed_class.CHECKSUMS,
-        config={},
-    )
-    yield feed, books
-    Symbols.clear()
-
-
-async def test_okx_books_are_checked_by_their_numbers(okx):
-    feed, books = okx
-    level = [["100.5", "2", "0", "1"]]
-    await feed.message_handler(okx_book("snapshot", -1, 10, level), None, 1.0)
-    await feed.message_handler(okx_book("update", 10, 15, level), None, 2.0)
-    await feed.message_handler(okx_book("update", 15, 15), None, 3.0)  # nothing has changed
-    with pytest.raises(MissingSequenceNumber, match="BTC-USDT: 20 came after 15"):
-        await feed.message_handler(okx_book("update", 20, 21, level), None, 4.0)
-    assert len(books) == 3
 
 
 async def test_every_connection_to_kucoin_has_a_fresh_address(monkeypatch):
@@ -114,23 +70,6 @@ def test_what_cryptofeed_complains_of_is_blamed_on_the_right_variable(module, co
     assert complaint in str(fault)
 
 
-def bybit(topic, data, **more):
-    """As in https://bybit-exchange.github.io/docs/v5/websocket/public."""
-    return json.dumps({"topic": topic, "ts": 1671187815755, "data": data, **more})
-
-
-BYBIT_CANDLE = {
-    "start": 1671187800000, "end": 1671187859999, "interval": "1", "open": "16991", "close": "16980.5",
-    "high": "16991", "low": "16980.5", "volume": "2.501", "turnover": "42493.2305", "confirm": True,
-}  # fmt: skip
-BYBIT_TICKER = {
-    "symbol": "BTCUSDT", "markPrice": "17217.33", "indexPrice": "17227.36", "openInterest": "68744.761",
-    "nextFundingTime": "1671206400000", "fundingRate": "-0.000212", "bid1Price": "17215.50",
-    "ask1Price": "17216.00",
-}  # fmt: skip
-BYBIT_LIQUIDATION = {"symbol": "BTCUSDT", "side": "Sell", "size": "0.003", "price": "43511.70"}
-
-
 async def through_the_spool(folder, exchange, pairs, messages, address="wss://x/v5/public/linear"):
     """The records that are read back from disk after an exchange's messages."""
     Symbols.set(exchange, pairs, {})
@@ -153,23 +92,6 @@ async def through_the_spool(folder, exchange, pairs, messages, address="wss://x/
     records = await spooled(again)
     await again.close()
     return records
-
-
-async def test_bybit_tells_seconds_and_whether_a_candle_is_closed(tmp_path):
-    messages = [
-        bybit("kline.1.BTCUSDT", [BYBIT_CANDLE]),
-        bybit("tickers.BTCUSDT", BYBIT_TICKER, type="snapshot"),
-        bybit("liquidation.BTCUSDT", BYBIT_LIQUIDATION),
-    ]
-    records = await through_the_spool(tmp_path, "BYBIT", {"BTC-USDT-PERP": "BTCUSDT"}, messages)
-    candle, *others = records
-    assert (candle.start, candle.stop) == (1671187800.0, 1671187859.999)
-    assert (candle.closed, candle.trades) == (True, None)
-    found = {channel_of(record) for record in others}
-    assert found == {"ticker", "funding", "open_interest", "index", "liquidations"}
-    assert {record.timestamp for record in records} == {1671187815.755}
-    (funding,) = [record for record in others if channel_of(record) == "funding"]
-    assert funding.next_funding_time == 1671206400.0
 
 
 async def test_poloniex_trades_are_of_poloniex_and_in_the_base_currency(tmp_path):

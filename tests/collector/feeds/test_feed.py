@@ -16,8 +16,8 @@ from spooled import spooled
 from waiting import PATIENCE, eventually
 
 from collector import pace
+from collector.exchanges.directory import RECORDED
 from collector.feeds.connection import Patience
-from collector.feeds.creation import DIRECT
 from collector.feeds.through_cryptofeed import network
 from collector.records import Trade
 from collector.settings import SettingsError
@@ -248,7 +248,7 @@ async def test_reference_data_nested_without_end_is_asked_for_again(exchange, si
     await asyncio.to_thread(simulator.fault, "nested_reference", exchange=exchange, count=1)
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
-        told = f"no listing of {exchange}: Expected `object`" if exchange in DIRECT else "nested too deeply"
+        told = f"no listing of {exchange}: Expected `object`" if exchange in RECORDED else "nested too deeply"
         assert len(lines(caplog, told)) == 1
 
 

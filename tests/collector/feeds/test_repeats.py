@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from collector.exchanges.protocol import Exchange
 from collector.exchanges.records import Candle, Trade
 from collector.exchanges.times import SECOND
-from collector.feeds.repeats import LATE, MOST_REMEMBERED, Repeats
+from collector.feeds.repeats import LATE, MOST_MISSING, MOST_REMEMBERED, Repeats
 
 KEY = ("trades", "BTC-USD")
 NOW = 1_700_000_000 * SECOND
@@ -152,7 +152,8 @@ def test_numbers_that_begin_anew_lose_no_trade():
 def test_a_jump_of_numbers_takes_bounded_memory():
     it = repeats()
     live(it, 1, 10**17)
-    assert len(it._numbered[KEY]._missing) <= 1000
+    assert len(it._numbered[KEY]._missing) <= MOST_MISSING
+    assert list(it.overdue(NOW + 10**18)) == [(KEY, NOW + 1, NOW + 10**17, 10**17 - 2)]
     for number in range(10**4):
         it.is_new("trades", trade(f"a-{number}"))
     assert len(it._identified[KEY]._seen) == MOST_REMEMBERED

@@ -9,7 +9,7 @@ from cryptofeed.symbols import Symbols
 from reported import Reported
 
 from collector import catalog
-from collector.feeds.creation import DIRECT
+from collector.exchanges.directory import RECORDED
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
 from collector.feeds.through_cryptofeed.kraken import Kraken
@@ -164,7 +164,7 @@ async def test_only_data_ends_a_doubt(subscriptions):
     assert BOOK in subscriptions.confirmed
 
 
-@pytest.mark.parametrize("exchange", sorted(catalog.exchanges().keys() - DIRECT))
+@pytest.mark.parametrize("exchange", sorted(catalog.exchanges().keys() - RECORDED))
 def test_every_exchange_has_a_supervised_class(exchange):
     feed_class = supervised(exchange)
     assert feed_class.id == exchange
