@@ -98,23 +98,8 @@ class BinanceSession(Session):
     @override
     def update(self, steps: Mapping[str, Step]) -> None:
         for name, stream in self._streams.items():
-            step = steps.get(stream.symbol)
-            if step is None:
-                continue
-            match stream.channel:
-                case "trades":
-                    send = self._send_single if stream.single else self._send_aggregate
-                    for trade in step.trades:
-                        send(name, stream.symbol, trade, step)
-                case "ticker":
-                    self._send_ticker(name, stream.symbol, step)
-                case "l2_book" if stream.levels:
-                    self._send_best(name, stream)
-                case "l2_book":
-                    self._send_book(name, stream.symbol, step)
-                case _:
-                    for candle in step.candles[INTERVALS[stream.interval]]:
-                        self._send_candle(name, stream, candle, step)
+            if (step := steps.get(stream.symbol)) and not self._is_silent(stream):
+                self._send_step(name, stream, step)
 
     @override
     def subscriptions(self) -> dict[str, list[str]]:
@@ -144,6 +129,26 @@ class BinanceSession(Session):
                 self.exchange.markets[stream.symbol].candle(INTERVALS[stream.interval])
         self.exchange.subscribed()
 
+    def _is_silent(self, stream: Stream) -> bool:  # noqa: ARG002 - spot has one path for all
+        """Whether a stream is acknowledged on this connection, and sends nothing."""
+        return False
+
+    def _send_step(self, name: str, stream: Stream, step: Step) -> None:
+        match stream.channel:
+            case "trades":
+                send = self._send_single if stream.single else self._send_aggregate
+                for trade in step.trades:
+                    send(name, stream.symbol, trade, step)
+            case "ticker":
+                self._send_ticker(name, stream.symbol, step)
+            case "l2_book" if stream.levels:
+                self._send_best(name, stream)
+            case "l2_book":
+                self._send_book(name, stream.symbol, step)
+            case "candles":
+                for candle in step.candles[INTERVALS[stream.interval]]:
+                    self._send_candle(name, stream, candle, step)
+
     def _result(self, request: Request, result: object) -> None:
         self.connection.send({"result": result, "id": request.id})
 
@@ -168,7 +173,7 @@ class BinanceSession(Session):
         when = trade.time // 1_000_000
         data = {
             **beginning,
-            "s": _id(symbol),
+            "s": exchange_symbol(symbol),
             "p": trade.price,
             "q": trade.amount,
             "T": when,
@@ -196,7 +201,7 @@ class BinanceSession(Session):
     def _send_ticker(self, name: str, symbol: str, step: Step) -> None:
         """By "streams", individual symbol book ticker: no event type, no time."""
         (bid, bid_size), (ask, ask_size) = step.best_bid, step.best_ask
-        update, pair = step.last_update, _id(symbol)
+        update, pair = step.last_update, exchange_symbol(symbol)
         data = {"u": update, "s": pair, "b": bid, "B": bid_size, "a": ask, "A": ask_size}
         content: dict[str, object] = {
             "bid": bid,
@@ -214,7 +219,7 @@ class BinanceSession(Session):
         data = {
             "e": "depthUpdate",
             "E": when,
-            "s": _id(symbol),
+            "s": exchange_symbol(symbol),
             "U": step.first_update,
             "u": step.last_update,
             "b": step.bids,
@@ -229,11 +234,11 @@ class BinanceSession(Session):
         data = {
             "e": "kline",
             "E": when,
-            "s": _id(stream.symbol),
+            "s": exchange_symbol(stream.symbol),
             "k": {
                 "t": candle.start * 1000,
                 "T": candle.end * 1000 - 1,
-                "s": _id(stream.symbol),
+                "s": exchange_symbol(stream.symbol),
                 "i": stream.interval,
                 "f": candle.first_id,
                 "L": candle.last_id,
@@ -273,10 +278,11 @@ class Binance(Exchange):
     websocket_hosts = frozenset({"stream.binance.com"})
     rest_hosts = frozenset({"api.binance.com"})
     ports = frozenset({443, 9443})
+    root = "/api/v3"
 
     @property
     def _symbols(self) -> dict[str, str]:
-        return {_id(symbol): symbol for symbol in self.markets}
+        return {exchange_symbol(symbol): symbol for symbol in self.markets}
 
     @override
     @staticmethod
@@ -309,10 +315,10 @@ class Binance(Exchange):
 
     @override
     def rest(self, request: web.BaseRequest) -> Answer:
-        match request.path:
-            case "/api/v3/exchangeInfo":
+        match request.path.removeprefix(self.root):
+            case "/exchangeInfo":
                 return Answer(self._exchange_info())
-            case "/api/v3/depth":
+            case "/depth":
                 return self._depth(request.query.get("symbol", ""), request.query.get("limit", ""))
         return Answer({"code": -1000, "msg": f"no such path: {request.path}"}, 404)
 
@@ -347,7 +353,7 @@ class Binance(Exchange):
     def _symbol(instrument: Instrument) -> dict[str, object]:
         tick, lot = instrument.price(1), instrument.size(1)
         return {
-            "symbol": _id(instrument.symbol),
+            "symbol": exchange_symbol(instrument.symbol),
             "status": "TRADING",
             "baseAsset": instrument.base,
             "baseAssetPrecision": 8,
@@ -371,5 +377,6 @@ class Binance(Exchange):
         }
 
 
-def _id(symbol: str) -> str:
-    return symbol.replace("-", "")
+def exchange_symbol(symbol: str) -> str:
+    """The exchange's own name of a symbol."""
+    return symbol.removesuffix("-PERP").replace("-", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     type _Group = argparse._ArgumentGroup  # noqa: SLF001 - it has no public name
 
 DESCRIPTION = """\
-A stand-in for COINBASE (Advanced Trade), KRAKEN and BINANCE: it speaks their REST and websocket protocols
-over TLS, under their host names, with a market made up from a seed, and logs every record that it wrote.
+A stand-in for COINBASE (Advanced Trade), KRAKEN, BINANCE and BINANCE_FUTURES: it speaks their REST and
+websocket protocols over TLS, under their host names, with a market made up from a seed, and logs every record
+that it wrote.
 
 For local processes, lead them here through its proxy:
   python -m collector.simulator --proxy-port 0 --ca ca.pem
@@ -30,6 +32,8 @@ For local processes, lead them here through its proxy:
 In containers, give it the exchanges' host names as network aliases and their ports:
   python -m collector.simulator --listen 0.0.0.0 --port 443 --port 9443 --ca /shared/ca.pem
 """
+
+_SPOT, _PERPETUAL = re.compile("[^-]+-[^-]+"), re.compile("[^-]+-[^-]+-PERP")
 
 HOSTS = "\n".join(
     f"  {name}: {', '.join(sorted((*kind.websocket_hosts, *kind.rest_hosts)))}; "
@@ -177,9 +181,11 @@ def _symbols(text: str) -> tuple[Name, list[str]]:
     symbols = [symbol.strip().upper() for symbol in listed.split(",") if symbol.strip()]
     if exchange.upper() not in EXCHANGES:
         raise argparse.ArgumentTypeError(f"{exchange!r} is not simulated; these are: {', '.join(EXCHANGES)}")
-    wrong = [symbol for symbol in symbols if len(symbol.split("-")) != 2 or not all(symbol.split("-"))]
-    if wrong or not symbols:
+    perpetuals = exchange.upper() == "BINANCE_FUTURES"
+    form = _PERPETUAL if perpetuals else _SPOT
+    if not symbols or not all(map(form.fullmatch, symbols)):
+        example = "BTC-USDT-PERP" if perpetuals else "BTC-USD"
         raise argparse.ArgumentTypeError(
-            f"{text!r}: symbols look like BTC-USD, as in COINBASE=BTC-USD,ETH-USD"
+            f"{text!r}: symbols look like {example}, as in {exchange.upper()}={example}"
         )
     return cast("Name", exchange.upper()), symbols

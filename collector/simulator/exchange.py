@@ -1,4 +1,4 @@
-"""What the three exchanges have in common: markets that move, websockets that are told, and the log of it.
+"""What the exchanges have in common: markets that move, websockets that are told, and the log of it.
 
 A ``Session`` speaks one exchange's protocol on one websocket; it never awaits, so a subscription's snapshot
 and the updates that follow it cannot overtake each other. Its messages go through a ``Connection``: an

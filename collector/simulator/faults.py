@@ -28,7 +28,8 @@ on what clients ask for (default: until taken away):
   nested_reference     they are answered with 300,000 opening brackets
   trickle              their answers take ``seconds`` (default 10) to arrive, a little at a time
 
-``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles), ``symbol`` too (BTC-USD). ``status``
+``channel`` is in cryptofeed's words (trades, ticker, l2_book, candles, funding, liquidations), ``symbol``
+too (BTC-USD). ``status``
 is one of 429, 500, 502, 503, 504.
 """
 
@@ -38,6 +39,8 @@ import time
 from typing import Literal
 
 import msgspec
+
+from collector.simulator.instruments import Name  # noqa: TC001 - msgspec reads it when it decodes
 
 Kind = Literal[
     "reset",
@@ -54,6 +57,7 @@ Kind = Literal[
     "nested_reference",
     "trickle",
 ]
+Channel = Literal["trades", "ticker", "l2_book", "candles", "funding", "liquidations"]
 DROPS = ("reset", "close")
 #: A text whose parser has to go deep, and that ends the process of some.
 NESTED = b"[" * 300_000
@@ -64,9 +68,9 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     """A fault as it was asked for; the fields that narrow it down match everything when they are left out."""
 
     fault: Kind
-    exchange: Literal["COINBASE", "KRAKEN", "BINANCE"] | None = None
+    exchange: Name | None = None
     connection: int | None = None
-    channel: Literal["trades", "ticker", "l2_book", "candles"] | None = None
+    channel: Channel | None = None
     symbol: str | None = None
     count: int | None = None
     seconds: float | None = None

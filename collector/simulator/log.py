@@ -1,18 +1,21 @@
 """The log of what was really written: one JSON object a line, appended after the write returned.
 
 A record: ``{"exchange", "channel", "symbol", "content", "time", "connection", "sequence"}``. Channel and
-symbol are in cryptofeed's words (``trades``, ``ticker``, ``l2_book``, ``candles``; ``BTC-USD``), ``time`` is
+symbol are in cryptofeed's words (``trades``, ``l2_book``; ``BTC-USD``, ``BTC-USDT-PERP``), ``time`` is
 seconds since the epoch (UTC), ``connection`` is null for what was answered over REST, ``sequence`` counts the
 records of the whole log. Numbers in ``content`` are the text that was on the wire:
 
 - trades: ``{"id", "side", "price", "amount", "timestamp", "type"}``, and ``"snapshot": true`` where
-  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN in the form of an update); ``id`` and
-  ``type`` are null where the exchange has none
+  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN's version 1 in the form of an update); ``id``
+  and ``type`` are null where the exchange has none
 - ticker: ``{"bid", "bid_size", "ask", "ask_size", "timestamp"}``
 - l2_book: ``{"kind": "snapshot" | "delta", "bid": [[price, size], ...], "ask": [...], "timestamp"}``, for
   BINANCE with ``first_update_id`` (deltas) and ``last_update_id``
 - candles: ``{"interval", "start", "stop", "open", "high", "low", "close", "volume", "trades", "closed",
   "timestamp"}``; ``start`` and ``stop`` are seconds since the epoch
+- funding: ``{"mark_price", "rate", "next_funding_time", "predicted_rate", "timestamp"}``; index: ``{"price",
+  "timestamp"}``; both of one message. open_interest: ``{"open_interest", "timestamp"}``; liquidations:
+  ``{"side", "quantity", "price", "status", "timestamp"}``
 
 ``timestamp`` is the text that the exchange sent, null where it sends none. Other lines tell what happened
 around the records: ``{"event": "open" | "closed" | "fault", "exchange", "connection", "time", ...}``;

@@ -29,6 +29,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from collector.simulator.binance import Binance
+from collector.simulator.binance_futures import BinanceFutures
 from collector.simulator.certificates import server_context
 from collector.simulator.coinbase import Coinbase
 from collector.simulator.exchange import Connection, Exchange, Session, encode, spawn
@@ -44,7 +45,12 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-EXCHANGES: Mapping[Name, type[Exchange]] = {"COINBASE": Coinbase, "KRAKEN": Kraken, "BINANCE": Binance}
+EXCHANGES: Mapping[Name, type[Exchange]] = {
+    "COINBASE": Coinbase,
+    "KRAKEN": Kraken,
+    "BINANCE": Binance,
+    "BINANCE_FUTURES": BinanceFutures,
+}
 LONGEST_PAUSE = 10.0  # seconds that a pause waits for clients that do not read
 TRICKLE_SECONDS = 10.0
 TRICKLE_PIECES = 40

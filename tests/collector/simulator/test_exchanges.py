@@ -411,6 +411,112 @@ async def test_kraken_v2_sends_past_trades_to_those_who_ask_for_them(simulator, 
     assert any(frame.get("type") == "snapshot" for frame in frames) is bool(snapshot)
 
 
+FUTURES = "wss://fstream.binance.com"
+FUTURES_STREAMS = [
+    f"btcusdt@{kind}"
+    for kind in ("aggTrade", "markPrice@1s", "forceOrder", "kline_1m", "bookTicker", "depth@100ms")
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "events"),
+    [
+        ("/public/stream", {"bookTicker", "depthUpdate"}),
+        ("/market/stream", {"aggTrade", "markPriceUpdate", "forceOrder", "kline"}),
+        ("/stream", {"bookTicker", "depthUpdate"}),  # the address of old
+    ],
+)
+async def test_binance_futures_acknowledges_all_streams_and_sends_those_of_the_path(simulator, path, events):
+    received = set()
+    async with websockets.connect(f"{FUTURES}{path}?streams={FUTURES_STREAMS[0]}") as socket:
+        for method in ("SUBSCRIBE", "LIST_SUBSCRIPTIONS"):
+            await socket.send(json.dumps({"method": method, "params": FUTURES_STREAMS, "id": method}))
+        answered = {}
+        while len(answered) < 2 or received != events:
+            message = json.loads(await asyncio.wait_for(socket.recv(), PATIENCE))
+            if "stream" in message:
+                received.add(message["data"]["e"])
+            else:
+                answered[message["id"]] = message["result"]
+        for _ in range(50):  # and nothing else comes
+            message = json.loads(await socket.recv())
+            received.add(message["data"]["e"])
+    assert answered == {"SUBSCRIBE": None, "LIST_SUBSCRIPTIONS": FUTURES_STREAMS}
+    assert received == events
+
+
+async def test_binance_futures_is_received_as_logged(simulator):
+    received = []
+    tasks = [
+        asyncio.create_task(
+            read_futures(f"{FUTURES}/{path}/stream?streams={'/'.join(FUTURES_STREAMS)}", received)
+        )
+        for path in ("public", "market")
+    ]
+    symbol = "BTC-USDT-PERP"
+    sent = await everything_sent(simulator, [symbol], ["trades", "ticker", "l2_book"])
+    await eventually(lambda: len(received) >= len(sent), task=tasks[0])
+    for task in tasks:
+        task.cancel()
+    logged = by_stream(entry for entry in sent if entry["channel"] != "candles")
+    assert {channel for channel, _ in logged} >= {"trades", "ticker", "l2_book", "funding", "index"}
+    for (channel, _), entries in logged.items():
+        assert [content for of, content in received if of == channel] == [it["content"] for it in entries]
+
+
+async def read_futures(address, received):
+    """Written from the exchange's documentation, without the simulator's help."""
+    last = None
+    async with websockets.connect(address) as socket:
+        async for text in socket:
+            data = json.loads(text)["data"]
+            when = str(data["E"])
+            match data["e"]:
+                case "aggTrade":
+                    side = "sell" if data["m"] else "buy"
+                    content = {"id": str(data["a"]), "side": side, "price": data["p"], "amount": data["q"]}
+                    received.append(("trades", content | {"timestamp": str(data["T"]), "type": None}))
+                case "bookTicker":
+                    names = {"bid": "b", "bid_size": "B", "ask": "a", "ask_size": "A"}
+                    content = {ours: data[theirs] for ours, theirs in names.items()}
+                    received.append(("ticker", content | {"timestamp": when}))
+                case "depthUpdate":
+                    assert data["pu"] == (data["pu"] if last is None else last)
+                    last = data["u"]
+                    ids = {"first_update_id": data["U"], "last_update_id": data["u"]}
+                    content = {"kind": "delta", "bid": data["b"], "ask": data["a"], "timestamp": when}
+                    received.append(("l2_book", content | ids))
+                case "markPriceUpdate":
+                    names = {"mark_price": "p", "rate": "r"}
+                    content = {ours: data[theirs] for ours, theirs in names.items()}
+                    following = {"next_funding_time": str(data["T"]), "predicted_rate": None}
+                    received.append(("funding", content | following | {"timestamp": when}))
+                    received.append(("index", {"price": data["i"], "timestamp": when}))
+                case "forceOrder":
+                    order = data["o"]
+                    content = {"side": order["S"].lower(), "quantity": order["q"], "price": order["p"]}
+                    status = {"status": order["X"].lower(), "timestamp": when}
+                    received.append(("liquidations", content | status))
+                case "kline":
+                    received.append(("candles", None))
+
+
+def test_binance_futures_lists_perpetuals_and_answers_over_rest(simulator):
+    def get(path):
+        return requests.get(f"https://fapi.binance.com/fapi/v1/{path}", timeout=PATIENCE)
+
+    rows = get("exchangeInfo").json()["symbols"]
+    assert {(row["symbol"], row["contractType"], row["marginAsset"]) for row in rows} >= {
+        ("BTCUSDT", "PERPETUAL", "USDT")
+    }
+    book = get("depth?symbol=BTCUSDT&limit=1000").json()
+    assert book.keys() == {"lastUpdateId", "E", "T", "bids", "asks"}
+    assert len(book["bids"]) > 50
+    assert get("depth?symbol=BTCUSDT&limit=7").json()["code"] == -4021
+    assert get("openInterest?symbol=BTCUSDT").json().keys() == {"openInterest", "symbol", "time"}
+    assert get("openInterest?symbol=NOSUCH").status_code == 400
+
+
 async def answers(address, *messages):
     """What comes back for each message, in order, without the records."""
     async with websockets.connect(address) as socket:
