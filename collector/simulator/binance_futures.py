@@ -14,7 +14,7 @@ from collector.simulator.binance import Binance, BinanceSession, Stream, exchang
 from collector.simulator.exchange import Answer, Connection, book
 from collector.simulator.instruments import first_price
 from collector.simulator.log import Record
-from collector.simulator.market import Instrument, Step, Trade
+from collector.simulator.market import Instrument, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ class BinanceFuturesSession(BinanceSession):
     """One combined-stream websocket; what belongs to the other path is acknowledged and silent."""
 
     truncated = b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":16725157821'
+    trade_ends = ALWAYS
 
     def __init__(
         self, connection: Connection, exchange: BinanceFutures, streams: Sequence[str], *, public: bool
@@ -42,7 +43,7 @@ class BinanceFuturesSession(BinanceSession):
 
     @override
     def _is_silent(self, stream: Stream) -> bool:
-        return (stream.channel in PUBLIC) is not self._public
+        return (stream.channel in PUBLIC) is not self._public or super()._is_silent(stream)
 
     @override
     def _send_step(self, name: str, stream: Stream, step: Step) -> None:
@@ -52,33 +53,6 @@ class BinanceFuturesSession(BinanceSession):
             self._send_forced_order(name, stream.symbol, step)
         else:
             super()._send_step(name, stream, step)
-
-    @override
-    def _send_aggregate(self, name: str, symbol: str, trade: Trade, step: Step) -> None:
-        """By "streams", aggregate trade; nq by "recorded"."""
-        when = trade.time // 1_000_000
-        data = {
-            "e": "aggTrade",
-            "E": step.time // 1_000_000,
-            "a": trade.id,
-            "s": exchange_symbol(symbol),
-            "p": trade.price,
-            "q": trade.amount,
-            "nq": trade.amount,
-            "f": trade.id * 2,
-            "l": trade.id * 2 + 1,
-            "T": when,
-            "m": trade.side == "sell",
-        }
-        content: dict[str, object] = {
-            "id": str(trade.id),
-            "side": trade.side,
-            "price": trade.price,
-            "amount": trade.amount,
-            "timestamp": str(when),
-            "type": None,
-        }
-        self._send(name, data | ALWAYS, [Record("trades", symbol, content)])
 
     @override
     def _send_ticker(self, name: str, symbol: str, step: Step) -> None:

@@ -82,7 +82,8 @@ class CoinbaseSession(Session):
             ("level2", self._send_books),
             ("market_trades", self._send_trades),
         ):
-            mine = [product for product in self._subscribed.get(channel, ()) if product in steps]
+            followed = self._subscribed.get(channel, ())
+            mine = self._lively(channel, [product for product in followed if product in steps])
             if self._grouped and mine:
                 send(mine, steps)
             elif mine:
@@ -99,6 +100,14 @@ class CoinbaseSession(Session):
                 "heartbeat_counter": next(self._heartbeats),
             }
             self._send("heartbeats", [event], now)
+
+    @override
+    def send_snapshots(self, symbol: str | None) -> None:
+        followed = self._lively("level2", self._subscribed.get("level2", ()))
+        self._snapshot("level2", [product for product in followed if symbol in (None, product)])
+
+    def _lively(self, channel: str, products: Iterable[str]) -> list[str]:
+        return [product for product in products if not self.is_silent(CHANNELS[channel], product)]
 
     @override
     def subscriptions(self) -> dict[str, list[str]]:
@@ -134,8 +143,10 @@ class CoinbaseSession(Session):
                 return
         fresh = dict.fromkeys(products or self.exchange.markets)
         self._subscribed.setdefault(channel, {}).update(fresh)
-        self._snapshot(channel, list(fresh))
+        self._snapshot(channel, self._lively(channel, fresh))
         self._confirm()
+        if channel == "market_trades":
+            self._repeat_trades([product for product in fresh if self.repeats(product)])
         self.exchange.subscribed()
 
     def _unsubscribe(self, request: Request) -> None:
@@ -182,6 +193,8 @@ class CoinbaseSession(Session):
     def _snapshot(self, channel: str, products: list[str]) -> None:
         now = time.time_ns()
         markets = self.exchange.markets
+        if not products:
+            return
         if channel == "ticker":
             best = {
                 product: (markets[product].bids(1)[0], markets[product].asks(1)[0]) for product in products
@@ -262,7 +275,14 @@ class CoinbaseSession(Session):
         trades = {product: steps[product].trades for product in products}
         self._send_trade_events("update", trades, steps[products[0]].time)
 
-    def _send_trade_events(self, kind: str, trades: Mapping[str, Iterable[Trade]], now: int) -> None:
+    def _repeat_trades(self, products: list[str]) -> None:
+        recent = {product: list(self.exchange.markets[product].recent) for product in products}
+        if recent:
+            self._send_trade_events("update", recent, time.time_ns(), mark="repeated")
+
+    def _send_trade_events(
+        self, kind: str, trades: Mapping[str, Iterable[Trade]], now: int, mark: str = ""
+    ) -> None:
         """By "channels", market_trades: one or many trades an event; a snapshot begins with the newest."""
         events, records = [], []
         for product, some in trades.items():
@@ -287,9 +307,8 @@ class CoinbaseSession(Session):
                     "timestamp": when,
                     "type": None,
                 }
-                records.append(
-                    Record("trades", product, content | ({"snapshot": True} if kind == "snapshot" else {}))
-                )
+                marked = mark or (kind if kind == "snapshot" else "")
+                records.append(Record("trades", product, content | ({marked: True} if marked else {})))
             events.append({"type": kind, "trades": sent})
         self._send("market_trades", events, now, records)
 
@@ -316,6 +335,8 @@ class Coinbase(Exchange):
         """The product list, public and (for those who sign, which is not checked) private ("products")."""
         if request.path in ("/api/v3/brokerage/market/products", "/api/v3/brokerage/products"):
             products = [self._product(market.instrument) for market in self.markets.values()]
+            if self.faults.take("unreadable_row", self.name):
+                products.append({"product_id": "", "product_type": "SPOT", "base_currency_id": ""})
             return Answer({"products": products, "num_products": len(products)})
         return Answer({"error": "unknown", "error_details": f"no such path: {request.path}"}, 404)
 

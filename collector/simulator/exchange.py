@@ -14,7 +14,7 @@ import struct
 import time
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 from aiohttp import WSMsgType, web
@@ -25,7 +25,7 @@ from collector.simulator.market import Instrument, Level, Market, Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from collector.simulator.faults import Faults
+    from collector.simulator.faults import Faults, Kind
     from collector.simulator.log import Log, Record
 
 LOG = logging.getLogger(__name__)
@@ -77,16 +77,26 @@ class Connection:
         self._log = log
         self._faults = faults
         self._queue: asyncio.Queue[Frame] = asyncio.Queue()
+        self._held: Frame | None = None  # until another one has overtaken it
         self._room = asyncio.Event()
         self._room.set()
 
     def send(self, message: object, records: Sequence[Record] = ()) -> None:
-        """Queue a message; a standing ``skip_sequence`` may lose it."""
+        """Queue a message; standing faults may lose it, double it, or let another one overtake it."""
         if self.reason or self.quiet:
             return
         if any(self._loses(record) for record in records):
             return
-        self._put(Frame(encode(message), tuple(records)))
+        frame = Frame(encode(message), tuple(records))
+        if self._held is None and self._strikes("swap", records):
+            self._held = frame
+            return
+        self._put(frame)
+        if self._strikes("double", records):
+            self._put(Frame(frame.data, ()))
+        if self._held:
+            held, self._held = self._held, None
+            self._put(held)
 
     def send_raw(self, data: bytes) -> None:
         """Queue bytes that are no message of the protocol."""
@@ -134,6 +144,14 @@ class Connection:
             return False
         return self._faults.take("skip_sequence", self.exchange, self.number, content) is not None
 
+    def _strikes(self, fault: Literal["double", "swap"], records: Sequence[Record]) -> bool:
+        """Whether a fault strikes this message; it is for updates alone."""
+        return any(
+            record.is_update
+            and self._faults.take(fault, self.exchange, self.number, (record.channel, record.symbol))
+            for record in records
+        )
+
     def _put(self, frame: Frame) -> None:
         if self.unwritten >= MOST_WAITING:
             LOG.warning("connection %d of %s is too slow and is cut off", self.number, self.exchange)
@@ -148,7 +166,7 @@ class Connection:
         if self.reason:
             return False
         self.reason = reason
-        self._queue = asyncio.Queue()
+        self._queue, self._held = asyncio.Queue(), None
         self.unwritten = 0
         self._room.set()
         return True
@@ -193,12 +211,30 @@ class Session(ABC):
     def unknown_type(self) -> None:
         """Send a message of a type that clients do not know: one may be added at any time."""
 
+    def send_snapshots(self, symbol: str | None) -> None:  # noqa: B027 - some have none on the websocket
+        """Send the books that the client follows, complete and unasked; ``symbol`` None means all."""
+
     def refuses(self, channel: str, symbol: str) -> bool:
         """Whether a fault refuses this subscription."""
-        fault = self.exchange.faults.take(
-            "refuse_subscription", self.exchange.name, self.connection.number, (channel, symbol)
+        return self._meets("refuse_subscription", channel, symbol) or self.refuses_request(channel, symbol)
+
+    def refuses_request(self, channel: str, symbol: str) -> bool:
+        """Whether a fault refuses a request with this subscription in it."""
+        return self._meets("refuse_request", channel, symbol)
+
+    def is_silent(self, channel: str, symbol: str) -> bool:
+        """Whether a fault has nothing come of this subscription."""
+        return self._meets("silent", channel, symbol)
+
+    def repeats(self, symbol: str) -> bool:
+        """Whether a fault has the last trades sent again."""
+        return self._meets("repeat_trades", "trades", symbol)
+
+    def _meets(self, kind: Kind, channel: str, symbol: str) -> bool:
+        content = channel, symbol
+        return (
+            self.exchange.faults.take(kind, self.exchange.name, self.connection.number, content) is not None
         )
-        return fault is not None
 
 
 class Exchange(ABC):
@@ -299,6 +335,8 @@ class Exchange(ABC):
             # A connection that we have ended stays until its client has said goodbye: no fault is for it.
             if session.connection.reason is None and session.subscriptions() and not self._strikes(session):
                 session.update(steps)
+                if fault := self.faults.take("snapshot", self.name, session.connection.number):
+                    session.send_snapshots(fault.symbol)
 
     def _strikes(self, session: Session) -> bool:
         """Let the faults strike that stand before an update; true when they cost the connection."""

@@ -18,12 +18,23 @@ on what comes next (default count: 1):
   unknown_type         before an update, send a message of a type that no documentation has
   skip_sequence        lose one message with records of ``symbol`` and ``channel``: the sequence number of
                        COINBASE and the update ids of BINANCE have a hole, KRAKEN's checksum no longer holds
+  double               send one message with updates of ``symbol`` and ``channel`` twice
+  swap                 hold one such message back, and send it after the next message
+  snapshot             after an update, send the books of ``symbol`` complete once more, unasked (COINBASE,
+                       and KRAKEN's version 2; BINANCE's snapshots come over REST alone)
 on what clients ask for (default: until taken away):
   deaf                 websockets are accepted, and never written to
+  silent               subscriptions of ``symbol`` and ``channel`` are acknowledged and stand, and nothing
+                       comes of them, while others are lively: no snapshot either, if it stands that early
+  repeat_trades        after a subscription to trades the last ones are sent again, as if they were new (not
+                       on KRAKEN's version 1)
   refuse_connection    websockets are refused with HTTP ``status`` (default 503)
   refuse_subscription  subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE
-                       ignores a stream in the address without a word, as the real one does
-  refuse_reference     reference data and depth snapshots are refused with HTTP ``status`` (default 503)
+                       ignores a stream without a word, as the real one does
+  refuse_request       the same; but BINANCE refuses the whole request, and does not say which stream it was
+  unreadable_row       a list of instruments has a row that breaks the documentation
+  refuse_reference     reference data and depth snapshots are refused with HTTP ``status`` (default 503), and
+                       ``Retry-After`` is ``retry_after`` seconds (default 1)
   deaf_reference       such requests are accepted, and never answered
   nested_reference     they are answered with 300,000 opening brackets
   trickle              their answers take ``seconds`` (default 10) to arrive, a little at a time
@@ -49,9 +60,16 @@ Kind = Literal[
     "malformed",
     "unknown_type",
     "skip_sequence",
+    "double",
+    "swap",
+    "snapshot",
     "deaf",
+    "silent",
+    "repeat_trades",
     "refuse_connection",
     "refuse_subscription",
+    "refuse_request",
+    "unreadable_row",
     "refuse_reference",
     "deaf_reference",
     "nested_reference",
@@ -61,7 +79,7 @@ Channel = Literal["trades", "ticker", "l2_book", "candles", "funding", "liquidat
 DROPS = ("reset", "close")
 #: A text whose parser has to go deep, and that ends the process of some.
 NESTED = b"[" * 300_000
-ONCE = ("malformed", "unknown_type", "skip_sequence")
+ONCE = ("malformed", "unknown_type", "skip_sequence", "double", "swap", "snapshot")
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -75,6 +93,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     count: int | None = None
     seconds: float | None = None
     status: Literal[429, 500, 502, 503, 504] = 503
+    retry_after: int = 1
     code: int = 1001
     kind: Literal["truncated", "shape", "nested"] = "truncated"
 
@@ -84,6 +103,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
             raise ValueError("count is 1 or more")
         if self.seconds is not None and self.seconds <= 0:
             raise ValueError("seconds is more than 0")
+        if not 0 <= self.retry_after <= 3600:
+            raise ValueError("retry_after is 0 to 3600 seconds")
         if not (1000 <= self.code <= 1014 or 3000 <= self.code <= 4999):
             raise ValueError("code is a websocket close code: 1000 to 1014, or 3000 to 4999")
 

@@ -95,7 +95,7 @@ class KrakenV2Session(Session):
     def update(self, steps: Mapping[str, Step]) -> None:
         for channel, subscriptions in self._subscribed.items():
             for symbol, wanted in subscriptions.items():
-                if step := steps.get(symbol):
+                if (step := steps.get(symbol)) and not self.is_silent(CHANNELS[channel], symbol):
                     self._said_something = True
                     self._send_update(channel, symbol, wanted, step)
 
@@ -105,6 +105,12 @@ class KrakenV2Session(Session):
         if self._subscribed and not self._said_something:
             self.connection.send({"channel": "heartbeat"})
         self._said_something = False
+
+    @override
+    def send_snapshots(self, symbol: str | None) -> None:
+        for followed, wanted in self._subscribed.get("book", {}).items():
+            if symbol in (None, followed) and not self.is_silent("l2_book", followed):
+                self._send_snapshot(followed, wanted, told=True)
 
     @override
     def subscriptions(self) -> dict[str, list[str]]:
@@ -161,11 +167,16 @@ class KrakenV2Session(Session):
 
     def _subscribe(self, wanted: Parameters, symbol: str) -> None:
         self._subscribed.setdefault(wanted.channel, {})[symbol] = wanted
+        self.exchange.subscribed()
         market = self.exchange.markets[symbol]
-        snapshot = _with_snapshot(wanted)
+        silent = self.is_silent(CHANNELS[wanted.channel], symbol)
+        snapshot = _with_snapshot(wanted) and not silent
         match wanted.channel:
-            case "trade" if snapshot:
-                self._send_trades(symbol, list(market.recent), "snapshot")
+            case "trade":
+                if snapshot:
+                    self._send_trades(symbol, list(market.recent), "snapshot", mark="snapshot")
+                if self.repeats(symbol) and not silent:
+                    self._send_trades(symbol, list(market.recent), "update", mark="repeated")
             case "ticker" if snapshot:
                 self._send_ticker(symbol, market.bids(1)[0], market.asks(1)[0], "snapshot", time.time_ns())
             case "book":
@@ -174,7 +185,6 @@ class KrakenV2Session(Session):
                 candle = market.candle(wanted.interval * 60)
                 if snapshot:
                     self._send_candles(symbol, wanted, [candle], "snapshot")
-        self.exchange.subscribed()
 
     def _send_update(self, channel: str, symbol: str, wanted: Parameters, step: Step) -> None:
         match channel:
@@ -189,7 +199,7 @@ class KrakenV2Session(Session):
             case _:
                 self._send_candles(symbol, wanted, step.candles[wanted.interval * 60], "update")
 
-    def _send_trades(self, symbol: str, trades: Sequence[Trade], kind: str) -> None:
+    def _send_trades(self, symbol: str, trades: Sequence[Trade], kind: str, *, mark: str = "") -> None:
         """By "trade": the last 50 as a snapshot, for those who ask for it; several in one message."""
         sent, records = [], []
         for trade in trades:
@@ -213,8 +223,7 @@ class KrakenV2Session(Session):
                 "timestamp": when,
                 "type": trade.type,
             }
-            past = {"snapshot": True} if kind == "snapshot" else {}
-            records.append(Record("trades", symbol, content | past))
+            records.append(Record("trades", symbol, content | ({mark: True} if mark else {})))
         self._send("trade", kind, sent, records)
 
     def _send_ticker(self, symbol: str, bid: Level, ask: Level, kind: str, when: int) -> None:

@@ -6,8 +6,8 @@ seconds since the epoch (UTC), ``connection`` is null for what was answered over
 records of the whole log. Numbers in ``content`` are the text that was on the wire:
 
 - trades: ``{"id", "side", "price", "amount", "timestamp", "type"}``, and ``"snapshot": true`` where
-  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN's version 1 in the form of an update); ``id``
-  and ``type`` are null where the exchange has none
+  COINBASE and KRAKEN send it as the past on subscribing (KRAKEN's version 1 in the form of an update),
+  ``"repeated": true`` where a fault has them sent again; ``id`` and ``type`` are null where there is none
 - ticker: ``{"bid", "bid_size", "ask", "ask_size", "timestamp"}``
 - l2_book: ``{"kind": "snapshot" | "delta", "bid": [[price, size], ...], "ask": [...], "timestamp"}``, for
   BINANCE with ``first_update_id`` (deltas) and ``last_update_id``
@@ -48,6 +48,11 @@ class Record(NamedTuple):
     symbol: str
     content: dict[str, object]
     noticed: bool = True  # the protocol tells a client that lacks it
+
+    @property
+    def is_update(self) -> bool:
+        """Whether it is one of those that follow a snapshot."""
+        return not self.content.get("snapshot") and self.content.get("kind") != "snapshot"
 
 
 class Log:

@@ -253,7 +253,9 @@ class Simulator:
             await asyncio.sleep(3600)
         if fault := self._faults.take("refuse_reference", exchange.name):
             self._log.event("fault", exchange.name, None, fault="refuse_reference", status=fault.status)
-            return web.Response(status=fault.status, headers={"Retry-After": "1"}, text="try again later\n")
+            return web.Response(
+                status=fault.status, headers={"Retry-After": str(fault.retry_after)}, text="try again later\n"
+            )
         if self._faults.take("nested_reference", exchange.name):
             self._log.event("fault", exchange.name, None, fault="nested_reference")
             return web.Response(body=NESTED, content_type="application/json")

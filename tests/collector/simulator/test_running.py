@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 import requests
@@ -15,6 +16,8 @@ import websockets
 from simulated import Simulator
 from waiting import PATIENCE
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
+
+from collector.simulator.faults import Kind
 
 KRAKEN = "wss://ws.kraken.com"
 COINBASE = "wss://advanced-trade-ws.coinbase.com"
@@ -191,16 +194,6 @@ async def test_malformed_messages_are_sent_beside_the_good_ones(simulator, kind)
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-async def test_a_skipped_number_is_a_hole_and_is_not_logged(simulator):
-    async with connect(COINBASE) as connection:
-        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
-        numbers = [json.loads(await receive(connection, is_trade))["sequence_num"]]
-        await fault(simulator, "skip_sequence", exchange="COINBASE", channel="trades", symbol="BTC-USD")
-        while len(numbers) < 2 or numbers[-1] == numbers[-2] + 1:
-            numbers.append(json.loads(await receive(connection, lambda _: True))["sequence_num"])
-    assert numbers[-1] == numbers[-2] + 2
-
-
 async def test_a_skipped_book_update_breaks_the_chain_of_update_ids(simulator):
     async with connect(BINANCE) as connection:
 
@@ -212,6 +205,136 @@ async def test_a_skipped_book_update_breaks_the_chain_of_update_ids(simulator):
         await fault(simulator, "skip_sequence", exchange="BINANCE", channel="l2_book")
         while other["U"] == one["u"] + 1:
             one, other = other, await book()
+
+
+async def numbers_after(simulator, name):
+    """Four sequence numbers of COINBASE's trades, from where a fault of one message begins to show."""
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD"))
+        numbers = [json.loads(await receive(connection, is_trade))["sequence_num"]]
+        await fault(simulator, name, exchange="COINBASE", channel="trades", symbol="BTC-USD")
+        while len(numbers) < 2 or numbers[-1] == numbers[-2] + 1:
+            numbers.append(json.loads(await receive(connection, lambda _: True))["sequence_num"])
+        following = [json.loads(await receive(connection, lambda _: True))["sequence_num"] for _ in range(2)]
+    return [number - numbers[-2] for number in (*numbers[-2:], *following)]
+
+
+async def test_a_skipped_number_is_a_hole(simulator):
+    assert await numbers_after(simulator, "skip_sequence") == [0, 2, 3, 4]
+
+
+async def test_one_message_comes_twice_and_is_logged_once(simulator):
+    before = len(simulator.records())
+    assert await numbers_after(simulator, "double") == [0, 0, 1, 2]
+    live = [it["content"]["id"] for it in simulator.records()[before:] if not it["content"].get("snapshot")]
+    assert len(live) == len(set(live)) > 1
+
+
+async def test_one_message_is_overtaken_by_the_next(simulator):
+    assert await numbers_after(simulator, "swap") == [0, 2, 1, 3]
+
+
+async def test_a_silent_subscription_is_acknowledged_and_others_are_lively(simulator):
+    await fault(simulator, "silent", channel="trades", symbol="BTC-USD", exchange="COINBASE")
+    async with connect(COINBASE) as connection:
+        await connection.send(subscribe_coinbase("market_trades", "BTC-USD", "ETH-USD"))
+        messages = [json.loads(await connection.recv()) for _ in range(30)]
+    (acknowledged,) = [message for message in messages if message["channel"] == "subscriptions"]
+    assert acknowledged["events"][0]["subscriptions"]["market_trades"] == ["BTC-USD", "ETH-USD"]
+    trades = [
+        trade
+        for message in messages
+        if message["channel"] == "market_trades"
+        for event in message["events"]
+        for trade in event["trades"]
+    ]
+    assert {trade["product_id"] for trade in trades} == {"ETH-USD"}
+    assert [message["sequence_num"] for message in messages] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("address", "request_", "is_wanted"),
+    [
+        (COINBASE, subscribe_coinbase("market_trades", "BTC-USD"), is_trade),
+        (
+            f"{KRAKEN}/v2",
+            json.dumps({"method": "subscribe", "params": {"channel": "trade", "symbol": ["BTC/USD"]}}),
+            lambda message: '"channel":"trade"' in message,
+        ),
+        (
+            BINANCE,
+            json.dumps({"method": "SUBSCRIBE", "params": ["btcusdt@trade"], "id": 1}),
+            lambda message: "@trade" in message,
+        ),
+    ],
+)
+async def test_the_last_trades_are_repeated_as_if_they_were_new(simulator, address, request_, is_wanted):
+    await fault(simulator, "repeat_trades")
+    before = len(simulator.records())
+    async with connect(address) as connection:
+        await connection.send(request_)
+        await receive(connection, is_wanted)
+        await receive(connection, is_wanted)
+    repeated = [it for it in simulator.records()[before:] if it["content"].get("repeated")]
+    assert {entry["channel"] for entry in repeated} == {"trades"}
+
+
+@pytest.mark.parametrize(
+    ("address", "request_", "kind"),
+    [
+        (COINBASE, subscribe_coinbase("level2", "BTC-USD"), '"type":"snapshot"'),
+        (
+            f"{KRAKEN}/v2",
+            json.dumps({"method": "subscribe", "params": {"channel": "book", "symbol": ["BTC/USD"]}}),
+            '"type":"snapshot"',
+        ),
+    ],
+)
+async def test_a_book_comes_complete_once_more_unasked(simulator, address, request_, kind):
+    async with connect(address) as connection:
+        await connection.send(request_)
+        await receive(connection, lambda message: kind in message)
+        await receive(connection, lambda message: '"type":"update"' in message)
+        await fault(simulator, "snapshot", symbol="BTC-USD")
+        await receive(connection, lambda message: kind in message)
+
+
+async def test_binance_refuses_a_whole_request_and_does_not_say_for_which_stream(simulator):
+    await fault(simulator, "refuse_request", exchange="BINANCE", channel="ticker", symbol="BTC-USDT")
+    async with connect(BINANCE) as connection:
+        for names in (["ethusdt@trade", "btcusdt@bookTicker"], ["ethusdt@trade"]):
+            await connection.send(json.dumps({"method": "SUBSCRIBE", "params": names, "id": len(names)}))
+        answers = [
+            json.loads(await receive(connection, lambda message: '"id"' in message and '"u"' not in message))
+            for _ in range(2)
+        ]
+    assert answers[0]["id"] == 2
+    assert "btcusdt" not in json.dumps(answers[0]["error"])
+    assert answers[1] == {"result": None, "id": 1}
+
+
+@pytest.mark.parametrize(
+    ("url", "rows"),
+    [
+        (PRODUCTS, lambda answer: answer["products"]),
+        ("https://api.kraken.com/0/public/AssetPairs", lambda answer: list(answer["result"].values())),
+        ("https://api.binance.com/api/v3/exchangeInfo", lambda answer: answer["symbols"]),
+        ("https://fapi.binance.com/fapi/v1/exchangeInfo", lambda answer: answer["symbols"]),
+    ],
+)
+def test_a_list_has_a_row_that_cannot_be_read(simulator, url, rows):
+    def count():
+        return len(rows(requests.get(url, timeout=PATIENCE).json()))
+
+    before = count()
+    simulator.fault("unreadable_row", count=1)
+    assert [count(), count()] == [before + 1, before]
+
+
+def test_a_refusal_says_how_long_to_wait(simulator):
+    simulator.fault("refuse_reference", status=429, retry_after=7, count=1)
+    answer = requests.get(PRODUCTS, timeout=PATIENCE)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
 
 
 async def test_subscriptions_are_refused_each_in_its_way(simulator):
@@ -397,7 +520,8 @@ def test_an_address_in_use_is_one_line(tmp_path):
 
 def test_the_help_teaches():
     text = run("--help").stdout
-    for word in ("HTTPS_PROXY", "network aliases", "skip_sequence", "GET    /log", "ws.kraken.com", "--rate"):
+    assert all(f"\n  {kind} " in text for kind in get_args(Kind))
+    for word in ("HTTPS_PROXY", "network aliases", "GET    /log", "ws.kraken.com", "--rate"):
         assert word in text
 
 
