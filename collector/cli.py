@@ -22,8 +22,15 @@ records is said by environment variables:
 
 _EPILOG = """\
 exit status: 0 stopped by a signal, 1 a part died (start it again), 78 wrong settings,
-             69 (check --connect, db init) spool, store or exchange cannot be reached
+             69 (check --connect, complete, db init) spool, store or exchange cannot be reached
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
+"""
+
+_COMPLETE = """\
+Says of each channel and symbol of this collector up to when all that was seen is stored, and which gaps
+there are before that, by reason and seconds. It asks the store alone, so the collector may be down.
+
+What was before the first record is no gap. A TIME is 2026-11-28, 2026-11-28T08:30 (UTC), or an age: 2h, 7d.
 """
 
 
@@ -55,6 +62,8 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
             healthy, line = health.check(settings.home)
             _say(line)
             return 0 if healthy else 1
+        case "complete":
+            return _complete(settings, options)
         case "db":
             return _prepare_store(settings)
         case _:
@@ -93,11 +102,39 @@ def parser() -> Parser:
     )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
     commands.add_parser("health", help="say whether the collector with these settings is alive")
+    _add_complete(commands)
     database = commands.add_parser("db", help="what the store needs before anything is stored")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("init", help="create and mend the tables (POSTGRES), and say what was done")
     commands.add_parser("decode", help="show what becomes of an exchange's messages (decode --help)")
     return parser
+
+
+def _add_complete(commands: "argparse._SubParsersAction[Parser]") -> None:
+    complete = commands.add_parser(
+        "complete",
+        help="say up to when what is stored is complete, and what is missing, from the store alone",
+        description=_COMPLETE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, meaning in (
+        ("since", "leave out what was missing before; default: all that the store knows"),
+        ("until", "leave out what was missing after, and say what is not stored up to then"),
+    ):
+        complete.add_argument(f"--{name}", type=_moment, metavar="TIME", help=meaning)
+    complete.add_argument(
+        "--exit-code", action="store_true", help="exit status 1 if anything is missing, or not stored yet"
+    )
+    complete.add_argument("--json", action="store_true", help="each channel and symbol as a line of JSON")
+
+
+def _moment(text: str) -> float:
+    from collector import completeness  # noqa: PLC0415 - the health check does without
+
+    try:
+        return completeness.moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _about(variable: Variable) -> str:
@@ -125,6 +162,27 @@ def _preflight(settings: Settings, without: Sequence[str], *, as_json: bool) -> 
         return preflight.exit_status(found)
 
     return asyncio.run(tell())
+
+
+def _complete(settings: Settings, options: argparse.Namespace) -> int:
+    from collector import completeness  # noqa: PLC0415 - the health check does without
+    from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415 - other commands do without
+
+    if settings.backend == "TTY":
+        _say("collector: BACKEND = TTY keeps nothing, so nothing can be said of it", sys.stderr)
+        return 78
+    logs.configure("WARNING", settings.log_format)
+    interval = completeness.Interval(options.since, options.until)
+    try:
+        rows, damaged = asyncio.run(completeness.look(settings, interval))
+    except (StoreRefusedError, StoreUnavailableError) as error:
+        _say(f"collector: {error}", sys.stderr)
+        return 69
+    for name in damaged:
+        _say(f"collector: warning: the note of collector {name} is damaged, and ignored", sys.stderr)
+    found = [completeness.encode(row) for row in rows]
+    _say("\n".join(map(json.dumps, found)) if options.json else completeness.table(found))
+    return 1 if options.exit_code and not all(row.is_complete for row in rows) else 0
 
 
 def _prepare_store(settings: Settings) -> int:

@@ -6,13 +6,13 @@ the writer decides, because only a fresh look at the position tells whether a lo
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from collector.records import AnyRecord
+from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -196,6 +196,20 @@ class SharedStore(Store, Protocol):
 
     async def release(self, name: str, position: Position) -> None:
         """Says that the holder of ``position`` is gone, so that its successor need not wait."""
+
+
+@runtime_checkable
+class ReadableStore(Store, Protocol):
+    """A store that tells what is missing in it."""
+
+    async def open_to_read(self) -> None:
+        """Connect for ``notes`` and ``gaps``; nothing is created, claimed or changed.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+        """Return the gaps of an exchange's symbols, in no order. Raises as ``open_to_read`` does."""
 
 
 _CLASSES = {

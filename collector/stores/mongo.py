@@ -20,7 +20,7 @@ import socket
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, get_args
@@ -41,7 +41,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from collector.records import AnyRecord, L2Book, L3Book, Level, Order, channel_of
+from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNKNOWN,
@@ -112,6 +112,18 @@ class MongoStore:
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
             return await self._read_position(name)
+
+    async def open_to_read(self) -> None:
+        """Connect anew; see ReadableStore.open_to_read."""
+        await self.close()
+        with self._failures():
+            self._client = AsyncIOMotorClient(**_options(self._settings))
+
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+        """Return the gaps of an exchange's symbols."""
+        asked = {"exchange": exchange, "symbol": {"$in": list(symbols)}}
+        with self._failures():
+            return [_gap(each) async for each in self._collection(COLLECTIONS[Gap]).find(asked)]
 
     async def _read_position(self, name: str) -> Position | None:
         """One that is none begins anew."""
@@ -218,7 +230,14 @@ class MongoStore:
         except OperationFailure as error:
             kind = StoreRefusedError if error.code in _REFUSING_CODES else StoreUnavailableError
             raise self._failure(kind, _what(error)) from error
-        except (ConfigurationError, InvalidName, InvalidOperation, ValueError, TypeError) as error:
+        except (
+            ConfigurationError,
+            InvalidName,
+            InvalidOperation,
+            ValueError,
+            TypeError,
+            msgspec.ValidationError,
+        ) as error:
             raise self._failure(StoreRefusedError, str(error)) from error
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
@@ -295,6 +314,12 @@ def _document(record: AnyRecord) -> _Document:
     elif isinstance(record, L3Book):
         document |= {"bid": _orders(record.bid), "ask": _orders(record.ask)}
     return document
+
+
+def _gap(document: _Document) -> Gap:
+    """Return the gap that a document was made of. Raises msgspec.ValidationError where it is none."""
+    told = [document.get(f"{name}_seconds", document.get(name)) for name in Gap.__struct_fields__]
+    return msgspec.convert([channel_of(Gap), *told], Gap)
 
 
 def _levels(levels: Iterable[Level]) -> bytes:

@@ -24,6 +24,7 @@ midnight (UTC), the files of the day become one.
 """
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import math
@@ -32,7 +33,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date, timedelta
 from functools import partial
@@ -47,7 +48,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from collector.records import AnyRecord, channel_of
+from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNKNOWN,
@@ -60,12 +61,13 @@ from collector.stores import (
     StoreUnavailableError,
     tell_damage,
 )
-from collector.stores.parquet_columns import table
+from collector.stores.parquet_columns import gap, table
 from collector.stores.parquet_compaction import Compaction, sync
 
 #: Folder of the datasets whose columns are of this version.
 VERSION = "v2"
 _EMPTY = "empty.parquet"
+_LISTINGS = 5
 
 _DAY = 86400
 _LONGEST_NAME = 255
@@ -149,6 +151,24 @@ class ParquetStore:
         """Everybody's notes."""
         files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")))
         return {file.stem: await self._on_thread(partial(file.read_text, errors="replace")) for file in files}
+
+    async def open_to_read(self) -> None:
+        """See that the folder is there. Raises StoreUnavailableError where it is not."""
+        if not (self._root / "_positions").is_dir():
+            raise StoreUnavailableError(f"no collector has stored anything in {self._root}")
+
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+        """Return the gaps of an exchange's symbols, from files of both versions."""
+        return await self._on_thread(
+            lambda: [gap for symbol in symbols for gap in self._gaps(exchange, symbol)]
+        )
+
+    def _gaps(self, exchange: str, symbol: str) -> Iterator[Gap]:
+        for root in self._roots:
+            place = root / "channel=gaps" / _part("exchange", exchange) / _part("symbol", symbol)
+            for day in sorted(place.glob("date=*")):
+                for row in _rows_of(day):
+                    yield gap(exchange, symbol, row)
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last; it is gone for good as soon as it does not hold its lock."""
@@ -367,6 +387,22 @@ def _advice(error: OSError) -> str | None:
     if error.errno in (errno.EACCES, errno.EPERM):
         return f"it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
     return None
+
+
+def _rows_of(day: Path) -> list[dict[str, Any]]:
+    """Return the rows of a day's files; where they are becoming one in this moment, of that one."""
+    for _ in range(_LISTINGS):
+        with contextlib.suppress(FileNotFoundError):
+            files = sorted(day.glob("*.parquet"))
+            return [row for file in files for row in _rows_in(file)]
+    raise StoreUnavailableError(f"the files in {day} are gone as soon as they are listed")
+
+
+def _rows_in(file: Path) -> list[dict[str, Any]]:
+    try:
+        return list(pq.read_table(file, partitioning=None).to_pylist())
+    except pa.ArrowInvalid as error:
+        raise StoreRefusedError(f"{file} cannot be read: {error}") from error
 
 
 def _by_partition(batch: Batch) -> dict[_Partition, list[_Row]]:

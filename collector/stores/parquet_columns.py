@@ -15,7 +15,8 @@ No decimal type would do: pandas resamples none, and of those that all readers c
 too small for some amounts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from functools import cache, lru_cache
 from itertools import accumulate, chain
@@ -26,7 +27,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.records import AnyRecord, Level, Order, Record
+from collector.records import AnyRecord, Gap, Level, Order, Record
 
 #: What the name of a number's column ends with where it holds the exchange's digits.
 TEXT = "_text"
@@ -46,6 +47,16 @@ def table(record_type: type[AnyRecord], sequences: Sequence[int], records: Seque
         for ending, array in convert(list(map(attrgetter(field), records))):
             columns[field + ending] = array
     return pa.table(columns)
+
+
+def gap(exchange: str, symbol: str, row: Mapping[str, Any]) -> Gap:
+    """Return the gap that a row was made of."""
+    values: dict[str, Any] = {
+        name: value.timestamp() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name != "sequence"
+    }
+    return Gap(exchange=exchange, symbol=symbol, **values)
 
 
 @cache

@@ -7,12 +7,12 @@ import re
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import asyncpg
 from msgspec import structs
 
-from collector.records import AnyRecord
+from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.stores import (
     Batch,
@@ -62,6 +62,13 @@ _RELEASE = """
 _HOLDER = """
     SELECT owner, who, extract(epoch FROM now() - seen)::float AS idle
     FROM cryptostore_position WHERE name = $1"""
+
+_GAPS = """
+    SELECT exchange, symbol, missed, reason, count::bigint,
+        extract(epoch FROM timestamp)::float AS timestamp,
+        extract(epoch FROM receipt_timestamp)::float AS receipt_timestamp,
+        extract(epoch FROM start)::float AS start, extract(epoch FROM "end")::float AS "end"
+    FROM gaps WHERE exchange = $1 AND symbol = ANY($2)"""
 
 _NAMES = [table.name for table in TABLES.values()]
 
@@ -193,6 +200,24 @@ class PostgresStore:
             await connection.execute("BEGIN")
             await connection.execute(_RELEASE, name, *structs.astuple(position))
             await connection.execute("COMMIT")
+
+    async def open_to_read(self) -> None:
+        """Connect anew; see ReadableStore.open_to_read."""
+        self._drop()
+        with self._failures():
+            self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
+            there = await connection.fetchval("SELECT to_regclass('cryptostore_note') IS NOT NULL")
+        if not there:
+            raise NoTablesError(f"{self._where}: no collector has stored anything there")
+
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+        """Return the gaps of an exchange's symbols."""
+        with self._failures():
+            connection = self._connected()
+            await connection.execute("BEGIN")
+            rows = await connection.fetch(_GAPS, exchange, list(symbols))
+            await connection.execute("COMMIT")
+        return [Gap(**row) for row in rows]
 
     async def close(self) -> None:
         """Says goodbye to the server, if it listens."""

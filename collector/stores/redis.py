@@ -15,7 +15,7 @@ import hashlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +23,7 @@ from msgspec import structs
 from redis import exceptions
 
 from collector.patterns import is_plain
-from collector.records import AnyRecord, channel_of
+from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNKNOWN,
@@ -168,6 +168,8 @@ end
 return redis.call('HSET', KEYS[1], 'seen', '0')
 """
 
+_PAGE = 1000  # entries in one answer
+
 _log = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -200,18 +202,47 @@ class RedisStore:
 
     async def open(self, name: str) -> Position | None:
         """Connects anew, sees that no key is of another type, and reads the position."""
-        await self.close()
-        try:
-            with self._failures():
-                self._connection = await connect(self._settings)
-        except (TypeError, ValueError) as error:
-            raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
+        await self.open_to_read()
         # It comes first: a server that denies us says so in answer to one command, and closes.
         await self._call("SCRIPT", "LOAD", self._script)
         with self._understanding():
             await self._see_that_nothing_is_evicted()
             await self._check_keys(name)
             return await self._read_position(_position_key(name))
+
+    async def open_to_read(self) -> None:
+        """Connect anew; see ReadableStore.open_to_read."""
+        await self.close()
+        try:
+            with self._failures():
+                self._connection = await connect(self._settings)
+        except (TypeError, ValueError) as error:
+            raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
+
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+        """Return the gaps of an exchange's symbols, each symbol's from its key."""
+        found = []
+        for symbol in symbols:
+            key = f"{layout.KEYS['gaps']}-{exchange}-{symbol}"
+            read = self._entries if self._streams else self._members
+            with self._understanding():
+                found += [layout.gap(fields) async for fields in read(key)]
+        return found
+
+    async def _entries(self, key: str) -> AsyncIterator[dict[str, str]]:
+        start = "-"
+        while page := await self._call("XRANGE", key, start, "+", "COUNT", _PAGE):
+            for _, fields in page:
+                texts = [each.decode() for each in fields]
+                yield dict(zip(texts[::2], texts[1::2], strict=True))
+            start = f"({page[-1][0].decode()}"
+
+    async def _members(self, key: str) -> AsyncIterator[dict[str, Any]]:
+        first = 0
+        while page := await self._call("ZRANGE", key, first, first + _PAGE - 1):
+            for member in page:
+                yield msgspec.json.decode(member, type=dict[str, Any])
+            first += len(page)
 
     async def _read_position(self, key: str) -> Position | None:
         """One that is none begins anew."""
@@ -364,7 +395,14 @@ class RedisStore:
         """Tell an answer that no Redis gives: something else listens there, or stands before it."""
         try:
             yield
-        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        except (
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+            OverflowError,
+            msgspec.DecodeError,
+        ) as error:
             why = self._settings.masked(f"{type(error).__name__}: {error}")
             raise StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})") from error
 

@@ -4,7 +4,7 @@ A number is plain text (0.00000001, never 1E-8), a time the shortest text that r
 float, and a missing value the text ``None``, as cryptofeed writes it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from json.encoder import encode_basestring
@@ -73,6 +73,8 @@ BOOK: dict[tuple[type[AnyRecord], bool], Shape] = {
     for kind in BOOKS
     for delta, field in ((False, "book"), (True, "delta"))
 }
+
+_NONE = str(None)
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _encode = _encoder.encode
@@ -203,3 +205,19 @@ def _without_exponents(side: Any) -> Any:
     if isinstance(side, dict):
         return {price: _without_exponents(value) for price, value in side.items()}
     return [_without_exponents(each) for each in side] if isinstance(side, list | tuple) else side
+
+
+def gap(fields: Mapping[str, Any]) -> Gap:
+    """Return the gap that an entry's fields, or a member's, were made of. Raises ValueError or KeyError."""
+    count = fields["count"]
+    return Gap(
+        exchange=fields["exchange"],
+        symbol=fields["symbol"],
+        timestamp=float(fields["timestamp"]),
+        receipt_timestamp=float(fields["receipt_timestamp"]),
+        missed=fields["missed"],
+        start=float(fields["start"]),
+        end=float(fields["end"]),
+        reason=fields["reason"],
+        count=None if count == _NONE else int(count),
+    )

@@ -1,0 +1,233 @@
+"""What is complete until when, and what is missing before that: from the notes and gaps in a store.
+
+Each collector notes in its store up to when all that it saw of a channel and symbol is stored; what it could
+not see is a gap there. So the store alone answers, also after its collectors are gone. It says nothing about
+what was before the first record of a pair, nor about what was removed from the store since.
+"""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
+
+import msgspec
+
+from collector import stores
+from collector.continuity import Note
+from collector.gaps import Key
+from collector.patterns import is_plain
+from collector.records import Gap
+from collector.settings import Settings, duration
+
+HEADINGS = "EXCHANGE", "CHANNEL", "SYMBOL", "COMPLETE UNTIL", ">GAPS", ">MISSING", "REASONS"
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """From ``since`` to ``until``, in seconds since 1970; None is open."""
+
+    since: float | None = None
+    until: float | None = None
+
+    def part(self, start: float, end: float) -> tuple[float, float] | None:
+        """Return the part of an interval that lies in this one."""
+        start = start if self.since is None else max(start, self.since)
+        end = end if self.until is None else min(end, self.until)
+        return (start, end) if start <= end else None
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """A gap, as far as it lies in the interval; ``count`` is that of the whole gap, None where unknown."""
+
+    start: float
+    end: float
+    reason: str
+    count: int | None = None
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """How complete one channel of one symbol is.
+
+    Attributes:
+        until: all that was seen up to then is stored; None where no collector has noted anything.
+        gaps: what is missing, oldest first.
+        late: seconds between ``until`` and the end of the interval, where that is later.
+    """
+
+    exchange: str
+    channel: str
+    symbol: str
+    until: float | None
+    gaps: Sequence[Missing] = ()
+    late: float = 0.0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the interval is missing, as far as is known."""
+        return self.until is not None and not self.gaps and not self.late
+
+    @property
+    def missing(self) -> float:
+        """Seconds that are in a gap, each once."""
+        return _covered(self.gaps)
+
+    @property
+    def by_reason(self) -> dict[str, list[Missing]]:
+        """The gaps by reason, the longest first."""
+        found: dict[str, list[Missing]] = defaultdict(list)
+        for gap in self.gaps:
+            found[gap.reason].append(gap)
+        return dict(sorted(found.items(), key=lambda item: -_covered(item[1])))
+
+
+async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[str]]:
+    """Ask a collector's store about what the collector is for.
+
+    Returns a row for each channel and symbol, and the names of collectors whose note is damaged.
+    Raises StoreUnavailableError or StoreRefusedError.
+    """
+    store = stores.create(settings)
+    if not isinstance(store, stores.ReadableStore):
+        raise TypeError(f"{settings.backend} keeps nothing")
+    try:
+        await store.open_to_read()
+        notes, damaged = read_notes(await store.notes())
+        named = product(settings.channels, filter(is_plain, settings.symbols))
+        never: dict[Key, float | None] = dict.fromkeys(filter(settings.records, named))
+        seen = never | pairs(notes, settings.exchange, settings.records)
+        gaps = await store.gaps(settings.exchange, sorted({symbol for _, symbol in seen}))
+    finally:
+        await store.close()
+    return rows(settings.exchange, seen, gaps, interval), damaged
+
+
+def moment(text: str) -> float:
+    """Read a date, a time in ISO 8601 (UTC unless it says otherwise) or an age; seconds since 1970.
+
+    Raises ValueError.
+    """
+    with contextlib.suppress(ValueError):
+        return time.time() - duration(text) if text[-1:].isalpha() and text[-1:] != "Z" else _parsed(text)
+    raise ValueError(f"{text!r} is no time such as 2026-11-28, 2026-11-28T08:30 or 2h")
+
+
+def _parsed(text: str) -> float:
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
+    """Return the notes of all collectors, and the names of those whose note is damaged."""
+    notes, damaged = [], []
+    for name, text in texts.items():
+        try:
+            notes.append(msgspec.json.decode(text, type=Note))
+        except msgspec.DecodeError:
+            damaged.append(name)
+    return notes, damaged
+
+
+def pairs(notes: Iterable[Note], exchange: str, wanted: Callable[[Key], bool]) -> dict[Key, float]:
+    """Return up to when the wanted channels and symbols of an exchange were seen."""
+    found: dict[Key, float] = {}
+    for note in notes:
+        if note.exchange == exchange:
+            for key, until in note.until().items():
+                if wanted(key):
+                    found[key] = max(until, found.get(key, 0.0))
+    return found
+
+
+def rows(
+    exchange: str, seen: Mapping[Key, float | None], gaps: Iterable[Gap], interval: Interval
+) -> list[Row]:
+    """Return a row for each channel and symbol in ``seen``, in their order by name."""
+    missing: dict[Key, set[Missing]] = defaultdict(set)  # two collectors may have seen the same gap
+    for gap in gaps:
+        if part := interval.part(gap.start, gap.end):
+            missing[gap.missed, gap.symbol].add(Missing(*part, gap.reason, gap.count))
+    return [
+        Row(
+            exchange=exchange,
+            channel=channel,
+            symbol=symbol,
+            until=until,
+            gaps=sorted(missing[channel, symbol], key=lambda gap: (gap.start, gap.end)),
+            late=max(0.0, interval.until - until) if interval.until and until else 0.0,
+        )
+        for (channel, symbol), until in sorted(seen.items())
+    ]
+
+
+def _covered(gaps: Collection[Missing]) -> float:
+    seconds = end = 0.0
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        seconds += max(0.0, gap.end - max(gap.start, end))
+        end = max(end, gap.end)
+    return seconds
+
+
+def encode(row: Row) -> dict[str, Any]:
+    """Return the row as JSON has it; times are ISO 8601, UTC."""
+    return {
+        "exchange": row.exchange,
+        "channel": row.channel,
+        "symbol": row.symbol,
+        "complete": row.is_complete,
+        "until": None if row.until is None else _iso(row.until),
+        "late_seconds": round(row.late, 6),
+        "missing_seconds": round(row.missing, 6),
+        "reasons": {
+            reason: {"gaps": len(gaps), "seconds": round(_covered(gaps), 6), "records": _records(gaps)}
+            for reason, gaps in row.by_reason.items()
+        },
+        "gaps": [
+            {"start": _iso(gap.start), "end": _iso(gap.end), "reason": gap.reason, "records": gap.count}
+            for gap in row.gaps
+        ],
+    }
+
+
+def cells(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a table shows of an encoded row, below HEADINGS."""
+    reasons = [f"{reason} {_span(about['seconds'])}" for reason, about in told["reasons"].items()]
+    if told["late_seconds"]:
+        reasons.append(f"not stored yet {_span(told['late_seconds'])}")
+    return (
+        *(str(told[name]) for name in ("exchange", "channel", "symbol")),
+        f"{told['until'][:19]}Z" if told["until"] else "never seen",
+        f"{len(told['gaps']):,}",
+        _span(told["missing_seconds"]),
+        ", ".join(reasons),
+    )
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return encoded rows as text in columns."""
+    lines = [[heading.removeprefix(">") for heading in HEADINGS], *map(cells, found)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
+            for heading, cell, width in zip(HEADINGS, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _records(gaps: Collection[Missing]) -> int | None:
+    counts = [gap.count for gap in gaps if gap.count is not None]
+    return sum(counts) if counts else None
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

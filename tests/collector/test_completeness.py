@@ -1,0 +1,224 @@
+"""`collector complete`: up to when what is stored is complete, and what is missing, from the store alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from conformance import HARNESSES, NAME, Pipeline
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from collector import completeness
+from collector.completeness import Interval, Missing, Row
+from collector.continuity import Note
+from collector.records import Gap
+from collector.settings import Settings
+
+START = 1736899200.0
+
+
+def gap(start, end, reason="disconnect", missed="trades", symbol="BTC-USD", count=None):
+    return Gap(
+        "COINBASE", symbol, START + end, START + end, missed, START + start, START + end, reason, count
+    )
+
+
+def note(until, channels, exchange="COINBASE"):
+    seen = [(START + until, channels)]
+    return msgspec.json.encode(Note(exchange=exchange, stopped=True, good_for=5.0, seen=seen)).decode()
+
+
+GAPS = [
+    gap(10, 12.5),
+    gap(12, 20, "stopped"),
+    gap(30, 31, "dropped", count=42),
+    gap(5, 6, "killed", missed="l2_book"),
+    gap(5, 6, symbol="ETH-USD"),
+]
+
+
+def stretch(row):
+    return [(each.start - START, each.end - START, each.reason, each.count) for each in row.gaps]
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("harness", HARNESSES, ids=repr)
+async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, tmp_path):
+    with harness.server() as server:
+        settings = harness.settings(server, tmp_path)
+        async with Pipeline(settings) as pipeline:
+            await pipeline.send([*GAPS, replace(GAPS[0], exchange="KRAKEN")])
+            await pipeline.delivered()
+            await keep(
+                harness,
+                server,
+                pipeline,
+                NAME,
+                note(100, {"trades": ["BTC-USD", "XRP-USD"], "l2_book": ["BTC-USD"]}),
+            )
+            await keep(harness, server, pipeline, "another", note(150, {"trades": ["BTC-USD"]}))
+            await keep(harness, server, pipeline, "elsewhere", note(999, {"trades": ["BTC-USD"]}, "KRAKEN"))
+            await keep(harness, server, pipeline, "damaged", "{")
+        rows, damaged = await completeness.look(settings, Interval())
+    found = {(row.channel, row.symbol): row for row in rows}
+    assert list(found) == [
+        (channel, symbol) for channel in ("l2_book", "trades") for symbol in ("BTC-USD", "ETH-USD")
+    ]
+    assert all(row.exchange == "COINBASE" for row in rows)
+    trades = found["trades", "BTC-USD"]
+    assert trades.until == START + 150
+    assert stretch(trades) == [
+        (10, 12.5, "disconnect", None),
+        (12, 20, "stopped", None),
+        (30, 31, "dropped", 42),
+    ]
+    assert trades.missing == pytest.approx(11.0)
+    assert stretch(found["l2_book", "BTC-USD"]) == [(5, 6, "killed", None)]
+    assert found["trades", "ETH-USD"].until is None
+    assert len(found["trades", "ETH-USD"].gaps) == 1
+    assert found["l2_book", "ETH-USD"].until is None
+    assert not found["l2_book", "ETH-USD"].gaps
+    assert damaged == ["damaged"]
+
+
+async def keep(harness, server, pipeline, name, text):
+    """Keep a note of a collector."""
+    if harness.backend == "PARQUET":  # it takes those of whoever holds the lock alone
+        (server.data / "_positions" / f"{name}.note").write_text(text)
+    else:
+        await pipeline.writer._store.note(name, text)
+
+
+def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():
+    interval = Interval(START + 12, START + 120)
+    (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, interval)
+    assert stretch(row) == [
+        (12, 12.5, "disconnect", None),
+        (12, 20, "stopped", None),
+        (30, 31, "dropped", 42),
+    ]
+    assert row.late == 20
+    assert row.missing == pytest.approx(9.0)
+    assert not row.is_complete
+    interval = Interval(START + 40, START + 100)
+    (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, interval)
+    assert row.is_complete
+
+
+def test_a_row_as_json_and_as_text():
+    (row,) = completeness.rows(
+        "COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, Interval(until=START + 400)
+    )
+    told = completeness.encode(row)
+    assert told["until"] == "2025-01-15T00:01:40.000000Z"
+    assert told["reasons"] == {
+        "stopped": {"gaps": 1, "seconds": 8.0, "records": None},
+        "disconnect": {"gaps": 1, "seconds": 2.5, "records": None},
+        "dropped": {"gaps": 1, "seconds": 1.0, "records": 42},
+    }
+    assert told["gaps"][0] == {
+        "start": "2025-01-15T00:00:10.000000Z",
+        "end": "2025-01-15T00:00:12.500000Z",
+        "reason": "disconnect",
+        "records": None,
+    }
+    assert completeness.table([told]) == (
+        "EXCHANGE  CHANNEL  SYMBOL   COMPLETE UNTIL        GAPS  MISSING  REASONS\n"
+        "COINBASE  trades   BTC-USD  2025-01-15T00:01:40Z     3   11.0 s"
+        "  stopped 8.0 s, disconnect 2.5 s, dropped 1.0 s, not stored yet 5.0 min"
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=12))
+def test_every_second_that_is_missing_counts_once(spans):
+    gaps = [Missing(float(start), float(start + length), "stale") for start, length in spans]
+    row = Row(exchange="X", channel="trades", symbol="A", until=99.0, gaps=gaps)
+    assert row.missing == len({second for start, length in spans for second in range(start, start + length)})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2025-01-15", START),
+        ("2025-01-15T00:00", START),
+        ("2025-01-15T00:00:00Z", START),
+        ("2025-01-15T01:00+01:00", START),
+    ],
+)
+def test_a_time_is_utc_unless_it_says_otherwise(text, seconds):
+    assert completeness.moment(text) == seconds
+
+
+def test_an_age_is_a_time():
+    assert completeness.moment("2h") == pytest.approx(time.time() - 7200, abs=5)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2 fortnights", "-1", "2025-13-01", "9" * 5000])
+def test_what_is_no_time_is_said_to_be_none(text):
+    with pytest.raises(ValueError, match="is no time such as"):
+        completeness.moment(text)
+
+
+class TestCommand:
+    @pytest.fixture
+    async def environment(self, tmp_path):
+        environment = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "NAME": NAME}
+        environment |= {
+            "BACKEND": "PARQUET",
+            "PARQUET_DIR": str(tmp_path / "data"),
+            "SPOOL_DIR": str(tmp_path),
+        }
+        return environment
+
+    async def record(self, harness_settings, gaps):
+        async with Pipeline(harness_settings) as pipeline:
+            await pipeline.send(gaps)
+            await pipeline.delivered()
+            await pipeline.writer._store.note(NAME, note(100, {"trades": ["BTC-USD"]}))
+
+    def run(self, environment, *arguments):
+        command = [sys.executable, "-m", "collector", "complete", *arguments]
+        environment = environment | {"PATH": os.environ["PATH"]}
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    async def test_it_reads_a_store_whose_collector_is_gone_and_changes_nothing(self, environment, tmp_path):
+        await self.record(Settings.read(environment), GAPS)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
+        told = self.run(environment)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.splitlines()[1].split()[:5] == [
+            *("COINBASE", "trades", "BTC-USD", "2025-01-15T00:01:40Z", "3")
+        ]
+        assert self.run(environment, "--exit-code").returncode == 1
+        fine = ("--since", "2025-01-15T00:00:40", "--until", "2025-01-15T00:01:40", "--exit-code", "--json")
+        told = self.run(environment, *fine)
+        assert told.returncode == 0
+        (row,) = map(json.loads, told.stdout.splitlines())
+        assert row["complete"]
+        assert row["gaps"] == []
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
+
+    def test_a_store_that_is_not_there_is_said_to_be_missing(self, environment, tmp_path):
+        told = self.run(environment)
+        assert told.returncode == 69
+        assert told.stderr == f"collector: no collector has stored anything in {tmp_path}/data\n"
+        assert not Path(tmp_path / "data").exists()
+
+    def test_a_terminal_keeps_nothing(self, environment):
+        told = self.run(environment | {"BACKEND": "TTY"})
+        assert told.returncode == 78
+        assert "keeps nothing" in told.stderr
+
+    def test_a_wrong_time_is_refused(self, environment):
+        told = self.run(environment, "--since", "lunch")
+        assert told.returncode == 2
+        assert "'lunch' is no time such as 2026-11-28" in told.stderr
+        assert "Traceback" not in told.stderr
