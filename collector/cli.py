@@ -129,10 +129,10 @@ def _add_complete(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _moment(text: str) -> float:
-    from collector import completeness  # noqa: PLC0415 - the health check does without
+    from collector import completeness_table  # noqa: PLC0415 - the health check does without
 
     try:
-        return completeness.moment(text)
+        return completeness_table.moment(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -165,7 +165,7 @@ def _preflight(settings: Settings, without: Sequence[str], *, as_json: bool) -> 
 
 
 def _complete(settings: Settings, options: argparse.Namespace) -> int:
-    from collector import completeness  # noqa: PLC0415 - the health check does without
+    from collector import completeness, completeness_table  # noqa: PLC0415 - the health check does without
     from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415 - other commands do without
 
     if settings.backend == "TTY":
@@ -181,7 +181,7 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
     for name in damaged:
         _say(f"collector: warning: the note of collector {name} is damaged, and ignored", sys.stderr)
     found = [completeness.encode(row) for row in rows]
-    _say("\n".join(map(json.dumps, found)) if options.json else completeness.table(found))
+    _say("\n".join(map(json.dumps, found)) if options.json else completeness_table.table(found))
     return 1 if options.exit_code and not all(row.is_complete for row in rows) else 0
 
 

@@ -5,8 +5,6 @@ not see is a gap there. So the store alone answers, also after its collectors ar
 what was before the first record of a pair, nor about what was removed from the store since.
 """
 
-import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,9 +18,7 @@ from collector.continuity import Note
 from collector.gaps import Key
 from collector.patterns import is_plain
 from collector.records import Gap
-from collector.settings import Settings, duration
-
-HEADINGS = "EXCHANGE", "CHANNEL", "SYMBOL", "COMPLETE UNTIL", ">GAPS", ">MISSING", "REASONS"
+from collector.settings import Settings
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -103,21 +99,6 @@ async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[
     return rows(settings.exchange, seen, gaps, interval), damaged
 
 
-def moment(text: str) -> float:
-    """Read a date, a time in ISO 8601 (UTC unless it says otherwise) or an age; seconds since 1970.
-
-    Raises ValueError.
-    """
-    with contextlib.suppress(ValueError):
-        return time.time() - duration(text) if text[-1:].isalpha() and text[-1:] != "Z" else _parsed(text)
-    raise ValueError(f"{text!r} is no time such as 2026-11-28, 2026-11-28T08:30 or 2h")
-
-
-def _parsed(text: str) -> float:
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
 def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
     """Return the notes of all collectors, and the names of those whose note is damaged."""
     notes, damaged = [], []
@@ -190,33 +171,6 @@ def encode(row: Row) -> dict[str, Any]:
     }
 
 
-def cells(told: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a table shows of an encoded row, below HEADINGS."""
-    reasons = [f"{reason} {_span(about['seconds'])}" for reason, about in told["reasons"].items()]
-    if told["late_seconds"]:
-        reasons.append(f"not stored yet {_span(told['late_seconds'])}")
-    return (
-        *(str(told[name]) for name in ("exchange", "channel", "symbol")),
-        f"{told['until'][:19]}Z" if told["until"] else "never seen",
-        f"{len(told['gaps']):,}",
-        _span(told["missing_seconds"]),
-        ", ".join(reasons),
-    )
-
-
-def table(found: Sequence[Mapping[str, Any]]) -> str:
-    """Return encoded rows as text in columns."""
-    lines = [[heading.removeprefix(">") for heading in HEADINGS], *map(cells, found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if heading.startswith(">") else cell.ljust(width)
-            for heading, cell, width in zip(HEADINGS, line, widths, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
 def _records(gaps: Collection[Missing]) -> int | None:
     counts = [gap.count for gap in gaps if gap.count is not None]
     return sum(counts) if counts else None
@@ -224,10 +178,3 @@ def _records(gaps: Collection[Missing]) -> int | None:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"

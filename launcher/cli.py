@@ -54,6 +54,7 @@ _JSON = {
     "plan": "the plan as JSON",
     "up": "each event as a line of JSON, the counts in the last; with --dry-run the plan",
     "doctor": "all findings as JSON",
+    "complete": "each channel and symbol of each collector, with its gaps, as JSON",
     "status": "everything that is known, as JSON",
     "logs": "each line as an object of JSON, with its collector",
     "restart": "each event as a line of JSON, the counts in the last",
@@ -267,6 +268,7 @@ def _add_container_commands(commands: _Commands) -> None:
         action="store_true",
         help="exit status 1 unless every collector is ready and has lost nothing",
     )
+    complete = _add_complete(commands)
     logs = add("logs", "show the collectors' logs")
     _selection(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
@@ -291,7 +293,7 @@ def _add_container_commands(commands: _Commands) -> None:
     )
     for command in (plan, up, restart, down):
         _adopt(command)
-    for command in (plan, up, doctor, status, logs, restart):
+    for command in (plan, up, doctor, complete, status, logs, restart):
         command.add_argument(
             "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
         )
@@ -338,6 +340,38 @@ def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
     )
     _waiting(up)
     return plan, up
+
+
+def _add_complete(commands: _Commands) -> _Parser:
+    complete = _add(
+        commands,
+        "complete",
+        "complete",
+        "show up to when what is stored is complete, and what is missing, by reason and seconds",
+    )
+    complete.epilog = (
+        "The stores alone are asked, so collectors may be down. What was before the first record is no gap. "
+        "A TIME is 2026-11-28, 2026-11-28T08:30 (UTC), or an age: 2h, 7d."
+    )
+    _file(complete)
+    for name, meaning in (
+        ("since", "leave out what was missing before [all that the stores know]"),
+        ("until", "leave out what was missing after, and say what is not stored up to then"),
+    ):
+        complete.add_argument(f"--{name}", type=_moment, metavar="TIME", help=meaning)
+    complete.add_argument(
+        "--exit-code", action="store_true", help="exit status 1 if anything is missing, or not stored yet"
+    )
+    return complete
+
+
+def _moment(text: str) -> float:
+    from collector.completeness_table import moment  # noqa: PLC0415 - help does without
+
+    try:
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _file(command: argparse.ArgumentParser) -> None:

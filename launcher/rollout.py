@@ -27,7 +27,7 @@ _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
 _STORE_WAIT = 180.0  # seconds; a server that begins makes its files first
 _LOG_LINES = 15
 #: What ``collector check`` tries: the spool's folder, store and credentials, the exchange and its symbols.
-_CHECK = ("--connect",)
+_CHECK = ("check", "--connect")
 #: How far a collector has to be until it needs no more looks, and until nothing is kept for its failure.
 _DONE, _WELL = ("ready", "failed"), ("ready", "started")
 

@@ -30,7 +30,7 @@ from launcher.spec import USER, CollectorSpec, FleetSpec, Mount, Network
 FINE, WARNING, FAULT, SKIPPED = "fine", "warning", "fault", "skipped"
 
 _MISCONFIGURED = 78
-_COMMAND = ("--connect", "--json")
+_COMMAND = ("check", "--connect", "--json")
 #: What a check in a collector's container tries, and what it is called where the exchange does not answer.
 _TRIED, _UNREACHABLE = ("settings", "spool", "store", "symbols", "clock"), "exchange"
 _IN_PROCESS = ("PARQUET", "TTY")  # backends that need no network

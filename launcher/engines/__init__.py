@@ -80,7 +80,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``collector check`` said in a container of its own, and how it ended."""
+    """What a command of ``collector`` said in a container of its own, and how it ended."""
 
     exit_code: int
     lines: tuple[str, ...]

@@ -355,13 +355,13 @@ class DockerEngine:
     def _grace(self, container: str) -> int:
         return int(self._inspect(container)["Config"].get("StopTimeout") or 10)
 
-    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes, joined: str = "") -> Check:
-        """Run ``collector check`` as the collector would run, in a container that is gone afterwards.
+    def check(self, sealed: Sealed, command: Sequence[str], key: bytes, joined: str = "") -> Check:
+        """Run a command of ``collector`` as that would run, in a container that is gone afterwards.
 
         It also joins the network ``joined``, if there is one. No secret is in what it said.
         """
         name = f"{sealed.container.name}{CHECK}"
-        body = words.request(sealed) | {"Cmd": ["check", *arguments], "Healthcheck": {"Test": ["NONE"]}}
+        body = words.request(sealed) | {"Cmd": [*command], "Healthcheck": {"Test": ["NONE"]}}
         body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
         with explained(f"{name} cannot be run"):
             self._fill_secrets(sealed, key)

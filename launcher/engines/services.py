@@ -1,6 +1,6 @@
 """A collector's service in Docker's words: the request that makes it, and how another differs from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -42,7 +42,7 @@ def secret_names(sealed: Sealed) -> dict[str, Secret]:
 
 
 def request(
-    sealed: Sealed, network: str, secrets: Mapping[str, str], command: tuple[str, ...] = ()
+    sealed: Sealed, network: str, secrets: Mapping[str, str], command: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The body of Docker's request for the service.
 
@@ -73,7 +73,7 @@ def request(
     return _once(body, command) if command else body
 
 
-def _once(body: dict[str, Any], command: tuple[str, ...]) -> dict[str, Any]:
+def _once(body: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
     template = body["TaskTemplate"]
     template["ContainerSpec"] |= {"Args": [*command], "Healthcheck": {"Test": ["NONE"]}}
     template["RestartPolicy"] = {"Condition": "none"}

@@ -223,7 +223,7 @@ class SwarmEngine(DockerEngine):
             created = self._post("/services/create", self._request(sealed))
         return str(created["ID"])
 
-    def _request(self, sealed: Sealed, command: tuple[str, ...] = ()) -> Json:
+    def _request(self, sealed: Sealed, command: Sequence[str] = ()) -> Json:
         network = self._network(sealed.container.network)
         ids = self._make_secrets(sealed)
         return services.request(sealed, network["Id"] if network else "", ids, command)
@@ -376,15 +376,15 @@ class SwarmEngine(DockerEngine):
         )
 
     @override
-    def check(self, sealed: Sealed, arguments: Sequence[str], key: bytes, joined: str = "") -> Check:
-        """Run ``collector check`` as the collector would run, in a service that is gone afterwards.
+    def check(self, sealed: Sealed, command: Sequence[str], key: bytes, joined: str = "") -> Check:
+        """Run a command of ``collector`` as that would run, in a service that is gone afterwards.
 
         No secret is in what it said.
         """
         name = f"{sealed.container.name}{SERVICE_CHECK}"
         with explained(f"{name} cannot be run"):
             self._drop_service(name)
-            body = self._request(sealed, ("check", *arguments))
+            body = self._request(sealed, command)
             service = str(self._post("/services/create", body)["ID"])
             try:
                 self._wait(lambda: self._has_ended(service), _CHECK_SECONDS, f"{name} did not end")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from collector import completeness
+from collector import completeness, completeness_table
 from collector.completeness import Interval, Missing, Row
 from collector.continuity import Note
 from collector.records import Gap
@@ -128,7 +128,7 @@ def test_a_row_as_json_and_as_text():
         "reason": "disconnect",
         "records": None,
     }
-    assert completeness.table([told]) == (
+    assert completeness_table.table([told]) == (
         "EXCHANGE  CHANNEL  SYMBOL   COMPLETE UNTIL        GAPS  MISSING  REASONS\n"
         "COINBASE  trades   BTC-USD  2025-01-15T00:01:40Z     3   11.0 s"
         "  stopped 8.0 s, disconnect 2.5 s, dropped 1.0 s, not stored yet 5.0 min"
@@ -152,17 +152,17 @@ def test_every_second_that_is_missing_counts_once(spans):
     ],
 )
 def test_a_time_is_utc_unless_it_says_otherwise(text, seconds):
-    assert completeness.moment(text) == seconds
+    assert completeness_table.moment(text) == seconds
 
 
 def test_an_age_is_a_time():
-    assert completeness.moment("2h") == pytest.approx(time.time() - 7200, abs=5)
+    assert completeness_table.moment("2h") == pytest.approx(time.time() - 7200, abs=5)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 fortnights", "-1", "2025-13-01", "9" * 5000])
 def test_what_is_no_time_is_said_to_be_none(text):
     with pytest.raises(ValueError, match="is no time such as"):
-        completeness.moment(text)
+        completeness_table.moment(text)
 
 
 class TestCommand:

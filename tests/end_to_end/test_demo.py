@@ -37,9 +37,27 @@ def test_the_files_hold_exactly_what_was_sent(tmp_path):
         (exchange, channel) for exchange in EXCHANGES for channel in CHANNELS
     }
     assert f"{len(stored):,} records stored" in ended.stdout
+    told = complete(tmp_path, "--json")
+    assert {(row["exchange"], row["channel"]) for row in json.loads(told)} == {
+        (exchange, channel) for exchange in EXCHANGES for channel in CHANNELS
+    }
+    assert all(row["until"] and row["complete"] for row in json.loads(told))
+    assert complete(tmp_path, "--exit-code").splitlines()[0].split()[:3] == [
+        "COLLECTOR",
+        "EXCHANGE",
+        "CHANNEL",
+    ]
     assert run_query(ended.stdout, tmp_path) == len(
         [each for each in stored if isinstance(each, records.Trade)]
     )
+
+
+def complete(folder, *options):
+    """What `launcher complete` prints of the run that has ended."""
+    command = [sys.executable, "-m", "launcher", "complete", "deployments/quickstart.yaml", *options]
+    return subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    ).stdout
 
 
 def run_query(output, folder):

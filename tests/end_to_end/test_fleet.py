@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from stage import docker, inspect
@@ -95,9 +96,27 @@ def test_up_edit_removal_and_down(fleet, capsys):
             assert container["State"]["Status"] == "running"
     wait_until(lambda: len(fleet.stage.stored()) > 100)
 
+    kept = fleet.things()
+    assert complete(fleet, capsys) == {("coinbase", "BTC-USD"), ("binance", "BTC-USDT")}
+    docker("stop", fleet.containers()["coinbase"]["Id"])
+    assert complete(fleet, capsys) == {("coinbase", "BTC-USD"), ("binance", "BTC-USDT")}
+    assert fleet.things() == kept
+    assert fleet.launch("complete", "--until", "2100-01-01", "--exit-code") == 1
+    assert "not stored yet" in capsys.readouterr().out
+
     assert fleet.launch("down", "--volumes") == 0
     assert fleet.things() == []
     assert docker("network", "ls", "--quiet", "--filter", f"name={fleet.name}") == ""
+
+
+def complete(fleet, capsys):
+    """Collectors with the symbols of which `complete` says something, all channels' times being recent."""
+    assert fleet.launch("complete", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["channel"] for row in rows} == {"trades", "ticker", "l2_book"}
+    for row in rows:
+        assert datetime.now(UTC) - datetime.fromisoformat(row["until"]) < timedelta(minutes=5)
+    return {(row["collector"], row["symbol"]) for row in rows}
 
 
 def test_compose_makes_the_same_containers(fleet, compose, tmp_path, capsys):

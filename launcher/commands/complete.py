@@ -1,0 +1,158 @@
+"""``complete``: up to when what each collector stored is complete, asked of its store alone.
+
+The question is asked from where the collectors reach their stores: in containers on the fleet's engine, or,
+for a fleet that `launcher run` runs in this folder, by processes here.
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.completeness_table import HEADINGS, cells
+from launcher import local_run
+from launcher.commands import DONE, FAILED
+from launcher.commands.files import load
+from launcher.console import Console, Table
+from launcher.engines import Check, EngineError, chosen
+from launcher.engines.docker import DockerEngine
+from launcher.engines.holdings import held
+from launcher.engines.passwords import with_passwords_of
+from launcher.engines.process import environment
+from launcher.names import CHECK
+from launcher.owner import whoami
+from launcher.spec import CollectorSpec, FleetSpec, Network
+
+_ANSWERED = (0, 1)  # exit statuses
+_NETWORK = "_check"  # after a fleet's name; no name of a fleet has an underscore
+_SPOOL = "/spool"
+_SECONDS = 90.0
+
+#: Asks a collector's store; what ``collector complete --json`` says.
+type _Ask = Callable[[CollectorSpec], Check]
+
+
+class _Answer(msgspec.Struct):
+    """What is known of one collector: rows, or why there are none."""
+
+    collector: str
+    rows: list[dict[str, Any]]
+    fault: str = ""
+
+
+def complete(options: argparse.Namespace, console: Console) -> int:
+    """Show up to when everything is stored, and what is missing."""
+    fleet = load(options, console, hints=False)
+    command = ["complete", "--json"]
+    for name in ("since", "until"):
+        if (moment := getattr(options, name)) is not None:
+            command += [f"--{name}", datetime.fromtimestamp(moment, UTC).isoformat()]
+    with _asking(fleet, command) as ask, ThreadPoolExecutor(options.parallel) as pool:
+        answers = list(pool.map(lambda spec: _answer(spec, ask), fleet.collectors))
+    rows = [{"collector": answer.collector} | row for answer in answers for row in answer.rows]
+    if options.json:
+        console.json(rows)
+    elif rows:
+        table = Table("COLLECTOR", *HEADINGS)
+        for row in rows:
+            table.add(row["collector"], *cells(row))
+        console.table(table)
+    for answer in answers:
+        if answer.fault:
+            console.remark(f"{answer.collector}: {answer.fault}")
+    if any(answer.fault for answer in answers):
+        return FAILED
+    return FAILED if options.exit_code and not all(row["complete"] for row in rows) else DONE
+
+
+def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
+    try:
+        said = ask(spec)
+    except EngineError as error:
+        return _Answer(spec.name, [], str(error))
+    rows, rest = [], []
+    for line in said.lines:
+        try:
+            rows.append(dict(json.loads(line)))
+        except ValueError:
+            rest.append(line.strip())
+    fault = "" if said.exit_code in _ANSWERED and rows else " ".join(rest[-5:]) or f"status {said.exit_code}"
+    return _Answer(spec.name, rows, fault.removeprefix("collector: "))
+
+
+@contextlib.contextmanager
+def _asking(fleet: FleetSpec, command: Sequence[str]) -> Iterator[_Ask]:
+    state = local_run.folder(fleet.name).absolute()
+    if local_run.find(fleet.name) or (state.is_dir() and not _has_containers(fleet)):
+        yield lambda spec: _here(spec, command, state)
+        return
+    engine = chosen.connect(fleet, len(fleet.collectors))
+    engine.require_place(fleet)
+    fleet, holding = held(engine, fleet)
+    fleet = with_passwords_of(engine, fleet, holding.ours, volumes=True)
+    key = engine.key(holding.ours)
+    specs = {spec.name: spec for spec in fleet.collectors}
+    with (
+        engine.lock(fleet.name, fleet.collectors[0].container.image, whoami()),
+        _network(engine, fleet) as network,
+    ):
+        for each in holding.ours:
+            if each.name.endswith(CHECK):  # a check that was killed left it
+                engine.discard(each.id)
+        yield lambda spec: _in_a_container(engine, specs[spec.name], command, key, network)
+
+
+def _has_containers(fleet: FleetSpec) -> bool:
+    try:
+        return bool(chosen.connect(fleet, 1).observe(fleet.name))
+    except EngineError:
+        return False
+
+
+def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
+    """Ask in a process, as `launcher run` runs the collector in this folder."""
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-P", "-m", "collector", *command],
+        env=environment(spec.container, state, Path("data").absolute()),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+    )
+    return Check(exit_code=done.returncode, lines=tuple(done.stdout.splitlines()))
+
+
+def _in_a_container(
+    engine: DockerEngine, spec: CollectorSpec, command: Sequence[str], key: bytes, network: str
+) -> Check:
+    """Ask in a container that has all of the collector's but its spool."""
+    mounts = tuple(mount for mount in spec.container.mounts if mount.target != _SPOOL)
+    volumes = [mount.source for mount in mounts if mount.kind == "volume"]
+    if missing := set(volumes) - {volume.name for volume in engine.named_volumes(volumes)}:
+        raise EngineError(f"nothing was stored yet: there is no volume {', '.join(missing)}")
+    container = msgspec.structs.replace(spec.container, mounts=mounts, network=network, restart="no")
+    return engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)
+
+
+@contextlib.contextmanager
+def _network(engine: DockerEngine, fleet: FleetSpec) -> Iterator[str]:
+    """Return the fleet's network; where `down` has removed it, one for as long as this lasts."""
+    if engine.has_network(fleet.network.name):
+        yield fleet.network.name
+        return
+    name = f"{fleet.name}{_NETWORK}"
+    engine.make_network(msgspec.structs.replace(fleet, network=Network(name=name)))
+    try:
+        yield name
+    finally:
+        engine.drop_network(name)
