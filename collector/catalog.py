@@ -65,11 +65,11 @@ def from_cryptofeed() -> dict[str, Exchange]:
     """Return the table: the exchanges that we speak to ourselves, and those of the installed cryptofeed."""
     from cryptofeed.exchanges import EXCHANGE_MAP  # noqa: PLC0415 - takes a second; only needed here
 
-    from collector.exchanges.directory import EXCHANGES, RECORDED  # noqa: PLC0415 - only needed here
+    from collector.exchanges.directory import EXCHANGES  # noqa: PLC0415 - only needed here
 
     table = {}
     for name, feed in sorted(EXCHANGE_MAP.items()):
-        ours = EXCHANGES[name] if name in RECORDED else None
+        ours = EXCHANGES.get(name)
         offered = set(ours.channels if ours else feed.websocket_channels)
         offered_intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
         intervals = offered_intervals if "candles" in offered else ()

@@ -34,7 +34,7 @@ import msgspec
 from msgspec import structs
 
 from collector.bounds import LATEST
-from collector.gaps import Gaps, Hole, Key, Question, Reason, Recorder
+from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Question, Reason, Recorder, last_recorded
 from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
 
@@ -117,7 +117,7 @@ class Continuity:
         self._gaps.take_up(holes, marks.questions)
         if not self._spool.exact:
             for mark in self._spool.marks:
-                if mark.startswith("trade "):
+                if mark.partition(" ")[0] in LAST_RECORDED.values():
                     self._forget(mark)
         self._told = _told(self._spool.marks.get("losses told"))
         await self._recorder.append()
@@ -216,7 +216,7 @@ class Continuity:
             for (channel, symbol), until in heard.until.items():
                 hole = self._gaps.earlier.get((channel, symbol))
                 if heard.note.exchange == self._gaps.exchange and hole and until > hole.start:
-                    self._forget(f"trade {self._gaps.exchange} {symbol}")
+                    self._forget(last_recorded(self._gaps.exchange, (channel, symbol)))
 
     def _forget(self, mark: str) -> None:
         if mark in self._spool.marks:

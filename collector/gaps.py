@@ -29,6 +29,8 @@ speak of, in one step:
   next sequence then. It is written once a second, for each connection and not for each pair, because that
   costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
   stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
+- ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, where the
+  exchange repeats some after each subscription (feeds/repeats.py).
 
 The rest, what happens between two processes, is continuity.py's.
 """
@@ -68,6 +70,16 @@ Reason = Literal[
 GATHER = 0.5
 #: Symbols that such a line names.
 NAMED = 20
+
+
+#: How the marks begin that say which record was the last, where an exchange repeats some: by channel.
+LAST_RECORDED = {"trades": "trade", "candles": "candles"}
+
+
+def last_recorded(exchange: str, key: Key) -> str:
+    """Return the mark that says which record of ``key`` was the last that was recorded."""
+    channel, symbol = key
+    return f"{LAST_RECORDED.get(channel, channel)} {exchange} {symbol}"
 
 
 class Hole(msgspec.Struct, frozen=True):

@@ -206,6 +206,7 @@ class CoinbaseSession(Session):
         self._skipped: dict[int, None] = {}  # numbers that have not come, the last of them
         self._routes: dict[tuple[str, str], Sequence[Subscription]] = {}
         self._books: dict[str, Book] = {}
+        self._renewing: set[str] = set()  # symbols whose trades are being subscribed to again
         self._candles = RunningCandles()
         self._readers: Mapping[str, Callable[[Any, int, int], Outputs]] = {
             "l2_data": self._books_of,
@@ -304,7 +305,9 @@ class CoinbaseSession(Session):
         renewed = [each for each in subscriptions if _CHANNELS[each.channel] in _RENEWED]
         frames = [*self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)]
         reason = f"message {sequence} came where {expected} was due"
-        return [*(Break(each, reason) for each in subscriptions), *map(Send, frames)]
+        self._renewing.update(each.symbol for each in renewed if each.channel == "trades")
+        breaks = [Break(each, reason, renewed=_CHANNELS[each.channel] in _RENEWED) for each in subscriptions]
+        return [*breaks, *map(Send, frames)]
 
     def _read(self, channel: str, product: str, make: Callable[..., Outputs], *arguments: Any) -> Outputs:
         """Return what ``make(subscription, *arguments)`` makes of it for each subscription to a product."""
@@ -341,7 +344,10 @@ class CoinbaseSession(Session):
         outputs = list(chain.from_iterable(read))
         if part.type == "update":
             return outputs
-        return [Repeated((each,)) if isinstance(each, Trade) else each for each in outputs]
+        renewed = self._renewing & {it.symbol for it in outputs if isinstance(it, Trade)}
+        self._renewing -= renewed
+        resyncs = [Resync(Subscription("trades", symbol)) for symbol in sorted(renewed)]
+        return [*resyncs, *(Repeated((each,)) if isinstance(each, Trade) else each for each in outputs)]
 
     def _trade(self, subscription: Subscription, it: _Trade, receipt: int) -> Outputs:
         side = "sell" if it.side == "BUY" else "buy"

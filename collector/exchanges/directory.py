@@ -20,5 +20,3 @@ _ALL: tuple[type[Exchange], ...] = (
     Okx,
 )
 EXCHANGES: Mapping[str, type[Exchange]] = {exchange.id: exchange for exchange in _ALL}
-#: Those that the collector records without cryptofeed.
-RECORDED = EXCHANGES.keys() - {"KRAKEN"}

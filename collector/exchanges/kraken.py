@@ -436,7 +436,7 @@ def _levels(side: Iterable[_Level]) -> list[Level]:
 def _status(system: str) -> Event:
     if system == "maintenance":
         return Closing("the exchange says that it goes into maintenance")
-    return Notice(f"the exchange's system is {system}")
+    return Ignored("status") if system == "online" else Notice(f"the exchange's system is {system}")
 
 
 # -- the exchange ----------------------------------------------------------------------------------

@@ -118,14 +118,18 @@ class Ignored(Event, frozen=True, tag="ignored"):
 
 
 class Break(Event, frozen=True, tag="break"):
-    """Something of a subscription is missing: a gap, from its last record to its next one."""
+    """Something of a subscription is missing: a gap, from its last record to its next one.
+
+    With ``renewed`` it is being subscribed to again, and the gap lasts until ``Resync``.
+    """
 
     subscription: Subscription
     reason: str
+    renewed: bool = False
 
 
 class Resync(Event, frozen=True, tag="resync"):
-    """The book of a subscription is in step with the exchange, for the first time or again."""
+    """A subscription is in step with the exchange: a book for the first time, or whatever broke again."""
 
     subscription: Subscription
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from collector.exchanges.directory import RECORDED
+from collector.exchanges.directory import EXCHANGES
 from collector.feeds.access import Access
 from collector.feeds.connection import Patience
 from collector.feeds.direct import DirectAccess, DirectFeed
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def access(settings: Settings) -> Access:
     """Return what asks the exchange of ``settings``."""
-    return DirectAccess(settings) if settings.exchange in RECORDED else _through_cryptofeed(settings)
+    return DirectAccess(settings) if settings.exchange in EXCHANGES else _through_cryptofeed(settings)
 
 
 def feed(settings: Settings, receiver: Receiver, patience: Patience | None = None) -> Feed:
     """Return what records the exchange of ``settings``."""
-    if settings.exchange in RECORDED:
+    if settings.exchange in EXCHANGES:
         return DirectFeed(DirectAccess(settings), receiver, patience)
     from collector.feeds.through_cryptofeed.feed import CryptofeedFeed  # noqa: PLC0415 - takes a second
 

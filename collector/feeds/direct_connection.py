@@ -40,7 +40,7 @@ from collector.feeds.intake import Intake
 from collector.feeds.malformed import Malformed as MalformedFile
 from collector.feeds.network import Network
 from collector.feeds.requests import Requests
-from collector.feeds.rest import Rest
+from collector.feeds.rest import Budget, Rest
 from collector.feeds.subscriptions import BOOKS, Subscriptions
 from collector.gaps import Key, Reason
 from collector.receiver import Receiver
@@ -156,10 +156,12 @@ class DirectConnection(Connection):
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         """Send what is to be sent, at the exchange's pace."""
-        rate = self._exchange.limits.frames_per_second
+        pace = Budget(max(1.0, self._exchange.limits.frames_per_second or float("inf")), 1.0)
         while True:
-            await socket.send_str(await self._outbox.get())
-            await asyncio.sleep(1 / rate if rate else 0)
+            frame = await self._outbox.get()
+            await asyncio.sleep(pace.delay(1, time.monotonic()))
+            pace.spend(1, time.monotonic())
+            await socket.send_str(frame)
 
     async def _watch(self, session: Session) -> None:
         """Do what is due; end a connection on which nothing comes, and ask for a sign of life before."""
@@ -188,21 +190,22 @@ class DirectConnection(Connection):
         if events := self._intake.take(outputs, receipt):
             unread = [event for event in events if isinstance(event, Malformed)]
             for event in events:
-                self._act(event)
+                self._act(event, receipt)
             if unread:
                 self._keep(message, unread, receipt)
 
-    def _act(self, event: Event) -> None:
+    def _act(self, event: Event, receipt: int) -> None:
         match event:
             case Send(frame):
                 self._outbox.put_nowait(frame)
             case Request():
                 self._requests.add(event)
-            case Break(subscription, reason):
+            case Break(subscription, reason, renewed):
                 LOG.info("%s: %s %s: %s", self.id, *subscription, reason)
-                self._intake.broke(subscription, self._seen)
+                self._intake.broke(subscription, self._seen, renewed=renewed)
             case Resync(subscription):
                 self._requests.settle(subscription)
+                self._intake.resynchronised(subscription, receipt)
             case Closing(reason):
                 raise ClosedError(reason)
 

@@ -47,6 +47,7 @@ class Intake:
         contiguous = [channel for channel, it in exchange.channels.items() if it.loss == "ids"]
         self.repeats = Repeats(exchange.id, exchange.identity, contiguous, receiver)
         self._last_books: dict[Key, int] = {}  # receipts
+        self._renewed: set[Key] = set()  # what broke and is subscribed to again
         self._told: dict[str, float] = {}
         self._takers: dict[type[Any], Callable[[Any], None]] = {
             kind: self._once(channel, convert) for kind, (channel, convert) in _ONCE.items()
@@ -68,16 +69,29 @@ class Intake:
                 left.append(output)
         return left
 
-    def broke(self, key: Key, handled: float) -> None:
-        """Something of ``key`` is missing: of a book since its last record, else since ``handled``."""
+    def broke(self, key: Key, handled: float, *, renewed: bool) -> None:
+        """Something of ``key`` is missing: of a book since its last record, else since ``handled``.
+
+        Where it is ``renewed``, until ``resynchronised``; else until its next record.
+        """
+        if renewed:
+            self._renewed.add(key)
         last = self._last_books.pop(key, None)
         seen = handled if last is None else min(handled, last / SECOND)
         self.repeats.interrupt([key])
         self._subscriptions.lost([key], seen, "sequence")
 
+    def resynchronised(self, key: Key, receipt: int) -> None:
+        """``key`` is in step with the exchange; a book is seen with the record of it, which follows."""
+        if key in self._renewed:
+            self._renewed.discard(key)
+            if key[0] not in BOOKS:
+                self._subscriptions.arrived(*key, receipt / SECOND)
+
     def begin(self, keys: Iterable[Key]) -> None:
         """A connection for these is being opened."""
         keys = list(keys)
+        self._renewed.difference_update(keys)
         self.repeats.interrupt(keys)
         for key in keys:
             self._last_books.pop(key, None)
@@ -141,7 +155,8 @@ class Intake:
             self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 
     def _arrived(self, channel: str, it: Any) -> None:
-        self._subscriptions.arrived(channel, it.symbol, it.receipt_timestamp / SECOND)
+        if (channel, it.symbol) not in self._renewed:
+            self._subscriptions.arrived(channel, it.symbol, it.receipt_timestamp / SECOND)
 
     # -- events --------------------------------------------------------------------------------------
 

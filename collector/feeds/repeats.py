@@ -17,7 +17,7 @@ from typing import NamedTuple
 from collector.exchanges.records import AnyRecord, Candle, Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.reference import Memory
-from collector.gaps import Key
+from collector.gaps import Key, last_recorded
 
 #: Records of one symbol: trades, and whatever else there is.
 MOST_REMEMBERED, FEW_REMEMBERED = 500, 16
@@ -60,6 +60,8 @@ class Numbered:
 
     def is_new(self, number: int, time: int, receipt: int) -> bool:
         """Return whether a live one was not seen before; note it."""
+        if self._newest is None and number <= self.last:
+            self._begin_anew(number)  # what earlier processes recorded is not sent live again
         self._note_time(number, time)
         last = self.last
         if number > last:
@@ -91,8 +93,11 @@ class Numbered:
         elif newest is not None and time > newest:
             self._newest = time
             if number not in self._missing:
-                self.last = self._first = number - 1
-                self._missing.clear()
+                self._begin_anew(number)
+
+    def _begin_anew(self, number: int) -> None:
+        self.last = self._first = number - 1
+        self._missing.clear()
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
@@ -211,6 +216,10 @@ class Repeats:
     def fills(self, channel: str, record: AnyRecord) -> bool:
         """Return whether a record that the exchange repeats is newer than what was recorded."""
         key = channel, record.symbol
+        if key in self._marked and not self._memory.recall(last_recorded(self._exchange, key)):
+            # continuity.py has forgotten it: somebody else recorded some since
+            self._numbered.pop(key, None)
+            self._identified.pop(key, None)
         self._marked.add(key)
         number = _number(record)
         if number is not None:
@@ -248,12 +257,8 @@ class Repeats:
     def _identity_of(self, record: AnyRecord) -> object:
         return (type(record) is Trade and record.id) or self._identity(record)
 
-    def _mark_of(self, key: Key) -> str:
-        channel, symbol = key
-        return f"{'trade' if channel == 'trades' else channel} {self._exchange} {symbol}"
-
     def _recall(self, key: Key) -> int | None:
-        mark = self._memory.recall(self._mark_of(key)) or ""
+        mark = self._memory.recall(last_recorded(self._exchange, key)) or ""
         if not mark:
             return None
         self._marked.add(key)
@@ -261,7 +266,7 @@ class Repeats:
 
     def _mark(self, key: Key) -> None:
         state = self._numbered.get(key) or self._identified[key]
-        self._memory.mark(self._mark_of(key), str(state.last))
+        self._memory.mark(last_recorded(self._exchange, key), str(state.last))
 
 
 def _number(record: AnyRecord) -> int | None:

@@ -81,15 +81,14 @@ class Holes:
     def affected(self, hole):
         """The pairs that have a gap.
 
-        Books notice by themselves whether a message that was not understood was theirs. BINANCE says which
-        stream a message is of: a book that missed something begins anew by itself, and a message that is not
-        understood costs its stream.
+        Books notice by themselves whether a message that was not understood was theirs. Those of BINANCE and
+        KRAKEN say what they are of, also this one; a book of BINANCE that missed something begins anew alone.
         """
         pairs = self.running.pairs
         books = {pair for pair in pairs if pair[0] == "l2_book"}
         if (self.exchange, hole) == ("BINANCE", "skip_sequence"):
             return {("l2_book", self.symbol)}
-        if (self.exchange, hole) == ("BINANCE", "malformed"):
+        if self.exchange != "COINBASE" and hole == "malformed":
             return {("trades", self.symbol)}
         return pairs - books if hole == "malformed" else pairs
 

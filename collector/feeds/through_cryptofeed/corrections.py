@@ -5,11 +5,10 @@ from typing import Any
 
 from cryptofeed.exchanges import EXCHANGE_MAP
 
-from collector.feeds.through_cryptofeed import binance, huobi, kraken, kucoin, poloniex
+from collector.feeds.through_cryptofeed import binance, huobi, kucoin, poloniex
 from collector.feeds.through_cryptofeed.supervised import Supervised
 
 _CORRECTED: Mapping[str, type[Supervised]] = {
-    "KRAKEN": kraken.Kraken,
     "KUCOIN": kucoin.Kucoin,
     "POLONIEX": poloniex.Poloniex,
     "BINANCE_TR": binance.BinanceTR,

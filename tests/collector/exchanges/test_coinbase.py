@@ -169,6 +169,9 @@ def test_every_lost_message_breaks_all_that_the_connection_carries(lost):
     ]  # fmt: skip
     assert it.receive(book(8, bid={"5": "1"}), NOW) == []  # until the book begins again
     assert kinds(it.receive(book(9, "snapshot", **SNAPSHOT), NOW)) == [Resync, L2Book]
+    assert {each.subscription.channel for each in broken if each.renewed} == {"l2_book", "trades"}
+    snapshot = message("market_trades", {"type": "snapshot", "trades": [trade(7)]}, number=10)
+    assert kinds(it.receive(snapshot, NOW)) == [Resync, Confirmed, Repeated]
 
 
 def test_two_messages_that_change_places_are_noticed():

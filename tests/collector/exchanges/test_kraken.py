@@ -321,7 +321,7 @@ def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
 
 
 @pytest.mark.parametrize(
-    ("system", "event"), [("maintenance", Closing), ("online", Notice), ("cancel_only", Notice)]
+    ("system", "event"), [("maintenance", Closing), ("online", Ignored), ("cancel_only", Notice)]
 )
 def test_the_state_of_the_exchange_is_told(system, event):
     (told,) = session("trades").receive(message("status", {"system": system, "version": "2.0.10"}), NOW)

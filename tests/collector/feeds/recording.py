@@ -89,7 +89,7 @@ def settings(simulator: Simulator, folder: Path, exchange: str, **variables: str
     return Settings.read(
         {
             "EXCHANGE": exchange,
-            "SYMBOLS": SYMBOLS[exchange],
+            "SYMBOLS": SYMBOLS.get(exchange, ""),
             "CHANNELS": "trades,ticker,l2_book",
             "BACKEND": "TTY",
             "SPOOL_DIR": str(folder),
@@ -102,7 +102,12 @@ def settings(simulator: Simulator, folder: Path, exchange: str, **variables: str
 
 @contextlib.asynccontextmanager
 async def recording(
-    simulator: Simulator, folder: Path, exchange: str, patience: Patience = HASTY, **variables: str
+    simulator: Simulator,
+    folder: Path,
+    exchange: str,
+    patience: Patience = HASTY,
+    create: Callable[..., Feed] = creation.feed,
+    **variables: str,
 ) -> AsyncIterator[Recording]:
     asked = settings(simulator, folder, exchange, **variables)
     asked.home.mkdir(parents=True, exist_ok=True)
@@ -110,7 +115,7 @@ async def recording(
     metrics = Metrics()
     receiver = GapCollector(asked, spool, metrics)
     receiver.gaps = []
-    feed = creation.feed(asked, receiver, patience)
+    feed = create(asked, receiver, patience)
     appending = asyncio.create_task(receiver.run())
     running = asyncio.create_task(feed.run())
     try:

@@ -100,6 +100,18 @@ def test_a_mark_that_says_nothing_leaves_out_what_is_repeated(mark):
     assert live(it, 10) == [10]
 
 
+@NAMES
+def test_where_the_last_one_is_not_known_any_more_nothing_repeated_is_new(name):
+    memory = Memory()
+    it = repeats(memory)
+    repeated(it, *map(name, (1, 2)))
+    live(it, name(3))
+    it.interrupt([KEY])
+    memory["trade X BTC-USD"] = ""  # another collector recorded some
+    assert repeated(it, *map(name, (2, 3, 4))) == []
+    assert live(it, name(5)) == [name(5)]
+
+
 def test_an_exchange_that_repeats_nothing_costs_no_marks():
     memory = Memory()
     live(repeats(memory), 1, 2, 3)
@@ -147,6 +159,11 @@ def test_numbers_that_begin_anew_lose_no_trade():
     assert it.is_new("trades", later(101))
     assert not it.is_new("trades", later(101))
     assert it.fills("trades", later(102))
+
+
+def test_numbers_that_began_anew_between_two_processes_lose_no_trade():
+    it = repeats(Memory({"trade X BTC-USD": "100"}))
+    assert live(it, 7, 8, 8) == [7, 8]
 
 
 def test_a_jump_of_numbers_takes_bounded_memory():

@@ -11,7 +11,7 @@ from scripted import SCRIPTS, Script, ScriptedExchange
 from servers import RedisServer
 from waiting import PATIENCE
 
-from collector.exchanges.directory import RECORDED
+from collector.exchanges.directory import EXCHANGES
 from collector.records import Gap, channel_of
 
 pytestmark = pytest.mark.redis
@@ -62,7 +62,7 @@ def shown(record, expected):
     return {"channel": channel_of(type(record))} | fields
 
 
-@pytest.mark.parametrize("name", sorted(RECORDED))
+@pytest.mark.parametrize("name", sorted(EXCHANGES))
 def test_what_is_sent_is_stored_value_for_value(name, redis, tmp_path):
     script = Script.read(SCRIPTS / f"{name}.jsonl")
     where = {"BACKEND": "REDISSTREAM", "HOST": redis.host, "PORT": str(redis.port)}

@@ -9,10 +9,9 @@ from cryptofeed.symbols import Symbols
 from reported import Reported
 
 from collector import catalog
-from collector.exchanges.directory import RECORDED
+from collector.exchanges.directory import EXCHANGES
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
-from collector.feeds.through_cryptofeed.kraken import Kraken
 from collector.gaps import Gaps, Lines
 from collector.health import StoreStatus, SubscriptionStatus, judge
 
@@ -164,7 +163,7 @@ async def test_only_data_ends_a_doubt(subscriptions):
     assert BOOK in subscriptions.confirmed
 
 
-@pytest.mark.parametrize("exchange", sorted(catalog.exchanges().keys() - RECORDED))
+@pytest.mark.parametrize("exchange", sorted(catalog.exchanges().keys() - EXCHANGES))
 def test_every_exchange_has_a_supervised_class(exchange):
     feed_class = supervised(exchange)
     assert feed_class.id == exchange
@@ -186,10 +185,3 @@ def test_an_error_names_the_subscriptions_that_it_refuses():
     feed.refuse_what_is_named('{"event":"error","message":"ethusd is not there"}')
     assert set(feed.subscriptions.pending) == {("l2_book", "BTC-USD")}
     Symbols.clear()
-
-
-@pytest.mark.parametrize(
-    ("asked", "depth"), [(0, 1000), (1, 10), (10, 10), (11, 25), (500, 500), (501, 1000), (5000, 1000)]
-)
-def test_kraken_gets_one_of_its_depths(asked, depth):
-    assert Kraken.depth(asked) == depth

@@ -1,0 +1,220 @@
+"""What goes wrong on an exchange that we speak to ourselves costs itself, and is told: played by a script."""
+
+import asyncio
+import contextlib
+import json
+
+import pytest
+from recording import lines, recording
+from scripted import SCRIPTS, Script, ScriptedExchange
+from spooled import spooled
+
+from collector.records import channel_of
+
+BTC = "BTC-USDT-PERP"
+ORIGIN = 1_790_000_000
+
+
+@pytest.fixture(autouse=True)
+def _all_lines(caplog):
+    caplog.set_level("INFO")
+
+
+@contextlib.asynccontextmanager
+async def playing(exchange, script, folder, **variables):
+    """A script, after the listing of the exchange's own, and a recording of it."""
+    own = (SCRIPTS / f"{exchange}.jsonl").read_text().splitlines()
+    listing = [line for line in own if line.startswith('{"get"') and "?symbol=" not in line]
+    text = "\n".join([*listing, *map(json.dumps, script)])
+    with ScriptedExchange(Script(text, ORIGIN)) as played:
+        async with recording(played, folder, exchange, SYMBOLS=BTC, **variables) as it:
+            yield played, it
+            await asyncio.to_thread(played.wait)
+
+
+async def received(it, count, channel):
+    """Waits for so many records of a channel; all that there are."""
+    await it.until(lambda: it.metrics.received[channel] >= count, f"{count} records of {channel}")
+    await it.receiver.drain()
+    return [record for record in await spooled(it.spool) if channel_of(record) == channel]
+
+
+# -- OKX -----------------------------------------------------------------------------------------------
+
+OKX = "wss://ws.okx.com:443/ws/v5"
+ARGUMENT = {"channel": "trades-all", "instId": "BTC-USDT-SWAP"}
+SUBSCRIBE = [
+    {"connect": f"{OKX}/business"},
+    {"whenever": "ping", "send": "pong"},
+    {"expect": {"id": "1", "op": "subscribe", "args": [ARGUMENT]}},
+    {"send": {"id": "1", "event": "subscribe", "arg": ARGUMENT, "connId": "a4d3ae55"}},
+]
+
+
+def okx_trade(number, at):
+    it = {"instId": "BTC-USDT-SWAP", "tradeId": str(number), "px": "1", "sz": "2", "side": "buy"}
+    return {"send": {"arg": ARGUMENT, "data": [it | {"ts": f"{ORIGIN + at}000", "source": "0"}]}}
+
+
+LATER = 10**9  # seconds: after the subscription, whenever the test runs
+
+
+async def test_what_is_repeated_after_a_reconnect_is_stored_once(tmp_path):
+    script = [
+        *SUBSCRIBE,
+        okx_trade(1, -5),
+        okx_trade(2, LATER),
+        okx_trade(3, LATER + 1),
+        okx_trade(3, LATER + 1),
+        {"until": "cut"},
+        {"cut": True},
+        *SUBSCRIBE,
+        okx_trade(2, LATER),
+        okx_trade(3, LATER + 1),
+        okx_trade(4, LATER + 2),
+        okx_trade(6, LATER + 4),
+        okx_trade(5, LATER + 3),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="trades") as (played, it):
+        await received(it, 2, "trades")
+        played.go("cut")
+        trades = await received(it, 5, "trades")
+    assert [trade.id for trade in trades] == ["2", "3", "4", "6", "5"]
+    assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}
+
+
+async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
+    script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
+    async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):
+        first, second = await received(it, 2, "trades")
+        await it.until(lambda: it.receiver.gaps, "a gap")
+    (gap,) = it.receiver.gaps
+    assert (gap.missed, gap.symbol, gap.reason, gap.count) == ("trades", BTC, "sequence", 2)
+    assert (gap.start, gap.end) == (first.receipt_timestamp, second.receipt_timestamp)
+
+
+async def test_a_message_that_cannot_be_read_is_kept_and_marks_what_it_is_about(tmp_path):
+    index = {"channel": "index-tickers", "instId": "BTC-USDT"}
+    script = [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [index]}},
+        {"send": {"arg": index, "data": [{"idxPx": "5", "ts": "1790000000000"}]}},
+        {"send": {"arg": index, "data": [{"idxPx": "NaN", "ts": "1790000001000"}]}},
+        {"send": {"arg": index, "data": [{"idxPx": "6", "ts": "1790000002000"}]}},
+        {"send": {"arg": index, "data": [{"idxPx": "6", "ts": "1790000002000"}]}},
+        *SUBSCRIBE,
+        okx_trade(2, LATER),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="trades,index") as (_, it):
+        await received(it, 1, "trades")
+        indices = await received(it, 2, "index")
+        await it.until(lambda: it.receiver.gaps, "a gap")
+        kept = (it.settings.home / "malformed.jsonl").read_text()
+    assert [f"{record.price}" for record in indices] == ["5", "6"]
+    assert [(gap.missed, gap.reason) for gap in it.receiver.gaps] == [("index", "malformed")]
+    assert "'NaN' is not a number" in kept
+
+
+# -- BYBIT ---------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_topic_is_told_and_the_others_go_on(tmp_path, caplog):
+    trades, bad = "publicTrade.BTCUSDT", "allLiquidation.BTCUSDT"
+    trade = {"T": 1, "s": "BTCUSDT", "S": "Sell", "v": "1", "p": "2", "L": "x", "i": "ab-c", "BT": False}
+    script = [
+        {"connect": "wss://stream.bybit.com/v5/public/linear"},
+        {"whenever": {"op": "ping"}, "send": {"success": True, "ret_msg": "pong", "op": "ping"}},
+        {"expect": {"req_id": "1", "op": "subscribe", "args": [trades, bad]}},
+        {
+            "send": {
+                "success": False,
+                "ret_msg": f"handler not found,topic:{bad}",
+                "req_id": "1",
+                "op": "subscribe",
+            }
+        },
+        {"expect": {"req_id": "2", "op": "subscribe", "args": [trades]}},
+        {"send": {"success": True, "ret_msg": "", "req_id": "2", "op": "subscribe"}},
+        {"send": {"topic": trades, "type": "snapshot", "ts": 1, "data": [trade]}},
+        {"send": {"topic": trades, "type": "snapshot", "ts": 1, "data": [trade]}},
+    ]
+    async with playing("BYBIT", script, tmp_path, CHANNELS="trades,liquidations") as (_, it):
+        trades = await received(it, 1, "trades")
+        assert it.feed.subscriptions.refused.keys() == {("liquidations", BTC)}
+        assert it.feed.subscriptions.confirmed == {("trades", BTC)}
+    assert [trade.id for trade in trades] == ["ab-c"]
+    assert lines(caplog, f"the exchange refuses liquidations {BTC}: handler not found")
+
+
+# -- BINANCE_FUTURES -----------------------------------------------------------------------------------
+
+FUTURES = "wss://fstream.binance.com"
+
+
+async def test_what_is_acknowledged_and_never_comes_is_pending_or_told_as_silent(tmp_path):
+    names = ["btcusdt@aggTrade", "btcusdt@markPrice@1s"]
+    script = [
+        {"connect": f"{FUTURES}/market/stream?streams={names[0]}"},
+        {"expect": {"method": "SUBSCRIBE", "params": names, "id": 1}},
+        {"send": {"result": None, "id": 1}},
+    ]
+    async with playing("BINANCE_FUTURES", script, tmp_path, CHANNELS="trades,funding") as (_, it):
+        subscriptions = it.feed.subscriptions
+        await it.until(lambda: subscriptions.acknowledged, "an acknowledgement")
+        assert set(subscriptions.pending) == subscriptions.acknowledged == {("funding", BTC)}
+        assert subscriptions.silent == [("trades", BTC)]
+    assert not it.receiver.gaps
+
+
+async def test_a_poll_that_fails_waits_by_itself(tmp_path, caplog):
+    address = "https://fapi.binance.com/fapi/v1/openInterest?symbol=BTCUSDT"
+    name = "btcusdt@aggTrade"
+    trade = {
+        "e": "aggTrade",
+        "E": 1,
+        "a": 7,
+        "s": "BTCUSDT",
+        "p": "1",
+        "q": "2",
+        "f": 1,
+        "l": 1,
+        "T": 1,
+        "m": True,
+    }
+    script = [
+        {"get": address, "status": 503, "body": {}},
+        {"get": address, "body": {"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1}},
+        {"connect": f"{FUTURES}/market/stream?streams={name}"},
+        {"expect": {"method": "SUBSCRIBE", "params": [name], "id": 1}},
+        {"send": {"stream": name, "data": trade}},
+    ]
+    async with playing("BINANCE_FUTURES", script, tmp_path, CHANNELS="trades,open_interest") as (played, it):
+        await received(it, 1, "trades")
+        (record,) = await received(it, 1, "open_interest")
+        assert len([url for url, _ in played.asked if "openInterest" in url]) == 2
+        assert not lines(caplog, "connection lost")
+    assert f"{record.open_interest}" == "10659.509"
+    assert lines(caplog, f"no open_interest of {BTC}: AnswerError: status 503")
+
+
+async def test_a_snapshot_that_is_refused_for_a_time_is_waited_for(tmp_path, caplog):
+    name, depth = "btcusdt@depth@100ms", "https://fapi.binance.com/fapi/v1/depth?symbol=BTCUSDT&limit=1000"
+    update = {
+        "e": "depthUpdate", "E": 9, "T": 9, "s": "BTCUSDT", "U": 11, "u": 12, "pu": 10,
+        "b": [["1.0", "2"]], "a": [],
+    }  # fmt: skip
+    script = [
+        {"get": depth, "status": 429, "headers": {"Retry-After": "1"}},
+        {"get": depth, "body": {"lastUpdateId": 12, "E": 8, "T": 8, "bids": [["0.5", "1"]], "asks": []}},
+        {"connect": f"{FUTURES}/public/stream?streams={name}"},
+        {"expect": {"method": "SUBSCRIBE", "params": [name], "id": 1}},
+        {"send": {"result": None, "id": 1}},
+        {"send": {"stream": name, "data": update}},
+    ]
+    async with playing("BINANCE_FUTURES", script, tmp_path, CHANNELS="l2_book") as (played, it):
+        (book,) = await received(it, 1, "l2_book")
+        first, second = (at for url, at in played.asked if "depth" in url)
+    assert second - first >= 1
+    assert not book.delta
+    assert lines(caplog, "no answer about l2_book BTC-USDT-PERP: RateLimitedError")
