@@ -748,4 +748,6 @@ def _reason(text: str) -> str:
             f"{path} is not on the engine's machine; make it there, and give it to the user of the containers"
             f" (`mkdir -p {path} && chown {USER} {path}`)"
         )
+    if "address pool" in text:
+        return f"{text}; `docker network prune` removes networks that nothing uses"
     return text

@@ -1,11 +1,13 @@
-"""The engine is restarted while ``up`` makes containers."""
+"""Engines in trouble: one is restarted while ``up`` makes containers, one has no addresses left."""
 
+import contextlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from engines import BASE, STANDIN
+from engines import BASE, STANDIN, turn
 from fleets import Fleet, docker
 from waiting import PATIENCE
 
@@ -18,8 +20,9 @@ SIX = {f"part{number}": f"C{number}-USD" for number in range(6)}
 def fleet(restartable_engine, tmp_path):
     restartable_engine.give(BASE)
     restartable_engine.build(STANDIN, Path(__file__).parent / "engines" / "standin")
-    yield (fleet := Fleet(tmp_path, STANDIN))
-    fleet.remove()
+    with turn("trouble"):
+        yield (fleet := Fleet(tmp_path, STANDIN))
+        fleet.remove()
 
 
 def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restartable_engine):
@@ -40,3 +43,23 @@ def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restart
     assert all(each["State"]["Running"] for each in containers.values())
     assert len(docker("ps", "--all", "--quiet").split()) == len(SIX), "nothing twice, and no lock"
     assert fleet.launch("plan") == 0
+
+
+def test_doctor_and_up_say_that_no_address_is_left_for_a_network(fleet, restartable_engine, capsys):
+    fleet.write({"one": "BTC-USD"})
+    made = []
+    with contextlib.suppress(AssertionError):
+        for number in itertools.count():
+            restartable_engine.docker("network", "create", f"of-others-{number}")
+            made.append(f"of-others-{number}")
+    try:
+        said = {}
+        for command in ("doctor", "up"):
+            assert fleet.launch(command) == 1
+            said[command] = "".join(capsys.readouterr())
+    finally:
+        restartable_engine.docker("network", "rm", *made)
+    for text in said.values():
+        assert "address pool" in text
+        assert "`docker network prune` removes networks that nothing uses" in text
+    assert not fleet.containers()
