@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from collector import stores
-from collector.continuity import Note
 from collector.gaps import Key
+from collector.notes import Note
 from collector.patterns import is_plain
 from collector.records import Gap
 from collector.settings import Settings

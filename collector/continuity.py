@@ -26,15 +26,16 @@ has taken what comes after: then such a loss cannot grow any more.
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 import msgspec
 from msgspec import structs
 
+from collector import notes as codec
 from collector.bounds import LATEST
 from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Question, Reason, Recorder, last_recorded
+from collector.notes import Note
 from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
 
@@ -43,31 +44,6 @@ LOG = logging.getLogger(__name__)
 BOOKS = ("l2_book", "l3_book")
 #: Seconds between two marks of how far we have got.
 PERIOD = 1.0
-
-
-type _Moment = tuple[float, dict[str, list[str]]]
-
-
-class Note(msgspec.Struct, frozen=True):
-    """What one collector has seen and stored.
-
-    Attributes:
-        exchange: cryptofeed's id.
-        stopped: it was the last word before a clean stop.
-        good_for: seconds after which, without another note, its collector is not alive.
-        seen: moments (seconds, UTC), each with the channels and symbols that were seen up to it.
-        left: the same of those that its collector records no more.
-    """
-
-    exchange: str
-    stopped: bool
-    good_for: float
-    seen: list[_Moment]
-    left: list[_Moment] = []
-
-    def until(self) -> dict[Key, float]:
-        """The moment up to which each pair was seen."""
-        return _pairs(self.seen) | _pairs(self.left)
 
 
 class _Heard(msgspec.Struct):
@@ -84,6 +60,9 @@ class Continuity:
     """One collector's; ``begin`` comes before anything is received.
 
     ``wants`` tells whether a pair is what the collector is for.
+
+    Attributes:
+        noted: what our note in the store says of what was seen.
     """
 
     def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps, wants: Callable[[Key], bool]) -> None:
@@ -95,6 +74,7 @@ class Continuity:
         self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
         self._stopped = False
         self._told: set[str] = set()
+        self.noted = codec.blank(gaps.exchange)
 
     # -- the spool -----------------------------------------------------------------------------------
 
@@ -189,17 +169,28 @@ class Continuity:
         """Whether there is a question that notes may answer."""
         return bool(self._gaps.questions)
 
-    def note(self, stored: int, good_for: float) -> str | None:
+    @property
+    def notes(self) -> dict[str, Note]:
+        """The notes of all collectors as they were heard last, by name."""
+        return {name: heard.note for name, heard in self._heard.items()}
+
+    def note(self, stored: int, good_for: float) -> Note | None:
         """What is to be noted in a store that has all before the sequence ``stored``, if anything."""
         if self.asking or self._snapshot is None or self._snapshot[0] > stored:
             return None
         _, seen = self._snapshot
         self._snapshot = None
         until = self._stored | seen
-        ours = _moments({key: moment for key, moment in until.items() if self._wants(key)})
-        left = _moments({key: moment for key, moment in until.items() if not self._wants(key)})
-        note = Note(self._gaps.exchange, self._stopped, good_for, ours, left)
-        return msgspec.json.encode(note).decode()
+        ours = {
+            key: moment
+            for key, moment in until.items()
+            if self._wants(key) and key not in self._gaps.elsewhere
+        }
+        left = {key: moment for key, moment in until.items() if key not in ours}
+        self.noted = Note(
+            self._gaps.exchange, self._stopped, good_for, codec.moments(ours), codec.moments(left)
+        )
+        return self.noted
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
         """The store is connected, where we are ``name``."""
@@ -208,7 +199,9 @@ class Continuity:
         if first:
             self._doubt_trades()
         own = self._heard.get(name)
-        self._stored = own.until if own and own.note.exchange == self._gaps.exchange else {}
+        is_ours = own is not None and own.note.exchange == self._gaps.exchange
+        self._stored = own.until if own and is_ours else {}
+        self.noted = own.note if own and is_ours else codec.blank(self._gaps.exchange)
 
     def _doubt_trades(self) -> None:
         """Another collector, or we before the spool was lost, recorded some since: the last is not known."""
@@ -227,10 +220,9 @@ class Continuity:
         self._heard = {name: heard for name, heard in self._heard.items() if name in notes}
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:
-                note = _read(name, text)
-                self._heard[name] = _Heard(
-                    text, note, note.until(), frozenset(_pairs(note.left)), time.monotonic()
-                )
+                note = codec.decode(name, text)
+                left = frozenset(codec.pairs(note.left))
+                self._heard[name] = _Heard(text, note, note.until(), left, time.monotonic())
         if self._stopped:
             return  # a gap would not be saved any more: the next process asks again
         for question in list(self._gaps.questions):
@@ -257,31 +249,6 @@ class Continuity:
         if hole:
             self._gaps.report(key, hole, question.end)
         self._gaps.answered(question)
-
-
-def _moments(until: Mapping[Key, float]) -> list[_Moment]:
-    together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for (channel, symbol), moment in until.items():
-        together[moment][channel].append(symbol)
-    return [(moment, dict(channels)) for moment, channels in together.items()]
-
-
-def _pairs(moments: Iterable[_Moment]) -> dict[Key, float]:
-    return {
-        (channel, symbol): moment
-        for moment, channels in moments
-        for channel, symbols in channels.items()
-        for symbol in symbols
-    }
-
-
-def _read(name: str, text: str) -> Note:
-    """A note that is none says nothing, of nobody: what the spool knows must do."""
-    try:
-        return msgspec.json.decode(text, type=Note)
-    except msgspec.DecodeError as error:
-        LOG.warning("the note of collector %s in the store is damaged, and ignored: %s", name, error)
-        return Note(exchange="", stopped=True, good_for=0.0, seen=[])
 
 
 class _Marks:
@@ -326,6 +293,8 @@ class _Marks:
             if not all(map(_is_moment, moments)):
                 raise ValueError(value)
             self.questions += questions
+            return
+        if not value:  # it was never stored: another collector did that
             return
         word, *rest = value.split()
         if word == "on":

@@ -136,17 +136,19 @@ class Gaps:
         earlier: the gaps that earlier processes left open, by pair.
         unmarked: that of a pair that is not among them; None where there is none.
         questions: what is to be asked before it can be told whether there is a gap.
+        elsewhere: what another collector stores: what is missed of it here is no gap.
     """
 
     def __init__(self, exchange: str, recorder: Recorder) -> None:
         self.earlier: dict[Key, Hole] = {}
         self.unmarked: Hole | None = None
         self.questions: list[Question] = []
+        self.elsewhere: set[Key] = set()
         self.exchange = exchange
         self._recorder = recorder
         self._holes: dict[Key, Hole] = {}
         self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
-        self._known: set[Key] = set()  # what was seen in this process
+        self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
         self._carriers: list[Carrier] = []
         self._carrier_of: dict[Key, int] = {}
 
@@ -170,17 +172,42 @@ class Gaps:
 
     def end(self, key: Key, end: float) -> None:
         """``key`` is seen from ``end`` on."""
-        if key in self._seen:
+        if key in self._seen or key in self.elsewhere:
             return
         self._seen[key] = end
         if key in self._known:
             self.report(key, self._holes.pop(key), end)
         else:
-            self._known.add(key)
+            self._known[key] = end
             self._ask(key, Question(*key, self.earlier.get(key, self.unmarked), end))
         number = self._carrier_of.get(key, 0)
         self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
         self._mark_carrier(number, end)
+
+    def cede(self, key: Key, until: float | None) -> None:
+        """Another collector stores ``key``; we did until then (seconds, UTC), or this process never did."""
+        self.elsewhere.add(key)
+        self._seen.pop(key, None)
+        seen, hole = self._known.pop(key, None), self._holes.pop(key, None)
+        if until is not None:
+            self.earlier[key] = hole or Hole(until, "stopped")
+        else:  # nothing was stored: whether there is a gap is asked when we take it back
+            for each in [it for it in self.questions if (it.channel, it.symbol, it.end) == (*key, seen)]:
+                self.answered(each)
+        if key in self.earlier:
+            self._mark_hole(key, self.earlier[key])
+        else:
+            self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", "")
+
+    def seen_since(self, key: Key) -> float | None:
+        """Return the moment in which this process saw ``key`` first."""
+        return self._known.get(key)
+
+    def take_back(self, key: Key, start: float | None) -> None:
+        """We store ``key`` again: from ``start`` on (seconds, UTC), or from when it is seen next."""
+        self.elsewhere.discard(key)
+        if start is not None:
+            self.end(key, start)
 
     def delisted(self, keys: Iterable[Key]) -> None:
         """The exchange does not list these any more; earlier processes saw them."""

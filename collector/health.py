@@ -39,6 +39,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
         acknowledged: those of the pending ones that the exchange acknowledged; no data has come.
         silent: confirmed by an acknowledgement, where there may be no data for long; none has come so far.
         notice: what the exchange said last that names no subscription, while some are pending.
+        overlapping: those that are left out because another collector stores them, with the reason.
     """
 
     confirmed: int = 0
@@ -47,6 +48,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     notice: str | None = None
+    overlapping: dict[str, str] = {}
 
     def __str__(self) -> str:
         """What is waited for, in one line."""
@@ -101,7 +103,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_stored: float | None = None
 
 
-def judge(
+def judge(  # noqa: PLR0911 - the gravest first
     store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: bool, idle: str | None = None
 ) -> tuple[str, str]:
     """The state (starting, ready or degraded) and one line that says why.
@@ -113,6 +115,9 @@ def judge(
         return "degraded", f"the exchange refused {len(subscriptions.refused)}: {name}: {reason}"
     if store.state == "refused":
         return "degraded", f"the store refuses us: {store.error}"
+    if subscriptions.overlapping:
+        name, reason = next(iter(subscriptions.overlapping.items()))
+        return "degraded", f"left out {len(subscriptions.overlapping)} of the subscriptions: {name}: {reason}"
     pending = "degraded" if was_ready else "starting"
     if store.state != "connected":
         return pending, f"store {store.state}" + (f": {store.error}" if store.error else "")

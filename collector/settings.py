@@ -109,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: Retention | None
     parquet_dir: Path
     name: str
+    allow_overlap: bool
     spool_dir: Path
     spool_max_bytes: int
     spool_keep: float
@@ -458,6 +459,12 @@ VARIABLES: tuple[Variable, ...] = (
             "up to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit",
         ),
         "the collector's name in the store; made from exchange, channels and symbols by default",
+    ),
+    Variable(
+        "ALLOW_OVERLAP",
+        boolean,
+        "record also what another collector records into the same store: it is stored twice then",
+        "false",
     ),
     Variable("SPOOL_DIR", Path, "folder of the spool, on a disk that outlives the process", "spool"),
     Variable(

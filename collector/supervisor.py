@@ -23,6 +23,7 @@ from collector.continuity import Continuity
 from collector.feeds import creation
 from collector.gaps import Key
 from collector.metrics import Metrics
+from collector.overlap import Overlap
 from collector.receiver import Receiver
 from collector.settings import Settings, SettingsError
 from collector.spool import Spool, SpoolError
@@ -102,7 +103,15 @@ class _Collector:
         self.receiver = Receiver(settings, spool, self.metrics)
         self.feed = creation.feed(settings, self.receiver)
         self.continuity = Continuity(spool, self.receiver, self.feed.gaps, settings.records)
-        self.writer = Writer(settings.name, stores.create(settings), spool, self.metrics, self.continuity)
+        self.overlap = Overlap(settings, self.feed.subscriptions, self.feed.gaps, self.receiver.renew_books)
+        self.writer = Writer(
+            settings.name,
+            stores.create(settings),
+            spool,
+            self.metrics,
+            self.continuity,
+            None if settings.allow_overlap else self.overlap,
+        )
         self.started = time.time()
         self.was_ready = False
         self.oldest: float | None = None  # receipt of the oldest record that is not stored
@@ -208,6 +217,10 @@ class _Collector:
             refused={
                 f"{channel} {symbol}": reason
                 for (channel, symbol), reason in sorted(subscriptions.refused.items())
+            },
+            overlapping={
+                f"{channel} {symbol}": reason
+                for (channel, symbol), reason in sorted(self.overlap.reasons.items())
             },
         )
 

@@ -21,10 +21,15 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
+from collector import notes as codec
 from collector.bounds import excess
 from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
+from collector.notes import Note
+from collector.overlap import Overlap
 from collector.records import channel_of
 from collector.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
@@ -47,7 +52,6 @@ MOST_PAUSE = 30.0  # seconds between two attempts
 REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have us
 TELL = 1.0  # seconds between two notes
 BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
-GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
 SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
 LEAVE = 2.0  # seconds for saying goodbye
 SEARCH = 4  # so many usual batches are looked at for a record of the same place that the store takes
@@ -76,15 +80,21 @@ class State:
 class Writer:
     """One collector's way from its spool to its store."""
 
-    def __init__(
-        self, name: str, store: Store, spool: Spool, metrics: Metrics, continuity: Continuity | None = None
+    def __init__(  # noqa: PLR0917 - the parts of a collector, each of a kind of its own
+        self,
+        name: str,
+        store: Store,
+        spool: Spool,
+        metrics: Metrics,
+        continuity: Continuity | None = None,
+        overlap: Overlap | None = None,
     ) -> None:
         self.state = State()
         self._name, self._store, self._spool, self._metrics = name, store, spool, metrics
         self._letters = DeadLetters(spool.folder / "dead-letters.jsonl")
         self._expected: Position | None = None  # what the store has, as far as we know
         self._after: Position | None = None  # where the next batch begins, in the spool's terms
-        self._continuity = continuity
+        self._continuity, self._overlap = continuity, overlap
         self._told = self._beaten = 0.0  # when we last did, by time.monotonic()
         self._failures = 0
         self._unproven = False  # the last batch failed: only one that is stored shows that all is well
@@ -139,6 +149,8 @@ class Writer:
         await self._see_that_nobody_else_writes(stored)
         if self._continuity:
             self._continuity.meet(self._name, await _answer(self._store.notes()))
+        if self._overlap:
+            self._overlap.reconnect()
         start = await self._spool.resume(stored)
         self._progress.set()  # the store may have all there is
         if start.forgotten:
@@ -162,7 +174,7 @@ class Writer:
         last: Holder | None = None
         while True:
             holder = await _answer(self._store.holder(self._name))
-            if holder is None or holder.idle >= GONE:
+            if holder is None or holder.is_gone:
                 return
             if last and (holder.owner != last.owner or holder.idle < last.idle + 0.5):
                 copy = " with a copy of our spool" if holder.owner == self._spool.owner else ""
@@ -185,10 +197,11 @@ class Writer:
         while True:
             await self._gather()
             await self._tell()
+            await self._decide_what_is_ours()
             usual = self._store.batch_records * (SEARCH if self._searching else 1)
             batch = await self._spool.read(self._after, self._watch.size or usual)
             if batch:
-                await self._commit(batch)
+                await self._commit(self._overlap.without(batch) if self._overlap else batch)
 
     async def _gather(self) -> None:
         """Waits until there is something, and then for more, as long as the store likes."""
@@ -199,14 +212,36 @@ class Writer:
                 break
             except TimeoutError:
                 await self._tell()
-                if time.monotonic() - self._beaten >= BEAT:
-                    await self._beat()
-                    self._is_well()
+                await self._decide_what_is_ours()
+                await self._beat_when_due()
         if self._store.batch_seconds and not self._hurried:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._store.batch_seconds) as self._gathering:
                     await self._spool.wait(self._after, self._store.batch_records)
             self._gathering = None
+
+    async def _beat_when_due(self) -> None:
+        if time.monotonic() - self._beaten >= BEAT:
+            await self._beat()
+            self._is_well()
+
+    async def _decide_what_is_ours(self) -> None:
+        """Return when it is clear what of our subscriptions other collectors store."""
+        store = self._store
+        if not self._overlap or not self._continuity or not isinstance(store, SharedStore):
+            return
+        while self._overlap.is_due:
+            self._continuity.hear(await _answer(store.notes()))
+            before = self._overlap.claims
+            claims = await self._overlap.look(
+                self._continuity.notes, lambda name: _answer(store.holder(name))
+            )
+            if claims != before or self._overlap.undecided:
+                await self._note(self._continuity.noted)
+            if not self._overlap.undecided:
+                return
+            await asyncio.sleep(TELL)
+            await self._beat_when_due()
 
     async def _see_what_ended_us(self, position: Position) -> None:
         self._watch.begin(position.sequence)
@@ -340,7 +375,11 @@ class Writer:
         if self._continuity.asking:
             self._continuity.hear(await _answer(self._store.notes()))
         if note := self._continuity.note(self._after.sequence, good_for=3 * period):
-            await _answer(self._store.note(self._name, note))
+            await self._note(note)
+
+    async def _note(self, note: Note) -> None:
+        claims = self._overlap.claims if self._overlap else []
+        await _answer(self._store.note(self._name, codec.encode(structs.replace(note, claims=claims))))
 
     def _count(self, batch: Batch) -> None:
         _, records = batch.kept

@@ -17,6 +17,8 @@ from collector.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
+
 
 class Position(msgspec.Struct, frozen=True):
     """How far a store has got with one collector's records.
@@ -182,6 +184,11 @@ class Holder(msgspec.Struct, frozen=True):
     owner: str
     who: str
     idle: float
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it has given no sign of life for so long that it does not live any more."""
+        return self.idle >= GONE
 
 
 @runtime_checkable

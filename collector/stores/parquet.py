@@ -108,6 +108,7 @@ class ParquetStore:
         self._root = settings.parquet_dir
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
+        self._name = ""  # whose lock that is
         self._lock: int | None = None  # None: not open, or another process has it
         self._durable: set[Path] = set()  # folders whose way from the root is on disk
         self._publishing = Lock()
@@ -200,6 +201,7 @@ class ParquetStore:
         self._durable.clear()
         self._can_be_read = False
         self._make_durable(self._root / "_positions")
+        self._name = name
         self._take_lock(name)
         return self._position(name)
 
@@ -216,11 +218,14 @@ class ParquetStore:
         return found.position if found else None
 
     def _holder(self, name: str) -> Holder | None:
-        if self._lock is None:
-            self._take_lock(name)
+        if name != self._name:
+            is_free = self._is_free(name)
+        else:
+            if self._lock is None:
+                self._take_lock(name)
+            is_free = self._lock is not None
         found = self._read_position(name)
-        idle = 0.0 if self._lock is None else math.inf
-        return Holder(found.owner, found.who, idle) if found else None
+        return Holder(found.owner, found.who, math.inf if is_free else 0.0) if found else None
 
     def _commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
@@ -373,6 +378,21 @@ class ParquetStore:
         else:
             self._lock = lock
             self._remove_unfinished(name)
+
+    def _is_free(self, name: str) -> bool:
+        """Whether nobody holds the lock of another collector."""
+        try:
+            lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(lock)
 
     def _unlock(self) -> None:
         if self._lock is not None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from collector import completeness, completeness_table
 from collector.completeness import Interval, Missing, Row
-from collector.continuity import Note
+from collector.notes import Note
 from collector.records import Gap
 from collector.settings import Settings
 

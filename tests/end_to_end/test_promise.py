@@ -17,7 +17,7 @@ from servers import RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import continuity
+from collector import continuity, notes
 from collector.feeds import feed
 from collector.feeds.connection import Patience
 
@@ -76,7 +76,7 @@ class Stage:
         def fresh():
             with self.redis.client(decode_responses=True) as client:
                 text = client.hget("cryptostore:notes", collector.settings.name)
-            note = text and continuity.msgspec.json.decode(text, type=continuity.Note)
+            note = text and notes.decode(collector.settings.name, text)
             until = note.until() if note and not note.stopped else {}
             return until.keys() >= collector.pairs and min(until[pair] for pair in collector.pairs) >= since
 
@@ -263,7 +263,7 @@ async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
 
 async def test_what_another_live_collector_saw_is_no_gap(stage):
     """BTC-USD moves from one to two while one is alive; ETH-USD stays."""
-    one, two = stage.collector("one"), stage.collector("two", SYMBOLS="BTC-USD")
+    one, two = stage.collector("one"), stage.collector("two", SYMBOLS="BTC-USD", ALLOW_OVERLAP="yes")
     async with one.running(), two.running():
         await whole(one)
         await two.until(lambda: not two.collector.feed.gaps.questions, "the question is answered")

@@ -361,7 +361,7 @@ async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(
 
 
 async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "GONE", 1.5)
+    monkeypatch.setattr("collector.stores.GONE", 1.5)
     sent = list(stream(200))
     first = await Spool.open(tmp_path / "first")
     store = create(harness.settings(server, tmp_path))
@@ -393,7 +393,7 @@ async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tm
         await first.delivered()
         await asyncio.to_thread(faulty.cut)
         await first.send(sent[200:300])
-        monkeypatch.setattr(writing, "GONE", 1.5)
+        monkeypatch.setattr("collector.stores.GONE", 1.5)
         async with Pipeline(copied) as copy:
             await copy.send(sent[300:])
             await copy.delivered()
@@ -452,6 +452,23 @@ async def test_a_port_where_something_else_listens_is_an_error_that_says_where(h
         await pipeline.until("away")
         assert str(server.port) in pipeline.writer.state.error
     listener.close()
+
+
+async def test_a_collector_finds_out_whether_another_one_is_alive(harness, server, tmp_path):
+    settings = harness.settings(server, tmp_path)
+    one, two, after = create(settings), create(settings), Position("spool", "run", 0)
+    for name, store in ("one", one), ("two", two):
+        assert await store.open(name) is None
+        await store.commit(name, Batch("run", 0, ()), None, after)
+    found = await two.holder("one")
+    assert not found.is_gone
+    assert f"process {os.getpid()} on " in found.who
+    assert not (await one.holder("two")).is_gone
+    assert await two.holder("three") is None
+    await one.release("one", after)
+    await one.close()
+    assert (await two.holder("one")).is_gone
+    await two.close()
 
 
 async def test_notes_are_kept_for_every_collector_to_read(harness, server, tmp_path):

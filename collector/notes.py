@@ -1,0 +1,80 @@
+"""Notes: what the collectors that share a store tell each other, one JSON text for each collector.
+
+A note says what its collector has seen and stored (continuity.py), and what it subscribes to (overlap.py).
+Fields may be added: a collector ignores those that it does not know, and misses none that is new.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from collector.gaps import Key
+
+LOG = logging.getLogger(__name__)
+
+#: A time (seconds, UTC), with the channels and symbols that it is about.
+type Moment = tuple[float, dict[str, list[str]]]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What one collector has seen and stored, and what it stores.
+
+    Attributes:
+        exchange: cryptofeed's id.
+        stopped: it was the last word before a clean stop.
+        good_for: seconds after which, without another note, its collector is not alive.
+        seen: moments, each with the channels and symbols that were seen up to it.
+        left: the same of those that its collector records no more.
+        claims: moments since which the collector stores channels and symbols; candles are named with their
+            interval: ``candles 1m``.
+    """
+
+    exchange: str
+    stopped: bool
+    good_for: float
+    seen: list[Moment]
+    left: list[Moment] = []
+    claims: list[Moment] = []
+
+    def until(self) -> dict[Key, float]:
+        """Return the moment up to which each pair was seen."""
+        return pairs(self.seen) | pairs(self.left)
+
+
+def moments(times: Mapping[Key, float]) -> list[Moment]:
+    """Group the pairs by their times."""
+    together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for (channel, symbol), moment in times.items():
+        together[moment][channel].append(symbol)
+    return [(moment, dict(channels)) for moment, channels in together.items()]
+
+
+def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
+    """Return the time of each pair: what ``moments`` grouped."""
+    return {
+        (channel, symbol): moment
+        for moment, channels in grouped
+        for channel, symbols in channels.items()
+        for symbol in symbols
+    }
+
+
+def encode(note: Note) -> str:
+    """Return the note as a store keeps it."""
+    return msgspec.json.encode(note).decode()
+
+
+def decode(name: str, text: str) -> Note:
+    """Read the note of collector ``name``; a damaged one says nothing, and the log says that."""
+    try:
+        return msgspec.json.decode(text, type=Note)
+    except msgspec.DecodeError as error:
+        LOG.warning("the note of collector %s in the store is damaged, and ignored: %s", name, error)
+        return blank()
+
+
+def blank(exchange: str = "") -> Note:
+    """Return a note that says nothing."""
+    return Note(exchange=exchange, stopped=True, good_for=0.0, seen=[])

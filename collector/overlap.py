@@ -1,0 +1,274 @@
+"""Two collectors that record the same into the same store are noticed, and one of them leaves it out.
+
+A collector keeps its own records from being stored twice, not those of another one. So its note in the store
+(notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is decided:
+
+1. Read the notes. Where another collector claims the same and is alive, it has it: we leave it out. Where it
+   is not clear yet whether it is alive, wait: whoever hands over ends soon. Otherwise claim it.
+2. Read the notes once more, one note's period later. Of two that claimed at once, the earlier one has it.
+
+What is received meanwhile waits in the spool, so that the wait costs nothing. What is left out is received
+and not stored: as soon as the other collector ends, we claim it, and what neither stored is a gap.
+
+Whether a collector is alive tells its position: each commit, also an empty one, is a sign of life by the
+store's own clock. The time since when something is claimed orders those that claimed at once, and tells which
+records of a spool that waited for its store the other one has: two clocks that differ make a mistake as large
+as the difference there.
+
+Notes are read again now and then: a store may forget them, and a store that answers slower than a note's
+period lets two collectors claim the same. Then some is there twice, and the log says so.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+from msgspec import structs
+
+from collector import notes as codec
+from collector.gaps import Gaps, Key
+from collector.notes import Moment, Note
+from collector.records import AnyRecord, Gap, channel_of
+from collector.settings import Fault, Settings, SettingsError
+from collector.stores import Batch, Holder
+
+LOG = logging.getLogger(__name__)
+
+RECHECK = 60.0  # seconds between two looks at the notes
+PROBE = 5.0  # the same, while something is left out
+HANDOVER = 30.0  # seconds for which others may store all that there is, before we give up
+NAMED = 10  # subscriptions that a line of the log names
+
+
+class Subscribed(Protocol):
+    """What the feed subscribes to."""
+
+    confirmed: set[Key]
+    pending: dict[Key, float]
+
+
+class Overlap:
+    """What of one collector's subscriptions other collectors store.
+
+    Attributes:
+        taken: what is left out, with the name of the collector that stores it.
+        undecided: what nobody knows yet of whether we may store it; until then nothing is stored.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        subscribed: Subscribed,
+        gaps: Gaps,
+        renew_books: Callable[[Iterable[Key]], None],
+    ) -> None:
+        self.taken: dict[Key, str] = {}
+        self.undecided: set[Key] = set()
+        self._settings, self._subscribed, self._gaps = settings, subscribed, gaps
+        self._renew_books = renew_books
+        self._known: AbstractSet[Key] = frozenset()
+        self._since: dict[Key, float] = {}  # what we claim
+        self._held: set[Key] = set()  # of that, what is surely ours
+        self._ever_held: set[Key] = set()
+        self._left_out: dict[Key, list[list[float]]] = defaultdict(
+            list
+        )  # [from, to): receipts (seconds, UTC)
+        self._signs: dict[str, float] = {}  # others' first sign of life, by time.monotonic()
+        self._watching = False  # whether the same collectors are to be looked at soon again
+        self._who: dict[str, str] = {}
+        self._next = 0.0  # when to look again, by time.monotonic()
+        self._nothing_left_since: float | None = None
+        self._claims: list[Moment] = []
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the notes are to be looked at, before anything more is stored."""
+        count = len(self._subscribed.confirmed) + len(self._subscribed.pending)
+        return count != len(self._known) or (bool(self._known) and time.monotonic() >= self._next)
+
+    def reconnect(self) -> None:
+        """Take note that the store was away: others may have taken over what is ours."""
+        self._since.clear()
+        self._held.clear()
+        self._next = 0.0
+
+    async def look(
+        self, notes: Mapping[str, Note], holder: Callable[[str], Awaitable[Holder | None]]
+    ) -> list[Moment]:
+        """Return what our own note is to claim, judging by the notes of all collectors.
+
+        Raises SettingsError where others store all that there is.
+        """
+        if not self._watching:
+            self._signs.clear()
+        self._follow()
+        exchange, ours = self._settings.exchange, self._settings.name
+        claims = {name: self._ours_of(note) for name, note in notes.items() if note.exchange == exchange}
+        own = claims.pop(ours, {})
+        alive, doubtful = await self._living([name for name in claims if claims[name]], holder)
+        claims = {name: claims[name] for name in alive | doubtful}
+        lost: dict[str, list[Key]] = defaultdict(list)
+        self.undecided = set()
+        for key in self._known:
+            rivals = self._rivals(key, claims)
+            if rival := min(rivals & alive, default=None):
+                lost[rival].append(key)
+            elif not rivals:
+                self._claim(key, own.get(key))
+            elif key not in self._held:
+                self.undecided.add(key)
+        for name, keys in lost.items():
+            self._lose(name, keys, claims[name])
+        self._wait(doubtful)
+        told = {(self._name(channel), symbol): since for (channel, symbol), since in self._since.items()}
+        self._claims = codec.moments(told)
+        self._see_that_something_is_left()
+        return self._claims
+
+    @property
+    def claims(self) -> list[Moment]:
+        """What our note claims."""
+        return self._claims
+
+    def without(self, batch: Batch) -> Batch:
+        """Return the batch without the records that another collector stores."""
+        if not self._left_out:
+            return batch
+        sequences, records = batch.kept
+        others = [it for it, record in zip(sequences, records, strict=True) if self._is_left_out(record)]
+        return structs.replace(batch, refused=batch.refused.union(others)) if others else batch
+
+    @property
+    def reasons(self) -> dict[Key, str]:
+        """Why something is left out, by pair."""
+        return {key: f"{self._called(name)} stores it already" for key, name in self.taken.items()}
+
+    def _follow(self) -> None:
+        """Forget what is not subscribed to any more."""
+        self._known = frozenset({*self._subscribed.confirmed, *self._subscribed.pending})
+        self._held &= self._known
+        for gone in [key for key in self._since if key not in self._known]:
+            del self._since[gone]
+        for gone in [key for key in self.taken if key not in self._known]:
+            del self.taken[gone]
+            self._left_out[gone][-1][1] = time.time()
+            self._gaps.elsewhere.discard(gone)
+
+    def _ours_of(self, note: Note) -> dict[Key, float]:
+        """Return what a note claims of what we subscribe to."""
+        claimed = codec.pairs(note.claims)
+        if not claimed:
+            return {}
+        names = {key: (self._name(key[0]), key[1]) for key in self._known}
+        return {key: claimed[name] for key, name in names.items() if name in claimed}
+
+    def _name(self, channel: str) -> str:
+        return f"candles {self._settings.candle_interval}" if channel == "candles" else channel
+
+    async def _living(
+        self, names: Iterable[str], holder: Callable[[str], Awaitable[Holder | None]]
+    ) -> tuple[set[str], set[str]]:
+        """Return who gave a sign of life since we looked first, and who may do so yet."""
+        alive: set[str] = set()
+        doubtful: set[str] = set()
+        for name in names:
+            found = await holder(name)
+            if found is None or found.is_gone:
+                self._signs.pop(name, None)
+                continue
+            self._who[name] = found.who
+            sign = time.monotonic() - found.idle
+            is_newer = sign > self._signs.setdefault(name, sign) + 0.5
+            (alive if is_newer else doubtful).add(name)
+        return alive, doubtful
+
+    def _rivals(self, key: Key, claims: Mapping[str, Mapping[Key, float]]) -> set[str]:
+        """Return who has the key rather than we."""
+        mine = self._since.get(key)
+        return {
+            name
+            for name, claimed in claims.items()
+            if key in claimed and (mine is None or (claimed[key], name) < (mine, self._settings.name))
+        }
+
+    def _claim(self, key: Key, noted: float | None) -> None:
+        """Claim what nobody else does; it is ours when our note in the store has said so for a while."""
+        if key in self.taken:
+            LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), _named([key]))
+            self._take_over(key)
+        elif key not in self._since:
+            self._since[key] = noted or self._gaps.seen_since(key) or time.time()
+        if noted == self._since[key]:
+            self._held.add(key)
+            self._ever_held.add(key)
+        else:
+            self._held.discard(key)
+            self.undecided.add(key)
+
+    def _take_over(self, key: Key) -> None:
+        now = time.time()
+        del self.taken[key]
+        self._left_out[key][-1][1] = self._since[key] = now
+        self._renew_books([key])
+        self._gaps.take_back(key, now if key in self._subscribed.confirmed else None)
+
+    def _lose(self, name: str, keys: list[Key], since: Mapping[Key, float]) -> None:
+        new = [key for key in keys if key not in self.taken]
+        for key in keys:
+            self.taken[key] = name
+            self._since.pop(key, None)
+        for key in new:
+            self._left_out[key].append([since[key], float("inf")])
+            self._gaps.cede(key, since[key] if key in self._ever_held else None)
+        if new:
+            LOG.error("left out, because %s stores it already: %s", self._called(name), _named(new))
+        if doubled := [key for key in new if key in self._held]:
+            LOG.error("until now we stored these too, so some of it may be there twice: %s", _named(doubled))
+        self._held.difference_update(keys)
+
+    def _wait(self, doubtful: AbstractSet[str]) -> None:
+        if self.undecided and doubtful:
+            called = ", ".join(map(self._called, sorted(doubtful)))
+            LOG.info("waiting to see whether %s still stores what we subscribe to", called)
+        self._watching = bool(self.undecided or self.taken or doubtful)
+        pause = 0.0 if self.undecided else PROBE if self._watching else RECHECK
+        self._next = time.monotonic() + pause
+
+    def _see_that_something_is_left(self) -> None:
+        if not self._known or self.taken.keys() != self._known:
+            self._nothing_left_since = None
+            return
+        now = time.monotonic()
+        self._nothing_left_since = self._nothing_left_since or now
+        if now - self._nothing_left_since < HANDOVER:
+            return
+        names = sorted(set(self.taken.values()))
+        them = "it" if len(names) == 1 else "them"
+        raise SettingsError(
+            [
+                Fault(
+                    "SYMBOLS",
+                    ",".join(self._settings.symbols),
+                    f"all of it is stored already, into this store, by {', '.join(map(self._called, names))};"
+                    f" stop {them}, ask for other symbols or channels here, or set ALLOW_OVERLAP=true to"
+                    " store it twice",
+                )
+            ]
+        )
+
+    def _is_left_out(self, record: AnyRecord) -> bool:
+        channel = record.missed if isinstance(record, Gap) else channel_of(record)
+        spans = self._left_out.get((channel, record.symbol), ())
+        return any(start <= record.receipt_timestamp < end for start, end in spans)
+
+    def _called(self, name: str) -> str:
+        who = self._who.get(name)
+        return f"collector {name}" + (f" ({who})" if who else "")
+
+
+def _named(keys: Iterable[Key]) -> str:
+    names = [f"{channel} {symbol}" for channel, symbol in sorted(keys)]
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,0 +1,219 @@
+"""Which of several collectors stores what, told by their notes, on a clock that the test moves."""
+
+import itertools
+from types import SimpleNamespace
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from collector import notes, overlap
+from collector.gaps import Gaps
+from collector.notes import Note
+from collector.overlap import Overlap
+from collector.records import Gap, Trade
+from collector.settings import Settings, SettingsError
+from collector.stores import Batch, Holder
+
+KEYS = [("trades", "BTC-USD"), ("candles", "BTC-USD"), ("trades", "ETH-USD")]
+TIMES = st.floats(min_value=0, max_value=4e9)
+
+
+class Recorder:
+    """Takes marks and gaps."""
+
+    next_sequence = 0
+
+    def mark(self, key, value):
+        pass
+
+    def report(self, gap):
+        pass
+
+
+class Shelf:
+    """A store's notes and positions, and a clock that the test moves."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.notes = {}
+        self.beats = {}
+
+    async def holder(self, name):
+        return (
+            Holder("owner", f"process of {name}", self.now - self.beats[name]) if name in self.beats else None
+        )
+
+
+class Machine:
+    """One collector, as far as it takes part."""
+
+    def __init__(self, shelf, name, keys, interval="1m"):
+        self.shelf, self.name = shelf, name
+        settings = Settings.read(
+            {
+                "EXCHANGE": "KRAKEN",
+                "SYMBOLS": "BTC-USD,ETH-USD",
+                "CHANNELS": "trades,candles",
+                "CANDLE_INTERVAL": interval,
+                "BACKEND": "REDIS",
+                "NAME": name,
+            }
+        )
+        self.subscribed = SimpleNamespace(confirmed=set(keys), pending={})
+        self.overlap = Overlap(settings, self.subscribed, Gaps("KRAKEN", Recorder()), lambda _: None)
+        self.heard = {}
+
+    def beat(self):
+        self.shelf.beats[self.name] = self.shelf.now
+
+    async def look(self, found=None):
+        """One round, on the notes that are there or that it ``found`` before; and a note of it."""
+        self.beat()
+        claims = await self.overlap.look(
+            dict(self.shelf.notes) if found is None else found, self.shelf.holder
+        )
+        self.shelf.notes[self.name] = Note("KRAKEN", stopped=False, good_for=3.0, seen=[], claims=claims)
+
+    @property
+    def stores(self):
+        return self.subscribed.confirmed - self.overlap.taken.keys() - self.overlap.undecided
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    """One clock for all, which ``turn`` moves."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.time = clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(overlap, "time", clock)
+    return clock
+
+
+def turn(clock, shelf, seconds=1.0):
+    clock.now += seconds
+    shelf.now += seconds
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=150)
+@hypothesis.given(
+    st.lists(
+        st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.integers(0, 5)), min_size=2, max_size=4
+    ),
+    st.data(),
+)
+async def test_whoever_starts_when_one_alone_stores_each(clock, some, data):
+    shelf = Shelf()
+    machines = [(Machine(shelf, f"c{index}", keys), start) for index, (keys, start) in enumerate(some)]
+    for second in range(14):
+        running = [machine for machine, start in machines if start <= second]
+        found = dict(shelf.notes) if data.draw(st.booleans()) else None
+        for machine in data.draw(st.permutations(running)):
+            await machine.look(found)
+        for one, two in itertools.combinations(running, 2):
+            assert not one.stores & two.stores
+        turn(clock, shelf)
+    wanted = set().union(*(machine.subscribed.confirmed for machine, _ in machines))
+    assert set().union(*(machine.stores for machine, _ in machines)) == wanted
+
+
+async def test_who_left_it_out_takes_over_when_the_other_gives_no_sign_of_life(clock):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
+    for _ in range(3):
+        await one.look()
+        turn(clock, shelf)
+    for _ in range(3):
+        one.beat()
+        await two.look()
+        turn(clock, shelf)
+    assert two.overlap.taken.keys() == set(KEYS)
+    assert one.stores == set(KEYS)
+    turn(clock, shelf, 13.0)
+    for _ in range(2):
+        await two.look()
+        turn(clock, shelf)
+    assert not two.stores
+    for _ in range(2):
+        await two.look()
+        turn(clock, shelf)
+    assert two.stores == set(KEYS)
+    one.overlap.reconnect()  # it was cut off, and comes back
+    for _ in range(2):
+        two.beat()
+        await one.look()
+        turn(clock, shelf)
+    assert not one.stores
+    batch = Batch("run", 0, [_trade(990.0), _trade(clock.now), _gap(clock.now)])
+    assert one.overlap.without(batch).kept == ([0], [batch.records[0]])
+    assert two.overlap.without(Batch("run", 0, [_trade(clock.now)])).kept[0] == range(1)
+
+
+async def test_candles_of_another_interval_are_something_else(clock):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", [KEYS[1]]), Machine(shelf, "two", [KEYS[1]], interval="1h")
+    for _ in range(3):
+        await one.look()
+        await two.look()
+        turn(clock, shelf)
+    assert one.stores == two.stores == {KEYS[1]}
+
+
+async def test_who_is_dead_since_long_is_not_waited_for_and_who_may_live_is(clock):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
+    await one.look()
+    turn(clock, shelf)
+    await one.look()
+    for _ in range(13):
+        turn(clock, shelf)
+        await two.look()
+        assert two.overlap.undecided == set(KEYS)
+    turn(clock, shelf, 3.0)
+    await two.look()
+    turn(clock, shelf)
+    await two.look()
+    assert two.stores == set(KEYS)
+
+
+async def test_nothing_left_for_long_is_a_fault_that_names_who_has_it(clock):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
+    await one.look()
+    turn(clock, shelf)
+    await one.look()
+
+    async def insist():
+        for _ in range(40):
+            one.beat()
+            await two.look()
+            turn(clock, shelf)
+
+    with pytest.raises(
+        SettingsError, match=r"by collector one \(process of one\); stop it, ask for"
+    ) as fault:
+        await insist()
+    assert clock.now - 1000.0 >= overlap.HANDOVER
+    assert fault.value.faults[0].variable == "SYMBOLS"
+
+
+@hypothesis.given(st.dictionaries(st.tuples(st.text(), st.text()), TIMES))
+def test_what_a_note_claims_is_read_as_it_was_written(times):
+    note = Note("KRAKEN", stopped=False, good_for=3.0, seen=[], claims=notes.moments(times))
+    assert notes.pairs(notes.decode("test", notes.encode(note)).claims) == times
+
+
+def test_a_note_of_an_earlier_version_claims_nothing():
+    text = (
+        '{"exchange":"KRAKEN","stopped":false,"good_for":3.0,"seen":[[1.0,{"trades":["BTC-USD"]}]],"left":[]}'
+    )
+    note = notes.decode("old", text)
+    assert note.claims == []
+    assert note.until() == {("trades", "BTC-USD"): 1.0}
+
+
+def _trade(receipt):
+    return Trade("KRAKEN", "BTC-USD", receipt, receipt, "buy", "1", "1", "7", None)
+
+
+def _gap(receipt):
+    return Gap("KRAKEN", "BTC-USD", receipt, receipt, "trades", receipt - 1, receipt, "stopped", None)
