@@ -1,4 +1,4 @@
-.PHONY: demo check test test-slow lint image bench soak clean
+.PHONY: demo reader check test test-slow lint image bench soak clean
 
 # Many processes are started here: each would compile again all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -7,6 +7,10 @@ unexport PYTHONDONTWRITEBYTECODE
 demo:
 	@.ci/environment --no-default-groups --extra launcher --extra collector --extra simulator
 	@.venv/bin/launcher run deployments/quickstart.yaml --for 20s
+
+# What docs/reading.md reads with: pandas, polars, duckdb, pyarrow and the stores' clients, in .venv.
+reader:
+	@.ci/environment --no-default-groups --extra collector --extra launcher --group reader
 
 # What to run before every commit: the linters, and the tests that need no server and no engine.
 check: lint

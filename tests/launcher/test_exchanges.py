@@ -41,7 +41,7 @@ def test_exchanges(launch):
 
 def test_channels(launch):
     assert launch("channels", "kraken")[1].splitlines()[1:] == [
-        *("trades", "ticker", "l2_book"),
+        *("trades", "ticker", "l1_book", "l2_book"),
         "candles  15d,15m,1d,1h,1m,1w,30m,4h,5m",
     ]
     assert json.loads(launch("channels", "KRAKEN", "--json")[1])["channels"][0] == "trades"
