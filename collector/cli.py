@@ -178,8 +178,8 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
     except (StoreRefusedError, StoreUnavailableError) as error:
         _say(f"collector: {error}", sys.stderr)
         return 69
-    for name in damaged:
-        _say(f"collector: warning: the note of collector {name} is damaged, and ignored", sys.stderr)
+    for what in damaged:
+        _say(f"collector: warning: {what} is damaged, and ignored", sys.stderr)
     found = [completeness.encode(row) for row in rows]
     _say("\n".join(map(json.dumps, found)) if options.json else completeness_table.table(found))
     return 1 if options.exit_code and not all(row.is_complete for row in rows) else 0

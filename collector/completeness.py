@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from collector import stores
+from collector.bounds import LATEST
 from collector.gaps import Key
 from collector.notes import Note
 from collector.patterns import is_plain
@@ -81,7 +82,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[str]]:
     """Ask a collector's store about what the collector is for.
 
-    Returns a row for each channel and symbol, and the names of collectors whose note is damaged.
+    Returns a row for each channel and symbol, and what in the store is damaged and ignored.
     Raises StoreUnavailableError or StoreRefusedError.
     """
     store = stores.create(settings)
@@ -93,21 +94,36 @@ async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[
         named = product(settings.channels, filter(is_plain, settings.symbols))
         never: dict[Key, float | None] = dict.fromkeys(filter(settings.records, named))
         seen = never | pairs(notes, settings.exchange, settings.records)
-        gaps = await store.gaps(settings.exchange, sorted({symbol for _, symbol in seen}))
+        found = await store.gaps(settings.exchange, sorted({symbol for _, symbol in seen}))
     finally:
         await store.close()
+    gaps = []
+    for gap in found:
+        if _are_times(gap.start, gap.end):
+            gaps.append(gap)
+        else:
+            damaged.append(f"a gap of {gap.missed} of {gap.symbol}")
     return rows(settings.exchange, seen, gaps, interval), damaged
 
 
 def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
-    """Return the notes of all collectors, and the names of those whose note is damaged."""
+    """Return the notes of all collectors, and which of them are damaged."""
     notes, damaged = [], []
     for name, text in texts.items():
         try:
-            notes.append(msgspec.json.decode(text, type=Note))
+            note = msgspec.json.decode(text, type=Note)
         except msgspec.DecodeError:
-            damaged.append(name)
+            note = None
+        if note and _are_times(*note.until().values()):
+            notes.append(note)
+        else:
+            damaged.append(f"the note of collector {name}")
     return notes, damaged
+
+
+def _are_times(*seconds: float) -> bool:
+    """Whether these are seconds since 1970 that a clock may tell."""
+    return all(0 <= each < LATEST for each in seconds)
 
 
 def pairs(notes: Iterable[Note], exchange: str, wanted: Callable[[Key], bool]) -> dict[Key, float]:

@@ -41,11 +41,12 @@ type _Ask = Callable[[CollectorSpec], Check]
 
 
 class _Answer(msgspec.Struct):
-    """What is known of one collector: rows, or why there are none."""
+    """What is known of one collector: rows, or why there are none, and what else it said."""
 
     collector: str
     rows: list[dict[str, Any]]
     fault: str = ""
+    warnings: Sequence[str] = ()
 
 
 def complete(options: argparse.Namespace, console: Console) -> int:
@@ -66,8 +67,8 @@ def complete(options: argparse.Namespace, console: Console) -> int:
             table.add(row["collector"], *cells(row))
         console.table(table)
     for answer in answers:
-        if answer.fault:
-            console.remark(f"{answer.collector}: {answer.fault}")
+        for text in (*answer.warnings, *([answer.fault] if answer.fault else [])):
+            console.remark(f"{answer.collector}: {text}")
     if any(answer.fault for answer in answers):
         return FAILED
     return FAILED if options.exit_code and not all(row["complete"] for row in rows) else DONE
@@ -84,8 +85,10 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
             rows.append(dict(json.loads(line)))
         except ValueError:
             rest.append(line.strip())
-    fault = "" if said.exit_code in _ANSWERED and rows else " ".join(rest[-5:]) or f"status {said.exit_code}"
-    return _Answer(spec.name, rows, fault.removeprefix("collector: "))
+    told = [line.removeprefix("collector: ") for line in rest if line]
+    if said.exit_code in _ANSWERED and rows:
+        return _Answer(spec.name, rows, warnings=told)
+    return _Answer(spec.name, rows, " ".join(told[-5:]) or f"ended with status {said.exit_code}")
 
 
 @contextlib.contextmanager
@@ -138,7 +141,8 @@ def _in_a_container(
     """Ask in a container that has all of the collector's but its spool."""
     mounts = tuple(mount for mount in spec.container.mounts if mount.target != _SPOOL)
     volumes = [mount.source for mount in mounts if mount.kind == "volume"]
-    if missing := set(volumes) - {volume.name for volume in engine.named_volumes(volumes)}:
+    there = volumes if engine.elsewhere(spec.fleet) else [each.name for each in engine.named_volumes(volumes)]
+    if missing := set(volumes) - set(there):
         raise EngineError(f"nothing was stored yet: there is no volume {', '.join(missing)}")
     container = msgspec.structs.replace(spec.container, mounts=mounts, network=network, restart="no")
     return engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conformance import HARNESSES, NAME, Pipeline
+from conformance import HARNESSES, NAME, Pipeline, deliver
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -65,6 +65,7 @@ async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, t
             await keep(harness, server, pipeline, "another", note(150, {"trades": ["BTC-USD"]}))
             await keep(harness, server, pipeline, "elsewhere", note(999, {"trades": ["BTC-USD"]}, "KRAKEN"))
             await keep(harness, server, pipeline, "damaged", "{")
+            await keep(harness, server, pipeline, "impossible", note(1e300, {"trades": ["BTC-USD"]}))
         rows, damaged = await completeness.look(settings, Interval())
     found = {(row.channel, row.symbol): row for row in rows}
     assert list(found) == [
@@ -84,7 +85,7 @@ async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, t
     assert len(found["trades", "ETH-USD"].gaps) == 1
     assert found["l2_book", "ETH-USD"].until is None
     assert not found["l2_book", "ETH-USD"].gaps
-    assert damaged == ["damaged"]
+    assert sorted(damaged) == ["the note of collector damaged", "the note of collector impossible"]
 
 
 async def keep(harness, server, pipeline, name, text):
@@ -93,6 +94,33 @@ async def keep(harness, server, pipeline, name, text):
         (server.data / "_positions" / f"{name}.note").write_text(text)
     else:
         await pipeline.writer._store.note(name, text)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("harness", [each for each in HARNESSES if "REDIS" in each.backend], ids=repr)
+async def test_it_takes_no_right_to_write(harness, tmp_path):
+    with harness.server() as server:
+        settings = harness.settings(server, tmp_path)
+        await deliver(settings, GAPS)
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "default", "-@all", "+@read", "+@connection")
+        rows, _ = await completeness.look(settings, Interval())
+        assert sum(len(row.gaps) for row in rows) == len(GAPS)
+
+
+@pytest.mark.redis
+async def test_a_gap_with_impossible_times_is_named_and_ignored(tmp_path):
+    harness = HARNESSES[0]
+    with harness.server() as server:
+        settings = harness.settings(server, tmp_path)
+        await deliver(settings, GAPS)
+        with server.client(decode_responses=True) as client:
+            key = "gaps-COINBASE-BTC-USD"
+            ((_, fields), *_) = client.xrange(key)
+            client.xadd(key, fields | {"end": "nan"})
+        rows, damaged = await completeness.look(settings, Interval())
+        assert damaged == ["a gap of trades of BTC-USD"]
+        assert sum(len(row.gaps) for row in rows) == len(GAPS)
 
 
 def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():

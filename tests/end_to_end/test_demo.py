@@ -47,17 +47,18 @@ def test_the_files_hold_exactly_what_was_sent(tmp_path):
         "EXCHANGE",
         "CHANNEL",
     ]
+    (tmp_path / "data" / "_positions" / "someone.note").write_text("{")
+    assert "coinbase: warning: the note of collector someone is damaged" in complete(tmp_path)
     assert run_query(ended.stdout, tmp_path) == len(
         [each for each in stored if isinstance(each, records.Trade)]
     )
 
 
 def complete(folder, *options):
-    """What `launcher complete` prints of the run that has ended."""
+    """What `launcher complete` says of the run that has ended."""
     command = [sys.executable, "-m", "launcher", "complete", "deployments/quickstart.yaml", *options]
-    return subprocess.run(
-        command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True, timeout=60
-    ).stdout
+    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    return told.stdout + told.stderr
 
 
 def run_query(output, folder):

@@ -18,7 +18,7 @@ import pytest
 from conformance import HARNESSES, NAME, Pipeline
 from simulated import Simulator
 
-from collector.continuity import Note
+from collector.notes import Note
 from collector.records import Gap, L2Book, Ticker, Trade
 
 D = Decimal
