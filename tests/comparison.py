@@ -10,8 +10,7 @@ Every record of the log must be stored exactly once, and nothing else, except fo
 - BINANCE's depth updates that the first snapshot of their connection contains already;
 - trades of the past that an exchange repeats on every subscription: they count once, and those of the first
   subscription, before any trade was stored, need not be there; nor do those that a fault has repeated as if
-  they were new, where they are from before the first that was stored;
-- best prices that are told again with the same time: only sizes have changed, which are not stored.
+  they were new, where they are from before the first that was stored.
 
 A complete book that follows a delta (SNAPSHOT_INTERVAL) is not in the log: it must be what its deltas made.
 """
@@ -89,7 +88,7 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
             stored[record.exchange, channel_of(record), record.symbol].append(record)
     comparison = Comparison()
     for key in sorted({*sent, *stored}):
-        check = {"trades": _trades, "l2_book": _books, "ticker": _best_prices}.get(key[1], _in_order)
+        check = {"trades": _trades, "l2_book": _books}.get(key[1], _in_order)
         check(comparison, sent[key], stored[key], excuses)
     return comparison
 
@@ -151,22 +150,6 @@ class _Excuses:
 def _never_stored(entry: Entry) -> bool:
     """Cryptofeed hands out candles when they are complete, where the exchange tells."""
     return entry["channel"] == "candles" and entry["content"]["closed"] is False
-
-
-def _best_prices(
-    comparison: Comparison, sent: Sequence[Entry], stored: Sequence[AnyRecord], excuses: _Excuses
-) -> None:
-    """The same prices of the same time count once."""
-    once = [
-        entry for before, entry in zip([None, *sent], sent, strict=False) if not _same_quote(before, entry)
-    ]
-    _in_order(comparison, once, stored, excuses)
-
-
-def _same_quote(one: Entry | None, other: Entry) -> bool:
-    if one is None or one["connection"] != other["connection"] or not other["content"]["timestamp"]:
-        return False
-    return all(one["content"][name] == other["content"][name] for name in ("timestamp", "bid", "ask"))
 
 
 def _in_order(

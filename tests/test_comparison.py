@@ -108,30 +108,6 @@ def test_the_past_of_the_first_subscription_need_not_be_stored():
     assert compare([*past, trade(-1, "8"), trade(0, "9")], [stored_trade("9")]).missing
 
 
-def test_trades_that_are_repeated_as_if_new_need_not_be_stored_where_they_are_older_than_the_first():
-    def repeated(sequence, number, second):
-        it = trade(sequence, number)
-        it["content"] |= {"repeated": True, "timestamp": f"2023-11-14T22:13:{second}.000001Z"}
-        return it
-
-    log = [repeated(1, "1", 19), trade(2, "2"), repeated(3, "3", 25)]
-    comparison = compare(log, [stored_trade("2")])
-    assert [entry["content"]["id"] for entry in comparison.missing] == ["3"]
-
-
-def test_best_prices_of_one_time_count_once():
-    def timed(sequence, bid, fraction):
-        it = ticker(sequence, bid)
-        it["content"]["timestamp"] = f"2023-11-14T22:13:20.{fraction}Z"
-        return it
-
-    stored = [stored_ticker("10")]
-    assert compare([timed(1, "10", "000"), timed(2, "10", "000")], stored).exact
-    assert compare([timed(1, "10", "000"), timed(2, "10", "001")], stored).missing
-    assert compare([timed(1, "10", "000"), timed(2, "11", "000")], stored).missing
-    assert compare([ticker(1, "10"), ticker(2, "10")], stored).missing
-
-
 def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it():
     sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3"), ticker(3, "4", connection=2)]
     stored = [stored_ticker("1"), stored_ticker("2"), stored_ticker("4")]

@@ -182,6 +182,7 @@ class _Checked:
     def __init__(self, book: Book) -> None:
         self.book = book
         self.reproducible = True  # whether the checksum of its snapshot came out right
+        self.last: object = None  # the last change, as it came
 
     def agrees(self, checksum: int | None) -> bool:
         if checksum is None or not self.reproducible:
@@ -217,6 +218,7 @@ class KrakenSession(Session):
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
         self._routes: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._books: dict[str, _Checked] = {}
+        self._tickers: dict[str, _Ticker] = {}  # the last ones
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
         self._candles = RunningCandles()
         self._readers: Mapping[str, Callable[[Any, str, bool, int], Outputs]] = {
@@ -335,6 +337,10 @@ class KrakenSession(Session):
         checked = self._books.get(symbol)
         if checked is None:
             return ()  # it belongs to a book that broke
+        change = part.timestamp, bids, asks
+        if part.timestamp and change == checked.last:
+            return ()  # it was sent again
+        checked.last = change
         records = checked.book.change(bids, asks, time, receipt)
         return records if checked.agrees(part.checksum) else self._begin_again(symbol)
 
@@ -365,6 +371,9 @@ class KrakenSession(Session):
         return (Repeated((trade,)),) if snapshot else (trade,)
 
     def _ticker(self, part: _Ticker, symbol: str, snapshot: bool, receipt: int) -> Outputs:  # noqa: ARG002
+        if part.timestamp and part == self._tickers.get(symbol):
+            return ()  # it was sent again
+        self._tickers[symbol] = part
         bid, ask = raw_number(part.bid), raw_number(part.ask)
         if bid == ask == "0":
             return ()  # an instrument without a market: its time is that of 1970

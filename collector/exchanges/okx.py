@@ -238,9 +238,13 @@ class _Trades(_Stream):
 
 class _BestPrices(_Stream):
     part = _Book
+    _last: int | None = None
 
     @override
     def read(self, part: _Book, action: str, receipt: int) -> Outputs:
+        if part.seq_id is not None and part.seq_id == self._last:
+            return ()  # it was sent again
+        self._last = part.seq_id
         bids, asks = _side(part.bids), _side(part.asks)
         if not bids or not asks:
             return ()

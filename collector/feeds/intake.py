@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-from msgspec.structs import astuple
-
 from collector import records
 from collector.bounds import LONGEST_TEXT
 from collector.exchanges import records as exchange_records
@@ -52,8 +50,8 @@ class Intake:
         self._takers: dict[type[Any], Callable[[Any], None]] = {
             kind: self._once(channel, convert) for kind, (channel, convert) in _ONCE.items()
         }
-        self._takers[exchange_records.Ticker] = self._best_prices("ticker", _ticker)
-        self._takers[exchange_records.L1Book] = self._best_prices("l1_book", _l1_book)
+        self._takers[exchange_records.Ticker] = self._always("ticker", _ticker)
+        self._takers[exchange_records.L1Book] = self._always("l1_book", _l1_book)
         self._takers[exchange_records.L2Book] = self._l2_book
         self._takers[exchange_records.L3Book] = self._l3_book
 
@@ -116,25 +114,13 @@ class Intake:
 
         return take
 
-    def _best_prices(
-        self, channel: str, convert: Callable[[Any], records.AnyRecord]
-    ) -> Callable[[Any], None]:
-        """Return what takes the best prices: one of them may be sent twice, with the same time."""
+    def _always(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
+        """Return what takes a record of which the session itself knows whether it was sent before."""
         put, awaited = self._receiver.put, self._subscriptions.awaited[channel]
-        last: dict[str, Any] = {}
 
         def take(it: Any) -> None:
-            symbol = it.symbol
-            before = last.get(symbol)
-            if (
-                before is None
-                or before.timestamp != it.timestamp
-                or it.timestamp == it.receipt_timestamp
-                or astuple(before)[4:] != astuple(it)[4:]
-            ):
-                last[symbol] = it
-                put(channel, convert(it))
-            if symbol in awaited:
+            put(channel, convert(it))
+            if it.symbol in awaited:
                 self._arrived(channel, it)
 
         return take

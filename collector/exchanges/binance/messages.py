@@ -31,6 +31,7 @@ class Quote(msgspec.Struct, gc=False):
     bid_size: str = msgspec.field(name="B")
     ask: str = msgspec.field(name="a")
     ask_size: str = msgspec.field(name="A")
+    number: int | None = msgspec.field(name="u", default=None)  # of the update of the book
     time: Milliseconds | None = msgspec.field(name="E", default=None)  # spot sends none
 
 

@@ -88,9 +88,13 @@ class Quotes(Stream):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._ticker, self._l1_book = "ticker" in place.channels, "l1_book" in place.channels
+        self._number: int | None = None
 
     @override
     def read(self, message: messages.Quote, receipt: int) -> Outputs:
+        if message.number is not None and message.number == self._number:
+            return ()  # it was sent again
+        self._number = message.number
         bid, bid_size, ask, ask_size = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
         time = receipt if message.time is None else message.time * MILLISECOND
         found: list[records.AnyRecord] = []

@@ -109,6 +109,12 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     ]
 
 
+def test_a_quote_that_comes_twice_is_one():
+    it = session(channels=["ticker"])
+    quotes = [combined("btcusdt@bookTicker", u=u, s="BTCUSDT", b="1", B="2", a="3", A="4") for u in (4, 4, 5)]
+    assert [len(records(it.receive(quote, NOW))) for quote in quotes] == [1, 0, 1]
+
+
 def test_what_was_not_asked_for_of_a_shared_stream_is_no_record():
     it = session(channels=["l1_book"])
     frame = combined("btcusdt@bookTicker", u=4, s="BTCUSDT", b="1", B="2", a="3", A="4")

@@ -112,6 +112,9 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
         L1Book(*start, "38632.30", "990", "38632.4", "727"),
     ]
     assert records(session("ticker").receive(message("bbo-tbt", quote(bids=[])), NOW)) == []
+    it = session("ticker")
+    quotes = [message("bbo-tbt", quote(seqId=number)) for number in (5, 5, 6)]
+    assert [len(records(it.receive(each, NOW))) for each in quotes] == [1, 0, 1]  # one came twice
 
 
 def test_funding_has_the_time_of_its_message_and_of_the_coming_settlement():

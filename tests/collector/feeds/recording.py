@@ -21,7 +21,12 @@ from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.spool import Spool
 
-SYMBOLS = {"COINBASE": "BTC-USD,ETH-USD", "KRAKEN": "BTC-USD,ETH-USD", "BINANCE": "BTC-USDT,ETH-USDT"}
+SYMBOLS = {
+    "COINBASE": "BTC-USD,ETH-USD",
+    "KRAKEN": "BTC-USD,ETH-USD",
+    "BINANCE": "BTC-USDT,ETH-USDT",
+    "BINANCE_FUTURES": "BTC-USDT-PERP,ETH-USDT-PERP",
+}
 HASTY = Patience(shortest_pause=0.05, longest_pause=0.4, useful=2.0)
 
 
