@@ -187,10 +187,8 @@ class DirectConnection(Connection):
 
     def _take(self, outputs: Outputs, message: bytes, receipt: int) -> None:
         """Take in what came; ``message`` is what it was made of."""
-        if events := self._intake.take(outputs, receipt):
+        if events := self._intake.take(outputs, receipt, self._act):
             unread = [event for event in events if isinstance(event, Malformed)]
-            for event in events:
-                self._act(event, receipt)
             if unread:
                 self._keep(message, unread, receipt)
 

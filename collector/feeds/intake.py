@@ -55,8 +55,14 @@ class Intake:
         self._takers[exchange_records.L2Book] = self._l2_book
         self._takers[exchange_records.L3Book] = self._l3_book
 
-    def take(self, outputs: Outputs, receipt: int) -> list[Event]:
-        """Take in what came at ``receipt``; return the events that concern the connection."""
+    def take(
+        self, outputs: Outputs, receipt: int, act: Callable[[Event, int], None] | None = None
+    ) -> list[Event]:
+        """Take in what came at ``receipt``; return the events that concern the connection.
+
+        ``act`` is called with each of them at its place among the records: what a message tells to be missing
+        is missing before the records that the same message brings.
+        """
         left: list[Event] = []
         takers = self._takers
         for output in outputs:
@@ -65,6 +71,8 @@ class Intake:
                 taker(output)
             elif isinstance(output, Event) and not self._is_taken(output, receipt):
                 left.append(output)
+                if act:
+                    act(output, receipt)
         return left
 
     def broke(self, key: Key, handled: float, *, renewed: bool) -> None:

@@ -27,7 +27,7 @@ async def playing(exchange, script, folder, **variables):
     listing = [line for line in own if line.startswith('{"get"') and "?symbol=" not in line]
     text = "\n".join([*listing, *map(json.dumps, script)])
     with ScriptedExchange(Script(text, ORIGIN)) as played:
-        async with recording(played, folder, exchange, SYMBOLS=BTC, **variables) as it:
+        async with recording(played, folder, exchange, **{"SYMBOLS": BTC, **variables}) as it:
             yield played, it
             await asyncio.to_thread(played.wait)
 
@@ -218,3 +218,29 @@ async def test_a_snapshot_that_is_refused_for_a_time_is_waited_for(tmp_path, cap
     assert second - first >= 1
     assert not book.delta
     assert lines(caplog, "no answer about l2_book BTC-USDT-PERP: RateLimitedError")
+
+
+# -- COINBASE ------------------------------------------------------------------------------------------
+
+
+def ticker(number, bid):
+    fields = {"product_id": "BTC-USD", "best_bid": bid, "best_ask": "9"}
+    fields |= {"best_bid_quantity": "1", "best_ask_quantity": "1"}
+    start = {"channel": "ticker", "client_id": "", "timestamp": f"2026-11-28T00:00:0{number}Z"}
+    return {"send": start | {"sequence_num": number, "events": [{"type": "update", "tickers": [fields]}]}}
+
+
+async def test_a_gap_ends_with_the_record_of_the_message_that_tells_of_it(tmp_path):
+    script = [
+        {"connect": "wss://advanced-trade-ws.coinbase.com"},
+        {"expect": {"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"]}},
+        {"expect": {"type": "subscribe", "channel": "heartbeats"}},
+        ticker(0, "1"),
+        ticker(2, "2"),
+    ]
+    async with playing("COINBASE", script, tmp_path, CHANNELS="ticker", SYMBOLS="BTC-USD") as (_, it):
+        first, second = await received(it, 2, "ticker")
+        await it.until(lambda: it.receiver.gaps, "a gap")
+        assert ("ticker", "BTC-USD") in it.feed.subscriptions.confirmed
+    (gap,) = it.receiver.gaps
+    assert (gap.reason, gap.start, gap.end) == ("sequence", first.receipt_timestamp, second.receipt_timestamp)
