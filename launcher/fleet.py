@@ -8,13 +8,14 @@ collector will.
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from collector import settings
 from collector.catalog import nearest
 from collector.shards import Shard
-from launcher import fleet_file, managed, names
+from launcher import fleet_file, managed, names, overlap
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Given, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.names import DATA, SIMULATOR, SPOOL
@@ -132,6 +133,15 @@ def _found(keys: Mapping[str, Node], key: str) -> Node | None:
     return node.entries[inner].value if isinstance(node, Table) and inner in node.entries else None
 
 
+class _Recording(NamedTuple):
+    """What a collector of the file records into which store, as far as it is named, and where that stands."""
+
+    into: tuple[str, overlap.Place]
+    what: set[tuple[str, str]]
+    profiles: frozenset[str]
+    symbols: Node
+
+
 class _Builder:
     """Checks what the keys of a file mean together, and makes the spec.
 
@@ -147,6 +157,7 @@ class _Builder:
         self.layers: dict[str, list[Layer]] = {}
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
+        self.recording: list[_Recording] = []
 
     def fleet(self) -> FleetSpec:
         self._check_data_volume()
@@ -276,6 +287,7 @@ class _Builder:
             for fault in error.faults:
                 self._note(fault, given, collector)
         else:
+            self._check_overlap(read, given, collector, store)
             environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
             environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
             self._check_source(read.exchange, given)
@@ -286,6 +298,38 @@ class _Builder:
                     f"host {read.host}: in a container that is the container itself; name the store's "
                     "container (in a network that the fleet joins) or the address of its machine",
                 )
+
+    def _check_overlap(
+        self,
+        read: settings.Settings,
+        given: Mapping[str, Node],
+        collector: Collector,
+        store: Store | None,
+    ) -> None:
+        """Note what another collector of the file stores into the same store already."""
+        place = overlap.place(read, (store.path.text or "") if store and store.path else "")
+        if read.allow_overlap or place is None:
+            return
+        profiles = frozenset(collector.profiles)
+        new = _Recording(
+            (read.exchange, place),
+            overlap.named(read, shared=bool(collector.shards)),
+            profiles,
+            given["SYMBOLS"],
+        )
+        for first in self.recording:
+            both = sorted(first.what & new.what) if first.into == new.into else []
+            together = profiles == first.profiles or profiles & first.profiles
+            if both and together:
+                (channel, symbol), more = both[0], f" and {len(both) - 1} more" if len(both) > 1 else ""
+                said = f"{channel} of {symbol!r}{more}"
+                at = _quoted_item(first.symbols, repr(symbol)) or first.symbols
+                self._fault(
+                    _quoted_item(new.symbols, repr(symbol)) or new.symbols,
+                    f"symbols: {said}: the collector at {at.file}:{at.line}:{at.column} stores that into the"
+                    " same store; leave it out of one, or set `allow_overlap: true` to store it twice",
+                )
+        self.recording.append(new)
 
     def _note(self, fault: settings.Fault, given: Mapping[str, Node], collector: Collector) -> None:
         key = fault.variable.lower()

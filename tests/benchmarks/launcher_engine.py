@@ -41,7 +41,7 @@ stores: {{redis: {{backend: REDISSTREAM, host: redis}}}}
 defaults: {{channels: [trades, ticker], limits: {{memory: 64MiB, cpus: 0.5}}}}
 collectors:
 """
-COLLECTOR = "  - {{name: c{number}, exchange: BINANCE, symbols: [BTC-USDT, S{number}-USDT]}}\n"
+COLLECTOR = "  - {{name: c{number}, exchange: BINANCE, symbols: [A{number}-USDT, S{number}-USDT]}}\n"
 LAUNCHER = str(Path(sys.executable).with_name("launcher"))
 
 #: Seconds of ours and of theirs.

@@ -29,6 +29,7 @@ COLLECTOR = """\
     channels: [trades, ticker, l2_book]
     store: {store}
     snapshot_interval: 500
+    allow_overlap: true
     limits:
       memory: 256MiB
 """

@@ -34,7 +34,13 @@ class Fleet:
             "image": self.image,
             "stores": {"redis": {"backend": "REDIS", "host": "redis"}},
             "collectors": [
-                {"name": name, "exchange": "COINBASE", "symbols": [symbol], "channels": ["trades"]}
+                {
+                    "name": name,
+                    "exchange": "COINBASE",
+                    "symbols": [symbol],
+                    "channels": ["trades"],
+                    "allow_overlap": True,
+                }
                 for name, symbol in collectors.items()
             ],
         }

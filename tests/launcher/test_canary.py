@@ -35,6 +35,7 @@ def secret_fleet(fleet, monkeypatch):
         "url": {"backend": "REDIS", "url": f"redis://me:{CANARIES['url']}@redis:6379/0"},
     }
     common = {"exchange": "COINBASE", "channels": ["trades"], "symbols": ["BTC-USD"], "config": "config.yaml"}
+    common["allow_overlap"] = True
     collectors = [{"name": name, "store": name, **common} for name in stores]
     proxy = {"https_proxy": f"http://me:{CANARIES['https_proxy']}@proxy:3128"}
     collectors[0] |= proxy
