@@ -201,6 +201,7 @@ class CoinbaseSession(Session):
         self._listening_to = frozenset(listening_to)
         self._asked_for = frozenset(subscriptions)
         self._pending = set(subscriptions)  # neither acknowledged nor refused
+        self._refused: set[Subscription] = set()
         self._flowing: set[Subscription] = set()
         self._next_number: int | None = None
         self._skipped: dict[int, None] = {}  # numbers that have not come, the last of them
@@ -301,7 +302,7 @@ class CoinbaseSession(Session):
         for excess in list(self._skipped)[:-_MOST_SKIPPED]:
             del self._skipped[excess]
         self._books.clear()
-        subscriptions = sorted(self._asked_for or self._flowing)
+        subscriptions = sorted((self._asked_for or self._flowing) - self._refused)
         renewed = [each for each in subscriptions if _CHANNELS[each.channel] in _RENEWED]
         frames = [*self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)]
         reason = f"message {sequence} came where {expected} was due"
@@ -425,6 +426,7 @@ class CoinbaseSession(Session):
         if not refused:
             return (Notice(text),)
         self._pending -= refused
+        self._refused |= refused
         channels = {each.channel for each in refused}
         again = [each for each in self._pending if each.channel in channels]
         return [Refused(tuple(sorted(refused)), text), *map(Send, self._subscribe(again))]

@@ -262,6 +262,16 @@ def test_a_refused_product_is_named_and_the_rest_asked_for_again():
     assert json.loads(send.frame)["product_ids"] == ["BTC-USD", "ETH-USD"]
 
 
+def test_what_was_refused_is_not_asked_for_again_after_a_loss():
+    it = session("l2_book", symbols=("BTC-USD", "BAD-USD"))
+    it.receive(b'{"type":"error","message":"product not found: BAD-USD"}', NOW)
+    it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
+    outputs = it.receive(book(2, bid={"1": "1"}), NOW)
+    assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
+    asked = [json.loads(each.frame)["product_ids"] for each in outputs if isinstance(each, Send)]
+    assert asked == [["BTC-USD"], ["BTC-USD"]]
+
+
 def test_an_error_that_names_a_channel_too_refuses_that_alone():
     it = session("trades", "l2_book")
     (refused,) = it.receive(b'{"type":"error","message":"cannot subscribe to level2 for BTC-USD"}', NOW)
