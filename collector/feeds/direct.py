@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import time
 from collections.abc import Sequence
 from typing import override
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from collector.feeds.malformed import Malformed
 from collector.feeds.network import Network
 from collector.feeds.polls import Polls
 from collector.feeds.reference import in_thread
+from collector.feeds.repeats import LATE
 from collector.feeds.rest import SHARE, Budget, Rest
 from collector.patterns import is_plain
 from collector.receiver import Receiver
@@ -147,6 +149,11 @@ class DirectFeed(Feed):
             for plan in plans
         ]
         return [*opened, Polls(self._name("poll"), self._shared, polls)] if polls else opened
+
+    @override
+    async def stop(self) -> None:
+        await super().stop()
+        self._shared.intake.report_losses(time.time_ns() + LATE + 1)  # what is waited for comes no more
 
     def _name(self, kind: str) -> str:
         return f"{self._settings.exchange}.{kind}.{next(self._numbers)}"

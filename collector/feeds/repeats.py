@@ -54,7 +54,7 @@ class Numbered:
         self._history = last is None  # what is repeated now is
         self._dense, self._contiguous = dense, contiguous
         self._missing: dict[int, tuple[int, int]] = {}  # receipts of those around; 0: of no account
-        self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many more are missing
+        self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many are not waited for
         self._receipt = 0  # of the last one on this connection
         self._newest: int | None = None  # the latest time of the exchange, of the last one or since
 
@@ -97,7 +97,7 @@ class Numbered:
 
     def _begin_anew(self, number: int) -> None:
         self.last = self._first = number - 1
-        self._missing.clear()
+        self._wait_for(0)
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
@@ -106,13 +106,12 @@ class Numbered:
 
     def overdue(self, now: int) -> Iterator[tuple[int, int, int]]:
         """Yield the losses (start, end, count) that were not made good in time."""
-        spans: dict[tuple[int, int], int] = {}
         for number, span in self._missing.items():
-            if span[0] and now - span[1] > LATE:
-                spans[span] = spans.get(span, 0) + 1
+            if span[0] and _is_late(span[1], now):
+                self._lose(span, 1)
                 self._missing[number] = (0, 0)
-        for (start, end), count in spans.items():
-            yield start, end, count + self._lost.pop((start, end), 0)
+        for span in [span for span in self._lost if _is_late(span[1], now)]:
+            yield *span, self._lost.pop(span)
 
     def _begin(self, number: int) -> None:
         """The first one of all; those before it are live too, where they come later."""
@@ -123,11 +122,23 @@ class Numbered:
     def _skip(self, last: int, number: int, receipt: int) -> None:
         span = (self._receipt, receipt) if self._contiguous and self._receipt else (0, 0)
         lowest = max(last + 1, number - MOST_MISSING)
+        self._lose(span, lowest - last - 1)
         self._missing |= dict.fromkeys(range(lowest, number), span)
-        if span[0] and lowest > last + 1:
-            self._lost[span] = lowest - last - 1
-        for excess in list(self._missing)[:-MOST_MISSING]:
-            del self._missing[excess]
+        self._wait_for(MOST_MISSING)
+
+    def _wait_for(self, count: int) -> None:
+        """Wait for so many of those that are missing, the latest; the others are lost."""
+        for number in list(self._missing)[: max(0, len(self._missing) - count)]:
+            self._lose(self._missing.pop(number), 1)
+
+    def _lose(self, span: tuple[int, int], count: int) -> None:
+        if span[0] and count:
+            self._lost[span] = self._lost.get(span, 0) + count
+
+
+def _is_late(receipt: int, now: int) -> bool:
+    """Return whether what is missing since ``receipt`` comes no more; the clock may have stepped back."""
+    return not 0 <= now - receipt <= LATE
 
 
 class Identified:

@@ -93,6 +93,14 @@ async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
     assert (gap.start, gap.end) == (first.receipt_timestamp, second.receipt_timestamp)
 
 
+async def test_a_trade_that_is_waited_for_when_the_collector_stops_is_a_gap(tmp_path):
+    script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
+    async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):
+        await received(it, 2, "trades")
+        await it.feed.stop()
+    assert [(gap.missed, gap.reason, gap.count) for gap in it.receiver.gaps] == [("trades", "sequence", 2)]
+
+
 async def test_a_message_that_cannot_be_read_is_kept_and_marks_what_it_is_about(tmp_path):
     index = {"channel": "index-tickers", "instId": "BTC-USDT"}
     script = [

@@ -127,6 +127,27 @@ def test_a_number_that_stays_out_is_a_loss():
     assert live(it, 4) == [4]  # late, and stored all the same
 
 
+def test_losses_in_a_row_are_all_told():
+    """Of more than are waited for at a time, the first are lost too."""
+    it, step = repeats(), MOST_MISSING + 1
+    live(it, 0, step, 2 * step, 3 * step, 3 * step + 100)
+    assert [loss.records for loss in it.overdue(NOW + 4 * step + LATE)] == [step - 1] * 3 + [99]
+    assert not it._numbered[KEY]._lost
+
+
+def test_a_loss_is_told_when_numbers_begin_anew():
+    it = repeats()
+    live(it, 100, 101, 104)
+    assert it.is_new("trades", Trade("X", "BTC-USD", NOW + 200, NOW + 200, "buy", "1", "2", "7"))
+    assert [loss.records for loss in it.overdue(NOW + 300 + LATE)] == [2]
+
+
+def test_a_clock_that_steps_back_puts_off_no_loss():
+    it = repeats()
+    live(it, 1, 2, 6)
+    assert [loss.records for loss in it.overdue(NOW - 3600 * SECOND)] == [3]
+
+
 def test_a_number_that_comes_late_is_no_loss():
     it = repeats()
     live(it, 1, 2, 4, 3)
