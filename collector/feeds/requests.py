@@ -19,6 +19,9 @@ from collector.printable import printable
 
 LOG = logging.getLogger(__name__)
 
+#: Seconds of the shortest pause, and how long an answer has to be good for the next pause to be that one.
+SHORTEST, STEADY = 1.0, 10.0
+
 _SHOWN = 120  # characters of an answer
 
 
@@ -28,8 +31,9 @@ class Requests:
     def __init__(self, name: str, rest: Rest) -> None:
         self._name, self._rest = name, rest
         self._asked: asyncio.Queue[Request] = asyncio.Queue()
-        self._backoffs: dict[Key, Backoff] = defaultdict(lambda: Backoff(shortest=1.0))
+        self._backoffs: dict[Key, Backoff] = defaultdict(lambda: Backoff(SHORTEST))
         self._due: dict[Key, float] = {}  # by time.monotonic()
+        self._settled: dict[Key, float] = {}  # by time.monotonic()
         self._urgent: set[Key] = set()  # what was live before comes first
 
     def begin(self) -> None:
@@ -41,9 +45,11 @@ class Requests:
         self._asked.put_nowait(request)
 
     def settle(self, about: Key) -> None:
-        """What ``about`` was asked for is there: the next request is not one that is made again."""
-        self._backoffs.pop(about, None)
-        self._due.pop(about, None)
+        """What ``about`` was asked for is there; if that lasts, the next request need not wait.
+
+        A book that breaks as soon as it is complete must not spend what others have to live on.
+        """
+        self._settled[about] = time.monotonic()
         self._urgent.add(about)
 
     async def run(self, session: Session, take: Callable[[Outputs, bytes, int], None]) -> None:
@@ -59,6 +65,9 @@ class Requests:
         self, request: Request, session: Session, take: Callable[[Outputs, bytes, int], None]
     ) -> None:
         about: Key = request.about
+        if time.monotonic() - self._settled.pop(about, float("inf")) > STEADY:
+            self._backoffs.pop(about, None)
+            self._due.pop(about, None)
         await asyncio.sleep(max(0.0, self._due.get(about, 0.0) - time.monotonic()))
         body = b""
         try:

@@ -90,8 +90,10 @@ class Rest:
             self._pause(error.retry_after)
             raise
         if answer.status in REFUSALS:
-            pause = self._refusals.pause()
-            self._pause(pause)
+            pause = self._budget.paused_until - time.monotonic()
+            if pause <= 0:  # else it refuses what was under way when it refused the first
+                pause = self._refusals.pause()
+                self._pause(pause)
             raise RateLimitedError(f"{self._exchange} answers {answer.status}", pause)
         self._refusals.reset()
         return answer

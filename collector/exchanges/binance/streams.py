@@ -15,7 +15,7 @@ from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Req
 from collector.exchanges.times import MILLISECOND
 
 _MOST_WAITING = 1000  # updates of a book that wait for its snapshot
-_TRANSIENT = frozenset({408, 418, 429})  # statuses of HTTP below 500 that say: later
+_TRANSIENT = frozenset({403, 408, 418, 429})  # statuses of HTTP below 500 that say: later; 403: its firewall
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -308,7 +308,7 @@ def test_two_updates_that_change_places_are_noticed(exchange, update, swapped):
 
 
 @FAMILIES
-@pytest.mark.parametrize("status", [418, 429, 500, 503])
+@pytest.mark.parametrize("status", [403, 418, 429, 500, 503])
 def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, status):
     it = session(exchange)
     _, request = it.receive(update(5), NOW)

@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_http import network, serving
 
-from collector.feeds import rest
+from collector.exchanges.protocol import Request, Resync, Session, Subscription
+from collector.feeds import requests, rest
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import RateLimitedError
+from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
 
 
@@ -104,3 +106,61 @@ async def test_a_refusal_for_a_time_pauses_all_requests(status, headers):
         assert time.monotonic() - asked >= 0.9
         await it.close()
     assert len(server.asked) == 2
+
+
+async def test_what_is_refused_together_is_one_refusal():
+    async def answer(request):
+        if len(server.asked) == 5:
+            together.set()
+        await together.wait()
+        return web.Response(status=429)
+
+    together = asyncio.Event()
+    async with serving(answer) as server:
+        it = network()
+        asking = Rest("X", it, None)
+        works = [asking.get(f"{server.url}/{number}", 1) for number in range(5)]
+        assert {type(error) for error in await asyncio.gather(*works, return_exceptions=True)} == {
+            RateLimitedError
+        }
+        assert asking._budget.paused_until - time.monotonic() <= 5.0
+        await it.close()
+
+
+async def test_a_book_that_breaks_again_and_again_waits_longer_each_time(monkeypatch):
+    monkeypatch.setattr(requests, "SHORTEST", 0.2)
+    about = Subscription("l2_book", "BTC-USD")
+    done = asyncio.Event()
+
+    class Broken(Session):
+        def opening(self):
+            return ()
+
+        def receive(self, frame, receipt):
+            return ()
+
+        def answer(self, request, status, body, receipt):
+            return [Resync(about), Request(request + 1, server.url, 1, about)]
+
+    def take(outputs, body, receipt):
+        asking.settle(about)
+        if len(server.asked) == 4:
+            done.set()
+        asking.add(outputs[1])
+
+    async def answer(request):
+        return web.Response()
+
+    async with serving(answer) as server:
+        it = network()
+        asking = Requests("X", Rest("X", it, None))
+        asking.add(Request(1, server.url, 1, about))
+        running = asyncio.create_task(asking.run(Broken(), take))
+        await done.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await it.close()
+    times = [at for at, _ in server.asked]
+    pauses = [after - before for before, after in itertools.pairwise(times)]
+    assert pauses[0] > 0.09  # half of a pause may be taken off it
+    assert pauses[2] > 0.39
