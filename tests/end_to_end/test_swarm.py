@@ -72,10 +72,15 @@ def test_a_real_fleet_on_a_swarm(fleet, capsys):
     assert "2 updated" in said
     assert said.count(" s unseen") == 2
     wait_until(lambda: all(fleet.stored().get(f"trades-{each}-ETH-USD") for each in ("COINBASE", "KRAKEN")))
-    assert fleet.launch("status", "--json") == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [(row["collector"], row["state"]) for row in rows] == [("coinbase", "ready"), ("kraken", "ready")]
-    assert all(channel["stored"] for row in rows for channel in row["status"]["channels"].values())
+
+    def rows(*command):
+        assert fleet.launch(*command, "--json") == 0
+        return json.loads(capsys.readouterr().out)
+
+    told = rows("status")
+    assert [(row["collector"], row["state"]) for row in told] == [("coinbase", "ready"), ("kraken", "ready")]
+    wait_until(lambda: all(row["status"]["channels"]["trades"]["stored"] for row in rows("status")))
+    wait_until(lambda: all(row["until"] for row in rows("complete")))
 
     assert fleet.launch("down", "--volumes") == 0
     assert "2 removed" in capsys.readouterr().out
