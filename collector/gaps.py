@@ -36,6 +36,7 @@ The rest, what happens between two processes, is continuity.py's.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import defaultdict
@@ -149,7 +150,7 @@ class Gaps:
         self._holes: dict[Key, Hole] = {}
         self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
         self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
-        self._carriers: list[Carrier] = []
+        self._carriers: dict[int, Carrier] = {}
         self._carrier_of: dict[Key, int] = {}
 
     def take_up(self, holes: Mapping[Key, Hole], questions: Iterable[Question]) -> None:
@@ -161,8 +162,15 @@ class Gaps:
 
     def carried(self, carrier: Carrier, keys: Iterable[Key]) -> None:
         """``carrier`` is the connection of these."""
-        self._carrier_of |= dict.fromkeys(keys, len(self._carriers))
-        self._carriers.append(carrier)
+        number = next(number for number in itertools.count() if number not in self._carriers)
+        self._carriers[number] = carrier
+        self._carrier_of |= dict.fromkeys(keys, number)
+
+    def parted(self, carrier: Carrier) -> None:
+        """``carrier`` carries nothing any more."""
+        self._carriers = {number: it for number, it in self._carriers.items() if it is not carrier}
+        left = self._carriers
+        self._carrier_of = {key: number for key, number in self._carrier_of.items() if number in left}
 
     def begin(self, key: Key, start: float, reason: Reason) -> None:
         """Nothing is surely seen of ``key`` from ``start`` on; a gap that is open already goes on."""
@@ -233,13 +241,13 @@ class Gaps:
 
     def save(self) -> None:
         """Marks how far each connection has got."""
-        for number, carrier in enumerate(self._carriers):
+        for number, carrier in self._carriers.items():
             if carrier.handled:
                 self._mark_carrier(number, carrier.handled)
 
     def seen_until(self) -> dict[Key, float]:
         """The moment up to which each pair was seen."""
-        handled = [carrier.handled or 0.0 for carrier in self._carriers]
+        handled = {number: carrier.handled or 0.0 for number, carrier in self._carriers.items()}
         carrier_of = self._carrier_of
         seen = {
             key: max(since, handled[carrier_of[key]]) if key in carrier_of else since

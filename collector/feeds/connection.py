@@ -34,6 +34,10 @@ class SilentError(Exception):
     """The connection is open, and nothing comes."""
 
 
+class EmptyError(Exception):
+    """There is nothing left that the connection carries."""
+
+
 class SuspectBookError(Exception):
     """A message that may have been about a book could not be handled."""
 
@@ -128,6 +132,8 @@ class Connection(ABC):
             opened = time.monotonic()
             try:
                 await self._session()
+            except EmptyError:
+                LOG.info("%s: closed: nothing is left for it to carry", self.id)
             except Exception as error:  # noqa: BLE001 - whatever it was, the answer is to connect again
                 await self._lost(error, useful=time.monotonic() - opened >= self._patience.useful)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, override
@@ -31,12 +31,14 @@ from collector.feeds import connection
 from collector.feeds.connection import (
     ClosedError,
     Connection,
+    EmptyError,
     Patience,
     SilentError,
     SuspectBookError,
     first_failure,
 )
 from collector.feeds.intake import Intake
+from collector.feeds.left_out import without
 from collector.feeds.malformed import Malformed as MalformedFile
 from collector.feeds.network import Network
 from collector.feeds.requests import Requests
@@ -81,6 +83,7 @@ class DirectConnection(Connection):
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
         self._requests = Requests(name, shared.rest)
         self._state: Session | None = None
+        self._left: set[Key] = set()  # what the websocket carries, and nobody wants of it any more
         self._handled = 0  # receipt of the last message that is done with
         self._received = 0
         self._waits_for_room = False
@@ -98,6 +101,11 @@ class DirectConnection(Connection):
             self._state.renew_books(symbols)
 
     @override
+    def _forget(self, gone: Iterable[Key]) -> None:
+        """Take nothing more of ``gone``: when it is listed again, another connection carries it."""
+        self._left.update(gone)
+
+    @override
     def _report_loss(self, reason: Reason) -> None:
         self._misunderstood.clear()
         for key in self.keys:
@@ -112,6 +120,7 @@ class DirectConnection(Connection):
         """Begin anew: the session, and what it asked for, belong to one websocket."""
         self._enter("connecting", self.error)
         self._begun, self._handled = time.time(), 0
+        self._left.clear()
         subscriptions = [Subscription(*key) for key in self.keys]
         (plan,) = self._exchange.connections(subscriptions, self._instruments)
         session = self._state = self._exchange.session(subscriptions, self._instruments)
@@ -169,6 +178,8 @@ class DirectConnection(Connection):
         heard, since = -1, time.monotonic()
         while True:
             await asyncio.sleep(min(1.0, limit / 8))
+            if not self.keys:
+                raise EmptyError
             now = time.time_ns()
             self._take(session.tick(now), b"", now)
             self._intake.report_losses(now)
@@ -187,6 +198,8 @@ class DirectConnection(Connection):
 
     def _take(self, outputs: Outputs, message: bytes, receipt: int) -> None:
         """Take in what came; ``message`` is what it was made of."""
+        if self._left:
+            outputs = without(self._left, outputs)
         if events := self._intake.take(outputs, receipt, self._act):
             unread = [event for event in events if isinstance(event, Malformed)]
             if unread:

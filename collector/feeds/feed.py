@@ -130,6 +130,7 @@ class Feed(ABC):
     async def _part_with_the_empty(self) -> None:
         for connection in self.connections:
             if not connection.keys:
+                self.gaps.parted(connection)
                 await connection.close()
         self.connections = [connection for connection in self.connections if connection.keys]
 

@@ -124,6 +124,54 @@ async def test_a_message_that_cannot_be_read_is_kept_and_marks_what_it_is_about(
     assert "'NaN' is not a number" in kept
 
 
+def okx_public(*channels):
+    arguments = {
+        "index": {"channel": "index-tickers", "instId": "BTC-USDT"},
+        "open_interest": {"channel": "open-interest", "instId": "BTC-USDT-SWAP"},
+    }
+    asked = [arguments[channel] for channel in channels]
+    return [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": asked}},
+        *({"send": {"id": "1", "event": "subscribe", "arg": each, "connId": "a4d3ae55"}} for each in asked),
+    ]
+
+
+async def test_what_was_left_out_is_not_taken_from_the_connection_that_carried_it(tmp_path):
+    """It may be listed again, and come on another one."""
+    interest = {"instId": "BTC-USDT-SWAP", "instType": "SWAP", "oi": "1", "oiCcy": "2", "oiUsd": "3"}
+
+    def open_interest(at):
+        argument = {"channel": "open-interest", "instId": "BTC-USDT-SWAP"}
+        return {"send": {"arg": argument, "data": [interest | {"ts": f"179000000{at}000"}]}}
+
+    index = {"channel": "index-tickers", "instId": "BTC-USDT"}
+    script = [
+        *okx_public("index", "open_interest"),
+        open_interest(0),
+        {"until": "left out"},
+        {"send": {"arg": index, "data": [{"idxPx": "5", "ts": "1790000000000"}]}},
+        open_interest(1),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="index,open_interest") as (played, it):
+        await received(it, 1, "open_interest")
+        (connection,) = it.feed.connections
+        connection.look({BTC})
+        assert connection.keys == [("open_interest", BTC)]
+        played.go("left out")
+        await received(it, 2, "open_interest")
+        assert not await received(it, 0, "index")
+
+
+async def test_a_connection_that_carries_nothing_any_more_is_closed(tmp_path, caplog):
+    async with playing("OKX", okx_public("index"), tmp_path, CHANNELS="index") as (_, it):
+        await it.until(lambda: it.feed.subscriptions.acknowledged, "an acknowledgement")
+        (connection,) = it.feed.connections
+        connection.look({BTC})
+        await it.until(lambda: lines(caplog, "nothing is left for it to carry"), "its end")
+
+
 # -- BYBIT ---------------------------------------------------------------------------------------------
 
 

@@ -510,6 +510,7 @@ async def test_listings_come_and_go_without_a_word_to_the_others(exchange, tmp_p
             await it.fault("reset")
             await it.until(lambda: symbols() == {btc} and not it.feed.subscriptions.pending, "what is left")
             await it.until(lambda: len(it.feed.connections) == 1, "the connection of the new listing ends")
+            assert len(it.feed.gaps._carriers) == 1  # nothing is kept of it
             assert lines(caplog, "not listed any more")
             assert await it.openings() == 3
 

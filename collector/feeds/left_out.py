@@ -1,0 +1,51 @@
+"""What a connection still brings of subscriptions that it does not carry any more."""
+
+from collections.abc import Collection
+
+import msgspec
+
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Event,
+    Malformed,
+    Outputs,
+    Refused,
+    Repeated,
+    Request,
+    Resync,
+)
+from collector.exchanges.records import AnyRecord, Record
+from collector.gaps import Key
+
+
+def without(gone: Collection[Key], outputs: Outputs) -> Outputs:
+    """Return ``outputs`` but for what is of ``gone``."""
+    kept = (_without(gone, output) for output in outputs)
+    return [output for output in kept if output is not None]
+
+
+def _without(gone: Collection[Key], output: AnyRecord | Event) -> AnyRecord | Event | None:
+    about: Key
+    match output:
+        case Record():
+            about = _key(output)
+        case Break() | Resync():
+            about = output.subscription
+        case Request():
+            about = output.about
+        case Repeated(repeated):
+            return Repeated(tuple(it for it in repeated if _key(it) not in gone))
+        case Confirmed(subscriptions) | Refused(subscriptions):
+            left = tuple(each for each in subscriptions if each not in gone)
+            return msgspec.structs.replace(output, subscriptions=left)
+        case Malformed(_, subscriptions) if subscriptions:  # else nobody knows what it is about
+            left = tuple(each for each in subscriptions if each not in gone)
+            return msgspec.structs.replace(output, about=left) if left else None
+        case _:
+            return output
+    return None if about in gone else output
+
+
+def _key(record: Record) -> Key:
+    return str(record.__struct_config__.tag), record.symbol
