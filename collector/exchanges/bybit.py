@@ -311,7 +311,7 @@ class _BestPrices(_Stream):
     def read(self, message: _Message[_Book], receipt: int) -> Outputs:
         it, time = message.data, message.ts * MILLISECOND
         if it.number == self._number:
-            return ()
+            return [Confirmed(self.subscriptions, "data")]
         self._number = it.number
         for side, of_side in ((self._bids, it.bids), (self._asks, it.asks)):
             (side.replace if message.type == "snapshot" else side.change)(levels(of_side))

@@ -301,6 +301,8 @@ class _Books(_Stream):
         if part.prev_seq_id != self._last:
             return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did")
         self._last = part.seq_id
+        if not bids and not asks:  # sent where nothing has changed for 60 s
+            return [Confirmed((subscription,), "data")]
         return self._book.change(bids, asks, time, receipt)
 
     @override

@@ -92,7 +92,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=str.lower):
 
 
 class Confirmed(Event, frozen=True, tag="confirmed"):
-    """Subscriptions stand: the exchange acknowledged them, or their first data came."""
+    """Subscriptions stand: the exchange acknowledged them, their first data came, or nothing has changed."""
 
     subscriptions: tuple[Subscription, ...]
     by: Literal["acknowledgement", "data"]

@@ -185,11 +185,14 @@ class Intake:
                 self._arrived(channel, record)
 
     def _confirmed(self, subscriptions: Iterable[Key], by: str, receipt: int) -> None:
-        """Data confirms, but for a book: that is seen once it is complete."""
+        """Data confirms, but for a book: that is seen once it is complete.
+
+        Where an exchange says that nothing has changed, the subscription is not silent.
+        """
         for channel, symbol in subscriptions:
             if by == "acknowledgement":
                 self._subscriptions.acknowledge(channel, symbol)
-            elif channel not in BOOKS:
+            elif channel not in BOOKS or (channel, symbol) in self._subscriptions.confirmed:
                 self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 
     def _notice(self, text: str) -> None:

@@ -120,7 +120,7 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     assert records(it.receive(level_one(7), NOW)) == [
         Ticker(*start, "100.0", "101"), L1Book(*start, "100.0", "2", "101", "3"),
     ]  # fmt: skip
-    assert it.receive(level_one(7), NOW) == ()  # sent again, as nothing changed
+    assert kinds(it.receive(level_one(7), NOW)) == [Confirmed]  # sent again, as nothing changed
     assert len(it.receive(level_one(8, "100.5"), NOW)) == 2
 
 

@@ -241,7 +241,7 @@ def test_an_update_that_comes_twice_changes_nothing(doubled):
 def test_a_book_on_which_nothing_changes_says_so_under_its_last_number():
     it = session("l2_book")
     it.receive(book(1, "snapshot"), NOW)
-    assert not it.receive(book(1, before=10, bids=[]), NOW)
+    assert it.receive(book(1, before=10, bids=[]), NOW) == [Confirmed((BOOK,), "data")]
     assert kinds(it.receive(book(2), NOW)) == [L2Book]
 
 

@@ -172,6 +172,30 @@ async def test_a_connection_that_carries_nothing_any_more_is_closed(tmp_path, ca
         await it.until(lambda: lines(caplog, "nothing is left for it to carry"), "its end")
 
 
+async def test_a_book_of_which_the_exchange_says_that_nothing_changes_is_not_silent(tmp_path):
+    argument = {"channel": "books", "instId": "BTC-USDT-SWAP"}
+
+    def book(action, before, *bids):
+        fields = {"asks": [], "bids": list(bids), "ts": "1790000000000", "prevSeqId": before, "seqId": 5}
+        return {"send": {"arg": argument, "action": action, "data": [fields]}}
+
+    script = [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [argument]}},
+        book("snapshot", -1, ["1", "2", "0", "1"]),
+        {"until": "quiet"},
+        book("update", 5),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="l2_book") as (played, it):
+        await received(it, 1, "l2_book")
+        awaited = it.feed.subscriptions.awaited["l2_book"]
+        awaited.add(BTC)  # as it is looked for, after a while
+        played.go("quiet")
+        await it.until(lambda: not awaited, "a sign of life")
+    assert not it.receiver.gaps
+
+
 # -- BYBIT ---------------------------------------------------------------------------------------------
 
 
