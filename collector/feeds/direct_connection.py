@@ -51,6 +51,8 @@ LOG = logging.getLogger(__name__)
 
 #: Messages that are handled before the rest of the process has its turn, however many there are.
 TURN = 64
+#: Seconds within which a subscription that is made again has to bring something.
+RENEWAL = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,7 @@ class DirectConnection(Connection):
         self._waits_for_room = False
         self._misunderstood: dict[Key, int] = {}  # receipt of the last message that could not be read
         self._puzzled = 0.0  # when that was, by time.monotonic()
+        self._renewed: dict[Key, float] = {}  # what is subscribed to again, since when by time.monotonic()
 
     @property
     def handled(self) -> float | None:  # type: ignore[override]
@@ -121,6 +124,7 @@ class DirectConnection(Connection):
         self._enter("connecting", self.error)
         self._begun, self._handled = time.time(), 0
         self._left.clear()
+        self._renewed.clear()
         subscriptions = [Subscription(*key) for key in self.keys]
         (plan,) = self._exchange.connections(subscriptions, self._instruments)
         session = self._state = self._exchange.session(subscriptions, self._instruments)
@@ -184,6 +188,7 @@ class DirectConnection(Connection):
             self._take(session.tick(now), b"", now)
             self._intake.report_losses(now)
             self._see_again()
+            self._look_for_renewed()
             if self._received != heard or self._waits_for_room:
                 heard, since = self._received, time.monotonic()
                 continue
@@ -211,11 +216,15 @@ class DirectConnection(Connection):
                 self._outbox.put_nowait(frame)
             case Request():
                 self._requests.add(event)
+                self._renewed.pop(event.about, None)  # which is asked for until it is there
             case Break(subscription, reason, renewed):
                 LOG.info("%s: %s %s: %s", self.id, *subscription, reason)
                 self._intake.broke(subscription, self._seen, renewed=renewed)
+                if renewed or subscription.channel in BOOKS:
+                    self._renewed.setdefault(subscription, time.monotonic())
             case Resync(subscription):
                 self._requests.settle(subscription)
+                self._renewed.pop(subscription, None)
                 self._intake.resynchronised(subscription, receipt)
             case Closing(reason):
                 raise ClosedError(reason)
@@ -242,6 +251,15 @@ class DirectConnection(Connection):
             for key, receipt in self._misunderstood.items():
                 self._subscriptions.seen([key], receipt / SECOND)
             self._misunderstood.clear()
+
+    def _look_for_renewed(self) -> None:
+        """Connect again where an exchange does not answer to a subscription that is made again."""
+        now = time.monotonic()
+        if not self._outbox.empty():  # what asks for it has its turn yet
+            self._renewed = dict.fromkeys(self._renewed, now)
+        for (channel, symbol), since in self._renewed.items():
+            if now - since > RENEWAL and (channel, symbol) in self.keys:
+                raise SilentError(f"{channel} {symbol} did not begin again within {RENEWAL:.0f} s")
 
 
 def _text(message: bytes) -> str | bytes:

@@ -9,6 +9,7 @@ from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
 
+from collector.feeds import direct_connection
 from collector.records import channel_of
 
 BTC = "BTC-USDT-PERP"
@@ -170,6 +171,36 @@ async def test_a_connection_that_carries_nothing_any_more_is_closed(tmp_path, ca
         (connection,) = it.feed.connections
         connection.look({BTC})
         await it.until(lambda: lines(caplog, "nothing is left for it to carry"), "its end")
+
+
+async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(direct_connection, "RENEWAL", 1.5)
+    argument = {"channel": "books", "instId": "BTC-USDT-SWAP"}
+
+    def book(action, before, number):
+        fields = {"asks": [], "bids": [["1", "2", "0", "1"]], "ts": "1790000000000"}
+        fields |= {"prevSeqId": before, "seqId": number}
+        return {"send": {"arg": argument, "action": action, "data": [fields]}}
+
+    connect = [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [argument]}},
+        book("snapshot", -1, 5),
+    ]
+    script = [
+        *connect,
+        book("update", 7, 8),
+        {"expect": {"op": "unsubscribe", "args": [argument]}},
+        {"expect": {"op": "subscribe", "args": [argument]}},
+        *connect,
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="l2_book") as (_, it):
+        first, second = await received(it, 2, "l2_book")
+        await it.until(lambda: it.receiver.gaps, "a gap")
+    (gap,) = it.receiver.gaps
+    assert (gap.start, gap.end) == (first.receipt_timestamp, second.receipt_timestamp)
+    assert lines(caplog, f"l2_book {BTC} did not begin again within")
 
 
 async def test_a_book_of_which_the_exchange_says_that_nothing_changes_is_not_silent(tmp_path):
