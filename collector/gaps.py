@@ -29,8 +29,8 @@ speak of, in one step:
   next sequence then. It is written once a second, for each connection and not for each pair, because that
   costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
   stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
-- ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, where the
-  exchange repeats some after each subscription (feeds/repeats.py).
+- ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, and the latest
+  time, where the exchange repeats some after each subscription (feeds/repeats.py).
 
 The rest, what happens between two processes, is continuity.py's.
 """

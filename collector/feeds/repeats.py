@@ -44,11 +44,12 @@ class Numbered:
 
     Args:
         last: the number of the last one that was recorded; None where none ever was.
+        newest: the latest time of the exchange of those that were recorded, where that is known.
         dense: numbers follow each other closely, so one that was left out may come later.
         contiguous: there are no holes between them.
     """
 
-    def __init__(self, last: int | None, *, dense: bool, contiguous: bool) -> None:
+    def __init__(self, last: int | None, newest: int | None, *, dense: bool, contiguous: bool) -> None:
         self.last = -1 if last is None else last
         self._first = self.last  # up to this one is history
         self._history = last is None  # what is repeated now is
@@ -56,12 +57,12 @@ class Numbered:
         self._missing: dict[int, tuple[int, int]] = {}  # receipts of those around; 0: of no account
         self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many are not waited for
         self._receipt = 0  # of the last one on this connection
-        self._newest: int | None = None  # the latest time of the exchange, of the last one or since
+        self._newest = newest  # of the last one or since
 
     def is_new(self, number: int, time: int, receipt: int) -> bool:
         """Return whether a live one was not seen before; note it."""
         if self._newest is None and number <= self.last:
-            self._begin_anew(number)  # what earlier processes recorded is not sent live again
+            self._begin_anew(number)  # nobody knows better
         self._note_time(number, time)
         last = self.last
         if number > last:
@@ -98,6 +99,11 @@ class Numbered:
     def _begin_anew(self, number: int) -> None:
         self.last = self._first = number - 1
         self._wait_for(0)
+
+    @property
+    def mark(self) -> str:
+        """What has to be remembered."""
+        return f"{self.last} {self._newest}"
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
@@ -173,6 +179,11 @@ class Identified:
         if self._history:
             self._floor = max(self._floor or 0, time)
         return new
+
+    @property
+    def mark(self) -> str:
+        """What has to be remembered."""
+        return str(self.last)
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption."""
@@ -256,28 +267,32 @@ class Repeats:
 
     def _number(self, key: Key) -> Numbered:
         contiguous = key[0] in self._contiguous
-        state = Numbered(self._recall(key), dense=key[0] == "trades", contiguous=contiguous)
+        state = Numbered(*self._recall(key), dense=key[0] == "trades", contiguous=contiguous)
         self._numbered[key] = state
         return state
 
     def _identify(self, key: Key) -> Identified:
         remembered = MOST_REMEMBERED if key[0] == "trades" else FEW_REMEMBERED
-        state = self._identified[key] = Identified(self._recall(key), remembered)
+        state = self._identified[key] = Identified(self._recall(key)[0], remembered)
         return state
 
     def _identity_of(self, record: AnyRecord) -> object:
         return (type(record) is Trade and record.id) or self._identity(record)
 
-    def _recall(self, key: Key) -> int | None:
+    def _recall(self, key: Key) -> tuple[int | None, int | None]:
+        """Return the last one that was recorded, and the latest time, where they are known."""
         mark = self._memory.recall(last_recorded(self._exchange, key)) or ""
         if not mark:
-            return None
+            return None, None
         self._marked.add(key)
-        return int(mark) if mark.isdecimal() else None  # a damaged one says nothing
+        last, _, newest = mark.partition(" ")
+        if not last.isdecimal():
+            return None, None  # a damaged one says nothing
+        return int(last), int(newest) if newest.isdecimal() else None
 
     def _mark(self, key: Key) -> None:
         state = self._numbered.get(key) or self._identified[key]
-        self._memory.mark(last_recorded(self._exchange, key), str(state.last))
+        self._memory.mark(last_recorded(self._exchange, key), state.mark)
 
 
 def _number(record: AnyRecord) -> int | None:

@@ -187,6 +187,16 @@ def test_numbers_that_began_anew_between_two_processes_lose_no_trade():
     assert live(it, 7, 8, 8) == [7, 8]
 
 
+@pytest.mark.parametrize("repetition", [live, repeated])
+def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_live(repetition):
+    """A clock that is behind the exchange's takes the last trades before a subscription for live ones."""
+    memory = Memory()
+    it = repeats(memory)
+    repeated(it, 1)
+    live(it, 2, 3, 4)
+    assert repetition(repeats(memory), 3, 4, 5) == [5]
+
+
 def test_a_jump_of_numbers_takes_bounded_memory():
     it = repeats()
     live(it, 1, 10**17)
