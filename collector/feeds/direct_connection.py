@@ -106,7 +106,9 @@ class DirectConnection(Connection):
     @override
     def _forget(self, gone: Iterable[Key]) -> None:
         """Take nothing more of ``gone``: when it is listed again, another connection carries it."""
+        gone = list(gone)
         self._left.update(gone)
+        self._intake.forget(gone)
 
     @override
     def _report_loss(self, reason: Reason) -> None:

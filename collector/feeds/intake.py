@@ -25,7 +25,7 @@ from collector.exchanges.protocol import (
 )
 from collector.exchanges.times import SECOND
 from collector.feeds.malformed import QUIET
-from collector.feeds.repeats import Repeats
+from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import BOOKS, Subscriptions
 from collector.gaps import Gaps, Hole, Key
 from collector.printable import printable
@@ -102,9 +102,20 @@ class Intake:
         for key in keys:
             self._last_books.pop(key, None)
 
+    def forget(self, keys: Iterable[Key]) -> None:
+        """These are not listed any more, and nothing of them is taken in."""
+        keys = list(keys)
+        self._report(self.repeats.forget(keys))
+        self._renewed.difference_update(keys)
+        for key in keys:
+            self._last_books.pop(key, None)
+
     def report_losses(self, now: int) -> None:
         """Report what numbered records have not come, though later ones have."""
-        for key, start, end, count in self.repeats.overdue(now):
+        self._report(self.repeats.overdue(now))
+
+    def _report(self, losses: Iterable[Loss]) -> None:
+        for key, start, end, count in losses:
             self._gaps.report(key, Hole(start / SECOND, "sequence"), end / SECOND, count)
 
     # -- records -------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ MOST_MISSING, FEW_MISSING = 200, 20
 #: Nanoseconds in which a missing number may still come: messages may overtake each other.
 LATE = 2 * SECOND
 
+_NEVER = 2**63  # nanoseconds: by then nothing is waited for
+
 #: Digits of a number that is one: others are names.
 _LONGEST_NUMBER = 18
 
@@ -258,6 +260,19 @@ class Repeats:
             for state in (self._numbered.get(key), self._identified.get(key)):
                 if state:
                     state.interrupt()
+
+    def forget(self, keys: Iterable[Key]) -> list[Loss]:
+        """These are not listed any more; return what is still missing of them.
+
+        The mark of the last one stays: they may be listed again.
+        """
+        losses: list[Loss] = []
+        for key in keys:
+            if numbered := self._numbered.pop(key, None):
+                losses += (Loss(key, *loss) for loss in numbered.overdue(_NEVER))
+            self._identified.pop(key, None)
+            self._marked.discard(key)
+        return losses
 
     def overdue(self, now: int) -> Iterator[Loss]:
         """Yield the numbered records that were left out and have not come since."""

@@ -143,6 +143,11 @@ class Subscriptions:
             self.acknowledged.discard(key)
             self.refused.pop(key, None)
             self.awaited[key[0]].discard(key[1])
+            self._since.pop(key, None)
+            self._heard.pop(key, None)
+            self._told.pop(key, None)
+            self._warned.discard(key)
+            self._warned_of_silence.discard(key)
 
     async def watch(self) -> None:
         """Say once of each subscription that it stays unconfirmed, or without data; for ever."""

@@ -197,6 +197,17 @@ def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_l
     assert repetition(repeats(memory), 3, 4, 5) == [5]
 
 
+def test_nothing_but_the_mark_is_kept_of_what_is_not_listed_any_more():
+    memory = Memory()
+    it = repeats(memory)
+    repeated(it, 1)
+    live(it, 2, 4, "a-5")
+    assert it.forget([KEY]) == [(KEY, NOW + 2, NOW + 4, 1)]
+    assert not it._numbered
+    assert not it._identified
+    assert repeated(it, 3, 4, 5) == [5]  # it is listed again
+
+
 def test_a_jump_of_numbers_takes_bounded_memory():
     it = repeats()
     live(it, 1, 10**17)
