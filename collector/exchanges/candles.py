@@ -16,6 +16,11 @@ class RunningCandles:
 
     def __init__(self) -> None:
         self._running: dict[str, Candle] = {}
+        self._time: int | None = None  # the exchange's, where it tells it: our clock may be ahead of it
+
+    def hear(self, time: int) -> None:
+        """Note the exchange's time."""
+        self._time = time
 
     def take(self, candle: Candle) -> Candle | None:
         """Take the state of a candle; return the one before, if this begins a new one."""
@@ -29,10 +34,11 @@ class RunningCandles:
 
     def over(self, now: int) -> Sequence[Candle]:
         """Return the candles that have been over for long enough, where no trade has begun the next one."""
+        now, receipt = now if self._time is None else self._time, now
         over = [candle for candle in self._running.values() if now > candle.stop + _GRACE]
         for candle in over:
             del self._running[candle.symbol]
-        return [_closed(candle, now) for candle in over]
+        return [_closed(candle, receipt) for candle in over]
 
 
 def _closed(candle: Candle, receipt: int) -> Candle:

@@ -13,6 +13,7 @@ channels, rate limits), REST "List Public Products"; messages recorded in 2024 t
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import batched, chain
 from typing import Any, ClassVar, Literal, override
 
@@ -131,6 +132,7 @@ class _Other(msgspec.Struct):
     channel: Word | None = None
     type: Word | None = None
     message: str = ""
+    timestamp: str = ""
     number: int | None = msgspec.field(name="sequence_num", default=None)
 
 
@@ -269,6 +271,7 @@ class CoinbaseSession(Session):
         try:
             message = _message[channel](frame)
             time = rfc3339(message.timestamp)
+            self._candles.hear(time)
         except UNREADABLE as error:
             malformed = Malformed(str(error), self._about_unread(channel, frame))
             return [*self._missed(_number(frame)), malformed]
@@ -410,6 +413,8 @@ class CoinbaseSession(Session):
             it = _other(frame)
         except UNREADABLE as error:
             return (Malformed(str(error)),)
+        with suppress(*UNREADABLE):
+            self._candles.hear(rfc3339(it.timestamp))
         if it.type == "error":
             return self._error(it.message)
         if not it.channel:

@@ -1,6 +1,7 @@
 """COINBASE, Advanced Trade: what it is asked, and what its messages become."""
 
 import json
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -115,7 +116,19 @@ def test_a_candle_is_stored_once_when_the_next_one_begins():
     assert (closed.start, closed.stop, closed.interval, closed.close, closed.trades, closed.closed) == (
         600 * SECOND, 900 * SECOND, "5m", "1.2", None, True,
     )  # fmt: skip
-    assert it.tick(1211 * SECOND)[0].close == "1.3"
+    assert it.tick(NOW)[0].close == "1.3"
+
+
+def test_a_clock_that_is_ahead_of_the_exchange_closes_no_candle_early():
+    it = session("candles")
+    start = rfc3339(AT) // SECOND - 290
+    it.receive(candle(start, "1.1"), NOW)
+    assert it.tick((start + 400) * SECOND) == []
+    later = (datetime.fromisoformat(AT) + timedelta(seconds=21)).isoformat().replace("+00:00", "Z")
+    beat = {"channel": "heartbeats", "client_id": "", "timestamp": later, "sequence_num": 1, "events": []}
+    it.receive(msgspec.json.encode(beat), NOW)
+    (closed,) = it.tick((start + 401) * SECOND)
+    assert (closed.close, closed.receipt_timestamp) == ("1.1", (start + 401) * SECOND)
 
 
 def test_candles_from_before_the_subscription_are_repeated_ones():
