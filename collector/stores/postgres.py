@@ -384,6 +384,7 @@ async def _copy_what_fits(
         reason = await _reason_for_all(connection, table, rows)
         if reason:
             return [Refusal(sequence, record, reason) for sequence, record in rows]
+        await connection.execute("ROLLBACK TO rows")  # the one of the sample that it took comes again below
     middle = len(rows) // 2
     refused = await _copy_what_fits(connection, table, rows[:middle])
     return refused + await _copy_what_fits(connection, table, rows[middle:])

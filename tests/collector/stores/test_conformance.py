@@ -18,7 +18,7 @@ from collector import writer as writing
 from collector.dead_letters import DeadLetters
 from collector.records import L2Book, Trade
 from collector.spool import Spool
-from collector.stores import Batch, Position, PositionLostError, create, mongo
+from collector.stores import Batch, Position, PositionLostError, create, mongo, postgres
 from collector.writer import AnotherWriterError
 
 pytestmark = pytest.mark.redis
@@ -152,6 +152,30 @@ def test_whoever_dies_around_a_refusal_leaves_one_letter(harness, server, tmp_pa
     (line,) = (tmp_path / NAME / "dead-letters.jsonl").read_text().splitlines()
     assert json.loads(line)["record"]["id"] == bad.id
     assert harness.per_key(harness.stored(server)) == harness.per_key(good)
+
+
+@pytest.mark.parametrize("harness", [each for each in HARNESSES if repr(each) == "POSTGRES"], indirect=True)
+async def test_what_a_table_takes_again_while_its_refusals_are_found_is_stored_once(
+    harness, server, tmp_path, monkeypatch
+):
+    """It takes all again just when some of its records are tried alone."""
+    book, *sent = [each for each in stream(130) if isinstance(each, Trade) or each == next(stream(1))]
+    try_some = postgres._reason_for_all
+
+    async def corrected(*arguments):
+        monkeypatch.setattr(postgres, "_reason_for_all", try_some)
+        await asyncio.to_thread(harness.correct, server)
+        return await try_some(*arguments)
+
+    async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
+        await pipeline.send([book])
+        await pipeline.delivered()
+        await asyncio.to_thread(harness.spoil, server)
+        monkeypatch.setattr(postgres, "_reason_for_all", corrected)
+        await pipeline.send(sent)
+        await pipeline.delivered()
+    assert postgres._reason_for_all is try_some
+    assert harness.per_key(harness.stored(server)) == harness.per_key([book, *sent])
 
 
 @over_a_network  # a folder refuses as a whole: see test_parquet.py
