@@ -22,6 +22,7 @@ UNSEEN = {
         "files",
         "name-collisions",
         "no-store-at-all",
+        "overlaps",
         "secret-stays-secret",
         "swarm",
         "variables",
