@@ -12,6 +12,9 @@ from pathlib import Path
 
 import msgspec
 
+from collector import troubles
+from collector.troubles import Trouble
+
 #: The channels that carry public data, in cryptofeed's spelling. The others need an account.
 CHANNELS = (
     "trades",
@@ -31,17 +34,63 @@ _LONGEST_COMPARED = 100
 TABLE = Path(__file__).with_name("exchanges.json")
 
 
-class Exchange(msgspec.Struct, frozen=True):
-    """One exchange: the public channels it offers and its candle intervals."""
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a channel of an exchange that we speak to ourselves.
+
+    Attributes:
+        records: what one record is, in words.
+        loss: how a missing message is noticed: by sequence, chain, checksum, ids; or nothing.
+        quiet: seconds without data that are normal; None where any silence is.
+    """
+
+    records: str
+    loss: str
+    quiet: float | None = None
+
+
+class Exchange(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One exchange.
+
+    Attributes:
+        channels: the public channels that can be recorded; none of an exchange that has closed.
+        candle_intervals: lengths of candles.
+        closed: that it has closed.
+        broken: why other channels cannot be recorded, by channel.
+        verified: whether something says that what is recorded of it still works.
+        about: by channel, where we speak to the exchange ourselves; empty where cryptofeed does.
+    """
 
     channels: tuple[str, ...]
     candle_intervals: tuple[str, ...] = ()
+    closed: Trouble | None = None
+    broken: Mapping[str, Trouble] = {}
+    verified: bool = True
+    about: Mapping[str, About] = {}
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why nothing of it can be recorded, if so."""
+        return self.closed or (None if self.channels else next(iter(self.broken.values()), None))
+
+    @property
+    def state(self) -> str:
+        """In a few words, how well it can be recorded."""
+        if self.closed:
+            return f"closed since {self.closed.since}"
+        if self.trouble:
+            return f"broken since {self.trouble.since}"
+        return "" if self.verified else "not verified"
 
 
 @cache
 def exchanges() -> Mapping[str, Exchange]:
     """All exchanges by cryptofeed's id."""
     return msgspec.json.decode(TABLE.read_bytes(), type=dict[str, Exchange])
+
+
+def usable() -> list[str]:
+    """The exchanges of which something can be recorded."""
+    return [name for name, exchange in exchanges().items() if not exchange.trouble]
 
 
 def canonical_channel(text: str) -> str:
@@ -70,14 +119,34 @@ def from_cryptofeed() -> dict[str, Exchange]:
     table = {}
     for name, feed in sorted(EXCHANGE_MAP.items()):
         ours = EXCHANGES.get(name)
-        offered = set(ours.channels if ours else feed.websocket_channels)
-        offered_intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
-        intervals = offered_intervals if "candles" in offered else ()
-        table[name] = Exchange(
-            channels=tuple(channel for channel in CHANNELS if channel in offered),
-            candle_intervals=tuple(sorted(intervals)) if intervals is not NotImplemented else (),
+        offered = ours.channels if ours else feed.websocket_channels
+        intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
+        table[name] = _exchange(
+            name,
+            offered,
+            () if intervals is NotImplemented or "candles" not in offered else sorted(intervals),
+            {channel: About(it.records, it.loss, it.quiet) for channel, it in ours.channels.items()}
+            if ours
+            else {},
         )
     return table
+
+
+def _exchange(
+    name: str, offered: Iterable[str], intervals: Iterable[str], about: Mapping[str, About]
+) -> Exchange:
+    """Return an exchange as it is offered, less what is known not to work."""
+    channels = [channel for channel in CHANNELS if channel in offered]
+    known = troubles.BROKEN.get(name, {})
+    broken = {channel: known.get(channel) or known.get("*") for channel in channels}
+    return Exchange(
+        channels=() if name in troubles.CLOSED else tuple(each for each in channels if not broken[each]),
+        candle_intervals=tuple(intervals),
+        closed=troubles.CLOSED.get(name),
+        broken={channel: trouble for channel, trouble in broken.items() if trouble},
+        verified=name not in troubles.NOT_VERIFIED,
+        about={channel: about[channel] for channel in channels if channel in about},
+    )
 
 
 if __name__ == "__main__":

@@ -338,10 +338,13 @@ def check_authorities(path: Path) -> None:
 def exchange(text: str) -> str:
     """Reads an exchange's name. Raises ValueError."""
     name = text.upper()
-    if name in catalog.exchanges():
+    known = catalog.exchanges().get(name)
+    if known and known.trouble:
+        raise ValueError(f"{known.trouble}; there are {', '.join(catalog.usable())}")
+    if known:
         return name
     near = catalog.nearest(name, catalog.exchanges())
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(catalog.exchanges())}"
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(catalog.usable())}"
     raise ValueError(f"no such exchange; {hint}")
 
 
@@ -552,7 +555,7 @@ class _Reader:
             values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"], values["SHARD"]
         )
         values["SELECTION"] = Selection.parse(values["SYMBOLS"])
-        values["WARNINGS"] = tuple(self._warnings())
+        values["WARNINGS"] = tuple(self._warnings(values["EXCHANGE"]))
         return Settings(**{name.lower(): value for name, value in values.items()})
 
     def _value(self, variable: Variable) -> Any:
@@ -573,7 +576,9 @@ class _Reader:
             self._fault(variable.name, str(error))
             return None
 
-    def _warnings(self) -> Iterator[str]:
+    def _warnings(self, exchange: str) -> Iterator[str]:
+        if not catalog.exchanges()[exchange].verified:
+            yield f"{exchange}: nothing was found that says whether what is recorded of it still works"
         for name in _MAY_HAVE_QUOTES:
             if _is_quoted(self.given.get(name, "")):
                 yield f"{name} has quotes around its value, as part of it; if not meant so, {_REMOVE_QUOTES}"
@@ -591,9 +596,13 @@ class _Reader:
 
     def _channels(self, exchange: str | None, asked: tuple[str, ...] | None) -> tuple[str, ...]:
         offered = catalog.exchanges()[exchange].channels if exchange else catalog.CHANNELS
+        broken = catalog.exchanges()[exchange].broken if exchange else {}
         channels = tuple(dict.fromkeys(catalog.canonical_channel(channel) for channel in asked or ()))
         for channel in channels:
             if channel in offered:
+                continue
+            if channel in broken:
+                self._fault("CHANNELS", f"{exchange}'s {channel} {broken[channel]}; leave it out")
                 continue
             near = catalog.nearest(channel, offered)
             hint = f"did you mean {near[0]}? " if near else ""

@@ -31,7 +31,7 @@ _TABLES: Mapping[str, Keys] = {
 }
 #: What some keys take, where reading a wrong value does not say so.
 _TAKEN = {
-    "exchange": ", ".join(catalog.exchanges()),
+    "exchange": ", ".join(catalog.usable()),
     "symbols": "one or a list of symbols and patterns; in YAML those that begin with * or ! need quotes",
     "channels": f"one or a list of {', '.join(catalog.CHANNELS)}",
     "backend": ", ".join(BACKENDS),

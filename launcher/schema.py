@@ -145,7 +145,7 @@ _BY_READER: dict[Callable[[str], Any], list[Schema]] = {
         {"type": "number", "exclusiveMinimum": 0},
         _units(r"[0-9]+(?:\.[0-9]+)?", settings.TIMES),
     ],
-    settings.exchange: _words(catalog.exchanges()),
+    settings.exchange: _words(catalog.usable()),
     settings.backend: _words(settings.BACKENDS),
     settings.proxy: [_pattern(r"https?://\S+")],
     settings.existing_file: [_ANY_TEXT],

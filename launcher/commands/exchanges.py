@@ -19,9 +19,9 @@ NOT_INSTALLED = (
 def exchanges(options: argparse.Namespace, console: Console) -> int:
     """Lists the exchanges with their channels."""
     known = catalog.exchanges()
-    table = Table("EXCHANGE", "CHANNELS")
+    table = Table("EXCHANGE", "STATE", "CHANNELS")
     for name, exchange in known.items():
-        table.add(name, ",".join(exchange.channels))
+        table.add(name, exchange.state, ",".join(exchange.channels))
     return _show(console, table, known, as_json=options.json)
 
 
@@ -31,6 +31,8 @@ def channels(options: argparse.Namespace, console: Console) -> int:
     table = Table("CHANNEL", "INTERVALS")
     for channel in exchange.channels:
         table.add(channel, ",".join(exchange.candle_intervals) if channel == "candles" else "")
+    for channel, trouble in exchange.broken.items():
+        console.remark(f"{channel} {trouble}")
     return _show(console, table, exchange, as_json=options.json)
 
 

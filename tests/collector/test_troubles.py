@@ -1,0 +1,70 @@
+"""What is known not to work is refused with its date and who says so, and nothing that is shipped uses it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from collector import catalog, settings, troubles
+from collector.exchanges.directory import EXCHANGES
+from collector.settings import Settings, SettingsError
+
+DEPLOYMENTS = sorted((Path(__file__).parents[2] / "deployments").glob("*.yaml"))
+GIVEN = {"CHANNELS": "trades", "BACKEND": "TTY"}
+
+
+def read(exchange, **more):
+    return Settings.read(GIVEN | {"EXCHANGE": exchange, "SYMBOLS": "BTC-USDT"} | more)
+
+
+@pytest.mark.parametrize("exchange", [*troubles.CLOSED, *troubles.BROKEN])
+def test_what_has_closed_or_is_broken_is_refused_with_date_and_source(exchange):
+    trouble = troubles.CLOSED.get(exchange) or next(iter(troubles.BROKEN[exchange].values()))
+    with pytest.raises(SettingsError) as raised:
+        read(exchange)
+    assert f"EXCHANGE = '{exchange}': {trouble.what} ({trouble.source}); there are " in str(raised.value)
+    assert catalog.exchanges()[exchange].state.endswith(f" since {trouble.since}")
+    assert exchange not in catalog.usable()
+
+
+def test_a_channel_that_is_broken_is_refused_and_the_others_are_not(monkeypatch):
+    trouble = troubles.Trouble("brings nothing since 2025", "2025", "the exchange")
+    known = catalog.Exchange(channels=("ticker",), broken={"trades": trouble})
+    monkeypatch.setattr(catalog, "exchanges", lambda: {"HALF": known})
+    with pytest.raises(SettingsError) as raised:
+        read("HALF")
+    assert "HALF's trades brings nothing since 2025 (the exchange); leave it out" in str(raised.value)
+    assert read("HALF", CHANNELS="ticker").channels == ("ticker",)
+    assert catalog.usable() == ["HALF"]
+
+
+def test_who_records_what_nobody_verified_is_warned():
+    (warning,) = read("HITBTC").warnings
+    assert warning == "HITBTC: nothing was found that says whether what is recorded of it still works"
+    assert catalog.exchanges()["HITBTC"].state == "not verified"
+    assert not read("COINBASE").warnings
+
+
+def test_every_trouble_is_of_an_exchange_that_is_not_ours_and_has_a_year():
+    of_exchanges = {*troubles.CLOSED, *troubles.BROKEN, *troubles.NOT_VERIFIED}
+    assert of_exchanges <= catalog.exchanges().keys()
+    assert not of_exchanges & EXCHANGES.keys()
+    for each in [
+        *troubles.CLOSED.values(),
+        *(one for many in troubles.BROKEN.values() for one in many.values()),
+    ]:
+        assert 2020 <= int(each.since[:4]) <= 2026
+        assert each.source
+
+
+def test_of_the_exchanges_that_we_speak_to_every_channel_is_described():
+    for name in EXCHANGES:
+        exchange = catalog.exchanges()[name]
+        assert exchange.about.keys() == {*exchange.channels}
+        assert all(about.records and about.loss for about in exchange.about.values())
+
+
+@pytest.mark.parametrize("path", DEPLOYMENTS, ids=lambda path: path.stem)
+def test_deployments_name_exchanges_that_can_be_recorded(path):
+    for collector in yaml.safe_load(path.read_text())["collectors"]:
+        assert settings.exchange(collector["exchange"]) in catalog.usable()
