@@ -113,11 +113,14 @@ class Subscriptions:
             self._gaps.end(key, time.time())
 
     def arrived(self, channel: str, symbol: str, receipt: float) -> None:
-        """Data of a subscription that was awaited has come."""
+        """Data of a subscription that was awaited has come; it stands, though the exchange refused it."""
+        key = channel, symbol
+        if self.refused.pop(key, None):
+            self.pending[key] = receipt
         self.awaited[channel].discard(symbol)
-        self._heard[channel, symbol] = receipt, time.monotonic()
-        self._confirm((channel, symbol))
-        self._gaps.end((channel, symbol), receipt)
+        self._heard[key] = receipt, time.monotonic()
+        self._confirm(key)
+        self._gaps.end(key, receipt)
 
     def doubt(self, channel: str, symbol: str) -> None:
         """The subscription stands, but nothing can come of it now; only data confirms it again."""

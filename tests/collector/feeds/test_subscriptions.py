@@ -40,6 +40,17 @@ async def test_a_word_or_data_confirms(subscriptions, gaps):
     assert not gaps
 
 
+async def test_what_was_refused_and_comes_all_the_same_has_gaps_again(subscriptions, gaps):
+    subscriptions.refuse(*TRADES, "no")
+    now = time.time()
+    subscriptions.arrived(*TRADES, now - 3)
+    assert TRADES in subscriptions.confirmed
+    assert not subscriptions.refused
+    subscriptions.lost([TRADES], now - 2, "disconnect")
+    subscriptions.arrived(*TRADES, now - 1)
+    assert [(gap.missed, gap.reason) for gap in gaps] == [("trades", "disconnect")]
+
+
 async def test_where_data_must_come_only_data_confirms(subscriptions):
     subscriptions.acknowledge(*BOOK)
     assert BOOK not in subscriptions.confirmed
