@@ -103,7 +103,7 @@ def write(fleet, names):
         "image": fleet.image,
         "network": {"name": fleet.stage.name, "external": True},
         "stores": stores,
-        "defaults": {"ssl_cert_file": "ca.pem", "restart": "no"},
+        "defaults": {"ssl_cert_file": "ca.pem", "restart": "no", "allow_overlap": True},
         "collectors": collectors,
     }
     fleet.path.write_text(json.dumps(file))
