@@ -29,7 +29,7 @@ async def volume(stage, image, tmp_path):
     name = f"{stage.name}-data"
     container = docker("create", "--volume", f"{name}:/data", image)
     docker("cp", f"{tmp_path}/.", f"{container}:/data")
-    docker("rm", container)
+    docker("rm", "--volumes", container)
     yield name
     docker("volume", "rm", name)
 
