@@ -19,13 +19,13 @@ check: lint
 # All tests that this machine can run, but the slow ones; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal -m "not alone and not slow"
+	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal --durations 15 -m "not alone and not slow"
 	@.venv/bin/python -m pytest -m "alone and not slow"
 
 # The slow ones: what takes longest and proves least.
 test-slow:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest -m slow
+	@.venv/bin/python -m pytest --durations 10 -m slow
 
 lint:
 	@.ci/environment --all-extras

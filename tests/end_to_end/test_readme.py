@@ -48,6 +48,7 @@ def test_the_tests_that_prove_the_promise_exist():
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_readme_does_what_it_says(tmp_path, own_engine, compose):
     own_engine.give(BASE)
