@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "check" if options.connect:
-            return _preflight(settings, options.without, as_json=options.json)
+            return _preflight(settings, options.without, options.replacing, as_json=options.json)
         case "check":
             for warning in settings.warnings:
                 _say(f"collector: warning: {warning}", sys.stderr)
@@ -91,7 +91,8 @@ def parser() -> Parser:
     check.add_argument(
         "--connect",
         action="store_true",
-        help="also try the spool's folder, the store and its credentials, the exchange and its symbols",
+        help="also try the spool's folder, the store and its credentials, the exchange and its symbols, and"
+        " whether another collector stores the same there",
     )
     check.add_argument(
         "--without",
@@ -99,6 +100,14 @@ def parser() -> Parser:
         default=[],
         choices=("store", "exchange"),
         help="with --connect: leave this out, as it cannot be reached yet; may be given twice",
+    )
+    check.add_argument(
+        "--replacing",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --connect: a collector that hands over to this one, which may ask for what that"
+        " stores; may be given more than once",
     )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
     commands.add_parser("health", help="say whether the collector with these settings is alive")
@@ -149,14 +158,14 @@ def _explain(error: SettingsError) -> str:
     return "\n".join([head, *(f"  {fault}" for fault in error.faults)])
 
 
-def _preflight(settings: Settings, without: Sequence[str], *, as_json: bool) -> int:
+def _preflight(settings: Settings, without: Sequence[str], replacing: Sequence[str], *, as_json: bool) -> int:
     from collector import preflight  # noqa: PLC0415 - takes a while
 
     logs.configure(settings.log_level, settings.log_format)
 
     async def tell() -> int:
         found = []
-        async for finding in preflight.findings(settings, without):
+        async for finding in preflight.findings(settings, without, replacing):
             found.append(finding)
             _say(json.dumps(preflight.encode(finding)) if as_json else str(finding))
         return preflight.exit_status(found)

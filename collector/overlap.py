@@ -166,7 +166,7 @@ class Overlap:
         return {key: claimed[name] for key, name in names.items() if name in claimed}
 
     def _name(self, channel: str) -> str:
-        return f"candles {self._settings.candle_interval}" if channel == "candles" else channel
+        return in_notes(channel, self._settings.candle_interval)
 
     async def _living(
         self, names: Iterable[str], holder: Callable[[str], Awaitable[Holder | None]]
@@ -197,7 +197,7 @@ class Overlap:
     def _claim(self, key: Key, noted: float | None) -> None:
         """Claim what nobody else does; it is ours when our note in the store has said so for a while."""
         if key in self.taken:
-            LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), _named([key]))
+            LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), named([key]))
             self._take_over(key)
         elif key not in self._since:
             self._since[key] = noted or self._gaps.seen_since(key) or time.time()
@@ -224,9 +224,9 @@ class Overlap:
             self._left_out[key].append([since[key], float("inf")])
             self._gaps.cede(key, since[key] if key in self._ever_held else None)
         if new:
-            LOG.error("left out, because %s stores it already: %s", self._called(name), _named(new))
+            LOG.error("left out, because %s stores it already: %s", self._called(name), named(new))
         if doubled := [key for key in new if key in self._held]:
-            LOG.error("until now we stored these too, so some of it may be there twice: %s", _named(doubled))
+            LOG.error("until now we stored these too, so some of it may be there twice: %s", named(doubled))
         self._held.difference_update(keys)
 
     def _wait(self, doubtful: AbstractSet[str]) -> None:
@@ -269,6 +269,34 @@ class Overlap:
         return f"collector {name}" + (f" ({who})" if who else "")
 
 
-def _named(keys: Iterable[Key]) -> str:
+def in_notes(channel: str, interval: str) -> str:
+    """Return a channel as notes name it; ``interval`` is that of candles."""
+    return f"{channel} {interval}" if channel == "candles" else channel
+
+
+async def holders(
+    settings: Settings,
+    symbols: Iterable[str],
+    notes: Mapping[str, Note],
+    holder: Callable[[str], Awaitable[Holder | None]],
+) -> dict[str, tuple[str, list[Key]]]:
+    """Return which other collectors store what ``settings`` ask for, by name: who each is, and what of it.
+
+    One that has given no sign of life for long, or has stopped, stores nothing.
+    """
+    channels = {in_notes(channel, settings.candle_interval): channel for channel in settings.channels}
+    wanted = {(told, symbol): (channel, symbol) for told, channel in channels.items() for symbol in symbols}
+    found = {}
+    for name, note in notes.items():
+        if name == settings.name or note.exchange != settings.exchange or note.stopped:
+            continue
+        common = sorted(wanted[key] for key in codec.pairs(note.claims) if key in wanted)
+        if common and (held := await holder(name)) and not held.is_gone:
+            found[name] = (held.who, common)
+    return found
+
+
+def named(keys: Iterable[Key]) -> str:
+    """Return subscriptions for a person to read, the first few of many."""
     names = [f"{channel} {symbol}" for channel, symbol in sorted(keys)]
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

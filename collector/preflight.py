@@ -19,13 +19,14 @@ import msgspec
 import requests
 from msgspec import structs
 
-from collector import stores
+from collector import notes as notebook
+from collector import overlap, stores
 from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
 from collector.settings import BACKENDS, Settings, SettingsError
 from collector.spool_file import RESERVE_BYTES
-from collector.stores import NoTablesError, StoreRefusedError, StoreUnavailableError
+from collector.stores import NoTablesError, SharedStore, StoreRefusedError, StoreUnavailableError
 
 #: Exit statuses, as in sysexits.h.
 FINE, UNAVAILABLE, MISCONFIGURED = 0, 69, 78
@@ -69,22 +70,30 @@ def _fault(what: str, detail: str, remedy: str, exit_status: int) -> Finding:
     return Finding(what=what, state="fault", detail=detail, remedy=remedy, exit_status=exit_status)
 
 
-async def findings(settings: Settings, without: Collection[str] = ()) -> AsyncIterator[Finding]:
+async def findings(
+    settings: Settings, without: Collection[str] = (), replacing: Collection[str] = ()
+) -> AsyncIterator[Finding]:
     """Try one thing after the other; each ends within about twenty seconds.
 
     Args:
         settings: those of the collector.
         without: ``store``, ``exchange`` or both, which are left out.
+        replacing: names of collectors that hand over to this one, so that it may ask for what they store.
     """
     yield _fine("settings", f"{settings.name} on {settings.exchange}")
     for warning in settings.warnings:
         yield _warning("settings", warning)
     yield _spool(settings)
+    has_store = False
     if "store" not in without:
-        yield await _store(settings)
+        store = await _store(settings)
+        has_store = store.state == "fine"
+        yield store
     if "exchange" not in without:
-        symbols = await _symbols(settings)
+        symbols, taken = await _symbols(settings)
         yield symbols
+        if has_store and taken and (others := await _overlap(settings, taken, replacing)):
+            yield others
         if symbols.what != _UNREACHABLE:
             yield await _clock(settings)
 
@@ -166,7 +175,40 @@ def _store_remedy(settings: Settings) -> str:
     )
 
 
-async def _symbols(settings: Settings) -> Finding:
+async def _overlap(settings: Settings, symbols: list[str], replacing: Collection[str]) -> Finding | None:
+    """Find what other collectors store into the same store."""
+    store = stores.create(structs.replace(settings, create_tables=False))
+    if settings.allow_overlap or not isinstance(store, SharedStore):
+        return None
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await store.open(settings.name)
+            notes = {
+                name: notebook.decode(name, text)
+                for name, text in (await store.notes()).items()
+                if name not in replacing
+            }
+            found = await overlap.holders(settings, symbols, notes, store.holder)
+    except NoTablesError:
+        return None
+    except (StoreRefusedError, StoreUnavailableError, TimeoutError) as error:
+        detail = f"the store does not tell what other collectors store: {error or 'no answer'}"
+        return Finding(what="overlap", state="skipped", detail=detail)
+    finally:
+        await store.close()
+    if not found:
+        return None
+    detail = "; ".join(
+        f"collector {name} ({who}) stores {overlap.named(keys)}" for name, (who, keys) in found.items()
+    )
+    remedy = (
+        "stop the other collector, ask for other symbols or channels, or set ALLOW_OVERLAP=true to store both"
+    )
+    return _fault("overlap", f"{detail} into this store already", remedy, MISCONFIGURED)
+
+
+async def _symbols(settings: Settings) -> tuple[Finding, list[str]]:
+    """Try the list of symbols; return also those that this collector takes of it."""
     exchange = settings.exchange
     access = creation.access(settings)
     try:
@@ -176,14 +218,14 @@ async def _symbols(settings: Settings) -> Finding:
             if there:  # builds what a start would build
                 await access.connections(listed, there, settings.channels)
     except SettingsError as error:
-        return _fault(
+        return _no_symbols(
             "symbols",
             "; ".join(map(str, error.faults)),
             f"{exchange} lists {len(listed.types):,} symbols; write them as cryptofeed does (BTC-USD)",
             MISCONFIGURED,
         )
     except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
-        return _fault(
+        return _no_symbols(
             _UNREACHABLE,
             f"{exchange} does not tell its symbols: {describe(error)}",
             "can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
@@ -191,7 +233,11 @@ async def _symbols(settings: Settings) -> Finding:
         )
     finally:
         await access.close()
-    return _fine("symbols", f"{len(there)} of {exchange}'s {len(listed.types):,}")
+    return _fine("symbols", f"{len(there)} of {exchange}'s {len(listed.types):,}"), there
+
+
+def _no_symbols(what: str, detail: str, remedy: str, exit_status: int) -> tuple[Finding, list[str]]:
+    return _fault(what, detail, remedy, exit_status), []
 
 
 async def _clock(settings: Settings) -> Finding:

@@ -1,8 +1,10 @@
 """Why a container does not come up, and what to do about it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from collector.health import Status
+from launcher.console import listed
 from launcher.engines import Condition
 
 #: What the last lines of a log are for.
@@ -53,6 +55,9 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
         detail: what it was waiting for itself.
         status: its last word; None where it has said nothing, or says nothing of itself.
     """
+    if status and status.subscriptions.overlapping:
+        left_out, remedy = of_overlap(status.subscriptions.overlapping)
+        return Cause(f"not ready after {seconds:g} s: {left_out}", remedy)
     if status is None:
         remedy = f"{_SEE_LOG}, or --wait-timeout gives it longer"
     elif status.store.state != "connected":
@@ -60,3 +65,16 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
     else:
         remedy = "--wait-timeout gives it longer; `launcher doctor` tries the exchange from where it runs"
     return Cause(f"not ready after {seconds:g} s: {detail}", remedy)
+
+
+def of_overlap(overlapping: Mapping[str, str]) -> Cause:
+    """Return what a collector leaves out, and who has it; ``overlapping`` has why, by channel and symbol."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in overlapping.items():
+        by_reason.setdefault(reason, []).append(name)
+    told = "; ".join(f"{listed(names, 3)}: {reason}" for reason, names in by_reason.items())
+    return Cause(
+        f"left out {len(overlapping):,} of its subscriptions: {told}",
+        "stop the other collector, leave these symbols out of one of the two, or set `allow_overlap: true` to"
+        " store them twice",
+    )

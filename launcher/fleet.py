@@ -8,7 +8,6 @@ collector will.
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +18,9 @@ from launcher import fleet_file, managed, names, overlap
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Given, Store, default_name, text_of
 from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.names import DATA, SIMULATOR, SPOOL
+from launcher.overlap import Recorded
 from launcher.owner import NOBODY, Owner, of_file
-from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount
+from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount, Recording
 from launcher.swarm import LONGEST_NAME
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
 
@@ -133,15 +133,6 @@ def _found(keys: Mapping[str, Node], key: str) -> Node | None:
     return node.entries[inner].value if isinstance(node, Table) and inner in node.entries else None
 
 
-class _Recording(NamedTuple):
-    """What a collector of the file records into which store, as far as it is named, and where that stands."""
-
-    into: tuple[str, overlap.Place]
-    what: set[tuple[str, str]]
-    profiles: frozenset[str]
-    symbols: Node
-
-
 class _Builder:
     """Checks what the keys of a file mean together, and makes the spec.
 
@@ -157,7 +148,7 @@ class _Builder:
         self.layers: dict[str, list[Layer]] = {}
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
-        self.recording: list[_Recording] = []
+        self.recorded: list[tuple[Recorded, Node]] = []
 
     def fleet(self) -> FleetSpec:
         self._check_data_volume()
@@ -165,6 +156,7 @@ class _Builder:
             self._manage(name, store)
         collectors = tuple(spec for collector in self.file.collectors for spec in self._shared(collector))
         self._check_store_names()
+        self._check_overlaps()
         if self.file.engine == "swarm":
             self._check_swarm()
         return FleetSpec(
@@ -199,9 +191,13 @@ class _Builder:
         shares = _shares(name, collector.shards)
         last, share = shares[-1]  # they differ in name and share alone, and the last name is the longest
         environment = self._environment(given, last, share)
-        self._check(environment, given, collector, store)
+        read = self._check(environment, given, collector, store)
+        recording = self._recording(read, given, collector, store, name) if read else None
         return [
-            self._collector(each, environment | self._identity(each, share), store, collector, server)
+            msgspec.structs.replace(
+                self._collector(each, environment | self._identity(each, share), store, collector, server),
+                recording=recording,
+            )
             for each, share in shares
         ]
 
@@ -279,57 +275,56 @@ class _Builder:
         given: Mapping[str, Node],
         collector: Collector,
         store: Store | None,
-    ) -> None:
+    ) -> settings.Settings | None:
         """Reads the environment as the collector will, and puts each fault where its value stands."""
         try:
             read = settings.Settings.read(environment)
         except settings.SettingsError as error:
             for fault in error.faults:
                 self._note(fault, given, collector)
-        else:
-            self._check_overlap(read, given, collector, store)
-            environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
-            environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
-            self._check_source(read.exchange, given)
-            place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
-            if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
-                self._hint(
-                    place,
-                    f"host {read.host}: in a container that is the container itself; name the store's "
-                    "container (in a network that the fleet joins) or the address of its machine",
-                )
+            return None
+        environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
+        environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
+        self._check_source(read.exchange, given)
+        place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
+        if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
+            self._hint(
+                place,
+                f"host {read.host}: in a container that is the container itself; name the store's "
+                "container (in a network that the fleet joins) or the address of its machine",
+            )
+        return read
 
-    def _check_overlap(
+    def _recording(
         self,
         read: settings.Settings,
         given: Mapping[str, Node],
         collector: Collector,
         store: Store | None,
-    ) -> None:
-        """Note what another collector of the file stores into the same store already."""
-        place = overlap.place(read, (store.path.text or "") if store and store.path else "")
-        if read.allow_overlap or place is None:
-            return
-        profiles = frozenset(collector.profiles)
-        new = _Recording(
-            (read.exchange, place),
-            overlap.named(read, shared=bool(collector.shards)),
-            profiles,
-            given["SYMBOLS"],
-        )
-        for first in self.recording:
-            both = sorted(first.what & new.what) if first.into == new.into else []
-            together = profiles == first.profiles or profiles & first.profiles
-            if both and together:
-                (channel, symbol), more = both[0], f" and {len(both) - 1} more" if len(both) > 1 else ""
-                said = f"{channel} of {symbol!r}{more}"
-                at = _quoted_item(first.symbols, repr(symbol)) or first.symbols
-                self._fault(
-                    _quoted_item(new.symbols, repr(symbol)) or new.symbols,
-                    f"symbols: {said}: the collector at {at.file}:{at.line}:{at.column} stores that into the"
-                    " same store; leave it out of one, or set `allow_overlap: true` to store it twice",
-                )
-        self.recording.append(new)
+        name: str,
+    ) -> Recording | None:
+        """Return where a collector's records go, and note what of them is named."""
+        symbols = given["SYMBOLS"] if "SYMBOLS" in collector.settings else collector.place
+        folder = (store.path.text or "") if store and store.path else ""
+        recording = overlap.recording(read, folder, collector=name, at=_place(symbols))
+        if recording:
+            named = overlap.pairs(recording, overlap.named(read.symbols))
+            profiles = frozenset(collector.profiles or [""])
+            self.recorded.append((Recorded(recording, named, profiles), symbols))
+        return recording
+
+    def _check_overlaps(self) -> None:
+        """Find what several collectors name for one store."""
+        recorded = [each for each, _ in self.recorded]
+        for indices, common in overlap.overlaps(recorded).items():
+            symbol = repr(common[0][1])
+            nodes = [self.recorded[index][1] for index in indices]
+            items = [_quoted_item(node, symbol) or node for node in nodes]
+            *others, _ = [
+                msgspec.structs.replace(recorded[index].by, at=_place(item))
+                for index, item in zip(indices, items, strict=True)
+            ]
+            self._fault(items[-1], overlap.told(common, others))
 
     def _note(self, fault: settings.Fault, given: Mapping[str, Node], collector: Collector) -> None:
         key = fault.variable.lower()
@@ -570,6 +565,10 @@ def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:
     if shards is None:
         return [(name, None)]
     return [(f"{name}-{number}", str(Shard(number, shards))) for number in range(1, shards + 1)]
+
+
+def _place(node: Node) -> str:
+    return f"{node.file}:{node.line}:{node.column}"
 
 
 def _quoted_item(node: Node | None, message: str) -> Node | None:

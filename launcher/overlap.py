@@ -1,19 +1,53 @@
-"""Whether two collectors of a fleet file store the same into the same store.
+"""Whether collectors of a fleet store the same into the same store.
 
-Only symbols that both name are compared here; what patterns select is known when the exchange has been asked.
+Symbols that they name are compared when the file is read. What patterns select is known when the exchange has
+been asked (resolve.py).
 """
 
-from collector.patterns import is_plain
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from collector.patterns import Selection, is_plain
 from collector.settings import BACKENDS, Settings
+from launcher.spec import CollectorSpec, Recording
 
-#: A store: what kind of, its servers or its folder, and the database there.
-type Place = tuple[object, ...]
+#: A channel, candles with their interval, and a symbol.
+type Pair = tuple[str, str]
+
+_ALL = frozenset({""})  # in place of the profiles of a collector that has none
 
 
-def place(settings: Settings, folder: str) -> Place | None:
-    """Return where the records go; ``folder`` is that of a PARQUET store. None where nobody shares it."""
-    if settings.backend == "TTY":
+class Recorded(NamedTuple):
+    """What one collector records, with the profiles that run it."""
+
+    by: Recording
+    pairs: AbstractSet[Pair]
+    profiles: AbstractSet[str] = _ALL
+
+
+def recording(settings: Settings, folder: str, *, collector: str, at: str) -> Recording | None:
+    """Return where a collector's records go; None where nobody shares that, or may.
+
+    Args:
+        settings: the collector's.
+        folder: that of a PARQUET store.
+        collector: its name in the fleet file.
+        at: where its symbols stand.
+    """
+    if settings.backend == "TTY" or settings.allow_overlap:
         return None
+    channels = tuple(
+        f"candles of {settings.candle_interval}" if channel == "candles" else channel
+        for channel in settings.channels
+    )
+    into = (settings.exchange, *_store(settings, folder))
+    return Recording(collector=collector, at=at, into=into, channels=channels)
+
+
+def _store(settings: Settings, folder: str) -> tuple[object, ...]:
+    """Return what tells one store from another."""
     if settings.backend == "PARQUET":
         return ("PARQUET", folder)
     url = settings.url
@@ -24,15 +58,107 @@ def place(settings: Settings, folder: str) -> Place | None:
     return (kind, servers, url.service if url else None, database)
 
 
-def named(settings: Settings, *, shared: bool) -> set[tuple[str, str]]:
-    """Return the channels, candles with their interval, and symbols that are named and not left out.
+def named(symbols: Iterable[str]) -> list[str]:
+    """Return which of a collector's symbols and patterns are symbols that no other of them leaves out."""
+    selection = Selection.parse(symbols)
+    return selection.select({item: "" for item in selection.included if is_plain(item)})
 
-    ``shared`` is whether other containers of the same collector take what this one's SHARD does not.
+
+def pairs(recording: Recording, symbols: Iterable[str]) -> set[Pair]:
+    """Return what a collector records of the symbols."""
+    return {(channel, symbol) for symbol in symbols for channel in recording.channels}
+
+
+def overlaps(recorded: Sequence[Recorded]) -> Mapping[tuple[int, ...], list[Pair]]:
+    """Return what several collectors record into one store, by the indices of these collectors.
+
+    Collectors of different profiles are not compared: whether they run together is known when they do.
     """
-    listed = {item: "" for item in settings.selection.included if is_plain(item)}
-    symbols = [it for it in settings.selection.select(listed) if shared or settings.takes(it)]
-    channels = [
-        f"candles of {settings.candle_interval}" if channel == "candles" else channel
-        for channel in settings.channels
-    ]
-    return {(channel, symbol) for channel in channels for symbol in symbols}
+    recorders: dict[tuple[tuple[object, ...], Pair], list[int]] = defaultdict(list)
+    for index, each in enumerate(recorded):
+        for pair in each.pairs:
+            recorders[each.by.into, pair].append(index)
+    found: dict[tuple[int, ...], set[Pair]] = defaultdict(set)
+    for (_, pair), indices in recorders.items():
+        for profile in {profile for index in indices for profile in recorded[index].profiles}:
+            together = tuple(index for index in indices if profile in recorded[index].profiles)
+            if len(together) > 1:
+                found[together].add(pair)
+    return {indices: sorted(found[indices]) for indices in sorted(found)}
+
+
+class Overlap(NamedTuple):
+    """What a collector records as others do. Its text says what is wrong, and what would be right."""
+
+    of: str
+    at: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.at}: {self.fault}"
+
+
+def compare(collectors: Iterable[CollectorSpec], symbols: Mapping[str, Iterable[str]]) -> list[Overlap]:
+    """Return what collectors, whose ``symbols`` are known by their names, record into one store."""
+    taken: dict[Recording, set[Pair]] = defaultdict(set)
+    for spec in collectors:
+        if spec.recording:
+            taken[spec.recording] |= pairs(spec.recording, symbols.get(spec.name, ()))
+    recorded = [Recorded(by, each) for by, each in taken.items()]
+    found = []
+    for indices, common in overlaps(recorded).items():
+        *others, last = [recorded[index].by for index in indices]
+        found.append(Overlap(last.collector, last.at, told(common, others)))
+    return found
+
+
+def find(
+    collectors: Iterable[CollectorSpec],
+    ask: Callable[[Sequence[CollectorSpec]], Mapping[str, Iterable[str]]],
+) -> list[Overlap]:
+    """Return what collectors record into one store.
+
+    ``ask`` returns what each of some collectors takes, by its name; it is called where patterns must be
+    resolved to know, and at most once.
+    """
+    into: dict[tuple[object, ...], list[CollectorSpec]] = defaultdict(list)
+    for spec in collectors:
+        if spec.recording:
+            into[spec.recording.into].append(spec)
+    doubtful = [specs for specs in into.values() if _share_a_channel(specs)]
+    asked = [spec for specs in doubtful if not all(map(_is_plain, specs)) for spec in specs]
+    plain = [spec for specs in doubtful if all(map(_is_plain, specs)) for spec in specs]
+    symbols = {spec.name: named(_items(spec)) for spec in plain}
+    return compare([*plain, *asked], {**symbols, **(ask(asked) if asked else {})})
+
+
+def _share_a_channel(specs: Iterable[CollectorSpec]) -> bool:
+    recordings = {spec.recording for spec in specs if spec.recording}
+    channels = [channel for each in recordings for channel in each.channels]
+    return len(set(channels)) < len(channels)
+
+
+def _is_plain(spec: CollectorSpec) -> bool:
+    return all(map(is_plain, Selection.parse(_items(spec)).included))
+
+
+def _items(spec: CollectorSpec) -> list[str]:
+    return spec.container.environment["SYMBOLS"].split(",")
+
+
+def told(common: Sequence[Pair], others: Sequence[Recording]) -> str:
+    """Return what is wrong with a collector that has ``common`` with ``others``, and what would be right."""
+    channel, symbol = common[0]
+    more = f" and {len(common) - 1:,} more" if len(common) > 1 else ""
+    names = [f"{each.collector} ({each.at})" for each in others]
+    who = f"collector {names[0]} records" if len(names) == 1 else f"collectors {_listed(names)} record"
+    rest = "one" if len(names) == 1 else "all but one"
+    it = "them" if more else "it"
+    return (
+        f"symbols: {channel} of {symbol!r}{more}: {who} {it} into the same store, too;"
+        f" leave {it} out of {rest}, or set `allow_overlap: true` to store {it} more than once"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

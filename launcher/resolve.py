@@ -1,4 +1,4 @@
-"""What each collector would take of what the exchanges list now, for ``plan --resolve``."""
+"""What each collector would take of what the exchanges list now, and whether several take the same."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ import msgspec
 
 from collector.listing import Share, shares
 from collector.settings import SettingsError
+from launcher import overlap
 from launcher.spec import CollectorSpec
 
 #: Subscriptions that one container is fit for. A busy one brings ten records a second, and a collector has
@@ -31,15 +32,39 @@ class ResolveError(Exception):
     """What collectors ask for is not listed, a line for each fault."""
 
 
-def resolve(collectors: Iterable[CollectorSpec], environment: Mapping[str, str]) -> list[Resolved]:
+def resolve(collectors: Sequence[CollectorSpec], environment: Mapping[str, str]) -> list[Resolved]:
     """Asks each exchange once, by the way that ``environment`` tells (HTTPS_PROXY, SSL_CERT_FILE).
 
-    Raises ResolveError, and AwayError where an exchange does not answer.
+    Raises ResolveError, also where several collectors take the same into one store, and AwayError where an
+    exchange does not answer.
     """
+    found, faults = _shares(collectors, environment)
+    taken = {name: share.symbols for name, share in found.items()}
+    faults += [f"{each.of}: {each}" for each in overlap.compare(collectors, taken)]
+    if faults:
+        raise ResolveError("\n".join(faults))
+    return [_resolved(spec.name, spec.container.environment, found[spec.name]) for spec in collectors]
+
+
+def symbols(
+    collectors: Iterable[CollectorSpec], environment: Mapping[str, str]
+) -> dict[str, tuple[str, ...]]:
+    """Return what each collector would take, by its name, but for those of which something is not listed.
+
+    Asks each exchange once. Raises AwayError where one does not answer.
+    """
+    found, _ = _shares(collectors, environment)
+    return {name: share.symbols for name, share in found.items()}
+
+
+def _shares(
+    collectors: Iterable[CollectorSpec], environment: Mapping[str, str]
+) -> tuple[dict[str, Share], list[str]]:
+    """Return what each collector would take, by its name, and what is wrong with the others."""
     asked: dict[str, dict[str, CollectorSpec]] = defaultdict(dict)
     for spec in collectors:
         asked[spec.container.environment["EXCHANGE"]][spec.name] = spec
-    found: dict[str, Resolved] = {}
+    found: dict[str, Share] = {}
     faults: list[str] = []
     for exchange, specs in asked.items():
         variables = {name: spec.container.environment for name, spec in specs.items()}
@@ -47,10 +72,8 @@ def resolve(collectors: Iterable[CollectorSpec], environment: Mapping[str, str])
             if isinstance(share, SettingsError):
                 faults += [f"{name}: {line}" for line in str(share).splitlines()]
             else:
-                found[name] = _resolved(name, variables[name], share)
-    if faults:
-        raise ResolveError("\n".join(faults))
-    return [found[name] for specs in asked.values() for name in specs]
+                found[name] = share
+    return found, faults
 
 
 def _resolved(name: str, variables: Mapping[str, str], share: Share) -> Resolved:

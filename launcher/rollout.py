@@ -100,6 +100,9 @@ class Rollout:
         self._telling = threading.Lock()
         self._last: dict[str, Event] = {}
         self._halted_by: str | None = None
+        self._replacing: tuple[
+            str, ...
+        ] = ()  # options of a check: what the plan's containers store is no overlap
         self._passed: set[str] = set()  # collectors whose new configuration has passed its check
         self._pace: Pace | None = None  # None: nobody counts the starts
 
@@ -115,6 +118,9 @@ class Rollout:
         """
         _refuse_conflicts(plan)
         self._pace = None if plan.fleet.simulator else Pace()
+        self._replacing = replacing(
+            action.container for action in plan.actions if action.container and action.kind is not Kind.KEEP
+        )
         if any(action.makes_container for action in plan.actions):
             self._engine.make_network(plan.fleet)
         for action in plan.of(Kind.KEEP):
@@ -322,7 +328,7 @@ class Rollout:
         if not self._options.check or sealed.spec.server or sealed.spec.name in self._passed:
             return True
         self._say(sealed.spec.name, "checking", "the new configuration; --no-check leaves that out")
-        checked = self._engine.check(sealed, _CHECK, key)
+        checked = self._engine.check(sealed, (*_CHECK, *self._replacing), key)
         if checked.exit_code:
             self._fail_check(sealed.spec.name, checked.lines)
         return not checked.exit_code
@@ -575,6 +581,12 @@ def _leaving(plan: Plan) -> list[Action]:
         for action in plan.of(Kind.REMOVE)
         if _collector_of_shard(action.collector) in sharing and action.collector not in there
     ]
+
+
+def replacing(containers: Iterable[Observed]) -> tuple[str, ...]:
+    """Return the options of ``collector check`` that say from which collectors others may take over."""
+    names = (each.name for each in containers if _is_collector(each.collector, each.store))
+    return tuple(f"--replacing={name}" for name in names)
 
 
 def _is_collector(name: str, server: str) -> bool:

@@ -57,6 +57,22 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tmpfs: tuple[str, ...] = ()  # folders in memory, beside those of all
 
 
+class Recording(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the records of a collector of the fleet file go, all of its shards' too.
+
+    Attributes:
+        collector: its name there.
+        at: where its symbols stand there: ``fleet.yaml:12:5``.
+        into: the exchange, and what tells one store from another: its kind, servers or folder, and database.
+        channels: what is recorded of each symbol; candles with their interval.
+    """
+
+    collector: str
+    at: str
+    into: tuple[object, ...]
+    channels: tuple[str, ...]
+
+
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
 
@@ -64,7 +80,8 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     ``store`` is the managed store that its password is of. A managed store itself is such a spec, too, and so
     is the simulator; ``server`` says what a store runs: redis, postgres or mongo, and ``password_volume``
-    which volume has its password. ``owner`` is whose the fleet is, as labels say it.
+    which volume has its password. ``owner`` is whose the fleet is, as labels say it. ``recording`` is None
+    where nobody shares its store, or its ``allow_overlap`` is set.
     """
 
     fleet: str
@@ -76,6 +93,7 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     server: str = ""
     password_volume: str = ""
     owner: Owner = NOBODY
+    recording: Recording | None = None
 
     @property
     def config_hash(self) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from launcher import obstacles, plan
-from launcher.commands.converge import plan_of
+from launcher.commands.converge import overlaps, plan_of
 from launcher.engines import Check, EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
@@ -25,6 +25,7 @@ from launcher.obstacles import Obstacle
 from launcher.owner import Claim, whoami
 from launcher.ownership import seal_of
 from launcher.plan import Kind
+from launcher.rollout import replacing
 from launcher.spec import USER, CollectorSpec, FleetSpec, Mount, Network
 
 FINE, WARNING, FAULT, SKIPPED = "fine", "warning", "fault", "skipped"
@@ -134,6 +135,15 @@ class _Diagnosis:
                 yield Finding(what=what, state=FINE, detail=detail)
         for each in found:
             yield _fault(each)
+        yield from self._overlaps()
+
+    def _overlaps(self) -> Iterator[Finding]:
+        """Find what several collectors would record into one store."""
+        try:
+            for each in overlaps(self._fleet):
+                yield Finding(collector=each.of, what="overlap", state=FAULT, detail=str(each))
+        except EngineError as error:
+            yield Finding(what="overlap", state=SKIPPED, detail=str(error))
 
     def _planned(self) -> FleetSpec:
         """Return the fleet without what no plan can be made of."""
@@ -247,7 +257,8 @@ class _Diagnosis:
     def _try(self, spec: CollectorSpec, place: "_Place") -> list[Finding]:
         """Try a collector in a container of its own, but for what it has to do without."""
         without = self._left_out(spec)
-        command = [*_COMMAND, *(word for name in without for word in ("--without", name))]
+        left_out = (word for name in without for word in ("--without", name))
+        command = [*_COMMAND, *left_out, *replacing(self._observed)]
         try:
             sealed = self._engine.seal(place.moved(spec), self._key)
             checked = self._engine.check(sealed, command, self._key, joined=place.joined)

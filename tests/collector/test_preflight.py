@@ -125,6 +125,31 @@ def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
         assert collector.stop() == 0
 
 
+def test_what_another_collector_stores_already_is_a_fault(tmp_path, simulator, redis):
+    """It is named, with its process; unless it hands over, or both are wanted."""
+    folder = tmp_path / "spools"
+    running = variables(folder, simulator, redis, SYMBOLS="BTC-USD,ETH-USD", NAME="holder")
+    asked = variables(folder, simulator, redis, SYMBOLS="ETH-*", NAME="second")
+    with Collector(tmp_path, **running) as collector:
+        collector.wait_until_ready()
+        collector.wait_until(lambda status: status.channels["trades"].stored)
+        status, found = check(asked)
+        assert status == preflight.MISCONFIGURED
+        assert found["overlap"]["state"] == "fault"
+        assert "collector holder (process" in found["overlap"]["detail"]
+        assert "stores trades ETH-USD" in found["overlap"]["detail"]
+        assert "ALLOW_OVERLAP=true" in found["overlap"]["remedy"]
+        for variables_, *options in (
+            (asked, "--replacing=holder"),
+            (asked | {"ALLOW_OVERLAP": "true"},),
+            (asked | {"CHANNELS": "l2_book"},),
+        ):
+            status, found = check(variables_, *options)
+            assert (status, found.get("overlap")) == (preflight.FINE, None)
+        assert collector.stop() == 0
+    assert check(asked)[0] == preflight.FINE  # it has ended
+
+
 def test_localhost_in_a_container_is_explained(tmp_path, monkeypatch, simulator, redis):
     monkeypatch.setattr(preflight, "_IN_A_CONTAINER", tmp_path)
     settings = preflight.Settings.read(variables(tmp_path, simulator, redis, HOST="localhost"))

@@ -1,6 +1,7 @@
 """What is said of containers that do not come up: each cause once, with its remedy."""
 
 import pytest
+from msgspec import structs
 
 from collector.health import SpoolStatus, Status, StoreStatus, SubscriptionStatus
 from launcher import failures
@@ -80,3 +81,19 @@ def test_each_cause_has_its_remedy(cause, detail, remedy):
 
 def test_what_gets_ready_by_itself_is_no_failure():
     assert failures.of_status(status("away")) is None
+
+
+def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
+    overlapping = {
+        f"trades {symbol}": "collector one (process 7 on host) stores it already" for symbol in "ABCDE"
+    }
+    left_out = structs.replace(
+        status(state="degraded"), subscriptions=SubscriptionStatus(confirmed=5, overlapping=overlapping)
+    )
+    cause = failures.of_delay(60.0, "left out 5 of the subscriptions", left_out)
+    assert cause.detail == (
+        "not ready after 60 s: left out 5 of its subscriptions: trades A, trades B, trades C and 2 more:"
+        " collector one (process 7 on host) stores it already"
+    )
+    assert cause.remedy.startswith("stop the other collector, leave these symbols out")
+    assert "allow_overlap: true" in cause.remedy
