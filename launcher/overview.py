@@ -13,7 +13,7 @@ from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
 from launcher.local_run import LocalRun
 from launcher.names import COMPOSE, SIMULATOR
-from launcher.ownership import settle_volumes, volume_names
+from launcher.ownership import foreign, settle_volumes, volume_names
 from launcher.plan import specs
 from launcher.spec import CollectorSpec, FleetSpec
 
@@ -29,7 +29,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One collector. ``state`` is one word; ``container`` is None where there is none.
 
     ``process`` is the `launcher run` that it is part of, where it is no container; "absent" is neither.
-    ``config`` is "current", "changed" (an `up` would make it anew) or "orphan", None where no file was read.
+    ``config`` is "current", "changed" (an `up` would make a new container), "orphan" (not in the file) or
+    "foreign" (of another fleet of that name), None where no file was read.
     """
 
     collector: str
@@ -72,9 +73,11 @@ def rows(
         fleet, _ = settle_volumes(fleet, volumes, observed)
         fleet = with_passwords_of(engine, fleet, observed)
     wanted = {spec.name: spec for spec in specs(fleet)} if fleet else None
+    theirs = {each.id for each in foreign(fleet, observed)} if fleet else set()
 
     def row(container: Observed) -> Row:
         config = _config(engine, container, wanted, rendered, key) if wanted is not None else None
+        config = "foreign" if container.id in theirs else config
         return _row(container, _status(engine, container), config)
 
     with ThreadPoolExecutor(parallel) as pool:

@@ -73,6 +73,17 @@ def of_fleet(fleet: FleetSpec, observed: Iterable[Observed], *, adopt: bool = Fa
     return hold(fleet.name, fleet.owner, observed, known, adopt=adopt)
 
 
+def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, ...]:
+    """Return the containers that are of another fleet of the same name."""
+    theirs = (each for each in observed if each.manager != COMPOSE)
+    return tuple(each for each in theirs if _claim(fleet.name, fleet.owner, each) is Claim.FOREIGN)
+
+
+def whose(foreign: Sequence[Observed]) -> str:
+    """Return which containers are another fleet's, by whom, and since when."""
+    return f"{_named(foreign)} of another fleet {foreign[0].fleet}, by {_who(foreign)}"
+
+
 def seal_of_container(fleet: str, container: str) -> tuple[str, ...]:
     """Return what a container's seal is of."""
     return "container", fleet, names.base(container)

@@ -57,7 +57,12 @@ def _age(seconds: float) -> str:
 def _remark(row: Row) -> str:
     if row.container and row.container.manager == COMPOSE:
         return "managed by compose"
-    return {"changed": "the file has changed", "orphan": "not in the file"}.get(row.config or "", "")
+    remarks = {
+        "changed": "the file has changed",
+        "orphan": "not in the file",
+        "foreign": "of another fleet of this name",
+    }
+    return remarks.get(row.config or "", "")
 
 
 def _dead_letters(row: Row) -> str:

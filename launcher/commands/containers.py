@@ -80,6 +80,7 @@ def status(options: argparse.Namespace, console: Console) -> int:
         engine = selection.connect(options.parallel)
         observed = engine.observe(selection.name)
         there += overview.rows(engine, selection.fleet, observed, options.parallel)
+        _tell_foreign(selection, observed, console)
     except EngineError as error:
         if not run:
             raise
@@ -94,6 +95,13 @@ def status(options: argparse.Namespace, console: Console) -> int:
         console.say(f"fleet {selection.name} has no containers")
     well = bool(rows) and all(row.is_well for row in rows)
     return FAILED if options.exit_code and not well else DONE
+
+
+def _tell_foreign(selection: _Selection, observed: Sequence[Observed], console: Console) -> None:
+    """Say what of that which is shown is another fleet's: `up` and `down` do not touch it."""
+    theirs = ownership.foreign(selection.fleet, observed) if selection.fleet else ()
+    if shown := [each for each in theirs if selection.matches(each.collector)]:
+        console.remark(f"not this file's: {ownership.whose(shown)}")
 
 
 def _show(rows: Sequence[Row], lines: int | None, console: Console) -> None:

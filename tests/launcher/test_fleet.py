@@ -6,6 +6,7 @@ import yaml
 from fleet_texts import BAD_FLEETS, COINBASE, HEAD, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from collector import catalog
 from launcher import cli, fleet, keys
@@ -332,9 +333,14 @@ def test_the_order_of_keys_changes_nothing(load):
         "collectors:\n  - channels: [trades]\n    symbols: [BTC-USD]\n    exchange: COINBASE\n"
         "stores: {r: {backend: REDIS, host: a}}\nfleet: desk\n"
     )
-    assert one == two
+    assert _without_places(one) == _without_places(two)
     assert list(one.collectors[0].container.environment) == list(two.collectors[0].container.environment)
     assert one.collectors[0].config_hash == two.collectors[0].config_hash
+
+
+def _without_places(fleet):
+    collectors = tuple(structs.replace(each, recording=None) for each in fleet.collectors)
+    return structs.replace(fleet, collectors=collectors)
 
 
 @pytest.fixture

@@ -290,3 +290,12 @@ def test_a_fleet_from_a_pipe_is_of_the_working_folder(tmp_path, monkeypatch):
     (tmp_path / "there.yaml").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     assert of_file(tmp_path / "link" / "there.yaml", "").folder == str(tmp_path)
+
+
+def test_what_is_shown_of_another_fleet_is_said_to_be_its_with_who_and_since_when():
+    there = [container("one", FOREIGN), container("two"), container("three", OURS)]
+    theirs = ownership.foreign(fleet("one", "two", "three"), there)
+    assert theirs == (there[0],)
+    assert ownership.whose(theirs) == (
+        "one of another fleet desk, by eve@three (/home/eve/fleet.yaml), since 2026-01-01 00:00 UTC"
+    )

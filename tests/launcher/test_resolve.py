@@ -78,6 +78,20 @@ def test_all_that_is_not_listed_is_told_at_once(plan):
     ]
 
 
+def test_what_patterns_of_two_collectors_select_is_refused(plan, fleet, simulator, capsys):
+    other = {"name": "other", "exchange": "KRAKEN", "symbols": "ETH-*", "channels": "trades"}
+    fault = "symbols: trades of 'ETH-USD': collector kraken ("
+    assert plan(SHARDED, other)[0] == 1
+    for command in ("plan", "--resolve"), ("up",), ("doctor",):
+        assert fleet.launch(*command) != 0, command
+        said = "".join(capsys.readouterr())
+        assert said.count(fault) == 1, command
+    assert not fleet.containers()
+    simulator.fault("refuse_reference", status=503, count=9)
+    assert fleet.launch("up", "--wait-timeout", "0") == 0
+    assert "would record the same was not tried: KRAKEN does not tell" in capsys.readouterr().err
+
+
 def test_an_exchange_that_is_away_is_named(plan, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = plan(SHARDED)

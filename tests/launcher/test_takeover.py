@@ -52,6 +52,13 @@ def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet
             assert f"fleet {fleet.name} is another's here: one by " in said, command
             assert f"({fleet.path}), since 20" in said, command
         assert other.launch("down", "--volumes", "--yes") == 1
+        assert other.launch("status") == 0
+        said = capsys.readouterr()
+        assert f"not this file's: one of another fleet {fleet.name}, by " in said.err
+        assert f"({fleet.path}), since 20" in said.err
+        assert "of another fleet of this name" in said.out
+        assert fleet.launch("status") == 0
+        assert "another fleet" not in "".join(capsys.readouterr())
     assert everything(fleet) == before
 
     # A checkout of the same file elsewhere goes on as before.
