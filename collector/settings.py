@@ -677,7 +677,7 @@ class _Reader:
             takes = ", ".join(f"{scheme}://" for scheme in SCHEMES.get(backend, ())) or "no URL"
             self._fault(given, f"begins with {url.scheme}://, but BACKEND={backend} takes {takes}")
             return
-        if url.user:
+        if url.user or (url.password and backend != "POSTGRES" and "USER_FILE" not in self.given):
             values["USER"] = url.user  # a login shell's counts for nothing
         told = {"HOST": True, "PORT": True, "DATABASE": url.database, "PASSWORD": url.password}
         for name, says in told.items():

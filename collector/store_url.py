@@ -15,6 +15,13 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "MONGO": ("mongodb", "mongodb+srv"),
     "POSTGRES": ("postgresql", "postgres"),
 }
+#: The options that name what else the URL itself does.
+_REDIS_OPTIONS = {"user": "username", "password": "password", "database": "db"}
+_POSTGRES_OPTIONS = {"user": "user", "password": "password", "database": "dbname"}
+_OPTIONS: dict[str, dict[str, str]] = {
+    **dict.fromkeys(_REDIS, _REDIS_OPTIONS),
+    **dict.fromkeys(("postgresql", "postgres"), _POSTGRES_OPTIONS),
+}
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -43,35 +50,75 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, text: str) -> "StoreUrl":
         """Read a store's URL. Raises ValueError, which repeats nothing of the text."""
         schemes = dict.fromkeys(scheme for each in SCHEMES.values() for scheme in each)
-        if text.partition("://")[0].lower() not in schemes:
+        if text.partition("://")[0] not in schemes:
             raise ValueError(f"takes a URL that begins with {', '.join(f'{each}://' for each in schemes)}")
         url = Url.parse(text)
         mongo = url.scheme in SCHEMES["MONGO"]
         user, password = _mongo_login(url) if mongo else (decoded(url.user), decoded(url.password or ""))
         separator = ";" if mongo and "&" not in url.query else "&"
         options = dict(parse_qsl(url.query, separator=separator))
-        first, _, second = decoded(url.path).removeprefix("/").partition("/")
-        where, database, service = url.hosts or options.get("host", ""), first, None
-        if url.scheme == "unix":
-            where, database = decoded(url.path), options.get("db", "")
-        elif url.scheme.endswith("+sentinel"):
-            service, database = first or None, second
-            if not service:
-                raise ValueError("names no service: redis+sentinel://host:26379,other:26379/SERVICE/0")
-        where = decoded(where)
-        if not where:
+        service, database = _path(url)
+        where = decoded(url.path if url.scheme == "unix" else url.hosts or options.get("host", ""))
+        hosts = [_socket(each) if each.startswith("/") else host_and_port(each) for each in where.split(",")]
+        if not all(host for host, _ in hosts):
             raise ValueError("names no host")
+        _check_hosts(url, where, options)
+        before = {"user": user, "password": password, "database": database}
+        said = {part: options.get(name) for part, name in _OPTIONS.get(url.scheme, {}).items()}
+        if twice := [part for part, value in said.items() if value and before[part]]:
+            raise ValueError(f"says its {twice[0]} twice, in front of the ? and after it")
         return cls(
             text=text,
             scheme=url.scheme,
             where=where,
-            hosts=[(where, None)] if where.startswith("/") else list(map(host_and_port, where.split(","))),
-            user=user or options.get("user"),
-            password=password or options.get("password"),
-            database=database or options.get("dbname") or options.get("database") or options.get("db"),
+            hosts=hosts,
+            user=user or said.get("user"),
+            password=password or said.get("password"),
+            database=database or said.get("database"),
             service=service,
             options=options,
         )
+
+
+def _path(url: Url) -> tuple[str | None, str]:
+    """Return the service and the database that a path names. Raises ValueError."""
+    if url.scheme == "unix":
+        return None, ""
+    first, slash, second = decoded(url.path).removeprefix("/").partition("/")
+    if not url.scheme.endswith("+sentinel"):
+        if slash:
+            raise ValueError("has more than the database after its host")
+        return None, first
+    if not first:
+        raise ValueError("names no service: redis+sentinel://host:26379,other:26379/SERVICE/0")
+    return first, second
+
+
+def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
+    """Refuse hosts that the driver would read in another way, or not at all. Raises ValueError."""
+    if url.scheme == "unix" and url.hosts:
+        raise ValueError("takes the path of a socket: unix:///PATH")
+    redis, mongo = url.scheme in _REDIS, url.scheme in SCHEMES["MONGO"]
+    if redis and "," in where and not url.scheme.endswith("+sentinel"):
+        raise ValueError(
+            "names several hosts: only Sentinels may be several, redis+sentinel://HOST,HOST/SERVICE"
+        )
+    if redis and where.startswith("/") and url.scheme != "unix":
+        raise ValueError("has the path of a socket for a host: write unix:///PATH")
+    if mongo and any("%" in host and host[0] != "[" for host in url.hosts.split(",") if not _is_socket(host)):
+        raise ValueError("has % in its host")
+    if "port" in options or (options.get("host") and (redis or mongo)):
+        raise ValueError("has host or port among its options: write HOST:PORT in front of the ?")
+
+
+def _socket(where: str) -> tuple[str, int | None]:
+    """The path of a socket, or of its folder, and the port that is a part of its name."""
+    path, colon, port = where.rpartition(":")
+    return (path, int(port)) if colon and port.isdecimal() and len(port) < 6 else (where, None)
+
+
+def _is_socket(host: str) -> bool:
+    return host.lower().startswith("%2f")
 
 
 def _mongo_login(url: Url) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import msgspec
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]]*))(?::([0-9]{1,5}))?")
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]%\\]*))(?::([0-9]{1,5}))?")
 #: What a user or a password holds in its percent-encoded form alone.
 _RESERVED = "/?#@[]\\"
 _ENCODED = ", ".join(f"%{ord(sign):02X}" for sign in _RESERVED)
@@ -80,9 +80,17 @@ def _split(rest: str) -> tuple[str, str, str]:
 def host_and_port(text: str) -> tuple[str, int | None]:
     """Read ``host``, ``host:port`` or ``[address]:port``. Raises ValueError."""
     match = _HOST_AND_PORT.fullmatch(text)
-    if not match or not 0 < int(match[3] or 1) < 2**16:
+    if not match or not 0 < int(match[3] or 1) < 2**16 or not _is_domain(match[2] or ""):
         raise ValueError("has no valid host and port: write host:port, or [address]:port for IPv6")
     return match[1] or match[2], int(match[3]) if match[3] else None
+
+
+def _is_domain(host: str) -> bool:
+    """Return whether the parts of a name are such that clients can encode it, and read it again."""
+    try:
+        return host.startswith("/") or bool(host.encode("idna").decode("idna")) or not host
+    except UnicodeError:
+        return False
 
 
 def decoded(text: str) -> str:
@@ -109,7 +117,7 @@ class ProxyUrl(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"takes {_PROXY}")
         url = Url.parse(text)
         host, port = host_and_port(url.hosts)
-        if not host or url.path not in ("", "/") or url.query:
+        if not host or "%" in url.hosts or url.path not in ("", "/") or url.query:
             raise ValueError(f"takes {_PROXY}, with nothing after its port")
         user = decoded(url.user) if url.login is not None else None
         password = decoded(url.password) if url.password is not None else None
@@ -137,8 +145,9 @@ def quoted(value: str) -> str:
     """
     shown = _PASSWORD_OPTION.sub("***", _without_login(value, scheme_needed=False))
     scheme, separator, rest = shown.partition("://")
-    _, colon, port = _split(rest)[0].rpartition("@")[2].partition(":")
-    if separator and colon and not port.isdecimal() and "[" not in rest:
+    hosts = _split(rest)[0].rpartition("@")[2]
+    _, colon, port = hosts.partition(":")
+    if separator and colon and not port.isdecimal() and not hosts.startswith("["):
         return f"{scheme}://***"  # a login without its host
     return shown
 

@@ -1,6 +1,7 @@
 """URLs are read as their drivers read them, or refused; and no credentials are shown."""
 
 import getpass
+import re
 import string
 from urllib.parse import quote, urlsplit
 
@@ -113,6 +114,46 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
     assert StoreUrl.parse(cosmos).hosts == [("me.cosmos.example", 10255)]
 
 
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("redis://one:1,two:2/0", "names several hosts: only Sentinels may be several"),
+        ("redis://%2Frun%2Fredis.sock", "write unix:///PATH"),
+        ("unix://h/run/redis.sock", "unix:///PATH"),
+        ("redis://h?port=2", "has host or port among its options"),
+        ("postgresql://h/d?port=2", "has host or port among its options"),
+        ("postgresql://h/d/e", "has more than the database after its host"),
+        ("mongodb://h/d%2Fe", "has more than the database after its host"),
+        ("redis://h/15?db=1", "says its database twice"),
+        ("postgresql://u@h/d?user=v", "says its user twice"),
+        ("postgresql://,h/d", "names no host"),
+        ("redis://:1/0", "names no host"),
+        ("mongodb://h%2Ex/d", "has % in its host"),
+        ("MONGODB://h/d", "takes a URL that begins with"),
+        ("redis://xn--h/0", "has no valid host and port"),
+        ("redis://a%2\\b/0", "has no valid host and port"),
+    ],
+)
+def test_what_the_driver_would_read_in_another_way_is_refused(text, fault):
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        StoreUrl.parse(text)
+
+
+def test_a_socket_s_port_is_part_of_its_name():
+    assert StoreUrl.parse("postgresql://u@%2Frun:5433/d").hosts == [("/run", 5433)]
+    assert StoreUrl.parse("postgresql://u@/d?host=/run").hosts == [("/run", None)]
+
+
+def test_options_that_say_who_we_are_and_where_are_taken():
+    told = StoreUrl.parse("redis://h?username=me&password=secret&db=3")
+    assert (told.user, told.password, told.database) == ("me", "secret", "3")
+
+
+def test_a_login_shells_user_is_not_that_of_a_password_in_the_url():
+    redis = MONGO | {"BACKEND": "REDIS", "URL": "redis://:secret@h/0", "USER": "shell"}
+    assert Settings.read(redis).user is None
+
+
 @given(user=PRINTABLE, password=PRINTABLE)
 def test_a_proxy_is_read_as_every_client_reads_it_or_refused(user, password):
     text = f"http://{user}:{password}@proxy.example:3128"
@@ -128,7 +169,8 @@ def test_a_proxy_is_read_as_every_client_reads_it_or_refused(user, password):
 
 UNFIT = """
 http://proxy:99999 http://proxy:0 http://:3129 http://proxy/path http://u:a/b@proxy:1 x:y http://me:%00@proxy:1
-http://me%3Ayou:secret@proxy:1 http://me:%E2%82%AC@proxy:1 http://me:%FF@proxy:1 http://me:se\xa0cret@proxy:1
+http://me%3Ayou:secret@proxy:1 http://me:%E2%82%AC@proxy:1 http://me:%FF@proxy:1
+http://xn--h:1 http://%2Frun:1 http://me:se\xa0cret@proxy:1
 """
 
 
