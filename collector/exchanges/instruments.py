@@ -1,5 +1,6 @@
 """What an exchange lists: instruments under cryptofeed's names, and the rows that could not be read."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
@@ -10,6 +11,9 @@ from collector.exchanges.numbers import UNREADABLE, MalformedError
 
 type Kind = Literal["spot", "perpetual", "future", "option"]
 
+#: What SYMBOLS could not ask for: it separates symbols there, or makes a pattern.
+_unfit = re.compile(r"[\s,*?\[\]!/\\'\"=%]").search
+_LONGEST_NAME = 64  # characters
 #: Letters of the months in the names of contracts, January first.
 _MONTHS = "FGHJKMNQUVXZ"
 _ROW_LENGTH = 120  # characters of a row that are shown
@@ -67,7 +71,10 @@ def name(kind: Kind, base: str, quote: str, *, expiry: str = "", strike: str = "
     parts = {"spot": (), "perpetual": ("PERP",), "future": (expiry,), "option": (strike, expiry, right)}[kind]
     if not all(parts):
         raise MalformedError(f"a {kind} without its expiry, strike or right")
-    return "-".join((pair, *parts))
+    symbol = "-".join((pair, *parts))
+    if not symbol.isprintable() or _unfit(symbol) or len(symbol) > _LONGEST_NAME:
+        raise MalformedError(f"{symbol[:_LONGEST_NAME]!r} is no name of a symbol")
+    return symbol
 
 
 def contract_date(date: str) -> str:

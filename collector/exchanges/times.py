@@ -11,8 +11,10 @@ from collector.exchanges.numbers import MalformedError
 
 MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
 
-#: What most exchanges send: milliseconds since 1970, up to the year 2286.
-type Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=10**13)]
+#: Times end in the year 2286: what is beyond was not meant as a time.
+_LATEST = 10**13  # milliseconds
+#: What most exchanges send: milliseconds since 1970.
+type Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=_LATEST)]
 
 _rfc3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z"
@@ -30,6 +32,9 @@ def rfc3339(text: str) -> int:
 @lru_cache(64)
 def _second(text: str) -> int:
     try:
-        return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * SECOND
+        second = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
         raise MalformedError(f"{text!r}: {error}") from error
+    if not 0 <= second < _LATEST // 1000:
+        raise MalformedError(f"{text!r} is not between the years 1970 and 2286")
+    return second * SECOND

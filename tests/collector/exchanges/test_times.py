@@ -25,7 +25,10 @@ def test_a_fraction_may_be_short_or_missing():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00.0000000001Z"],
+    [
+        *("", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00.0000000001Z"),
+        *("0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2286-11-20T17:46:40Z", "9999-12-31T23:59:59Z"),
+    ],
 )
 def test_what_is_no_time_is_malformed(text):
     with pytest.raises(MalformedError):
