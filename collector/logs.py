@@ -6,6 +6,7 @@ No line has the credentials of a URL, a character that a terminal obeys, or more
 import json
 import logging
 import sys
+import threading
 import time
 import traceback
 from typing import override
@@ -19,9 +20,17 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    threading.excepthook = _tell_end_of_thread
     # Each of these says on INFO what our own lines say better.
     for chatty in ("aiohttp", "asyncio", "feedhandler", "urllib3", "websockets"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _tell_end_of_thread(end: threading.ExceptHookArgs) -> None:
+    """Log what ended a thread, which may be a library's: nothing else would be a line of the log."""
+    if end.exc_value:
+        name = end.thread.name if end.thread else "unknown"
+        logging.getLogger(__name__).error("the thread %s ended", name, exc_info=end.exc_value)
 
 
 class TextFormatter(logging.Formatter):

@@ -66,3 +66,18 @@ def test_a_line_is_short_whatever_an_exchange_says_and_no_terminal_obeys_it(form
     )
     assert re.search(r"\[\.\.\. 1,048,\d{3} characters in all \.\.\.\] x+ end", first)
     assert re.search(r"\[\.\.\. 1,048,\d{3} characters in all \.\.\.\] y+", second)
+
+
+THREAD = """
+import sys, threading
+from collector import logs
+logs.configure("INFO", sys.argv[1])
+thread = threading.Thread(target=lambda: 1 / 0, name="monitor")
+thread.start()
+thread.join()
+"""
+
+
+def test_a_thread_that_ends_by_an_error_is_a_line_of_the_log():
+    (line,) = lines("text", THREAD)
+    assert " ERROR collector.logs: the thread monitor ended | Traceback" in line
