@@ -20,7 +20,15 @@ hypothesis.settings.load_profile("suite")
 
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
 #: Folders and modules of tests that run programs against each other.
-NOT_QUICK = {"end_to_end", "simulator", "stores", "test_feed.py", "test_process.py", "test_local_run.py"}
+NOT_QUICK = {
+    "end_to_end",
+    "fuzz",
+    "simulator",
+    "stores",
+    "test_feed.py",
+    "test_process.py",
+    "test_local_run.py",
+}
 LEFT_BEHIND = pytest.StashKey[list[str]]()
 
 

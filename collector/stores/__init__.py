@@ -6,6 +6,7 @@ the writer decides, because only a fresh look at the position tells whether a lo
 """
 
 import logging
+import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
@@ -17,6 +18,11 @@ from collector.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+#: What a driver, or whoever reads what it returns, may raise of an answer that no such server gives.
+UNINTELLIGIBLE = (
+    *(TypeError, ValueError, LookupError, AttributeError, AssertionError, BufferError),
+    *(OverflowError, MemoryError, RecursionError, struct.error, msgspec.DecodeError),
+)
 GONE = 15.0  # seconds without a sign of life after which a holder counts as gone
 
 

@@ -44,6 +44,7 @@ from pymongo.errors import (
 from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
 from collector.stores import (
+    UNINTELLIGIBLE,
     UNKNOWN,
     Batch,
     Holder,
@@ -175,8 +176,11 @@ class MongoStore:
         with self._failures():
             positions = self._collection(_POSITIONS)
             found = await positions.find_one({"_id": name})
+            if not found:
+                return None
             now = (await positions.database.command("hello"))["localTime"]
-        return Holder(found["owner"], found["who"], (now - found["seen"]).total_seconds()) if found else None
+            held = msgspec.convert(found, _Held)
+            return Holder(held.owner, held.who, (now - held.seen).total_seconds())
 
     async def release(self, name: str, position: Position) -> None:
         """Forgets when the holder was seen, if it is still the same."""
@@ -239,6 +243,9 @@ class MongoStore:
             msgspec.ValidationError,
         ) as error:
             raise self._failure(StoreRefusedError, str(error)) from error
+        except (*UNINTELLIGIBLE, BSONError) as error:
+            why = f"it answers as no MongoDB does ({type(error).__name__}: {error})"
+            raise self._failure(StoreUnavailableError, why) from error
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
             what = str(error).partition(" (configured")[0].partition(", Timeout:")[0]

@@ -15,6 +15,7 @@ from msgspec import structs
 from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.stores import (
+    UNINTELLIGIBLE,
     Batch,
     Holder,
     NoTablesError,
@@ -297,6 +298,10 @@ class PostgresStore:
             refused = refused or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
             raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
+        except UNINTELLIGIBLE as error:
+            self._drop()
+            why = self._settings.masked(f"{type(error).__name__}: {error}")
+            raise StoreUnavailableError(f"{self._where}: it answers as no Postgres does ({why})") from error
         except BaseException:
             self._drop()
             raise

@@ -26,6 +26,7 @@ from collector.patterns import is_plain
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
+    UNINTELLIGIBLE,
     UNKNOWN,
     Batch,
     Holder,
@@ -216,6 +217,10 @@ class RedisStore:
         try:
             with self._failures():
                 self._connection = await connect(self._settings)
+        except MemoryError as error:
+            raise StoreUnavailableError(
+                f"{self._where}: it announces an answer larger than memory"
+            ) from error
         except (TypeError, ValueError) as error:
             raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
 
@@ -380,7 +385,7 @@ class RedisStore:
     async def _answer(self) -> Any:
         if not self._connection:
             raise StoreUnavailableError(f"{self._where}: not connected")
-        with self._failures():
+        with self._failures(), self._understanding():
             return await self._connection.read_response()
 
     @contextlib.contextmanager
@@ -395,14 +400,7 @@ class RedisStore:
         """Tell an answer that no Redis gives: something else listens there, or stands before it."""
         try:
             yield
-        except (
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-            OverflowError,
-            msgspec.DecodeError,
-        ) as error:
+        except UNINTELLIGIBLE as error:
             why = self._settings.masked(f"{type(error).__name__}: {error}")
             raise StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})") from error
 

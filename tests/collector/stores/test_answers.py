@@ -1,0 +1,61 @@
+"""What listens at a store's port and is none is told to be none; the folder fuzz has more of it."""
+
+import asyncio
+from random import Random
+
+import pytest
+from fuzz import stores
+from fuzz.trials import bounded
+
+from collector.settings import Settings
+from collector.stores import StoreUnavailableError, create
+
+
+class Sound(Random):
+    """Never changes an answer."""
+
+    def random(self):
+        return 0.99
+
+
+async def served(backend, answering):
+    """A store whose server answers so, not yet opened."""
+    server = await asyncio.start_server(
+        lambda *pipes: stores._answer(answering, *pipes, Sound()), "127.0.0.1", 0
+    )
+    place = {"HOST": "127.0.0.1", "PORT": str(server.sockets[0].getsockname()[1])}
+    return create(Settings.read(stores.COLLECTOR | stores._SERVERS[backend][1] | place))
+
+
+async def test_an_answer_of_redis_that_announces_more_than_memory_is_told():
+    async def answer(reader, writer, _draw):
+        while await reader.read(1000):
+            writer.write(b"*1000000000\r\n")
+
+    store = await served("REDIS", answer)
+    with bounded(), pytest.raises(StoreUnavailableError, match=r"(larger than memory|as no Redis does)"):
+        await store.open("a")
+    await store.close()
+
+
+async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
+    store = await served("MONGO", stores._mongo)  # which says nothing of the time
+    await store.open("a")
+    with pytest.raises(StoreUnavailableError, match="it answers as no MongoDB does"):
+        await store.holder("a")
+    await store.close()
+
+
+async def test_an_answer_of_postgres_without_its_end_is_told():
+    async def answer(reader, writer, _draw):
+        await reader.read(1000)
+        writer.write(b"N")
+        await reader.read(1000)
+        writer.write(b"".join(stores._WELCOME) + stores._READY)
+        while await reader.read(10_000):
+            writer.write(stores._message(b"n", b"") + stores._READY)
+
+    store = await served("POSTGRES", answer)
+    with pytest.raises(StoreUnavailableError, match="it answers as no Postgres does"):
+        await store.open("a")
+    await store.close()

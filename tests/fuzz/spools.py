@@ -1,0 +1,195 @@
+"""Damaged spools, and damaged notes in the store: the next start goes well, and what is lost is told."""
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from random import Random
+
+from fuzz import mutation
+from streams import trades
+
+from collector import completeness
+from collector.completeness import Interval
+from collector.continuity import Continuity
+from collector.gaps import Gaps, missing
+from collector.metrics import Metrics
+from collector.receiver import Receiver
+from collector.records import Gap, Ticker
+from collector.settings import Settings
+from collector.spool import Loss, Spool
+from collector.spool_file import _TABLES
+from collector.stores import Position
+
+VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
+KEY = ("trades", "BTC-USD")
+GARBAGE = [
+    *(None, 0, -1, 1, 7, 2**40, 2**62, 2**63 - 1, -(2**63), 0.5, float("inf"), 1e300),
+    *("", "garbage", "on", "on 9", "until", "until nan killed", "until 1.0 odd", "nan 1", "inf 1", "1e400 x"),
+    "[{}]",
+    *("0 1 2 3", "on " * 99, "\x00", "x" * 70_000, "[" * 3000, '[{"channel":1}]', "until 1e308 killed"),
+    *(b"", b"\xff\x00", b"\x91\x92", b"garbage" * 100),
+]
+NOTE = (
+    b'{"exchange":"COINBASE","stopped":false,"good_for":3.0,"seen":[[1700000005.5,{"trades":["BTC-USD"]}]],'
+    b'"left":[[1700000001.0,{"trades":["ETH-USD"]}]],"claims":[[1700000000.0,{"trades":["BTC-USD"]}]]}'
+)
+
+
+class Carrier:
+    handled = 1_700_000_000.0
+
+
+async def fill(folder):
+    """A spool with something in every table, killed in the middle; what the store must get, by sequence."""
+    sent, serial = {}, 0
+    for opening in range(3):
+        spool = await Spool.open(folder, keep=3600.0)
+        receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
+        gaps = Gaps("COINBASE", receiver)
+        continuity = Continuity(spool, receiver, gaps, lambda _: True)
+        await continuity.begin()
+        gaps.carried(Carrier(), [KEY])
+        gaps.end(KEY, 1_700_000_000.0)
+        receiver.mark("trade COINBASE BTC-USD", "17")
+        await receiver.append()
+        for _ in range(3):
+            records = list(trades(4, start=serial))
+            serial += 4
+            sent |= dict(enumerate(records, spool.end))
+            await spool.append(records)
+        if opening == 0:
+            batch = await spool.read((await spool.resume(None)).after, 3)
+            await spool.fix(batch)
+            gaps.begin(KEY, 1_700_000_001.0, "stale")
+            await continuity._save()
+        if opening == 1:
+            (row,) = await spool._on_disk(
+                lambda spool=spool: spool._file.db.execute("SELECT max(first) FROM blobs").fetchall()
+            )
+            spool._file.db.execute("DELETE FROM blobs WHERE first = ?", row)
+            lost = [sent.pop(sequence) for sequence in range(row[0], row[0] + 4)]
+            gone = missing(lost, "dropped")
+            spool._file.lose(Loss("dropped", row[0], row[0] + 4, 4, 1.7e9, 1.7e9 + 1, gone), 0)
+            spool._file.dropped.clear()
+            await spool.append([Ticker("COINBASE", "BTC-USD", 1.7e9, 1.7e9, *2 * [lost[0].price])])
+            sent[spool.end - 1] = (await spool.tail(spool.end - 1))[-1]
+        await spool.tend()
+        spool._tending.cancel()
+        await spool.let_go()
+    return sent
+
+
+async def start(folder, notes=None):
+    """Do what a collector does at its start; return the records that its store gets, and the losses."""
+    spool = await Spool.open(folder, keep=3600.0)
+    try:
+        receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
+        gaps = Gaps("COINBASE", receiver)
+        continuity = Continuity(spool, receiver, gaps, lambda _: True)
+        await continuity.begin()
+        gaps.carried(Carrier(), [KEY])
+        gaps.end(KEY, 1_800_000_000.0)
+        continuity.meet("test", notes or {})
+        await continuity._save()
+        got = {}
+        after = (await spool.resume(None)).after
+        while batch := await spool.read(after, 5):
+            assert batch.first >= after.sequence
+            got |= dict(enumerate(batch.records, batch.first))
+            after = Position(spool.owner, batch.incarnation, batch.end)
+            await spool.acknowledge(after)
+        await spool.append(list(trades(1)))
+        await spool.tend()
+        assert await spool.read(after, 5)
+        await continuity._save()
+        return got, spool.losses, gaps
+    finally:
+        await spool.close()
+
+
+def values(folder):
+    """Every stored value: table, condition that finds its row, column."""
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        for table, columns in _TABLES.items():
+            rows = db.execute(f"SELECT {columns} FROM {table}").fetchall()
+            for number in range(len(rows)):
+                for column in columns.split(", "):
+                    yield table, number, column
+
+
+def garble(folder, table, number, column, value):
+    """Whether SQLite takes it."""
+    columns = _TABLES[table].split(", ")
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        row = db.execute(f"SELECT * FROM {table} LIMIT 1 OFFSET {number}").fetchone()
+        names = [name for name, *_ in db.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]
+        keys = " AND ".join(f"{name} IS ?" for name in names)
+        try:
+            with db:
+                db.execute(f"UPDATE {table} SET {column} = ? WHERE {keys}", (value, *row))
+        except sqlite3.IntegrityError:
+            return False
+        assert column in columns
+        return True
+
+
+class Spools:
+    """A spool with one to three values garbled, or bytes of its file; and notes beside it in the store."""
+
+    name, share = "spools", 0.02
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="fuzz-")
+
+    @cached_property
+    def _whole(self):
+        folder = Path(self._folder.name) / "whole"
+        sent = asyncio.run(fill(folder))
+        return folder, sent, list(values(folder))
+
+    def draw(self, draw: Random) -> object:
+        folder, _, places = self._whole
+        notes = {}
+        if draw.random() < 0.5:
+            notes = {
+                name: mutation.of_json(NOTE, draw).decode(errors="replace") for name in ("test", "other")
+            }
+        if draw.random() < 0.2:
+            size = (folder / "spool.db").stat().st_size
+            damage = draw.randrange(size), bytes(draw.randrange(256) for _ in range(draw.choice((1, 4, 64))))
+            return "bytes", [damage], notes
+        count = draw.choice((1, 1, 1, 2, 3))
+        return "values", [(*draw.choice(places), draw.choice(GARBAGE)) for _ in range(count)], notes
+
+    def attempt(self, case) -> bool:
+        what, damages, notes = case
+        whole, sent, _ = self._whole
+        folder = Path(self._folder.name) / "copy"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        if what == "values":
+            for damage in damages:
+                garble(folder, *damage)
+        else:
+            with (folder / "spool.db").open("r+b") as file:
+                for offset, content in damages:
+                    file.seek(offset)
+                    file.write(content)
+        got, losses, _ = asyncio.run(start(folder, notes))
+        records = [record for record in got.values() if not isinstance(record, Gap)]
+        assert list(got) == sorted(got), "out of order"
+        assert len({repr(record) for record in records}) == len(records), "twice"
+        assert all(record in sent.values() for record in records), "made up"
+        corrupt = [loss.count for loss in losses if loss.reason != "dropped"]
+        lost = len(sent) - len(records)
+        assert not lost or None in corrupt or sum(corrupt) >= lost, f"{lost} lost without a word: {losses}"
+        read, _ = completeness.read_notes(notes)
+        seen = completeness.pairs(read, "COINBASE", lambda _key: True)
+        completeness.rows(
+            "COINBASE", seen, [each for each in got.values() if isinstance(each, Gap)], Interval()
+        )
+        return bool(records)

@@ -1,0 +1,66 @@
+"""10,000 inputs that nobody would write by hand; ``make soak SOAK='--trials fuzz'`` goes on for 30 minutes.
+
+What is drawn is the same each time, so a failure comes again; its text says how to see it alone.
+"""
+
+import pytest
+from fuzz.kinds import KINDS
+from fuzz.long import run
+from fuzz.trials import BYTES, SECONDS, FuzzError, attempt, bounded
+
+INPUTS = 10_000
+PARTS = 4  # of a kind, so that several processes share it
+SEED = 1
+
+
+def test_the_shares_of_the_kinds_are_all_inputs():
+    assert sum(kind.share for kind in KINDS.values()) == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in pymongo's own
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("name", KINDS)
+def test_whatever_comes_in_is_taken_or_told(name, part):
+    kind = KINDS[name]
+    count = round(INPUTS * kind.share / PARTS)
+    sound = sum(attempt(kind, SEED, number) for number in range(part * count, (part + 1) * count))
+    assert count / 50 < sound, "hardly any input gets further than the first look at it"
+
+
+class Greedy:
+    """Takes what its input says."""
+
+    name, share = "greedy", 1.0
+
+    def draw(self, draw):
+        return draw.choice(("time", "memory", "error"))
+
+    def attempt(self, case):
+        if case == "time":
+            while True:
+                pass
+        if case == "memory":
+            bytearray(2 * BYTES)
+        raise LookupError(case)
+
+
+def test_what_takes_too_much_is_ended_and_its_input_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("fuzz.trials.SECONDS", SECONDS / 20)
+    monkeypatch.setattr("fuzz.long.KINDS", {"greedy": Greedy()})
+    causes = set()
+    for number in range(20):
+        with pytest.raises(FuzzError, match=f"greedy, seed 1, number {number}: ") as found:
+            attempt(Greedy(), 1, number)
+        causes.add(type(found.value.__cause__).__name__)
+    assert causes == {"TooLongError", "MemoryError", "LookupError"}
+    assert not run(0.02, 7, tmp_path)
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == 3, "one of each failure"
+    assert "seed 7" in capsys.readouterr().err
+    assert any("'memory'" in path.read_text() for path in kept)
+
+
+def test_the_bounds_end_with_the_input():
+    with bounded():
+        pass
+    assert len(bytearray(2 * BYTES)) == 2 * BYTES
