@@ -110,7 +110,7 @@ class DeadLetters:
 def _read[T](path: Path, kind: type[T]) -> Iterator[T]:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 yield msgspec.json.decode(line, type=kind)
 
 

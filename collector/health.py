@@ -140,7 +140,10 @@ def write(folder: Path, status: Status) -> None:
 
 def read(folder: Path) -> Status:
     """The last status. Raises OSError or msgspec.DecodeError."""
-    return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
+    try:
+        return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def check(folder: Path, now: float | None = None) -> tuple[bool, str]:

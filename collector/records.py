@@ -152,9 +152,15 @@ def encode(records: Sequence[Record]) -> bytes:
 
 def decode(blob: bytes) -> list[AnyRecord]:
     """The records of ``encode``. Raises msgspec.DecodeError when the blob is not one."""
-    return _decoder.decode(blob)
+    try:
+        return _decoder.decode(blob)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def decode_gaps(blob: bytes) -> list[Gap]:
-    """The gaps of ``encode``, where there is nothing else."""
-    return _gap_decoder.decode(blob)
+    """The gaps of ``encode``, where there is nothing else. Raises msgspec.DecodeError when they are none."""
+    try:
+        return _gap_decoder.decode(blob)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error

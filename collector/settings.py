@@ -612,7 +612,7 @@ class _Reader:
 
     def _check_candles(self, values: dict[str, Any]) -> None:
         exchange, interval = values["EXCHANGE"], values["CANDLE_INTERVAL"]
-        if not exchange or "candles" not in values["CHANNELS"]:
+        if not exchange or interval is None or "candles" not in values["CHANNELS"]:
             return
         offered = catalog.exchanges()[exchange].candle_intervals
         if offered and interval not in offered:

@@ -66,6 +66,8 @@ _TABLES = {
 SAID = 5  # damaged values that a line of the log names
 
 LOG = logging.getLogger(__name__)
+#: What a broken database raises; UnicodeDecodeError, where the text of the error quotes what is broken.
+_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 class SpoolError(Exception):
@@ -188,15 +190,30 @@ class SpoolFile:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self._put_in_place()
-            self.db = self._open.enter_context(contextlib.closing(self._sound() or self._mended()))
+            self._begin()
+            self._open.callback(self.db.close)
             self._syncing = self._open.enter_context(contextlib.closing(_connect(self.path)))
             _log_ahead(self._syncing)
-            self._begin()
             self.look_around()
         except OSError as error:
             raise SpoolError(f"the spool in {self.folder} cannot be used: {error.strerror}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
+
+    def _begin(self) -> None:
+        """Begin with the database as it is, or with what it still gives where it turns out to be broken."""
+        sound = self._sound()
+        if sound:
+            try:
+                self._begin_with(sound)
+            except _BROKEN as error:
+                sound.close()
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                LOG.error("the spool %s is broken: %s", self.path, error)  # noqa: TRY400
+            else:
+                return
+        self._begin_with(self._mended())
 
     def _take_lock(self) -> None:
         path = self.folder / "spool.lock"
@@ -220,7 +237,7 @@ class SpoolFile:
         except (sqlite3.OperationalError, SpoolError):
             db.close()
             raise
-        except sqlite3.DatabaseError as error:
+        except _BROKEN as error:
             verdict = str(error)
         if verdict == "ok":
             verdict = _lacking(db) or verdict
@@ -305,8 +322,9 @@ class SpoolFile:
         with self._transaction():
             self._save_losses(self.losses)
 
-    def _begin(self) -> None:
-        db = self.db
+    def _begin_with(self, db: sqlite3.Connection) -> None:
+        """Begin an incarnation; the database is closed where that fails."""
+        self.db = db
         with self._transaction():
             repaired = repair(db)
         self.marks_whole &= repaired.marks_whole
@@ -632,7 +650,14 @@ def _boot() -> str:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    db.text_factory = _text
+    return db
+
+
+def _text(stored: bytes) -> str:
+    """A text that is damaged is read all the same, and found to be unsound for what it says."""
+    return stored.decode(errors="replace")
 
 
 def _log_ahead(db: sqlite3.Connection) -> None:
@@ -654,15 +679,16 @@ def _needing_room() -> Iterator[None]:
 def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
     """Copies every row that can still be read and is what was written; which tables, but blobs, are whole."""
     whole = set()
+    broken.execute("PRAGMA writable_schema = ON")  # what cannot be read of the schema is left out
     db.execute("BEGIN")
     for table in ("meta", "incarnations", "marks", "bounds", "losses"):
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with contextlib.suppress(*_BROKEN):
             for row in broken.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
                 places = ", ".join("?" * len(row))
                 db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
             whole.add(table)
     for order in ("ASC", "DESC"):  # from both ends to what is broken
-        with contextlib.suppress(sqlite3.DatabaseError):
+        with contextlib.suppress(*_BROKEN):
             for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
                 if isinstance(row[-1], bytes) and zlib.crc32(row[-1]) == row[-2]:
                     db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)

@@ -137,6 +137,9 @@ def _repair_meta(db: sqlite3.Connection, faults: list[str]) -> None:
     numbered = _are_numbered([row[0] for row in rows]) and given == (rows[-1][:1] if rows else given)
     if [row[1:] for row in rows] != right or not numbered:
         faults.append("the incarnations are damaged")
+        if not sealed and len(right) < len(rows):  # nobody knows which records belonged to the others
+            (oldest,) = db.execute("SELECT coalesce(min(first), 0) FROM blobs").fetchone()
+            _lose(db, _Place(oldest, oldest), None, (0.0, time.time()), ())
         db.execute("DELETE FROM incarnations")
         db.execute("DELETE FROM sqlite_sequence")
         right = sorted(right, key=lambda each: each[2])

@@ -59,7 +59,9 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
         options = dict(parse_qsl(url.query, separator=separator))
         service, database = _path(url)
         where = decoded(url.path if url.scheme == "unix" else url.hosts or options.get("host", ""))
-        hosts = [_socket(each) if each.startswith("/") else host_and_port(each) for each in where.split(",")]
+        hosts = list(map(_place, where.split(",")))
+        if url.scheme == "unix":
+            hosts = [(where, None)]
         if not all(host for host, _ in hosts):
             raise ValueError("names no host")
         _check_hosts(url, where, options)
@@ -105,20 +107,25 @@ def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
         )
     if redis and where.startswith("/") and url.scheme != "unix":
         raise ValueError("has the path of a socket for a host: write unix:///PATH")
-    if mongo and any("%" in host and host[0] != "[" for host in url.hosts.split(",") if not _is_socket(host)):
-        raise ValueError("has % in its host")
+    if mongo and any(map(_is_encoded, url.hosts.split(","))):
+        raise ValueError("has % in its host, which only the path of a socket may have: %2Frun%2Fx.sock")
     if "port" in options or (options.get("host") and (redis or mongo)):
         raise ValueError("has host or port among its options: write HOST:PORT in front of the ?")
 
 
-def _socket(where: str) -> tuple[str, int | None]:
-    """The path of a socket, or of its folder, and the port that is a part of its name."""
+def _place(where: str) -> tuple[str, int | None]:
+    """The host and the port; or the folder of a socket, and the port that is a part of its name."""
+    if not where.startswith("/"):
+        return host_and_port(where)
     path, colon, port = where.rpartition(":")
-    return (path, int(port)) if colon and port.isdecimal() and len(port) < 6 else (where, None)
+    if not colon or (port and not re.fullmatch("[0-9]{1,5}", port)):
+        return where, None
+    return path, int(port) if port else None
 
 
-def _is_socket(host: str) -> bool:
-    return host.lower().startswith("%2f")
+def _is_encoded(host: str) -> bool:
+    """Whether a host has percent-encoding: MongoDB's drivers decode an address and a socket's path alone."""
+    return "%" in host and not host.startswith("[") and not re.fullmatch(r"%2[Ff].*\.sock", host)
 
 
 def _mongo_login(url: Url) -> tuple[str, str]:

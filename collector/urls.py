@@ -12,7 +12,7 @@ import msgspec
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]%\\]*))(?::([0-9]{1,5}))?")
+_HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([\w.-]*))(?::([0-9]{1,5}))?")
 #: What a user or a password holds in its percent-encoded form alone.
 _RESERVED = "/?#@[]\\"
 _ENCODED = ", ".join(f"%{ord(sign):02X}" for sign in _RESERVED)
@@ -157,5 +157,5 @@ def _without_login(text: str, *, scheme_needed: bool = True) -> str:
     before, at, hosts = text.rpartition("@")
     scheme, separator, _ = before.partition("://")
     if separator:
-        return f"{scheme}://***@{hosts}"
+        return f"***@{hosts}" if "@" in scheme else f"{scheme}://***@{hosts}"
     return f"***@{hosts}" if at and not scheme_needed and ":" in before else text

@@ -378,7 +378,7 @@ class _Reader:
             return None
         near = nearest(name, known)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        self._fault(key, f"{what} has no key {name}; {hint}")
+        self._fault(key, f"{what} has no key {quoted(name)}; {hint}")
         return near[0] if near else None
 
     def _named(self, node: Node | None, what: str) -> list[tuple[Scalar, Node]]:

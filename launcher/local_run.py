@@ -85,7 +85,7 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
     path = state / _OWNER
     try:
         found = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise EngineError(f"{path} cannot be read: {error}; remove it if the fleet is yours") from error
     claim = fleet.owner.claim(found, "run", fleet.name)
     if claim is Claim.UNMARKED and not adopt:
@@ -126,7 +126,8 @@ def _lock(file: IO[str]) -> None:
 
 def find(fleet: str) -> LocalRun | None:
     """Return the run of the fleet in this folder; None where there is none now."""
-    with contextlib.suppress(OSError, msgspec.DecodeError), (folder(fleet) / _LOCK).open("rb") as file:
+    unreadable = OSError, msgspec.DecodeError, UnicodeDecodeError
+    with contextlib.suppress(*unreadable), (folder(fleet) / _LOCK).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

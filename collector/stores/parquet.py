@@ -355,7 +355,7 @@ class ParquetStore:
             return msgspec.json.decode(path.read_bytes(), type=_Position)
         except FileNotFoundError:
             return None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreRefusedError(f"{path} is not a position file ({error})") from error
 
     def _check_position(self, name: str, expected: Position | None) -> None:

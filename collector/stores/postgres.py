@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import asyncpg
+from asyncpg.pgproto.pgproto import BufferError as CutError
 from msgspec import structs
 
 from collector.records import AnyRecord, Gap
@@ -298,7 +299,7 @@ class PostgresStore:
             refused = refused or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
             raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
-        except UNINTELLIGIBLE as error:
+        except (*UNINTELLIGIBLE, CutError) as error:
             self._drop()
             why = self._settings.masked(f"{type(error).__name__}: {error}")
             raise StoreUnavailableError(f"{self._where}: it answers as no Postgres does ({why})") from error

@@ -59,7 +59,7 @@ class TerminalStore:
             self._position = msgspec.json.decode(path.read_bytes(), type=Position)
         except FileNotFoundError:
             self._position = None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             tell_damage(str(path), error)
             self._position = UNKNOWN
         except OSError as error:

@@ -402,7 +402,7 @@ class DockerEngine:
         for _ in range(_READS):
             # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
             # shorter now, the archive is cut; where it is longer, what it says is.
-            with contextlib.suppress(tarfile.ReadError, msgspec.DecodeError):
+            with contextlib.suppress(tarfile.ReadError, msgspec.DecodeError, UnicodeDecodeError):
                 text = self._file(container, f"{SPOOL}/{collector}", STATUS_FILE)
                 return msgspec.json.decode(text, type=Status) if text else None
         return None

@@ -10,6 +10,7 @@ import pytest
 from fuzz.spools import KEY, VARIABLES, fill, garble, start, values
 from streams import trades
 
+from collector import spool_file
 from collector.continuity import Continuity
 from collector.gaps import Gaps
 from collector.metrics import Metrics
@@ -95,3 +96,68 @@ async def test_a_database_that_is_deleted_while_it_is_in_use_is_noticed(tmp_path
         "what is there is delivered before the end"
     )
     await spool.close()
+
+
+def changed(folder, *statements):
+    with closing(sqlite3.connect(folder / "spool.db")) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE losses SET gaps = x'919ba467617073ff'",  # msgpack, whose text is no UTF-8
+        "UPDATE marks SET value = CAST(x'ff' AS TEXT)",
+        "UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE key = 'owner'",
+    ],
+)
+def test_a_text_that_is_no_utf_8_is_damaged(spool, tmp_path, change, caplog):
+    folder, sent = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    changed(copy, change)
+    got, _, _ = asyncio.run(start(copy))
+    assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+    assert "damaged" in caplog.text or "cannot be read" in caplog.text
+
+
+def test_a_schema_that_is_no_text_is_recovered(spool, tmp_path, caplog):
+    folder, sent = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    content = (copy / "spool.db").read_bytes()
+    (copy / "spool.db").write_bytes(content.replace(b"CREATE INDEX sizes", b"CREATE IN\xff\xff\xff sizes"))
+    got, _, _ = asyncio.run(start(copy))
+    assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+    assert "is broken" in caplog.text
+
+
+def test_an_incarnation_that_is_lost_with_its_copy_is_a_loss_of_unknown_size(spool, tmp_path):
+    folder, sent = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    first = "(SELECT min(number) FROM incarnations)"
+    changed(
+        copy,
+        "DELETE FROM meta WHERE key IN ('acknowledged', 'identity')",
+        f"UPDATE incarnations SET first = 'x' WHERE number = {first}",
+    )
+    got, losses, _ = asyncio.run(start(copy))
+    assert len(got) < len(sent)
+    assert None in [loss.count for loss in losses]
+
+
+def test_a_database_that_turns_out_to_be_broken_while_it_is_begun_with_is_recovered(
+    spool, tmp_path, monkeypatch, caplog
+):
+    folder, sent = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    real, times = spool_file.repair, iter([True])
+
+    def repair(db):
+        if next(times, False):
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return real(db)
+
+    monkeypatch.setattr(spool_file, "repair", repair)
+    got, _, _ = asyncio.run(start(copy))
+    assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+    assert "is broken: database disk image is malformed" in caplog.text

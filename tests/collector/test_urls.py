@@ -129,6 +129,7 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
         ("postgresql://,h/d", "names no host"),
         ("redis://:1/0", "names no host"),
         ("mongodb://h%2Ex/d", "has % in its host"),
+        ("mongodb://%2Frun:x,h/d", "has % in its host"),
         ("MONGODB://h/d", "takes a URL that begins with"),
         ("redis://xn--h/0", "has no valid host and port"),
         ("redis://a%2\\b/0", "has no valid host and port"),
@@ -141,7 +142,9 @@ def test_what_the_driver_would_read_in_another_way_is_refused(text, fault):
 
 def test_a_socket_s_port_is_part_of_its_name():
     assert StoreUrl.parse("postgresql://u@%2Frun:5433/d").hosts == [("/run", 5433)]
+    assert StoreUrl.parse("postgresql://u@%2Frun:/d").hosts == [("/run", None)]
     assert StoreUrl.parse("postgresql://u@/d?host=/run").hosts == [("/run", None)]
+    assert StoreUrl.parse("unix:///run/redis:6379").hosts == [("/run/redis:6379", None)]
 
 
 def test_options_that_say_who_we_are_and_where_are_taken():
@@ -170,7 +173,7 @@ def test_a_proxy_is_read_as_every_client_reads_it_or_refused(user, password):
 UNFIT = """
 http://proxy:99999 http://proxy:0 http://:3129 http://proxy/path http://u:a/b@proxy:1 x:y http://me:%00@proxy:1
 http://me%3Ayou:secret@proxy:1 http://me:%E2%82%AC@proxy:1 http://me:%FF@proxy:1
-http://xn--h:1 http://%2Frun:1 http://me:se\xa0cret@proxy:1
+http://xn--h:1 http://é,h http://%2Frun:1 http://me:se\xa0cret@proxy:1
 """
 
 
@@ -198,6 +201,7 @@ def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
     assert quoted("http://[::1]:3128/x") == "http://[::1]:3128/x"
     assert quoted("redis://h/0?sentinel_password=se'cret&x=1") == "redis://h/0?sentinel_password=***&x=1"
     assert quoted("http://proxy:3128") == "http://proxy:3128"
+    assert quoted("x:secret@h/://u:secret@h") == "***@h"
 
 
 @pytest.mark.parametrize(

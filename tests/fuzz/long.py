@@ -4,6 +4,7 @@ import collections
 import faulthandler
 import logging
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -22,6 +23,7 @@ def run(minutes: float, seed: int, folder: Path) -> bool:
     draw, counts, found = Random(seed), collections.Counter[str](), {}
     end, told = time.monotonic() + minutes * 60, time.monotonic()
     logging.disable()
+    threading.excepthook, told_by = lambda _: None, threading.excepthook  # of those that are a driver's own
     try:
         while time.monotonic() < end:
             (name,) = draw.choices(list(KINDS), [kind.share for kind in KINDS.values()])
@@ -38,6 +40,7 @@ def run(minutes: float, seed: int, folder: Path) -> bool:
     finally:
         faulthandler.cancel_dump_traceback_later()
         logging.disable(logging.NOTSET)
+        threading.excepthook = told_by
     tried = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     tell(f"fuzz: seed {seed}: {tried}; {len(found)} faults")
     return not found

@@ -46,14 +46,15 @@ async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
     await store.close()
 
 
-async def test_an_answer_of_postgres_without_its_end_is_told():
+@pytest.mark.parametrize("answered", [stores._message(b"n", b""), stores._message(b"C", b"BEGIN")])
+async def test_an_answer_of_postgres_without_its_end_is_told(answered):
     async def answer(reader, writer, _draw):
         await reader.read(1000)
         writer.write(b"N")
         await reader.read(1000)
         writer.write(b"".join(stores._WELCOME) + stores._READY)
         while await reader.read(10_000):
-            writer.write(stores._message(b"n", b"") + stores._READY)
+            writer.write(answered + stores._READY)
 
     store = await served("POSTGRES", answer)
     with pytest.raises(StoreUnavailableError, match="it answers as no Postgres does"):
