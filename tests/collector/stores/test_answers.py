@@ -46,7 +46,7 @@ async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
     await store.close()
 
 
-@pytest.mark.parametrize("answered", [stores._message(b"n", b""), stores._message(b"C", b"BEGIN")])
+@pytest.mark.parametrize("answered", [stores._message(b"n", b""), stores._message(b"C", b"")])
 async def test_an_answer_of_postgres_without_its_end_is_told(answered):
     async def answer(reader, writer, _draw):
         await reader.read(1000)
