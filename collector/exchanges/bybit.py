@@ -465,7 +465,7 @@ class BybitSession(Session):
 
     @override
     def tick(self, now: int) -> Outputs:
-        if now - self._pinged < _PING_INTERVAL:
+        if 0 <= now - self._pinged < _PING_INTERVAL:  # the clock may step back
             return ()
         self._pinged = now
         return (Send('{"op":"ping"}'),)

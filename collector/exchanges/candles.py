@@ -7,6 +7,8 @@ from msgspec import structs
 from collector.exchanges.records import Candle
 from collector.exchanges.times import SECOND
 
+#: Nanoseconds between two ticks, which come every second, beyond which the clock was set.
+_LEAP = 60 * SECOND
 #: Nanoseconds after a candle's end in which the exchange may still tell of its trades.
 _GRACE = 10 * SECOND
 
@@ -17,10 +19,16 @@ class RunningCandles:
     def __init__(self) -> None:
         self._running: dict[str, Candle] = {}
         self._time: int | None = None  # the exchange's, where it tells it: our clock may be ahead of it
+        self._ahead = 0  # nanoseconds by which our clock is ahead of the exchange's, as far as is known
+        self._ticked: int | None = None
 
     def hear(self, time: int) -> None:
-        """Note the exchange's time."""
+        """Note the exchange's time, of which it tells all the time."""
         self._time = time
+
+    def compare(self, time: int, receipt: int) -> None:
+        """Note the exchange's time, of which it tells now and then, and our own of the same moment."""
+        self._ahead, self._ticked = receipt - time, receipt
 
     def take(self, candle: Candle) -> Candle | None:
         """Take the state of a candle; return the one before, if this begins a new one."""
@@ -34,7 +42,11 @@ class RunningCandles:
 
     def over(self, now: int) -> Sequence[Candle]:
         """Return the candles that have been over for long enough, where no trade has begun the next one."""
-        now, receipt = now if self._time is None else self._time, now
+        leap = 0 if self._ticked is None else now - self._ticked
+        if not 0 <= leap <= _LEAP:
+            self._ahead += leap
+        self._ticked = now
+        now, receipt = now - self._ahead if self._time is None else self._time, now
         over = [candle for candle in self._running.values() if now > candle.stop + _GRACE]
         for candle in over:
             del self._running[candle.symbol]

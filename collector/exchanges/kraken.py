@@ -12,6 +12,7 @@ REST AssetPairs; messages recorded in 2025 and 2026.
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import batched
 from typing import Any, ClassVar, Literal, override
 
@@ -119,6 +120,7 @@ class _Data[T](msgspec.Struct, gc=False):
 
     type: Literal["snapshot", "update"]
     data: list[T]
+    timestamp: Word | None = None  # when it was sent, of candles alone
 
 
 class _Result(msgspec.Struct):
@@ -284,6 +286,8 @@ class KrakenSession(Session):
         if channel == "status":
             return [_status(part.system) for part in message.data]
         outputs: list[AnyRecord | Event] = []
+        if channel == "ohlc" and message.timestamp:
+            self._hear(message.timestamp, receipt)
         for part in message.data:
             outputs += self._part(channel, part, message.type == "snapshot", receipt)
         return outputs
@@ -385,6 +389,10 @@ class KrakenSession(Session):
             sizes = raw_number(part.bid_qty), raw_number(part.ask_qty)
             records.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
         return records
+
+    def _hear(self, timestamp: str, receipt: int) -> None:
+        with suppress(MalformedError):  # it only helps
+            self._candles.compare(rfc3339(timestamp), receipt)
 
     def _candle(self, part: _Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         begin, options = rfc3339(part.interval_begin), self._exchange.options

@@ -465,7 +465,7 @@ class OkxSession(Session):
     @override
     def tick(self, now: int) -> Outputs:
         """Ask for a sign of life where nothing has come for long."""
-        if self._pinged or now - (self._heard or now) < _QUIET:
+        if self._pinged or 0 <= now - (self._heard or now) < _QUIET:  # the clock may step back
             self._heard = self._heard or now
             return ()
         self._pinged = True

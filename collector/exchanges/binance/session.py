@@ -111,7 +111,7 @@ class BinanceSession(Session):
 
     @override
     def tick(self, now: int) -> Outputs:
-        if self._opened is None:
+        if self._opened is None or now < self._opened:  # the clock may step back
             self._opened = now
         if self._closing or now - self._opened < _LIFETIME:
             return ()

@@ -345,6 +345,13 @@ def test_options_are_answered_in_a_form_of_their_own():
     assert kinds(it.receive(frame, NOW)) == [Confirmed, Refused]
 
 
+def test_a_clock_that_steps_back_puts_no_ping_off():
+    it = session("trades")
+    it.tick(NOW)
+    assert it.tick(NOW - 3600 * SECOND) == (Send('{"op":"ping"}'),)
+    assert it.tick(NOW - 3599 * SECOND) == ()
+
+
 def test_the_exchange_is_pinged_each_twenty_seconds():
     it = session("trades")
     assert it.tick(NOW) == (Send('{"op":"ping"}'),)

@@ -147,6 +147,27 @@ def test_a_candle_that_no_trade_follows_is_stored_when_it_is_over():
     assert not it.receive(candle(27, "1.3"), NOW)
 
 
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_set_closes_no_candle_early_and_none_late(hours):
+    it, end = session("candles"), rfc3339("2026-10-04T16:26:00Z")
+    it.receive(candle(25, "1.1"), end - 5 * SECOND)
+    assert it.tick(end - 2 * SECOND) == []
+    leap = hours * 3600 * SECOND
+    assert it.tick(end + leap) == []
+    assert it.tick(end + leap + 5 * SECOND) == []
+    (closed,) = it.tick(end + leap + 15 * SECOND)
+    assert (closed.close, closed.receipt_timestamp) == ("1.1", end + leap + 15 * SECOND)
+
+
+def test_a_clock_that_is_ahead_of_the_exchange_closes_no_candle_early():
+    it, end = session("candles"), rfc3339("2026-10-04T16:26:00Z")
+    ahead = 300 * SECOND
+    frame = candle(25, "1.1").replace(b'"type"', b'"timestamp":"2026-10-04T16:25:55Z","type"')
+    it.receive(frame, end - 5 * SECOND + ahead)
+    assert it.tick(end + 5 * SECOND + ahead) == []
+    assert len(it.tick(end + 11 * SECOND + ahead)) == 1
+
+
 def test_candles_from_before_the_subscription_are_repeated_ones():
     it = session("candles")
     it.receive(candle(24, "1", kind="snapshot"), NOW)
