@@ -34,7 +34,7 @@ from msgspec import structs
 
 from collector import notes as codec
 from collector.bounds import LATEST
-from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Question, Reason, Recorder, last_recorded
+from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Missing, Question, Reason, Recorder, last_recorded
 from collector.notes import Note
 from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
@@ -95,6 +95,8 @@ class Continuity:
             if not self._spool.marks_whole:
                 self._gaps.unmarked = Hole(since, "corrupt")
         self._gaps.take_up(holes, marks.questions)
+        for key, missing in marks.missing.items():
+            self._gaps.report_missing(key, missing)
         if not self._spool.exact:
             for mark in self._spool.marks:
                 if mark.partition(" ")[0] in LAST_RECORDED.values():
@@ -262,6 +264,7 @@ class _Marks:
     def __init__(self, exchange: str, marks: Mapping[str, str]) -> None:
         self.holes: dict[Key, Hole] = {}
         self.questions: list[Question] = []
+        self.missing: dict[Key, list[Missing]] = {}
         self.garbled: list[str] = []
         self.doubtful: set[Key] = set()
         self._on: dict[Key, str] = {}
@@ -271,7 +274,7 @@ class _Marks:
             try:
                 if kind == "connection":
                     self._connections[rest] = _progress(value)
-                elif kind in ("seen", "question") and rest.startswith(f"{exchange} "):
+                elif kind in ("seen", "question", "missing") and rest.startswith(f"{exchange} "):
                     _, channel, symbol = rest.split(" ", 2)
                     self._take((channel, symbol), kind, value)
             except (ValueError, msgspec.DecodeError):
@@ -293,6 +296,15 @@ class _Marks:
             if not all(map(_is_moment, moments)):
                 raise ValueError(value)
             self.questions += questions
+            return
+        if kind == "missing":
+            missing = msgspec.json.decode(value or "[]", type=list[Missing])
+            if not all(
+                _is_moment(each.start) and _is_moment(each.end) and each.count > 0 for each in missing
+            ):
+                raise ValueError(value)
+            if missing:
+                self.missing[key] = missing
             return
         if not value:  # it was never stored: another collector did that
             return

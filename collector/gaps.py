@@ -29,6 +29,8 @@ speak of, in one step:
   next sequence then. It is written once a second, for each connection and not for each pair, because that
   costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
   stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
+- ``missing EXCHANGE CHANNEL SYMBOL`` lists records whose numbers were skipped and that may still come: they
+  are a gap where the process ends before they did.
 - ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, and the latest
   time, where the exchange repeats some after each subscription (feeds/repeats.py).
 
@@ -81,6 +83,24 @@ def last_recorded(exchange: str, key: Key) -> str:
     """Return the mark that says which record of ``key`` was the last that was recorded."""
     channel, symbol = key
     return f"{LAST_RECORDED.get(channel, channel)} {exchange} {symbol}"
+
+
+class Missing(msgspec.Struct, frozen=True, array_like=True):
+    """So many records between two receipts (float seconds, UTC) have not come, though later ones have."""
+
+    start: float
+    end: float
+    count: int
+
+
+def missing_mark(exchange: str, key: Key) -> str:
+    """Return the mark that says what is missing of ``key``."""
+    return f"missing {exchange} {key[0]} {key[1]}"
+
+
+def encode_missing(missing: Sequence[Missing]) -> str:
+    """Return them as they are marked; nothing is an empty text."""
+    return msgspec.json.encode(missing).decode() if missing else ""
 
 
 class Hole(msgspec.Struct, frozen=True):
@@ -233,6 +253,12 @@ class Gaps:
         self._recorder.report(
             Gap(self.exchange, symbol, end, time.time(), channel, start, end, hole.reason, count)
         )
+
+    def report_missing(self, key: Key, missing: Iterable[Missing]) -> None:
+        """Put on record what an earlier process still waited for; it is not marked any more."""
+        for each in missing:
+            self.report(key, Hole(each.start, "sequence"), each.end, each.count)
+        self._recorder.mark(missing_mark(self.exchange, key), "")
 
     def answered(self, question: Question) -> None:
         """It need not be asked any more."""

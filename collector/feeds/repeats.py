@@ -17,7 +17,7 @@ from typing import NamedTuple
 from collector.exchanges.records import AnyRecord, Candle, Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.reference import Memory
-from collector.gaps import Key, last_recorded
+from collector.gaps import Key, Missing, encode_missing, last_recorded, missing_mark
 
 #: Records of one symbol: trades, and whatever else there is.
 MOST_REMEMBERED, FEW_REMEMBERED = 500, 16
@@ -60,6 +60,7 @@ class Numbered:
         self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many are not waited for
         self._receipt = 0  # of the last one on this connection
         self._newest = newest  # of the last one or since
+        self.has_changed = False  # what ``unsettled`` tells, since somebody reset it
 
     def is_new(self, number: int, time: int, receipt: int) -> bool:
         """Return whether a live one was not seen before; note it."""
@@ -75,7 +76,7 @@ class Numbered:
             self._history = False
             self.last, self._receipt = number, receipt
             return True
-        return self._missing.pop(number, None) is not None
+        return self._found(number)
 
     def fills(self, number: int, time: int) -> bool:
         """Return whether a repeated one is newer than what was recorded; note it."""
@@ -86,7 +87,22 @@ class Numbered:
         if number > self.last:
             self.last = number
             return True
-        return number > self._first and self._missing.pop(number, None) is not None
+        return number > self._first and self._found(number)
+
+    @property
+    def unsettled(self) -> dict[tuple[int, int], int]:
+        """How many are missing between which receipts, and not reported yet."""
+        counts = dict(self._lost)
+        for span in self._missing.values():
+            if span[0]:
+                counts[span] = counts.get(span, 0) + 1
+        return counts
+
+    def _found(self, number: int) -> bool:
+        """Return whether ``number`` was missing; it is no more."""
+        span = self._missing.pop(number, None)
+        self.has_changed |= span is not None and span[0] > 0
+        return span is not None
 
     def _note_time(self, number: int, time: int) -> None:
         """What is later than all that was seen was not seen: its number tells that they begin anew."""
@@ -119,6 +135,7 @@ class Numbered:
                 self._lose(span, 1)
                 self._missing[number] = (0, 0)
         for span in [span for span in self._lost if _is_late(span[1], now)]:
+            self.has_changed = True
             yield *span, self._lost.pop(span)
 
     def _begin(self, number: int) -> None:
@@ -133,6 +150,7 @@ class Numbered:
         self._lose(span, lowest - last - 1)
         self._missing |= dict.fromkeys(range(lowest, number), span)
         self._wait_for(MOST_MISSING)
+        self.has_changed |= span[0] > 0
 
     def _wait_for(self, count: int) -> None:
         """Wait for so many of those that are missing, the latest; the others are lost."""
@@ -230,6 +248,8 @@ class Repeats:
         if number is not None:
             numbered = self._numbered.get(key) or self._number(key)
             new = numbered.is_new(number, record.timestamp, record.receipt_timestamp)
+            if numbered.has_changed:
+                self._mark_missing(key, numbered)
         else:
             identified = self._identified.get(key) or self._identify(key)
             new = identified.is_new(self._identity_of(record), record.timestamp)
@@ -247,7 +267,10 @@ class Repeats:
         self._marked.add(key)
         number = _number(record)
         if number is not None:
-            new = (self._numbered.get(key) or self._number(key)).fills(number, record.timestamp)
+            numbered = self._numbered.get(key) or self._number(key)
+            new = numbered.fills(number, record.timestamp)
+            if numbered.has_changed:
+                self._mark_missing(key, numbered)
         else:
             identified = self._identified.get(key) or self._identify(key)
             new = identified.fills(self._identity_of(record), record.timestamp)
@@ -270,6 +293,8 @@ class Repeats:
         for key in keys:
             if numbered := self._numbered.pop(key, None):
                 losses += (Loss(key, *loss) for loss in numbered.overdue(_NEVER))
+                if numbered.has_changed:
+                    self._mark_missing(key, numbered)
             self._identified.pop(key, None)
             self._marked.discard(key)
         return losses
@@ -279,6 +304,8 @@ class Repeats:
         for key, numbered in self._numbered.items():
             for loss in numbered.overdue(now):
                 yield Loss(key, *loss)
+            if numbered.has_changed:
+                self._mark_missing(key, numbered)
 
     def _number(self, key: Key) -> Numbered:
         contiguous = key[0] in self._contiguous
@@ -308,6 +335,12 @@ class Repeats:
     def _mark(self, key: Key) -> None:
         state = self._numbered.get(key) or self._identified[key]
         self._memory.mark(last_recorded(self._exchange, key), state.mark)
+
+    def _mark_missing(self, key: Key, numbered: Numbered) -> None:
+        """Remember what is missing: whoever finds the mark reports it, should this process be killed."""
+        numbered.has_changed = False
+        missing = [Missing(start / SECOND, end / SECOND, n) for (start, end), n in numbered.unsettled.items()]
+        self._memory.mark(missing_mark(self._exchange, key), encode_missing(missing))
 
 
 def _number(record: AnyRecord) -> int | None:

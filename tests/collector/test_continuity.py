@@ -1,4 +1,9 @@
+from spooled import spooled
+
 from collector.continuity import Continuity
+from collector.exchanges.records import Trade
+from collector.exchanges.times import SECOND
+from collector.feeds.repeats import Repeats
 from collector.gaps import Gaps, Hole
 from collector.metrics import Metrics
 from collector.receiver import Receiver
@@ -36,4 +41,37 @@ async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
     told = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
     assert len(told) == 2
     assert "collector test" in told[0]
+    await spool.close()
+
+
+async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
+    settings = Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)})
+    trades = ("trades", "BTC-USD")
+    spool = await Spool.open(tmp_path)
+    receiver = Receiver(settings, spool, Metrics())
+    it = Repeats("KRAKEN", lambda record: record, ["trades"], receiver)
+    for number in (5, 8):
+        assert it.is_new(
+            "trades", Trade("KRAKEN", "BTC-USD", number, number * SECOND, "buy", "1", "2", str(number))
+        )
+    await receiver.append()
+    await spool.close()  # nothing reports what is missing: a process that is killed does not
+    spool = await Spool.open(tmp_path)
+    receiver = Receiver(settings, spool, Metrics())
+    gaps = Gaps("KRAKEN", receiver)
+    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    (gap,) = await spooled(spool)
+    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*trades, 5.0, 8.0)
+    assert (gap.reason, gap.count) == ("sequence", 2)
+    assert not spool.marks.get("missing KRAKEN trades BTC-USD")
+    await spool.close()
+
+
+async def test_a_garbled_mark_of_what_was_waited_for_puts_its_pair_in_doubt(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append([], {"missing KRAKEN trades BTC-USD": "[[1.0,"})
+    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
+    gaps = Gaps("KRAKEN", receiver)
+    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    assert gaps.earlier["trades", "BTC-USD"].reason == "corrupt"
     await spool.close()

@@ -1,5 +1,6 @@
 """What was recorded before is told from what is new."""
 
+import json
 import random
 
 import pytest
@@ -254,3 +255,22 @@ def test_nothing_twice_and_no_live_trade_lost(connections, seed, named):
         last += count
     assert len(stored) == len(set(stored))
     assert set(sent_live) <= set(stored)
+
+
+def waits(memory):
+    return json.loads(memory.get("missing X trades BTC-USD") or "[]")
+
+
+def test_what_is_waited_for_is_remembered_until_it_comes_or_is_told():
+    memory = Memory()
+    it = repeats(memory)
+    live(it, 5)
+    assert not waits(memory)
+    live(it, 8)
+    assert [count for *_, count in waits(memory)] == [2]
+    live(it, 6)
+    assert [count for *_, count in waits(memory)] == [1]
+    assert [loss.records for loss in it.overdue(NOW + 8 + LATE + 1)] == [1]
+    assert not waits(memory)
+    live(it, 10, 9)
+    assert not waits(memory)
