@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import override
 
-import aiohttp
-
 from collector.exchanges.numbers import MalformedError
 from collector.exchanges.protocol import Malformed, Poll
 from collector.exchanges.times import SECOND
@@ -55,7 +53,7 @@ class Polls(Connection):
             due = time.monotonic() + poll.period
             try:
                 seen = await self._ask(poll)
-            except (aiohttp.ClientError, OSError, MalformedError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is this poll's alone
                 pause = max(backoff.pause(), retry_after(error))
                 channel, symbol = key
                 LOG.warning(

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 
+import msgspec
 import pytest
 from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
 
+from collector.exchanges.binance.exchange import BinanceFutures
 from collector.feeds import direct_connection
 from collector.records import channel_of
 
@@ -307,6 +309,30 @@ async def test_a_poll_that_fails_waits_by_itself(tmp_path, caplog):
         assert not lines(caplog, "connection lost")
     assert f"{record.open_interest}" == "10659.509"
     assert lines(caplog, f"no open_interest of {BTC}: AnswerError: status 503")
+
+
+async def test_a_poll_that_fails_unexpectedly_costs_itself_and_says_why(tmp_path, monkeypatch, caplog):
+    address = "https://fapi.binance.com/fapi/v1/openInterest?symbol="
+    answer = {"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1}
+    script = [{"get": address + symbol, "body": answer} for symbol in ("BTCUSDT", "XAUUSDT", "BTCUSDT")]
+    asked = []
+    read = BinanceFutures.read_poll
+
+    def fail_once(self, subscription, body, receipt):
+        asked.append(subscription.symbol)
+        if subscription.symbol == BTC and asked.count(BTC) == 1:
+            raise ZeroDivisionError("what nobody thought of")
+        return read(self, subscription, body, receipt)
+
+    monkeypatch.setattr(BinanceFutures, "read_poll", fail_once)
+    often = msgspec.structs.replace(BinanceFutures.channels["open_interest"], period=2.0)
+    monkeypatch.setitem(BinanceFutures.channels, "open_interest", often)
+    both = {"CHANNELS": "open_interest", "SYMBOLS": f"{BTC},XAU-USDT-PERP"}
+    async with playing("BINANCE_FUTURES", script, tmp_path, **both) as (_, it):
+        records = await received(it, 2, "open_interest")
+    assert {record.symbol for record in records} == {BTC, "XAU-USDT-PERP"}
+    assert lines(caplog, f"no open_interest of {BTC}: ZeroDivisionError: what nobody thought of; again in")
+    assert not lines(caplog, "ExceptionGroup")
 
 
 async def test_a_snapshot_that_is_refused_for_a_time_is_waited_for(tmp_path, caplog):
