@@ -44,6 +44,7 @@ from collector.exchanges.protocol import (
     Notice,
     Outputs,
     Refused,
+    Renew,
     Resync,
     Send,
     Session,
@@ -292,9 +293,9 @@ class _Books(_Stream):
 
     def _break(self, number: int) -> Outputs:
         self._book = None
-        frames = (_request(operation, [self.topic]) for operation in ("unsubscribe", "subscribe"))
+        frames = tuple(_request(operation, [self.topic]) for operation in ("unsubscribe", "subscribe"))
         reason = f"update {number} came where {self._number + 1} was due"
-        return [Break(self.subscriptions[0], reason), *map(Send, frames)]
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
 
 
 class _BestPrices(_Stream):

@@ -36,6 +36,7 @@ from collector.exchanges.protocol import (
     Notice,
     Outputs,
     Refused,
+    Renew,
     Repeated,
     Resync,
     Send,
@@ -307,11 +308,11 @@ class CoinbaseSession(Session):
         self._books.clear()
         subscriptions = sorted((self._asked_for or self._flowing) - self._refused)
         renewed = [each for each in subscriptions if _CHANNELS[each.channel] in _RENEWED]
-        frames = [*self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)]
+        frames = *self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)
         reason = f"message {sequence} came where {expected} was due"
         self._renewing.update(each.symbol for each in renewed if each.channel == "trades")
         breaks = [Break(each, reason, renewed=_CHANNELS[each.channel] in _RENEWED) for each in subscriptions]
-        return [*breaks, *map(Send, frames)]
+        return [*breaks, Renew(tuple(renewed), frames)] if renewed else breaks
 
     def _read(self, channel: str, product: str, make: Callable[..., Outputs], *arguments: Any) -> Outputs:
         """Return what ``make(subscription, *arguments)`` makes of it for each subscription to a product."""

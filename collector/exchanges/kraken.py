@@ -36,6 +36,7 @@ from collector.exchanges.protocol import (
     Notice,
     Outputs,
     Refused,
+    Renew,
     Repeated,
     Resync,
     Send,
@@ -362,11 +363,10 @@ class KrakenSession(Session):
     def _begin_again(self, symbol: str) -> Outputs:
         del self._books[symbol]
         subscription = Subscription("l2_book", symbol)
-        return [
-            Break(subscription, "the checksum of the book does not come out"),
-            Send(self._subscribe("book", [subscription], "unsubscribe")),
-            Send(self._subscribe("book", [subscription])),
-        ]
+        methods = "unsubscribe", "subscribe"
+        frames = tuple(self._subscribe("book", [subscription], method) for method in methods)
+        reason = "the checksum of the book does not come out"
+        return [Break(subscription, reason), Renew((subscription,), frames)]
 
     def _trades(self, part: _Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         amount, price = raw_number(part.qty), raw_number(part.price)

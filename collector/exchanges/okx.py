@@ -49,6 +49,7 @@ from collector.exchanges.protocol import (
     Options,
     Outputs,
     Refused,
+    Renew,
     Repeated,
     Resync,
     Send,
@@ -312,8 +313,8 @@ class _Books(_Stream):
 
     def _break(self, reason: str) -> Outputs:
         self._book = None
-        frames = (_request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
-        return [Break(self.subscriptions[0], reason), *map(Send, frames)]
+        frames = tuple(_request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
 
 
 class _FundingRates(_Stream):
@@ -626,7 +627,8 @@ class Okx(Exchange):
     limits = Limits(
         subscriptions=_ARGUMENTS_PER_CONNECTION,
         frame_bytes=64_000,
-        frames_per_second=1.0,  # of 480 an hour
+        frames_per_second=1.0,
+        operations=(480, 3600.0),
         connections=(3, 1.0),
         weight=(10, 1.0),
         source=f"{_DOCS}: WebSocket, Connect and Subscribe; Get instruments, 2026-11-28",

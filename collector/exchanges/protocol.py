@@ -55,6 +55,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         subscriptions: on one connection.
         frame_bytes: of one frame that is sent.
         frames_per_second: sent on one connection.
+        operations: to subscribe and to unsubscribe, how many on one connection within how many seconds.
         connections: how many may be opened within how many seconds.
         weight: how much REST weight may be spent within how many seconds.
         source: where it is said.
@@ -63,6 +64,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: int | None = None
     frame_bytes: int | None = None
     frames_per_second: float | None = None
+    operations: tuple[int, float] | None = None
     connections: tuple[int, float] | None = None
     weight: tuple[int, float] | None = None
     source: str
@@ -147,6 +149,13 @@ class Send(Event, frozen=True, tag="send"):
     """A frame to send."""
 
     frame: str
+
+
+class Renew(Event, frozen=True, tag="renew"):
+    """Subscribe again to what broke, by these frames; whoever drives paces what breaks again and again."""
+
+    subscriptions: tuple[Subscription, ...]
+    frames: tuple[str, ...]
 
 
 class Closing(Event, frozen=True, tag="closing"):

@@ -20,6 +20,7 @@ from collector.exchanges.protocol import (
     Exchange,
     Malformed,
     Outputs,
+    Renew,
     Request,
     Resync,
     Send,
@@ -41,6 +42,7 @@ from collector.feeds.intake import Intake
 from collector.feeds.left_out import without
 from collector.feeds.malformed import Malformed as MalformedFile
 from collector.feeds.network import Network
+from collector.feeds.renewals import Renewals
 from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
 from collector.feeds.subscriptions import BOOKS, Subscriptions
@@ -51,8 +53,6 @@ LOG = logging.getLogger(__name__)
 
 #: Messages that are handled before the rest of the process has its turn, however many there are.
 TURN = 64
-#: Seconds within which a subscription that is made again has to bring something.
-RENEWAL = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class DirectConnection(Connection):
         self._waits_for_room = False
         self._misunderstood: dict[Key, int] = {}  # receipt of the last message that could not be read
         self._puzzled = 0.0  # when that was, by time.monotonic()
-        self._renewed: dict[Key, float] = {}  # what is subscribed to again, since when by time.monotonic()
+        self._renewals = Renewals(name, shared.exchange.limits, self._send)
 
     @property
     def handled(self) -> float | None:  # type: ignore[override]
@@ -108,6 +108,7 @@ class DirectConnection(Connection):
         """Take nothing more of ``gone``: when it is listed again, another connection carries it."""
         gone = list(gone)
         self._left.update(gone)
+        self._renewals.forget(gone)
         self._intake.forget(gone)
 
     @override
@@ -126,7 +127,6 @@ class DirectConnection(Connection):
         self._enter("connecting", self.error)
         self._begun, self._handled = time.time(), 0
         self._left.clear()
-        self._renewed.clear()
         subscriptions = [Subscription(*key) for key in self.keys]
         (plan,) = self._exchange.connections(subscriptions, self._instruments)
         session = self._state = self._exchange.session(subscriptions, self._instruments)
@@ -135,8 +135,10 @@ class DirectConnection(Connection):
         self._intake.begin(self.keys)
         self._subscriptions.ask(self.keys)
         async with self._shared.network.websocket(plan.url) as socket:
-            for frame in session.opening():
-                self._outbox.put_nowait(frame)
+            opening = session.opening()
+            self._renewals.begin(len(opening))
+            for frame in opening:
+                self._send(frame)
             self._enter("open")
             LOG.info("%s: connected", self.id)
             await first_failure(
@@ -190,7 +192,8 @@ class DirectConnection(Connection):
             self._take(session.tick(now), b"", now)
             self._intake.report_losses(now)
             self._see_again()
-            self._look_for_renewed()
+            self._renewals.check(self._subscriptions.refused, sending=not self._outbox.empty())
+            self.error = self._renewals.waiting
             if self._received != heard or self._waits_for_room:
                 heard, since = self._received, time.monotonic()
                 continue
@@ -199,7 +202,10 @@ class DirectConnection(Connection):
                 raise SilentError(f"nothing came for {silence:.1f} s")
             if silence > limit / 2 and self._outbox.empty():
                 for frame in session.probe():
-                    self._outbox.put_nowait(frame)
+                    self._send(frame)
+
+    def _send(self, frame: str) -> None:
+        self._outbox.put_nowait(frame)
 
     # -- what comes of messages, answers and time ---------------------------------------------------------
 
@@ -215,18 +221,20 @@ class DirectConnection(Connection):
     def _act(self, event: Event, receipt: int) -> None:
         match event:
             case Send(frame):
-                self._outbox.put_nowait(frame)
+                self._send(frame)
             case Request():
                 self._requests.add(event)
-                self._renewed.pop(event.about, None)  # which is asked for until it is there
+                self._renewals.asked(event.about)
             case Break(subscription, reason, renewed):
                 LOG.info("%s: %s %s: %s", self.id, *subscription, reason)
                 self._intake.broke(subscription, self._seen, renewed=renewed)
                 if renewed or subscription.channel in BOOKS:
-                    self._renewed.setdefault(subscription, time.monotonic())
+                    self._renewals.broke(subscription)
+            case Renew(subscriptions, frames):
+                self._renewals.renew(subscriptions, frames)
             case Resync(subscription):
                 self._requests.settle(subscription)
-                self._renewed.pop(subscription, None)
+                self._renewals.settle(subscription)
                 self._intake.resynchronised(subscription, receipt)
             case Closing(reason):
                 raise ClosedError(reason)
@@ -253,15 +261,6 @@ class DirectConnection(Connection):
             for key, receipt in self._misunderstood.items():
                 self._subscriptions.seen([key], receipt / SECOND)
             self._misunderstood.clear()
-
-    def _look_for_renewed(self) -> None:
-        """Connect again where an exchange does not answer to a subscription that is made again."""
-        now = time.monotonic()
-        if not self._outbox.empty():  # what asks for it has its turn yet
-            self._renewed = dict.fromkeys(self._renewed, now)
-        for (channel, symbol), since in self._renewed.items():
-            if now - since > RENEWAL and (channel, symbol) in self.keys:
-                raise SilentError(f"{channel} {symbol} did not begin again within {RENEWAL:.0f} s")
 
 
 def _text(message: bytes) -> str | bytes:

@@ -11,6 +11,7 @@ from collector.exchanges.protocol import (
     Malformed,
     Outputs,
     Refused,
+    Renew,
     Repeated,
     Request,
     Resync,
@@ -34,6 +35,8 @@ def _without(gone: Collection[Key], output: AnyRecord | Event) -> AnyRecord | Ev
             about = output.subscription
         case Request():
             about = output.about
+        case Renew(subscriptions) if all(each in gone for each in subscriptions):
+            return None
         case Repeated(repeated):
             return Repeated(tuple(it for it in repeated if _key(it) not in gone))
         case Confirmed(subscriptions) | Refused(subscriptions):

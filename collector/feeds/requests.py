@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable
 
 import aiohttp
 
 from collector.exchanges.protocol import Outputs, Request, Session
-from collector.feeds.backoff import Backoff
+from collector.feeds.backoff import Paces
 from collector.feeds.http import RateLimitedError
 from collector.feeds.malformed import describe
 from collector.feeds.network import Answer
@@ -19,8 +18,8 @@ from collector.printable import printable
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds of the shortest pause, and how long an answer has to be good for the next pause to be that one.
-SHORTEST, STEADY = 1.0, 10.0
+#: Seconds of the shortest pause before something is asked for again.
+SHORTEST = 1.0
 
 _SHOWN = 120  # characters of an answer
 
@@ -31,9 +30,7 @@ class Requests:
     def __init__(self, name: str, rest: Rest) -> None:
         self._name, self._rest = name, rest
         self._asked: asyncio.Queue[Request] = asyncio.Queue()
-        self._backoffs: dict[Key, Backoff] = defaultdict(lambda: Backoff(SHORTEST))
-        self._due: dict[Key, float] = {}  # by time.monotonic()
-        self._settled: dict[Key, float] = {}  # by time.monotonic()
+        self._paces: Paces[Key] = Paces(SHORTEST)
         self._urgent: set[Key] = set()  # what was live before comes first
 
     def begin(self) -> None:
@@ -49,7 +46,7 @@ class Requests:
 
         A book that breaks as soon as it is complete must not spend what others have to live on.
         """
-        self._settled[about] = time.monotonic()
+        self._paces.settle(about, time.monotonic())
         self._urgent.add(about)
 
     async def run(self, session: Session, take: Callable[[Outputs, bytes, int], None]) -> None:
@@ -65,10 +62,7 @@ class Requests:
         self, request: Request, session: Session, take: Callable[[Outputs, bytes, int], None]
     ) -> None:
         about: Key = request.about
-        if time.monotonic() - self._settled.pop(about, float("inf")) > STEADY:
-            self._backoffs.pop(about, None)
-            self._due.pop(about, None)
-        await asyncio.sleep(max(0.0, self._due.get(about, 0.0) - time.monotonic()))
+        await asyncio.sleep(self._paces.delay(about, time.monotonic()))
         body = b""
         try:
             status, body = await self._answer(request)
@@ -80,8 +74,7 @@ class Requests:
             failure = f"status {status}: {printable(body[:_SHOWN].decode(errors='replace'))}"
             outputs = session.answer(request.id, status, body, receipt)
             failure = "" if status == 200 else failure
-        pause = self._backoffs[about].pause()
-        self._due[about] = time.monotonic() + pause
+        pause = self._paces.done(about, time.monotonic())
         if failure:
             channel, symbol = about
             LOG.warning(

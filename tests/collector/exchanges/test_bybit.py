@@ -19,6 +19,7 @@ from collector.exchanges.protocol import (
     Notice,
     Options,
     Refused,
+    Renew,
     Resync,
     Send,
     Subscription,
@@ -216,7 +217,7 @@ def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
     frames = [book(5, "snapshot"), *(book(number) for number in range(6, 14) if number != lost)]
     outputs = [output for frame in frames for output in it.receive(frame, NOW)]
     assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
-    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    asked = [json.loads(frame) for each in outputs if isinstance(each, Renew) for frame in each.frames]
     assert [(each["op"], each["args"]) for each in asked] == [
         ("unsubscribe", ["orderbook.1000.BTCUSDT"]), ("subscribe", ["orderbook.1000.BTCUSDT"]),
     ]  # fmt: skip

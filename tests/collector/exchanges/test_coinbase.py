@@ -18,6 +18,7 @@ from collector.exchanges.protocol import (
     Malformed,
     Notice,
     Refused,
+    Renew,
     Repeated,
     Resync,
     Send,
@@ -175,7 +176,7 @@ def test_every_lost_message_breaks_all_that_the_connection_carries(lost):
     broken = [each for each in outputs if isinstance(each, Break)]
     assert {each.subscription.channel for each in broken} == {"l2_book", "trades", "ticker"}
     assert broken[0].reason == f"message {lost + 2} came where {lost + 1} was due"
-    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    asked = [json.loads(frame) for each in outputs if isinstance(each, Renew) for frame in each.frames]
     assert [(each["type"], each["channel"]) for each in asked] == [
         ("unsubscribe", "level2"), ("unsubscribe", "market_trades"), ("subscribe", "level2"),
         ("subscribe", "market_trades"),
@@ -281,7 +282,8 @@ def test_what_was_refused_is_not_asked_for_again_after_a_loss():
     it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
     outputs = it.receive(book(2, bid={"1": "1"}), NOW)
     assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
-    asked = [json.loads(each.frame)["product_ids"] for each in outputs if isinstance(each, Send)]
+    (renewed,) = (each for each in outputs if isinstance(each, Renew))
+    asked = [json.loads(frame)["product_ids"] for frame in renewed.frames]
     assert asked == [["BTC-USD"], ["BTC-USD"]]
 
 

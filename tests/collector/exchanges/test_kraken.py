@@ -21,9 +21,9 @@ from collector.exchanges.protocol import (
     Notice,
     Options,
     Refused,
+    Renew,
     Repeated,
     Resync,
-    Send,
     Subscription,
 )
 from collector.exchanges.records import L1Book, L2Book, Record, Ticker, Trade
@@ -239,7 +239,7 @@ def test_every_lost_update_of_the_best_levels_is_noticed(lost):
     outputs = [output for frame in [SNAPSHOT, *frames] for output in it.receive(frame, NOW)]
     (broken,) = [each for each in outputs if isinstance(each, Break)]
     assert broken.subscription == BOOK
-    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    asked = [json.loads(frame) for each in outputs if isinstance(each, Renew) for frame in each.frames]
     assert [each["method"] for each in asked] == ["unsubscribe", "subscribe"]
     assert not it.receive(frames[-1], NOW)  # until the book begins again
     assert [type(each) for each in it.receive(SNAPSHOT, NOW)] == [Resync, L2Book]

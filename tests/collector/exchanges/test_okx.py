@@ -20,6 +20,7 @@ from collector.exchanges.protocol import (
     Notice,
     Options,
     Refused,
+    Renew,
     Repeated,
     Resync,
     Send,
@@ -213,7 +214,7 @@ def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
     frames = [book(number) for number in range(2, 10) if number != lost]
     outputs = [output for frame in [book(1, "snapshot"), *frames] for output in it.receive(frame, NOW)]
     assert [each.subscription for each in outputs if isinstance(each, Break)] == [BOOK]
-    asked = [json.loads(each.frame) for each in outputs if isinstance(each, Send)]
+    asked = [json.loads(frame) for each in outputs if isinstance(each, Renew) for frame in each.frames]
     assert [each["op"] for each in asked] == ["unsubscribe", "subscribe"]
     assert not it.receive(book(10), NOW)  # until the book begins again
     assert kinds(it.receive(book(11, "snapshot"), NOW)) == [Resync, L2Book]

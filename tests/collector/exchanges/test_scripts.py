@@ -11,7 +11,16 @@ import pytest
 from scripted import SCRIPTS, Script, address, comparable, text_of
 
 from collector.exchanges.directory import EXCHANGES
-from collector.exchanges.protocol import Break, Malformed, Options, Refused, Request, Send, Subscription
+from collector.exchanges.protocol import (
+    Break,
+    Malformed,
+    Options,
+    Refused,
+    Renew,
+    Request,
+    Send,
+    Subscription,
+)
 from collector.exchanges.records import Record
 
 ORIGIN = 1_790_000_000
@@ -75,6 +84,8 @@ class Played:
                     self.records.append(output)
                 case Send(frame=frame):
                     sent.append(frame)
+                case Renew(frames=frames):
+                    sent += frames
                 case Request(id=number, url=url):
                     self.take(session.answer(number, 200, self.body(url), RECEIPT), session, sent)
                 case Break() | Refused() | Malformed():

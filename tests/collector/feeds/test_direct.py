@@ -11,7 +11,7 @@ from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
 
 from collector.exchanges.binance.exchange import BinanceFutures
-from collector.feeds import direct_connection
+from collector.feeds import renewals
 from collector.records import channel_of
 
 BTC = "BTC-USDT-PERP"
@@ -176,7 +176,7 @@ async def test_a_connection_that_carries_nothing_any_more_is_closed(tmp_path, ca
 
 
 async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(direct_connection, "RENEWAL", 1.5)
+    monkeypatch.setattr(renewals, "RENEWAL", 1.5)
     argument = {"channel": "books", "instId": "BTC-USDT-SWAP"}
 
     def book(action, before, number):
