@@ -59,7 +59,7 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{settings.name}: the settings are fine")
             return 0
         case "health":
-            healthy, line = health.check(settings.home)
+            healthy, line = health.check(settings.home, ready=options.ready)
             _say(line)
             return 0 if healthy else 1
         case "complete":
@@ -110,7 +110,12 @@ def parser() -> Parser:
         " stores; may be given more than once",
     )
     check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
-    commands.add_parser("health", help="say whether the collector with these settings is alive")
+    alive = commands.add_parser("health", help="say whether the collector with these settings is alive")
+    alive.add_argument(
+        "--ready",
+        action="store_true",
+        help="also whether its store takes records and, since its start, some have come",
+    )
     _add_complete(commands)
     database = commands.add_parser("db", help="what the store needs before anything is stored")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)

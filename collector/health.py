@@ -146,8 +146,18 @@ def read(folder: Path) -> Status:
         raise msgspec.DecodeError(str(error)) from error
 
 
-def check(folder: Path, now: float | None = None) -> tuple[bool, str]:
-    """Whether the collector of ``folder`` is alive, and one line for a person."""
+def is_ready(status: Status) -> bool:
+    """Return whether the store takes records, and the exchange has sent some since the start.
+
+    An exchange that is away later changes nothing; a store that is away or refuses does.
+    """
+    if status.store.state != "connected":
+        return False
+    return status.state == "ready" or (status.state == "degraded" and status.last_received is not None)
+
+
+def check(folder: Path, now: float | None = None, *, ready: bool = False) -> tuple[bool, str]:
+    """Whether the collector of ``folder`` is alive, or ``ready``, and one line for a person."""
     try:
         status = read(folder)
     except (OSError, msgspec.DecodeError) as error:
@@ -160,4 +170,5 @@ def check(folder: Path, now: float | None = None) -> tuple[bool, str]:
         if status.last_stored is None
         else f"stored {status.time - status.last_stored:.0f} s ago"
     )
-    return status.state != "failed", f"{status.state}: {status.detail}; {stored}"
+    well = is_ready(status) if ready else status.state != "failed"
+    return well, f"{status.state}: {status.detail}; {stored}"

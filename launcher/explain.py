@@ -11,6 +11,7 @@ from launcher.keys import (
     DEFAULTS,
     FILES,
     FLEET,
+    KUBERNETES,
     LIMITS,
     NETWORK,
     SETTINGS,
@@ -28,6 +29,7 @@ _TABLES: Mapping[str, Keys] = {
     "defaults": DEFAULTS,
     "collectors": COLLECTOR,
     "limits": LIMITS,
+    "kubernetes": KUBERNETES,
 }
 #: What some keys take, where reading a wrong value does not say so.
 _TAKEN = {
@@ -38,6 +40,9 @@ _TAKEN = {
     "simulator.symbols": "the name of an exchange, and one or a list of symbols, for each",
     **dict.fromkeys(FILES, "the path of a file, from the folder of the fleet file on"),
 }
+
+
+_ANYWHERE = "at a collector, its store or in defaults; the first of these that has it counts"
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -79,9 +84,11 @@ def _all() -> Iterable[Explanation]:
     yield Explanation("stores.image", STORE["image"], "at a store")
     for key in LIMITS.values():
         yield Explanation(f"limits.{key.name}", key, "in `limits`, at a collector or in defaults")
+    for key in KUBERNETES.values():
+        yield Explanation(f"kubernetes.{key.name}", key, f"in `kubernetes`, {_ANYWHERE}")
 
 
 def _stands(name: str) -> str:
-    if name in SETTINGS:
-        return "at a collector, its store or in defaults; the first of these that has it counts"
+    if name in SETTINGS or name == "kubernetes":
+        return _ANYWHERE
     return "at a collector or in defaults" if name in DEFAULTS else "at a collector"

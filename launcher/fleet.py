@@ -20,7 +20,16 @@ from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.names import DATA, SIMULATOR, SPOOL
 from launcher.overlap import Recorded
 from launcher.owner import NOBODY, Owner, of_file
-from launcher.spec import USER, CollectorSpec, Container, FleetSpec, HealthCheck, Mount, Recording
+from launcher.spec import (
+    USER,
+    CollectorSpec,
+    Container,
+    FleetSpec,
+    HealthCheck,
+    Kubernetes,
+    Mount,
+    Recording,
+)
 from launcher.swarm import LONGEST_NAME
 from launcher.yaml_source import Fault, Items, Node, Scalar, Table
 
@@ -231,10 +240,12 @@ class _Builder:
             environment["SSL_CERT_FILE"] = "/simulator/ca.pem"
         if server:
             environment["PASSWORD"] = ""  # the engine knows it
+        container = self._container(name, environment, mounts, collector)
         return CollectorSpec(
             fleet=self.file.name,
             name=name,
-            container=self._container(name, environment, mounts, collector),
+            container=container,
+            kubernetes=self._kubernetes(store, collector, container),
             secrets=_secrets(environment),
             profiles=collector.profiles,
             store=server.name if server else "",
@@ -256,6 +267,25 @@ class _Builder:
             pids=own.pids or common.pids or 256,
             restart=collector.restart or self.file.defaults.restart or "unless-stopped",
         )
+
+    def _kubernetes(self, store: Store | None, collector: Collector, container: Container) -> Kubernetes:
+        """Return what only a cluster uses, noting a request that is more than its limit."""
+        layers: list[Collector | Store] = [collector, *([store] if store else []), self.file.defaults]
+        kubernetes = Kubernetes(**ChainMap(*(dict(layer.kubernetes) for layer in layers)))
+        for key, most, limit in (
+            ("request_memory", container.memory, "limits.memory"),
+            ("request_cpus", container.cpus, "limits.cpus"),
+        ):
+            place = next((layer for layer in layers if key in layer.kubernetes), None)
+            if place and most and place.kubernetes[key] > most:
+                node = _found(place.keys, f"kubernetes.{key}") or place.place
+                said = f"{key} {text_of(node)!r}: is more than {limit}"
+                self._fault(node, f"{said}; lower the one, or raise the other")
+        if not kubernetes.secret:
+            for place in (layer for layer in layers if "secret_keys" in layer.kubernetes):
+                node = _found(place.keys, "kubernetes.secret_keys") or place.place
+                self._fault(node, "secret_keys: `secret` is not set; the Secret that holds them")
+        return kubernetes
 
     def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
         """The contract's variables in the contract's order, only those that are set."""

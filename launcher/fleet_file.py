@@ -22,6 +22,7 @@ from launcher.keys import (
     DEFAULTS,
     FILES,
     FLEET,
+    KUBERNETES,
     LIMITS,
     LISTS,
     NETWORK,
@@ -64,7 +65,7 @@ class Store(msgspec.Struct, frozen=True):
     """A store: the settings it brings, and the host's folder where a PARQUET store says one.
 
     ``keys`` is all of it as the file has it; ``image`` is that of a server that runs with the fleet
-    (``manage``).
+    (``manage``). ``kubernetes`` has what is set of that mapping, by key.
     """
 
     place: Node
@@ -73,13 +74,14 @@ class Store(msgspec.Struct, frozen=True):
     keys: Mapping[str, Node] = {}
     manage: bool = False
     image: str | None = None
+    kubernetes: Mapping[str, Any] = {}
 
 
 class Collector(msgspec.Struct, frozen=True):
     """A collector, or the defaults of all; ``keys`` is all of it as the file has it.
 
     ``shards`` is how many containers share its symbols; None is one that has them all. With ``profiles``, it
-    is there only where one of them is active.
+    is there only where one of them is active. ``kubernetes`` has what is set of that mapping, by key.
     """
 
     place: Node
@@ -91,6 +93,7 @@ class Collector(msgspec.Struct, frozen=True):
     shards: int | None = None
     profiles: tuple[str, ...] = ()
     keys: Mapping[str, Node] = {}
+    kubernetes: Mapping[str, Any] = {}
 
 
 class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,6 +271,7 @@ class _Reader:
             keys,
             manage=manage,
             image=image,
+            kubernetes=self._kubernetes(_given(keys, "kubernetes")),
         )
 
     def _defaults(self, node: Node | None) -> Collector:
@@ -292,17 +296,26 @@ class _Reader:
             self._limits(_given(keys, "limits")),
             self._text(keys, DEFAULTS["restart"]),
             self._text(keys, COLLECTOR["shards"]),
-            self._profiles(keys),
+            self._listed(keys, COLLECTOR["profiles"]) or (),
             keys,
+            self._kubernetes(_given(keys, "kubernetes")),
         )
 
-    def _profiles(self, keys: dict[str, Node]) -> tuple[str, ...]:
-        node = _given(keys, "profiles")
-        text = self._list(node, "profiles") if node else None
+    def _listed(self, keys: dict[str, Node], key: Key) -> Any:
+        """Return what a list, or a text with commas, is read as; None where it is not set or wrong."""
+        node = _given(keys, key.name)
+        text = self._list(node, key.name) if node else None
         if node is None or not text:
-            return ()
-        scalar = Scalar(node.file, node.line, node.column, text)
-        return self._parsed(scalar, COLLECTOR["profiles"])[1] or ()
+            return None
+        return self._parsed(Scalar(node.file, node.line, node.column, text), key)[1]
+
+    def _kubernetes(self, node: Node | None) -> dict[str, Any]:
+        keys = self._table(node, "kubernetes", KUBERNETES) or {}
+        found = {
+            name: self._listed(keys, key) if name in LISTS else self._text(keys, key)
+            for name, key in KUBERNETES.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
     def _limits(self, node: Node | None) -> Limits:
         if node is None:

@@ -22,6 +22,7 @@ from collector.settings import (
 )
 from collector.shards import MOST
 from launcher.managed import SERVERS
+from launcher.spec import SECRET_FILES, Kubernetes
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -55,11 +56,25 @@ def labels(text: str) -> tuple[str, ...]:
     return tuple(_LABEL(item) for item in listed(text))
 
 
+def secret_keys(text: str) -> tuple[str, ...]:
+    """Read a comma-separated list of keys of a Secret. Raises ValueError."""
+    return tuple(_SECRET_KEY(item) for item in listed(text))
+
+
+def ports(text: str) -> tuple[int, ...]:
+    """Read a comma-separated list of TCP ports. Raises ValueError."""
+    return tuple(_PORT(item) for item in listed(text))
+
+
 def memory(text: str) -> int:
     """Read a limit of memory; bytes. Raises ValueError."""
     if (read := size(text)) < LEAST_MEMORY:
         raise ValueError("takes at least 6MiB: Docker makes no container with less")
     return read
+
+
+def _quantity(bytes_: int) -> str:
+    return f"{bytes_ // 2**30}GiB" if bytes_ % 2**30 == 0 else f"{bytes_ // 2**20}MiB"
 
 
 type Keys = Mapping[str, Key]
@@ -78,8 +93,8 @@ OURS = {
     "SPOOL_DIR": "each collector gets a volume for its spool",
     "PARQUET_DIR": "`path` on a PARQUET store says where",
 }
-#: Settings that may be written as YAML lists.
-LISTS = ("symbols", "channels")
+#: Keys that may be written as YAML lists.
+LISTS = ("symbols", "channels", "secret_keys", "ports")
 
 _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
@@ -91,6 +106,12 @@ _ID = Matching(
 )
 _IMAGE = Matching(
     r"[A-Za-z0-9][A-Za-z0-9._:@-]*(/[A-Za-z0-9][A-Za-z0-9._:@-]*)*", "an image such as cryptostore:latest"
+)
+_SECRET_KEY = OneOf(tuple(SECRET_FILES))
+_PORT = Whole(1, 65535)
+_OBJECT = Matching(
+    r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?",
+    "the name of an object in a cluster: lower-case letters, digits, '-' and '.'",
 )
 _SERVER_IMAGES = ", ".join(server.image for server in SERVERS.values())
 _NETWORK = Matching(
@@ -161,6 +182,45 @@ LIMITS = _keys(
     ),
     Key("pids", "most processes and threads of a container", Whole(1, 2**22), "256"),
 )
+_POD = Kubernetes()
+#: What only `launcher render --format kubernetes` uses.
+KUBERNETES = _keys(
+    Key(
+        "request_memory",
+        "memory that the scheduler reserves for each pod, at most the limit",
+        memory,
+        f"{_quantity(_POD.request_memory)}, or the limit where that is less",
+    ),
+    Key(
+        "request_cpus",
+        "processor time that the scheduler reserves for each pod, in processors, at most the limit",
+        Number(0.01, "a number of processors such as 0.5, from 0.01 to 9999", 9999),
+        f"{_POD.request_cpus}, or the limit where that is less",
+    ),
+    Key(
+        "spool_size",
+        "size of the claim for a collector's spool; at least one and a half times `spool_max_bytes`",
+        size,
+        _quantity(_POD.spool_size),
+    ),
+    Key("spool_class", "storage class of that claim", _OBJECT, "the cluster's"),
+    Key("data_size", "PARQUET: size of the claim for a collector's files", size, _quantity(_POD.data_size)),
+    Key("data_class", "PARQUET: storage class of that claim", _OBJECT, "the cluster's"),
+    Key("secret", "a Secret that exists in the namespace; `secret_keys` says what it holds", _OBJECT),
+    Key(
+        "secret_keys",
+        f"what `secret` holds, one or a list of {', '.join(SECRET_FILES)}",
+        secret_keys,
+        ", ".join(_POD.secret_keys),
+    ),
+    Key(
+        "ports",
+        "one or a list of further TCP ports that a collector may connect to, such as those of the servers "
+        "that Sentinels or a replica set name",
+        ports,
+        "those of the exchange, the store and the proxy",
+    ),
+)
 #: Every setting of the contract that a fleet file may hold.
 SETTINGS = _keys(
     *(
@@ -191,10 +251,12 @@ STORE = SETTINGS | _keys(
         "false",
     ),
     Key("image", "the image of the server, where `manage` is true", _IMAGE, _SERVER_IMAGES),
+    Key("kubernetes", "what only the rendering for Kubernetes uses"),
 )
 DEFAULTS = SETTINGS | _keys(
     Key("store", "the store of the data, by its name in `stores`", default="the only one"),
     Key("limits", "what a container may use"),
+    Key("kubernetes", "what only the rendering for Kubernetes uses"),
     Key(
         "restart",
         "when the engine starts a container again by itself",

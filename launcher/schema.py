@@ -17,6 +17,7 @@ from launcher.keys import (
     COLLECTOR,
     DEFAULTS,
     FLEET,
+    KUBERNETES,
     LIMITS,
     NETWORK,
     SIMULATOR,
@@ -49,6 +50,7 @@ def schema() -> Schema:
         "definitions": {
             "open": _OPEN,
             "limits": _optional(_mapping(LIMITS)),
+            "kubernetes": _optional(_mapping(KUBERNETES)),
             "store": _mapping(STORE, required=["backend"]),
             "collector": _mapping(COLLECTOR),
         },
@@ -61,7 +63,7 @@ def text() -> str:
 
 
 def _mapping(keys: Keys, composed: dict[str, Schema] | None = None, required: Iterable[str] = ()) -> Schema:
-    forms = (composed or {}) | {"limits": {"$ref": "#/definitions/limits"}}
+    forms = (composed or {}) | {name: {"$ref": f"#/definitions/{name}"} for name in ("limits", "kubernetes")}
     properties = {
         key.name: {"description": _about(key), **(forms.get(key.name) or _text(key))} for key in keys.values()
     }
@@ -96,7 +98,7 @@ def _forms(key: Key) -> list[Schema]:
             return [{"type": "number", "minimum": least, "maximum": most}, _pattern(r"[0-9]+(\.[0-9]+)?")]
         case Matching(pattern):
             return [_pattern(pattern), {"type": ["number", "boolean"]}]
-        case settings.listed | settings.symbols | keys.labels:
+        case settings.listed | settings.symbols | keys.labels | keys.secret_keys | keys.ports:
             return _list(key.name)
         case parse:
             return _BY_READER.get(parse, [_ANY_TEXT])

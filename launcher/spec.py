@@ -73,6 +73,24 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
 
 
+class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collector's StatefulSet has that no container of Docker has.
+
+    Sizes and ``request_memory`` are in bytes, ``request_cpus`` in processors; an empty class is the
+    cluster's default. ``secret`` is an existing Secret that holds ``secret_keys``, which are of SECRET_FILES.
+    """
+
+    request_memory: int = 128 * 2**20
+    request_cpus: float = 0.1
+    spool_size: int = 3 * 2**30
+    spool_class: str = ""
+    data_size: int = 100 * 2**30
+    data_class: str = ""
+    secret: str = ""
+    secret_keys: tuple[str, ...] = ("password",)
+    ports: tuple[int, ...] = ()
+
+
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
 
@@ -81,7 +99,7 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``store`` is the managed store that its password is of. A managed store itself is such a spec, too, and so
     is the simulator; ``server`` says what a store runs: redis, postgres or mongo, and ``password_volume``
     which volume has its password. ``owner`` is whose the fleet is, as labels say it. ``recording`` is None
-    where nobody shares its store, or its ``allow_overlap`` is set.
+    where nobody shares its store, or its ``allow_overlap`` is set. ``kubernetes`` counts in a cluster alone.
     """
 
     fleet: str
@@ -94,6 +112,7 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     password_volume: str = ""
     owner: Owner = NOBODY
     recording: Recording | None = None
+    kubernetes: Kubernetes = Kubernetes()
 
     @property
     def config_hash(self) -> str:
@@ -145,6 +164,15 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
 
 
+#: The files that a collector may read a secret from, with the variable that tells it the path.
+SECRET_FILES = {
+    "password": "PASSWORD_FILE",
+    "user": "USER_FILE",
+    "url": "URL_FILE",
+    "https_proxy": "HTTPS_PROXY_FILE",
+    "config.yaml": "CONFIG",
+    "ca.pem": "SSL_CERT_FILE",
+}
 #: The user (and group) of the collector's image.
 USER = 10001
 #: The image's own health check, for engines that do not look for one in an image.

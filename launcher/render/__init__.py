@@ -13,13 +13,15 @@ from launcher.render.contents import SECRETS, Contents
 from launcher.render.docker import compose, env_set
 from launcher.render.docker import files as _docker
 from launcher.render.errors import RenderError
+from launcher.render.kubernetes import claims_of
 from launcher.render.kubernetes import files as _kubernetes
+from launcher.render.kubernetes import left_over as _left_over
 from launcher.render.quadlet import files as _quadlet
 from launcher.render.quadlet import left_over
 from launcher.render.swarm import files as _swarm
 from launcher.spec import FleetSpec
 
-__all__ = ["FORMATS", "RenderError", "compose", "env_set", "left_over", "write"]
+__all__ = ["FORMATS", "RenderError", "claims_of", "compose", "env_set", "left_over", "write"]
 
 #: What a fleet can be rendered for; the first is the usual one. Each raises RenderError.
 FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
@@ -33,13 +35,17 @@ FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
 def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
     """Writes the files of a format into ``folder`` and returns their paths, what to begin with first.
 
-    Each file is replaced in one step and within reach of its owner alone; other files stay as they are.
-    The password of a managed store is that of the folder, if it has been rendered there before.
+    Each file is replaced in one step and within reach of its owner alone; other files stay as they are,
+    except the secrets that a rendering for Kubernetes has no more. The password of a managed store is that
+    of the folder, if it has been rendered there before.
     Raises RenderError, and has written nothing, where the fleet cannot be said in that format.
     """
     contents = FORMATS[form](with_kept_passwords(fleet, folder / SECRETS))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [_write(folder, name, content) for name, content in contents.items()]
+    paths = [_write(folder, name, content) for name, content in contents.items()]
+    for path in _left_over(folder, paths) if form == "kubernetes" else ():
+        path.unlink()
+    return paths
 
 
 def _write(folder: Path, name: str, content: str | bytes) -> Path:

@@ -2,122 +2,246 @@
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from collector.settings import BACKENDS, VARIABLES
+from collector.shards import Shard
 from collector.store_url import StoreUrl
 from collector.urls import ProxyUrl
+from launcher import names
 from launcher.render.contents import Contents
 from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
-from launcher.spec import CollectorSpec, FleetSpec
+from launcher.spec import SECRET_FILES, CollectorSpec, FleetSpec
 
+#: What a fleet without secrets does not have; an older rendering may have left it.
+SECRETS_FILE = "secrets.yaml"
+_MANIFESTS = "fleet.yaml"
 #: A pod's label holds the StatefulSet's name and a hash of eleven characters.
 _NAME_LENGTH = 52
 #: Where exchanges listen for websockets and HTTPS.
 _EXCHANGE_PORTS = (443, 8443, 9443)
+#: Where Sentinels listen.
+_SENTINEL_PORT = 26379
 #: Where a collector's secrets are mounted.
 _SECRETS_FOLDER = "/etc/cryptostore"
+#: Seconds that a pod has to stay ready before the next one of its StatefulSet is replaced.
+_SETTLED_AFTER = 10
 _MIB = 2**20
+#: What of a spool's claim is for records that are delivered and kept, and for SQLite's log.
+_SPARE = 1.5
 _SPOOL_MAX_BYTES = next(variable for variable in VARIABLES if variable.name == "SPOOL_MAX_BYTES")
+#: The variables that an existing Secret replaces, by its key.
+_REPLACED = {
+    "url": ("URL", "HOST", "PORT"),
+    "user": ("USER",),
+    "https_proxy": ("HTTPS_PROXY",),
+}
 
 
 class _Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume of a collector; ``size`` is a quantity such as 3072Mi."""
+    """A volume of a collector; ``size`` is a quantity such as 3072Mi, ``storage_class`` may be empty."""
 
     name: str
     target: str
     size: str
+    storage_class: str
 
 
 class _Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A collector as a StatefulSet. ``ports`` are those that it may connect to."""
+    """A collector, with all its shards, as a StatefulSet. ``ports`` are those that it may connect to.
+
+    ``shards`` is how many pods share the symbols, None where one has them all. Of the existing Secret
+    ``secret`` the keys ``secret_keys`` are mounted, beside our own ``secrets``.
+    """
 
     collector: CollectorSpec
+    shards: int | None
     environment: Mapping[str, str]
     claims: tuple[_Claim, ...]
     secrets: Mapping[str, str]  # in base64, by name
+    secret: str
+    secret_keys: tuple[str, ...]
     digest: str | None
+    requests: Mapping[str, str]
     limits: Mapping[str, str]
     ports: tuple[int, ...]
 
 
 def files(fleet: FleetSpec) -> Contents:
-    """``kustomization.yaml``, ``fleet.yaml`` and, where there are any, ``secrets.yaml``.
+    """``kustomization.yaml``, ``names.yaml``, ``fleet.yaml`` and, where there are any, ``secrets.yaml``.
 
     Raises RenderError for what has no meaning in a cluster, OSError where a secret's file cannot be read.
     """
-    refuse(_unfit(fleet))
-    workloads = [_workload(fleet, part(collector)) for collector in fleet.collectors]
-    values = {"fleet": fleet, "workloads": workloads, "folder": _SECRETS_FOLDER}
-    names = ["fleet.yaml", *(["secrets.yaml"] if any(each.secrets for each in workloads) else [])]
+    groups = _groups(fleet.collectors)
+    refuse(_unfit(fleet, groups))
+    workloads = [_workload(group) for group in groups]
+    values = {
+        "fleet": fleet,
+        "workloads": workloads,
+        "folder": _SECRETS_FOLDER,
+        "settled_after": _SETTLED_AFTER,
+    }
+    resources = [_MANIFESTS, *([SECRETS_FILE] if any(each.secrets for each in workloads) else [])]
     return {
-        "kustomization.yaml": fill("kubernetes/kustomization.yaml", names=names, **values),
-        **{name: fill(f"kubernetes/{name}", **values) for name in names},
+        "kustomization.yaml": fill("kubernetes/kustomization.yaml", resources=resources, **values),
+        **{name: fill(f"kubernetes/{name}", **values) for name in ("names.yaml", *resources)},
     }
 
 
-def _unfit(fleet: FleetSpec) -> Iterable[str]:
+def left_over(folder: Path, written: Iterable[Path]) -> list[Path]:
+    """Return the files of an earlier rendering in ``folder`` that no longer belong to it."""
+    path = folder / SECRETS_FILE
+    return [path] if path.exists() and path not in written else []
+
+
+def claims_of(folder: Path) -> dict[str, object]:
+    """Return what the StatefulSets rendered into ``folder`` claim, by name; nothing if it cannot be read."""
+    import yaml  # noqa: PLC0415 - needed here alone
+
+    try:
+        documents = list(yaml.safe_load_all((folder / _MANIFESTS).read_text()))
+        return {
+            each["metadata"]["name"]: each["spec"]["volumeClaimTemplates"]
+            for each in documents
+            if each and each["kind"] == "StatefulSet"
+        }
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return {}
+
+
+class _Group(msgspec.Struct, frozen=True):
+    """The containers that become one StatefulSet, under its full name; ``shares`` is empty for just one."""
+
+    name: str
+    collectors: list[CollectorSpec]
+    shares: list[Shard]
+
+
+def _groups(collectors: Iterable[CollectorSpec]) -> list[_Group]:
+    """Return the collectors by StatefulSet: the shards of one are its pods."""
+    groups: dict[str, _Group] = {}
+    for collector in collectors:
+        share = collector.container.environment.get("SHARD")
+        shard = Shard.parse(share) if share else None
+        name = collector.name.removesuffix(f"-{shard.number}") if shard else collector.name
+        group = groups.setdefault(name, _Group(name, [], []))
+        group.collectors.append(collector)
+        group.shares.extend([shard] if shard else [])
+    return list(groups.values())
+
+
+def _unfit(fleet: FleetSpec, groups: Sequence[_Group]) -> Iterable[str]:
     yield from live_only(fleet, "Kubernetes")
     yield from unmanaged_only(fleet, "Kubernetes")
-    for collector in fleet.collectors:
+    for group in groups:
+        collector = group.collectors[0]
         container = collector.container
-        if len(container.name) > _NAME_LENGTH:
+        name = names.container(fleet.name, group.name)
+        if len(name) > _NAME_LENGTH:
             yield (
-                f"{collector.name}: the name {container.name} is too long, a StatefulSet's has at most "
-                f"{_NAME_LENGTH} characters"
+                f"{group.name}: the name {name} is too long, a StatefulSet's has at most {_NAME_LENGTH} "
+                "characters"
             )
         if container.restart not in ("always", "unless-stopped"):
             yield (
-                f"{collector.name}: restart {container.restart}: a StatefulSet always restarts its pods; "
+                f"{group.name}: restart {container.restart}: a StatefulSet always restarts its pods; "
                 "leave `restart` out"
+            )
+        if group.shares and len(group.shares) < group.shares[0].count:
+            yield (
+                f"{group.name}: {len(group.shares)} of its {group.shares[0].count} shards are selected, and "
+                "one StatefulSet has them all; select all or none"
             )
         for mount in container.mounts:
             if mount.kind == "bind" and not mount.read_only:
                 yield (
-                    f"{collector.name}: path {mount.source}: a folder of one machine is none of a cluster; "
-                    "leave `path` out, and each collector claims a volume"
+                    f"{group.name}: path {mount.source}: a folder on one machine cannot be used in a cluster;"
+                    " leave `path` out, and each collector claims a volume"
                 )
+        yield from _too_small(group.name, collector)
 
 
-def _workload(fleet: FleetSpec, parted: Parted) -> _Workload:
-    collector, secrets = parted.collector, parted.secrets
-    container = collector.container
-    limits = {
-        "memory": str(container.memory) if container.memory else None,
-        "cpu": f"{math.ceil(container.cpus * 1000)}m" if container.cpus else None,
-    }
+def _too_small(name: str, collector: CollectorSpec) -> Iterable[str]:
+    most = _SPOOL_MAX_BYTES.parse(
+        collector.container.environment.get("SPOOL_MAX_BYTES") or _SPOOL_MAX_BYTES.default or ""
+    )
+    needed, size = math.ceil(most * _SPARE / _MIB), collector.kubernetes.spool_size
+    if needed * _MIB > size:
+        yield (
+            f"{name}: a claim of {_quantity(size)} for the spool is too small for `spool_max_bytes`; set "
+            f"`kubernetes: {{spool_size: {needed}MiB}}` or more"
+        )
+
+
+def _workload(group: _Group) -> _Workload:
+    first = group.collectors[0]
+    parted, kubernetes, container = part(first), first.kubernetes, first.container
+    full_name = names.container(first.fleet, group.name)
+    existing = kubernetes.secret_keys if kubernetes.secret else ()
+    secrets = tuple(secret for secret in parted.secrets if secret.name not in existing)
     return _Workload(
-        collector=collector,
-        environment={
-            **parted.environment,
-            **{secret.variable: f"{_SECRETS_FOLDER}/{secret.name}" for secret in secrets},
-        },
+        collector=msgspec.structs.replace(
+            first, name=group.name, container=msgspec.structs.replace(container, name=full_name)
+        ),
+        shards=len(group.shares) or None,
+        environment=_environment(parted, existing),
         claims=tuple(_claims(parted)),
         secrets={secret.name: base64.b64encode(secret.content).decode() for secret in secrets},
-        digest=digest(fleet.name, secrets) if secrets else None,
-        limits={name: limit for name, limit in limits.items() if limit},
+        secret=kubernetes.secret,
+        secret_keys=existing,
+        digest=digest(first.fleet, secrets) if secrets else None,
+        requests=_resources(
+            min(kubernetes.request_memory, container.memory or kubernetes.request_memory),
+            min(kubernetes.request_cpus, container.cpus or kubernetes.request_cpus),
+        ),
+        limits=_resources(container.memory, container.cpus),
         ports=_ports(parted),
     )
 
 
+def _environment(parted: Parted, existing: Sequence[str]) -> dict[str, str]:
+    """Return the environment, in which secrets are files; NAME and SHARD are the template's."""
+    environment = dict(parted.environment)
+    for key in existing:
+        for variable in (*_REPLACED.get(key, ()), SECRET_FILES[key]):
+            environment.pop(variable, None)
+        environment[SECRET_FILES[key]] = f"{_SECRETS_FOLDER}/{key}"
+    for secret in parted.secrets:
+        if secret.variable in environment:
+            environment[secret.variable] = f"{_SECRETS_FOLDER}/{secret.name}"
+    return {name: value for name, value in environment.items() if name not in ("NAME", "SHARD")}
+
+
+def _resources(memory: int | None, cpus: float | None) -> dict[str, str]:
+    cpu = f"{math.ceil(cpus * 1000)}m" if cpus else None
+    asked = {"memory": str(memory) if memory else None, "cpu": cpu}
+    return {name: quantity for name, quantity in asked.items() if quantity}
+
+
 def _claims(parted: Parted) -> Iterable[_Claim]:
-    most = _SPOOL_MAX_BYTES.parse(parted.environment.get("SPOOL_MAX_BYTES") or _SPOOL_MAX_BYTES.default or "")
+    kubernetes = parted.collector.kubernetes
+    asked = {
+        names.SPOOL: (kubernetes.spool_size, kubernetes.spool_class),
+        names.DATA: (kubernetes.data_size, kubernetes.data_class),
+    }
     for mount in parted.mounts:
         name = mount.target.removeprefix("/")
-        # Half as much again for what is delivered and kept, and for SQLite's log.
-        yield _Claim(
-            name=name,
-            target=mount.target,
-            size=f"{math.ceil(most * 1.5 / _MIB)}Mi" if name == "spool" else "100Gi",
-        )
+        size, storage_class = asked[name]
+        yield _Claim(name=name, target=mount.target, size=_quantity(size), storage_class=storage_class)
+
+
+def _quantity(size: int) -> str:
+    return f"{size // _MIB}Mi" if size % _MIB == 0 else str(size)
 
 
 def _ports(parted: Parted) -> tuple[int, ...]:
-    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted), *_store_ports(parted)}))
+    further = parted.collector.kubernetes.ports
+    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted), *_store_ports(parted), *further}))
 
 
 def _proxy_ports(parted: Parted) -> Iterable[int]:
@@ -126,13 +250,23 @@ def _proxy_ports(parted: Parted) -> Iterable[int]:
 
 
 def _store_ports(parted: Parted) -> Iterable[int]:
+    """Yield the ports of the store's servers: those it names, and the usual one of those it leads to.
+
+    Sentinels, and the members of a replica set, name further servers, which nobody knows before.
+    """
     usual = BACKENDS[parted.environment["BACKEND"]]
     if usual is None:
         return
-    if url := _text(parted, "URL_FILE"):
-        yield from (port or usual for _, port in StoreUrl.parse(url).hosts)
-    else:
+    if not (text := _text(parted, "URL_FILE")):
         yield int(parted.environment.get("PORT", usual))
+        return
+    url = StoreUrl.parse(text)
+    sentinels = url.scheme.endswith("+sentinel")
+    if sentinels or url.scheme in ("mongodb", "mongodb+srv"):
+        yield usual
+    for host, port in url.hosts:
+        if not host.startswith("/"):
+            yield port or (_SENTINEL_PORT if sentinels else usual)
 
 
 def _text(parted: Parted, variable: str) -> str | None:

@@ -1,3 +1,5 @@
+import pytest
+
 from collector import health
 from collector.health import ConnectionStatus, Status, StoreStatus, SubscriptionStatus
 
@@ -47,6 +49,29 @@ def test_a_store_that_is_away_is_degraded_not_unhealthy(tmp_path):
     assert (state, detail) == ("degraded", "store away: connection refused")
     health.write(tmp_path, status(state=state, detail=detail, store=AWAY))
     assert health.check(tmp_path, now=1000.0)[0]
+
+
+REFUSED = StoreStatus(backend="REDIS", state="refused", since=1.0, error="wrong password")
+
+
+@pytest.mark.parametrize(
+    ("ready", "fields"),
+    [
+        (True, {}),
+        (False, {"state": "starting"}),
+        (False, {"state": "starting", "store": REFUSED}),
+        (False, {"state": "degraded", "store": REFUSED, "last_received": 990.0}),
+        (False, {"state": "degraded", "store": AWAY, "last_received": 990.0}),
+        (False, {"state": "degraded"}),  # refused by the exchange from the start, all of it
+        (True, {"state": "degraded", "last_received": 990.0}),
+        (False, {"state": "stopping", "last_received": 990.0}),
+    ],
+)
+def test_ready_is_who_stores_what_comes(tmp_path, ready, fields):
+    health.write(tmp_path, status(**fields))
+    assert health.check(tmp_path, now=1000.0)[0]
+    assert health.check(tmp_path, now=1000.0, ready=True)[0] == ready
+    assert not health.check(tmp_path, now=2000.0, ready=True)[0]
 
 
 def test_a_failed_collector_is_unhealthy(tmp_path):

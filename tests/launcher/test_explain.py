@@ -109,7 +109,15 @@ def test_a_key_is_explained(explain):
 
 def test_every_key_says_what_it_takes():
     known = explanations()
-    tables = (keys.FLEET, keys.NETWORK, keys.SIMULATOR, keys.LIMITS, keys.STORE, keys.COLLECTOR)
+    tables = (
+        keys.FLEET,
+        keys.NETWORK,
+        keys.SIMULATOR,
+        keys.LIMITS,
+        keys.STORE,
+        keys.COLLECTOR,
+        keys.KUBERNETES,
+    )
     assert {name.rpartition(".")[2] for name in known} == {name for table in tables for name in table}
     for each in known.values():
         assert each.takes

@@ -110,31 +110,58 @@ def test_pods_are_locked_down(tmp_path):
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            assert container[probe]["exec"]["command"] == ["python", "-m", "collector", "health"]
+        alive = ["python", "-m", "collector", "health"]
+        for probe, command in (
+            ("startupProbe", alive),
+            ("livenessProbe", alive),
+            ("readinessProbe", [*alive, "--ready"]),
+        ):
+            assert container[probe]["exec"]["command"] == command
     (container,) = pod(found, "desk-bitstamp")["containers"]
     assert container["resources"]["limits"] == {"memory": str(64 * 2**20), "cpu": "334m"}
+    assert container["resources"]["requests"] == {"memory": str(64 * 2**20), "cpu": "100m"}
 
 
-def test_each_collector_may_reach_what_it_needs_alone(tmp_path):
-    found = manifests(tmp_path, load(tmp_path))
+#: Of each kind of store, the ports of its servers, and of those that they name.
+ADDRESSES = {
+    "backend: REDIS, host: a": [6379],
+    "backend: REDISSTREAM, host: a, port: 7000": [7000],
+    "backend: REDIS, url: 'rediss://a:7001/2'": [7001],
+    "backend: REDIS, url: 'redis+sentinel://a,b:26380/main'": [6379, 26379, 26380],
+    "backend: REDIS, url: 'rediss+sentinel://a:7/main/1', kubernetes: {ports: [7002, 7003]}": [
+        *(7, 6379),
+        *(7002, 7003),
+    ],
+    "backend: REDIS, url: 'unix:///run/redis.sock'": [],
+    "backend: MONGO, host: a, database: d": [27017],
+    "backend: MONGO, url: 'mongodb://a:27018,b:27019/d?replicaSet=rs'": [27017, 27018, 27019],
+    "backend: MONGO, url: 'mongodb+srv://cluster.example.com/d'": [27017],
+    "backend: POSTGRES, host: a, database: d": [5432],
+    "backend: POSTGRES, url: 'postgresql://a:5433,b/d'": [5432, 5433],
+    "backend: PARQUET": [],
+    "backend: TTY": [],
+    "backend: POSTGRES, database: d, kubernetes: {secret: s, secret_keys: url, ports: 5433}": [5432, 5433],
+}
 
-    def ports(name):
-        spec = found["NetworkPolicy", name]["spec"]
-        assert spec["ingress"] == []
-        assert spec["policyTypes"] == ["Ingress", "Egress"]
-        names, others = spec["egress"]
-        assert {(each["protocol"], each["port"]) for each in names["ports"]} == {("UDP", 53), ("TCP", 53)}
-        return [each["port"] for each in others["ports"]]
 
-    assert ports("desk-coinbase") == [443, 7000, 8443, 9443]
-    assert ports("desk-kraken") == [443, 3128, 8443, 9443]
-    assert ports("desk-gemini") == [443, 6379, 6380, 8443, 9443]
-    selector = found["NetworkPolicy", "desk-kraken"]["spec"]["podSelector"]["matchLabels"]
-    assert (
-        selector.items()
-        <= found["StatefulSet", "desk-kraken"]["spec"]["template"]["metadata"]["labels"].items()
+@pytest.mark.parametrize("store", ADDRESSES)
+def test_a_collector_reaches_its_store_exchanges_and_names_alone(tmp_path, store):
+    text = (
+        f"fleet: desk\nstores: {{main: {{{store}}}}}\ncollectors:\n"
+        '  - {exchange: KRAKEN, symbols: BTC-USD, channels: trades, https_proxy: "http://me:pass@proxy:3128"}\n'
     )
+    found = manifests(tmp_path, load(tmp_path, text))
+    spec = found["NetworkPolicy", "desk-kraken"]["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in spec  # nothing is let in; an empty list would come back as none, a difference
+    names, others = spec["egress"]
+    assert {(each["protocol"], each["port"]) for each in names["ports"]} == {("UDP", 53), ("TCP", 53)}
+    assert all(each["protocol"] == "TCP" for each in others["ports"])
+    assert sorted(each["port"] for each in others["ports"]) == sorted(
+        [443, 3128, 8443, 9443, *ADDRESSES[store]]
+    )
+    labels = found["StatefulSet", "desk-kraken"]["spec"]["template"]["metadata"]["labels"]
+    assert spec["podSelector"]["matchLabels"].items() <= labels.items()
 
 
 def test_volumes_are_claimed(tmp_path):
@@ -143,11 +170,124 @@ def test_volumes_are_claimed(tmp_path):
         claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
         for claim in found["StatefulSet", "desk-kraken"]["spec"]["volumeClaimTemplates"]
     }
-    assert claims == {"spool": "1536Mi", "data": "100Gi"}
+    assert claims == {"spool": "3072Mi", "data": "102400Mi"}
     mounts = {
         each["name"]: each["mountPath"] for each in pod(found, "desk-kraken")["containers"][0]["volumeMounts"]
     }
     assert mounts == {"spool": "/spool", "data": "/data", "tmp": "/tmp", "secrets": "/etc/cryptostore"}
+
+
+def collector(more, store="backend: TTY"):
+    return (
+        f"fleet: desk\nstores: {{main: {{{store}}}}}\ncollectors:\n"
+        f"  - {{exchange: KRAKEN, symbols: BTC-USD, channels: trades, {more}}}\n"
+    )
+
+
+def test_claims_are_as_large_and_of_the_class_that_the_file_says(tmp_path):
+    text = collector(
+        "kubernetes: {spool_size: 20GiB, data_class: slow}",
+        "backend: PARQUET, kubernetes: {spool_class: fast, data_size: 2TiB, data_class: other}",
+    )
+    found = manifests(tmp_path, load(tmp_path, text))
+    spool, data = found["StatefulSet", "desk-kraken"]["spec"]["volumeClaimTemplates"]
+    assert spool["spec"]["storageClassName"] == "fast"
+    assert spool["spec"]["resources"] == {"requests": {"storage": f"{20 * 1024}Mi"}}
+    assert data["spec"]["storageClassName"] == "slow"
+    assert data["spec"]["resources"] == {"requests": {"storage": f"{2 * 1024**2}Mi"}}
+
+
+def test_another_size_of_the_spool_leaves_the_claim_alone(tmp_path):
+    before, after = (
+        manifests(tmp_path, load(tmp_path, collector(f"spool_max_bytes: {size}")))[
+            "StatefulSet", "desk-kraken"
+        ]
+        for size in ("1GiB", "2GiB")
+    )
+    assert before["spec"]["volumeClaimTemplates"] == after["spec"]["volumeClaimTemplates"]
+    assert before["spec"]["template"] != after["spec"]["template"]
+
+
+def test_a_claim_that_the_spool_would_fill_is_refused(tmp_path, capsys):
+    load(tmp_path, collector("spool_max_bytes: 4GiB"))
+    file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
+    assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 2
+    assert capsys.readouterr().err == (
+        "kraken: a claim of 3072Mi for the spool is too small for `spool_max_bytes`; set "
+        "`kubernetes: {spool_size: 6144MiB}` or more\n"
+    )
+    load(tmp_path, collector("spool_max_bytes: 4GiB, kubernetes: {spool_size: 6144MiB}"))
+    assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
+
+
+def test_changed_claims_come_with_their_steps(tmp_path, capsys):
+    file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
+    said = []
+    for store in ("TTY", "TTY", "PARQUET"):
+        load(tmp_path, collector("", f"backend: {store}"))
+        assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
+        said.append(capsys.readouterr().err)
+    assert said[:2] == ["", ""]
+    assert "desk-kraken: its claims changed" in said[2]
+    assert "`kubectl delete statefulset desk-kraken --cascade=orphan`" in said[2]
+
+
+def test_an_existing_secret_is_named_and_not_rendered(tmp_path):
+    text = collector(
+        "",
+        "backend: REDIS, host: redis, password: s3cret, "
+        "kubernetes: {secret: market-login, secret_keys: [password, ca.pem]}",
+    )
+    found = manifests(tmp_path, load(tmp_path, text))
+    assert not [name for kind, name in found if kind == "Secret"]
+    spec = pod(found, "desk-kraken")
+    (volume,) = (each for each in spec["volumes"] if each["name"] == "secrets")
+    (source,) = volume["projected"]["sources"]
+    keys = [{"key": key, "path": key} for key in ("password", "ca.pem")]
+    assert source == {"secret": {"name": "market-login", "items": keys}}
+    environment = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+    assert environment["PASSWORD_FILE"] == "/etc/cryptostore/password"
+    assert environment["SSL_CERT_FILE"] == "/etc/cryptostore/ca.pem"
+    assert "s3cret" not in "".join(each.read_text() for each in (tmp_path / "out").iterdir())
+
+
+def test_a_url_in_an_existing_secret_replaces_what_it_says(tmp_path):
+    text = collector("", "backend: REDIS, host: redis, port: 7, kubernetes: {secret: s, secret_keys: url}")
+    (container,) = pod(manifests(tmp_path, load(tmp_path, text)), "desk-kraken")["containers"]
+    environment = {each["name"]: each.get("value") for each in container["env"]}
+    assert environment["URL_FILE"] == "/etc/cryptostore/url"
+    assert not environment.keys() & {"URL", "HOST", "PORT"}
+
+
+def test_secrets_of_an_earlier_rendering_are_removed(tmp_path):
+    found = manifests(
+        tmp_path, load(tmp_path, collector("", "backend: REDIS, host: redis, password: s3cret"))
+    )
+    assert ("Secret", "desk-kraken") in found
+    found = manifests(tmp_path, load(tmp_path, collector("", "backend: REDIS, host: redis")))
+    assert ("Secret", "desk-kraken") not in found
+    assert not (tmp_path / "out" / "secrets.yaml").exists()
+
+
+def test_shards_are_the_pods_of_one_stateful_set(tmp_path, capsys):
+    text = collector("name: k, shards: 3")
+    found = manifests(tmp_path, load(tmp_path, text))
+    assert [name for kind, name in found if kind == "StatefulSet"] == ["desk-k"]
+    spec = found["StatefulSet", "desk-k"]["spec"]
+    assert (spec["replicas"], spec["ordinals"]) == (3, {"start": 1})
+    (container,) = spec["template"]["spec"]["containers"]
+    name, index, share, *_ = container["env"]
+    assert name["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert index["valueFrom"] == {
+        "fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}
+    }
+    assert share == {"name": "SHARD", "value": "$(POD_INDEX)/3"}
+    out = ["--output", str(tmp_path / "out")]
+    assert (
+        cli.main(["render", str(tmp_path / "fleet.yaml"), "--format", "kubernetes", "--only", "k-1", *out])
+        == 2
+    )
+    assert "k: 1 of its 3 shards are selected, and one StatefulSet has them all" in capsys.readouterr().err
 
 
 def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
@@ -168,27 +308,50 @@ def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
         "fleet desk: `source: simulated` is for trying out on one machine, not for Kubernetes; use "
         "`launcher run`, `launcher up` or the compose file, or `source: live`",
         f"{'k' * 48}: the name desk-{'k' * 48} is too long, a StatefulSet's has at most 52 characters",
-        f"{'k' * 48}: path {tmp_path}/data: a folder of one machine is none of a cluster; leave `path` out, "
-        "and each collector claims a volume",
+        f"{'k' * 48}: path {tmp_path}/data: a folder on one machine cannot be used in a cluster; leave "
+        "`path` out, and each collector claims a volume",
         "binance: restart on-failure:3: a StatefulSet always restarts its pods; leave `restart` out",
     ]
     assert not (tmp_path / "out").exists()
 
 
-def test_kustomize_builds_it(tmp_path):
-    if not program("kubectl"):
+def built(folder):
+    """What kustomize makes of a folder, by kind and name."""
+    if not (kubectl := program("kubectl")):
         raise Missing("kubectl", "it is not on PATH", "apt-get install kubernetes-client")
-    found = manifests(tmp_path, load(tmp_path))
-    done = subprocess.run(
-        ["kubectl", "kustomize", tmp_path / "out"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
-    built = list(yaml.safe_load_all(done.stdout))
-    assert {(each["kind"], each["metadata"]["name"]) for each in built} == found.keys()
-    (kraken,) = [
-        each for each in built if each["metadata"]["name"] == "desk-kraken" and each["kind"] == "StatefulSet"
-    ]
-    assert kraken == found["StatefulSet", "desk-kraken"]
+    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+
+
+def test_kustomize_builds_it(tmp_path):
+    found = manifests(tmp_path, load(tmp_path))
+    assert built(tmp_path / "out") == found
+
+
+def test_a_prefix_reaches_what_selects_and_what_a_collector_is_called_in_its_store(tmp_path):
+    found = manifests(tmp_path, load(tmp_path))
+    (tmp_path / "kustomization.yaml").write_text("namePrefix: staging-\nresources: [out]\n")
+    copy = built(tmp_path)
+    assert copy.keys() == {(kind, f"staging-{name}") for kind, name in found}
+    for name in ("desk-coinbase", "desk-kraken"):
+        template = copy["StatefulSet", f"staging-{name}"]["spec"]["template"]
+        labels = template["metadata"]["labels"]
+        called = template["spec"]["containers"][0]["env"][0]
+        assert called["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['app.kubernetes.io/instance']"
+        assert labels["app.kubernetes.io/instance"] == f"staging-{name}"
+        selectors = [
+            copy["StatefulSet", f"staging-{name}"]["spec"]["selector"]["matchLabels"],
+            copy["NetworkPolicy", f"staging-{name}"]["spec"]["podSelector"]["matchLabels"],
+            copy["PodDisruptionBudget", "staging-cryptostore-desk"]["spec"]["selector"]["matchLabels"],
+            copy["Service", "staging-cryptostore-desk"]["spec"]["selector"],
+        ]
+        others = found["StatefulSet", name]["spec"]["template"]["metadata"]["labels"]
+        for selector in selectors:
+            assert selector.items() <= labels.items()
+            assert not selector.items() <= others.items()
+        (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == "secrets")
+        assert volume["projected"]["sources"] == [{"secret": {"name": f"staging-{name}"}}]
 
 
 @settings(deadline=None, max_examples=20)
@@ -201,7 +364,9 @@ def test_every_value_survives(tmp_path_factory, values):
     environment |= {"BACKEND": "TTY"}
     found = manifests(folder, with_environment(load(folder), environment))
     (container,) = pod(found, "desk-coinbase")["containers"]
-    assert {each["name"]: expanded(each["value"], environment) for each in container["env"]} == environment
+    name, *others = container["env"]
+    assert name["name"] == "NAME"
+    assert {each["name"]: expanded(each["value"], environment) for each in others} == environment
 
 
 def expanded(value, environment):

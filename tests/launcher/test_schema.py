@@ -86,6 +86,7 @@ def test_every_key_is_described(validator):
     texts(keys.STORE, made["definitions"]["store"])
     texts(keys.COLLECTOR, made["definitions"]["collector"])
     texts(keys.LIMITS, made["definitions"]["limits"]["anyOf"][0])
+    texts(keys.KUBERNETES, made["definitions"]["kubernetes"]["anyOf"][0])
 
 
 def test_the_command_prints_it(capsys):
