@@ -28,6 +28,7 @@ NOT_QUICK = {
     "test_feed.py",
     "test_process.py",
     "test_local_run.py",
+    "test_kubernetes.py",
 }
 LEFT_BEHIND = pytest.StashKey[list[str]]()
 

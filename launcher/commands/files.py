@@ -73,10 +73,10 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 def render(options: argparse.Namespace, console: Console) -> int:
     """Writes the fleet as files of another tool."""
-    from launcher.render import RenderError, claims_of, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
+    from launcher.render import RenderError, changed_claims, claims_of, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
 
     fleet = load(options, console)
-    claims = claims_of(options.output) if options.format == "kubernetes" else {}
+    before = claims_of(options.output) if options.format == "kubernetes" else {}
     try:
         paths = write(fleet, options.output, options.format)
     except RenderError as error:
@@ -85,13 +85,8 @@ def render(options: argparse.Namespace, console: Console) -> int:
         console.remark(
             f"{path} is of a collector that the fleet has no more: remove it, here and for systemd"
         )
-    now = claims_of(options.output) if claims else {}
-    for name in sorted(name for name in claims.keys() & now.keys() if claims[name] != now[name]):
-        console.remark(
-            f"{name}: its claims changed, and Kubernetes refuses that for an existing StatefulSet; before you"
-            f" apply, run `kubectl delete statefulset {name} --cascade=orphan`: pods and claims stay"
-            " (docs/kubernetes.md)"
-        )
+    for step in changed_claims(before, claims_of(options.output)):
+        console.remark(step)
     if options.json:
         console.json({"written": [str(path) for path in paths]})
         return DONE

@@ -13,7 +13,7 @@ from launcher.render.contents import SECRETS, Contents
 from launcher.render.docker import compose, env_set
 from launcher.render.docker import files as _docker
 from launcher.render.errors import RenderError
-from launcher.render.kubernetes import claims_of
+from launcher.render.kubernetes import changed_claims, claims_of
 from launcher.render.kubernetes import files as _kubernetes
 from launcher.render.kubernetes import left_over as _left_over
 from launcher.render.quadlet import files as _quadlet
@@ -21,7 +21,16 @@ from launcher.render.quadlet import left_over
 from launcher.render.swarm import files as _swarm
 from launcher.spec import FleetSpec
 
-__all__ = ["FORMATS", "RenderError", "claims_of", "compose", "env_set", "left_over", "write"]
+__all__ = [
+    "FORMATS",
+    "RenderError",
+    "changed_claims",
+    "claims_of",
+    "compose",
+    "env_set",
+    "left_over",
+    "write",
+]
 
 #: What a fleet can be rendered for; the first is the usual one. Each raises RenderError.
 FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {

@@ -99,19 +99,39 @@ def left_over(folder: Path, written: Iterable[Path]) -> list[Path]:
     return [path] if path.exists() and path not in written else []
 
 
-def claims_of(folder: Path) -> dict[str, object]:
+def claims_of(folder: Path) -> dict[str, dict[str, object]]:
     """Return what the StatefulSets rendered into ``folder`` claim, by name; nothing if it cannot be read."""
     import yaml  # noqa: PLC0415 - needed here alone
 
     try:
         documents = list(yaml.safe_load_all((folder / _MANIFESTS).read_text()))
         return {
-            each["metadata"]["name"]: each["spec"]["volumeClaimTemplates"]
+            each["metadata"]["name"]: {
+                claim["metadata"]["name"]: claim["spec"] for claim in each["spec"]["volumeClaimTemplates"]
+            }
             for each in documents
             if each and each["kind"] == "StatefulSet"
         }
     except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return {}
+
+
+def changed_claims(
+    before: Mapping[str, Mapping[str, object]], after: Mapping[str, Mapping[str, object]]
+) -> Iterable[str]:
+    """Yield what has to be done before claims that changed can be applied, for each StatefulSet.
+
+    A pod that lacks a claim of its new StatefulSet is never replaced by it, so it has to go too.
+    """
+    for name in sorted(before.keys() & after.keys()):
+        if before[name] != after[name]:
+            pods_stay = before[name].keys() == after[name].keys()
+            orphan, stay = (" --cascade=orphan", "pods and claims stay") if pods_stay else ("", "claims stay")
+            step = f"kubectl delete statefulset {name}{orphan}"
+            yield (
+                f"{name}: its claims changed, and Kubernetes refuses that for an existing StatefulSet; "
+                f"before you apply, run `{step}`: {stay} (docs/kubernetes.md)"
+            )
 
 
 class _Group(msgspec.Struct, frozen=True):
@@ -218,8 +238,9 @@ def _environment(parted: Parted, existing: Sequence[str]) -> dict[str, str]:
 
 
 def _resources(memory: int | None, cpus: float | None) -> dict[str, str]:
-    cpu = f"{math.ceil(cpus * 1000)}m" if cpus else None
-    asked = {"memory": str(memory) if memory else None, "cpu": cpu}
+    thousandths = math.ceil(cpus * 1000) if cpus else 0
+    cpu = f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
+    asked = {"memory": _quantity(memory) if memory else None, "cpu": cpu if thousandths else None}
     return {name: quantity for name, quantity in asked.items() if quantity}
 
 
@@ -236,7 +257,12 @@ def _claims(parted: Parted) -> Iterable[_Claim]:
 
 
 def _quantity(size: int) -> str:
-    return f"{size // _MIB}Mi" if size % _MIB == 0 else str(size)
+    """Return bytes as the API server writes them: another way would be a difference at every apply."""
+    for unit in ("", "Ki", "Mi", "Gi"):
+        if size % 1024:
+            return f"{size}{unit}"
+        size //= 1024
+    return f"{size}Ti"
 
 
 def _ports(parted: Parted) -> tuple[int, ...]:

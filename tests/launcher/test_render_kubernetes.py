@@ -5,9 +5,9 @@ import subprocess
 import kubernetes_validate
 import pytest
 import yaml
+from clusters import kubectl_program
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import Missing, program
 from rendering import ODD, VALUES, with_environment
 
 from launcher import cli, fleet, render
@@ -118,8 +118,8 @@ def test_pods_are_locked_down(tmp_path):
         ):
             assert container[probe]["exec"]["command"] == command
     (container,) = pod(found, "desk-bitstamp")["containers"]
-    assert container["resources"]["limits"] == {"memory": str(64 * 2**20), "cpu": "334m"}
-    assert container["resources"]["requests"] == {"memory": str(64 * 2**20), "cpu": "100m"}
+    assert container["resources"]["limits"] == {"memory": "64Mi", "cpu": "334m"}
+    assert container["resources"]["requests"] == {"memory": "64Mi", "cpu": "100m"}
 
 
 #: Of each kind of store, the ports of its servers, and of those that they name.
@@ -170,7 +170,7 @@ def test_volumes_are_claimed(tmp_path):
         claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"]
         for claim in found["StatefulSet", "desk-kraken"]["spec"]["volumeClaimTemplates"]
     }
-    assert claims == {"spool": "3072Mi", "data": "102400Mi"}
+    assert claims == {"spool": "3Gi", "data": "100Gi"}
     mounts = {
         each["name"]: each["mountPath"] for each in pod(found, "desk-kraken")["containers"][0]["volumeMounts"]
     }
@@ -192,9 +192,9 @@ def test_claims_are_as_large_and_of_the_class_that_the_file_says(tmp_path):
     found = manifests(tmp_path, load(tmp_path, text))
     spool, data = found["StatefulSet", "desk-kraken"]["spec"]["volumeClaimTemplates"]
     assert spool["spec"]["storageClassName"] == "fast"
-    assert spool["spec"]["resources"] == {"requests": {"storage": f"{20 * 1024}Mi"}}
+    assert spool["spec"]["resources"] == {"requests": {"storage": "20Gi"}}
     assert data["spec"]["storageClassName"] == "slow"
-    assert data["spec"]["resources"] == {"requests": {"storage": f"{2 * 1024**2}Mi"}}
+    assert data["spec"]["resources"] == {"requests": {"storage": "2Ti"}}
 
 
 def test_another_size_of_the_spool_leaves_the_claim_alone(tmp_path):
@@ -213,7 +213,7 @@ def test_a_claim_that_the_spool_would_fill_is_refused(tmp_path, capsys):
     file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
     assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 2
     assert capsys.readouterr().err == (
-        "kraken: a claim of 3072Mi for the spool is too small for `spool_max_bytes`; set "
+        "kraken: a claim of 3Gi for the spool is too small for `spool_max_bytes`; set "
         "`kubernetes: {spool_size: 6144MiB}` or more\n"
     )
     load(tmp_path, collector("spool_max_bytes: 4GiB, kubernetes: {spool_size: 6144MiB}"))
@@ -223,13 +223,15 @@ def test_a_claim_that_the_spool_would_fill_is_refused(tmp_path, capsys):
 def test_changed_claims_come_with_their_steps(tmp_path, capsys):
     file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
     said = []
-    for store in ("TTY", "TTY", "PARQUET"):
-        load(tmp_path, collector("", f"backend: {store}"))
+    larger = "kubernetes: {spool_size: 4GiB}"
+    for store, more in (("TTY", ""), ("TTY", ""), ("TTY", larger), ("PARQUET", larger)):
+        load(tmp_path, collector(more, f"backend: {store}"))
         assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
         said.append(capsys.readouterr().err)
     assert said[:2] == ["", ""]
     assert "desk-kraken: its claims changed" in said[2]
     assert "`kubectl delete statefulset desk-kraken --cascade=orphan`" in said[2]
+    assert "`kubectl delete statefulset desk-kraken`" in said[3]
 
 
 def test_an_existing_secret_is_named_and_not_rendered(tmp_path):
@@ -317,9 +319,9 @@ def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
 
 def built(folder):
     """What kustomize makes of a folder, by kind and name."""
-    if not (kubectl := program("kubectl")):
-        raise Missing("kubectl", "it is not on PATH", "apt-get install kubernetes-client")
-    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [kubectl_program(), "kustomize", folder], capture_output=True, text=True, check=False
+    )
     assert not done.returncode, done.stderr
     return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
 

@@ -1,0 +1,208 @@
+"""What is rendered for Kubernetes, on a real API server with its controllers and its scheduler."""
+
+import datetime as dt
+import json
+import uuid
+
+import pytest
+from clusters import Namespace
+from waiting import wait_until
+
+from launcher import cli
+
+HEAD = """
+fleet: desk
+stores:
+  redis: {backend: REDIS, host: redis, password: s3cret}
+  files: {backend: PARQUET}
+defaults: {channels: trades, store: redis}
+collectors:
+"""
+COINBASE = "  - {exchange: COINBASE, symbols: [BTC-USD, ETH-USD]}\n"
+KRAKEN = "  - {exchange: KRAKEN, symbols: BTC-USD}\n"
+SHARDED = "  - {exchange: BINANCE, symbols: '*-USDT', shards: 2}\n"
+#: What `docs/kubernetes.md` prunes by.
+KINDS = (
+    "core/v1/Secret",
+    "core/v1/Service",
+    "apps/v1/StatefulSet",
+    "networking.k8s.io/v1/NetworkPolicy",
+    "policy/v1/PodDisruptionBudget",
+)
+
+
+@pytest.fixture
+def namespace():
+    namespace = Namespace(f"test-{uuid.uuid4().hex[:8]}")
+    yield namespace
+    namespace.remove()
+
+
+@pytest.fixture
+def rendered(tmp_path):
+    """Renders a fleet of collectors; the folder."""
+
+    def render(*collectors, head=HEAD):
+        (tmp_path / "fleet.yaml").write_text(head + "".join(collectors))
+        out = str(tmp_path / "rendered")
+        file = str(tmp_path / "fleet.yaml")
+        assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
+        return out
+
+    return render
+
+
+def labelled(namespace, label):
+    """The value of a label of each pod."""
+    return {name: pod["metadata"]["labels"][label] for name, pod in namespace.get("pods").items()}
+
+
+@pytest.mark.parametrize(
+    "way", [(), pytest.param(("--server-side",), marks=pytest.mark.slow)], ids=["client", "server"]
+)
+def test_a_fleet_is_taken_without_a_warning_and_is_no_different_the_next_time(namespace, rendered, way):
+    namespace.kubectl("create", "quota", "all", "--hard=requests.cpu=1,requests.memory=1Gi")
+    folder = rendered(COINBASE, KRAKEN.replace("BTC-USD", "BTC-USD, store: files"), SHARDED)
+    apply = ("apply", *way, "--kustomize", folder, "--warnings-as-errors")
+    assert "server dry run" in namespace.kubectl(*apply, "--dry-run=server")
+    assert namespace.get("statefulsets") == {}
+    namespace.kubectl(*apply)
+    namespace.wait_until_ready(4)
+    assert namespace.kubectl("diff", *way, "--kustomize", folder) == ""
+    assert {pod["status"]["qosClass"] for pod in namespace.get("pods").values()} == {"Burstable"}
+    before = namespace.pods()
+    namespace.kubectl(*apply)
+    assert {each["metadata"]["generation"] for each in namespace.get("statefulsets").values()} == {1}
+    assert namespace.pods() == before
+
+
+def test_a_change_replaces_one_pod_and_no_other(namespace, rendered):
+    namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
+    namespace.wait_until_ready(2)
+    before = namespace.pods()
+    change = ", spool_max_bytes: 1GiB, log_level: DEBUG, limits: {memory: 1GiB}}"
+    folder = rendered(COINBASE, KRAKEN.replace("}", change))
+    namespace.kubectl("apply", "--kustomize", folder, "--warnings-as-errors")
+    namespace.kubectl("rollout", "status", "statefulset/desk-kraken", "--timeout=60s")
+    after = namespace.pods()
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"desk-kraken-0"}
+
+
+def test_a_store_of_another_kind_takes_the_steps_that_are_told(namespace, rendered, capsys):
+    namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
+    namespace.wait_until_ready(2)
+    before, claims = namespace.pods(), namespace.get("persistentvolumeclaims")
+    folder = rendered(COINBASE, KRAKEN.replace("}", ", store: files}"))
+    (step,) = (part for part in capsys.readouterr().err.split("`") if part.startswith("kubectl delete"))
+    status, said = namespace.kubectl("apply", "--kustomize", folder, "--dry-run=server", check=False)
+    assert (status, "updates to statefulset spec" in said) == (1, True)
+    namespace.kubectl(*step.split()[1:])
+    namespace.kubectl("apply", "--kustomize", folder)
+    namespace.kubectl("rollout", "status", "statefulset/desk-kraken", "--timeout=60s")
+    after = namespace.pods()
+    assert {name for name in after if after[name] != before[name]} == {"desk-kraken-0"}
+    now = namespace.get("persistentvolumeclaims")
+    assert now.keys() - claims.keys() == {"data-desk-kraken-0"}
+    for name, claim in claims.items():
+        assert now[name]["metadata"]["uid"] == claim["metadata"]["uid"]
+
+
+@pytest.mark.slow
+def test_a_larger_claim_takes_the_steps_that_are_told_and_no_pod(namespace, rendered, capsys):
+    namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
+    namespace.wait_until_ready(2)
+    before = namespace.pods()
+    folder = rendered(COINBASE, KRAKEN.replace("}", ", kubernetes: {spool_size: 6GiB}}"))
+    (step,) = (part for part in capsys.readouterr().err.split("`") if part.startswith("kubectl delete"))
+    larger = {"spec": {"resources": {"requests": {"storage": "6Gi"}}}}
+    namespace.kubectl("patch", "pvc", "spool-desk-kraken-0", "--patch", json.dumps(larger))
+    namespace.kubectl(*step.split()[1:])
+    namespace.kubectl("apply", "--kustomize", folder)
+    namespace.kubectl("rollout", "status", "statefulset/desk-kraken", "--timeout=60s")
+    assert namespace.pods() == before
+    assert namespace.kubectl("diff", "--kustomize", folder) == ""
+
+
+def test_one_collector_of_a_fleet_is_evicted_at_a_time(namespace, rendered):
+    namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
+    namespace.wait_until_ready(2)
+    nowhere = {
+        "updateStrategy": {"type": "OnDelete", "rollingUpdate": None},
+        "template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "nowhere"}}},
+    }
+    namespace.kubectl("patch", "statefulset", "desk-coinbase", "--patch", json.dumps({"spec": nowhere}))
+    before = namespace.pods()
+    status, said = namespace.evict("desk-coinbase-0")
+    assert status == 0, said
+    wait_until(lambda: namespace.pods().get("desk-coinbase-0") not in (None, before["desk-coinbase-0"]))
+    status, said = namespace.evict("desk-kraken-0")  # while the other one is pending
+    assert status == 1
+    assert "would violate the pod's disruption budget" in said
+    assert namespace.pods()["desk-kraken-0"] == before["desk-kraken-0"]
+
+
+def test_two_copies_in_one_namespace_are_two_fleets(namespace, rendered, tmp_path):
+    folder = rendered(COINBASE, KRAKEN)
+    namespace.kubectl("apply", "--kustomize", folder)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "kustomization.yaml").write_text("namePrefix: staging-\nresources: [../rendered]\n")
+    namespace.kubectl("apply", "--kustomize", copy, "--warnings-as-errors")
+    namespace.wait_until_ready(4)
+    assert {name: budget["status"]["expectedPods"] for name, budget in namespace.get("pdb").items()} == {
+        "cryptostore-desk": 2,
+        "staging-cryptostore-desk": 2,
+    }
+    assert labelled(namespace, "app.kubernetes.io/instance") == {
+        f"{prefix}desk-{name}-0": f"{prefix}desk-{name}"
+        for prefix in ("", "staging-")
+        for name in ("coinbase", "kraken")
+    }
+    # A pod that two budgets select is never evicted.
+    assert namespace.evict("desk-coinbase-0")[0] == 0
+    assert namespace.evict("staging-desk-coinbase-0")[0] == 0
+
+    rendered(COINBASE)
+    mine = namespace.pods()
+    namespace.kubectl(*pruning(copy, "staging-cryptostore-desk"))
+    assert namespace.get("statefulsets").keys() == {"desk-coinbase", "desk-kraken", "staging-desk-coinbase"}
+    assert mine["desk-kraken-0"] == namespace.pods()["desk-kraken-0"]
+
+
+def pruning(folder, fleet):
+    kinds = (f"--prune-allowlist={kind}" for kind in KINDS)
+    return ("apply", "--kustomize", folder, "--prune", "--selector", f"cryptostore/fleet={fleet}", *kinds)
+
+
+@pytest.mark.slow
+def test_a_collector_that_the_file_lost_goes_and_its_claims_stay(namespace, rendered):
+    namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
+    namespace.wait_until_ready(2)
+    claims = namespace.get("persistentvolumeclaims").keys()
+    folder = rendered(COINBASE)
+    namespace.kubectl(*pruning(folder, "cryptostore-desk"), "--warnings-as-errors")
+    namespace.wait_until_ready(1)
+    for kind in ("statefulsets", "networkpolicies", "secrets"):
+        assert namespace.get(kind).keys() == {"desk-coinbase"}
+    assert namespace.get("persistentvolumeclaims").keys() == claims
+    assert namespace.kubectl("diff", "--kustomize", folder) == ""
+
+
+@pytest.mark.slow
+def test_the_shards_of_a_collector_are_replaced_one_after_the_other(namespace, rendered):
+    namespace.kubectl("apply", "--kustomize", rendered(SHARDED))
+    namespace.wait_until_ready(2)
+    assert namespace.pods().keys() == {"desk-binance-1", "desk-binance-2"}
+    assert labelled(namespace, "apps.kubernetes.io/pod-index") == {
+        "desk-binance-1": "1",
+        "desk-binance-2": "2",
+    }
+    folder = rendered(SHARDED, head=f"image: cryptostore:2{HEAD}")
+    namespace.kubectl("apply", "--kustomize", folder)
+    namespace.kubectl("rollout", "status", "statefulset/desk-binance", "--timeout=120s")
+    began = {
+        name: dt.datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
+        for name, pod in namespace.get("pods").items()
+    }
+    assert (began["desk-binance-1"] - began["desk-binance-2"]).total_seconds() >= 10
