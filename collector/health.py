@@ -40,6 +40,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
         silent: confirmed by an acknowledgement, where there may be no data for long; none has come so far.
         notice: what the exchange said last that names no subscription, while some are pending.
         overlapping: those that are left out because another collector stores them, with the reason.
+        overlapping_with: the names of these collectors.
     """
 
     confirmed: int = 0
@@ -49,6 +50,7 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     silent: tuple[str, ...] = ()
     notice: str | None = None
     overlapping: dict[str, str] = {}
+    overlapping_with: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """What is waited for, in one line."""

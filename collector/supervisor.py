@@ -222,6 +222,7 @@ class _Collector:
                 f"{channel} {symbol}": reason
                 for (channel, symbol), reason in sorted(self.overlap.reasons.items())
             },
+            overlapping_with=tuple(sorted(set(self.overlap.taken.values()))),
         )
 
     def _summary(self) -> str:

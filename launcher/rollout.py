@@ -103,6 +103,8 @@ class Rollout:
         self._replacing: tuple[
             str, ...
         ] = ()  # options of a check: what the plan's containers store is no overlap
+        self._to_let_go: set[str] = set()  # names of containers that are still to be replaced
+        self._early: dict[str, _Started] = {}  # what lacks nothing but what one of these has
         self._passed: set[str] = set()  # collectors whose new configuration has passed its check
         self._pace: Pace | None = None  # None: nobody counts the starts
 
@@ -153,12 +155,14 @@ class Rollout:
         """Carries out actions on what needs nothing of each other.
 
         A new shard takes symbols of those that are there: it waits until they have let go of them. So do they
-        until those that are ``leaving`` have.
+        until those that are ``leaving`` have. Who takes symbols of one that is still to be replaced is
+        waited for once more in the end.
         """
         rolled = [action for action in actions if action.kind in (Kind.UPDATE, Kind.RECREATE)]
         sharing = {_shared(action.spec) for action in rolled} - {None}
         shards = [each for each in actions if each.kind is Kind.CREATE and _shared(each.spec) in sharing]
         at_once = [action for action in actions if action not in (*rolled, *shards)]
+        self._to_let_go = {action.container.name for action in rolled if action.container}
         self._bring_up(at_once, key, wait)
         if leaving:
             self._let_go(leaving, rolled, key)
@@ -169,6 +173,17 @@ class Rollout:
         for action in shards if self._halted_by else ():
             self._leave(action, f"not created, because the update of {self._halted_by} failed")
         self._bring_up([] if self._halted_by else shards, key, wait)
+        self._wait_for_the_early(wait)
+
+    def _wait_for_the_early(self, seconds: float) -> None:
+        """Waits for what became ready but for symbols that others had, now that these have let go of them."""
+        self._to_let_go.clear()
+        early = [*self._early.values()]
+        self._early.clear()
+        self._wait(early, seconds)
+        for each in early:
+            if self._state(each.collector) in _WELL:
+                each.settle()
 
     def _let_go(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
         """Removes shards whose symbols others of their collector take, once all these pass their checks."""
@@ -277,18 +292,26 @@ class Rollout:
     def _roll(self, key: bytes, action: Action) -> None:
         """Updates one collector, unless an update failed before: then what is not begun is left as it is."""
         if self._halted_by:
+            self._lets_go(action)
             self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
             return
         try:
             started = self._changed(key, action)
+            self._lets_go(action)
             self._wait([started] if started else [], _STORE_WAIT if action.is_store else self._options.wait)
             if started and self._state(action.collector) in _WELL:
                 started.settle()
         except EngineError:
+            self._lets_go(action)
             self._halted_by = action.collector
             raise
         if self._state(action.collector) == "failed":
             self._halted_by = action.collector
+
+    def _lets_go(self, action: Action) -> None:
+        """Takes note that a container was replaced, or stays as it is: nobody waits for that any more."""
+        if action.container:
+            self._to_let_go.discard(action.container.name)
 
     def _changed(self, key: bytes, action: Action) -> _Started | None:
         if action.container and action.container.is_service:
@@ -438,7 +461,11 @@ class Rollout:
 
     def _not_done(self, started: Sequence[_Started]) -> list[_Started]:
         self._each(started, self._look)
-        return [each for each in started if self._state(each.collector) not in _DONE]
+        return [
+            each
+            for each in started
+            if self._state(each.collector) not in _DONE and each.collector not in self._early
+        ]
 
     def _look(self, started: _Started) -> None:
         condition = self._engine.condition(started.id)
@@ -473,6 +500,9 @@ class Rollout:
                 Event(collector=started.collector, state="ready", detail=detail, status=status, unseen=unseen)
             )
         else:
+            others = set(status.subscriptions.overlapping_with)
+            if others and others <= self._to_let_go:
+                self._early[started.collector] = started
             detail = self._masked(started, status.detail)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
 

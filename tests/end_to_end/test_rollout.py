@@ -2,16 +2,17 @@
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from comparison import compare, gaps_in
+from comparison import SLACK, compare, gaps_in
 from stage import docker
 from test_fleet import Fleet
 from waiting import wait_until
 
+from collector.records import Trade
 from collector.shards import shard_of
 
 pytestmark = pytest.mark.docker
@@ -26,6 +27,12 @@ class Recorded(Fleet):
     """KRAKEN in one container, COINBASE in some; the simulator's log tells what there was to see."""
 
     def write(self, shards, **of_kraken):
+        self.write_collectors(
+            {"exchange": "KRAKEN", "symbols": ["BTC-USD"], **of_kraken},
+            {"exchange": "COINBASE", "symbols": "ALL", "shards": shards},
+        )
+
+    def write_collectors(self, *collectors, **keys):
         self.path.write_text(
             json.dumps(
                 {
@@ -34,10 +41,8 @@ class Recorded(Fleet):
                     "network": {"name": self.stage.name, "external": True},
                     "stores": {"redis": {"backend": "REDISSTREAM", "host": "redis"}},
                     "defaults": {"channels": CHANNELS, "ssl_cert_file": str(self.folder / "ca.pem")},
-                    "collectors": [
-                        {"exchange": "KRAKEN", "symbols": ["BTC-USD"], **of_kraken},
-                        {"exchange": "COINBASE", "symbols": "ALL", "shards": shards},
-                    ],
+                    "collectors": collectors,
+                    **keys,
                 }
             )
         )
@@ -53,10 +58,10 @@ class Recorded(Fleet):
         assert self.launch("status", "--json") == 0
         return {row["collector"]: row["status"] for row in json.loads(capsys.readouterr().out)}
 
-    def more(self):
+    def more(self, keys=(*KRAKEN, *COINBASE)):
         """Waits until something new of everything was sent."""
         before = len(self.control.log())
-        wait_until(lambda: {_key(each) for each in self.control.log()[before:]} >= {*KRAKEN, *COINBASE})
+        wait_until(lambda: {_key(each) for each in self.control.log()[before:]} >= {*keys})
 
     def quiet(self, capsys):
         """Stops the exchanges, and waits until the store has all that was received."""
@@ -164,3 +169,52 @@ def assert_one_at_a_time(log):
         ordered = sorted(connections.values())
         assert len(ordered) == (2 if key in KRAKEN else 3), key
         assert all(one[-1] < other[0] for one, other in pairwise(ordered)), key
+
+
+def test_symbols_that_collectors_exchange_in_one_roll_out(fleet, capsys):
+    """One update at a time: each leaves out what another still has, and is ready once it lets go of that."""
+    names = ("first", "second", "third")
+
+    def write(*symbols):
+        coinbase = [
+            {"name": name, "exchange": "COINBASE", "symbols": some}
+            for name, some in zip(names, symbols, strict=False)
+        ]
+        fleet.write_collectors(*coinbase, parallelism=1)
+
+    write(["BTC-USD", "LINK-USD"], ["DOGE-USD", "SHIB-USD"])
+    fleet.up(capsys)
+    fleet.more(COINBASE)
+    began = time.time()
+    write(["BTC-USD", "DOGE-USD"], ["LINK-USD"], ["SHIB-USD"])
+    told = fleet.up(capsys)
+    ended = time.time()
+    assert {name: each["state"] for name, each in told.items()} == dict.fromkeys(names, "ready")
+    fleet.more(COINBASE)
+    fleet.quiet(capsys)
+
+    records = fleet.stage.stored()
+    gaps = gaps_in(records)
+    assert {(gap.missed, gap.symbol) for gap in gaps} == {key[1:] for key in COINBASE}
+    assert all(began < gap.start < gap.end < ended for gap in gaps)
+    assert_each_trade_once_but_for(gaps, fleet.control.log(), records)
+
+
+def assert_each_trade_once_but_for(gaps, log, records):
+    """What two collectors received at a time is stored by one; only a trade has an id to tell that by."""
+    found = Counter((each.symbol, each.id) for each in records if isinstance(each, Trade))
+    assert len(found) > 300
+    assert {*found.values()} == {1}
+    lost = [
+        each
+        for each in log
+        if each.get("channel") == "trades"
+        and not each["content"].get("snapshot")
+        and (each["symbol"], each["content"]["id"]) not in found
+        and not any(
+            (gap.missed, gap.symbol) == ("trades", each["symbol"])
+            and gap.start - SLACK <= each["time"] <= gap.end + SLACK
+            for gap in gaps
+        )
+    ]
+    assert not lost, (len(lost), lost[:3], gaps)
