@@ -14,7 +14,8 @@ from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
 
-#: A time (seconds, UTC), with the channels and symbols that it is about.
+#: A time (seconds, UTC), with the channels and symbols that it is about; channels that have the same symbols
+#: stand together, with commas between them.
 type Moment = tuple[float, dict[str, list[str]]]
 
 
@@ -22,7 +23,7 @@ class Note(msgspec.Struct, frozen=True):
     """What one collector has seen and stored, and what it stores.
 
     Attributes:
-        exchange: cryptofeed's id.
+        exchange: cryptofeed's id. It stays the first field: see ``beginning``.
         stopped: it was the last word before a clean stop.
         good_for: seconds after which, without another note, its collector is not alive.
         seen: moments, each with the channels and symbols that were seen up to it.
@@ -44,11 +45,18 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def moments(times: Mapping[Key, float]) -> list[Moment]:
-    """Group the pairs by their times."""
+    """Group the pairs by their times; channels of the same symbols share one list of these."""
     together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (channel, symbol), moment in times.items():
         together[moment][channel].append(symbol)
-    return [(moment, dict(channels)) for moment, channels in together.items()]
+    return [(moment, _joined(channels)) for moment, channels in together.items()]
+
+
+def _joined(channels: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for channel, symbols in channels.items():
+        alike[tuple(sorted(symbols))].append(channel)
+    return {",".join(names): [*symbols] for symbols, names in alike.items()}
 
 
 def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
@@ -56,7 +64,8 @@ def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
     return {
         (channel, symbol): moment
         for moment, channels in grouped
-        for channel, symbols in channels.items()
+        for names, symbols in channels.items()
+        for channel in names.split(",")
         for symbol in symbols
     }
 
@@ -64,6 +73,23 @@ def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
 def encode(note: Note) -> str:
     """Return the note as a store keeps it."""
     return msgspec.json.encode(note).decode()
+
+
+#: What every note begins with that is not damaged; then comes the exchange, and ``",``.
+BEGINNING = '{"exchange":"'
+
+
+def beginning(exchange: str) -> str:
+    """Return what the notes of an exchange begin with, so that a store can pick them without reading them."""
+    return f'{BEGINNING}{exchange}",'
+
+
+def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the notes of an exchange, and those that are damaged: somebody has to be told."""
+    ours = beginning(exchange)
+    return {
+        name: text for name, text in texts.items() if text.startswith(ours) or not text.startswith(BEGINNING)
+    }
 
 
 def decode(name: str, text: str) -> Note:

@@ -161,7 +161,10 @@ class Store(Protocol):
         """
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of all collectors that share the store, by name. Raises as ``note`` does."""
+        """The notes of all collectors of the exchange that share the store, by name. Raises as ``note`` does.
+
+        Those of other exchanges say nothing to a collector, and are many: `notes.beginning` tells them apart.
+        """
 
     async def close(self) -> None:
         """Lets go of connections; never raises."""

@@ -16,6 +16,7 @@ follows when all of a batch is known to be there.
 
 import contextlib
 import os
+import re
 import socket
 import threading
 import zlib
@@ -41,6 +42,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from collector import notes
 from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
 from collector.stores import (
@@ -167,9 +169,17 @@ class MongoStore:
             await self._collection(_NOTES).update_one({"_id": name}, {"$set": {"note": text}}, upsert=True)
 
     async def notes(self) -> Mapping[str, str]:
-        """Everybody's notes."""
+        """The notes of this exchange: picked by the server, so that those of others are not sent."""
+        ours, any_ = (
+            {"$regex": f"^{re.escape(text)}"}
+            for text in (notes.beginning(self._settings.exchange), notes.BEGINNING)
+        )
+        of_exchange = {"$or": [{"note": ours}, {"note": {"$not": any_}}]}  # and those that are damaged
         with self._failures():
-            return {each["_id"]: str(each.get("note")) async for each in self._collection(_NOTES).find()}
+            return {
+                each["_id"]: str(each.get("note"))
+                async for each in self._collection(_NOTES).find(of_exchange)
+            }
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""

@@ -48,6 +48,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from collector import notes
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
@@ -149,9 +150,12 @@ class ParquetStore:
         await self._on_thread(partial(self._note, name, text))
 
     async def notes(self) -> Mapping[str, str]:
-        """Everybody's notes."""
+        """The notes of this exchange."""
         files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")))
-        return {file.stem: await self._on_thread(partial(file.read_text, errors="replace")) for file in files}
+        texts = {
+            file.stem: await self._on_thread(partial(file.read_text, errors="replace")) for file in files
+        }
+        return notes.of_exchange(self._settings.exchange, texts)
 
     async def open_to_read(self) -> None:
         """See that the folder is there. Raises StoreUnavailableError where it is not."""

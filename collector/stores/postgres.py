@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg.pgproto.pgproto import BufferError as CutError
 from msgspec import structs
 
+from collector import notes
 from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.stores import (
@@ -58,6 +59,8 @@ _CLAIM = """
     VALUES ({name}, {after}, {who}, now()) ON CONFLICT DO NOTHING"""
 _NOTE = """
     INSERT INTO cryptostore_note (name, note) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET note = $2"""
+_NOTES_OF_EXCHANGE = """
+    SELECT name, note FROM cryptostore_note WHERE left(note, $1) = $2 OR left(note, $3) <> $4"""
 _RELEASE = """
     UPDATE cryptostore_position SET seen = 'epoch'
     WHERE name = $1 AND owner = $2 AND incarnation = $3 AND sequence = $4"""
@@ -178,11 +181,12 @@ class PostgresStore:
             await connection.execute("COMMIT")
 
     async def notes(self) -> Mapping[str, str]:
-        """Everybody's notes."""
+        """The notes of this exchange: picked by the server, so that those of others are not sent."""
+        ours, any_ = notes.beginning(self._settings.exchange), notes.BEGINNING
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
-            rows = await connection.fetch("SELECT name, note FROM cryptostore_note")
+            rows = await connection.fetch(_NOTES_OF_EXCHANGE, len(ours), ours, len(any_), any_)
             await connection.execute("COMMIT")
         return dict(map(tuple, rows))
 

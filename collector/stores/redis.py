@@ -22,6 +22,7 @@ import msgspec
 from msgspec import structs
 from redis import exceptions
 
+from collector import notes
 from collector.patterns import is_plain
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
@@ -44,7 +45,7 @@ from collector.stores.redis_retention import Commands, Trimming
 if TYPE_CHECKING:
     from redis.asyncio import Connection
 
-_NOTES = "cryptostore:notes"
+_OLD_NOTES = "cryptostore:notes"  # of all exchanges, as collectors of the first version left them
 BATCH_RECORDS = 500  # the server answers nobody else for the 3 ms that as many take it
 LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
 
@@ -186,6 +187,8 @@ class RedisStore:
     def __init__(self, settings: Settings) -> None:
         self._where = f"Redis at {settings.where}"
         self._settings = settings
+        self._notes = f"cryptostore:notes:{settings.exchange}"
+        self._old_notes: set[str] = set()  # names of collectors that have one
         self._streams = settings.backend == "REDISSTREAM"
         self._kind = "stream" if self._streams else "zset"
         add = _ADD_TO_STREAM if self._streams else _ADD_TO_SORTED_SET
@@ -279,7 +282,11 @@ class RedisStore:
                 )
 
     async def _check_keys(self, name: str) -> None:
-        expected = dict.fromkeys(self._keys(), self._kind) | {_position_key(name): "hash", _NOTES: "hash"}
+        expected = dict.fromkeys(self._keys(), self._kind) | {
+            _position_key(name): "hash",
+            _OLD_NOTES: "hash",
+            self._notes: "hash",
+        }
         kinds = await self._ask([("TYPE", key) for key in expected])
         for (key, kind), found in zip(expected.items(), kinds, strict=True):
             if found.decode() not in (kind, "none"):
@@ -336,14 +343,19 @@ class RedisStore:
         return f"the key {layout.KEYS[channel_of(record)]}-{record.exchange}-{record.symbol}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps a note, in a hash that all collectors share."""
-        await self._call("HSET", _NOTES, name, text)
+        """Keeps a note, in a hash that the collectors of the exchange share."""
+        await self._call("HSET", self._notes, name, text)
+        if name in self._old_notes:
+            await self._call("HDEL", _OLD_NOTES, name)
+            self._old_notes.discard(name)
 
     async def notes(self) -> Mapping[str, str]:
-        """Everybody's notes."""
+        """The notes of this exchange: those of others, which may be large and many, are not sent."""
         with self._understanding():
-            pairs = [each.decode(errors="replace") for each in await self._call("HGETALL", _NOTES)]
-            return dict(zip(pairs[::2], pairs[1::2], strict=True))
+            old = _texts(await self._call("HGETALL", _OLD_NOTES))
+            self._old_notes = set(old)
+            of_exchange = notes.of_exchange(self._settings.exchange, old)
+            return {**of_exchange, **_texts(await self._call("HGETALL", self._notes))}
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last."""
@@ -431,6 +443,12 @@ _REFUSING = {
     "ERR DB INDEX": "there is no such DATABASE",
     "ERR UNKNOWN COMMAND": "it lacks a command",
 }
+
+
+def _texts(answer: Sequence[bytes]) -> dict[str, str]:
+    """Return a hash as the server sends it."""
+    pairs = [each.decode(errors="replace") for each in answer]
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _position_key(name: str) -> str:

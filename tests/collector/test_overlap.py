@@ -196,10 +196,22 @@ async def test_nothing_left_for_long_is_a_fault_that_names_who_has_it(clock):
     assert fault.value.faults[0].variable == "SYMBOLS"
 
 
-@hypothesis.given(st.dictionaries(st.tuples(st.text(), st.text()), TIMES))
+@hypothesis.given(
+    st.dictionaries(
+        st.tuples(st.text(st.characters(codec="utf-8", exclude_characters=",")), st.text()), TIMES
+    )
+)
 def test_what_a_note_claims_is_read_as_it_was_written(times):
     note = Note("KRAKEN", stopped=False, good_for=3.0, seen=[], claims=notes.moments(times))
     assert notes.pairs(notes.decode("test", notes.encode(note)).claims) == times
+
+
+def test_channels_of_the_same_symbols_name_these_once():
+    symbols = [f"A{number}-USD" for number in range(1000)]
+    times = {(channel, symbol): 1.0 for channel in ("trades", "l2_book", "ticker") for symbol in symbols}
+    ((moment, channels),) = notes.moments(times)
+    assert moment == 1.0
+    assert channels == {"trades,l2_book,ticker": sorted(symbols)}
 
 
 def test_a_note_of_an_earlier_version_claims_nothing():

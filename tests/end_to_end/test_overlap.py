@@ -7,15 +7,15 @@ import time
 
 import pytest
 from comparison import gaps_in
-from conformance import RedisHarness
-from test_promise import Stage, hasty, stage  # noqa: F401 - fixtures
+from databases import MongoHarness, PostgresHarness
+from folders import ParquetHarness
+from test_promise import HARNESS, Stage, hasty, stage  # noqa: F401 - fixtures
 
 from collector import health, overlap
 from collector.records import Trade
 
 pytestmark = pytest.mark.redis
 
-HARNESS = RedisHarness("REDISSTREAM")
 SLACK = 0.25  # seconds from what is written to its receipt
 ALL = ["BTC-USD", "ETH-USD"]
 
@@ -38,7 +38,7 @@ def taken(collector):
 
 
 def stored(stage):  # noqa: F811
-    return HARNESS.stored(stage.redis)
+    return getattr(stage, "harness", HARNESS).stored(stage.redis)
 
 
 async def settled(*some):
@@ -91,6 +91,47 @@ async def test_the_later_of_two_leaves_out_what_the_first_stores(stage):  # noqa
             assert not taken(one)
             await two.stop()
         await one.stop()
+
+
+class Elsewhere(Stage):
+    """A simulated exchange, and another store than Redis."""
+
+    def __init__(self, folder, harness):
+        super().__init__(folder)
+        self.harness, self.redis = harness, harness.server()
+
+    @property
+    def store(self):
+        read = self.harness.settings(self.redis, self.folder)
+        if read.backend == "PARQUET":
+            return {"BACKEND": read.backend, "PARQUET_DIR": str(read.parquet_dir)}
+        if read.url:
+            return {"BACKEND": read.backend, "URL": read.url.text}
+        address = {"HOST": read.host, "PORT": str(read.port), "DATABASE": read.database}
+        return {"BACKEND": read.backend, **address}
+
+
+@pytest.mark.parametrize("harness", [PostgresHarness(), MongoHarness(), ParquetHarness()], ids=repr)
+async def test_in_every_store_it_is_left_out_and_taken_over(tmp_path, harness, monkeypatch):
+    harness.hurry(monkeypatch)
+    elsewhere = Elsewhere(tmp_path, harness)
+    with elsewhere.simulator, elsewhere.redis:
+        one, two = collectors(elsewhere, "BTC-USD", "BTC-USD,ETH-USD")
+        async with one.running():
+            await one.more()
+            await settled(one)
+            async with two.running():
+                await two.until(lambda: taken(two) == {"BTC-USD"}, "it is left out")
+                await two.more()
+                await one.stop()
+                await two.until(
+                    lambda: not taken(two) and not two.collector.overlap.undecided, "it takes over"
+                )
+                await two.until(lambda: not two.collector.feed.gaps.questions, "the gap is on record")
+                await two.more(60)
+                gaps = await whole_story(elsewhere, two)
+                assert {(gap.symbol, gap.missed) for gap in gaps} == {("BTC-USD", "trades")}
+                await two.stop()
 
 
 async def test_a_wanted_pair_stores_it_twice(stage):  # noqa: F811

@@ -42,6 +42,11 @@ class Stage:
         self.simulator = Simulator(symbols={"COINBASE": SYMBOLS}, rate=60)
         self.redis = RedisServer()
 
+    @property
+    def store(self):
+        """The variables that lead to it."""
+        return {"BACKEND": "REDISSTREAM", "HOST": self.redis.host, "PORT": str(self.redis.port)}
+
     def collector(self, name="one", **variables):
         return Running(
             self.folder / name,
@@ -49,10 +54,8 @@ class Stage:
                 "EXCHANGE": "COINBASE",
                 "SYMBOLS": ",".join(SYMBOLS),
                 "CHANNELS": "trades,ticker,l2_book",
-                "BACKEND": "REDISSTREAM",
                 "NAME": name,
-                "HOST": self.redis.host,
-                "PORT": str(self.redis.port),
+                **self.store,
                 "HTTPS_PROXY": self.simulator.proxy,
                 "SSL_CERT_FILE": str(self.simulator.ca),
             }
@@ -75,7 +78,7 @@ class Stage:
 
         def fresh():
             with self.redis.client(decode_responses=True) as client:
-                text = client.hget("cryptostore:notes", collector.settings.name)
+                text = client.hget("cryptostore:notes:COINBASE", collector.settings.name)
             note = text and notes.decode(collector.settings.name, text)
             until = note.until() if note and not note.stopped else {}
             return until.keys() >= collector.pairs and min(until[pair] for pair in collector.pairs) >= since
@@ -209,7 +212,7 @@ async def test_a_corrupt_spool_is_recovered_with_a_gap(stage, left):
             if left == "nothing":
                 file.write(random.randbytes(path.stat().st_size))
                 with stage.redis.client() as client:
-                    client.delete("cryptostore:notes")
+                    client.delete("cryptostore:notes:COINBASE")
             else:
                 file.seek(4096 * 3)
                 file.write(random.randbytes(4096 * 4))

@@ -69,7 +69,7 @@ class RedisHarness:
         with server.client() as client:
             key = f"cryptostore:position:{NAME}"
             client.hdel(key, "incarnation") if index else client.hset(key, "sequence", b"\xff")
-            client.hset("cryptostore:notes", NAME, b"\xff" if index else b"{")
+            client.hset("cryptostore:notes:COINBASE", NAME, b"\xff" if index else b"{")
         return True
 
     def stored(self, server):

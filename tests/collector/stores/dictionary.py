@@ -225,7 +225,11 @@ async def _parquet(server):
 
 
 def _pattern(key):
-    return key.replace("COINBASE-BTC-USD", "{exchange}-{symbol}").replace("conformance", "{NAME}")
+    return (
+        key.replace("notes:COINBASE", "notes:{exchange}")
+        .replace("COINBASE-BTC-USD", "{exchange}-{symbol}")
+        .replace("conformance", "{NAME}")
+    )
 
 
 def sections():

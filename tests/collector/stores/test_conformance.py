@@ -14,6 +14,7 @@ from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
 from waiting import PATIENCE
 
+from collector import notes as codec
 from collector import writer as writing
 from collector.dead_letters import DeadLetters
 from collector.records import L2Book, Trade
@@ -493,6 +494,28 @@ async def test_a_collector_finds_out_whether_another_one_is_alive(harness, serve
     await one.close()
     assert (await two.holder("one")).is_gone
     await two.close()
+
+
+async def test_a_collector_reads_the_notes_of_its_exchange_and_what_is_damaged(harness, server, tmp_path):
+    texts = {
+        (NAME, "COINBASE"): codec.encode(codec.blank("COINBASE")),
+        ("other", "COINBASE"): '{"exchange":"COINBASE", damaged',
+        ("elsewhere", "BINANCE"): codec.encode(codec.blank("BINANCE")),
+        ("alike", "BINANCE_US"): codec.encode(codec.blank("BINANCE_US")),
+    }
+    found = {}
+    for (name, exchange), text in texts.items():
+        store = create(
+            harness.settings(server, tmp_path, EXCHANGE=exchange, SYMBOLS="ALL", CHANNELS="trades")
+        )
+        await store.open(name)
+        await store.note(name, text)
+        found[exchange] = await store.notes()
+        await store.close()
+    assert found == {
+        exchange: {name: text for (name, of), text in texts.items() if of == exchange}
+        for _, exchange in texts
+    }
 
 
 async def test_notes_are_kept_for_every_collector_to_read(harness, server, tmp_path):

@@ -409,3 +409,14 @@ async def test_odd_symbols_are_quoted(store, server, harness):
     await begin(store)
     await commit(store, odd)
     assert per_key(harness.stored(server)) == per_key(odd)
+
+
+async def test_notes_of_the_first_version_are_read_until_their_collectors_leave_new_ones(store, client):
+    """They stood together, whatever their exchange."""
+    old = {NAME: '{"exchange":"COINBASE",old', "gone": '{"exchange":"COINBASE",old'}
+    client.hset("cryptostore:notes", mapping=old | {"other": '{"exchange":"KRAKEN",old'})
+    await store.open(NAME)
+    assert await store.notes() == old
+    await store.note(NAME, "new")
+    assert await store.notes() == old | {NAME: "new"}
+    assert client.hkeys("cryptostore:notes") == ["gone", "other"]
