@@ -43,6 +43,29 @@ def test_a_secret_is_masked_where_it_is_a_value(place, secret):
     ).replace("cannot reach ***@db", "cannot reach me:***@db")
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ["correct-horse-battery", "blue-gorilla", "sunshine", "hunter2", "Qwertz", "tiger nine", "TRUSTNO"],
+)
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "the server has not heard of {} before",
+        "{}",
+        "no such user {}.",
+        "AUTH me {}: refused",
+        "(given: {}, twice {})",
+    ],
+)
+def test_a_secret_that_no_message_is_made_of_is_masked_bare_in_a_sentence(secret, sentence):
+    assert masked(sentence.format(*[secret] * 2), [secret]) == sentence.format("***", "***")
+
+
+@pytest.mark.parametrize("secret", ["sunshine", "hunter2"])
+def test_a_secret_is_not_cut_out_of_a_longer_word(secret):
+    assert masked(f"{secret}s, the-{secret}", [secret]) == f"{secret}s, the-{secret}"
+
+
 @pytest.mark.parametrize("secret", ["hJkd8Lq2-x", "ca/nary", "correct horse battery staple", "A1b2C3d4"])
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_secret_that_is_no_word_is_masked_wherever_it_stands(secret, before, after):
