@@ -29,9 +29,9 @@ from typing import Protocol
 from msgspec import structs
 
 from collector import notes as codec
+from collector.ceded import Ceded
 from collector.gaps import Gaps, Key
 from collector.notes import Moment, Note
-from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Fault, Settings, SettingsError
 from collector.stores import Batch, Holder
 
@@ -64,6 +64,7 @@ class Overlap:
         subscribed: Subscribed,
         gaps: Gaps,
         renew_books: Callable[[Iterable[Key]], None],
+        ceded: Ceded,
     ) -> None:
         self.taken: dict[Key, str] = {}
         self.undecided: set[Key] = set()
@@ -73,9 +74,7 @@ class Overlap:
         self._since: dict[Key, float] = {}  # what we claim
         self._held: set[Key] = set()  # of that, what is surely ours
         self._ever_held: set[Key] = set()
-        self._left_out: dict[Key, list[list[float]]] = defaultdict(
-            list
-        )  # [from, to): receipts (seconds, UTC)
+        self._ceded = ceded
         self._signs: dict[str, float] = {}  # others' first sign of life, by time.monotonic()
         self._watching = False  # whether the same collectors are to be looked at soon again
         self._who: dict[str, str] = {}
@@ -135,10 +134,10 @@ class Overlap:
 
     def without(self, batch: Batch) -> Batch:
         """Return the batch without the records that another collector stores."""
-        if not self._left_out:
+        if not self._ceded:
             return batch
         sequences, records = batch.kept
-        others = [it for it, record in zip(sequences, records, strict=True) if self._is_left_out(record)]
+        others = [it for it, record in zip(sequences, records, strict=True) if self._ceded.has(record)]
         return structs.replace(batch, refused=batch.refused.union(others)) if others else batch
 
     @property
@@ -154,7 +153,7 @@ class Overlap:
             del self._since[gone]
         for gone in [key for key in self.taken if key not in self._known]:
             del self.taken[gone]
-            self._left_out[gone][-1][1] = time.time()
+            self._ceded.end(gone, time.time())
             self._gaps.elsewhere.discard(gone)
 
     def _ours_of(self, note: Note) -> dict[Key, float]:
@@ -211,7 +210,8 @@ class Overlap:
     def _take_over(self, key: Key) -> None:
         now = time.time()
         del self.taken[key]
-        self._left_out[key][-1][1] = self._since[key] = now
+        self._since[key] = now
+        self._ceded.end(key, now)
         self._renew_books([key])
         self._gaps.take_back(key, now if key in self._subscribed.confirmed else None)
 
@@ -221,7 +221,7 @@ class Overlap:
             self.taken[key] = name
             self._since.pop(key, None)
         for key in new:
-            self._left_out[key].append([since[key], float("inf")])
+            self._ceded.begin(key, since[key])
             self._gaps.cede(key, since[key] if key in self._ever_held else None)
         if new:
             LOG.error("left out, because %s stores it already: %s", self._called(name), named(new))
@@ -258,11 +258,6 @@ class Overlap:
                 )
             ]
         )
-
-    def _is_left_out(self, record: AnyRecord) -> bool:
-        channel = record.missed if isinstance(record, Gap) else channel_of(record)
-        spans = self._left_out.get((channel, record.symbol), ())
-        return any(start <= record.receipt_timestamp < end for start, end in spans)
 
     def _called(self, name: str) -> str:
         who = self._who.get(name)

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from collector import health, memory, stores
+from collector.ceded import Ceded
 from collector.continuity import Continuity
 from collector.feeds import creation
 from collector.gaps import Key
@@ -103,7 +104,13 @@ class _Collector:
         self.receiver = Receiver(settings, spool, self.metrics)
         self.feed = creation.feed(settings, self.receiver)
         self.continuity = Continuity(spool, self.receiver, self.feed.gaps, settings.records)
-        self.overlap = Overlap(settings, self.feed.subscriptions, self.feed.gaps, self.receiver.renew_books)
+        self.overlap = Overlap(
+            settings,
+            self.feed.subscriptions,
+            self.feed.gaps,
+            self.receiver.renew_books,
+            Ceded(settings.exchange, spool.marks, self.receiver.mark),
+        )
         self.writer = Writer(
             settings.name,
             stores.create(settings),

@@ -7,7 +7,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from collector import ceded as ceded_module
 from collector import notes, overlap
+from collector.ceded import Ceded
 from collector.gaps import Gaps
 from collector.notes import Note
 from collector.overlap import Overlap
@@ -61,8 +63,14 @@ class Machine:
             }
         )
         self.subscribed = SimpleNamespace(confirmed=set(keys), pending={})
-        self.overlap = Overlap(settings, self.subscribed, Gaps("KRAKEN", Recorder()), lambda _: None)
-        self.heard = {}
+        self.settings, self.marks, self.heard = settings, {}, {}
+        self.start()
+
+    def start(self):
+        """A process, after one that was killed maybe."""
+        ceded = Ceded("KRAKEN", self.marks, self.marks.__setitem__)
+        gaps = Gaps("KRAKEN", Recorder())
+        self.overlap = Overlap(self.settings, self.subscribed, gaps, lambda _: None, ceded)
 
     def beat(self):
         self.shelf.beats[self.name] = self.shelf.now
@@ -86,6 +94,7 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     clock.time = clock.monotonic = lambda: clock.now
     monkeypatch.setattr(overlap, "time", clock)
+    monkeypatch.setattr(ceded_module, "time", clock)
     return clock
 
 
@@ -146,6 +155,41 @@ async def test_who_left_it_out_takes_over_when_the_other_gives_no_sign_of_life(c
     batch = Batch("run", 0, [_trade(990.0), _trade(clock.now), _gap(clock.now)])
     assert one.overlap.without(batch).kept == ([0], [batch.records[0]])
     assert two.overlap.without(Batch("run", 0, [_trade(clock.now)])).kept[0] == range(1)
+
+
+@pytest.mark.parametrize("restart", ["while it is left out", "after it was taken over"])
+async def test_what_was_left_out_and_is_in_the_spool_is_not_stored_after_a_restart(clock, restart):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
+    for _ in range(3):
+        await one.look()
+        turn(clock, shelf)
+    for _ in range(4):
+        one.beat()
+        await two.look()
+        turn(clock, shelf)
+    waiting = _trade(clock.now - 0.5)
+    if restart == "while it is left out":
+        two.start()
+    turn(clock, shelf, 20.0)
+    for _ in range(5):
+        await two.look()
+        turn(clock, shelf)
+    if restart == "after it was taken over":
+        two.start()
+        for _ in range(2):
+            await two.look()
+            turn(clock, shelf)
+    assert two.stores == set(KEYS)
+    batch = Batch("run", 0, [waiting, _trade(clock.now)])
+    assert two.overlap.without(batch).kept == ([1], [batch.records[1]])
+
+
+@hypothesis.given(st.text())
+def test_a_damaged_mark_of_what_was_left_out_costs_nothing(text):
+    ceded = Ceded("KRAKEN", {"ceded KRAKEN trades BTC-USD": text, "ceded KRAKEN": text}, lambda *_: None)
+    ceded.begin(KEYS[0], 1.0)
+    assert ceded.has(_trade(2.0))
 
 
 async def test_candles_of_another_interval_are_something_else(clock):
