@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from collector import catalog
+from collector.exchanges.times import rfc3339_text
 from collector.feeds import creation, reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.malformed import describe
@@ -31,20 +32,58 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
 
 
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """One symbol that an exchange lists. None where it, or cryptofeed, does not say.
+
+    Attributes:
+        type: as SYMBOLS knows it: spot, perpetual, futures, option ...
+        exchange_symbol: the exchange's own name.
+        tick, lot: the steps of a price and of an amount, in digits.
+        contract_size: of one contract, in ``contract_unit``; None where amounts are in the base currency.
+        settlement: the currency in which profit and loss are paid.
+        expiry: UTC, as in 2026-12-25T08:00:00Z.
+    """
+
+    symbol: str
+    type: str
+    exchange_symbol: str | None = None
+    base: str | None = None
+    quote: str | None = None
+    tick: str | None = None
+    lot: str | None = None
+    contract_size: str | None = None
+    contract_unit: str | None = None
+    settlement: str | None = None
+    expiry: str | None = None
+    strike: str | None = None
+
+
 class AwayError(Exception):
     """The exchange does not tell; the message says why."""
 
 
-def symbols(exchange: str, patterns: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The symbols that ``patterns``, as in SYMBOLS, select of what the exchange lists, each with its type.
+def symbols(exchange: str, patterns: str, environment: Mapping[str, str]) -> list[Listing]:
+    """Return the symbols that ``patterns``, as in SYMBOLS, select of what the exchange lists.
 
     Blocks, for LIMIT at the most. ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises AwayError,
     and SettingsError where a variable is wrong or a pattern selects nothing.
     """
     channel = catalog.exchanges()[exchange].channels[0]
     settings = _settings({"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel}, environment)
-    types = _within_limit(exchange, _listed(creation.access(settings))).types
-    return {symbol: types[symbol] for symbol in reference.select(settings, types, _Oblivion())}
+    listed = _within_limit(exchange, _listed(creation.access(settings)))
+    selected = reference.select(settings, listed.types, _Oblivion())
+    return [_listing(symbol, listed) for symbol in selected]
+
+
+def _listing(symbol: str, listed: Listed) -> Listing:
+    kind = listed.types[symbol]
+    instrument = listed.instruments.get(symbol)
+    if instrument is None:
+        return Listing(symbol=symbol, type=kind)
+    names = [*Listing.__struct_fields__[2:]]
+    said = {name: getattr(instrument, name) for name in names}
+    said["expiry"] = None if instrument.expiry is None else rfc3339_text(instrument.expiry)
+    return Listing(symbol=symbol, type=kind, **said)
 
 
 def shares(

@@ -237,7 +237,7 @@ def _add_exchange_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "exchanges")
     add("exchanges", "list the exchanges and their channels")
     channels = add("channels", "list an exchange's channels, with the intervals of its candles")
-    symbols = add("symbols", "ask an exchange for the symbols that it lists now, with their types")
+    symbols = add("symbols", "ask an exchange what it lists now: types, steps, contract sizes, expiries")
     for command in (channels, symbols):
         command.add_argument("exchange", metavar="EXCHANGE", help="the exchange, in any case")
     symbols.add_argument(

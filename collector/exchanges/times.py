@@ -29,6 +29,11 @@ def rfc3339(text: str) -> int:
     return _second(found[1]) + int((found[2] or "").ljust(9, "0"))
 
 
+def rfc3339_text(time: int) -> str:
+    """Return a time to the second, as in 2026-12-25T08:00:00Z."""
+    return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 @lru_cache(64)
 def _second(text: str) -> int:
     try:

@@ -37,7 +37,7 @@ def channels(options: argparse.Namespace, console: Console) -> int:
 
 
 def symbols(options: argparse.Namespace, console: Console) -> int:
-    """Lists the symbols that the exchange itself lists now, or those that patterns select."""
+    """Lists what the exchange itself lists now, or what patterns select of it."""
     exchange = _exchange(options.exchange)
     try:
         from collector import listing  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
@@ -51,11 +51,12 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
     except listing.AwayError as error:
         console.remark(f"launcher: {error}")
         return FAILED
-    table = Table("SYMBOL", "TYPE")
-    for symbol, kind in found.items():
-        table.add(symbol, kind)
-    rows = [{"symbol": symbol, "type": kind} for symbol, kind in found.items()]
-    return _show(console, table, rows, as_json=options.json)
+    table = Table("SYMBOL", "TYPE", "TICK", "LOT", "CONTRACT", "EXPIRY")
+    for each in found:
+        contract_size = f"{each.contract_size} {each.contract_unit or ''}" if each.contract_size else "-"
+        expiry = each.expiry[:10] if each.expiry else "-"
+        table.add(each.symbol, each.type, each.tick or "-", each.lot or "-", contract_size.strip(), expiry)
+    return _show(console, table, found, as_json=options.json)
 
 
 def _exchange(text: str) -> str:

@@ -4,10 +4,20 @@ import json
 import sys
 
 import pytest
+from scripted import Script, ScriptedExchange
 from simulated import Simulator
 
 from collector import catalog
 from launcher import cli
+
+#: As in the exchange's messages of 2026-08, with the fields that tell what an instrument is.
+OKX = """
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=SPOT", "body": {"code":"0","msg":"","data":[{"baseCcy":"BTC","instId":"BTC-USDT","instType":"SPOT","lotSz":"0.00000001","quoteCcy":"USDT","state":"live","tickSz":"0.1"}]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=SWAP", "body": {"code":"0","msg":"","data":[{"ctMult":"1","ctVal":"0.01","ctValCcy":"BTC","expTime":"","instId":"BTC-USDT-SWAP","instType":"SWAP","lotSz":"0.01","settleCcy":"USDT","state":"live","tickSz":"0.1","uly":"BTC-USDT"}]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=FUTURES", "body": {"code":"0","msg":"","data":[]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=BTC-USD", "body": {"code":"0","msg":"","data":[{"ctMult":"0.01","ctVal":"1","ctValCcy":"BTC","expTime":"1798185600000","instId":"BTC-USD-261225-92000-C","instType":"OPTION","lotSz":"1","optType":"C","settleCcy":"BTC","state":"live","stk":"92000","tickSz":"0.0001","uly":"BTC-USD"}]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=ETH-USD", "body": {"code":"0","msg":"","data":[]}}
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +62,57 @@ def test_symbols(launch):
     status, out, _ = launch("symbols", "kraken")
     assert (status, out.splitlines()) == (
         0,
-        ["SYMBOL   TYPE", "BTC-USD  spot", "ETH-BTC  spot", "ETH-USD  spot"],
+        [
+            "SYMBOL   TYPE  TICK  LOT         CONTRACT  EXPIRY",
+            "BTC-USD  spot  0.1   0.00000001  -         -",
+            "ETH-BTC  spot  0.01  0.00000001  -         -",
+            "ETH-USD  spot  0.01  0.00000001  -         -",
+        ],
     )
     status, out, _ = launch("symbols", "kraken", "ETH-*", "!*-BTC", "--json")
-    assert (status, json.loads(out)) == (0, [{"symbol": "ETH-USD", "type": "spot"}])
+    (row,) = json.loads(out)
+    assert status == 0
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "symbol": "ETH-USD",
+        "type": "spot",
+        "exchange_symbol": "ETH/USD",
+        "base": "ETH",
+        "quote": "USD",
+        "tick": "0.01",
+        "lot": "0.00000001",
+    }
+
+
+def test_what_a_contract_is(capsys, monkeypatch):
+    with ScriptedExchange(Script(OKX.strip(), 0, "OKX's lists")) as exchange:
+        for name, value in exchange.environment.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main(["symbols", "okx", "!type:spot", "ALL", "--json"]) == 0
+        rows = {row["symbol"]: row for row in json.loads(capsys.readouterr().out)}
+        assert cli.main(["symbols", "okx"]) == 0
+    option = rows["BTC-USD-92000-26Z25-call"]
+    assert option == {
+        "symbol": "BTC-USD-92000-26Z25-call",
+        "type": "option",
+        "exchange_symbol": "BTC-USD-261225-92000-C",
+        "base": "BTC",
+        "quote": "USD",
+        "tick": "0.0001",
+        "lot": "1",
+        "contract_size": "0.01",
+        "contract_unit": "BTC",
+        "settlement": "BTC",
+        "expiry": "2026-12-25T08:00:00Z",
+        "strike": "92000",
+    }
+    perpetual = rows["BTC-USDT-PERP"]
+    assert (perpetual["contract_size"], perpetual["contract_unit"]) == ("0.01", "BTC")
+    assert (perpetual["settlement"], perpetual["expiry"], perpetual["strike"]) == ("USDT", None, None)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["BTC-USD-92000-26Z25-call", "option", "0.0001", "1", "0.01", "BTC", "2026-12-25"],
+        ["BTC-USDT", "spot", "0.1", "0.00000001", "-", "-"],
+        ["BTC-USDT-PERP", "perpetual", "0.1", "0.01", "0.01", "BTC", "-"],
+    ]
 
 
 @pytest.mark.parametrize(
