@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from collector import notes as codec
 from collector import stores
 from collector.bounds import LATEST
 from collector.gaps import Key
@@ -20,6 +21,7 @@ from collector.notes import Note
 from collector.patterns import is_plain
 from collector.records import Gap
 from collector.settings import Settings
+from collector.typed_json import DecodeError
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -111,8 +113,8 @@ def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
     notes, damaged = [], []
     for name, text in texts.items():
         try:
-            note = msgspec.json.decode(text, type=Note)
-        except msgspec.DecodeError:
+            note = codec.read(text)
+        except DecodeError:
             note = None
         if note and _are_times(*note.until().values()):
             notes.append(note)

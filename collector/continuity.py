@@ -33,6 +33,7 @@ import msgspec
 from msgspec import structs
 
 from collector import notes as codec
+from collector import typed_json
 from collector.bounds import LATEST
 from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Missing, Question, Reason, Recorder, last_recorded
 from collector.notes import Note
@@ -288,7 +289,7 @@ class _Marks:
 
     def _take(self, key: Key, kind: str, value: str) -> None:
         if kind == "question":
-            questions = msgspec.json.decode(value or "[]", type=list[Question])
+            questions = typed_json.decode(value or "[]", list[Question])
             if any((each.channel, each.symbol) != key for each in questions):
                 raise ValueError(value)
             moments = [each.end for each in questions]
@@ -298,7 +299,7 @@ class _Marks:
             self.questions += questions
             return
         if kind == "missing":
-            missing = msgspec.json.decode(value or "[]", type=list[Missing])
+            missing = typed_json.decode(value or "[]", list[Missing])
             if not all(
                 _is_moment(each.start) and _is_moment(each.end) and each.count > 0 for each in missing
             ):
@@ -354,7 +355,7 @@ def _is_moment(seconds: float) -> bool:
 def _told(text: str | None) -> set[str]:
     """Return the losses that were told; rather one twice than one never."""
     try:
-        return set(msgspec.json.decode(text or "[]", type=list[str]))
+        return set(typed_json.decode(text or "[]", list[str]))
     except msgspec.DecodeError as error:
         LOG.error("the spool has a mark that cannot be read: losses told: %s", error)  # noqa: TRY400
         return set()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector import lines
+from collector import lines, typed_json
 from collector.gaps import joined
 from collector.records import Gap, channel_of
 from collector.stores import Batch, Refusal
@@ -110,8 +110,8 @@ class DeadLetters:
 def _read[T](path: Path, kind: type[T]) -> Iterator[T]:
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-                yield msgspec.json.decode(line, type=kind)
+            with contextlib.suppress(typed_json.DecodeError):
+                yield typed_json.decode(line, kind)
 
 
 def _cut_torn_line(path: Path) -> None:

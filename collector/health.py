@@ -9,6 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from collector import typed_json
+from collector.printable import printable
+
 STATUS_FILE = "status.json"
 INTERVAL = 1.0  # seconds between two writings
 STALE = 15.0  # seconds without one after which the process counts as stuck
@@ -142,10 +145,7 @@ def write(folder: Path, status: Status) -> None:
 
 def read(folder: Path) -> Status:
     """The last status. Raises OSError or msgspec.DecodeError."""
-    try:
-        return msgspec.json.decode((folder / STATUS_FILE).read_bytes(), type=Status)
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(str(error)) from error
+    return typed_json.decode((folder / STATUS_FILE).read_bytes(), Status)
 
 
 def is_ready(status: Status) -> bool:
@@ -166,11 +166,12 @@ def check(folder: Path, now: float | None = None, *, ready: bool = False) -> tup
         return False, f"no status: {error}"
     age = (time.time() if now is None else now) - status.time
     if age > STALE:
-        return False, f"stuck: no sign of life for {age:.0f} s (was {status.state}: {status.detail})"
+        was = printable(f"{status.state}: {status.detail}")
+        return False, f"stuck: no sign of life for {age:.0f} s (was {was})"
     stored = (
         "nothing stored yet"
         if status.last_stored is None
         else f"stored {status.time - status.last_stored:.0f} s ago"
     )
     well = is_ready(status) if ready else status.state != "failed"
-    return well, f"{status.state}: {status.detail}; {stored}"
+    return well, printable(f"{status.state}: {status.detail}; {stored}")

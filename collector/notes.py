@@ -10,9 +10,13 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from collector import typed_json
 from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
+
+#: The most channels of symbols that a note names; a collector of 20,000 symbols has a few times as many.
+MOST_PAIRS = 1_000_000
 
 #: A time (seconds, UTC), with the channels and symbols that it is about; channels that have the same symbols
 #: stand together, with commas between them.
@@ -92,11 +96,27 @@ def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def read(text: str) -> Note:
+    """Read a note. Raises typed_json.DecodeError, also where it names more than there can be."""
+    note = typed_json.decode(text, Note)
+    named = sum(
+        (names.count(",") + 1) * len(symbols)
+        for moments in (note.seen, note.left, note.claims)
+        for _, channels in moments
+        for names, symbols in channels.items()
+    )
+    if named > MOST_PAIRS:
+        raise typed_json.DecodeError(
+            f"it names {named:,} channels of symbols; at most {MOST_PAIRS:,} are read"
+        )
+    return note
+
+
 def decode(name: str, text: str) -> Note:
     """Read the note of collector ``name``; a damaged one says nothing, and the log says that."""
     try:
-        return msgspec.json.decode(text, type=Note)
-    except msgspec.DecodeError as error:
+        return read(text)
+    except typed_json.DecodeError as error:
         LOG.warning("the note of collector %s in the store is damaged, and ignored: %s", name, error)
         return blank()
 

@@ -607,7 +607,7 @@ class _Reader:
             near = catalog.nearest(channel, offered)
             hint = f"did you mean {near[0]}? " if near else ""
             of = f"{exchange} offers" if exchange else "there are"
-            self._fault("CHANNELS", f"no channel {channel!r}; {hint}{of} {', '.join(offered)}")
+            self._fault("CHANNELS", f"no channel {quoted(channel)!r}; {hint}{of} {', '.join(offered)}")
         return channels
 
     def _check_candles(self, values: dict[str, Any]) -> None:

@@ -501,6 +501,7 @@ class Spool:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except (sqlite3.Error, OSError) as error:
             self._failure = error
+            self._file.suspect(error)
             raise SpoolError(f"the spool {self._file.path} failed: {error}") from error
 
     def _say(self, what: str, line: str) -> None:

@@ -176,6 +176,7 @@ class SpoolFile:
         self.folder = folder
         self.path = folder / "spool.db"
         self._fresh = folder / "spool.mended.db"
+        self._suspected = folder / "spool.suspected"
         self.mended, self.marks_whole = False, True
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
@@ -215,6 +216,12 @@ class SpoolFile:
                 return
         self._begin_with(self._mended())
 
+    def suspect(self, error: Exception) -> None:
+        """Have the next opening recover what it can, where the database broke: its check may not see that."""
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            with contextlib.suppress(OSError):
+                self._suspected.touch()
+
     def _take_lock(self) -> None:
         path = self.folder / "spool.lock"
         lock = self._open.enter_context(path.open("a+"))
@@ -233,6 +240,8 @@ class SpoolFile:
         try:
             self._check_format(db)
             _log_ahead(db)
+            if self._suspected.exists():
+                raise sqlite3.DatabaseError("it broke while it was in use")
             (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         except (sqlite3.OperationalError, SpoolError):
             db.close()
@@ -284,6 +293,7 @@ class SpoolFile:
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
         self._put_in_place()
+        self._suspected.unlink(missing_ok=True)
         LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
         db = _connect(self.path)
         _log_ahead(db)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector import records as codec
+from collector import typed_json
 from collector.gaps import joined, missing
 from collector.records import AnyRecord, Gap
 
@@ -156,7 +157,7 @@ def _unsealed(text: str | None) -> _Identity | None:
     crc, _, body = (text or "").partition(" ")
     try:
         if int(crc, 16) == zlib.crc32(body.encode()):
-            return msgspec.json.decode(body, type=_Identity)
+            return typed_json.decode(body, _Identity)
     except (ValueError, msgspec.DecodeError):
         pass
     return None

@@ -59,9 +59,9 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
         options = dict(parse_qsl(url.query, separator=separator))
         service, database = _path(url)
         where = decoded(url.path if url.scheme == "unix" else url.hosts or options.get("host", ""))
-        hosts = list(map(_place, where.split(",")))
-        if url.scheme == "unix":
-            hosts = [(where, None)]
+        hosts: list[tuple[str, int | None]] = [(where, None)]
+        if url.scheme != "unix":
+            hosts = [_place(each) for each in where.split(",")]
         if not all(host for host, _ in hosts):
             raise ValueError("names no host")
         _check_hosts(url, where, options)
@@ -117,9 +117,9 @@ def _place(where: str) -> tuple[str, int | None]:
     """The host and the port; or the folder of a socket, and the port that is a part of its name."""
     if not where.startswith("/"):
         return host_and_port(where)
-    path, colon, port = where.rpartition(":")
-    if not colon or (port and not re.fullmatch("[0-9]{1,5}", port)):
-        return where, None
+    path, _, port = where.partition(":")
+    if not re.fullmatch("[0-9]{0,5}", port):
+        raise ValueError("has no valid path of a socket's folder and port")
     return path, int(port) if port else None
 
 

@@ -15,6 +15,7 @@ import logging
 
 import msgspec
 
+from collector import typed_json
 from collector.spool import Spool
 from collector.stores import Batch
 
@@ -133,6 +134,6 @@ class Watch:
 
 def _read(text: str | None) -> Suspicion | None:
     try:
-        return msgspec.json.decode(text, type=Suspicion) if text else None
-    except msgspec.DecodeError:
+        return typed_json.decode(text, Suspicion) if text else None
+    except typed_json.DecodeError:
         return None

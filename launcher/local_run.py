@@ -18,7 +18,7 @@ from typing import IO
 
 import msgspec
 
-from collector import health
+from collector import health, typed_json
 from collector.masking import masked
 from launcher import names, secrets
 from launcher.engines import EngineError
@@ -84,8 +84,8 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
     """
     path = state / _OWNER
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = typed_json.decode(path.read_bytes(), dict[str, str]) if path.exists() else {}
+    except (OSError, typed_json.DecodeError) as error:
         raise EngineError(f"{path} cannot be read: {error}; remove it if the fleet is yours") from error
     claim = fleet.owner.claim(found, "run", fleet.name)
     if claim is Claim.UNMARKED and not adopt:
@@ -126,12 +126,11 @@ def _lock(file: IO[str]) -> None:
 
 def find(fleet: str) -> LocalRun | None:
     """Return the run of the fleet in this folder; None where there is none now."""
-    unreadable = OSError, msgspec.DecodeError, UnicodeDecodeError
-    with contextlib.suppress(*unreadable), (folder(fleet) / _LOCK).open("rb") as file:
+    with contextlib.suppress(OSError, typed_json.DecodeError), (folder(fleet) / _LOCK).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return msgspec.json.decode(file.read(), type=LocalRun)
+            return typed_json.decode(file.read(), LocalRun)
     return None
 
 

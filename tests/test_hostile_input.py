@@ -67,6 +67,9 @@ def test_a_variable_that_is_no_text_is_a_fault_at_its_reference(fleet, capsys, m
     assert "a.yaml:2:25: the environment variable BAD is no UTF-8 text" in said
     with pytest.raises(SettingsError, match=r"SYMBOLS = .*: it is no UTF-8 text"):
         Settings.read({"SYMBOLS": NO_UTF8})
+    with pytest.raises(SettingsError) as found:
+        Settings.read({"CHANNELS": f"u:{SECRET}@h"})
+    assert SECRET not in str(found.value)
     candles = {"EXCHANGE": "COINBASE", "CHANNELS": "candles", "CANDLE_INTERVAL": NO_UTF8}
     with pytest.raises(SettingsError, match=r"CANDLE_INTERVAL = .*: it is no UTF-8 text"):
         Settings.read(candles)

@@ -48,7 +48,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from collector import notes
+from collector import notes, typed_json
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
@@ -356,10 +356,10 @@ class ParquetStore:
     def _read_position(self, name: str) -> _Position | None:
         path = self._position_file(name)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=_Position)
+            return typed_json.decode(path.read_bytes(), _Position)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except typed_json.DecodeError as error:
             raise StoreRefusedError(f"{path} is not a position file ({error})") from error
 
     def _check_position(self, name: str, expected: Position | None) -> None:

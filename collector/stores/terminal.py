@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from collector import typed_json
 from collector.printable import printable_json
 from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
@@ -56,10 +57,10 @@ class TerminalStore:
             return self._position
         path = self._path(name)
         try:
-            self._position = msgspec.json.decode(path.read_bytes(), type=Position)
+            self._position = typed_json.decode(path.read_bytes(), Position)
         except FileNotFoundError:
             self._position = None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except typed_json.DecodeError as error:
             tell_damage(str(path), error)
             self._position = UNKNOWN
         except OSError as error:

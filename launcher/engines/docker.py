@@ -18,8 +18,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
+from collector import typed_json
 from collector.health import STATUS_FILE, Status
 from collector.masking import masked
 from launcher import names
@@ -402,9 +401,9 @@ class DockerEngine:
         for _ in range(_READS):
             # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
             # shorter now, the archive is cut; where it is longer, what it says is.
-            with contextlib.suppress(tarfile.ReadError, msgspec.DecodeError, UnicodeDecodeError):
+            with contextlib.suppress(tarfile.ReadError, typed_json.DecodeError):
                 text = self._file(container, f"{SPOOL}/{collector}", STATUS_FILE)
-                return msgspec.json.decode(text, type=Status) if text else None
+                return typed_json.decode(text, Status) if text else None
         return None
 
     def passwords(self, container: str) -> tuple[str, ...]:

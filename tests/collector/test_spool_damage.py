@@ -145,6 +145,29 @@ def test_an_incarnation_that_is_lost_with_its_copy_is_a_loss_of_unknown_size(spo
     assert None in [loss.count for loss in losses]
 
 
+async def test_a_database_that_breaks_while_it_is_in_use_is_recovered_by_the_next_process(
+    spool, tmp_path, monkeypatch, caplog
+):
+    folder, sent = spool
+    copy = await asyncio.to_thread(shutil.copytree, folder, tmp_path / "copy")
+    opened = await Spool.open(copy)
+
+    def read(*_):
+        raise sqlite3.DatabaseError("database disk image is malformed")  # which the check does not see
+
+    monkeypatch.setattr(opened._file, "read", read)
+    with pytest.raises(SpoolError, match="disk image is malformed"):
+        await opened.read((await opened.resume(None)).after, 10)
+    opened._tending.cancel()
+    await opened.let_go()
+    for recovered in (True, False):
+        caplog.clear()
+        got, _, _ = await asyncio.to_thread(lambda: asyncio.run(start(copy)))
+        assert ("is broken: it broke while it was in use" in caplog.text) is recovered
+        if recovered:
+            assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+
+
 def test_a_database_that_turns_out_to_be_broken_while_it_is_begun_with_is_recovered(
     spool, tmp_path, monkeypatch, caplog
 ):

@@ -92,7 +92,7 @@ class Fleets:
             fleet = load(paths, ENVIRONMENT)
         except FleetError as error:
             assert error.faults
-            assert SECRET not in str(error)
+            assert f"{SECRET}@" not in str(error)
             for line in str(error).split("\n"):
                 assert line.isprintable(), line
                 assert any(line.startswith(f"{path}") for path in paths), line

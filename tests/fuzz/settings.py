@@ -52,7 +52,7 @@ NAMES = [variable.name for variable in VARIABLES]
 class Environments:
     """A sound environment, with one to five variables that are not as they were."""
 
-    name, share = "environments", 0.18
+    name, share = "environments", 0.15
 
     def draw(self, draw: Random) -> object:
         changed = {name: draw.choice(SOUND[name]) for name in draw.sample(list(SOUND), draw.randint(0, 4))}
