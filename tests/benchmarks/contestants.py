@@ -201,9 +201,11 @@ class Ours(Contestant):
         return (records - begun) / (time.monotonic() - since)
 
     def check(self) -> None:
-        """Also: it stops in good order, and what it gathered is stored then."""
+        """Also: it stops in good order, what it gathered is stored then, and it has seen no gap."""
         if not self.destination.gathers:
             self.wait_until_stored(self.sent)
         status = self._collector.stop()
         assert status == os.EX_OK, f"{self}: exit status {status}"
+        gaps = self._collector.status().gaps_today
+        assert gaps == 0, f"{self}: {gaps} gaps, though nothing is missing of what was sent"
         super().check()

@@ -69,7 +69,7 @@ def record(count: int) -> Recording:
         map(Binance.instrument, SYMBOLS), seed=1, rate=0, updates=None, log=None, faults=Faults()
     )
     recording = Recording({path: _rest(exchange, path) for path in _paths()}, [], [], [])
-    deltas = Counter()
+    deltas, trades = Counter(), Counter()
     sent = []
     connection = SimpleNamespace(number=1, send=lambda message, _records: sent.append(message))
     session = exchange.open(connection, SimpleNamespace(query={"streams": "/".join(_STREAMS)}))
@@ -79,6 +79,8 @@ def record(count: int) -> Recording:
         last = {(message["data"]["e"], message["data"]["s"]): message for message in sent}
         for pair in sorted(_PAIRS):
             aggregate, single, book = (last[kind, pair] for kind in kinds)
+            trades[pair] += 1  # of a step's trades it is the last: a number that is left out would be a gap
+            aggregate["data"]["a"] = single["data"]["t"] = trades[pair]
             recording.add(aggregate, single, deltas)
             recording.add(book, book, deltas)
         sent.clear()
