@@ -210,7 +210,6 @@ class Books(Stream):
         self._last: int | None = None  # number of the last update; None while there is no book
         self._joined = False  # whether an update followed the snapshot
         self._request: int | None = None
-        self._refused = False
 
     @override
     def read(self, message: messages.Update, receipt: int) -> Outputs:
@@ -260,14 +259,15 @@ class Books(Stream):
         return self._ask()
 
     def _no_snapshot(self, status: int, body: bytes) -> Outputs:
+        """Ask again: also what is refused may be given later, as after a pause of trading."""
         if status >= 500 or status in _TRANSIENT:
             return self._ask()
-        self._refused = True
         said = body[:200].decode(errors="replace")
-        return [Refused(self.subscriptions, f"no snapshot of the book: status {status}: {said}")]
+        refused = Refused(self.subscriptions, f"no snapshot of the book: status {status}: {said}")
+        return [refused, *self._ask()]
 
     def _ask(self) -> Outputs:
-        if self._request is not None or self._refused:
+        if self._request is not None:
             return ()
         request = self._make_request(self)
         self._request = request.id

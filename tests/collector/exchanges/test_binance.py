@@ -318,13 +318,15 @@ def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, s
     assert records(it.answer(failed.id, 200, snapshot(5, exchange), NOW))
 
 
-def test_a_snapshot_that_is_refused_refuses_the_book():
+@pytest.mark.parametrize("status", [400, 401, 404, 451])
+def test_a_snapshot_that_is_refused_refuses_the_book_and_is_asked_for_again(status):
     it = session()
     _, request = it.receive(spot_update(5), NOW)
-    (refused,) = it.answer(request.id, 400, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
+    refused, again = it.answer(request.id, status, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
     assert refused.subscriptions == (BTC,)
     assert "Invalid symbol" in refused.reason
     assert it.receive(spot_update(6), NOW) == ()
+    assert prices(it.answer(again.id, 200, snapshot(5, Binance), NOW))
 
 
 @pytest.mark.parametrize(
