@@ -48,6 +48,7 @@ from collector.exchanges.times import SECOND, rfc3339
 
 _PRODUCTS_PER_CONNECTION = 50
 _PRODUCTS_PER_FRAME = 50
+_NO_TRADES = 10 * SECOND  # nanoseconds in which a snapshot of trades follows the acknowledgement
 _MOST_SKIPPED = 100  # numbers of messages that may come late
 #: What is subscribed to, by our channels.
 _CHANNELS = {
@@ -210,7 +211,8 @@ class CoinbaseSession(Session):
         self._skipped: dict[int, None] = {}  # numbers that have not come, the last of them
         self._routes: dict[tuple[str, str], Sequence[Subscription]] = {}
         self._books: dict[str, Book] = {}
-        self._renewing: set[str] = set()  # symbols whose trades are being subscribed to again
+        self._renewed: set[Subscription] = set()  # being subscribed to again
+        self._standing: dict[Subscription, int] = {}  # renewed trades that stand again, since when
         self._candles = RunningCandles()
         self._readers: Mapping[str, Callable[[Any, int, int], Outputs]] = {
             "l2_data": self._books_of,
@@ -234,7 +236,7 @@ class CoinbaseSession(Session):
 
     @override
     def tick(self, now: int) -> Outputs:
-        return self._candles.over(now)
+        return [*self._without_trades(now), *self._candles.over(now)]
 
     @override
     def renew_books(self, symbols: Collection[str]) -> None:
@@ -280,7 +282,7 @@ class CoinbaseSession(Session):
             return (Ignored(f"{channel}, sent again"),)
         missed = self._missed(message.number)
         if channel == "subscriptions":
-            return [*missed, *self._acknowledged(message.events)]
+            return [*missed, *self._acknowledged(message.events, receipt)]
         read = self._readers[channel]
         return [*missed, *chain.from_iterable(read(part, time, receipt) for part in message.events)]
 
@@ -310,7 +312,8 @@ class CoinbaseSession(Session):
         renewed = [each for each in subscriptions if _CHANNELS[each.channel] in _RENEWED]
         frames = *self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)
         reason = f"message {sequence} came where {expected} was due"
-        self._renewing.update(each.symbol for each in renewed if each.channel == "trades")
+        self._renewed.update(renewed)
+        self._standing.clear()
         breaks = [Break(each, reason, renewed=_CHANNELS[each.channel] in _RENEWED) for each in subscriptions]
         return [*breaks, Renew(tuple(renewed), frames)] if renewed else breaks
 
@@ -338,6 +341,7 @@ class CoinbaseSession(Session):
         bids, asks = _side(part, "bid"), _side(part, "offer")
         symbol = subscription.symbol
         if part.type == "snapshot":
+            self._renewed.discard(subscription)
             self._books[symbol] = book = Book(self._exchange.id, symbol, self._exchange.options.storing)
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
         known = self._books.get(symbol)
@@ -349,10 +353,21 @@ class CoinbaseSession(Session):
         outputs = list(chain.from_iterable(read))
         if part.type == "update":
             return outputs
-        renewed = self._renewing & {it.symbol for it in outputs if isinstance(it, Trade)}
-        self._renewing -= renewed
-        resyncs = [Resync(Subscription("trades", symbol)) for symbol in sorted(renewed)]
-        return [*resyncs, *(Repeated((each,)) if isinstance(each, Trade) else each for each in outputs)]
+        renewed = {Subscription("trades", it.symbol) for it in outputs if isinstance(it, Trade)}
+        return [
+            *self._begun_again(self._renewed & renewed),
+            *(Repeated((each,)) if isinstance(each, Trade) else each for each in outputs),
+        ]
+
+    def _without_trades(self, now: int) -> Outputs:
+        """A snapshot without trades names no product: what has stood again for long enough had none."""
+        return self._begun_again({each for each, since in self._standing.items() if now - since > _NO_TRADES})
+
+    def _begun_again(self, trades: Collection[Subscription]) -> Outputs:
+        self._renewed.difference_update(trades)
+        for each in trades:
+            self._standing.pop(each, None)
+        return [Resync(each) for each in sorted(trades)]
 
     def _trade(self, subscription: Subscription, it: _Trade, receipt: int) -> Outputs:
         side = "sell" if it.side == "BUY" else "buy"
@@ -396,7 +411,7 @@ class CoinbaseSession(Session):
         named = [product for product in self._names if f'"{product}"'.encode() in frame]
         return tuple(each for product in named for each in self._carried(theirs, product))
 
-    def _acknowledged(self, events: Sequence[_Subscriptions]) -> Outputs:
+    def _acknowledged(self, events: Sequence[_Subscriptions], receipt: int) -> Outputs:
         """The exchange says what stands by now, all of it each time."""
         standing = {
             each
@@ -405,6 +420,8 @@ class CoinbaseSession(Session):
             for product in products
             for each in self._carried(channel, product)
         }
+        trades = {each for each in self._renewed & standing if each.channel == "trades"}
+        self._standing = {each: self._standing.get(each, receipt) for each in trades}
         new = standing & self._pending
         self._pending -= new
         return (Confirmed(tuple(sorted(new)), "acknowledgement"),) if new else (Ignored("subscriptions"),)
@@ -427,14 +444,16 @@ class CoinbaseSession(Session):
     def _error(self, text: str) -> Outputs:
         """One product that is refused costs the whole request: the rest of its channel is asked for again."""
         words = set(text.replace(",", " ").replace(":", " ").replace("[", " ").replace("]", " ").split())
-        about = {each for each in self._pending if self._product_of(each.symbol) in words}
+        unanswered = self._pending | self._renewed
+        about = {each for each in unanswered if self._product_of(each.symbol) in words}
         refused = {each for each in about if _CHANNELS[each.channel] in words} or about
         if not refused:
             return (Notice(text),)
         self._pending -= refused
+        self._renewed -= refused
         self._refused |= refused
         channels = {each.channel for each in refused}
-        again = [each for each in self._pending if each.channel in channels]
+        again = [each for each in unanswered - refused if each.channel in channels]
         return [Refused(tuple(sorted(refused)), text), *map(Send, self._subscribe(again))]
 
 

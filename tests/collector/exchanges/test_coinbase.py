@@ -407,3 +407,43 @@ def test_what_has_the_book_of_another_is_not_listed_nor_what_is_delisted():
 def test_a_product_that_both_listings_have_is_one():
     body = json.dumps({"products": [product("BTC-USD")]}).encode()
     assert set(Coinbase().instruments([body, body]).instruments) == {"BTC-USD"}
+
+
+TRADES = Subscription("trades", "BTC-USD")
+
+
+def lost_message():
+    """A session whose trades are being subscribed to again."""
+    it = session("trades", "l2_book")
+    it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
+    assert [each for each in it.receive(book(2, bid={"1": "1"}), NOW) if isinstance(each, Renew)]
+    return it
+
+
+def test_trades_that_are_renewed_where_there_are_none_begin_again_with_their_acknowledgement():
+    it = lost_message()
+    it.receive(message("market_trades", {"type": "snapshot", "trades": []}, number=3), NOW)
+    standing = {"market_trades": ["BTC-USD"], "level2": ["BTC-USD"]}
+    it.receive(message("subscriptions", {"subscriptions": standing}, number=4), NOW + SECOND)
+    assert not it.tick(NOW + 11 * SECOND)
+    assert it.tick(NOW + 12 * SECOND) == [Resync(TRADES)]
+    assert not it.tick(NOW + 30 * SECOND)
+
+
+def test_trades_that_do_not_stand_again_do_not_begin_again():
+    it = lost_message()
+    standing = {"market_trades": ["BTC-USD"]}
+    it.receive(message("subscriptions", {"subscriptions": standing}, number=3), NOW)
+    it.receive(message("subscriptions", {"subscriptions": {}}, number=4), NOW)  # to what is given up first
+    assert not it.tick(NOW + 60 * SECOND)
+
+
+def test_an_error_about_what_is_subscribed_to_again_refuses_it():
+    it = session("l2_book", symbols=("BTC-USD", "ETH-USD"))
+    standing = {"level2": ["BTC-USD", "ETH-USD"]}
+    it.receive(message("subscriptions", {"subscriptions": standing}, number=0), NOW)
+    it.receive(book(1, "snapshot", **SNAPSHOT), NOW)
+    it.receive(book(3, bid={"1": "1"}), NOW)
+    refused, again = it.receive(b'{"type":"error","message":"product not found: ETH-USD"}', NOW)
+    assert refused.subscriptions == (Subscription("l2_book", "ETH-USD"),)
+    assert json.loads(again.frame)["product_ids"] == ["BTC-USD"]
