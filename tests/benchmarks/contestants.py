@@ -206,6 +206,6 @@ class Ours(Contestant):
             self.wait_until_stored(self.sent)
         status = self._collector.stop()
         assert status == os.EX_OK, f"{self}: exit status {status}"
-        gaps = self._collector.status().gaps_today
+        gaps = self._collector.status.gaps_today
         assert gaps == 0, f"{self}: {gaps} gaps, though nothing is missing of what was sent"
         super().check()
