@@ -212,6 +212,15 @@ class Gaps:
         self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
         self._mark_carrier(number, end)
 
+    def withdraw(self, key: Key) -> None:
+        """Nothing was missing since ``begin``: there is no gap."""
+        hole = self._holes.pop(key, None)
+        if hole and key in self._known:
+            self._seen[key] = hole.start
+            self._recorder.mark(
+                f"seen {self.exchange} {key[0]} {key[1]}", f"on {self._carrier_of.get(key, 0)}"
+            )
+
     def cede(self, key: Key, until: float | None) -> None:
         """Another collector stores ``key``; we did until then (seconds, UTC), or this process never did."""
         self.elsewhere.add(key)

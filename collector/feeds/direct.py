@@ -23,6 +23,7 @@ from collector.feeds.polls import Polls
 from collector.feeds.reference import in_thread
 from collector.feeds.repeats import LATE
 from collector.feeds.rest import SHARE, Budget, Rest
+from collector.feeds.subscriptions import BOOKS
 from collector.patterns import is_plain
 from collector.receiver import Receiver
 from collector.settings import Fault, Settings, SettingsError
@@ -125,7 +126,8 @@ class DirectFeed(Feed):
         flowing = {channel: it for channel, it in exchange.channels.items() if it.flows}
         # of candles there is a record at the end of each alone
         quiet = {channel: it.quiet for channel, it in flowing.items() if it.quiet and channel != "candles"}
-        super().__init__(access, receiver, patience, flows=flowing, quiet=quiet)
+        checked = [channel for channel in BOOKS & flowing.keys() if flowing[channel].loss != "nothing"]
+        super().__init__(access, receiver, patience, flows=flowing, quiet=quiet, checked=checked)
         self._shared = Shared(
             exchange=exchange,
             network=access.network,

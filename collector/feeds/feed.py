@@ -41,6 +41,7 @@ class Feed(ABC):
         *,
         flows: Iterable[str],
         quiet: Mapping[str, float] | None = None,
+        checked: Iterable[str] = (),
     ) -> None:
         self._access = access
         self._settings = access.settings
@@ -49,7 +50,7 @@ class Feed(ABC):
         self._running: asyncio.Task[Any] | None = None
         self._asked: set[Key] = set()
         self.gaps = Gaps(self._settings.exchange, receiver)
-        self.subscriptions = Subscriptions(self.gaps, flows, quiet)
+        self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked)
         self.connections: list[Connection] = []
         self.idle: str | None = None
         receiver.renew_elsewhere = self._renew_books

@@ -89,6 +89,7 @@ class Intake:
 
     def resynchronised(self, key: Key, receipt: int) -> None:
         """``key`` is in step with the exchange; a book is seen with the record of it, which follows."""
+        self._subscriptions.begins_anew(key)
         if key in self._renewed:
             self._renewed.discard(key)
             if key[0] not in BOOKS:

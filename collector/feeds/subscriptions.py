@@ -21,6 +21,10 @@ PATIENCE = 60.0
 LONG_SILENCE = 900.0
 
 BOOKS = frozenset({"l2_book", "l3_book"})
+#: Channels on which something comes when the market moves, not by the clock: how often depends on the market.
+CHANGES = BOOKS | {"ticker", "l1_book"}
+#: Their silence is unusual after so many times the longest one so far, of so many; and after so many trades.
+UNUSUAL, FEW, TRADES = 20, 30, 3
 #: Channels on which data must come, of an exchange that does not say it by itself.
 FLOWING = BOOKS | {"ticker", "l1_book", "funding", "index", "open_interest"}
 
@@ -30,7 +34,9 @@ class Subscriptions:
 
     Args:
         flows: channels on which data must come.
-        quiet: seconds without data that are normal, of channels on which longer ones are not.
+        quiet: seconds without data that are normal, of channels on which longer ones are not; where the
+            market decides, only what is unusual for the symbol is not.
+        checked: channels of which the next message tells whether one before it is missing.
         patience: seconds after which somebody should know that a subscription has not been confirmed.
 
     Attributes:
@@ -46,6 +52,7 @@ class Subscriptions:
         gaps: Gaps,
         flows: Iterable[str] = FLOWING,
         quiet: Mapping[str, float] | None = None,
+        checked: Iterable[str] = (),
         patience: float = PATIENCE,
     ) -> None:
         self.confirmed: set[Key] = set()
@@ -57,7 +64,11 @@ class Subscriptions:
         self._gaps = gaps
         self._flows = frozenset(flows)
         self._quiet = quiet or {}
+        self._checked = frozenset(checked)
         self._heard: dict[Key, tuple[float, float]] = {}  # data: its receipt, and time.monotonic() then
+        self._silences: dict[Key, tuple[int, float]] = {}  # how many were seen, and the longest (seconds)
+        self._traded: dict[str, int] = {}  # by symbol, since its book fell silent
+        self._doubted: dict[Key, float] = {}  # checked, and unusually silent since, by time.monotonic()
         self._patience = patience
         self._since: dict[Key, float] = {}  # acknowledged, by time.time()
         self._warned: set[Key] = set()
@@ -73,6 +84,7 @@ class Subscriptions:
     def lost(self, keys: Iterable[Key], seen: float, reason: Reason) -> None:
         """The connection of these is gone; everything up to ``seen`` (seconds, UTC) had arrived."""
         for key in keys:
+            self._doubted.pop(key, None)
             if key in self.confirmed:
                 self._gaps.begin(key, seen, reason)
                 self._wait(key)
@@ -118,9 +130,16 @@ class Subscriptions:
         if self.refused.pop(key, None):
             self.pending[key] = receipt
         self.awaited[channel].discard(symbol)
-        self._heard[key] = receipt, time.monotonic()
+        self._note(key, receipt)
         self._confirm(key)
+        if since := self._doubted.pop(key, None):
+            self._learn(key, time.monotonic() - since)
+            self._gaps.withdraw(key)
         self._gaps.end(key, receipt)
+
+    def begins_anew(self, key: Key) -> None:
+        """What comes next of ``key`` does not tell whether something before it is missing."""
+        self._doubted.pop(key, None)
 
     def doubt(self, channel: str, symbol: str) -> None:
         """The subscription stands, but nothing can come of it now; only data confirms it again."""
@@ -148,6 +167,9 @@ class Subscriptions:
             self.awaited[key[0]].discard(key[1])
             self._since.pop(key, None)
             self._heard.pop(key, None)
+            self._silences.pop(key, None)
+            self._traded.pop(key[1], None)
+            self._doubted.pop(key, None)
             self._told.pop(key, None)
             self._warned.discard(key)
             self._warned_of_silence.discard(key)
@@ -161,17 +183,55 @@ class Subscriptions:
             self._tell_what_is_silent(time.time() - LONG_SILENCE)
 
     def _look_for_silence(self) -> None:
-        """One channel of a symbol may fall silent beside others: then some of it may be missing."""
+        """One channel of a symbol may fall silent beside others: then some of it may be missing.
+
+        Where the next message tells whether something is, there is no gap if nothing was.
+        """
         now = time.monotonic()
         for key, (receipt, heard) in list(self._heard.items()):
             channel, symbol = key
             if channel not in self._quiet or key not in self.confirmed:
                 continue
+            silence = now - heard
             if symbol not in self.awaited[channel]:
                 self.awaited[channel].add(symbol)
-            elif now - heard > self._quiet[channel]:
-                LOG.warning("nothing came of %s %s for %.0f s", channel, symbol, now - heard)
-                self.lost([key], receipt, "stale")
+            elif silence > self._quiet[channel]:
+                if self._is_unusual(key, silence):
+                    LOG.warning("nothing came of %s %s for %.0f s", channel, symbol, silence)
+                    self.lost([key], receipt, "stale")
+                    if channel in self._checked:
+                        self._doubted[key] = heard
+                elif channel in BOOKS:
+                    self.awaited["trades"].add(symbol)
+
+    def _is_unusual(self, key: Key, silence: float) -> bool:
+        """Return whether a silence that is long for a lively market is long for this one.
+
+        Trades change a book: where there are some, and no change of it, it is not the market that is quiet.
+        """
+        channel, symbol = key
+        if channel not in CHANGES:
+            return True
+        count, longest = self._silences.get(key, (0, 0.0))
+        if channel in BOOKS and self._traded.get(symbol, 0) >= TRADES:
+            return True
+        return count >= FEW and silence > UNUSUAL * longest
+
+    def _learn(self, key: Key, silence: float) -> None:
+        count, longest = self._silences.get(key, (0, 0.0))
+        self._silences[key] = count + 1, max(longest, silence)
+
+    def _note(self, key: Key, receipt: float) -> None:
+        """Note that data has come."""
+        channel, symbol = key
+        now = time.monotonic()
+        if channel in CHANGES and key in self._heard:
+            self._learn(key, now - self._heard[key][1])
+        if channel in BOOKS:
+            self._traded.pop(symbol, None)
+        elif channel == "trades" and key in self._heard:
+            self._traded[symbol] = self._traded.get(symbol, 0) + 1
+        self._heard[key] = receipt, now
 
     def _tell_what_is_pending(self, late: float) -> None:
         overdue = {key for key, since in self.pending.items() if since < late} - self._warned

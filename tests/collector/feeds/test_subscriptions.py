@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 from cryptofeed.exchanges import EXCHANGE_MAP
@@ -10,6 +11,7 @@ from reported import Reported
 
 from collector import catalog
 from collector.exchanges.directory import EXCHANGES
+from collector.feeds import subscriptions as module
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
 from collector.gaps import Gaps, Lines
@@ -74,25 +76,110 @@ async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word
     assert [(gap.missed, gap.end) for gap in gaps[1:]] == [("l2_book", now + 7)]
 
 
-async def test_one_silent_channel_beside_a_lively_one_is_a_gap(gaps, caplog):
-    it = Subscriptions(Gaps("X", gaps), quiet={"ticker": 0.3}, patience=0.5)
-    ticker, lively = ("ticker", "BTC-USD"), ("ticker", "ETH-USD")
-    it.ask([ticker, lively, TRADES])
-    watching = asyncio.create_task(it.watch())
-    it.arrived(*ticker, 1.0)
-    it.arrived(*TRADES, 1.0)
-    until = time.monotonic() + 1
-    while time.monotonic() < until:
-        if lively[1] in it.awaited["ticker"]:
-            it.arrived(*lively, time.time())
-        await asyncio.sleep(0.02)
-    assert set(it.pending) == {ticker}
-    assert "nothing came of ticker BTC-USD for" in caplog.text
-    it.arrived(*ticker, 5.0)
-    watching.cancel()
+class Watched:
+    """Subscriptions that are looked at every six seconds, by a clock of their own."""
+
+    def __init__(self, gaps, monkeypatch, **quiet):
+        self.now = 1000.0
+        clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
+        monkeypatch.setattr(module, "time", clock)
+        self.it = Subscriptions(Gaps("X", gaps), quiet=quiet, checked=["l2_book"])
+
+    def begin(self, *keys):
+        self.it.ask(keys)
+        for key in keys:
+            self.it.arrived(*key, self.now)
+
+    def comes(self, *keys):
+        for channel, symbol in keys:
+            if symbol in self.it.awaited[channel]:
+                self.it.arrived(channel, symbol, self.now)
+
+    def passes(self, seconds, *keys, every=6.0):
+        """Time passes; data of ``keys`` comes every so many seconds."""
+        end, due = self.now + seconds, self.now + every
+        while self.now < end:
+            self.now += 6.0
+            self.it._look_for_silence()
+            if self.now >= due:
+                self.comes(*keys)
+                due = self.now + every
+
+
+TICKER = ("ticker", "BTC-USD")
+
+
+@pytest.mark.parametrize("key", [("funding", "BTC-USD"), ("index", "BTC-USD")])
+def test_one_silent_channel_beside_a_lively_one_is_a_gap(gaps, monkeypatch, caplog, key):
+    it = Watched(gaps, monkeypatch, ticker=600.0, **{key[0]: 30.0})
+    lively = (key[0], "ETH-USD")
+    it.begin(key, lively, TRADES)
+    it.passes(60, lively)
+    assert set(it.it.pending) == {key}
+    assert f"nothing came of {key[0]} BTC-USD for" in caplog.text
+    it.it.arrived(*key, it.now)
     (gap,) = gaps
-    assert (gap.missed, gap.symbol, gap.start, gap.end) == ("ticker", "BTC-USD", 1.0, 5.0)
+    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*key, 1000.0, it.now)
     assert gap.reason == "stale"
+
+
+@pytest.mark.parametrize("key", [TICKER, BOOK])
+def test_a_market_on_which_little_happens_is_not_silent(gaps, monkeypatch, key):
+    it = Watched(gaps, monkeypatch, ticker=600.0, l2_book=600.0)
+    it.begin(key, TRADES)
+    it.passes(86_400)  # nothing but what the subscription began with
+    it.it.arrived(*key, it.now)
+    it.passes(40 * 900, key, every=900)
+    assert not it.it.pending
+    it.passes(3 * 3600, key, every=3 * 3600)
+    assert not it.it.pending
+    assert not gaps
+
+
+def test_a_lively_ticker_that_falls_silent_is_a_gap(gaps, monkeypatch):
+    it = Watched(gaps, monkeypatch, ticker=600.0)
+    it.begin(TICKER)
+    it.passes(600, TICKER)
+    silent = it.now
+    it.passes(620)
+    it.it.arrived(*TICKER, it.now)
+    (gap,) = gaps
+    assert (gap.reason, gap.end) == ("stale", it.now)
+    assert silent - 6 <= gap.start <= silent
+
+
+def test_a_book_that_does_not_move_while_there_are_trades_is_a_gap(gaps, monkeypatch):
+    it = Watched(gaps, monkeypatch, l2_book=600.0)
+    it.begin(BOOK, TRADES)
+    it.passes(700, TRADES)
+    assert set(it.it.pending) == {BOOK}
+    it.it.begins_anew(BOOK)  # subscribed to again
+    it.it.arrived(*BOOK, it.now)
+    assert [(gap.missed, gap.reason, gap.start) for gap in gaps] == [("l2_book", "stale", 1000.0)]
+
+
+def test_a_silent_book_whose_next_change_follows_the_last_one_missed_nothing(gaps, monkeypatch):
+    it = Watched(gaps, monkeypatch, l2_book=600.0)
+    it.begin(BOOK)
+    it.passes(600, BOOK)
+    it.passes(7200)
+    assert set(it.it.pending) == {BOOK}  # it is told
+    it.it.arrived(*BOOK, it.now)
+    assert it.it.confirmed == {BOOK}
+    assert not gaps
+    it.passes(7200)
+    assert not it.it.pending  # such a silence is known now
+
+
+def test_a_silent_book_whose_next_change_does_not_follow_has_a_gap(gaps, monkeypatch):
+    it = Watched(gaps, monkeypatch, l2_book=600.0)
+    it.begin(BOOK)
+    it.passes(600, BOOK)
+    it.passes(7200)
+    it.it.lost([BOOK], it.now, "sequence")
+    it.it.arrived(*BOOK, it.now)
+    assert [(gap.missed, gap.reason) for gap in gaps] == [("l2_book", "stale")]
+    assert gaps[0].end - gaps[0].start >= 7200
 
 
 async def test_each_channel_of_each_symbol_has_a_gap_of_its_own(subscriptions, gaps):
