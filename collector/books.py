@@ -7,15 +7,16 @@ says how these changed, levels that come into sight or fall out of it included, 
 before.
 
 cryptofeed hands out its own, living OrderBook: everything is copied before ``take`` returns. A book's numbers
-are checked when they come: all of a new one, and then what changes.
+are checked when they come: all of a new one, and then what changes. They are compared as Decimals, and become
+texts with the record.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from collector.bounds import levels, moment, number, text
-from collector.records import L2Book, L3Book, Level, Order
+from collector.bounds import decimal, levels, moment, text, written
+from collector.records import L2Book, L3Book
 
 _ZERO = Decimal()
 
@@ -98,7 +99,9 @@ class Books:
         if not bids and not asks:
             return []
         timestamp = _timestamp(book, receipt)
-        records = [self._record(book.exchange, book.symbol, timestamp, receipt, True, bids, asks)]
+        records = [
+            self._record(book.exchange, book.symbol, timestamp, receipt, True, _written(bids), _written(asks))
+        ]
         progress.deltas += 1
         if progress.deltas >= self._interval:
             records.append(self._full(book, receipt, progress))
@@ -116,7 +119,9 @@ class Books:
         if self._depth:
             progress.view = bids, asks
         timestamp = _timestamp(book, receipt)
-        return self._record(book.exchange, book.symbol, timestamp, receipt, False, bids, asks)
+        return self._record(
+            book.exchange, book.symbol, timestamp, receipt, False, _written(bids), _written(asks)
+        )
 
     def _sides(self, book: Any) -> tuple[list[Any], list[Any]]:
         bids, asks = book.book.bids.to_list(), book.book.asks.to_list()
@@ -129,11 +134,16 @@ def _timestamp(book: Any, receipt: float) -> float:
     return moment(book.timestamp) if book.timestamp else receipt
 
 
-def _orders(orders: Iterable[Any]) -> list[Order]:
-    return [(text(order), number(price), number(size)) for order, price, size in orders]
+def _written(side: Iterable[Any]) -> list[Any]:
+    """Return the levels, or orders, of a side with their numbers as records have them."""
+    return [(*order, written(price), written(size)) for *order, price, size in side]
 
 
-def _full_levels(side: list[Any]) -> list[Level]:
+def _orders(orders: Iterable[Any]) -> list[tuple[str, Decimal, Decimal]]:
+    return [(text(order), decimal(price), decimal(size)) for order, price, size in orders]
+
+
+def _full_levels(side: list[Any]) -> list[tuple[Decimal, Decimal]]:
     """A side of a book is a list of pairs already; copied level by level only where that is needed.
 
     What is in it was checked when it came.
@@ -142,7 +152,7 @@ def _full_levels(side: list[Any]) -> list[Level]:
     return side if plain else levels(side)
 
 
-def _full_orders(side: list[Any]) -> list[Order]:
+def _full_orders(side: list[Any]) -> list[tuple[str, Decimal, Decimal]]:
     return _orders((order, price, size) for price, orders in side for order, size in orders.items())
 
 

@@ -4,6 +4,7 @@ One number of a few bytes, ``1e999999999``, written out is a gigabyte: it would 
 it, at every try. So a value out of bounds makes its message malformed, before any of it is a record.
 """
 
+import re
 from decimal import (
     Clamped,
     Context,
@@ -17,8 +18,7 @@ from decimal import (
 )
 from typing import Any
 
-from msgspec.structs import astuple
-
+from collector import records
 from collector.records import AnyRecord
 
 #: A number has at most so many digits, and lies between 10 to the power of -EXPONENT and of EXPONENT.
@@ -40,69 +40,66 @@ _BOUNDS = Context(
 #: Raises ArithmeticError for a Decimal that is out of bounds, but for infinity and NaN: the fastest way.
 _bounded = _BOUNDS.plus
 
+#: Rounds nothing of a text that may be within the bounds.
+_EXACT = Context(prec=3 * DIGITS, traps=[])
 
-def number(value: Any) -> Decimal:
-    """Return a number as records have it: some of cryptofeed's classes hand out what JSON had, or a text.
+_plain = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch
+#: Numbers that are plain and surely within the bounds, each with a comma after it.
+_all_usual = re.compile(r"(?:-?[0-9]{1,20}+(?:\.[0-9]{1,20}+)?+,)*+").fullmatch
+
+
+def number(value: Any) -> str:
+    """Return a number as records have it. Raises as ``decimal`` does."""
+    return written(decimal(value))
+
+
+def written(number: Decimal) -> str:
+    """Return a number as plain text: every digit, no exponent, and no sign where it is zero."""
+    text = str(number)
+    if "E" in text:
+        text = f"{number:f}"
+    return text if number or text[0] != "-" else text[1:]
+
+
+def decimal(value: Any) -> Decimal:
+    """Return a number as a Decimal: some of cryptofeed's classes hand out what JSON had, or a text.
 
     Raises ValueError for anything that is no finite number within the bounds.
     """
     try:
-        decimal = value if type(value) is Decimal else _decimal(value)
-        if _bounded(decimal).is_finite():
-            return decimal
+        found = value if type(value) is Decimal else _decimal(value)
+        if _bounded(found).is_finite():
+            return found
     except (ArithmeticError, ValueError):
         pass
-    raise ValueError(
-        f"{_short(value)} is no number of at most {DIGITS} digits between 1e-{EXPONENT} and 1e{EXPONENT}"
-    )
+    raise ValueError(_out_of_bounds(value))
 
 
-def numbers(one: Any, two: Any) -> tuple[Decimal, Decimal]:
-    """Return ``number`` of both; most records are trades, and have two."""
-    try:
-        if (
-            type(one) is Decimal
-            and type(two) is Decimal
-            and _bounded(one).is_finite()
-            and _bounded(two).is_finite()
-        ):
-            return one, two
-    except ArithmeticError:
-        pass
-    return number(one), number(two)
-
-
-def optional_number(value: Any) -> Decimal | None:
+def optional_number(value: Any) -> str | None:
     """Return ``number``, or None where there is none."""
     return None if value is None else number(value)
 
 
 def levels(pairs: Any) -> list[tuple[Decimal, Decimal]]:
-    """Return the (price, size) pairs of a book's side as records have them. Raises as ``number`` does."""
+    """Return the (price, size) pairs of a book's side as Decimals. Raises as ``decimal`` does."""
     try:
         return [
             (
-                price if type(price) is Decimal and _bounded(price).is_finite() else number(price),
-                size if type(size) is Decimal and _bounded(size).is_finite() else number(size),
+                price if type(price) is Decimal and _bounded(price).is_finite() else decimal(price),
+                size if type(size) is Decimal and _bounded(size).is_finite() else decimal(size),
             )
             for price, size in pairs
         ]
     except ArithmeticError:
-        return [(number(price), number(size)) for price, size in pairs]
+        return [(decimal(price), decimal(size)) for price, size in pairs]
 
 
 def excess(record: AnyRecord) -> str | None:
     """Return what is out of bounds in a record's numbers; None where nothing is."""
-    try:
-        for value in astuple(record):
-            if type(value) is Decimal:
-                number(value)
-            elif type(value) is list:
-                for *_, price, size in value:
-                    numbers(price, size)
-    except ValueError as error:
-        return str(error)
-    return None
+    texts = list(records.numbers(record))
+    if _all_usual("".join([f"{text}," for text in texts])):
+        return None
+    return next((_out_of_bounds(text) for text in texts if not _is_within(text)), None)
 
 
 def text(value: Any) -> str:
@@ -142,6 +139,21 @@ def _decimal(value: Any) -> Decimal:
     if len(digits) > 3 * DIGITS:  # far more than any number within the bounds takes
         raise ValueError
     return Decimal(digits)
+
+
+def _is_within(text: str) -> bool:
+    """Return whether a text is a plain decimal within the bounds; the zeros of an exponent do not count."""
+    if len(text) > 3 * DIGITS or not _plain(text):
+        return False
+    try:
+        _bounded(_EXACT.normalize(Decimal(text)))
+    except ArithmeticError:
+        return False
+    return True
+
+
+def _out_of_bounds(value: Any) -> str:
+    return f"{_short(value)} is no number of at most {DIGITS} digits between 1e-{EXPONENT} and 1e{EXPONENT}"
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,6 @@ from collector.bounds import (
     count,
     moment,
     number,
-    numbers,
     optional_number,
     optional_text,
     text,
@@ -260,15 +259,14 @@ def _time(value: Any, receipt: float) -> float:
 
 def _trade(it: Any, receipt: float) -> Trade:
     side, identity, kind = it.side, it.id, it.type
-    amount, price = numbers(it.amount, it.price)
     return Trade(
         it.exchange,
         it.symbol,
         _time(it.timestamp, receipt),
         receipt,
         side if side in _SIDES else text(side),
-        amount,
-        price,
+        number(it.amount),
+        number(it.price),
         None if identity is None else text(identity),
         None if kind is None else text(kind),
     )

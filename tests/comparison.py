@@ -226,7 +226,8 @@ def _trade_key(content: Entry) -> tuple[Any, ...]:
 
 
 def _trade_record_key(trade: Trade) -> tuple[Any, ...]:
-    return (trade.id, trade.side, trade.price, trade.amount, round(trade.timestamp * 1e6), trade.type)
+    numbers = Decimal(trade.price), Decimal(trade.amount)
+    return (trade.id, trade.side, *numbers, round(trade.timestamp * 1e6), trade.type)
 
 
 def _books(
@@ -251,6 +252,11 @@ def _books(
     comparison.excused += [entry for entry in followed.missing if entry["sequence"] in contained]
 
 
+def sides_of(record: L2Book) -> Book:
+    """Bids and asks of a record."""
+    return _side(record.bid), _side(record.ask)
+
+
 def apply_delta(book: Book, changes: Book) -> None:
     """Makes the changes in the sides of a book; a size of 0 removes its level."""
     for side, levels in zip(book, changes, strict=True):
@@ -269,7 +275,7 @@ def _check_copies(comparison: Comparison, stored: Sequence[AnyRecord], excuses: 
     book: Book | None = None
     previous: L2Book | None = None
     for record in stored:
-        sides = dict(record.bid), dict(record.ask)
+        sides = sides_of(record)
         if excuses.lies_in_gap(record):
             book, gap = None, True
         if record.delta and book is not None:
@@ -311,7 +317,7 @@ def _same(entry: Entry, record: AnyRecord) -> bool:
         return False
     match record:
         case Ticker():
-            return (record.bid, record.ask) == (Decimal(content["bid"]), Decimal(content["ask"]))
+            return _same_numbers(content, record, "bid", "ask")
         case L2Book():
             return all(_same_side(content[side], getattr(record, side)) for side in ("bid", "ask"))
         case Candle():
@@ -335,19 +341,21 @@ def _same(entry: Entry, record: AnyRecord) -> bool:
 
 
 def _same_numbers(content: Entry, record: AnyRecord, *names: str) -> bool:
-    return all(Decimal(content[name]) == getattr(record, name) for name in names)
+    return all(Decimal(content[name]) == Decimal(getattr(record, name)) for name in names)
 
 
-def _same_side(sent: Sequence[Sequence[str]], stored: Sequence[tuple[Decimal, Decimal]]) -> bool:
-    return len(sent) == len(stored) and {Decimal(price): Decimal(size) for price, size in sent} == dict(
-        stored
-    )
+def _same_side(sent: Sequence[Sequence[str]], stored: Sequence[Sequence[str]]) -> bool:
+    return len(sent) == len(stored) and _side(sent) == _side(stored)
+
+
+def _side(levels: Sequence[Sequence[str]]) -> dict[Decimal, Decimal]:
+    return {Decimal(price): Decimal(size) for price, size in levels}
 
 
 def _same_candle(content: Entry, candle: Candle) -> bool:
     numbers = ("open", "high", "low", "close", "volume")
     return (
-        all(Decimal(content[name]) == getattr(candle, name) for name in numbers)
+        _same_numbers(content, candle, *numbers)
         and abs(content["stop"] - candle.stop) < SAME_TIME
         and content["trades"] == candle.trades
         and content["closed"] == candle.closed

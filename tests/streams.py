@@ -2,17 +2,30 @@
 
 from decimal import Decimal
 
+from collector import bounds
 from collector import records as r
 
 D = Decimal
 AT = 1_700_000_000.0
 
 
+def written(record):
+    """The record with its Decimals as the texts that records have."""
+    values = {name: _written(getattr(record, name)) for name in record.__struct_fields__}
+    return type(record)(**values)
+
+
+def _written(value):
+    if isinstance(value, list | tuple):
+        return type(value)(map(_written, value))
+    return bounds.written(value) if isinstance(value, Decimal) else value
+
+
 def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
     """Every channel's record, with the values that get lost first: tiny, huge, trailing zeros, nothing."""
     who = (exchange, symbol, at + 0.123456, at + 1.654321)
     bid = [(D("100.10"), D("1.50")), (D("1E-8"), D("0.00000001"))]
-    return [
+    records = [
         r.Trade(*who, "buy", D("0.00000001"), D("100.10"), "17", "limit"),
         r.Trade(*who, "sell", D("1E-8"), D("12345678901234567890.123456789012345678"), None, None),
         r.Ticker(*who, D("100.1"), D("100.20")),
@@ -31,13 +44,14 @@ def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
         r.Gap(*who, "trades", at + 1, at + 2.5, "dropped", 17),
         r.Gap(*who, "l2_book", at + 1, at + 2.5, "disconnect", None),
     ]
+    return list(map(written, records))
 
 
 def trades(number, start=0, symbol="BTC-USD"):
     """``number`` different trades, 1 ms apart, two by two in one frame."""
     for index in range(start, start + number):
         at = AT + index // 2 / 1000
-        yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", D(index), D("1.10"), str(index), None)
+        yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
 
 
 def stream(number, symbols=("BTC-USD", "ETH-USD")):
@@ -46,6 +60,6 @@ def stream(number, symbols=("BTC-USD", "ETH-USD")):
         symbol = symbols[index % len(symbols)]
         at = AT + index // 4 / 1000
         if index % 3:
-            yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", D(index), D("1.10"), str(index), None)
+            yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
         else:
-            yield r.L2Book("COINBASE", symbol, at, at + 0.01, True, [(D("1.10"), D(index))], [])
+            yield r.L2Book("COINBASE", symbol, at, at + 0.01, True, [("1.10", str(index))], [])

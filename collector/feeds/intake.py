@@ -1,13 +1,12 @@
 """What comes of an exchange's messages is taken in: records go to the receiver, events to who must know.
 
-Here, and nowhere else, the records of ``collector.exchanges`` (numbers are texts, times are nanoseconds)
-become those that are spooled and stored.
+Here, and nowhere else, the records of ``collector.exchanges`` (times are nanoseconds) become those that are
+spooled and stored.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from typing import Any
 
 from collector import records
@@ -146,11 +145,11 @@ class Intake:
         return take
 
     def _l2_book(self, it: exchange_records.L2Book) -> None:
-        record = records.L2Book(*_place(it), it.delta, _levels(it.bid), _levels(it.ask))
+        record = records.L2Book(*_place(it), it.delta, it.bid, it.ask)
         self._book("l2_book", record, it.receipt_timestamp)
 
     def _l3_book(self, it: exchange_records.L3Book) -> None:
-        record = records.L3Book(*_place(it), it.delta, _orders(it.bid), _orders(it.ask))
+        record = records.L3Book(*_place(it), it.delta, it.bid, it.ask)
         self._book("l3_book", record, it.receipt_timestamp)
 
     def _book(self, channel: str, record: records.L2Book | records.L3Book, receipt: int) -> None:
@@ -223,18 +222,6 @@ def _place(it: exchange_records.AnyRecord) -> tuple[str, str, float, float]:
     return it.exchange, it.symbol, it.timestamp / SECOND, it.receipt_timestamp / SECOND
 
 
-def _levels(side: Iterable[tuple[str, str]]) -> list[records.Level]:
-    return [(Decimal(price), Decimal(size)) for price, size in side]
-
-
-def _orders(side: Iterable[tuple[str, str, str]]) -> list[records.Order]:
-    return [(order, Decimal(price), Decimal(size)) for order, price, size in side]
-
-
-def _optional(number: str | None) -> Decimal | None:
-    return None if number is None else Decimal(number)
-
-
 def _trade(it: exchange_records.Trade) -> records.Trade:
     return records.Trade(
         it.exchange,
@@ -242,46 +229,43 @@ def _trade(it: exchange_records.Trade) -> records.Trade:
         it.timestamp / SECOND,
         it.receipt_timestamp / SECOND,
         it.side,
-        Decimal(it.amount),
-        Decimal(it.price),
+        it.amount,
+        it.price,
         it.id,
         it.type,
     )
 
 
 def _ticker(it: exchange_records.Ticker) -> records.Ticker:
-    return records.Ticker(*_place(it), Decimal(it.bid), Decimal(it.ask))
+    return records.Ticker(*_place(it), it.bid, it.ask)
 
 
 def _l1_book(it: exchange_records.L1Book) -> records.L1Book:
-    bid, ask = (Decimal(it.bid_price), Decimal(it.bid_size)), (Decimal(it.ask_price), Decimal(it.ask_size))
-    return records.L1Book(*_place(it), *bid, *ask)
+    return records.L1Book(*_place(it), it.bid_price, it.bid_size, it.ask_price, it.ask_size)
 
 
 def _funding(it: exchange_records.Funding) -> records.Funding:
     following = None if it.next_funding_time is None else it.next_funding_time / SECOND
-    rates = _optional(it.mark_price), _optional(it.rate), following, _optional(it.predicted_rate)
+    rates = it.mark_price, it.rate, following, it.predicted_rate
     return records.Funding(*_place(it), *rates)
 
 
 def _open_interest(it: exchange_records.OpenInterest) -> records.OpenInterest:
-    return records.OpenInterest(*_place(it), Decimal(it.open_interest))
+    return records.OpenInterest(*_place(it), it.open_interest)
 
 
 def _liquidation(it: exchange_records.Liquidation) -> records.Liquidation:
-    return records.Liquidation(
-        *_place(it), it.side, Decimal(it.quantity), Decimal(it.price), it.id, it.status
-    )
+    return records.Liquidation(*_place(it), it.side, it.quantity, it.price, it.id, it.status)
 
 
 def _index(it: exchange_records.Index) -> records.Index:
-    return records.Index(*_place(it), Decimal(it.price))
+    return records.Index(*_place(it), it.price)
 
 
 def _candle(it: exchange_records.Candle) -> records.Candle:
     span = it.start / SECOND, it.stop / SECOND, it.interval, it.trades
-    prices = Decimal(it.open), Decimal(it.close), Decimal(it.high), Decimal(it.low)
-    return records.Candle(*_place(it), *span, *prices, Decimal(it.volume), it.closed)
+    prices = it.open, it.close, it.high, it.low
+    return records.Candle(*_place(it), *span, *prices, it.volume, it.closed)
 
 
 #: Records that are told from those before: their channel, and what makes of them what is stored.

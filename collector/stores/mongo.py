@@ -2,7 +2,7 @@
 
 Collections and documents are those that cryptofeed's backend means to write: ``trades``, ``ticker``,
 ``book`` (l2_book), ``funding``, ``open_interest``, ``liquidations``, ``candles``; ``l1_book``, ``l3_book``
-and ``index`` are our addition. Numbers are strings with every digit. ``timestamp`` and
+and ``index`` are our addition. Numbers are strings with every digit, without an exponent. ``timestamp`` and
 ``receipt_timestamp`` are dates, which MongoDB cuts to milliseconds; beside them ``timestamp_seconds`` and
 ``receipt_timestamp_seconds`` are doubles that carry the rest. Other times are doubles too. ``bid`` and
 ``ask`` of a book are BSON documents in binary, ``{price: size}``, of a book by order
@@ -23,7 +23,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, NamedTuple, get_args
 
 import bson
@@ -319,9 +318,6 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
 
 def _document(record: AnyRecord) -> _Document:
     document = structs.asdict(record)
-    for name in _NUMBERS[type(record)]:
-        value = document[name]
-        document[name] = None if value is None else str(value)
     for name in ("timestamp", "receipt_timestamp"):
         seconds = document[name]
         document[name] = DatetimeMS(round(seconds * 1e6) // 1000)
@@ -340,24 +336,18 @@ def _gap(document: _Document) -> Gap:
 
 
 def _levels(levels: Iterable[Level]) -> bytes:
-    return bson.encode({str(price): str(size) for price, size in levels})
+    return bson.encode(dict(levels))
 
 
 def _orders(orders: Iterable[Order]) -> bytes:
     prices: dict[str, dict[str, str]] = defaultdict(dict)
     for order_id, price, size in orders:
-        prices[str(price)][order_id] = str(size)
+        prices[price][order_id] = size
     return bson.encode(prices)
 
 
 COLLECTIONS: dict[type[AnyRecord], str] = {
     record_type: "book" if record_type is L2Book else channel_of(record_type)
-    for record_type in get_args(AnyRecord)
-}
-_NUMBERS: dict[type[AnyRecord], list[str]] = {
-    record_type: [
-        field.name for field in structs.fields(record_type) if field.type in (Decimal, Decimal | None)
-    ]
     for record_type in get_args(AnyRecord)
 }
 

@@ -15,10 +15,9 @@ No decimal type would do: pandas resamples none, and of those that all readers c
 too small for some amounts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
-from functools import cache, lru_cache
+from functools import cache
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any
@@ -27,7 +26,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.records import AnyRecord, Gap, Level, Order, Record
+from collector.records import AnyRecord, Gap, Level, Number, Order, Record
 
 #: What the name of a number's column ends with where it holds the exchange's digits.
 TEXT = "_text"
@@ -80,26 +79,10 @@ def _times(values: list[float | None]) -> _Columns:
     yield "", microseconds.cast(pa.int64()).cast(TIME)
 
 
-def _numbers(values: list[Decimal]) -> _Columns:
-    texts = _texts(values)
+def _numbers(values: list[Number | None]) -> _Columns:
+    texts = pa.array(values, pa.string())
     yield "", _doubles(texts)
     yield TEXT, texts
-
-
-def _texts(values: Iterable[Decimal]) -> pa.Array:
-    return pa.array([_digits(text) if "E" in text else text for text in map(str, values)], pa.string())
-
-
-def _optional_numbers(values: list[Decimal | None]) -> _Columns:
-    texts = pa.array([None if value is None else _digits(str(value)) for value in values], pa.string())
-    yield "", _doubles(texts)
-    yield TEXT, texts
-
-
-@lru_cache(4096)  # most are 0E-8: the size of a level that is gone
-def _digits(text: str) -> str:
-    """Return a number's digits without an exponent, as Redis has them too."""
-    return f"{Decimal(text):f}"
 
 
 def _doubles(texts: pa.Array) -> pa.Array:
@@ -127,10 +110,10 @@ def _apart(values: list[Any], places: int) -> Sequence[Sequence[Any]]:
 
 
 def _sides(
-    values: list[Any], first: dict[str, pa.Array], prices: Sequence[Decimal], sizes: Sequence[Decimal]
+    values: list[Any], first: dict[str, pa.Array], prices: Sequence[Number], sizes: Sequence[Number]
 ) -> _Columns:
     offsets = pa.array(list(accumulate(map(len, values), initial=0)), pa.int32())
-    texts = {"price": _texts(prices), "size": _texts(sizes)}
+    texts = {"price": pa.array(prices, pa.string()), "size": pa.array(sizes, pa.string())}
     doubles = {name: _doubles(array) for name, array in texts.items()}
     for ending, arrays in (("", first | doubles), (TEXT, texts)):
         structs = pa.StructArray.from_arrays(list(arrays.values()), names=list(arrays))
@@ -140,8 +123,8 @@ def _sides(
 _CONVERTERS: dict[Any, Callable[[list[Any]], _Columns]] = {
     float: _times,
     float | None: _times,
-    Decimal: _numbers,
-    Decimal | None: _optional_numbers,
+    Number: _numbers,
+    Number | None: _numbers,
     str: _plain(pa.string()),
     str | None: _plain(pa.string()),
     int | None: _plain(pa.int64()),

@@ -9,11 +9,9 @@ NUMERIC and keep every digit. A book's ``data`` is ``{"snapshot": {"bid": {price
 and ``[[order id, price, size], ...]`` there.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -29,14 +27,12 @@ from collector.records import (
     L1Book,
     L2Book,
     L3Book,
-    Level,
     Liquidation,
     OpenInterest,
-    Order,
     Ticker,
     Trade,
 )
-from collector.stores import StoreRefusedError
+from collector.stores import StoreRefusedError, book_json
 from collector.stores.postgres_partitions import LOCK_WAIT, SCHEMA_LOCK
 
 _log = logging.getLogger(__name__)
@@ -78,7 +74,6 @@ class Table(msgspec.Struct, frozen=True):
 
 _SPECIAL = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
-_encode = msgspec.json.Encoder(decimal_format="number").encode
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as text it shall have no zone
 
 
@@ -88,7 +83,7 @@ def _text(value: str | None) -> str:
     return value if value.isalnum() else value.translate(_SPECIAL)
 
 
-def _number(value: Decimal | int | None) -> str:
+def _number(value: str | int | None) -> str:
     return _NULL if value is None else str(value)
 
 
@@ -119,7 +114,7 @@ def _start(record: AnyRecord) -> str:
 
 
 def _trade(record: Trade) -> str:
-    numbers = f"{record.amount!s}\t{record.price!s}"  # str takes half as long as format
+    numbers = f"{record.amount}\t{record.price}"
     return f"{_start(record)}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.type)}\n"
 
 
@@ -133,34 +128,17 @@ def _l1_book(record: L1Book) -> str:
 
 
 def _l2_book(record: L2Book) -> str:
-    if record.delta:
-        data = _encode({"delta": {"bid": record.bid, "ask": record.ask}}).decode()
-    else:
-        data = f'{{"snapshot":{{"bid":{_full_side(record.bid)},"ask":{_full_side(record.ask)}}}}}'
-    return f"{_start(record)}\t{data}\n"
-
-
-def _full_side(levels: Iterable[Level]) -> str:
-    return "{" + ",".join([f'"{price:f}":{size}' for price, size in levels]) + "}"
+    return f"{_start(record)}\t{_sides(record)}\n"
 
 
 def _l3_book(record: L3Book) -> str:
-    side, kind = (_delta_orders, "delta") if record.delta else (_full_orders, "snapshot")
-    data = f'{{"{kind}":{{"bid":{side(record.bid)},"ask":{side(record.ask)}}}}}'
-    return f"{_start(record)}\t{data.translate(_SPECIAL)}\n"
+    return f"{_start(record)}\t{_sides(record).translate(_SPECIAL)}\n"
 
 
-def _full_orders(orders: Iterable[Order]) -> str:
-    prices: dict[Decimal, list[str]] = {}
-    for order_id, price, size in orders:
-        prices.setdefault(price, []).append(f"{json.dumps(order_id)}:{size}")
-    return "{" + ",".join([f'"{price:f}":{{{",".join(sizes)}}}' for price, sizes in prices.items()]) + "}"
-
-
-def _delta_orders(orders: Iterable[Order]) -> str:
-    return (
-        "[" + ",".join([f"[{json.dumps(order_id)},{price},{size}]" for order_id, price, size in orders]) + "]"
-    )
+def _sides(record: L2Book | L3Book) -> str:
+    sides, kind = (book_json.changes, "delta") if record.delta else (book_json.complete, "snapshot")
+    bid, ask = sides(record)
+    return f'{{"{kind}":{{"bid":{bid},"ask":{ask}}}}}'
 
 
 def _funding(record: Funding) -> str:

@@ -6,7 +6,6 @@ float, and a missing value the text ``None``, as cryptofeed writes it.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -21,14 +20,14 @@ from collector.records import (
     L1Book,
     L2Book,
     L3Book,
-    Level,
     Liquidation,
     OpenInterest,
-    Order,
     Ticker,
     Trade,
     channel_of,
+    number_fields,
 )
+from collector.stores import book_json
 
 #: First part of a key, by channel; ``{this}-{exchange}-{symbol}`` is the key.
 KEYS: dict[str, str] = {
@@ -56,14 +55,16 @@ class Shape:
     Attributes:
         key: the first part of their key.
         fields: their names between ``symbol`` and ``timestamp``.
+        numbers: those of them that hold numbers as text.
     """
 
     key: str
     fields: tuple[str, ...]
+    numbers: frozenset[str] = frozenset()
 
 
 _SHAPES: dict[type[AnyRecord], Shape] = {
-    kind: Shape(KEYS[channel_of(kind)], kind.__struct_fields__[4:])
+    kind: Shape(KEYS[channel_of(kind)], kind.__struct_fields__[4:], frozenset(number_fields(kind)))
     for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
 }
 TRADE = _SHAPES[Trade]
@@ -76,37 +77,21 @@ BOOK: dict[tuple[type[AnyRecord], bool], Shape] = {
 
 _NONE = str(None)
 
-_encoder = msgspec.json.Encoder(decimal_format="number")
-_encode = _encoder.encode
-
-#: How a level that is gone ends, of which deltas are full; without an exponent.
-_GONE = ",0E-8]", ",0.00000000]"
+_encode = msgspec.json.Encoder().encode
 
 #: A text as JSON.
 quoted: Callable[[str], str] = encode_basestring
 
 
-def plain(number: Decimal) -> str:
-    """Every digit, without an exponent."""
-    text = str(number)
-    return f"{number:f}" if "E" in text else text
-
-
 def _text(value: Any) -> str:
-    """A value in a stream."""
-    return (
-        plain(value)
-        if isinstance(value, Decimal)
-        else repr(value)
-        if isinstance(value, float)
-        else str(value)
-    )
+    """Return a value in a stream."""
+    return repr(value) if isinstance(value, float) else str(value)
 
 
-def _json(value: Any) -> str:
-    """A value in a JSON object."""
-    if isinstance(value, Decimal):
-        return plain(value)
+def _json(value: Any, *, number: bool) -> str:
+    """Return a value in a JSON object."""
+    if number and value is not None:
+        return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float | int):
@@ -120,12 +105,10 @@ def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]
     moments = times(records)
     for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
         if type(record) is Trade:  # half of all records
-            amount, price = str(record.amount), str(record.price)
-            if "E" in amount or "E" in price:
-                amount, price = plain(record.amount), plain(record.price)
-            yield TRADE, (record.side, amount, price, str(record.id), str(record.type), timestamp, receipt)
+            identity, kind = str(record.id), str(record.type)
+            yield TRADE, (record.side, record.amount, record.price, identity, kind, timestamp, receipt)
         elif isinstance(record, BOOKS):
-            text = next(changes) if record.delta else book_json(record)
+            text = next(changes) if record.delta else book_text(record)
             yield BOOK[type(record), record.delta], (text, timestamp, receipt)
         else:
             shape = _SHAPES[type(record)]
@@ -138,21 +121,21 @@ def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str
     moments = times(records)
     for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
         if type(record) is Trade:
-            amount, price = str(record.amount), str(record.price)
-            if "E" in amount or "E" in price:
-                amount, price = plain(record.amount), plain(record.price)
             inside = (
-                f'"side":{quoted(record.side)},"amount":{amount},"price":{price},'
+                f'"side":{quoted(record.side)},"amount":{record.amount},"price":{record.price},'
                 f'"id":{quoted(str(record.id))},"type":{quoted(str(record.type))}'
             )
             yield TRADE, inside, timestamp, receipt
         elif isinstance(record, BOOKS):
             shape = BOOK[type(record), record.delta]
-            text = next(changes) if record.delta else book_json(record)
+            text = next(changes) if record.delta else book_text(record)
             yield shape, f'"{shape.fields[0]}":{text}', timestamp, receipt
         else:
             shape = _SHAPES[type(record)]
-            inside = ",".join(f'"{field}":{_json(getattr(record, field))}' for field in shape.fields)
+            values = {field: getattr(record, field) for field in shape.fields}
+            inside = ",".join(
+                f'"{field}":{_json(value, number=field in shape.numbers)}' for field, value in values.items()
+            )
             yield shape, inside, timestamp, receipt
 
 
@@ -166,45 +149,19 @@ def times(records: Iterable[AnyRecord]) -> list[str]:
 
 
 def _changes(records: Iterable[AnyRecord]) -> Iterator[str]:
-    """``book_json`` of each record that is changes; most of them are made in one go."""
+    """Yield ``book_text`` of each record that is changes; those by price are made in one go."""
     books = [record for record in records if isinstance(record, BOOKS) and record.delta]
-    if not all(type(book) is L2Book for book in books):
-        return map(book_json, books)
-    text = _encoder.encode_lines([{"bid": book.bid, "ask": book.ask} for book in books]).decode()
-    lines = text.replace(*_GONE).split("\n")
-    if "E" not in text:
-        return iter(lines)
-    return (book_json(book) if "E" in line else line for book, line in zip(books, lines, strict=False))
+    by_price = [book for book in books if type(book) is L2Book]
+    if len(by_price) < len(books):
+        return map(book_text, books)
+    sides = iter(book_json.changed_levels([side for book in by_price for side in (book.bid, book.ask)]))
+    return (f'{{"bid":{next(sides)},"ask":{next(sides)}}}' for _ in by_price)
 
 
-def book_json(book: L2Book | L3Book) -> str:
-    """A complete book by price, or the changes as a list; numbers are JSON numbers with every digit."""
-    bid, ask = (book.bid, book.ask) if book.delta else (_by_price(book.bid), _by_price(book.ask))
-    text = _encode({"bid": bid, "ask": ask}).decode()
-    if type(book) is L2Book:
-        text = text.replace(*_GONE)
-    if "E" not in text:
-        return text
-    # A number has an exponent (or an order an E).
-    return _encode({"bid": _without_exponents(bid), "ask": _without_exponents(ask)}).decode()
-
-
-def _by_price(side: Sequence[Level] | Sequence[Order]) -> dict[str, Any]:
-    prices: dict[str, Any] = {}
-    for *order, price, size in side:
-        if order:
-            prices.setdefault(plain(price), {})[order[0]] = size
-        else:
-            prices[plain(price)] = size
-    return prices
-
-
-def _without_exponents(side: Any) -> Any:
-    if isinstance(side, Decimal):
-        return msgspec.Raw(plain(side).encode())
-    if isinstance(side, dict):
-        return {price: _without_exponents(value) for price, value in side.items()}
-    return [_without_exponents(each) for each in side] if isinstance(side, list | tuple) else side
+def book_text(book: L2Book | L3Book) -> str:
+    """Return a complete book by price, or the changes as a list, as JSON."""
+    bid, ask = book_json.changes(book) if book.delta else book_json.complete(book)
+    return f'{{"bid":{bid},"ask":{ask}}}'
 
 
 def gap(fields: Mapping[str, Any]) -> Gap:

@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -28,11 +27,10 @@ from collector.stores import (
     StoreRefusedError,
     tell_damage,
 )
-from collector.stores.redis_layout import plain
 
 _log = logging.getLogger(__name__)
 
-_encoder = msgspec.json.Encoder(decimal_format="string")
+_encoder = msgspec.json.Encoder()
 
 
 class ClosedOutputError(Exception):
@@ -109,17 +107,8 @@ class TerminalStore:
 
 def _fields(record: AnyRecord) -> dict[str, object]:
     return {"channel": channel_of(record)} | {
-        name: _plain(getattr(record, name)) for name in record.__struct_fields__
+        name: getattr(record, name) for name in record.__struct_fields__
     }
-
-
-def _plain(value: object) -> object:
-    """A value with its Decimals as plain text."""
-    if isinstance(value, Decimal):
-        return plain(value)
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
 
 
 def _print(lines: bytes) -> None:

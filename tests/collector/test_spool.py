@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -401,7 +400,7 @@ async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_pa
 async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     await spool.append(list(trades(5)))
-    wrong = Candle("X", "A-B", 1.0, 2.0, 1.0, 2.0, "1m", True, *5 * [Decimal(1)], None)  # True is no count
+    wrong = Candle("X", "A-B", 1.0, 2.0, 1.0, 2.0, "1m", True, *5 * ["1"], None)  # True is no count
     await spool.append([wrong])
     await spool.append(list(trades(5, start=5)))
     await spool.let_go()  # a crash

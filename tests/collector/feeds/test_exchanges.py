@@ -2,7 +2,6 @@
 
 import json
 import logging
-from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +104,6 @@ async def test_poloniex_trades_are_of_poloniex_and_in_the_base_currency(tmp_path
     records = await through_the_spool(tmp_path, "POLONIEX", {"BTC-USDT": "BTC_USDT"}, [message])
     place = ("POLONIEX", "BTC-USDT", 1661120814.823, 1671187816.0)
     assert records == [
-        Trade(*place, "sell", Decimal("0.017"), Decimal("21464.69"), "60183607", None),
-        Trade(*place, "buy", Decimal("0.017"), Decimal("21464.69"), "60183608", None),
+        Trade(*place, "sell", "0.017", "21464.69", "60183607", None),
+        Trade(*place, "buy", "0.017", "21464.69", "60183608", None),
     ]

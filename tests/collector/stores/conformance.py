@@ -9,8 +9,10 @@ from comparing import per_key
 from databases import MongoHarness, PgbouncerHarness, PostgresHarness
 from folders import ParquetHarness
 from servers import RedisServer
+from streams import written
 from waiting import PATIENCE, eventually
 
+from collector import bounds
 from collector import records as r
 from collector.metrics import Metrics
 from collector.settings import Settings
@@ -95,15 +97,17 @@ class RedisHarness:
             sides = self._json(sides) if isinstance(sides, str) else sides
             levels = {side: list(_levels(kind, sides[side])) for side in ("bid", "ask")}
             fields = fields | levels | {"delta": "delta" in fields}
-        return kind(**{name: self._value(kind, name, fields[name]) for name in kind.__struct_fields__})
+        return written(
+            kind(**{name: self._value(kind, name, fields[name]) for name in kind.__struct_fields__})
+        )
 
     @staticmethod
     def _value(kind, name, value):
         annotation = str(kind.__annotations__.get(name) or r.Record.__annotations__[name])
-        if value == "None" and "None" in annotation:
+        if value == "None" and ("None" in annotation or "Optional" in annotation):
             return None
-        if "Decimal" in annotation and not isinstance(value, list):
-            return Decimal(value)
+        if "Meta" in annotation and not isinstance(value, list):
+            return bounds.number(value)
         if "float" in annotation:
             return float(value)
         if "bool" in annotation:

@@ -13,6 +13,7 @@ import pytest
 from comparing import per_key
 from msgspec import structs
 from servers import MongoServer, Pgbouncer, PostgresServer
+from streams import written
 
 from collector import records as r
 from collector.settings import Settings
@@ -109,7 +110,7 @@ class PostgresHarness(DatabaseHarness):
             data = json.loads(values[0], parse_float=Decimal, parse_int=Decimal)
             sides = data.get("delta") or data["snapshot"]
             values = ["delta" in data, *(_side(kind, name, sides[name]) for name in ("bid", "ask"))]
-        return kind(exchange, symbol, timestamp, receipt, *values)
+        return written(kind(exchange, symbol, timestamp, receipt, *values))
 
 
 class Bounced(Pgbouncer):
@@ -201,10 +202,8 @@ class MongoHarness(DatabaseHarness):
             value = document.get(f"{field.name}_seconds", document[field.name])
             if field.name in ("bid", "ask") and kind in (r.L2Book, r.L3Book):
                 value = _side(kind, field.name, bson.decode(value))
-            elif isinstance(value, str) and "Decimal" in str(field.type):
-                value = Decimal(value)
             values[field.name] = value
-        return kind(**values)
+        return written(kind(**values))
 
 
 def _apart(work):

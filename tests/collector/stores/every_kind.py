@@ -3,7 +3,9 @@
 from decimal import Decimal
 
 from hypothesis import strategies as st
+from streams import written
 
+from collector import bounds
 from collector.records import (
     Candle,
     Funding,
@@ -22,7 +24,7 @@ D = Decimal
 _PLACE = ("COINBASE", "BTC-USD", 1736899200.123456, 1736899200.234567)
 
 #: Every channel, missing values and empty sides included.
-EVERY_KIND = [
+_RECORDS = [
     Trade(*_PLACE, "buy", D("0.00000001"), D("97123.45"), "12345", "limit"),
     Trade(*_PLACE, "sell", D(3), D("0.1"), None, None),
     Ticker(*_PLACE, D("97123.40"), D("97123.50")),
@@ -43,10 +45,12 @@ EVERY_KIND = [
     Gap(*_PLACE, "trades", 1736899200.0, 1736899201.5, "dropped", 42),
 ]
 
+EVERY_KIND = list(map(written, _RECORDS))
+
 #: Of any size and sign, and with more digits than a double has.
 numbers = st.decimals(
     min_value=-(10**20) + 1, max_value=10**20 - 1, places=18, allow_nan=False, allow_infinity=False
-)
+).map(bounds.written)
 #: Float seconds as they come from a clock or an exchange: microseconds.
 times = st.integers(0, 4 * 10**15).map(lambda microseconds: microseconds / 1e6)
 #: Text that a database can be asked to hold.

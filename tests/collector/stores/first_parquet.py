@@ -7,13 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import structs
 
-from collector.records import Level, channel_of
+from collector.records import Level, Number, channel_of
 
 NUMBER = pa.decimal128(38, 18)
 _LEVELS = pa.list_(pa.struct([("price", NUMBER), ("size", NUMBER)]))
 _TYPES = {
     float: pa.timestamp("us", tz="UTC"),
-    Decimal: NUMBER,
+    Number: NUMBER,
     str: pa.string(),
     str | None: pa.string(),
     int | None: pa.int64(),
@@ -42,5 +42,5 @@ def _value(value, kind):
     if kind is float:
         return round(value * 1e6)
     if isinstance(value, list):
-        return [{"price": price, "size": size} for price, size in value]
-    return value
+        return [{"price": Decimal(price), "size": Decimal(size)} for price, size in value]
+    return Decimal(value) if kind is Number else value

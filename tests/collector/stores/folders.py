@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from decimal import Decimal
 from pathlib import Path
 from typing import get_args
 
@@ -99,13 +98,13 @@ def record_of(kind, row):
             value = [tuple((level | _exact(digits)).values()) for level, digits in levels]
         elif text is not None:
             assert _is_nearest(value, text)
-            value = Decimal(text)
+            value = text
         values[field.name] = value.timestamp() if hasattr(value, "timestamp") else value
     return kind(**values)
 
 
 def _exact(digits):
-    return {name: Decimal(text) for name, text in digits.items()}
+    return dict(digits)
 
 
 def _is_nearest(value, text):

@@ -12,6 +12,7 @@ from cryptofeed.backends import mongo as their_mongo
 from cryptofeed.backends import postgres as their_postgres
 from databases import settings
 from servers import MongoServer, PostgresServer
+from streams import written
 from test_postgres import CRYPTOFEED_TABLES
 
 from collector import records as ours
@@ -81,7 +82,7 @@ async def theirs_stores(callback, thing):
 
 async def ours_stores(store, record):
     await store.open("collector")
-    await store.commit("collector", Batch("run", 0, [record]), None, Position("owner", "run", 1))
+    await store.commit("collector", Batch("run", 0, [written(record)]), None, Position("owner", "run", 1))
     await store.close()
 
 

@@ -160,7 +160,7 @@ async def test_an_id_tells_when_a_record_was_received_and_sorts_as_it_was_receiv
         replace(EVERY_KIND[0], side="\ud800"),
         replace(EVERY_KIND[0], timestamp=float("nan")),
         replace(EVERY_KIND[0], receipt_timestamp=float("inf")),
-        replace(EVERY_KIND[7], bid=[("\0", D(1), D(1))]),
+        replace(EVERY_KIND[7], bid=[("\0", "1", "1")]),
         replace(EVERY_KIND[14], trades=2**63),
         replace(EVERY_KIND[0], id="i" * 48_000_000),
     ],

@@ -27,6 +27,7 @@ from msgspec.structs import fields, replace
 from streams import stream, trades
 from waiting import eventually
 
+from collector import bounds
 from collector import writer as writing
 from collector.records import AnyRecord, Gap, L2Book, Trade, channel_of
 from collector.settings import Settings
@@ -122,16 +123,16 @@ async def test_a_number_is_a_double_to_reckon_with_and_a_text_that_is_the_record
 
 async def test_the_digits_of_the_exchange_are_kept(store, tmp_path):
     texts = ["1.50", "1.5", "0.00000000", "-0", "1E-40", "9" * 40, "12345678901234567890.123456789012345678"]
-    sent = [replace(EVERY_KIND[0], price=D(text)) for text in texts]
+    sent = [replace(EVERY_KIND[0], price=bounds.number(text)) for text in texts]
     await store.open(NAME)
     assert not await store.commit(NAME, batch(sent), None, at(len(sent)))
     rows = _rows(tmp_path / "v2" / "channel=trades")
-    assert [row["price_text"] for row in rows] == [f"{D(text):f}" for text in texts]
+    assert [row["price_text"] for row in rows] == [f"{D(text):f}".removeprefix("-") for text in texts]
     assert [row["price"] for row in rows] == [float(text) for text in texts]
 
 
 async def test_texts_are_encoded_by_a_dictionary(store, tmp_path):
-    sent = [replace(EVERY_KIND[0], price=D(price)) for price in range(100)] * 20
+    sent = [replace(EVERY_KIND[0], price=str(price)) for price in range(100)] * 20
     await store.open(NAME)
     await store.commit(NAME, batch(sent), None, at(len(sent)))
     (file,) = tmp_path.glob(f"v2/channel=trades/**/{NAME}-*.parquet")
@@ -169,9 +170,9 @@ async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"price": D("NaN")},
-        {"amount": D("-Infinity")},
-        {"price": D("1E+400")},
+        {"price": "NaN"},
+        {"amount": "-Infinity"},
+        {"price": "1E+400"},
         {"timestamp": float("nan")},
         {"timestamp": float("inf")},
         {"receipt_timestamp": float("nan")},
@@ -196,7 +197,7 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_pa
 
 
 async def test_a_batch_that_is_tried_again_refuses_the_same(store, tmp_path):
-    sent = [EVERY_KIND[0], replace(EVERY_KIND[0], price=D("NaN"))]
+    sent = [EVERY_KIND[0], replace(EVERY_KIND[0], price="NaN")]
     await store.open(NAME)
     refusals = await store.commit(NAME, batch(sent), None, at(2))
     assert not await store.commit(NAME, batch(sent).without(refusals), None, at(2))

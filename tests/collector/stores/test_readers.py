@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from crashing_parquet import NAME, settings
+from streams import written
 
 from collector.records import L2Book, Ticker, Trade
 from collector.stores import Batch, Position
@@ -22,32 +23,51 @@ START = 1736899200.0  # 2025-01-15 00:00
 OLD, SECONDS = 1200, 7200
 
 TRADES = [
-    Trade(
-        *("COINBASE", "BTC-USD", START + second, START + second + 0.1, ("buy", "sell")[second % 2]),
-        *(D("0.25") * (second % 4 + 1), D("97000.10") + second % 60, str(second), None),
+    written(
+        Trade(
+            *("COINBASE", "BTC-USD", START + second, START + second + 0.1, ("buy", "sell")[second % 2]),
+            *(D("0.25") * (second % 4 + 1), D("97000.10") + second % 60, str(second), None),
+        )
     )
     for second in range(SECONDS)
 ]
 TICKERS = [
-    Ticker(
-        "COINBASE", "BTC-USD", START + second, START + second, D("96999.5") + second, D("97000.5") + second
+    written(
+        Ticker(
+            "COINBASE",
+            "BTC-USD",
+            START + second,
+            START + second,
+            D("96999.5") + second,
+            D("97000.5") + second,
+        )
     )
     for second in range(0, SECONDS, 60)
 ]
 BOOKS = [
-    L2Book(
-        *("COINBASE", "BTC-USD", START + second, START + second, second > 0),
-        *([(D(97000) - second, D("1.50"))], [(D(97001) + second, D(2))]),
+    written(
+        L2Book(
+            *("COINBASE", "BTC-USD", START + second, START + second, second > 0),
+            *([(D(97000) - second, D("1.50"))], [(D(97001) + second, D(2))]),
+        )
     )
     for second in range(20)
 ]
 HUGE = Trade(
-    "COINBASE", "BTC-USD", START + SECONDS - 1, START + SECONDS, "buy", D("5e9"), D("9e9"), "huge", None
+    "COINBASE",
+    "BTC-USD",
+    START + SECONDS - 1,
+    START + SECONDS,
+    "buy",
+    "5000000000",
+    "9000000000",
+    "huge",
+    None,
 )
 
 #: Volume and value of the first and of the second hour, as Decimals tell them.
-VOLUME = [sum(trade.amount for trade in TRADES[hour * 3600 :][:3600]) for hour in (0, 1)]
-VALUE = [sum(trade.amount * trade.price for trade in TRADES[hour * 3600 :][:3600]) for hour in (0, 1)]
+VOLUME = [sum(D(trade.amount) for trade in TRADES[hour * 3600 :][:3600]) for hour in (0, 1)]
+VALUE = [sum(D(trade.amount) * D(trade.price) for trade in TRADES[hour * 3600 :][:3600]) for hour in (0, 1)]
 VWAP = [float(value / volume) for value, volume in zip(VALUE, VOLUME, strict=True)]
 
 
@@ -184,7 +204,7 @@ def test_a_price_times_an_amount_in_billions_is_a_number_in_all_readers(tmp_path
 def test_an_exact_sum_is_made_of_the_texts(data):
     place = f"read_parquet('{data}/v2/channel=trades/**/*.parquet')"
     assert sql(f"SELECT sum(amount_text::DECIMAL(38, 18)) FROM {place}") == [
-        (sum(trade.amount for trade in TRADES[OLD:]),)
+        (sum(D(trade.amount) for trade in TRADES[OLD:]),)
     ]
 
 

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from conformance import HARNESSES, NAME, Pipeline
 from simulated import Simulator
+from streams import written
 
 from collector.notes import Note
 from collector.records import Gap, L2Book, Ticker, Trade
@@ -42,8 +43,10 @@ PLACE = "COINBASE", "BTC-USD"
 
 def trade(second):
     times = START + second, START + second + 0.25
-    return Trade(
-        *PLACE, *times, "buy", D("0.5") * (second % 3 + 1), D("97000.10") + second % 60, str(second), None
+    return written(
+        Trade(
+            *PLACE, *times, "buy", D("0.5") * (second % 3 + 1), D("97000.10") + second % 60, str(second), None
+        )
     )
 
 
@@ -51,16 +54,21 @@ def book(second, price):
     """A whole book every quarter of an hour; between two a level comes and another goes."""
     times = START + second, START + second
     if second % 900 == 0:
-        return L2Book(*PLACE, *times, False, [(D(96999), D(1)), (D(96998), D(2))], [(D(97001), D("1.50"))])
-    return L2Book(
-        *PLACE, *times, True, [(D(96998), D(0)), (D(96999) + price, D(3))], [(D(97001) + price, D(4))]
+        return L2Book(*PLACE, *times, False, [("96999", "1"), ("96998", "2")], [("97001", "1.50")])
+    return written(
+        L2Book(*PLACE, *times, True, [(D(96998), D(0)), (D(96999) + price, D(3))], [(D(97001) + price, D(4))])
     )
+
+
+def average(trades):
+    """Their price, weighted by amount."""
+    return sum(D(each.price) * D(each.amount) for each in trades) / sum(D(each.amount) for each in trades)
 
 
 #: Of three hours, of which the recipes read the second.
 TRADES = [trade(second) for second in range(-3600, 7200, 10)]
 TICKERS = [
-    Ticker(*PLACE, START + second, START + second, D(97000) + second, D(97001) + second)
+    Ticker(*PLACE, START + second, START + second, str(97000 + second), str(97001 + second))
     for second in range(-3600, 7200, 60)
 ]
 BOOKS = [book(second, D(second % 900) / 1000) for second in range(0, 3600, 100)]
@@ -77,7 +85,7 @@ GAPS = [
 RECORDS = sorted([*TRADES, *TICKERS, *BOOKS, *GAPS], key=lambda record: record.receipt_timestamp)
 HOUR = [each for each in TRADES if START <= each.receipt_timestamp < START + 3600]
 #: Of the first minute of that hour.
-VWAP = sum(each.price * each.amount for each in HOUR[:6]) / sum(each.amount for each in HOUR[:6])
+VWAP = average(HOUR[:6])
 
 
 async def fill(harness, server, folder):
@@ -125,7 +133,7 @@ def check_trades(it):
     candles = it["candles"]
     assert len(candles) == 60
     assert candles.iloc[0].to_list() == [97000.1, 97050.1, 97000.1, 97050.1, 6.0]
-    exact = sum(each.price * each.amount for each in HOUR) / sum(each.amount for each in HOUR)
+    exact = average(HOUR)
     assert it["vwap"].to_list() == pytest.approx([float(exact)])
     assert len(it["met"]) == len(HOUR)
     assert it["met"]["bid"].to_list() == [97000.0 + int(each.timestamp - START) // 60 * 60 for each in HOUR]

@@ -9,7 +9,7 @@ from cryptofeed import types
 from cryptofeed.backends import redis as theirs
 from msgspec.structs import replace
 from servers import RedisServer
-from streams import AT, one_of_each, stream, trades
+from streams import AT, one_of_each, stream, trades, written
 from waiting import eventually
 
 from collector import records as r
@@ -170,7 +170,7 @@ async def test_a_reader_of_cryptofeeds_own_backend_sees_the_same(harness, store,
     expected = seen(client)
     client.flushall()
     await begin(store)
-    await commit(store, [record for _, _, record in PAIRS])
+    await commit(store, [written(record) for _, _, record in PAIRS])
     assert seen(client) == expected
     assert len(expected) == 7
 
@@ -178,7 +178,7 @@ async def test_a_reader_of_cryptofeeds_own_backend_sees_the_same(harness, store,
 async def test_every_digit_is_in_the_text(store, client, harness):
     await begin(store)
     tiny = r.L2Book(*_ID, AT, AT, True, [(D("1E-8"), D("1.50"))], [(D("1E+3"), D("0.00000010"))])
-    await commit(store, [tiny])
+    await commit(store, [written(tiny)])
     text = '{"bid":[[0.00000001,1.50]],"ask":[[1000,0.00000010]]}'
     if harness.backend == "REDISSTREAM":
         ((_, fields),) = client.xrange("book-COINBASE-BTC-USD")
