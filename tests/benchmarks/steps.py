@@ -10,7 +10,7 @@ import json
 import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,10 +136,12 @@ class Steps:
             if not number % TURN:
                 await asyncio.sleep(0)
             outputs = session.receive(message, receipt := time.time_ns())
-            take(outputs, receipt)
+            if room := take(outputs, receipt):
+                await room
             for request in [each for each in outputs if isinstance(each, Request)]:
                 body = self._recording.rest[request.url.removeprefix(REST)]
-                take(session.answer(request.id, 200, body, receipt), receipt)
+                if room := take(session.answer(request.id, 200, body, receipt), receipt):
+                    await room
 
     async def _store(self, settings: Settings, spool: Spool, session: Session) -> None:
         receiver = Receiver(settings, spool, Metrics())
@@ -147,15 +149,12 @@ class Steps:
         gaps = Gaps(settings.exchange, receiver)
         intake = Intake(Binance(), Subscriptions(gaps), gaps, receiver)
 
-        def take(outputs, receipt: int) -> None:
+        def take(outputs, receipt: int) -> Awaitable[None] | None:
             intake.take(outputs, receipt)
-            if receiver.is_due:
-                due.append(asyncio.ensure_future(receiver.make_room()))
+            return receiver.make_room() if receiver.is_due else None
 
-        due = []
         await self._hear(session, take)
         await receiver.drain()
-        await asyncio.gather(*due)
         receiving.cancel()
         await asyncio.wait([receiving])
 
