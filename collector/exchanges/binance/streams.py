@@ -15,7 +15,9 @@ from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Req
 from collector.exchanges.times import MILLISECOND
 
 _MOST_WAITING = 1000  # updates of a book that wait for its snapshot
-_TRANSIENT = frozenset({403, 408, 418, 429})  # statuses of HTTP below 500 that say: later; 403: its firewall
+#: Statuses of HTTP below 500 that say: later. 403 is the firewall's, which may limit rates as well
+#: (developers.binance.com/docs/binance-spot-api-docs/rest-api/http-return-codes, 2026-11-28).
+_TRANSIENT = frozenset({403, 408, 418, 429})
 
 
 class Place(msgspec.Struct, frozen=True):
