@@ -270,8 +270,8 @@ class _Builder:
 
     def _kubernetes(self, store: Store | None, collector: Collector, container: Container) -> Kubernetes:
         """Return what only a cluster uses, noting a request that is more than its limit."""
-        layers: list[Collector | Store] = [collector, *([store] if store else []), self.file.defaults]
-        kubernetes = Kubernetes(**ChainMap(*(dict(layer.kubernetes) for layer in layers)))
+        layers = self._kubernetes_layers(collector, store)
+        kubernetes = _merged(layers)
         for key, most, limit in (
             ("request_memory", container.memory, "limits.memory"),
             ("request_cpus", container.cpus, "limits.cpus"),
@@ -286,6 +286,14 @@ class _Builder:
                 node = _found(place.keys, "kubernetes.secret_keys") or place.place
                 self._fault(node, "secret_keys: `secret` is not set; the Secret that holds them")
         return kubernetes
+
+    def _kubernetes_layers(self, collector: Collector, store: Store | None) -> "list[Collector | Store]":
+        return [collector, *([store] if store else []), self.file.defaults]
+
+    def _secret_of_url(self, collector: Collector, store: Store | None) -> str:
+        """Return the existing Secret that holds the URL in a cluster; empty where none does."""
+        kubernetes = _merged(self._kubernetes_layers(collector, store))
+        return kubernetes.secret if "url" in kubernetes.secret_keys else ""
 
     def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
         """The contract's variables in the contract's order, only those that are set."""
@@ -317,7 +325,8 @@ class _Builder:
         environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
         self._check_source(read.exchange, given)
         place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
-        if settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS:
+        is_local = settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS
+        if is_local and not self._secret_of_url(collector, store):
             self._hint(
                 place,
                 f"host {read.host}: in a container that is the container itself; name the store's "
@@ -338,6 +347,8 @@ class _Builder:
         folder = (store.path.text or "") if store and store.path else ""
         recording = overlap.recording(read, folder, collector=name, at=_place(symbols))
         if recording:
+            if secret := self._secret_of_url(collector, store):
+                recording = msgspec.structs.replace(recording, into=(*recording.into, secret))
             named = overlap.pairs(recording, overlap.named(read.symbols))
             profiles = frozenset(collector.profiles or [""])
             self.recorded.append((Recorded(recording, named, profiles), symbols))
@@ -577,6 +588,11 @@ class _Builder:
 
     def _hint(self, node: Node, message: str) -> None:
         self.hints[Fault(node.file, node.line, node.column, message)] = None
+
+
+def _merged(layers: Iterable[Collector | Store]) -> Kubernetes:
+    """Return what only a cluster uses, the nearest first."""
+    return Kubernetes(**ChainMap(*(dict(layer.kubernetes) for layer in layers)))
 
 
 def _given(layers: Iterable[Layer]) -> Mapping[str, Node]:

@@ -6,11 +6,12 @@ import kubernetes_validate
 import pytest
 import yaml
 from clusters import kubectl_program
+from fleet_texts import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendering import ODD, VALUES, with_environment
 
-from launcher import cli, fleet, render
+from launcher import cli, fleet, keys, render
 
 FLEET = """
 fleet: desk
@@ -259,6 +260,23 @@ def test_a_url_in_an_existing_secret_replaces_what_it_says(tmp_path):
     environment = {each["name"]: each.get("value") for each in container["env"]}
     assert environment["URL_FILE"] == "/etc/cryptostore/url"
     assert not environment.keys() & {"URL", "HOST", "PORT"}
+
+
+def test_urls_in_two_secrets_are_two_stores(tmp_path):
+    stores = ", ".join(
+        f"{name}: {{backend: REDIS, kubernetes: {{secret: {name}, secret_keys: url}}}}" for name in ("a", "b")
+    )
+    same = "exchange: KRAKEN, symbols: BTC-USD, channels: trades"
+    collectors = f"{{{same}, store: a}}, {{{same}, store: b, name: k}}"
+    text = f"fleet: desk\nstores: {{{stores}}}\ncollectors: [{collectors}]\n"
+    assert load(tmp_path, text).hints == ()
+    with pytest.raises(fleet.FleetError, match="into the same store"):
+        load(tmp_path, text.replace("store: b", "store: a"))
+
+
+def test_every_key_is_on_the_page():
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    assert not [key for key in keys.KUBERNETES if f"`{key}`" not in page]
 
 
 def test_secrets_of_an_earlier_rendering_are_removed(tmp_path):
