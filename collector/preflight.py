@@ -37,6 +37,7 @@ _PATIENCE = 20.0  # seconds for one thing
 _OWNED = "the folder, or volume, must belong to the user that the collector runs as: `chown -R {user} FOLDER`"
 _CLOCK = 2.0  # seconds of difference that no exchange's time stamps explain
 _READS = 3
+_SMALL_FILE = 64 * 1024  # bytes
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _IN_A_CONTAINER = Path("/.dockerenv")
 
@@ -87,7 +88,7 @@ async def findings(
     has_store = False
     if "store" not in without:
         store = await _store(settings)
-        has_store = store.state == "fine"
+        has_store = store.state in ("fine", "warning")
         yield store
     if "exchange" not in without:
         symbols, taken = await _symbols(settings)
@@ -158,8 +159,25 @@ async def _store(settings: Settings) -> Finding:
         return _fault("store", f"{where} {why}: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE)
     finally:
         await store.close()
+    if settings.backend == "PARQUET" and (full := _without_room(settings.parquet_dir)):
+        return full
     known = "knows this collector" if position else "sees this collector for the first time"
     return _fine("store", f"{where} {known}")
+
+
+def _without_room(folder: Path) -> Finding | None:
+    """Find that a folder's disk is full, or nearly: a collector needs some room there for every file."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_SMALL_FILE))
+            file.flush()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        detail = f"PARQUET cannot write a file into {folder}: {error.strerror}"
+        return _fault("store", detail, "make room there", UNAVAILABLE)
+    if free < RESERVE_BYTES:
+        return _warning("store", f"the disk of {folder} has {_mib(free)} free", "make room there")
+    return None
 
 
 def _store_remedy(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 
@@ -84,6 +85,42 @@ def test_each_fault_has_its_remedy(tmp_path, simulator, redis, wrong, status, wh
     assert said in found[what]["detail"]
     assert found[what]["remedy"]
     assert [each["what"] for each in found.values() if each["state"] == "fault"] == [what]
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own, as small as a test wants it; only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("no small file system can be mounted here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "state", "said"),
+    [("48k", 69, "fault", "No space left on device"), ("1m", 0, "warning", "1.0 MiB free")],
+)
+def test_a_full_disk_of_a_dataset_is_found(tmp_path, simulator, redis, disk, size, status, state, said):
+    folder = disk(size)
+    about = variables(tmp_path, simulator, redis, BACKEND="PARQUET", PARQUET_DIR=str(folder))
+    about = {name: value for name, value in about.items() if name not in ("HOST", "PORT", "PASSWORD")}
+    ended, found = check(about)
+    assert (ended, found["store"]["state"]) == (status, state)
+    assert said in found["store"]["detail"]
+    assert found["store"]["remedy"] == "make room there"
+
+
+def test_a_full_disk_of_a_spool_is_found(tmp_path, simulator, redis, disk):
+    status, found = check(variables(disk("1m"), simulator, redis))
+    assert (status, found["spool"]["state"]) == (preflight.UNAVAILABLE, "fault")
+    assert "a collector waits for" in found["spool"]["detail"]
 
 
 def test_what_cannot_be_reached_yet_is_left_out(tmp_path, simulator, redis):

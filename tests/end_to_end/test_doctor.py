@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
 
 import certifi
 import pytest
@@ -35,6 +37,7 @@ COLLECTORS = {
     "little-memory": {"limits": {"memory": "24MiB"}},
     "foreign-folder": {"store": "foreign-folder"},
     "foreign-spool": {},
+    "full-folder": {"store": "full-folder"},
 }
 FINE = ("fine", "fine-in-files", "fine-in-log")
 #: Whose what ``doctor`` finds wrong, and a word of what it says.
@@ -52,7 +55,10 @@ WORLDS = {
     "little-memory": ("memory", "limits.memory = 24 MiB"),
     "foreign-folder": ("store", "chown -R 10001 {folder}"),
     "foreign-spool": ("spool", "-spool:/spool --entrypoint chown"),
+    "full-folder": ("store", "No space left on device; make room"),
 }
+if os.geteuid():  # only root makes a disk that is full
+    del WORLDS["full-folder"]
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +78,16 @@ def fleet(redis_image, image, tmp_path_factory):
         for container in fleet.containers().values():
             docker("rm", "--force", "--volumes", container["Id"])
         stage.remove()  # volumes, too: their names begin with the stage's
+        if (full := fleet.folder / "full-folder").is_mount():
+            subprocess.run(["umount", full], check=True)
 
 
 def write(fleet, names):
-    folders = {name: fleet.folder / name for name in ("foreign-folder", "fine-in-files")}
+    folders = {name: fleet.folder / name for name in ("foreign-folder", "fine-in-files", "full-folder")}
     for folder in folders.values():
         folder.mkdir(exist_ok=True)
     folders["fine-in-files"].chmod(0o777)
+    fill(folders["full-folder"])
     stores = {
         "good": STORE,
         "log": {"backend": "TTY"},
@@ -107,6 +116,12 @@ def write(fleet, names):
         "collectors": collectors,
     }
     fleet.path.write_text(json.dumps(file))
+
+
+def fill(folder):
+    """Makes a folder a disk of its own without room for a file, where that is allowed."""
+    if not os.geteuid() and not folder.is_mount():
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=777", "tmpfs", folder], check=True)
 
 
 def take_spool(fleet, name):
@@ -158,7 +173,7 @@ def test_what_up_fails_with_doctor_has_named_with_its_remedy(told, fleet, name):
     what, word = WORLDS[name]
     faults = [each for each in found[name] if each["state"] == "fault"]
     assert [each["what"] for each in faults] == [what]
-    text = f"{faults[0]['detail']} {faults[0]['remedy']}"
+    text = f"{faults[0]['detail']}; {faults[0]['remedy']}"
     assert word.format(folder=fleet.folder / "foreign-folder") in text
     assert faults[0]["remedy"]
     assert name in failed

@@ -120,10 +120,14 @@ def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
     with process_list() as processes:
         assert launch("plan") == 2
         assert "+ redis" in told[-1]
+        assert launch("doctor") == 0, "\n".join(told)  # runs the real servers for its checks
+        assert told[-1].count("server    fine") == 3
+        assert (fleet.containers(), fleet.volumes()) == ({}, [])
         assert launch("up") == 0, "\n".join(told)
         assert alike(told[-1], shown("up"))
         assert launch("up") == 0
         assert told[-1] == "fleet lab: 5 unchanged\n"
+        assert launch("doctor") == 0, "\n".join(told)
         before = fleet.identities()
         passwords = {name: fleet.password(name) for name in PASSWORDS}
         assert launch("plan", "--json", "--out", str(tmp_path / "plan.json")) == 0, told[-1]
