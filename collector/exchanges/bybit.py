@@ -24,6 +24,7 @@ from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
     MalformedError,
+    Whole,
     Word,
     levels,
     number,
@@ -100,7 +101,7 @@ class _Trade(msgspec.Struct, gc=False):
 class _Book(msgspec.Struct, gc=False):
     bids: list[Level] = msgspec.field(name="b")
     asks: list[Level] = msgspec.field(name="a")
-    number: int = msgspec.field(name="u")
+    number: Whole = msgspec.field(name="u")
 
 
 class _Ticker(msgspec.Struct, rename="camel", gc=False):

@@ -22,7 +22,16 @@ import msgspec
 from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument, Listing, contract_date, name, read_listing
-from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, Word, levels, number, numbers
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    Level,
+    MalformedError,
+    Whole,
+    Word,
+    levels,
+    number,
+    numbers,
+)
 from collector.exchanges.protocol import (
     Break,
     Channel,
@@ -125,7 +134,7 @@ class _Subscriptions(msgspec.Struct):
 class _Message[Part](msgspec.Struct, gc=False):
     timestamp: Word
     events: list[Part]
-    number: int | None = msgspec.field(name="sequence_num", default=None)
+    number: Whole | None = msgspec.field(name="sequence_num", default=None)
 
 
 class _Other(msgspec.Struct):
@@ -135,7 +144,7 @@ class _Other(msgspec.Struct):
     type: Word | None = None
     message: str = ""
     timestamp: str = ""
-    number: int | None = msgspec.field(name="sequence_num", default=None)
+    number: Whole | None = msgspec.field(name="sequence_num", default=None)
 
 
 class _Future(msgspec.Struct):

@@ -14,14 +14,23 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import batched
-from typing import Any, ClassVar, Literal, override
+from typing import Annotated, Any, ClassVar, Literal, override
 
 import msgspec
 
 from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument, Listing, name, read_listing
-from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, Word, levels, number, raw_number
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    Level,
+    MalformedError,
+    Whole,
+    Word,
+    levels,
+    number,
+    raw_number,
+)
 from collector.exchanges.protocol import (
     Break,
     Channel,
@@ -77,7 +86,7 @@ class _Book(msgspec.Struct, gc=False):
     symbol: str
     bids: list[_Level]
     asks: list[_Level]
-    checksum: int | None = None
+    checksum: Whole | None = None
     timestamp: Word | None = None  # a snapshot of 2025 had none
 
 
@@ -86,7 +95,7 @@ class _Trade(msgspec.Struct, gc=False):
     side: Literal["buy", "sell"]
     price: msgspec.Raw
     qty: msgspec.Raw
-    trade_id: int
+    trade_id: Whole
     timestamp: Word
     ord_type: Word | None = None
 
@@ -107,9 +116,9 @@ class _Candle(msgspec.Struct, gc=False):
     low: msgspec.Raw
     close: msgspec.Raw
     volume: msgspec.Raw
-    trades: int
+    trades: Whole
     interval_begin: Word
-    interval: int  # minutes
+    interval: Annotated[int, msgspec.Meta(gt=0, le=10**6)]  # minutes
 
 
 class _Status(msgspec.Struct):
@@ -127,7 +136,7 @@ class _Data[T](msgspec.Struct, gc=False):
 class _Result(msgspec.Struct):
     channel: Word = ""
     symbol: str | None = None
-    depth: int | None = None
+    depth: Whole | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -139,7 +148,7 @@ class _Answer(msgspec.Struct):
     result: _Result | None = None
     error: str | None = None
     symbol: str | None = None
-    req_id: int | None = None
+    req_id: Whole | None = None
 
 
 class _Pair(msgspec.Struct):
@@ -148,7 +157,7 @@ class _Pair(msgspec.Struct):
     wsname: str = ""
     status: str = "online"
     tick_size: str | None = None
-    lot_decimals: int | None = None
+    lot_decimals: Whole | None = None
 
 
 class _AssetPairs(msgspec.Struct):

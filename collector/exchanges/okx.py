@@ -27,6 +27,7 @@ from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
     MalformedError,
+    Whole,
     Word,
     levels,
     number,
@@ -115,8 +116,8 @@ class _Book(msgspec.Struct, rename="camel", gc=False):
     asks: list[list[str]]  # price, size, a zero, number of orders
     bids: list[list[str]]
     ts: Word
-    seq_id: int | None = None
-    prev_seq_id: int | None = None
+    seq_id: Whole | None = None
+    prev_seq_id: Whole | None = None
 
 
 class _Funding(msgspec.Struct, rename="camel", gc=False):

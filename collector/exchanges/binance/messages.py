@@ -4,14 +4,14 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Level, Word
+from collector.exchanges.numbers import Level, Whole, Word
 from collector.exchanges.times import Milliseconds
 
 
 class Trade(msgspec.Struct, gc=False):
     """A trade; spot's Trade Streams."""
 
-    id: int = msgspec.field(name="t")
+    id: Whole = msgspec.field(name="t")
     price: str = msgspec.field(name="p")
     amount: str = msgspec.field(name="q")
     time: Milliseconds = msgspec.field(name="T")
@@ -21,7 +21,7 @@ class Trade(msgspec.Struct, gc=False):
 class AggregateTrade(Trade, gc=False):
     """Several fills as one; derivatives' Aggregate Trade Streams."""
 
-    id: int = msgspec.field(name="a")
+    id: Whole = msgspec.field(name="a")
 
 
 class Quote(msgspec.Struct, gc=False):
@@ -31,7 +31,7 @@ class Quote(msgspec.Struct, gc=False):
     bid_size: str = msgspec.field(name="B")
     ask: str = msgspec.field(name="a")
     ask_size: str = msgspec.field(name="A")
-    number: int | None = msgspec.field(name="u", default=None)  # of the update of the book
+    number: Whole | None = msgspec.field(name="u", default=None)  # of the update of the book
     time: Milliseconds | None = msgspec.field(name="E", default=None)  # spot sends none
 
 
@@ -39,17 +39,17 @@ class Update(msgspec.Struct, gc=False):
     """Changes of a book; Diff. Depth Stream."""
 
     time: Milliseconds = msgspec.field(name="E")
-    first: int = msgspec.field(name="U")
-    last: int = msgspec.field(name="u")
+    first: Whole = msgspec.field(name="U")
+    last: Whole = msgspec.field(name="u")
     bids: list[Level] = msgspec.field(name="b")
     asks: list[Level] = msgspec.field(name="a")
-    previous: int | None = msgspec.field(name="pu", default=None)  # derivatives
+    previous: Whole | None = msgspec.field(name="pu", default=None)  # derivatives
 
 
 class Snapshot(msgspec.Struct, gc=False):
     """A book as REST answers it, and as spot's partial streams send it."""
 
-    last: int = msgspec.field(name="lastUpdateId")
+    last: Whole = msgspec.field(name="lastUpdateId")
     bids: list[Level]
     asks: list[Level]
     time: Milliseconds | None = msgspec.field(name="E", default=None)
@@ -87,7 +87,7 @@ class Kline(msgspec.Struct, gc=False):
     start: Milliseconds = msgspec.field(name="t")
     stop: Milliseconds = msgspec.field(name="T")
     interval: Word = msgspec.field(name="i")
-    trades: int = msgspec.field(name="n")
+    trades: Whole = msgspec.field(name="n")
     open: str = msgspec.field(name="o")
     close: str = msgspec.field(name="c")
     high: str = msgspec.field(name="h")
@@ -119,7 +119,7 @@ class Symbol(msgspec.Struct):
 class Error(msgspec.Struct):
     """Why a request was refused."""
 
-    code: int
+    code: Whole
     message: str = msgspec.field(name="msg")
 
 
@@ -131,10 +131,10 @@ class Anything(msgspec.Struct):
     event: str | None = msgspec.field(name="e", default=None)
     symbol: str | None = msgspec.field(name="s", default=None)
     order: Symbol | str | None = msgspec.field(name="o", default=None)
-    id: int | str | None = None
+    id: Whole | str | None = None
     result: msgspec.Raw = msgspec.Raw()
     error: Error | None = None
-    code: int | None = None
+    code: Whole | None = None
     message: str | None = msgspec.field(name="msg", default=None)
 
 
@@ -156,7 +156,7 @@ class Row(msgspec.Struct):
     status: str | None = None
     contract_status: str | None = msgspec.field(name="contractStatus", default=None)
     contract_type: str | None = msgspec.field(name="contractType", default=None)
-    contract_size: int | None = msgspec.field(name="contractSize", default=None)
+    contract_size: Whole | None = msgspec.field(name="contractSize", default=None)
     settlement: str | None = msgspec.field(name="marginAsset", default=None)
     delivery: Milliseconds | None = msgspec.field(name="deliveryDate", default=None)
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.exchanges.numbers import MalformedError, levels, number, numbers, raw_number, scaled_number
+from collector.exchanges.numbers import (
+    MalformedError,
+    Whole,
+    levels,
+    number,
+    numbers,
+    raw_number,
+    scaled_number,
+)
 
 PLAIN = st.from_regex(r"(0|[1-9][0-9]{0,19})(\.[0-9]{1,20})?", fullmatch=True)
 
@@ -91,3 +99,10 @@ def test_a_json_number_keeps_its_digits(json, stored):
 @given(st.integers(-(10**18), 10**18), st.integers(0, 18))
 def test_a_scaled_number_gets_its_point(value, digits):
     assert Decimal(scaled_number(value, digits)) == Decimal(value).scaleb(-digits)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
+def test_a_whole_number_that_no_store_has_is_malformed(number):
+    assert msgspec.json.decode(str(2**63 - 1), type=Whole) == 2**63 - 1
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(str(number), type=Whole)
