@@ -73,6 +73,8 @@ Reason = Literal[
 GATHER = 0.5
 #: Symbols that such a line names.
 NAMED = 20
+#: Pairs that are not listed any more of which we know when they were seen last: options expire every day.
+MOST_DELISTED = 1000
 
 
 #: How the marks begin that say which record was the last, where an exchange repeats some: by channel.
@@ -172,6 +174,7 @@ class Gaps:
         self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
         self._carriers: dict[int, Carrier] = {}
         self._carrier_of: dict[Key, int] = {}
+        self._delisted = 0  # so many more since it was looked whether there are too many
 
     def take_up(self, holes: Mapping[Key, Hole], questions: Iterable[Question]) -> None:
         """Earlier processes left these open."""
@@ -197,6 +200,9 @@ class Gaps:
         if self._seen.pop(key, None) is not None:
             self._holes[key] = Hole(start, reason)
             self._mark_hole(key, self._holes[key])
+            self._delisted += reason == "delisted"
+            if self._delisted > MOST_DELISTED // 4:  # not for each of the hundreds that expire together
+                self._forget_the_first_delisted()
 
     def end(self, key: Key, end: float) -> None:
         """``key`` is seen from ``end`` on."""
@@ -249,11 +255,25 @@ class Gaps:
     def delisted(self, keys: Iterable[Key]) -> None:
         """The exchange does not list these any more; earlier processes saw them."""
         now = time.time()
-        for key in keys:
-            if hole := self.earlier.get(key):
-                self.report(key, Hole(hole.start, "delisted"), now)
-                self.earlier[key] = Hole(now, "delisted")
-                self._mark_hole(key, self.earlier[key])
+        known = [key for key in keys if key in self.earlier]
+        for key in sorted(known, key=lambda key: self.earlier[key].start):
+            self.report(key, Hole(self.earlier.pop(key).start, "delisted"), now)
+            self.earlier[key] = Hole(now, "delisted")
+            self._mark_hole(key, self.earlier[key])
+        self._forget_the_first_delisted()
+
+    def _forget_the_first_delisted(self) -> None:
+        """Bound what is known of those: where one is listed again, nobody has ever seen it."""
+        self._delisted = 0
+        holes = self.earlier | self._holes
+        delisted = [key for key, hole in holes.items() if hole.reason == "delisted" and key not in self._seen]
+        for key in delisted[:-MOST_DELISTED]:
+            for known in (self.earlier, self._holes, self._known, self._carrier_of):
+                known.pop(key, None)
+            self.questions = [it for it in self.questions if (it.channel, it.symbol) != key]
+            of_pair = f"{self.exchange} {key[0]} {key[1]}"
+            for mark in (f"seen {of_pair}", f"question {of_pair}", last_recorded(self.exchange, key)):
+                self._recorder.mark(mark, "")
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
         """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""

@@ -206,13 +206,20 @@ class Spool:
             self._records += len(blob.records)
             self._bytes += len(blob.data)
         if marks:
-            self._marks.update(marks)
-            self._unsaved_marks.update(marks)
+            for key, value in marks.items():
+                self.mark(key, value)
         await asyncio.shield(self._saved())  # whoever gives up waiting does not stop the disk half-way
 
     def mark(self, key: str, value: str) -> None:
-        """Take a mark that is saved with whatever is saved next, at the latest when the spool is closed."""
-        self._marks[key] = self._unsaved_marks[key] = value
+        """Take a mark that is saved with whatever is saved next, at the latest when the spool is closed.
+
+        An empty one is none.
+        """
+        self._unsaved_marks[key] = value
+        if value:
+            self._marks[key] = value
+        else:
+            self._marks.pop(key, None)
 
     async def _saved(self) -> None:
         async with self._lock:  # who waits here is saved together with the first that does

@@ -424,7 +424,10 @@ class SpoolFile:
         with self._transaction():
             self.db.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             if marks:
-                self.db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", marks.items())
+                made = [(key, value) for key, value in marks.items() if value]
+                self.db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", made)
+                gone = [(key,) for key, value in marks.items() if not value]
+                self.db.executemany("DELETE FROM marks WHERE key = ?", gone)
             self._save_losses(self.losses)
 
     def _drop(self, excess: int, kept: tuple[int, int]) -> None:

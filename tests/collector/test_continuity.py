@@ -1,5 +1,6 @@
 from spooled import spooled
 
+import collector.gaps
 from collector.continuity import Continuity
 from collector.exchanges.records import Trade
 from collector.exchanges.times import SECOND
@@ -75,3 +76,40 @@ async def test_a_garbled_mark_of_what_was_waited_for_puts_its_pair_in_doubt(tmp_
     await Continuity(spool, receiver, gaps, lambda _: True).begin()
     assert gaps.earlier["trades", "BTC-USD"].reason == "corrupt"
     await spool.close()
+
+
+EXPIRED = [("trades", f"BTC-USD-{day}-C") for day in range(10, 20)]
+
+
+async def symbols_known_after(folder, happens):
+    """The symbols of marks that are left when ``happens`` has been done to the gaps of a process."""
+    spool = await Spool.open(folder)
+    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
+    gaps = Gaps("KRAKEN", receiver)
+    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    happens(gaps, receiver)
+    await receiver.append()
+    await spool.close()
+    spool = await Spool.open(folder)
+    await spool.close()
+    return [
+        {mark.split(" ")[-1] for mark in spool.marks if mark.startswith(kind)}
+        for kind in ("seen", "trade", "question")
+    ]
+
+
+async def test_of_what_is_not_listed_any_more_a_bounded_number_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector.gaps, "MOST_DELISTED", 3)
+
+    def expire(gaps, receiver):
+        for at, key in enumerate([*EXPIRED, ("trades", "BTC-USD")]):
+            gaps.end(key, at + 1.0)
+            receiver.mark(f"trade KRAKEN {key[1]}", "7")
+        for at, key in enumerate(EXPIRED[:-1]):
+            gaps.begin(key, at + 2.0, "delisted")
+
+    last = {symbol for _, symbol in EXPIRED[-4:]}  # the last one is listed yet
+    assert await symbols_known_after(tmp_path, expire) == [{"BTC-USD"} | last] * 3
+    last = {symbol for _, symbol in EXPIRED[-3:]}
+    known = await symbols_known_after(tmp_path, lambda gaps, _: gaps.delisted(EXPIRED))
+    assert known == [{"BTC-USD"} | last] * 3
