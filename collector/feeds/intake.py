@@ -6,6 +6,7 @@ spooled and stored.
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,13 +45,15 @@ class Intake:
         contiguous = [channel for channel, it in exchange.channels.items() if it.loss == "ids"]
         self.repeats = Repeats(exchange.id, exchange.identity, contiguous, receiver)
         self._last_books: dict[Key, int] = {}  # receipts
+        self._last_quotes: dict[str, dict[str, Any]] = defaultdict(dict)  # by channel and symbol
+        self._begun: dict[str, set[str]] = defaultdict(set)  # symbols: the last may be repeated
         self._renewed: set[Key] = set()  # what broke and is subscribed to again
         self._told: dict[str, float] = {}
         self._takers: dict[type[Any], Callable[[Any], None]] = {
             kind: self._once(channel, convert) for kind, (channel, convert) in _ONCE.items()
         }
-        self._takers[exchange_records.Ticker] = self._always("ticker", _ticker)
-        self._takers[exchange_records.L1Book] = self._always("l1_book", _l1_book)
+        self._takers[exchange_records.Ticker] = self._quotes("ticker", _ticker)
+        self._takers[exchange_records.L1Book] = self._quotes("l1_book", _l1_book)
         self._takers[exchange_records.L2Book] = self._l2_book
         self._takers[exchange_records.L3Book] = self._l3_book
 
@@ -99,16 +102,20 @@ class Intake:
         keys = list(keys)
         self._renewed.difference_update(keys)
         self.repeats.interrupt(keys)
-        for key in keys:
-            self._last_books.pop(key, None)
+        for channel, symbol in keys:
+            self._last_books.pop((channel, symbol), None)
+            if symbol in self._last_quotes[channel]:
+                self._begun[channel].add(symbol)
 
     def forget(self, keys: Iterable[Key]) -> None:
         """These are not listed any more, and nothing of them is taken in."""
         keys = list(keys)
         self._report(self.repeats.forget(keys))
         self._renewed.difference_update(keys)
-        for key in keys:
-            self._last_books.pop(key, None)
+        for channel, symbol in keys:
+            self._last_books.pop((channel, symbol), None)
+            self._last_quotes[channel].pop(symbol, None)
+            self._begun[channel].discard(symbol)
 
     def report_losses(self, now: int) -> None:
         """Report what numbered records have not come, though later ones have."""
@@ -133,12 +140,23 @@ class Intake:
 
         return take
 
-    def _always(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
-        """Return what takes a record of which the session itself knows whether it was sent before."""
+    def _quotes(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
+        """Return what takes best prices: the session itself knows whether they were sent before.
+
+        A new session knows nothing: some exchanges begin a subscription with what they sent last.
+        """
         put, awaited = self._receiver.put, self._subscriptions.awaited[channel]
+        last, begun, identity = self._last_quotes[channel], self._begun[channel], self._exchange.identity
+
+        def is_the_last_again(it: Any) -> bool:
+            begun.discard(it.symbol)
+            has_time = it.timestamp != it.receipt_timestamp
+            return has_time and identity(it) == identity(last[it.symbol])
 
         def take(it: Any) -> None:
-            put(channel, convert(it))
+            if it.symbol not in begun or not is_the_last_again(it):
+                put(channel, convert(it))
+                last[it.symbol] = it
             if it.symbol in awaited:
                 self._arrived(channel, it)
 

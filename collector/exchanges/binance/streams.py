@@ -14,6 +14,7 @@ from collector.exchanges.numbers import UNREADABLE, levels, number, number_or_no
 from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
 from collector.exchanges.times import MILLISECOND
 
+_QUOTES_REMEMBERED = 16  # numbers of the last best prices
 _MOST_WAITING = 1000  # updates of a book that wait for its snapshot
 #: Statuses of HTTP below 500 that say: later. 403 is the firewall's, which may limit rates as well
 #: (developers.binance.com/docs/binance-spot-api-docs/rest-api/http-return-codes, 2026-11-28).
@@ -90,13 +91,16 @@ class Quotes(Stream):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._ticker, self._l1_book = "ticker" in place.channels, "l1_book" in place.channels
-        self._number: int | None = None
+        self._last = -1
+        self._numbers: deque[int] = deque(maxlen=_QUOTES_REMEMBERED)
 
     @override
     def read(self, message: messages.Quote, receipt: int) -> Outputs:
-        if message.number is not None and message.number == self._number:
-            return ()  # it was sent again
-        self._number = message.number
+        if (update := message.number) is not None:
+            if update <= self._last and update in self._numbers:
+                return ()  # it was sent again
+            self._last = max(update, self._last)
+            self._numbers.append(update)
         bid, bid_size, ask, ask_size = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
         time = receipt if message.time is None else message.time * MILLISECOND
         found: list[records.AnyRecord] = []

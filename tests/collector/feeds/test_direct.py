@@ -141,6 +141,41 @@ def okx_public(*channels):
     ]
 
 
+async def test_best_prices_with_which_a_subscription_begins_again_are_stored_once(tmp_path):
+    argument = {"channel": "bbo-tbt", "instId": "BTC-USDT-SWAP"}
+
+    def quote(number, bid):
+        fields = {"asks": [["9", "1", "0", "1"]], "bids": [[bid, "1", "0", "1"]]}
+        return {
+            "send": {"arg": argument, "data": [fields | {"ts": f"179000000{number}000", "seqId": number}]}
+        }
+
+    connect = [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [argument]}},
+    ]
+    script = [
+        *connect,
+        quote(1, "1"),
+        quote(2, "2"),
+        {"until": "cut"},
+        {"cut": True},
+        *connect,
+        quote(2, "2"),
+        quote(3, "2"),
+        quote(4, "1"),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="ticker,l1_book") as (played, it):
+        await received(it, 2, "ticker")
+        played.go("cut")
+        tickers = await received(it, 4, "ticker")
+        books = await received(it, 4, "l1_book")
+    assert [f"{record.timestamp - 1_790_000_000:.0f}" for record in tickers] == ["1", "2", "3", "4"]
+    assert [record.timestamp for record in books] == [record.timestamp for record in tickers]
+    assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}
+
+
 async def test_what_was_left_out_is_not_taken_from_the_connection_that_carried_it(tmp_path):
     """It may be listed again, and come on another one."""
     interest = {"instId": "BTC-USDT-SWAP", "instType": "SWAP", "oi": "1", "oiCcy": "2", "oiUsd": "3"}
