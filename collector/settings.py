@@ -268,6 +268,8 @@ def host(text: str) -> str:
         raise ValueError("takes the name or address of a machine; a whole URL goes into URL")
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
         raise ValueError("takes the name or address of a machine; its port goes into PORT")
+    if not text.isprintable():
+        raise ValueError("has a control character in it")
     return text
 
 

@@ -136,6 +136,12 @@ def test_a_fleet_file_may_come_through_a_pipe(fleet, capsys):
     os.close(reading)
 
 
+@pytest.mark.parametrize("sign", ["\u202e", "\x1b", "\x7f", "\u2028"])
+def test_a_host_has_no_control_characters(sign):
+    with pytest.raises(SettingsError, match=r"HOST = .*(has a control character|machine)"):
+        Settings.read({"HOST": f"db{sign}x"})
+
+
 SECRET = "hunter2"
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from collector import bounded_json, bounds, dead_letters, files, printable, settings
+from collector import bounded_json, bounds, dead_letters, files, notes, printable, settings
+from collector.exchanges import instruments, times
 from collector.feeds import http, malformed, network
 
 PAGE = (Path(__file__).parent.parent / "SECURITY.md").read_text()
@@ -20,6 +21,14 @@ MIB = 2**20
         ("`Retry-After`", f"honoured for every request, up to {http.LONGEST_WAIT:.0f} s"),
         ("JSON from an exchange", f"{bounded_json.MOST_VALUES:,} values"),
         ("a number", f"{bounds.DIGITS} digits, between 1e-{bounds.EXPONENT} and 1e{bounds.EXPONENT}"),
+        ("a whole number from an exchange", f"{(2**63 - 1).bit_length() + 1} bits"),
+        ("a time from an exchange", f"1970 to {1970 + times._LATEST // 1000 // 86400 // 365.2425:.0f}"),
+        (
+            "the name of an instrument",
+            f"{instruments._LONGEST_NAME} characters, all of which `SYMBOLS` can ask for",
+        ),
+        ("the opening of a websocket", f"{network.CONNECT:.0f} s"),
+        ("a note of another collector", f"{notes.MOST_PAIRS:,} channels of symbols"),
         ("a text in a record", f"{bounds.LONGEST_TEXT} characters"),
         ("a log line", f"{printable.LONGEST_LINE:,} characters"),
         ("an error of a library", f"{printable.LONGEST_ERROR:,} characters"),
