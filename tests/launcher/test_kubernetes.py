@@ -206,3 +206,18 @@ def test_the_shards_of_a_collector_are_replaced_one_after_the_other(namespace, r
         for name, pod in namespace.get("pods").items()
     }
     assert (began["desk-binance-1"] - began["desk-binance-2"]).total_seconds() >= 10
+
+
+@pytest.mark.slow
+def test_a_shard_that_does_not_become_ready_halts_the_others(namespace, rendered):
+    namespace.kubectl("apply", "--kustomize", rendered(SHARDED))
+    namespace.wait_until_ready(2)
+    before = namespace.pods()
+    nowhere = {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "nowhere"}}}}
+    namespace.kubectl("patch", "statefulset", "desk-binance", "--patch", json.dumps({"spec": nowhere}))
+    wait_until(lambda: namespace.pods().get("desk-binance-2") not in (None, before["desk-binance-2"]))
+    status, said = namespace.kubectl(
+        "rollout", "status", "statefulset/desk-binance", "--timeout=15s", check=False
+    )
+    assert (status, "timed out" in said) == (1, True)
+    assert namespace.pods()["desk-binance-1"] == before["desk-binance-1"]
