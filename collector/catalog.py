@@ -9,11 +9,16 @@ import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from collector import troubles
+from collector.exchanges.limits import Limits
 from collector.troubles import Trouble
+
+if TYPE_CHECKING:
+    from collector.exchanges import protocol
 
 #: The channels that carry public data, in cryptofeed's spelling. The others need an account.
 CHANNELS = (
@@ -58,6 +63,9 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True):
         broken: why other channels cannot be recorded, by channel.
         verified: whether something says that what is recorded of it still works.
         about: by channel, where we speak to the exchange ourselves; empty where cryptofeed does.
+        endpoints: its addresses by name, where we speak to it ourselves.
+        regions: addresses in place of these, by region.
+        limits: how much it takes, where that is known.
     """
 
     channels: tuple[str, ...]
@@ -66,6 +74,14 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True):
     broken: Mapping[str, Trouble] = {}
     verified: bool = True
     about: Mapping[str, About] = {}
+    endpoints: Mapping[str, str] = {}
+    regions: Mapping[str, Mapping[str, str]] = {}
+    limits: Limits | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether this project speaks to it itself; otherwise cryptofeed does."""
+        return bool(self.about)
 
     @property
     def trouble(self) -> Trouble | None:
@@ -116,36 +132,28 @@ def from_cryptofeed() -> dict[str, Exchange]:
 
     from collector.exchanges.directory import EXCHANGES  # noqa: PLC0415 - only needed here
 
-    table = {}
-    for name, feed in sorted(EXCHANGE_MAP.items()):
-        ours = EXCHANGES.get(name)
-        offered = ours.channels if ours else feed.websocket_channels
-        intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
-        table[name] = _exchange(
-            name,
-            offered,
-            () if intervals is NotImplemented or "candles" not in offered else sorted(intervals),
-            {channel: About(it.records, it.loss, it.quiet) for channel, it in ours.channels.items()}
-            if ours
-            else {},
-        )
-    return table
+    return {name: _exchange(name, EXCHANGES.get(name), feed) for name, feed in sorted(EXCHANGE_MAP.items())}
 
 
-def _exchange(
-    name: str, offered: Iterable[str], intervals: Iterable[str], about: Mapping[str, About]
-) -> Exchange:
-    """Return an exchange as it is offered, less what is known not to work."""
+def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> Exchange:
+    """Return what is offered, by us or by cryptofeed's ``feed``, less what is known not to work."""
+    offered: Iterable[str] = ours.channels if ours else feed.websocket_channels
+    intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
+    has_candles = intervals is not NotImplemented and "candles" in offered
     channels = [channel for channel in CHANNELS if channel in offered]
     known = troubles.BROKEN.get(name, {})
     broken = {channel: known.get(channel) or known.get("*") for channel in channels}
+    about = {each: About(it.records, it.loss, it.quiet) for each, it in ours.channels.items()} if ours else {}
     return Exchange(
         channels=() if name in troubles.CLOSED else tuple(each for each in channels if not broken[each]),
-        candle_intervals=tuple(intervals),
+        candle_intervals=tuple(sorted(intervals)) if has_candles else (),
         closed=troubles.CLOSED.get(name),
         broken={channel: trouble for channel, trouble in broken.items() if trouble},
         verified=name not in troubles.NOT_VERIFIED,
         about={channel: about[channel] for channel in channels if channel in about},
+        endpoints=ours.endpoints if ours else {},
+        regions=ours.regions if ours else {},
+        limits=ours.limits if ours else None,
     )
 
 

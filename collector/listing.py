@@ -18,7 +18,7 @@ LIMIT = 60.0
 
 _WAYS = ("HTTPS_PROXY", "SSL_CERT_FILE")
 #: What says which subscriptions a collector makes.
-_TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_DEPTH")
+_TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_DEPTH", "ENDPOINT")
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +62,17 @@ class AwayError(Exception):
     """The exchange does not tell; the message says why."""
 
 
-def symbols(exchange: str, patterns: str, environment: Mapping[str, str]) -> list[Listing]:
-    """Return the symbols that ``patterns``, as in SYMBOLS, select of what the exchange lists.
+def symbols(
+    exchange: str, patterns: str, environment: Mapping[str, str], endpoint: str = ""
+) -> list[Listing]:
+    """Return the symbols that ``patterns``, as in SYMBOLS, select of what the exchange lists at ``endpoint``.
 
     Blocks, for LIMIT at the most. ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises AwayError,
     and SettingsError where a variable is wrong or a pattern selects nothing.
     """
     channel = catalog.exchanges()[exchange].channels[0]
-    settings = _settings({"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel}, environment)
+    asked = {"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel, "ENDPOINT": endpoint}
+    settings = _settings(asked, environment)
     listed = _within_limit(exchange, _listed(creation.access(settings)))
     selected = reference.select(settings, listed.types, _Oblivion())
     return [_listing(symbol, listed) for symbol in selected]
@@ -91,8 +94,8 @@ def shares(
 ) -> dict[str, Share | SettingsError]:
     """What each of the collectors, variables by their names, would take of what the exchange lists now.
 
-    Asks the exchange once, by the way that ``environment`` tells. Blocks and raises as ``symbols`` does; what
-    is wrong with one collector stands in its place.
+    Asks the exchange once at each of its addresses, by the way that ``environment`` tells. Blocks and raises
+    as ``symbols`` does; what is wrong with one collector stands in its place.
     """
     read: dict[str, Settings | SettingsError] = {}
     for name, variables in collectors.items():
@@ -102,13 +105,17 @@ def shares(
             )
         except SettingsError as error:
             read[name] = error
-    sound = [settings for settings in read.values() if isinstance(settings, Settings)]
-    if not sound:
-        return {name: error for name, error in read.items() if isinstance(error, SettingsError)}
-    listed = _within_limit(exchange, _listed(creation.access(sound[0])))
-    return {
-        name: each if isinstance(each, SettingsError) else _share(each, listed) for name, each in read.items()
-    }
+    listed: dict[str | None, Listed] = {}
+    found: dict[str, Share | SettingsError] = {}
+    for name, settings in read.items():
+        if isinstance(settings, SettingsError):
+            found[name] = settings
+            continue
+        address = settings.endpoint.get("rest")
+        if address not in listed:
+            listed[address] = _within_limit(exchange, _listed(creation.access(settings)))
+        found[name] = _share(settings, listed[address])
+    return found
 
 
 async def _listed(access: Access) -> Listed:

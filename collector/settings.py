@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from collector import catalog, urls
+from collector.endpoints import Endpoint
 from collector.files import read_bounded
 from collector.masking import masked
 from collector.patterns import Selection, spelling, type_by_form
@@ -83,7 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
     ``database``, ``user`` and ``password`` hold whether they came by URL or apart. ``symbols`` may be
-    patterns: ``selection`` tells what they select. ``warnings`` says what is allowed and probably not meant.
+    patterns: ``selection`` tells what they select. ``endpoint`` has addresses in place of the exchange's own,
+    by their names. ``warnings`` says what is allowed and probably not meant.
     """
 
     exchange: str
@@ -94,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     backend: str
     config: Path | None
+    endpoint: Mapping[str, str]
     snapshot_only: bool
     snapshot_interval: int
     max_depth: int
@@ -278,6 +281,11 @@ def proxy(text: str) -> str:
     return ProxyUrl.parse(text).text
 
 
+def endpoint(text: str) -> Endpoint:
+    """Read a region's name, or addresses by their names. Raises ValueError."""
+    return Endpoint.parse(text)
+
+
 def existing_file(text: str) -> Path:
     """Reads the path of a file that is there. Raises ValueError."""
     path = Path(text)
@@ -394,6 +402,12 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "CHANNELS", listed, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True
+    ),
+    Variable(
+        "ENDPOINT",
+        endpoint,
+        "addresses in place of the exchange's own: a region that it has (`eea`), or "
+        "`websocket=wss://HOST:PORT,rest=https://HOST`",
     ),
     Variable(
         "BACKEND",
@@ -542,6 +556,7 @@ class _Reader:
         values = {variable.name: self._value(variable) for variable in VARIABLES}
         values["CHANNELS"] = self._channels(values["EXCHANGE"], values["CHANNELS"])
         self._check_candles(values)
+        self._resolve_endpoint(values)
         self._check_content(values, "CONFIG", check_configuration)
         self._check_content(values, "SSL_CERT_FILE", check_authorities)
         for name in ("URL", "USER", "PASSWORD", "HTTPS_PROXY"):
@@ -621,6 +636,16 @@ class _Reader:
             near = catalog.nearest(interval, offered)
             hint = f"did you mean {near[0]}? " if near else ""
             self._fault("CANDLE_INTERVAL", f"{hint}{exchange} offers {', '.join(offered)}")
+
+    def _resolve_endpoint(self, values: dict[str, Any]) -> None:
+        """Put the addresses in the place of what is asked for; none are the exchange's own."""
+        exchange, asked = values["EXCHANGE"], values["ENDPOINT"]
+        values["ENDPOINT"] = {}
+        if exchange and asked:
+            try:
+                values["ENDPOINT"] = asked.of(exchange)
+            except ValueError as error:
+                self._fault("ENDPOINT", str(error))
 
     def _check_content(self, values: dict[str, Any], name: str, check: Callable[[Path], None]) -> None:
         if path := values[name]:

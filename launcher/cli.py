@@ -246,6 +246,12 @@ def _add_exchange_commands(commands: _Commands) -> None:
         metavar="PATTERN",
         help="only what these select, as `symbols` of a fleet file: '*-USDT' '!*-PERP' type:spot",
     )
+    symbols.add_argument(
+        "--endpoint",
+        default="",
+        metavar="ENDPOINT",
+        help="ask at another address, as `endpoint` of a fleet file: eea, or rest=https://host",
+    )
 
 
 def _add_container_commands(commands: _Commands) -> None:

@@ -385,7 +385,7 @@ class _Builder:
         if exchange not in SIMULATED:
             speaks = ", ".join(SIMULATED)
             self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator speaks {speaks} only")
-        for variable in (_PROXY, f"{_PROXY}_FILE", "SSL_CERT_FILE"):
+        for variable in (_PROXY, f"{_PROXY}_FILE", "SSL_CERT_FILE", "ENDPOINT"):
             if text_of(given.get(variable, UNSET)):
                 self._fault(
                     given[variable], f"{variable.lower()}: the simulator brings its own; use source: live"

@@ -94,7 +94,7 @@ OURS = {
     "PARQUET_DIR": "`path` on a PARQUET store says where",
 }
 #: Keys that may be written as YAML lists.
-LISTS = ("symbols", "channels", "secret_keys", "ports")
+LISTS = ("symbols", "channels", "endpoint", "secret_keys", "ports")
 
 _LABEL = Matching(
     r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",

@@ -32,6 +32,10 @@ FILE = "fleet.schema.json"
 
 type Schema = dict[str, Any]
 
+_LISTED = (
+    *(settings.listed, settings.symbols, settings.endpoint),
+    *(keys.labels, keys.secret_keys, keys.ports),
+)
 _ANY_TEXT: Schema = {"type": ["string", "number", "boolean"]}
 #: What stands for nothing, or for what only the environment knows.
 _OPEN: Schema = {"anyOf": [{"type": "null"}, {"type": "string", "pattern": r"^\s*$|\$\{"}]}
@@ -98,7 +102,7 @@ def _forms(key: Key) -> list[Schema]:
             return [{"type": "number", "minimum": least, "maximum": most}, _pattern(r"[0-9]+(\.[0-9]+)?")]
         case Matching(pattern):
             return [_pattern(pattern), {"type": ["number", "boolean"]}]
-        case settings.listed | settings.symbols | keys.labels | keys.secret_keys | keys.ports:
+        case parse if parse in _LISTED:
             return _list(key.name)
         case parse:
             return _BY_READER.get(parse, [_ANY_TEXT])

@@ -90,7 +90,11 @@ class Simulator(Control):
     """
 
     def __init__(
-        self, symbols: dict[str, list[str]] | None = None, ports: list[int] | None = None, **options: object
+        self,
+        symbols: dict[str, list[str]] | None = None,
+        ports: list[int] | None = None,
+        aliases: dict[str, str] | None = None,
+        **options: object,
     ) -> None:
         super().__init__()
         self._directory = tempfile.TemporaryDirectory(prefix="simulator-")
@@ -104,6 +108,8 @@ class Simulator(Control):
             self._command += ["--symbols", f"{exchange}={','.join(names)}"]
         for port in ports or []:
             self._command += ["--port", str(port)]
+        for host, exchange in (aliases or {}).items():
+            self._command += ["--alias", f"{host}={exchange}"]
 
     def __enter__(self) -> Self:
         self.errors = Path(self._directory.name) / "stderr"

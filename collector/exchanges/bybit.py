@@ -20,6 +20,7 @@ import msgspec
 
 from collector.exchanges.book import Book, Side
 from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
+from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
@@ -40,7 +41,6 @@ from collector.exchanges.protocol import (
     Event,
     Exchange,
     Ignored,
-    Limits,
     Malformed,
     Notice,
     Outputs,
@@ -602,10 +602,18 @@ class Bybit(Exchange):
         weight=(600, 5.0),
         source="bybit-exchange.github.io/docs/v5/ws/connect and /rate-limit, 2026-11-28",
     )
-    #: Elsewhere: wss://stream.bybit.eu, wss://stream.bybit.kz, wss://stream.bybit-tr.com.
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://stream.bybit.com/v5/public",
         "rest": "https://api.bybit.com/v5/market",
+    }
+    #: bybit-exchange.github.io/docs/v5/guide and /docs/v5/ws/connect, 2026-11-28. For the EEA, the
+    #: Netherlands, the Emirates and Indonesia they name REST hosts alone.
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        region: {
+            "websocket": f"wss://stream.{domain}/v5/public",
+            "rest": f"https://api.{domain}/v5/market",
+        }
+        for region, domain in {"tr": "bybit-tr.com", "kz": "bybit.kz", "ge": "bybitgeorgia.ge"}.items()
     }
     candle_intervals = tuple(_INTERVALS)
     silence = 60.0  # a ping each 20 s is answered

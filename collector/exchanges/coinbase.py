@@ -22,6 +22,7 @@ import msgspec
 from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument, Listing, contract_date, name, read_listing
+from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
@@ -40,7 +41,6 @@ from collector.exchanges.protocol import (
     Event,
     Exchange,
     Ignored,
-    Limits,
     Malformed,
     Notice,
     Outputs,

@@ -23,6 +23,7 @@ import msgspec
 
 from collector.exchanges.book import Book
 from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
+from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
@@ -44,7 +45,6 @@ from collector.exchanges.protocol import (
     Event,
     Exchange,
     Ignored,
-    Limits,
     Malformed,
     Notice,
     Options,
@@ -636,10 +636,17 @@ class Okx(Exchange):
         weight=(10, 1.0),
         source=f"{_DOCS}: WebSocket, Connect and Subscribe; Get instruments, 2026-11-28",
     )
-    #: In the EEA wss://wseea.okx.com, in the USA wss://wsus.okx.com.
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://ws.okx.com:443/ws/v5",
         "rest": "https://www.okx.com/api/v5",
+    }
+    #: The hosts are those of ccxt 4.5.37 (myokx, okxus), 2026-11-28; the port is that of ``endpoints``.
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        region: {
+            "websocket": f"wss://ws{region}.okx.com:443/ws/v5",
+            "rest": f"https://{region}.okx.com/api/v5",
+        }
+        for region in ("eea", "us")
     }
     candle_intervals = tuple(_INTERVALS)
     silence = 30.0  # a ping after 20 s is answered

@@ -14,6 +14,7 @@ import msgspec
 
 from collector.exchanges.book import Storing
 from collector.exchanges.instruments import Instrument, Listing
+from collector.exchanges.limits import Limits
 from collector.exchanges.records import AnyRecord
 
 #: How a loss can be noticed: by sequence numbers, by each message naming the one before, by a checksum over
@@ -48,33 +49,11 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     period: float | None = None
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exchange takes from one address, and from one connection; None is no known limit.
-
-    Attributes:
-        subscriptions: on one connection.
-        frame_bytes: of one frame that is sent.
-        frames_per_second: sent on one connection.
-        operations: to subscribe and to unsubscribe, how many on one connection within how many seconds.
-        connections: how many may be opened within how many seconds.
-        weight: how much REST weight may be spent within how many seconds.
-        source: where it is said.
-    """
-
-    subscriptions: int | None = None
-    frame_bytes: int | None = None
-    frames_per_second: float | None = None
-    operations: tuple[int, float] | None = None
-    connections: tuple[int, float] | None = None
-    weight: tuple[int, float] | None = None
-    source: str
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a user chooses.
 
     Attributes:
-        endpoints: addresses in place of the exchange's own, by the names that the exchange gives them.
+        endpoints: addresses in place of the exchange's own, by the names of ``Exchange.endpoints``.
     """
 
     candle_interval: str = "1m"
@@ -239,6 +218,8 @@ class Exchange(ABC):
     limits: ClassVar[Limits]
     #: The exchange's addresses by name; ``Options.endpoints`` replaces them.
     endpoints: ClassVar[Mapping[str, str]]
+    #: Its addresses elsewhere, by the name of the region: what differs from ``endpoints``.
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     candle_intervals: ClassVar[Sequence[str]] = ()
     #: Seconds without any frame after which a connection is dead; None where it may be silent for long.
     silence: ClassVar[float | None] = None

@@ -34,7 +34,7 @@ class Access(ABC):
     @property
     @abstractmethod
     def host(self) -> str:
-        """The host that websockets are opened to."""
+        """The host that websockets are opened to, with its port where that is not the usual one."""
 
     @abstractmethod
     async def listed(self) -> Listed:

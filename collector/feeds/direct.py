@@ -43,14 +43,18 @@ class DirectAccess(Access):
         super().__init__(settings)
         self.network = Network(settings)
         books = Storing(settings.snapshot_only, settings.snapshot_interval, settings.max_depth)
-        options = Options(candle_interval=settings.candle_interval, storing=books)
+        options = Options(
+            candle_interval=settings.candle_interval, storing=books, endpoints=settings.endpoint
+        )
         self.exchange: Exchange = EXCHANGES[settings.exchange](options)
         self._told: set[Unread] = set()
 
     @property
     @override
     def host(self) -> str:
-        return str(urlsplit(self.exchange.endpoint("websocket")).hostname)
+        address = urlsplit(self.exchange.endpoint("websocket"))
+        # where it is another one, its usual port may be closed
+        return address.netloc if "websocket" in self.settings.endpoint else str(address.hostname)
 
     @override
     async def listed(self) -> Listed:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from collector.exchanges.protocol import Limits
+from collector.exchanges.limits import Limits
 from collector.feeds.backoff import Paces
 from collector.feeds.connection import SilentError
 from collector.feeds.rest import Budget

@@ -69,6 +69,7 @@ def _options(given: argparse.Namespace) -> Options:
         log=given.log,
         listen=given.listen,
         ports=given.port,
+        aliases=dict(given.alias),
         proxy_port=given.proxy_port,
         control_listen=given.control_listen,
         control_port=given.control_port,
@@ -149,6 +150,14 @@ def _add_addresses(where: _Group) -> None:
         help="serve the exchanges directly on this port; repeatable",
     )
     where.add_argument(
+        "--alias",
+        type=_alias,
+        action="append",
+        default=[],
+        metavar="HOST=EXCHANGE",
+        help="answer as this exchange for another host name too, for collectors with ENDPOINT; repeatable",
+    )
+    where.add_argument(
         "--proxy-port", type=_port, metavar="PORT", help="serve an HTTP proxy (CONNECT) on this port"
     )
     where.add_argument("--control-listen", default="127.0.0.1", metavar="ADDRESS", help="Default: 127.0.0.1")
@@ -176,16 +185,27 @@ def _port(text: str) -> int:
     return port
 
 
+def _exchange(text: str) -> Name:
+    name = text.upper()
+    if name not in EXCHANGES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not simulated; these are: {', '.join(EXCHANGES)}")
+    return cast("Name", name)
+
+
+def _alias(text: str) -> tuple[str, Name]:
+    host, separator, exchange = text.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z0-9.-]+", host):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST=EXCHANGE, as in localhost=KRAKEN")
+    return host.lower(), _exchange(exchange)
+
+
 def _symbols(text: str) -> tuple[Name, list[str]]:
     exchange, _, listed = text.partition("=")
     symbols = [symbol.strip().upper() for symbol in listed.split(",") if symbol.strip()]
-    if exchange.upper() not in EXCHANGES:
-        raise argparse.ArgumentTypeError(f"{exchange!r} is not simulated; these are: {', '.join(EXCHANGES)}")
-    perpetuals = exchange.upper() == "BINANCE_FUTURES"
+    name = _exchange(exchange)
+    perpetuals = name == "BINANCE_FUTURES"
     form = _PERPETUAL if perpetuals else _SPOT
     if not symbols or not all(map(form.fullmatch, symbols)):
         example = "BTC-USDT-PERP" if perpetuals else "BTC-USD"
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: symbols look like {example}, as in {exchange.upper()}={example}"
-        )
-    return cast("Name", exchange.upper()), symbols
+        raise argparse.ArgumentTypeError(f"{text!r}: symbols look like {example}, as in {name}={example}")
+    return name, symbols

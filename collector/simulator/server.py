@@ -69,6 +69,7 @@ class Options:
     log: Path | None = None
     listen: str = "127.0.0.1"
     ports: Sequence[int] = ()
+    aliases: Mapping[str, Name] = field(default_factory=dict)
     proxy_port: int | None = None
     control_listen: str = "127.0.0.1"
     control_port: int = 0
@@ -109,6 +110,8 @@ class Simulator:
             for exchange in self._exchanges
             for host in (*exchange.websocket_hosts, *exchange.rest_hosts)
         }
+        by_name = {exchange.name: exchange for exchange in self._exchanges}
+        self._hosts |= {host: by_name[name] for host, name in options.aliases.items()}
 
     async def run(self) -> None:
         """Serve until a signal or the duration's end; ``OSError`` when an address cannot be listened on."""
@@ -196,7 +199,7 @@ class Simulator:
             return web.Response(
                 status=421, text=f"{host} is not simulated; these are: {', '.join(self._hosts)}\n"
             )
-        if host in exchange.websocket_hosts and "upgrade" in request.headers.get("Connection", "").lower():
+        if host not in exchange.rest_hosts and "upgrade" in request.headers.get("Connection", "").lower():
             return await self._websocket(exchange, request)
         return await self._rest(exchange, request)
 

@@ -45,7 +45,7 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
         console.remark(f"launcher: {NOT_INSTALLED}")
         return FAILED
     try:
-        found = listing.symbols(exchange, ",".join(options.patterns) or "ALL", os.environ)
+        found = listing.symbols(exchange, ",".join(options.patterns) or "ALL", os.environ, options.endpoint)
     except SettingsError as error:
         raise InputError(str(error)) from error
     except listing.AwayError as error:

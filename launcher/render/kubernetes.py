@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from collector.endpoints import Endpoint
 from collector.settings import BACKENDS, VARIABLES
 from collector.shards import Shard
 from collector.store_url import StoreUrl
-from collector.urls import ProxyUrl
+from collector.urls import ProxyUrl, Url, host_and_port
 from launcher import names
 from launcher.render.contents import Contents
 from launcher.render.errors import live_only, refuse, unmanaged_only
@@ -267,7 +268,15 @@ def _quantity(size: int) -> str:
 
 def _ports(parted: Parted) -> tuple[int, ...]:
     further = parted.collector.kubernetes.ports
-    return tuple(sorted({*_EXCHANGE_PORTS, *_proxy_ports(parted), *_store_ports(parted), *further}))
+    return tuple(sorted({*_exchange_ports(parted), *_proxy_ports(parted), *_store_ports(parted), *further}))
+
+
+def _exchange_ports(parted: Parted) -> Iterable[int]:
+    """Yield the usual ports of exchanges, and those of the addresses that ENDPOINT puts in their place."""
+    yield from _EXCHANGE_PORTS
+    if text := parted.environment.get("ENDPOINT"):
+        for address in Endpoint.parse(text).of(parted.environment["EXCHANGE"]).values():
+            yield host_and_port(Url.parse(address).hosts)[1] or 443
 
 
 def _proxy_ports(parted: Parted) -> Iterable[int]:

@@ -41,6 +41,7 @@ SOUND = {
     "NAME": ["a", "a.b-c_d"],
     "RETENTION": ["30d", "1000000"],
     "HTTPS_PROXY": [f"http://u:{SECRET}@proxy:3128", "http://[::1]:1"],
+    "ENDPOINT": ["eea", "websocket=wss://stream.example:9443", "rest=https://[::1]/v3"],
     "LOG_FORMAT": ["json"],
     "SPOOL_MAX_BYTES": ["1GiB", "1"],
     "SYMBOLS_REFRESH": ["5m"],

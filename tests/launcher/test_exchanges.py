@@ -127,6 +127,18 @@ def test_patterns_that_select_nothing(launch, pattern, said):
     assert launch("symbols", "kraken", pattern) == (2, "", f"{said}\n")
 
 
+def test_symbols_of_another_address(capsys, monkeypatch):
+    moved = OKX.replace("www.okx.com", "eea.okx.com")
+    with ScriptedExchange(Script(moved.strip(), 0, "OKX's lists")) as exchange:
+        for name, value in exchange.environment.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main(["symbols", "okx", "type:spot", "--endpoint", "EEA"]) == 0
+        assert cli.main(["symbols", "okx", "--endpoint", "eae"]) == 2
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["SYMBOL", "BTC-USDT"]
+    assert "ENDPOINT = 'eae': OKX has no region of that name; did you mean eea?" in printed.err
+
+
 def test_an_exchange_that_is_away(launch, monkeypatch, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = launch("symbols", "kraken")

@@ -165,6 +165,17 @@ def test_a_collector_reaches_its_store_exchanges_and_names_alone(tmp_path, store
     assert spec["podSelector"]["matchLabels"].items() <= labels.items()
 
 
+def test_ports_that_an_endpoint_names_are_open(tmp_path):
+    text = (
+        "fleet: desk\nstores: {main: {backend: PARQUET}}\ncollectors:\n"
+        "  - exchange: KRAKEN\n    symbols: BTC-USD\n    channels: trades\n"
+        "    endpoint: [websocket=wss://a.example:7443, rest=https://b.example]\n"
+    )
+    found = manifests(tmp_path, load(tmp_path, text))
+    _, others = found["NetworkPolicy", "desk-kraken"]["spec"]["egress"]
+    assert [each["port"] for each in others["ports"]] == [443, 7443, 8443, 9443]
+
+
 def test_volumes_are_claimed(tmp_path):
     found = manifests(tmp_path, load(tmp_path))
     claims = {

@@ -19,12 +19,12 @@ import msgspec
 from collector.exchanges.binance import messages, streams
 from collector.exchanges.binance.session import FRAME_BYTES, BinanceSession
 from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
+from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import UNREADABLE, MalformedError, number
 from collector.exchanges.protocol import (
     Channel,
     ConnectionPlan,
     Exchange,
-    Limits,
     Malformed,
     Outputs,
     Poll,
@@ -153,10 +153,17 @@ class Binance(Exchange):
         weight=(6000, 60.0),
         source=f"{_SPOT}: Websocket Limits; REST exchangeInfo, rateLimits",
     )
-    #: For the USA: wss://data-stream.binance.vision, https://data-api.binance.vision.
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://stream.binance.com:9443",
         "rest": "https://api.binance.com/api/v3",
+    }
+    #: "Market Data Only URLs", developers.binance.com/docs/binance-spot-api-docs/faqs/market_data_only,
+    #: 2026-11-28: public data alone; open where the others are not, as in the USA.
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "market-data": {
+            "websocket": "wss://data-stream.binance.vision:443",
+            "rest": "https://data-api.binance.vision/api/v3",
+        }
     }
     candle_intervals: ClassVar[Sequence[str]] = (
         *("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"),
@@ -259,6 +266,7 @@ class BinanceUS(Binance):
         "websocket": "wss://stream.binance.us:9443",
         "rest": "https://api.binance.us/api/v3",
     }
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
 
 class BinanceFutures(Binance):
@@ -281,6 +289,7 @@ class BinanceFutures(Binance):
         "websocket": "wss://fstream.binance.com",
         "rest": "https://fapi.binance.com/fapi/v1",
     }
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     candle_intervals = Binance.candle_intervals[1:]
     partial_books = streams.PartialUpdates
     words: ClassVar[Mapping[str, str]] = {

@@ -541,3 +541,16 @@ async def test_an_exchange_that_refuses_connections_is_tried_again(simulator, tm
         await it.confirmed()
         assert len(lines(caplog, "cannot connect")) == 3
         assert it.feed.connections[0].error is None
+
+
+async def test_another_address_is_recorded_from_in_place_of_the_exchange_s_own(tmp_path):
+    with Simulator(ports=[0], aliases={"localhost": "KRAKEN"}, seed=7) as simulator:
+        authority = f"localhost:{simulator.ports[0]}"
+        moved = {
+            "ENDPOINT": f"websocket=wss://{authority},rest=https://{authority}",
+            "HTTPS_PROXY": "",  # nothing leads anywhere but there
+        }
+        async with recording(simulator, tmp_path, "KRAKEN", **moved) as it:
+            await it.confirmed()
+            await it.more()
+            assert (await it.compared()).exact

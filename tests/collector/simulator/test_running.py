@@ -497,6 +497,8 @@ def run(*arguments):
         (("--symbols", "NYSE=A-B"), "COINBASE, KRAKEN, BINANCE"),
         (("--symbols", "KRAKEN=BTCUSD"), "symbols look like BTC-USD"),
         (("--symbols", "BINANCE_FUTURES=BTC-USDT"), "symbols look like BTC-USDT-PERP"),
+        (("--alias", "localhost=NYSE"), "COINBASE, KRAKEN, BINANCE"),
+        (("--alias", "localhost"), "not HOST=EXCHANGE, as in localhost=KRAKEN"),
         (("--rate", "-1"), "0 or more"),
         (("--port", "70000"), "0 to 65535"),
         (("--messages", "0"), "1 or more"),
