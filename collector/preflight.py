@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import requests
 from msgspec import structs
 
 from collector import notes as notebook
@@ -278,6 +277,8 @@ async def _clock(settings: Settings) -> Finding:
 
 def _ahead(url: str, network: Network) -> float:
     asked = time.time()
+    import requests  # noqa: PLC0415 - of no use to who records without cryptofeed, and slow to load
+
     answer = requests.head(url, timeout=_PATIENCE / 2, **network.options)
     middle = (asked + time.time()) / 2
     told = email.utils.parsedate_to_datetime(answer.headers["Date"]).timestamp()

@@ -17,7 +17,7 @@ MIB = 2**20
     [
         ("an answer of an exchange", f"{http.LARGEST_ANSWER // MIB} MiB, {http.SLOWEST_ANSWER:.0f} s"),
         ("a message on a websocket", f"{network.LARGEST_MESSAGE // MIB} MiB"),
-        ("a redirect", f"on the same host, never out of TLS, {http._MOST_REDIRECTS} in a row"),
+        ("a redirect", f"on the same host, never out of TLS, {http.MOST_REDIRECTS} in a row"),
         ("`Retry-After`", f"honoured for every request, up to {http.LONGEST_WAIT:.0f} s"),
         ("JSON from an exchange", f"{bounded_json.MOST_VALUES:,} values"),
         ("a number", f"{bounds.DIGITS} digits, between 1e-{bounds.EXPONENT} and 1e{bounds.EXPONENT}"),

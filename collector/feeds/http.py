@@ -1,4 +1,4 @@
-"""HTTP requests to an exchange, within bounds that hold for requests and for aiohttp.
+"""HTTP requests to an exchange, within bounds that hold for every library that asks.
 
 An answer has a largest size, however well it is packed; a redirect leads to no other host and never out of
 TLS; and once an exchange has said when it wants to be asked again (``Retry-After``), it is not asked before.
@@ -8,11 +8,9 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, override
+from typing import override
 
 import aiohttp
-import requests
-import urllib3
 from yarl import URL
 
 #: Bytes of an answer, unpacked. The longest lists of symbols known, BINANCE's, have about 15 MiB.
@@ -22,10 +20,9 @@ SLOWEST_ANSWER = 60.0
 #: Seconds that an exchange may make us wait; a longer ban is asked about again after these.
 LONGEST_WAIT = 3600.0
 
-_REDIRECTS = (301, 302, 303, 307, 308)
-_MOST_REDIRECTS = 5
+REDIRECTS = (301, 302, 303, 307, 308)
+MOST_REDIRECTS = 5
 _TLS = ("https", "wss")
-_CHUNK = 2**16
 
 
 class AnswerError(aiohttp.ClientError):
@@ -81,25 +78,26 @@ def _seconds(told: str) -> float:
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _redirected(url: URL, location: str) -> URL:
+def redirected(url: URL, location: str) -> URL:
     """Return where a redirect leads. Raises AnswerError where that is another host, or outside of TLS."""
     try:
         target = url.join(URL(location))
     except ValueError:
-        raise AnswerError(f"{_shown(url)}: redirects to what is no address; not followed") from None
+        raise AnswerError(f"{shown(url)}: redirects to what is no address; not followed") from None
     if target.host != url.host:
-        raise AnswerError(f"{_shown(url)}: redirects to another host, {target.host}; not followed")
+        raise AnswerError(f"{shown(url)}: redirects to another host, {target.host}; not followed")
     if url.scheme in _TLS and target.scheme not in _TLS:
-        raise AnswerError(f"{_shown(url)}: redirects to {target.scheme}, without TLS; not followed")
+        raise AnswerError(f"{shown(url)}: redirects to {target.scheme}, without TLS; not followed")
     return target
 
 
-def _too_large(url: URL) -> AnswerError:
-    return AnswerError(f"{_shown(url)}: the answer has more than {LARGEST_ANSWER // 2**20} MiB; not taken")
+def too_large(url: URL) -> AnswerError:
+    """Return what to raise where an answer is larger than LARGEST_ANSWER."""
+    return AnswerError(f"{shown(url)}: the answer has more than {LARGEST_ANSWER // 2**20} MiB; not taken")
 
 
-def _shown(url: URL) -> str:
-    """An address without its query, which may hold a key."""
+def shown(url: URL) -> str:
+    """Return an address without its query, which may hold a key."""
     return f"{url.scheme}://{url.authority}{url.path}"
 
 
@@ -121,7 +119,7 @@ class BoundedResponse(aiohttp.ClientResponse):
         async for chunk in self.content.iter_any():
             body += chunk
             if len(body) > LARGEST_ANSWER:
-                raise _too_large(self.url)
+                raise too_large(self.url)
         return bytes(body)
 
 
@@ -135,58 +133,11 @@ def within(limits: RateLimits) -> aiohttp.ClientMiddlewareType:
         answer = await handler(request)
         try:
             limits.note(request.url, answer.status, answer.headers)
-            if answer.status in _REDIRECTS and (location := answer.headers.get("Location")):
-                _redirected(request.url, location)
+            if answer.status in REDIRECTS and (location := answer.headers.get("Location")):
+                redirected(request.url, location)
         except aiohttp.ClientError:
             answer.close()
             raise
         return answer
 
     return send
-
-
-class _Session(requests.Session):
-    """A session that leaves redirects alone: requests reads their bodies whole, even if it follows none."""
-
-    @override
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        return None
-
-
-def fetch(method: str, address: str, limits: RateLimits, **options: Any) -> requests.Response:
-    """Ask by the library requests, which takes ``options``; only GET follows redirects.
-
-    Raises requests.RequestException, AnswerError and RateLimitedError.
-    """
-    deadline = time.monotonic() + SLOWEST_ANSWER
-    for _ in range(_MOST_REDIRECTS):
-        limits.check(URL(address))
-        with _Session() as session, session.request(method, address, stream=True, **options) as answer:
-            url = URL(answer.url)
-            limits.note(url, answer.status_code, answer.headers)
-            location = answer.headers.get("Location")
-            if answer.status_code not in _REDIRECTS or location is None:
-                _read(answer, url, deadline)
-                return answer
-            address = str(_redirected(url, location))
-        if method != "GET":
-            raise AnswerError(f"{_shown(url)}: redirects a {method}; not followed")
-        options.pop("params", None)  # the new address has what there is of them
-    raise AnswerError(f"{_shown(url)}: redirects more than {_MOST_REDIRECTS} times; not followed")
-
-
-def _read(answer: requests.Response, url: URL, deadline: float) -> None:
-    """Read the body, as requests would, into the answer."""
-    body = bytearray()
-    try:
-        while chunk := answer.raw.read1(_CHUNK, decode_content=True):
-            body += chunk
-            if len(body) > LARGEST_ANSWER:
-                raise _too_large(url)
-            if time.monotonic() > deadline:
-                raise AnswerError(f"{_shown(url)}: the answer takes more than {SLOWEST_ANSWER:.0f} s")
-    except urllib3.exceptions.HTTPError as error:
-        raise requests.ConnectionError(error) from error
-    answer._content = bytes(body)  # noqa: SLF001 - where requests puts what it reads
-    answer._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
-    answer.encoding = answer.encoding or "utf-8"  # or requests guesses, for minutes where it is long

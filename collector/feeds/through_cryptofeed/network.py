@@ -9,8 +9,9 @@ from typing import Any, override
 
 from cryptofeed.connection import HTTPAsyncConn, HTTPSync, WSAsyncConn
 
-from collector.feeds.http import RateLimits, fetch
+from collector.feeds.http import RateLimits
 from collector.feeds.network import CONNECT, READ, Network
+from collector.feeds.through_cryptofeed.blocking_http import fetch
 from collector.feeds.through_cryptofeed.websocket import WebSocket
 
 
