@@ -31,6 +31,7 @@ from collector.exchanges.numbers import (
     number,
     number_or_none,
     numbers,
+    sides,
 )
 from collector.exchanges.protocol import (
     Break,
@@ -274,7 +275,7 @@ class _Books(_Stream):
     @override
     def read(self, message: _Message[_Book], receipt: int) -> Outputs:
         it, time = message.data, message.ts * MILLISECOND
-        bids, asks = levels(it.bids), levels(it.asks)
+        bids, asks = sides(it.bids, it.asks)
         (subscription,) = self.subscriptions
         if message.type == "snapshot" or it.number == 1:
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)

@@ -26,6 +26,7 @@ _WHOLE = r"(?:0|[1-9][0-9]{0,19}+)"
 _FRACTION = r"(?:\.[0-9]{1,20}+)?+"
 _usual = re.compile(_WHOLE + _FRACTION).fullmatch
 _all_usual = re.compile(rf"(?:{_WHOLE}{_FRACTION},)*+").fullmatch
+_chained = chain.from_iterable
 _unusual = re.compile(
     r"-?(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]+))?(?:[eE](?P<exponent>[+-]?[0-9]+))?"
 ).fullmatch
@@ -63,10 +64,16 @@ def scaled_number(value: int, digits: int) -> str:
 
 def levels(side: list[Level]) -> list[Level]:
     """Return the levels with their numbers checked, all at once. Raises MalformedError."""
-    joined = ",".join(chain.from_iterable(side)) + "," if side else ""
-    if _all_usual(joined) and joined.count(",") == 2 * len(side):
-        return side
-    return [(number(price), number(size)) for price, size in side]
+    return sides(side, [])[0]
+
+
+def sides(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level]]:
+    """Return both sides of a book as ``levels`` does, in one go. Raises MalformedError."""
+    joined = ",".join([*_chained(bids), *_chained(asks), ""])
+    if _all_usual(joined) and joined.count(",") == 2 * (len(bids) + len(asks)):
+        return bids, asks
+    checked = [[(number(price), number(size)) for price, size in side] for side in (bids, asks)]
+    return checked[0], checked[1]
 
 
 def numbers(*texts: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import msgspec
 from collector.exchanges import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
-from collector.exchanges.numbers import UNREADABLE, levels, number, number_or_none, numbers
+from collector.exchanges.numbers import UNREADABLE, number, number_or_none, numbers, sides
 from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
 from collector.exchanges.times import MILLISECOND
 
@@ -179,7 +179,7 @@ class PartialBooks(Stream):
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
         time = receipt if message.time is None else message.time * MILLISECOND
         take = self._book.show if self.flows else self._book.begin
-        return take(levels(message.bids), levels(message.asks), time, receipt)
+        return take(*sides(message.bids, message.asks), time, receipt)
 
     @override
     def renew(self) -> None:
@@ -219,7 +219,7 @@ class Books(Stream):
 
     @override
     def read(self, message: messages.Update, receipt: int) -> Outputs:
-        message.bids, message.asks = levels(message.bids), levels(message.asks)
+        message.bids, message.asks = sides(message.bids, message.asks)
         if self._last is None:
             self._waiting.append(message)
             return self._ask()
@@ -237,7 +237,7 @@ class Books(Stream):
             return self._no_snapshot(status, body)
         try:
             snapshot = messages.snapshot(body)
-            bids, asks = levels(snapshot.bids), levels(snapshot.asks)
+            bids, asks = sides(snapshot.bids, snapshot.asks)
         except UNREADABLE as error:
             return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._ask()]
         later = [update for update in self._waiting if update.last > snapshot.last]

@@ -15,6 +15,7 @@ from collector.exchanges.numbers import (
     numbers,
     raw_number,
     scaled_number,
+    sides,
 )
 
 PLAIN = st.from_regex(r"(0|[1-9][0-9]{0,19})(\.[0-9]{1,20})?", fullmatch=True)
@@ -75,10 +76,18 @@ def test_one_bad_level_is_found_among_many(bad, side):
     for spoilt in ((bad, "1"), ("1", bad)):
         with pytest.raises(MalformedError):
             levels([*side, spoilt])
+        with pytest.raises(MalformedError):
+            sides(side, [*side, spoilt])
+
+
+@given(st.lists(st.tuples(PLAIN, PLAIN)), st.lists(st.tuples(PLAIN, PLAIN)))
+def test_both_sides_are_checked_at_once(bids, asks):
+    assert sides(bids, asks) == (bids, asks)
 
 
 def test_unusual_levels_are_written_plainly():
     assert levels([("1E-8", "2"), ("3", "-0")]) == [("0.00000001", "2"), ("3", "0")]
+    assert sides([("1", "2")], [("1E-8", "2")]) == ([("1", "2")], [("0.00000001", "2")])
 
 
 def test_several_numbers_are_checked_at_once():
