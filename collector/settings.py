@@ -93,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     selection: Selection
     symbols_refresh: float
     shard: Shard | None
+    requests_shared_by: int
     channels: tuple[str, ...]
     backend: str
     config: Path | None
@@ -399,6 +400,12 @@ VARIABLES: tuple[Variable, ...] = (
         "SHARD",
         Shard.parse,
         "the collector's share of the symbols: 3/8 is the third of eight; all by default",
+    ),
+    Variable(
+        "REQUESTS_SHARED_BY",
+        Whole(1, 1000),
+        "how many collectors of the exchange share an internet address, and the requests that it allows",
+        "1",
     ),
     Variable(
         "CHANNELS", listed, "a channel or a comma-separated list: trades, ticker, l2_book, ...", required=True

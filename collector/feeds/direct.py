@@ -166,8 +166,9 @@ class DirectFeed(Feed):
 
 
 def _budget(exchange: Exchange, settings: Settings) -> Budget | None:
-    """Return what a collector may spend: shards share an address."""
+    """Return what a collector may spend: the collectors of an exchange share an address."""
     if exchange.limits.weight is None:
         return None
     weight, seconds = exchange.limits.weight
-    return Budget(weight * SHARE / (settings.shard.count if settings.shard else 1), seconds)
+    shards = settings.shard.count if settings.shard else 1
+    return Budget(weight * SHARE / max(shards, settings.requests_shared_by), seconds)

@@ -10,12 +10,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_http import network, serving
 
+from collector.exchanges.binance.exchange import Binance
 from collector.exchanges.protocol import Request, Resync, Session, Subscription
 from collector.feeds import requests, rest
 from collector.feeds.backoff import Backoff
+from collector.feeds.direct import _budget
 from collector.feeds.http import RateLimitedError
 from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
+from collector.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("variables", "collectors"),
+    [
+        ({}, 1),
+        ({"SHARD": "1/3"}, 3),
+        ({"REQUESTS_SHARED_BY": "4"}, 4),
+        ({"SHARD": "1/3", "REQUESTS_SHARED_BY": "4"}, 4),
+    ],
+)
+def test_collectors_of_an_exchange_share_what_it_allows_their_address(variables, collectors):
+    needed = {"EXCHANGE": "BINANCE", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND": "TTY"}
+    budget = _budget(Binance(), Settings.read(needed | variables))
+    requests = next(count for count in range(1000) if budget.delay(250, 0) or budget.spend(250, 0))
+    assert requests == 6000 * 0.8 // collectors // 250
 
 
 def test_a_budget_is_spent_and_comes_back():
