@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from random import Random
 
 import msgspec
-from fuzz import mutation
+from fuzz import mutation, stored
 from scripted import SCRIPTS, Script, address, text_of
 
 from collector.bounds import LATEST, LONGEST_TEXT
@@ -132,19 +132,21 @@ class Messages:
         asked = set(plan.subscriptions)
         session.opening()
         open_requests: list[int] = []
-        found = 0
+        found: list[Record] = []
         for step, (kind, content) in enumerate(messages):
             outputs = list(_played_on(session, open_requests, kind, content, RECEIPT + step * 10**9))
             assert len(outputs) <= 20 + len(content), f"{len(outputs)} outputs of {len(content)} bytes"
             for output in outputs:
                 check(output, asked)
             open_requests += [output.id for output in outputs if isinstance(output, Request)]
-            found += any(isinstance(output, Record) for output in outputs)
+            found += [output for output in outputs if isinstance(output, Record)]
+            found += [each for output in outputs if isinstance(output, Repeated) for each in output.records]
         frames = [content for kind, content in messages if kind == "frame" and b"\n" not in content]
         if number == 0:
             for shown in Decoder(it.exchange, listings=it.pages(), receipt=RECEIPT).decode(frames):
                 msgspec.json.encode(shown)
-        return found > 0
+        stored.check(found)
+        return bool(found)
 
 
 def _played_on(session: Session, requests: list[int], kind: str, content: bytes, now: int) -> Outputs:

@@ -96,7 +96,7 @@ class Urls:
             assert settings.where.isprintable()
             assert SECRET not in settings.where
             try:
-                _DRIVERS[settings.backend](case, settings)
+                _DRIVERS[settings.backend](case.strip(), settings)
             except (
                 ValueError,
                 ConfigurationError,
