@@ -242,7 +242,7 @@ class SpoolFile:
             _log_ahead(db)
             if self._suspected.exists():
                 raise sqlite3.DatabaseError("it broke while it was in use")
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         except (sqlite3.OperationalError, SpoolError):
             db.close()
             raise

@@ -24,6 +24,7 @@ from collector.exchanges.instruments import Instrument, Listing, name, read_list
 from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import (
     UNREADABLE,
+    Count,
     Level,
     MalformedError,
     Whole,
@@ -116,7 +117,7 @@ class _Candle(msgspec.Struct, gc=False):
     low: msgspec.Raw
     close: msgspec.Raw
     volume: msgspec.Raw
-    trades: Whole
+    trades: Count
     interval_begin: Word
     interval: Annotated[int, msgspec.Meta(gt=0, le=10**6)]  # minutes
 

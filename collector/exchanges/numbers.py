@@ -19,6 +19,8 @@ MAX_EXPONENT = 40
 type Level = tuple[str, str]
 #: A whole number that every store has: an id, a sequence number, a count.
 type Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+#: A whole number of things.
+type Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 #: A word that an exchange uses: an interval, a status.
 type Word = Annotated[str, msgspec.Meta(max_length=64)]
 

@@ -131,6 +131,22 @@ def test_a_schema_that_is_no_text_is_recovered(spool, tmp_path, caplog):
     assert "is broken" in caplog.text
 
 
+def test_an_index_that_lacks_what_its_table_has_is_recovered(spool, tmp_path, caplog):
+    folder, sent = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with closing(sqlite3.connect(copy / "spool.db", isolation_level=None)) as db:
+        (sound,) = db.execute("SELECT sql FROM sqlite_master WHERE name = 'sizes'").fetchone()
+    for sql in (f"{sound} WHERE count < 0", sound):  # an index of no row, then one that says to be of all
+        with closing(sqlite3.connect(copy / "spool.db", isolation_level=None)) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'sizes'", (sql,))
+        if sql != sound:
+            changed(copy, "REINDEX sizes")
+    got, _, _ = asyncio.run(start(copy))
+    assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+    assert "is broken" in caplog.text
+
+
 def test_an_incarnation_that_is_lost_with_its_copy_is_a_loss_of_unknown_size(spool, tmp_path):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Level, Whole, Word
+from collector.exchanges.numbers import Count, Level, Whole, Word
 from collector.exchanges.times import Milliseconds
 
 
@@ -87,7 +87,7 @@ class Kline(msgspec.Struct, gc=False):
     start: Milliseconds = msgspec.field(name="t")
     stop: Milliseconds = msgspec.field(name="T")
     interval: Word = msgspec.field(name="i")
-    trades: Whole = msgspec.field(name="n")
+    trades: Count = msgspec.field(name="n")
     open: str = msgspec.field(name="o")
     close: str = msgspec.field(name="c")
     high: str = msgspec.field(name="h")

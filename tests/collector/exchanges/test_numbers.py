@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exchanges.numbers import (
+    Count,
     MalformedError,
     Whole,
     levels,
@@ -115,3 +116,5 @@ def test_a_whole_number_that_no_store_has_is_malformed(number):
     assert msgspec.json.decode(str(2**63 - 1), type=Whole) == 2**63 - 1
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(str(number), type=Whole)
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode("-1", type=Count)
