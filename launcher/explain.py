@@ -62,7 +62,8 @@ class Explanation(msgspec.Struct, frozen=True):
         try:
             self.key.parse("\0")
         except ValueError as error:
-            return str(error).removeprefix("takes ")
+            said = str(error)
+            return said.removeprefix("takes ") if said.startswith("takes ") else "a text"
         return "a text"
 
 
