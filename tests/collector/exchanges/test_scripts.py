@@ -4,6 +4,8 @@ The records of a script were worked out from the exchange's documentation, not f
 """
 
 import dataclasses
+import json
+import re
 from collections import deque
 
 import msgspec
@@ -142,3 +144,83 @@ def test_each_channel_that_the_exchange_offers_is_in_its_script(path):
 
 def test_each_exchange_has_a_script():
     assert {path.stem for path in SCRIPTS.glob("*.jsonl")} == EXCHANGES.keys()
+
+
+ALL = pytest.mark.parametrize("path", sorted(SCRIPTS.glob("*.jsonl")), ids=lambda path: path.stem)
+
+
+class PlayedTwice(Played):
+    """Each connection has a twin, on which the same comes a moment before."""
+
+    def play_on(self, connection, session):
+        twin = self.exchange.session(
+            [each for each in self.wanted if each in self.carried(connection)], self.listing.instruments
+        )
+        twin.opening()
+        receive = session.receive
+
+        def receive_twice(frame, receipt):
+            self.answer(twin, twin.receive(frame, receipt))
+            return receive(frame, receipt)
+
+        session.receive = receive_twice
+        super().play_on(connection, session)
+
+    def carried(self, connection):
+        plans = self.exchange.connections(self.wanted, self.listing.instruments)
+        return next(it.subscriptions for it in plans if address(it.url) == connection.address)
+
+    def answer(self, twin, outputs):
+        for output in outputs:
+            if isinstance(output, Request):
+                self.answer(twin, twin.answer(output.id, 200, self.body(output.url), RECEIPT))
+
+
+@ALL
+def test_what_comes_on_one_connection_changes_nothing_on_another(path):
+    alone, beside = Played(Script.read(path, ORIGIN)), PlayedTwice(Script.read(path, ORIGIN))
+    alone.play()
+    beside.play()
+    assert beside.records == alone.records
+    assert not beside.bad
+
+
+def spoilt(frame):
+    """The frame as often as it has numbers, each time with another one that is none."""
+    message = json.loads(frame)
+
+    def spoil(value, put):
+        if isinstance(value, dict | list):
+            for key in list(value) if isinstance(value, dict) else range(len(value)):
+                yield from spoil(value[key], lambda new, of=value, at=key: of.__setitem__(at, new))
+        elif type(value) in (int, float) or (
+            isinstance(value, str) and re.fullmatch(r"[0-9]+\.?[0-9]*", value)
+        ):
+            for bad in ("NaN",) if isinstance(value, str) else ("@1e400@", "@1e99@"):
+                put(bad)
+                yield json.dumps(message).replace('"@', "").replace('@"', "").encode()
+            put(value)
+
+    yield from spoil(message, None)
+
+
+@ALL
+def test_no_number_that_is_none_is_stored_whatever_it_is_of(path):
+    played = Played(Script.read(path, ORIGIN))
+    instruments = played.listing.instruments
+    for plan in played.exchange.connections(played.wanted, instruments):
+        (connection,) = (it for it in played.script.connections if it.address == address(plan.url))
+        frames = [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
+        for number, frame in enumerate(frames):
+            if not frame.startswith(b"{"):
+                continue
+            for bad in spoilt(frame):
+                session = played.exchange.session(plan.subscriptions, instruments)
+                session.opening()
+                played.records, sent = [], deque()
+                for before in frames[:number]:
+                    played.take(session.receive(before, RECEIPT), session, sent)
+                played.take(session.receive(bad, RECEIPT), session, sent)
+                for record in played.records:
+                    stored = msgspec.structs.asdict(record) | {"id": None}  # which is a name
+                    assert not re.search("NaN|e400|e99", str(stored)), bad
