@@ -6,7 +6,7 @@ from collector.exchanges.binance.exchange import Binance, BinanceDelivery, Binan
 from collector.exchanges.bybit import Bybit
 from collector.exchanges.coinbase import Coinbase
 from collector.exchanges.kraken import Kraken
-from collector.exchanges.okx import Okx
+from collector.exchanges.okx.exchange import Okx
 from collector.exchanges.protocol import Exchange
 
 _ALL: tuple[type[Exchange], ...] = (

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from collector.exchanges.book import Storing
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.okx import Okx
+from collector.exchanges.okx.exchange import Okx
 from collector.exchanges.protocol import (
     Break,
     Closing,

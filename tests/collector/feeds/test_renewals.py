@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from collector.exchanges.okx import Okx
+from collector.exchanges.okx.exchange import Okx
 from collector.exchanges.protocol import Limits
 from collector.feeds import renewals
 from collector.feeds.connection import SilentError

@@ -1,0 +1,175 @@
+"""OKX, version 5 of its websocket protocol.
+
+A subscription is an argument, a channel with an instrument, an index, or a type of instruments; messages
+repeat it. Streams are on two paths: candles and single trades on ``business``, others on ``public``. Books
+are chained: each update names the one before it (their checksum is 0 since June 2026). Right after a
+subscription the exchange repeats the last trades: those older than the subscription are marked as repeated.
+
+Amounts of contracts are numbers of contracts; ``Instrument.contract_size`` has the size of one.
+
+Sources, read 2026-11-28: okx.com/docs-v5 (Order Book Trading, Public Data; WebSocket: connect, subscribe,
+notification), okx.com/help "order-book-channels-checksum-field-deprecation"; messages of 2021 to 2026.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import batched, chain
+from typing import ClassVar, override
+
+from collector.exchanges.instruments import Instrument, Listing, read_listing
+from collector.exchanges.limits import Limits
+from collector.exchanges.numbers import UNREADABLE, MalformedError
+from collector.exchanges.okx import messages
+from collector.exchanges.okx.listing import instrument
+from collector.exchanges.okx.messages import Argument
+from collector.exchanges.okx.session import OkxSession
+from collector.exchanges.okx.streams import INTERVALS
+from collector.exchanges.protocol import Channel, ConnectionPlan, Detection, Exchange, Options, Subscription
+
+_ARGUMENTS_PER_CONNECTION = 200
+_DOCS = "okx.com/docs-v5"
+
+
+def _channel(
+    records: str, source: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
+) -> Channel:
+    return Channel(
+        records=records, loss=loss, flows=flows, quiet=quiet, source=f"{_DOCS}: {source}, 2026-11-28"
+    )
+
+
+class Okx(Exchange):
+    """OKX: spot, perpetuals, futures and options."""
+
+    id = "OKX"
+    channels: ClassVar[Mapping[str, Channel]] = {
+        "trades": _channel("single trades", "All trades channel", "ids", flows=False, quiet=None),
+        "ticker": _channel("the best prices, each 10 ms at most", "Order book channel (bbo-tbt)"),
+        "l1_book": _channel(
+            "the best prices with their sizes, each 10 ms at most", "Order book channel (bbo-tbt)"
+        ),
+        "l2_book": _channel(
+            "changes of a tenth of a second, of the 400 best levels a side",
+            "Order book channel (books)",
+            "chain",
+        ),
+        "funding": _channel("the rate of the coming settlement, each 30 to 90 s", "Funding rate channel"),
+        "open_interest": _channel("open contracts, each 3 s at most", "Open interest channel"),
+        "liquidations": _channel(
+            "one liquidation an instrument and second; the order's side",
+            "Liquidation orders channel",
+            flows=False,
+            quiet=None,
+        ),
+        "index": _channel(
+            "the index that an instrument follows, each tenth of a second at most", "Index tickers channel"
+        ),
+        "candles": _channel("closed candles; days begin at 16:00 UTC", "Candlesticks channel", quiet=60.0),
+    }
+    limits = Limits(
+        subscriptions=_ARGUMENTS_PER_CONNECTION,
+        frame_bytes=64_000,
+        frames_per_second=1.0,
+        operations=(480, 3600.0),
+        connections=(3, 1.0),
+        weight=(10, 1.0),
+        source=f"{_DOCS}: WebSocket, Connect and Subscribe; Get instruments, 2026-11-28",
+    )
+    endpoints: ClassVar[Mapping[str, str]] = {
+        "websocket": "wss://ws.okx.com:443/ws/v5",
+        "rest": "https://www.okx.com/api/v5",
+    }
+    #: The hosts are those of ccxt 4.5.37 (myokx, okxus), 2026-11-28; the port is that of ``endpoints``.
+    regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        region: {
+            "websocket": f"wss://ws{region}.okx.com:443/ws/v5",
+            "rest": f"https://{region}.okx.com/api/v5",
+        }
+        for region in ("eea", "us")
+    }
+    candle_intervals = tuple(INTERVALS)
+    silence = 30.0  # a ping after 20 s is answered
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        depth = self.options.storing.max_depth
+        self._names = {
+            "trades": "trades-all",
+            "ticker": "bbo-tbt",
+            "l1_book": "bbo-tbt",
+            "l2_book": "books5" if 0 < depth <= 5 else "books",
+            "funding": "funding-rate",
+            "open_interest": "open-interest",
+            "liquidations": "liquidation-orders",
+            "index": "index-tickers",
+            "candles": f"candle{self.options.candle_interval}",
+        }
+
+    @override
+    def listing(self) -> Sequence[str]:
+        address = self.endpoint("rest") + "/public/instruments?instType="
+        families = ("OPTION&instFamily=BTC-USD", "OPTION&instFamily=ETH-USD")
+        return [address + of_type for of_type in ("SPOT", "SWAP", "FUTURES", *families)]
+
+    @override
+    def instruments(self, answers: Sequence[bytes]) -> Listing:
+        try:
+            rows = [row for body in answers for row in messages.answer(body).data]
+        except UNREADABLE as error:
+            raise MalformedError(f"no listing of {self.id}: {error}") from error
+        return read_listing(rows, instrument)
+
+    @override
+    def connections(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Sequence[ConnectionPlan]:
+        paths: dict[str, list[Sequence[Subscription]]] = defaultdict(list)
+        for argument, carried in self.arguments(subscriptions, instruments).items():
+            business = argument.channel == "trades-all" or argument.channel.startswith("candle")
+            paths["business" if business else "public"].append(carried)
+        return [
+            ConnectionPlan(f"{self.endpoint('websocket')}/{path}", tuple(chain.from_iterable(some)))
+            for path, arguments in paths.items()
+            for some in batched(arguments, _ARGUMENTS_PER_CONNECTION)
+        ]
+
+    @override
+    def session(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> OkxSession:
+        return OkxSession(self, self.arguments(subscriptions, instruments), instruments)
+
+    @override
+    def listener(self, channels: Collection[str]) -> OkxSession:
+        return OkxSession(self, {}, {}, listening_to=channels)
+
+    def arguments(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> dict[Argument, list[Subscription]]:
+        """Return the arguments that carry the subscriptions."""
+        carried: dict[Argument, list[Subscription]] = defaultdict(list)
+        for subscription in subscriptions:
+            if argument := self._argument(subscription.channel, instruments[subscription.symbol]):
+                carried[argument].append(subscription)
+        return carried
+
+    def channels_of(self, theirs: str) -> Iterator[str]:
+        """Yield our channels that a channel of the exchange's carries, whatever was chosen."""
+        for ours, of_ours in self._names.items():
+            known = {"l2_book": ("books", "books5")}.get(ours, (of_ours,))
+            if theirs in known or (ours == "candles" and re.fullmatch(r"candle[0-9]+[mHDW]", theirs)):
+                yield ours
+
+    def _argument(self, channel: str, instrument: Instrument) -> Argument | None:
+        theirs = self._names.get(channel)
+        if theirs is None:
+            return None
+        if channel == "liquidations":
+            of_type = {"perpetual": "SWAP", "future": "FUTURES", "option": "OPTION"}.get(instrument.kind)
+            return Argument(theirs, inst_type=of_type) if of_type else None
+        if channel == "index":
+            return Argument(theirs, instrument.index) if instrument.index else None
+        if channel in ("funding", "open_interest") and instrument.kind == "spot":
+            return None
+        return Argument(theirs, instrument.exchange_symbol)

@@ -1,0 +1,53 @@
+"""The list of OKX's instruments."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from collector.exchanges.instruments import Instrument, Kind, contract_date, name
+from collector.exchanges.numbers import MalformedError, number, number_or_none
+from collector.exchanges.okx import messages
+
+_LISTED = frozenset({"live", "suspend"})
+_KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
+
+
+def instrument(raw: msgspec.Raw) -> Instrument | None:
+    """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
+    row = messages.row(raw)
+    kind = _KINDS.get(row.inst_type)
+    if kind is None:
+        raise MalformedError(f"an instrument of the unknown type {row.inst_type!r}")
+    if not row.inst_id:
+        raise MalformedError("an instrument without a name")
+    if row.state not in _LISTED:
+        return None
+    parts = row.inst_id.split("-")
+    if len(parts) != {"spot": 2, "perpetual": 3, "future": 3, "option": 5}[kind]:
+        raise MalformedError(f"the name {row.inst_id!r} has another number of parts than that of a {kind}")
+    base, quote = (row.base_ccy, row.quote_ccy) if kind == "spot" else (parts[0], parts[1])
+    expiry = contract_date(parts[2]) if kind in ("future", "option") else ""
+    strike, right = (parts[3], {"C": "call", "P": "put"}.get(parts[4], "")) if kind == "option" else ("", "")
+    return Instrument(
+        symbol=name(kind, base, quote, expiry=expiry, strike=strike, right=right),
+        exchange_symbol=row.inst_id,
+        kind=kind,
+        base=base,
+        quote=quote,
+        tick=number_or_none(row.tick_sz),
+        lot=number_or_none(row.lot_sz),
+        contract_size=_contract_size(row),
+        contract_unit=row.ct_val_ccy or None,
+        settlement=row.settle_ccy or None,
+        expiry=messages.time(row.exp_time) if row.exp_time and expiry else None,
+        strike=number_or_none(row.stk),
+        index=row.uly or None,
+    )
+
+
+def _contract_size(row: messages.Row) -> str | None:
+    if not row.ct_val:
+        return None
+    size = Decimal(number(row.ct_val)) * Decimal(number(row.ct_mult or "1"))
+    return number(format(size.normalize(), "f"))

@@ -1,0 +1,274 @@
+"""What an argument of a subscription carries: how the messages of each channel become records."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, override
+
+import msgspec
+
+from collector.exchanges.book import Book
+from collector.exchanges.numbers import Level, MalformedError, levels, number, number_or_none, numbers
+from collector.exchanges.okx import messages
+from collector.exchanges.okx.messages import Argument
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Ignored,
+    Outputs,
+    Renew,
+    Repeated,
+    Resync,
+    Subscription,
+)
+from collector.exchanges.records import (
+    AnyRecord,
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    Liquidation,
+    OpenInterest,
+    Ticker,
+    Trade,
+)
+from collector.exchanges.times import SECOND
+
+if TYPE_CHECKING:
+    from collector.exchanges.okx.exchange import Okx
+
+_DAY = 24 * 3600
+INTERVALS = {
+    "1m": 60,
+    "3m": 180,
+    "5m": 300,
+    "15m": 900,
+    "30m": 1800,
+    "1H": 3600,
+    "2H": 7200,
+    "4H": 14400,
+    "6H": 21600,
+    "12H": 43200,
+    "1D": _DAY,
+    "1W": 7 * _DAY,
+}
+
+
+class Stream:
+    """What one argument carries: subscriptions, of one symbol or, where they are of a type, of many."""
+
+    part: ClassVar[Any]
+
+    def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
+        self.exchange, self.argument = exchange, argument
+        self.subscriptions = tuple(subscriptions)
+        self.decode = _decoder(self.part)
+        self.flows = False  # whether data has come
+        self.since = 0  # when the exchange acknowledged it
+
+    def read(self, part: Any, action: str, receipt: int) -> Outputs:
+        """Return what a part of a message is stored as. Raises what ``UNREADABLE`` lists."""
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Have a complete book follow the next change, where it is a book."""
+
+    def symbols(self) -> Sequence[str]:
+        """Return the symbols that it is of."""
+        return [subscription.symbol for subscription in self.subscriptions]
+
+
+@cache
+def _decoder(part: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(messages.Data[part]).decode
+
+
+class Trades(Stream):
+    """Single trades."""
+
+    part = messages.Trade
+
+    @override
+    def read(self, part: messages.Trade, action: str, receipt: int) -> Outputs:
+        time, (amount, price) = messages.time(part.ts), numbers(part.sz, part.px)
+        start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
+        trade = Trade(*start, part.side, amount, price, part.trade_id)
+        return (Repeated((trade,)),) if time < self.since else (trade,)
+
+
+class BestPrices(Stream):
+    """The best prices, for ``ticker`` and ``l1_book``."""
+
+    part = messages.Book
+    _last: int | None = None
+
+    @override
+    def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
+        if part.seq_id is not None and part.seq_id == self._last:
+            return ()  # it was sent again
+        self._last = part.seq_id
+        bids, asks = _side(part.bids), _side(part.asks)
+        if not bids or not asks:
+            return ()
+        (bid, bid_size), (ask, ask_size) = bids[0], asks[0]
+        found: list[AnyRecord] = []
+        for channel, symbol in self.subscriptions:
+            start = self.exchange.id, symbol, messages.time(part.ts), receipt
+            if channel == "ticker":
+                found.append(Ticker(*start, bid, ask))
+            elif channel == "l1_book":
+                found.append(L1Book(*start, bid, bid_size, ask, ask_size))
+        return found
+
+
+class WholeBooks(Stream):
+    """A few best levels, all of them each time."""
+
+    part = messages.Book
+
+    def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
+        super().__init__(exchange, argument, subscriptions)
+        self._book = Book(exchange.id, self.subscriptions[0].symbol, exchange.options.storing)
+
+    @override
+    def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
+        take = self._book.show if self.flows else self._book.begin
+        return take(_side(part.bids), _side(part.asks), messages.time(part.ts), receipt)
+
+    @override
+    def renew(self) -> None:
+        self._book.renew()
+
+
+class Books(Stream):
+    """Changes of a book that name the one before: what does not follow breaks it."""
+
+    part = messages.Book
+
+    def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
+        super().__init__(exchange, argument, subscriptions)
+        self._book: Book | None = None
+        self._last: int | None = None
+
+    @override
+    def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
+        bids, asks, time = _side(part.bids), _side(part.asks), messages.time(part.ts)
+        (subscription,) = self.subscriptions
+        if action == "snapshot":
+            self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
+            self._last = part.seq_id
+            return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
+        if self._book is None or (part.seq_id == self._last and part.prev_seq_id != self._last):
+            return ()  # it belongs to a book that broke, or was sent again
+        if part.prev_seq_id != self._last:
+            return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did")
+        self._last = part.seq_id
+        if not bids and not asks:  # sent where nothing has changed for 60 s
+            return [Confirmed((subscription,), "data")]
+        return self._book.change(bids, asks, time, receipt)
+
+    @override
+    def renew(self) -> None:
+        if self._book:
+            self._book.renew()
+
+    def _break(self, reason: str) -> Outputs:
+        self._book = None
+        frames = tuple(messages.request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
+
+
+class FundingRates(Stream):
+    """The rate of the coming settlement."""
+
+    part = messages.Funding
+
+    @override
+    def read(self, part: messages.Funding, action: str, receipt: int) -> Outputs:
+        time = receipt if part.ts is None else messages.time(part.ts)
+        rates = number_or_none(part.funding_rate), number_or_none(part.next_funding_rate)
+        start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
+        return (Funding(*start, None, rates[0], messages.time(part.funding_time), rates[1]),)
+
+
+class OpenInterests(Stream):
+    """Open contracts."""
+
+    part = messages.OpenInterest
+
+    @override
+    def read(self, part: messages.OpenInterest, action: str, receipt: int) -> Outputs:
+        symbol = self.subscriptions[0].symbol
+        return (OpenInterest(self.exchange.id, symbol, messages.time(part.ts), receipt, number(part.oi)),)
+
+
+class Indices(Stream):
+    """An index, for every instrument that follows it."""
+
+    part = messages.Index
+
+    @override
+    def read(self, part: messages.Index, action: str, receipt: int) -> Outputs:
+        price, time = number(part.idx_px), messages.time(part.ts)
+        return [Index(self.exchange.id, symbol, time, receipt, price) for symbol in self.symbols()]
+
+
+class LiquidationOrders(Stream):
+    """Liquidations of all instruments of a type."""
+
+    part = messages.Liquidations
+
+    def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
+        super().__init__(exchange, argument, subscriptions)
+        self.names: dict[str, str] | None = None  # by the exchange's; None takes all
+
+    @override
+    def read(self, part: messages.Liquidations, action: str, receipt: int) -> Outputs:
+        symbol = part.inst_id if self.names is None else self.names.get(part.inst_id)
+        if symbol is None:
+            return (Ignored(f"liquidation-orders {part.inst_id}"),)
+        return [self._record(symbol, detail, receipt) for detail in part.details]
+
+    def _record(self, symbol: str, it: messages.LiquidationDetail, receipt: int) -> Liquidation:
+        quantity, price = numbers(it.sz, it.bk_px)
+        start = self.exchange.id, symbol, messages.time(it.ts), receipt
+        return Liquidation(*start, it.side, quantity, price, None, None)
+
+
+class Candles(Stream):
+    """Candles; the finished ones are stored."""
+
+    part = list[str]  # begin, open, high, low, close, volume, two more volumes, whether it is closed
+
+    @override
+    def read(self, part: list[str], action: str, receipt: int) -> Outputs:
+        if len(part) < 9:
+            raise MalformedError("a candle of fewer than nine fields")
+        if part[8] != "1":
+            return ()
+        begin, interval = messages.time(part[0]), self.argument.channel.removeprefix("candle")
+        if interval not in INTERVALS:
+            raise MalformedError(f"a candle of the unknown interval {interval!r}")
+        opened, high, low, last, volume = numbers(*part[1:6])
+        stop = begin + INTERVALS[interval] * SECOND
+        start = self.exchange.id, self.subscriptions[0].symbol, stop, receipt
+        return (Candle(*start, begin, stop, interval, None, opened, last, high, low, volume, True),)
+
+
+#: What reads a channel of the exchange's.
+READERS: Mapping[str, type[Stream]] = {
+    "trades-all": Trades,
+    "bbo-tbt": BestPrices,
+    "books": Books,
+    "books5": WholeBooks,
+    "funding-rate": FundingRates,
+    "open-interest": OpenInterests,
+    "index-tickers": Indices,
+    "liquidation-orders": LiquidationOrders,
+}
+
+
+def _side(side: list[list[str]]) -> list[Level]:
+    try:
+        return levels([(level[0], level[1]) for level in side])
+    except IndexError:
+        raise MalformedError("a level without a price and a size") from None
