@@ -29,7 +29,8 @@ def of_death(condition: Condition) -> Cause:
     meaning, remedy = _MEANINGS.get(condition.exit_code, ("", _SEE_LOG))
     told = f" ({meaning})" if meaning else ""
     if condition.state == "running":
-        return Cause(f"ended and was restarted ({condition.restarts} times)", _SEE_LOG)
+        times = "once" if condition.restarts == 1 else f"{condition.restarts} times"
+        return Cause(f"ended, and was restarted {times}", _SEE_LOG)
     return Cause(f"{condition.state}: ended with status {condition.exit_code}{told}", remedy)
 
 

@@ -97,3 +97,10 @@ def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
     )
     assert cause.remedy.startswith("stop the other collector, leave these symbols out")
     assert "allow_overlap: true" in cause.remedy
+
+
+@pytest.mark.parametrize(("restarts", "told"), [(1, "once"), (7, "7 times")])
+def test_how_often_a_container_was_restarted_is_told(restarts, told):
+    running = {"state": "running", "health": None, "said": "", "error": "", "started": 0}
+    condition = Condition(**running, exit_code=1, restarts=restarts)
+    assert failures.of_death(condition).detail == f"ended, and was restarted {told}"
