@@ -166,7 +166,7 @@ def _explain(error: SettingsError) -> str:
 def _preflight(settings: Settings, without: Sequence[str], replacing: Sequence[str], *, as_json: bool) -> int:
     from collector import preflight  # noqa: PLC0415 - takes a while
 
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, settings.secrets)
 
     async def tell() -> int:
         found = []
@@ -185,7 +185,7 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
     if settings.backend == "TTY":
         _say("collector: BACKEND = TTY keeps nothing, so nothing can be said of it", sys.stderr)
         return 78
-    logs.configure("WARNING", settings.log_format)
+    logs.configure("WARNING", settings.log_format, settings.secrets)
     interval = completeness.Interval(options.since, options.until)
     try:
         rows, damaged = asyncio.run(completeness.look(settings, interval))
@@ -207,7 +207,7 @@ def _prepare_store(settings: Settings) -> int:
     if settings.backend != "POSTGRES":
         print(f"{settings.backend} needs no preparation")
         return 0
-    logs.configure("WARNING", settings.log_format)
+    logs.configure("WARNING", settings.log_format, settings.secrets)
     try:
         done = asyncio.run(PostgresStore(settings).initialise())
     except (StoreRefusedError, StoreUnavailableError) as error:
@@ -223,7 +223,7 @@ def _run(settings: Settings) -> int:
 
     from collector.supervisor import collect  # noqa: PLC0415
 
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, settings.secrets)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
     # Records make no cycles. Looking through those under way for some, and through all that was imported, is

@@ -1,6 +1,7 @@
 """The log: one line an event, on standard error, as text or as JSON.
 
-No line has the credentials of a URL, a character that a terminal obeys, or more than LONGEST_LINE characters.
+No line has a secret that is known, the credentials of a URL, a character that a terminal obeys, or more than
+LONGEST_LINE characters.
 """
 
 import json
@@ -9,16 +10,20 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterable
 from typing import override
 
+from collector.masking import masked
 from collector.printable import printable, printable_json, shortened, worth_reading
-from collector.urls import masked
 
 
-def configure(level: str, form: str) -> None:
-    """Sends every logger's lines of at least ``level`` to standard error; ``form`` is text or json."""
+def configure(level: str, form: str, secrets: Iterable[str] = ()) -> None:
+    """Sends every logger's lines of at least ``level`` to standard error, without ``secrets``.
+
+    ``form`` is text or json.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(JsonFormatter(secrets) if form == "json" else TextFormatter(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = _tell_end_of_thread
     # Each of these says on INFO what our own lines say better.
@@ -33,18 +38,30 @@ def _tell_end_of_thread(end: threading.ExceptHookArgs) -> None:
         logging.getLogger(__name__).error("the thread %s ended", name, exc_info=end.exc_value)
 
 
-class TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Knows what no line may show."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        self._secrets = tuple(secrets)
+
+    def masked(self, text: str) -> str:
+        """Return a message, which a library may have written, without secrets and not too long."""
+        return masked(worth_reading(text), self._secrets)
+
+
+class TextFormatter(_Formatter):
     """``2026-01-31T12:00:00.123Z INFO collector.writer: message``; a traceback stays on the line."""
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_utc(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        head, said = f"{_utc(record)} {record.levelname} {record.name}: ", record.getMessage()
         if trace := _trace(record):
-            line += f" | {trace}"
-        return shortened(printable(masked(worth_reading(line))), of=len(line))
+            said += f" | {trace}"
+        return shortened(head + printable(self.masked(said)), of=len(head) + len(said))
 
 
-class JsonFormatter(logging.Formatter):
+class JsonFormatter(_Formatter):
     """One JSON object: time (ISO 8601, UTC), level, logger, message and, where there is one, trace."""
 
     @override
@@ -54,10 +71,10 @@ class JsonFormatter(logging.Formatter):
             "time": _utc(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": shortened(masked(worth_reading(message)), of=len(message)),
+            "message": shortened(self.masked(message), of=len(message)),
         }
         if trace := _trace(record):
-            event["trace"] = shortened(masked(worth_reading(trace)), of=len(trace))
+            event["trace"] = shortened(self.masked(trace), of=len(trace))
         return printable_json(json.dumps(event, ensure_ascii=False))
 
 

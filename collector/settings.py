@@ -153,11 +153,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The store's place, for a person to read: host and port, or a path."""
         return self.url.where if self.url else f"{self.host}:{self.port}"
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no text may show."""
+        proxy = ProxyUrl.parse(self.https_proxy).password if self.https_proxy else None
+        url = self.url.text if self.url else None
+        return tuple(secret for secret in (url, self.password, proxy) if secret)
+
     def masked(self, text: str) -> str:
         """``text``, an error of a library say, fit to be shown: without secrets, and not too long."""
-        proxy = ProxyUrl.parse(self.https_proxy).password if self.https_proxy else None
-        secrets = (self.url and self.url.text, self.password, proxy)
-        shown = printable(masked(text, [secret for secret in secrets if secret]))
+        shown = printable(masked(text, self.secrets))
         return shortened(shown, LONGEST_ERROR, of=len(text))
 
     def __repr__(self) -> str:

@@ -81,3 +81,24 @@ thread.join()
 def test_a_thread_that_ends_by_an_error_is_a_line_of_the_log():
     (line,) = lines("text", THREAD)
     assert " ERROR collector.logs: the thread monitor ended | Traceback" in line
+
+
+CARELESS = """
+import logging, sys
+from collector import logs
+logs.configure("INFO", sys.argv[1], ["correct-horse-battery", "hunter2"])
+log = logging.getLogger("some.library")
+log.info("login of me with correct-horse-battery went wrong")
+try:
+    raise ValueError("hunter2 is not known here")
+except ValueError:
+    log.exception("failed")
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_secret_that_a_library_writes_bare_is_masked(form):
+    first, second = lines(form, CARELESS)
+    assert "login of me with *** went wrong" in first
+    assert "*** is not known here" in second
+    assert "hunter2" not in second
