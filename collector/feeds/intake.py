@@ -220,7 +220,7 @@ class Intake:
         """
         for channel, symbol in subscriptions:
             if by == "acknowledgement":
-                self._subscriptions.acknowledge(channel, symbol)
+                self._subscriptions.acknowledge(channel, symbol, receipt / SECOND)
             elif channel not in BOOKS or (channel, symbol) in self._subscriptions.confirmed:
                 self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 

@@ -114,15 +114,19 @@ class Subscriptions:
         """Confirmed by the exchange's word alone: no data has come of these."""
         return [key for key in self.confirmed if key not in self._heard]
 
-    def acknowledge(self, channel: str, symbol: str) -> None:
-        """The exchange says that the subscription stands; where data must come, that is not enough."""
+    def acknowledge(self, channel: str, symbol: str, receipt: float | None = None) -> None:
+        """The exchange says that the subscription stands; where data must come, that is not enough.
+
+        What comes after ``receipt`` (seconds, UTC; now, where nobody knows it) is seen. Who is busy reads the
+        exchange's word later than it came; what came in between is older than now.
+        """
         key = channel, symbol
         self._since.setdefault(key, time.time())
         if channel in self._flows:
             if key in self.pending:
                 self.acknowledged.add(key)
         elif self._confirm(key):
-            self._gaps.end(key, time.time())
+            self._gaps.end(key, time.time() if receipt is None else receipt)
 
     def arrived(self, channel: str, symbol: str, receipt: float) -> None:
         """Data of a subscription that was awaited has come; it stands, though the exchange refused it."""

@@ -42,6 +42,13 @@ async def test_a_word_or_data_confirms(subscriptions, gaps):
     assert not gaps
 
 
+async def test_what_came_after_the_word_is_seen_however_late_that_is_read(subscriptions):
+    """Another collector of the same store leaves out all that is received from then on."""
+    subscriptions.acknowledge(*TRADES, 1.0)
+    subscriptions.arrived(*TRADES, 1.5)
+    assert subscriptions._gaps.seen_since(TRADES) == 1.0
+
+
 async def test_what_was_refused_and_comes_all_the_same_has_gaps_again(subscriptions, gaps):
     subscriptions.refuse(*TRADES, "no")
     now = time.time()
