@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exchanges.book import Storing
-from collector.exchanges.bybit import Bybit
+from collector.exchanges.bybit.exchange import Bybit
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.protocol import (
     Break,

@@ -1,0 +1,65 @@
+"""The list of BYBIT's instruments."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from collector.exchanges.bybit import messages
+from collector.exchanges.instruments import Instrument, Kind, contract_date, name
+from collector.exchanges.numbers import MalformedError, number_or_none
+from collector.exchanges.times import SECOND
+
+_KINDS: Mapping[str | None, tuple[Kind, str]] = {
+    None: ("spot", "spot"),
+    "LinearPerpetual": ("perpetual", "linear"),
+    "LinearFutures": ("future", "linear"),
+    "InversePerpetual": ("perpetual", "inverse"),
+    "InverseFutures": ("future", "inverse"),
+    "Option": ("option", "option"),
+}
+
+
+def instrument(raw: msgspec.Raw) -> Instrument | None:
+    """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
+    row = messages.row(raw)
+    if row.status != "Trading":
+        return None
+    known: tuple[Kind, str] | None = (
+        ("option", "option") if row.options_type else _KINDS.get(row.contract_type)
+    )
+    if known is None:
+        raise MalformedError(f"a contract of the unknown type {row.contract_type!r}")
+    kind, market = known
+    dated = kind in ("future", "option")
+    parts = row.symbol.split("-")
+    if kind == "option" and len(parts) < 4:
+        raise MalformedError(f"the name {row.symbol!r} is no option's")
+    strike, right = (parts[2], row.options_type or "") if kind == "option" else ("", "")
+    expiry = messages.time(row.delivery_time) if dated else None
+    return Instrument(
+        symbol=name(
+            kind,
+            row.base_coin,
+            row.quote_coin,
+            expiry=_date(expiry) if expiry else "",
+            strike=strike,
+            right=right.lower(),
+        ),
+        exchange_symbol=row.symbol,
+        kind=kind,
+        base=row.base_coin,
+        quote=row.quote_coin,
+        tick=number_or_none(row.price_filter.tick_size),
+        lot=number_or_none(row.lot_size_filter.qty_step or row.lot_size_filter.base_precision),
+        contract_size="1" if market == "inverse" else None,
+        contract_unit=row.quote_coin if market == "inverse" else None,
+        settlement=row.settle_coin,
+        expiry=expiry,
+        strike=number_or_none(strike),
+        market=market,
+    )
+
+
+def _date(time: int) -> str:
+    return contract_date(datetime.fromtimestamp(time // SECOND, UTC).strftime("%y%m%d"))

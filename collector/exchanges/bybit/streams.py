@@ -1,0 +1,270 @@
+"""What a topic carries: how its messages become records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, override
+
+import msgspec
+
+from collector.exchanges.book import Book, Side
+from collector.exchanges.bybit import messages
+from collector.exchanges.numbers import MalformedError, levels, number, number_or_none, numbers, sides
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Event,
+    Ignored,
+    Outputs,
+    Renew,
+    Resync,
+    Subscription,
+)
+from collector.exchanges.records import (
+    AnyRecord,
+    Candle,
+    Funding,
+    Index,
+    L1Book,
+    Liquidation,
+    OpenInterest,
+    Ticker,
+    Trade,
+)
+from collector.exchanges.times import MILLISECOND
+
+if TYPE_CHECKING:
+    from collector.exchanges.bybit.exchange import Bybit
+
+INTERVALS = {
+    "1m": "1",
+    "3m": "3",
+    "5m": "5",
+    "15m": "15",
+    "30m": "30",
+    "1h": "60",
+    "2h": "120",
+    "4h": "240",
+    "6h": "360",
+    "12h": "720",
+    "1d": "D",
+    "1w": "W",
+    "1M": "M",
+}
+_OURS = {theirs: ours for ours, theirs in INTERVALS.items()}
+
+
+class Stream:
+    """What one topic carries: of one symbol or, of options' trades, of many."""
+
+    data: ClassVar[Any]
+
+    def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
+        self.exchange, self.topic = exchange.id, topic
+        self.options = exchange.options
+        self.symbols = carried  # channels by symbol
+        self.subscriptions = tuple(Subscription(it, symbol) for symbol, of in carried.items() for it in of)
+        self.symbol, self.channels = next(iter(carried.items()))
+        self.decode = _decoder(self.data)
+        self.flows = False  # whether data has come
+
+    def read(self, message: messages.Message[Any], receipt: int) -> Outputs:
+        """Return what a message is stored as. Raises what ``UNREADABLE`` lists."""
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """Have a complete book follow the next change, where it is a book."""
+
+
+@cache
+def _decoder(data: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(messages.Message[data]).decode
+
+
+class Trades(Stream):
+    """Single trades."""
+
+    data = list[messages.Trade]
+
+    @override
+    def read(self, message: messages.Message[list[messages.Trade]], receipt: int) -> Outputs:
+        found: list[AnyRecord | Event] = []
+        for it in message.data:
+            symbol = self._named(it.symbol)
+            if symbol is None:
+                found.append(Ignored(f"{self.topic} {it.symbol}"))
+                continue
+            amount, price = number(it.amount), number(it.price)
+            start = self.exchange, symbol, it.time * MILLISECOND, receipt
+            found.append(Trade(*start, it.side.lower(), amount, price, it.id))
+        return found
+
+    def _named(self, exchange_symbol: str) -> str | None:  # noqa: ARG002 - one topic, one symbol
+        return self.symbol
+
+
+class OptionTrades(Trades):
+    """Trades of all options of a currency."""
+
+    names: Mapping[str, str] | None = None  # by the exchange's; None takes all
+
+    @override
+    def _named(self, exchange_symbol: str) -> str | None:
+        return exchange_symbol if self.names is None else self.names.get(exchange_symbol)
+
+
+class Books(Stream):
+    """Changes of a book that are numbered: what does not follow breaks it."""
+
+    data = messages.Book
+
+    def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(exchange, topic, carried)
+        self._book: Book | None = None
+        self._number = 0
+
+    @override
+    def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
+        it, time = message.data, message.ts * MILLISECOND
+        bids, asks = sides(it.bids, it.asks)
+        (subscription,) = self.subscriptions
+        if message.type == "snapshot" or it.number == 1:
+            self._book = book = Book(self.exchange, self.symbol, self.options.storing)
+            self._number = it.number
+            return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
+        if self._book is None or it.number == self._number:
+            return ()  # it belongs to a book that broke, or was sent again
+        if it.number != self._number + 1:
+            return self._break(it.number)
+        self._number = it.number
+        return self._book.change(bids, asks, time, receipt)
+
+    @override
+    def renew(self) -> None:
+        if self._book:
+            self._book.renew()
+
+    def _break(self, number: int) -> Outputs:
+        self._book = None
+        frames = tuple(
+            messages.request(operation, [self.topic]) for operation in ("unsubscribe", "subscribe")
+        )
+        reason = f"update {number} came where {self._number + 1} was due"
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
+
+
+class BestPrices(Stream):
+    """The book of one level; where nothing changes, the same is sent again each 3 s."""
+
+    data = messages.Book
+
+    def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(exchange, topic, carried)
+        self._bids, self._asks = Side(best_is_highest=True), Side(best_is_highest=False)
+        self._number = 0
+
+    @override
+    def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
+        it, time = message.data, message.ts * MILLISECOND
+        if it.number == self._number:
+            return [Confirmed(self.subscriptions, "data")]
+        self._number = it.number
+        for side, of_side in ((self._bids, it.bids), (self._asks, it.asks)):
+            (side.replace if message.type == "snapshot" else side.change)(levels(of_side))
+        bids, asks = list(self._bids.best(1).values()), list(self._asks.best(1).values())
+        if not bids or not asks:
+            return ()
+        return _best(self, time, receipt, (*bids[0], *asks[0]))
+
+
+class Tickers(Stream):
+    """Everything else of a contract, of which changes are sent."""
+
+    data = messages.Ticker
+
+    def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(exchange, topic, carried)
+        self._state = messages.Ticker("")
+
+    @override
+    def read(self, message: messages.Message[messages.Ticker], receipt: int) -> Outputs:
+        it, state = message.data, self._state
+        for field in it.__struct_fields__:
+            if (value := getattr(it, field)) is not None:
+                setattr(state, field, value)
+        start = self.exchange, self.symbol, message.ts * MILLISECOND, receipt
+        found: list[AnyRecord] = []
+        if "funding" in self.channels and (it.funding_rate or it.mark_price or it.next_funding_time):
+            rate, following = number_or_none(state.funding_rate), state.next_funding_time
+            mark = number_or_none(state.mark_price)
+            found.append(Funding(*start, mark, rate, messages.time(following) if following else None, None))
+        if "open_interest" in self.channels and it.open_interest:
+            found.append(OpenInterest(*start, number(it.open_interest)))
+        if "index" in self.channels and it.index_price:
+            found.append(Index(*start, number(it.index_price)))
+        if it.bid_price and it.ask_price:
+            prices = numbers(it.bid_price, it.bid_size or "0", it.ask_price, it.ask_size or "0")
+            found += _best(self, start[2], receipt, prices)
+        return found
+
+
+class Liquidations(Stream):
+    """Liquidations."""
+
+    data = list[messages.Liquidation]
+
+    @override
+    def read(self, message: messages.Message[list[messages.Liquidation]], receipt: int) -> Outputs:
+        return [self._record(it, receipt) for it in message.data]
+
+    def _record(self, it: messages.Liquidation, receipt: int) -> Liquidation:
+        quantity, price = number(it.quantity), number(it.price)
+        start = self.exchange, self.symbol, it.time * MILLISECOND, receipt
+        # Buy: a long position was liquidated, so the order sold
+        return Liquidation(*start, "sell" if it.side == "Buy" else "buy", quantity, price, None, None)
+
+
+class Candles(Stream):
+    """Candles; the finished ones are stored."""
+
+    data = list[messages.Kline]
+
+    @override
+    def read(self, message: messages.Message[list[messages.Kline]], receipt: int) -> Outputs:
+        return [self._record(it, message.ts, receipt) for it in message.data if it.confirm]
+
+    def _record(self, it: messages.Kline, ts: int, receipt: int) -> Candle:
+        if it.interval not in _OURS:
+            raise MalformedError(f"a candle of the unknown interval {it.interval!r}")
+        opened, last, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
+        start = self.exchange, self.symbol, ts * MILLISECOND, receipt
+        span = it.start * MILLISECOND, it.end * MILLISECOND, _OURS[it.interval], None
+        return Candle(*start, *span, opened, last, high, low, volume, True)
+
+
+def _best(stream: Stream, time: int, receipt: int, prices: Sequence[str]) -> list[AnyRecord]:
+    """Return the best prices as the channels of a stream have them."""
+    bid, bid_size, ask, ask_size = prices
+    start = stream.exchange, stream.symbol, time, receipt
+    found: list[AnyRecord] = []
+    if "ticker" in stream.channels:
+        found.append(Ticker(*start, bid, ask))
+    if "l1_book" in stream.channels:
+        found.append(L1Book(*start, bid, bid_size, ask, ask_size))
+    return found
+
+
+READERS: Mapping[str, type[Stream]] = {
+    "publicTrade": Trades,
+    "orderbook": Books,
+    "tickers": Tickers,
+    "kline": Candles,
+    "allLiquidation": Liquidations,
+}
+
+
+def reader(topic: str, market: str) -> type[Stream]:
+    """Return what reads a topic."""
+    if topic.startswith("orderbook.1."):
+        return BestPrices
+    word = topic.partition(".")[0]
+    return OptionTrades if word == "publicTrade" and market == "option" else READERS[word]
