@@ -14,7 +14,11 @@ from recording import Recording
 from steps import Steps
 
 #: Most CPU that a store's collector may need, in terms of the floor's.
-FLOOR_GOALS = {"REDISSTREAM": 1.35, "REDIS": 1.35, "POSTGRES": 1.45, "PARQUET": 1.55, "MONGO": 1.75}
+FLOOR_GOALS = {"REDISSTREAM": 0.7, "REDIS": 0.7, "POSTGRES": 1.45, "PARQUET": 1.55, "MONGO": 1.75}
+OWN_GOALS = {"REDISSTREAM": 0.35, "REDIS": 0.35, "POSTGRES": 0.5, "MONGO": 0.5}
+#: Milliseconds from receipt to committed, the median and the 99th percentile; and MiB when idle.
+DELAY_GOALS = dict.fromkeys(("REDISSTREAM", "REDIS", "POSTGRES"), (8, 20)) | {"MONGO": (10, 50)}
+IDLE_GOALS = dict.fromkeys(("REDISSTREAM", "REDIS", "POSTGRES"), 60) | dict.fromkeys(("MONGO", "PARQUET"), 80)
 PEERLESS = "PARQUET"
 PEERLESS_RECORDS = 15_000  # what Parquet takes as one batch; it waits for long until it has as many
 LIVE_RATE, LIVE_RECORDS = 1_000, 10_000
@@ -94,7 +98,7 @@ class Bench:
             if store == PEERLESS:
                 continue
             theirs = slices[store, Peer]
-            yield Figure.compared(cpu, _cpu(ours), "its own backend", _cpu(theirs), most=0.5)
+            yield Figure.compared(cpu, _cpu(ours), "its own backend", _cpu(theirs), most=OWN_GOALS[store])
             server = f"{store}: CPU of the server {speed}, us a record"
             yield Figure.compared(server, _server(ours), "its own backend", _server(theirs), most=1.5)
             if not rate:
@@ -129,8 +133,9 @@ class Bench:
             delays = array("d", self._delays.read_bytes())
             percentiles = statistics.quantiles(delays, n=100)
             what = f"{store}: receipt to committed at {LIVE_RATE:,}/s, ms"
-            yield Figure(f"{what}, p50", _once(percentiles[49] * 1e3), most=10)
-            yield Figure(f"{what}, p99", _once(percentiles[98] * 1e3), most=50)
+            median, tail = DELAY_GOALS[store]
+            yield Figure(f"{what}, p50", _once(percentiles[49] * 1e3), most=median)
+            yield Figure(f"{what}, p99", _once(percentiles[98] * 1e3), most=tail)
 
     def memory(self) -> Iterator[Figure]:
         """Resident, shared libraries included."""
@@ -145,7 +150,7 @@ class Bench:
                 after = ours.resident()
                 rate = 2 * HIGH_RECORDS / (time.monotonic() - begun)
                 ours.check()
-            yield Figure(f"{store}: resident when idle, MiB", _once(ours.idle), most=80)
+            yield Figure(f"{store}: resident when idle, MiB", _once(ours.idle), most=IDLE_GOALS[store])
             yield Figure.compared(
                 f"{store}: resident at {rate:,.0f}/s, MiB", [after], "halfway", [between], most=1.1
             )
