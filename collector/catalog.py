@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -46,42 +46,45 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
         records: what one record is, in words.
         loss: how a missing message is noticed: by sequence, chain, checksum, ids; or nothing.
         quiet: seconds without data that are normal; None where any silence is.
+        period: seconds between two polls; None where the exchange sends by itself.
+        source: the page that describes the format, and the date on which it was read.
     """
 
     records: str
     loss: str
     quiet: float | None = None
+    period: float | None = None
+    source: str = ""
 
 
-class Exchange(msgspec.Struct, frozen=True, omit_defaults=True):
+class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One exchange.
 
     Attributes:
+        by: who speaks to it: ``us``, this project itself, or ``cryptofeed``.
         channels: the public channels that can be recorded; none of an exchange that has closed.
         candle_intervals: lengths of candles.
         closed: that it has closed.
         broken: why other channels cannot be recorded, by channel.
         verified: whether something says that what is recorded of it still works.
+        keys: why a channel needs API keys in CONFIG, by channel.
         about: by channel, where we speak to the exchange ourselves; empty where cryptofeed does.
         endpoints: its addresses by name, where we speak to it ourselves.
         regions: addresses in place of these, by region.
         limits: how much it takes, where that is known.
     """
 
+    by: Literal["us", "cryptofeed"]
     channels: tuple[str, ...]
     candle_intervals: tuple[str, ...] = ()
     closed: Trouble | None = None
     broken: Mapping[str, Trouble] = {}
     verified: bool = True
+    keys: Mapping[str, Trouble] = {}
     about: Mapping[str, About] = {}
     endpoints: Mapping[str, str] = {}
     regions: Mapping[str, Mapping[str, str]] = {}
     limits: Limits | None = None
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether this project speaks to it itself; otherwise cryptofeed does."""
-        return bool(self.about)
 
     @property
     def trouble(self) -> Trouble | None:
@@ -95,7 +98,11 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True):
             return f"closed since {self.closed.since}"
         if self.trouble:
             return f"broken since {self.trouble.since}"
-        return "" if self.verified else "not verified"
+        if not self.verified:
+            return "not verified"
+        if self.keys:
+            return "needs API keys" if {*self.keys} == {*self.channels} else "partly needs API keys"
+        return ""
 
 
 @cache
@@ -143,18 +150,28 @@ def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> E
     channels = [channel for channel in CHANNELS if channel in offered]
     known = troubles.BROKEN.get(name, {})
     broken = {channel: known.get(channel) or known.get("*") for channel in channels}
-    about = {each: About(it.records, it.loss, it.quiet) for each, it in ours.channels.items()} if ours else {}
+    about = {each: _about(it) for each, it in ours.channels.items()} if ours else {}
     return Exchange(
+        by="us" if ours else "cryptofeed",
         channels=() if name in troubles.CLOSED else tuple(each for each in channels if not broken[each]),
         candle_intervals=tuple(sorted(intervals)) if has_candles else (),
         closed=troubles.CLOSED.get(name),
         broken={channel: trouble for channel, trouble in broken.items() if trouble},
         verified=name not in troubles.NOT_VERIFIED,
+        keys={
+            channel: troubles.NEED_KEYS[name]
+            for channel in channels
+            if not ours and not broken[channel] and feed.is_authenticated_channel(channel)
+        },
         about={channel: about[channel] for channel in channels if channel in about},
         endpoints=ours.endpoints if ours else {},
         regions=ours.regions if ours else {},
         limits=ours.limits if ours else None,
     )
+
+
+def _about(it: "protocol.Channel") -> About:
+    return About(it.records, it.loss, it.quiet, it.period, it.source)
 
 
 if __name__ == "__main__":

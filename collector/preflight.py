@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from collector import catalog, overlap, stores
 from collector import notes as notebook
-from collector import overlap, stores
 from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
@@ -80,7 +80,7 @@ async def findings(
         without: ``store``, ``exchange`` or both, which are left out.
         replacing: names of collectors that hand over to this one, so that it may ask for what they store.
     """
-    yield _fine("settings", f"{settings.name} on {settings.exchange}")
+    yield _fine("settings", f"{settings.name} on {settings.exchange}, {_way(settings)}")
     for warning in settings.warnings:
         yield _warning("settings", warning)
     yield _spool(settings)
@@ -96,6 +96,19 @@ async def findings(
             yield others
         if symbols.what != _UNREACHABLE:
             yield await _clock(settings)
+
+
+def _way(settings: Settings) -> str:
+    """Return who speaks to the exchange, and in which channels a message that is lost is noticed."""
+    known = catalog.exchanges()[settings.exchange]
+    if known.by == "cryptofeed":
+        return "through cryptofeed"
+    loss = {channel: known.about[channel].loss for channel in settings.channels}
+    noticed = [f"{channel} ({how})" for channel, how in loss.items() if how != "nothing"]
+    unseen = [channel for channel, how in loss.items() if how == "nothing"]
+    parts = [f"a lost message is noticed in {', '.join(noticed)}"] if noticed else []
+    parts += [f"none is noticed in {', '.join(unseen)}"] if unseen else []
+    return f"spoken to by this project itself: {', '.join(parts)}"
 
 
 def exit_status(found: list[Finding]) -> int:

@@ -278,7 +278,7 @@ def host(text: str) -> str:
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
         raise ValueError("takes the name or address of a machine; its port goes into PORT")
     if not text.isprintable():
-        raise ValueError("has a control character in it")
+        raise ValueError("takes the name or address of a machine, without control characters")
     return text
 
 
@@ -573,6 +573,7 @@ class _Reader:
         self._check_content(values, "SSL_CERT_FILE", check_authorities)
         for name in ("URL", "USER", "PASSWORD", "HTTPS_PROXY"):
             self._from_file(values, name)
+        self._check_keys(values)
         self._check_url(values)
         self._check_database(values)
         self._check_retention(values)
@@ -584,7 +585,7 @@ class _Reader:
             values["EXCHANGE"], values["CHANNELS"], values["SYMBOLS"], values["SHARD"]
         )
         values["SELECTION"] = Selection.parse(values["SYMBOLS"])
-        values["WARNINGS"] = tuple(self._warnings(values["EXCHANGE"]))
+        values["WARNINGS"] = tuple(self._warnings(values))
         return Settings(**{name.lower(): value for name, value in values.items()})
 
     def _value(self, variable: Variable) -> Any:
@@ -605,8 +606,12 @@ class _Reader:
             self._fault(variable.name, str(error))
             return None
 
-    def _warnings(self, exchange: str) -> Iterator[str]:
-        if not catalog.exchanges()[exchange].verified:
+    def _warnings(self, values: Mapping[str, Any]) -> Iterator[str]:
+        exchange = values["EXCHANGE"]
+        known = catalog.exchanges()[exchange]
+        if values["CONFIG"] and known.by == "us":
+            yield f"CONFIG is not used: {exchange} is recorded without cryptofeed and keys; leave it out"
+        if not known.verified:
             yield f"{exchange}: nothing was found that says whether what is recorded of it still works"
         for name in _MAY_HAVE_QUOTES:
             if _is_quoted(self.given.get(name, "")):
@@ -638,6 +643,14 @@ class _Reader:
             of = f"{exchange} offers" if exchange else "there are"
             self._fault("CHANNELS", f"no channel {quoted(channel)!r}; {hint}{of} {', '.join(offered)}")
         return channels
+
+    def _check_keys(self, values: dict[str, Any]) -> None:
+        exchange = values["EXCHANGE"]
+        if not exchange or "CONFIG" in self.given:
+            return
+        for channel, trouble in catalog.exchanges()[exchange].keys.items():
+            if channel in values["CHANNELS"]:
+                self._fault("CHANNELS", f"{exchange}'s {channel} {trouble}")
 
     def _check_candles(self, values: dict[str, Any]) -> None:
         exchange, interval = values["EXCHANGE"], values["CANDLE_INTERVAL"]

@@ -24,36 +24,56 @@ def _closed(since: str, source: str) -> Trouble:
     return Trouble(f"closed since {since}", since, source)
 
 
-#: Exchanges that have closed.
+#: Exchanges that have closed; all were looked up again on 2026-11-28.
 CLOSED: Mapping[str, Trouble] = {
-    "ASCENDEX": _closed("2026-07", "ccxt#29079; hummingbot, 2026-07-17"),
-    "ASCENDEX_FUTURES": _closed("2026-07", "ccxt#29079; hummingbot, 2026-07-17"),
-    "BIT.COM": _closed("2026-03-31", "the exchange's announcement of December 2025"),
+    "ASCENDEX": _closed("2026-07", "hummingbot#8376, 2026-07-17; ccxt#29079"),
+    "ASCENDEX_FUTURES": _closed("2026-07", "hummingbot#8376, 2026-07-17; ccxt#29079"),
+    "BIT.COM": _closed("2026-03-31", "its announcement of 2025-12-27; spot trading ended on 2026-01-31"),
     "BITMEX": _closed("2026-09-23", "bitmex.com/blog/bitmex-closure, 2026-07-23"),
-    "DYDX": _closed("2024-10-28", "dYdX v3; v4 is another protocol"),
-    "EXX": _closed("2022-11", "XChange#4617"),
-    "OKCOIN": _closed("2025-05", "ccxt#27026"),
-    "PROBIT": _closed("2026", "ccxt#27892"),
+    "DYDX": _closed("2024-10-28", "l2beat.com/scaling/projects/dydx: v3; v4 is another protocol"),
+    "EXX": _closed("2022-11", "XChange#4617, 2022-11-21"),
+    "OKCOIN": _closed(
+        "2025-05", "support.okcoin.com/hc/en-us/articles/34726173120525; ccxt#27026, 2025-10-10"
+    ),
+    "PROBIT": _closed("2026-02-26", "its announcement; spot trading ended on 2026-01-28; ccxt#27892"),
 }
 
-_ADDRESS = "cryptofeed 2.5 asks at an address that the exchange has given up"
-_BITGET = Trouble(f"brings nothing since 2025-11-28: {_ADDRESS}", "2025-11-28", "bitget.com API v1, sunset")
-_KRAKEN_FUTURES = Trouble(
-    "brings nothing since 2024: cryptofeed 2.5 does not know symbols in capitals",
-    "2024",
-    "docs.kraken.com, futures",
+_BITGET = Trouble(
+    "brings nothing since 2025-11-28: cryptofeed 2.5 speaks version 1 of its API, which has ended",
+    "2025-11-28",
+    "bitget.com/support/articles/12560603838361; cryptofeed#1102, 2026-04-14",
 )
+_KRAKEN_FUTURES = Trouble(
+    "brings nothing since 2024-06: cryptofeed 2.5 does not know its symbols in capitals",
+    "2024-06",
+    "cryptofeed#1040, 2024-06-05",
+)
+#: Its spot amounts would be 10^8 too large as well (phemex-api-docs, spot).
 _PHEMEX = Trouble(
-    "is recorded wrongly: cryptofeed 2.5 asks a host that moved, and has amounts of spot 10^8 too large",
-    "2025-04",
-    "phemex-api-docs, spot",
+    "brings nothing since 2023-10: cryptofeed 2.5 asks at an address that answers 410, Gone",
+    "2023-10",
+    "ccxt#19707, 2023-10-27; tardis-node#58, 2025-04-16",
 )
 
 #: Channels that bring nothing or wrong values, by exchange; ``*`` is every channel.
 BROKEN: Mapping[str, Mapping[str, Trouble]] = {
     "BITGET": {"*": _BITGET},
     "KRAKEN_FUTURES": {"*": _KRAKEN_FUTURES},
-    "PHEMEX": {"candles": _PHEMEX, "l2_book": _PHEMEX, "trades": _PHEMEX},
+    "PHEMEX": {"*": _PHEMEX},
+}
+
+#: Why public channels of an exchange need API keys, where cryptofeed asks for them.
+NEED_KEYS: Mapping[str, Trouble] = {
+    "DERIBIT": Trouble(
+        "needs API keys (CONFIG) since 2022-01-15: cryptofeed 2.5 subscribes to raw feeds",
+        "2022-01-15",
+        "deribit.com/kb/15-january-release; cryptofeed#768",
+    ),
+    "KUCOIN": Trouble(
+        "needs API keys (CONFIG) since 2021-06: cryptofeed 2.5 asks for whole books where KUCOIN wants them",
+        "2021-06",
+        "cryptofeed#509, 2021-06-06; ccxt#9779, 2021-08-08",
+    ),
 }
 
 #: Exchanges of which nothing was found that says whether what is recorded of them still works.

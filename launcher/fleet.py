@@ -336,6 +336,8 @@ class _Builder:
         environment["EXCHANGE"], environment["BACKEND"] = read.exchange, read.backend
         environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
         self._check_source(read.exchange, given)
+        for warning in read.warnings:
+            self._hint(given["EXCHANGE"], warning)
         place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
         is_local = settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS
         if is_local and not self._secret_of_url(collector, store):

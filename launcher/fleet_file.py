@@ -42,6 +42,7 @@ SIMULATED = {
     "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
     "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
     "BINANCE": ("api.binance.com", "stream.binance.com"),
+    "BINANCE_FUTURES": ("fapi.binance.com", "fstream.binance.com"),
 }
 _WRITE_ONE = "`launcher init` writes one to begin with"
 _NUL = "no environment can hold the character NUL"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from collector import catalog
 from launcher.keys import FLEET
 
 _LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet's and a collector's together
@@ -10,7 +11,9 @@ _LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet'
 
 def starter(folder: Path, fleet_id: str) -> str:
     """Return the text of a fleet file in ``folder``, which the fleet is named after."""
-    return _TEXT.replace("FLEET", _fleet_name(folder.absolute().name)).replace("ID", fleet_id)
+    ours = [name for name, exchange in catalog.exchanges().items() if exchange.by == "us"]
+    text = _TEXT.replace("FLEET", _fleet_name(folder.absolute().name)).replace("ID", fleet_id)
+    return text.replace("OURS", ", ".join(ours))
 
 
 def _fleet_name(folder: str) -> str:
@@ -74,4 +77,8 @@ collectors:
   #   name: kraken-candles # a second collector of an exchange needs a name
   #   symbols: BTC-USD
   #   channels: candles
+
+# `launcher exchanges` lists what can be recorded, `launcher channels kraken` says what each channel's records
+# are and how a lost one is noticed. This project itself speaks to
+# OURS.
 """

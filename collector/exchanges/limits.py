@@ -23,3 +23,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     connections: tuple[int, float] | None = None
     weight: tuple[int, float] | None = None
     source: str
+
+    def __str__(self) -> str:
+        told = (
+            (self.subscriptions, "subscriptions on a connection"),
+            (self.frame_bytes, "bytes in a message"),
+        )
+        spans = (
+            (self.operations, "operations to subscribe"),
+            (self.connections, "connections"),
+            (self.weight, "REST weight"),
+        )
+        parts = [f"{number:,} {what}" for number, what in told if number is not None]
+        if self.frames_per_second is not None:
+            parts.append(f"{self.frames_per_second:g} messages a second")
+        parts += [f"{span[0]:,} {what} in {span[1]:g} s" for span, what in spans if span is not None]
+        return ", ".join(parts)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from collector import catalog
@@ -19,21 +20,46 @@ NOT_INSTALLED = (
 def exchanges(options: argparse.Namespace, console: Console) -> int:
     """Lists the exchanges with their channels."""
     known = catalog.exchanges()
-    table = Table("EXCHANGE", "STATE", "CHANNELS")
+    table = Table("EXCHANGE", "BY", "STATE", "CHANNELS")
     for name, exchange in known.items():
-        table.add(name, exchange.state, ",".join(exchange.channels))
+        table.add(name, "-" if exchange.trouble else exchange.by, exchange.state, ",".join(exchange.channels))
     return _show(console, table, known, as_json=options.json)
 
 
 def channels(options: argparse.Namespace, console: Console) -> int:
-    """Lists the channels of an exchange, with the intervals of candles."""
-    exchange = catalog.exchanges()[_exchange(options.exchange)]
-    table = Table("CHANNEL", "INTERVALS")
-    for channel in exchange.channels:
-        table.add(channel, ",".join(exchange.candle_intervals) if channel == "candles" else "")
-    for channel, trouble in exchange.broken.items():
-        console.remark(f"{channel} {trouble}")
-    return _show(console, table, exchange, as_json=options.json)
+    """Lists the channels of an exchange: their records, how a loss is noticed, how long silence is normal."""
+    name = _exchange(options.exchange)
+    exchange = catalog.exchanges()[name]
+    if options.json:
+        return _show(console, Table(), exchange, as_json=True)
+    if exchange.by == "us":
+        table = Table("CHANNEL", "LOSS", "SILENCE", "RECORDS")
+        for channel, about in exchange.about.items():
+            silence = f"{about.quiet:g} s" if about.quiet else "any"
+            table.add(channel, about.loss, silence, about.records)
+    else:
+        table = Table("CHANNEL")
+        for channel in exchange.channels:
+            table.add(channel)
+    console.table(table)
+    for line in _notes(name, exchange):
+        console.say(line)
+    return DONE
+
+
+def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
+    """Yield what holds for the whole exchange."""
+    way = "this project itself" if exchange.by == "us" else "cryptofeed"
+    state = f"; {exchange.state}" if exchange.state else ""
+    yield f"{name} is recorded by {way}{state}"
+    for channel, trouble in {**exchange.broken, **exchange.keys}.items():
+        yield f"{channel} {trouble}"
+    if exchange.candle_intervals:
+        yield f"candles: {', '.join(exchange.candle_intervals)}"
+    if exchange.regions:
+        yield f"endpoint: {', '.join(exchange.regions)}"
+    if exchange.limits:
+        yield f"limits: {exchange.limits} ({exchange.limits.source})"
 
 
 def symbols(options: argparse.Namespace, console: Console) -> int:

@@ -63,6 +63,9 @@ def test_everything_is_fine(tmp_path, simulator, redis):
     assert {what: each["state"] for what, each in found.items() if what != "spool"} == {
         "settings": "fine", "store": "fine", "symbols": "fine", "clock": "fine",
     }  # fmt: skip
+    assert found["settings"]["detail"].endswith(
+        " on KRAKEN, spoken to by this project itself: a lost message is noticed in trades (ids)"
+    )
     assert "for the first time" in found["store"]["detail"]
     assert found["symbols"]["detail"] == "1 of KRAKEN's 2"
     assert not list(tmp_path.iterdir())

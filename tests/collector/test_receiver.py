@@ -33,13 +33,13 @@ from collector.spool import Spool
 D = Decimal
 RECEIPT = 1700000000.5
 TIME = 1700000000.25
-PLACE = ("DERIBIT", "BTC-USD-PERP")
+PLACE = ("BYBIT", "BTC-USD-PERP")
 
 
 def settings(folder, **variables):
     return Settings.read(
         {
-            "EXCHANGE": "DERIBIT",
+            "EXCHANGE": "BYBIT",
             "SYMBOLS": "BTC-USD-PERP",
             "CHANNELS": "trades",
             "BACKEND": "TTY",

@@ -29,7 +29,7 @@ def test_what_has_closed_or_is_broken_is_refused_with_date_and_source(exchange):
 
 def test_a_channel_that_is_broken_is_refused_and_the_others_are_not(monkeypatch):
     trouble = troubles.Trouble("brings nothing since 2025", "2025", "the exchange")
-    known = catalog.Exchange(channels=("ticker",), broken={"trades": trouble})
+    known = catalog.Exchange(by="cryptofeed", channels=("ticker",), broken={"trades": trouble})
     monkeypatch.setattr(catalog, "exchanges", lambda: {"HALF": known})
     with pytest.raises(SettingsError) as raised:
         read("HALF")
@@ -43,6 +43,27 @@ def test_who_records_what_nobody_verified_is_warned():
     assert warning == "HITBTC: nothing was found that says whether what is recorded of it still works"
     assert catalog.exchanges()["HITBTC"].state == "not verified"
     assert not read("COINBASE").warnings
+
+
+def test_channels_that_need_keys_are_refused_without_them(tmp_path):
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("deribit: {key_id: a, key_secret: b}\n")
+    with pytest.raises(SettingsError) as raised:
+        read("DERIBIT", CHANNELS="trades,funding")
+    (fault,) = raised.value.faults
+    assert fault.variable == "CHANNELS"
+    assert "DERIBIT's trades needs API keys (CONFIG) since 2022-01-15" in str(fault)
+    assert not read("DERIBIT", CONFIG=str(keys)).warnings
+    assert not read("DERIBIT", CHANNELS="funding").warnings
+    assert catalog.exchanges()["DERIBIT"].state == "partly needs API keys"
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES)
+def test_keys_that_are_not_used_are_told(exchange, tmp_path):
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("coinbase: {key_id: a, key_secret: b}\n")
+    (warning,) = read(exchange, CONFIG=str(keys)).warnings
+    assert warning.startswith(f"CONFIG is not used: {exchange} is recorded without cryptofeed")
 
 
 def test_every_trouble_is_of_an_exchange_that_is_not_ours_and_has_a_year():

@@ -50,12 +50,39 @@ def test_exchanges(launch):
 
 
 def test_channels(launch):
-    assert launch("channels", "kraken")[1].splitlines()[1:] == [
-        *("trades", "ticker", "l1_book", "l2_book"),
-        "candles  15d,15m,1d,1h,1m,1w,30m,4h,5m",
+    lines = launch("channels", "kraken")[1].splitlines()
+    assert lines[0].split() == ["CHANNEL", "LOSS", "SILENCE", "RECORDS"]
+    assert [line.split()[:2] for line in lines[1:6]] == [
+        ["trades", "ids"],
+        ["ticker", "nothing"],
+        ["l1_book", "nothing"],
+        ["l2_book", "checksum"],
+        ["candles", "nothing"],
     ]
-    assert json.loads(launch("channels", "KRAKEN", "--json")[1])["channels"][0] == "trades"
+    assert lines[6:8] == [
+        "KRAKEN is recorded by this project itself",
+        "candles: 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
+    ]
+    told = json.loads(launch("channels", "KRAKEN", "--json")[1])
+    assert (told["channels"][0], told["by"]) == ("trades", "us")
+    assert told["about"]["trades"]["source"]
+    assert told["limits"]["source"]
     assert launch("channels", "krakn") == (2, "", "exchange krakn: no such exchange; did you mean KRAKEN?\n")
+
+
+def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
+    said = launch("channels", "deribit")[1]
+    assert "DERIBIT is recorded by cryptofeed; partly needs API keys" in said
+    assert "l2_book needs API keys (CONFIG) since 2022-01-15" in said
+
+
+@pytest.mark.parametrize("exchange", [name for name, it in catalog.exchanges().items() if it.by == "us"])
+def test_the_limits_are_told_with_their_source(launch, exchange):
+    limits = catalog.exchanges()[exchange].limits
+    assert limits
+    (line,) = [line for line in launch("channels", exchange)[1].splitlines() if line.startswith("limits: ")]
+    assert f"{limits.subscriptions:,} subscriptions on a connection" in line
+    assert line.endswith(f" ({limits.source})")
 
 
 def test_symbols(launch):

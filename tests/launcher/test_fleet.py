@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from collector import catalog
+from collector.simulator.server import EXCHANGES
 from launcher import cli, fleet, keys
+from launcher.fleet_file import SIMULATED
 from launcher.owner import new_id
 from launcher.secrets import hidden, part
 from launcher.spec import Mount, Network
@@ -321,10 +323,28 @@ def test_a_simulated_fleet_has_a_simulator_that_its_collectors_trust(load):
 def test_every_exchange_has_a_default_name(load):
     for exchange in catalog.usable():
         offered = catalog.exchanges()[exchange]
-        text = COINBASE.replace("COINBASE", exchange).replace("trades", offered.channels[0])
+        free = next(channel for channel in offered.channels if channel not in offered.keys)
+        text = COINBASE.replace("COINBASE", exchange).replace("trades", free)
         assert load(HEAD + text).collectors[0].name.replace("-", "") == exchange.lower().replace(
             "_", ""
         ).replace(".", "")
+
+
+def test_what_the_catalogue_warns_of_is_a_hint(load, tmp_path):
+    (tmp_path / "keys.yaml").write_text("coinbase: {key_id: a}\n")
+    spec = load(
+        HEAD + "  - {exchange: HITBTC, symbols: BTC-USD, channels: trades}\n"
+        "  - {exchange: KRAKEN, symbols: BTC-USD, channels: trades, config: keys.yaml}\n"
+    )
+    hitbtc, kraken = map(str, spec.hints)
+    assert "HITBTC: nothing was found that says whether" in hitbtc
+    assert "CONFIG is not used: KRAKEN is recorded without cryptofeed and keys; leave it out" in kraken
+
+
+def test_every_simulated_exchange_can_be_in_a_fleet():
+    for name, hosts in SIMULATED.items():
+        assert {*hosts} == EXCHANGES[name].websocket_hosts | EXCHANGES[name].rest_hosts
+    assert SIMULATED.keys() == EXCHANGES.keys()
 
 
 def test_the_order_of_keys_changes_nothing(load):

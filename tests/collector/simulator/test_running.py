@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -525,6 +527,12 @@ def test_the_help_teaches():
     assert all(f"\n  {kind} " in text for kind in get_args(Kind))
     for word in ("HTTPS_PROXY", "network aliases", "GET    /log", "ws.kraken.com", "--rate"):
         assert word in text
+
+
+def test_the_documents_have_every_fault():
+    text = (Path(__file__).parents[3] / "docs" / "exchanges.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", text.partition("| fault |")[2], re.MULTILINE)
+    assert told == [*get_args(Kind)]
 
 
 async def test_a_deaf_exchange_sends_nothing_of_what_the_address_asks_for(simulator):
