@@ -158,4 +158,4 @@ def _without_login(text: str, *, scheme_needed: bool = True) -> str:
     scheme, separator, _ = before.partition("://")
     if separator:
         return f"***@{hosts}" if "@" in scheme else f"{scheme}://***@{hosts}"
-    return f"***@{hosts}" if at and not scheme_needed and ":" in before else text
+    return f"***@{hosts}" if at and not scheme_needed else text

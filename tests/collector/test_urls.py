@@ -204,6 +204,7 @@ def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
     assert quoted("redis://h/0?sentinel_password=se'cret&x=1") == "redis://h/0?sentinel_password=***&x=1"
     assert quoted("http://proxy:3128") == "http://proxy:3128"
     assert quoted("x:secret@h/://u:secret@h") == "***@h"
+    assert quoted("secret@proxy:3128") == "***@proxy:3128"
 
 
 @pytest.mark.parametrize(
