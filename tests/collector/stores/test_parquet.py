@@ -343,7 +343,14 @@ async def test_a_write_that_fails_leaves_nothing_and_is_tried_again(store, tmp_p
 
 def test_killed_between_any_two_changes_and_tried_again_all_is_stored_once(tmp_path):
     script = Path(__file__).with_name("crashing_parquet.py")
-    run = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    path = os.pathsep.join(filter(None, sys.path))  # of the tests' own modules too
+    run = subprocess.run(
+        [sys.executable, script, tmp_path],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == 0, run.stderr
     crashes = int(run.stdout)
     assert crashes > 20
