@@ -64,7 +64,7 @@ CAUSES = {
     "78": (failures.of_death(condition(exit_code=78)), "status 78 (wrong settings)", "correct"),
     "137": (failures.of_death(condition(exit_code=137)), "out of memory", "`limits.memory`"),
     "1": (failures.of_death(condition()), "ended with status 1", "its log"),
-    "restarts": (failures.of_death(condition(state="running", restarts=3)), "(3 times)", "its log"),
+    "restarts": (failures.of_death(condition(state="running", restarts=3)), "restarted 3 times", "its log"),
     "silent": (failures.of_delay(5, "it has said nothing yet", None), "after 5 s: it has", "--wait-timeout"),
     "away": (failures.of_delay(5, "store away", status("away")), "5 s: store away", "`launcher doctor`"),
     "pending": (failures.of_delay(5, "waiting for 2", status()), "waiting for 2", "--wait-timeout"),
@@ -101,6 +101,7 @@ def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
 
 @pytest.mark.parametrize(("restarts", "told"), [(1, "once"), (7, "7 times")])
 def test_how_often_a_container_was_restarted_is_told(restarts, told):
-    running = {"state": "running", "health": None, "said": "", "error": "", "started": 0}
-    condition = Condition(**running, exit_code=1, restarts=restarts)
-    assert failures.of_death(condition).detail == f"ended, and was restarted {told}"
+    assert (
+        failures.of_death(condition(state="running", restarts=restarts)).detail
+        == f"ended, and was restarted {told}"
+    )
