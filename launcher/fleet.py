@@ -5,7 +5,7 @@ complete environment - defaults, then its store, then its own - which the contra
 collector will.
 """
 
-from collections import ChainMap, defaultdict
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -158,10 +158,6 @@ class _Builder:
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
         self.recorded: list[tuple[Recorded, Node]] = []
-        self.containers: dict[str, list[int]] = defaultdict(list)  # of each collector, by exchange
-        for collector in file.collectors:
-            given = ChainMap(dict(collector.settings), dict(file.defaults.settings))
-            self.containers[_exchange_of(given)].append(collector.shards or 1)
 
     def fleet(self) -> FleetSpec:
         self._check_data_volume()
@@ -216,14 +212,6 @@ class _Builder:
 
     def _identity(self, name: str, share: str | None) -> dict[str, str]:
         return {"NAME": names.container(self.file.name, name)} | ({"SHARD": share} if share else {})
-
-    def _sharing(self, given: Mapping[str, Node]) -> dict[str, str]:
-        """Say how many containers ask an exchange, where several collectors do.
-
-        They may have one address, to which the exchange allows so many requests.
-        """
-        alike = self.containers[_exchange_of(given)]
-        return {"REQUESTS_SHARED_BY": str(sum(alike))} if len(alike) > 1 else {}
 
     def _volume(self, role: str, of: str = "", *, target: str, read_only: bool = False) -> Mount:
         """Return the mount of a volume of the fleet; one with an `id` has names that no other can have."""
@@ -309,7 +297,7 @@ class _Builder:
 
     def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
         """The contract's variables in the contract's order, only those that are set."""
-        ours = self._identity(name, share) | self._sharing(given) | {"SPOOL_DIR": "/spool"}
+        ours = self._identity(name, share) | {"SPOOL_DIR": "/spool"}
         environment = {}
         for variable in settings.VARIABLES:
             text = ours.get(variable.name) or (
@@ -612,10 +600,6 @@ def _merged(layers: Iterable[Collector | Store]) -> Kubernetes:
 def _given(layers: Iterable[Layer]) -> Mapping[str, Node]:
     """Return the settings that hold, by variable."""
     return ChainMap(*(dict(layer.settings) for layer in layers))
-
-
-def _exchange_of(given: Mapping[str, Node]) -> str:
-    return (text_of(given.get("EXCHANGE", UNSET)) or "").strip().upper()
 
 
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:

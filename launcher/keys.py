@@ -90,7 +90,6 @@ LEAST_MEMORY = 6 * 2**20
 OURS = {
     "NAME": "`name` on a collector names it",
     "SHARD": "`shards` on a collector makes several of it, each with a share of the symbols",
-    "REQUESTS_SHARED_BY": "the fleet's collectors of an exchange are counted",
     "SPOOL_DIR": "each collector gets a volume for its spool",
     "PARQUET_DIR": "`path` on a PARQUET store says where",
 }

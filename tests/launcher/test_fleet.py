@@ -490,16 +490,10 @@ def test_shards_are_containers_that_differ_in_name_and_share_alone(load):
     assert list(containers[0].environment)[:3] == ["EXCHANGE", "SYMBOLS", "SHARD"]
 
 
-def test_collectors_of_one_exchange_share_the_requests_that_it_allows(load):
-    listed = "symbols: [BTC-USDT], store: redis, channels:"
-    spec = load(
-        HEAD
-        + f"- {{exchange: BINANCE, {listed} trades}}\n"
-        + f"- {{exchange: binance, {listed} l2_book, name: books, shards: 3}}\n"
-        + f"- {{exchange: OKX, {listed} trades, shards: 2}}\n"
-    )
-    shared = [it.container.environment.get("REQUESTS_SHARED_BY") for it in spec.collectors]
-    assert shared == ["4"] * 4 + [None] * 2
+def test_collectors_of_one_exchange_may_share_the_requests_that_it_allows(load):
+    text = HEAD.replace("collectors:", "defaults: {requests_shared_by: 2}\ncollectors:") + COINBASE
+    (collector,) = load(text).collectors
+    assert collector.container.environment["REQUESTS_SHARED_BY"] == "2"
 
 
 def test_the_name_of_a_shard_is_taken(faults):
