@@ -234,6 +234,7 @@ class KrakenSession(Session):
         self._tickers: dict[str, _Ticker] = {}  # the last ones
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
         self._candles = RunningCandles()
+        self._system: str | None = None  # the exchange's state, as it was told last
         self._readers: Mapping[str, Callable[[Any, str, bool, int], Outputs]] = {
             "book": self._book,
             "trade": self._trades,
@@ -295,7 +296,7 @@ class KrakenSession(Session):
         except UNREADABLE as error:
             return (Malformed(str(error), self._about_unread(channel, frame)),)
         if channel == "status":
-            return [_status(part.system) for part in message.data]
+            return [self._status(part.system) for part in message.data]
         outputs: list[AnyRecord | Event] = []
         if channel == "ohlc" and message.timestamp:
             self._hear(message.timestamp, receipt)
@@ -443,6 +444,19 @@ class KrakenSession(Session):
             return (Refused(subscriptions, it.error or "no reason was given"),)
         return self._halves(subscriptions)
 
+    def _status(self, system: str) -> Event:
+        """Read the exchange's state: it is told at the beginning of a connection, and when it changes.
+
+        Connections go down in maintenance (docs.kraken.com/exchange/guides/websockets/reconnection and
+        docs.kraken.com spot-websocket-v2/status, 2026-11-28). One that begins in it waits for its end: else
+        there would be a new one again and again.
+        """
+        begins = self._system is None and not self._listening_to
+        self._system = system
+        if system == "maintenance" and not begins:
+            return Closing("the exchange says that it goes into maintenance")
+        return Ignored("status") if system == "online" else Notice(f"the exchange's system is {system}")
+
     def _answer_is_about(self, it: _Answer) -> tuple[Subscription, ...]:
         """Return the subscriptions of the symbol that an answer names, else all of its request."""
         asked = self._requests.get(it.req_id or 0, ())
@@ -458,12 +472,6 @@ class KrakenSession(Session):
 
 def _levels(side: Iterable[_Level]) -> list[Level]:
     return levels([(str(level.price, "utf-8"), str(level.qty, "utf-8")) for level in side])
-
-
-def _status(system: str) -> Event:
-    if system == "maintenance":
-        return Closing("the exchange says that it goes into maintenance")
-    return Ignored("status") if system == "online" else Notice(f"the exchange's system is {system}")
 
 
 # -- the exchange ----------------------------------------------------------------------------------

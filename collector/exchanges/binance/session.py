@@ -179,7 +179,7 @@ class BinanceSession(Session):
             inner = messages.anything(data) if data.startswith(b"{") else messages.Anything()
         except UNREADABLE as error:
             return (Malformed(str(error)),)
-        if inner.event == "serverShutdown":
+        if inner.event == "serverShutdown":  # developers.binance.com, spot web-socket-streams, 2026-11-28
             self._closing = True
             return (Closing("the exchange shuts this server down"),)
         event = inner.event or ("bookTicker" if inner.symbol else None)  # spot's has no type

@@ -155,7 +155,8 @@ class OkxSession(Session):
         if event == "error":
             return self._error(it)
         if event == "notice":
-            # 64008: "The connection will soon be closed for a service upgrade"
+            # 64008: "The connection will soon be closed for a service upgrade", half a minute before
+            # by okx.com/docs-v5, WebSocket, Notification, of 2026-11-28
             return (Closing(it.msg) if it.code == "64008" else Notice(f"{it.msg} (code {it.code})"),)
         stream = self._stream(it.arg) if it.arg and event == "subscribe" else None
         if stream is None or self._listening_to:

@@ -349,8 +349,16 @@ def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
     ("system", "event"), [("maintenance", Closing), ("online", Ignored), ("cancel_only", Notice)]
 )
 def test_the_state_of_the_exchange_is_told(system, event):
-    (told,) = session("trades").receive(message("status", {"system": system, "version": "2.0.10"}), NOW)
+    it = session("trades")
+    it.receive(message("status", {"system": "online", "version": "2.0.10"}), NOW)
+    (told,) = it.receive(message("status", {"system": system, "version": "2.0.10"}), NOW)
     assert isinstance(told, event)
+
+
+def test_a_connection_that_begins_in_maintenance_waits_for_its_end():
+    it = session("trades")
+    state = [it.receive(message("status", {"system": each}), NOW)[0] for each in ("maintenance", "online")]
+    assert state == [Notice("the exchange's system is maintenance"), Ignored("status")]
 
 
 @pytest.mark.parametrize(
