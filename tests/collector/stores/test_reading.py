@@ -229,9 +229,9 @@ def test_instruments(monkeypatch):
             monkeypatch.setenv(name, value)
         it = {}
         exec(compile(text, "docs/reading.md", "exec"), it)
-    assert it["listed"].to_dict("records") == [
-        {"symbol": "BTC-USD", "type": "spot"},
-        {"symbol": "ETH-USD", "type": "spot"},
+    assert it["listed"][["symbol", "type", "tick", "lot"]].to_dict("records") == [
+        {"symbol": "BTC-USD", "type": "spot", "tick": "0.1", "lot": "0.00000001"},
+        {"symbol": "ETH-USD", "type": "spot", "tick": "0.01", "lot": "0.00000001"},
     ]
 
 
