@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from collector import catalog
 from collector.shards import Shard
 
 
@@ -28,21 +29,19 @@ class Limit(msgspec.Struct, frozen=True):
 #: Seconds between two turns, where the limit leaves room for that.
 SPACING = 0.1
 
-#: What the exchanges say in their documentation; OKX and KRAKEN as the documentation of others quotes them.
+#: Of exchanges that cryptofeed speaks to; those of the others are in the catalogue.
 LIMITS: Mapping[str, Limit] = {
-    "BINANCE": Limit(300, 300),  # developers.binance.com: 300 connections per attempt every 5 minutes per IP
     "BITFINEX": Limit(20, 60),  # docs.bitfinex.com/docs/ws-public: 20 connections per minute
-    "BYBIT": Limit(500, 300),  # bybit-exchange.github.io/docs/v5/rate-limit: 500 connections in 5 minutes
-    "COINBASE": Limit(8, 1),  # docs.cdp.coinbase.com, websocket rate limits: 8 requests per second per IP
-    "KRAKEN": Limit(150, 600),  # 150 attempts in 10 minutes per IP
-    "OKX": Limit(3, 1),  # nautilustrader.io, OKX_WS_CONNECTION_QUOTA: 3 connections per second per IP
 }
 #: Of those that say nothing, or that are not known to.
 DEFAULT = Limit(5, 1)
 
 
 def limit_of(exchange: str) -> Limit:
-    """The limit of an exchange."""
+    """Return the limit of an exchange."""
+    known = catalog.exchanges().get(exchange)
+    if known and known.limits and known.limits.connections:
+        return Limit(*known.limits.connections)
     return LIMITS.get(exchange, DEFAULT)
 
 

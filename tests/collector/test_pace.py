@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +29,12 @@ def test_each_turn_is_one_shards():
 def test_limits_are_of_exchanges_that_there_are():
     assert {*pace.LIMITS} <= {*exchanges()}
     assert pace.limit_of("GEMINI") == pace.DEFAULT
+
+
+@pytest.mark.parametrize("exchange", [name for name, it in exchanges().items() if it.by == "us"])
+def test_connections_are_opened_as_the_catalogue_says(exchange):
+    limits = exchanges()[exchange].limits
+    assert limits
+    limit = pace.limit_of(exchange)
+    assert (limit.count, limit.seconds) == limits.connections
+    assert exchange not in pace.LIMITS  # one place
