@@ -6,7 +6,7 @@ Fields may be added: a collector ignores those that it does not know, and misses
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -34,6 +34,7 @@ class Note(msgspec.Struct, frozen=True):
         left: the same of those that its collector records no more.
         claims: moments since which the collector stores channels and symbols; candles are named with their
             interval: ``candles 1m``.
+        choosing: channels, as in a moment, and symbols that the collector is about to claim.
     """
 
     exchange: str
@@ -42,6 +43,7 @@ class Note(msgspec.Struct, frozen=True):
     seen: list[Moment]
     left: list[Moment] = []
     claims: list[Moment] = []
+    choosing: dict[str, list[str]] = {}
 
     def until(self) -> dict[Key, float]:
         """Return the moment up to which each pair was seen."""
@@ -56,6 +58,14 @@ def moments(times: Mapping[Key, float]) -> list[Moment]:
     return [(moment, _joined(channels)) for moment, channels in together.items()]
 
 
+def joined(keys: Iterable[Key]) -> dict[str, list[str]]:
+    """Group the pairs as a moment has them."""
+    channels: dict[str, list[str]] = defaultdict(list)
+    for channel, symbol in keys:
+        channels[channel].append(symbol)
+    return _joined(channels)
+
+
 def _joined(channels: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for channel, symbols in channels.items():
@@ -65,13 +75,15 @@ def _joined(channels: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
 
 def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
     """Return the time of each pair: what ``moments`` grouped."""
-    return {
-        (channel, symbol): moment
-        for moment, channels in grouped
-        for names, symbols in channels.items()
-        for channel in names.split(",")
-        for symbol in symbols
-    }
+    return {key: moment for moment, channels in grouped for key in apart(channels)}
+
+
+def apart(channels: Mapping[str, Iterable[str]]) -> Iterator[Key]:
+    """Yield the pairs that ``joined`` grouped."""
+    for names, symbols in channels.items():
+        for channel in names.split(","):
+            for symbol in symbols:
+                yield channel, symbol
 
 
 def encode(note: Note) -> str:
@@ -99,10 +111,10 @@ def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
 def read(text: str) -> Note:
     """Read a note. Raises typed_json.DecodeError, also where it names more than there can be."""
     note = typed_json.decode(text, Note)
+    grouped = [channels for moments in (note.seen, note.left, note.claims) for _, channels in moments]
     named = sum(
         (names.count(",") + 1) * len(symbols)
-        for moments in (note.seen, note.left, note.claims)
-        for _, channels in moments
+        for channels in (*grouped, note.choosing)
         for names, symbols in channels.items()
     )
     if named > MOST_PAIRS:

@@ -1,11 +1,14 @@
 """Two collectors that record the same into the same store are noticed, and one of them leaves it out.
 
 A collector keeps its own records from being stored twice, not those of another one. So its note in the store
-(notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is decided:
+(notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is decided,
+however slowly the store answers (the steps are those of Lamport's bakery, which needs no clock):
 
 1. Read the notes. Where another collector claims the same and is alive, it has it: we leave it out. Where it
-   is not clear yet whether it is alive, wait: whoever hands over ends soon. Otherwise claim it.
-2. Read the notes once more, one note's period later. Of two that claimed at once, the earlier one has it.
+   is not clear yet whether it is alive, wait: whoever hands over ends soon. Otherwise note that we are
+   *choosing*.
+2. Read the notes. Where nobody claims it yet, note our claim, with the time since when.
+3. Read the notes. Where another is choosing, wait until it is through. Of two claims the earlier one has it.
 
 What is received meanwhile waits in the spool, so that the wait costs nothing. What is left out is received
 and not stored: as soon as the other collector ends, we claim it, and what neither stored is a gap.
@@ -15,8 +18,8 @@ store's own clock. The time since when something is claimed orders those that cl
 records of a spool that waited for its store the other one has: two clocks that differ make a mistake as large
 as the difference there.
 
-Notes are read again now and then: a store may forget them, and a store that answers slower than a note's
-period lets two collectors claim the same. Then some is there twice, and the log says so.
+Notes are read again now and then: a store may forget them, or be set back. Then some may be there twice, and
+the log says so.
 """
 
 import logging
@@ -37,6 +40,7 @@ from collector.stores import Batch, Holder
 
 LOG = logging.getLogger(__name__)
 
+STEPS = 3  # looks that it takes to claim what nobody else wants
 RECHECK = 60.0  # seconds between two looks at the notes
 PROBE = 5.0  # the same, while something is left out
 HANDOVER = 30.0  # seconds for which others may store all that there is, before we give up
@@ -56,6 +60,8 @@ class Overlap:
     Attributes:
         taken: what is left out, with the name of the collector that stores it.
         undecided: what nobody knows yet of whether we may store it; until then nothing is stored.
+        waits: whether it is another collector that leaves it undecided.
+        claims, choosing: what our note has to say, of which notes.Note knows the meaning.
     """
 
     def __init__(
@@ -71,6 +77,8 @@ class Overlap:
         self._settings, self._subscribed, self._gaps = settings, subscribed, gaps
         self._renew_books = renew_books
         self._known: AbstractSet[Key] = frozenset()
+        self.waits = False
+        self._choosing: set[Key] = set()
         self._since: dict[Key, float] = {}  # what we claim
         self._held: set[Key] = set()  # of that, what is surely ours
         self._ever_held: set[Key] = set()
@@ -80,7 +88,8 @@ class Overlap:
         self._who: dict[str, str] = {}
         self._next = 0.0  # when to look again, by time.monotonic()
         self._nothing_left_since: float | None = None
-        self._claims: list[Moment] = []
+        self.claims: list[Moment] = []
+        self.choosing: dict[str, list[str]] = {}
 
     @property
     def is_due(self) -> bool:
@@ -89,48 +98,54 @@ class Overlap:
         return count != len(self._known) or (bool(self._known) and time.monotonic() >= self._next)
 
     def reconnect(self) -> None:
-        """Take note that the store was away: others may have taken over what is ours."""
+        """Take note that the store was away, or we: others may have taken over what is ours."""
+        self._choosing.clear()
         self._since.clear()
         self._held.clear()
         self._next = 0.0
 
     async def look(
         self, notes: Mapping[str, Note], holder: Callable[[str], Awaitable[Holder | None]]
-    ) -> list[Moment]:
-        """Return what our own note is to claim, judging by the notes of all collectors.
+    ) -> None:
+        """Take the next step for each of our subscriptions, judging by the notes of all collectors.
 
-        Raises SettingsError where others store all that there is.
+        Our own note has to say what ``claims`` and ``choosing`` are then, before the next look. Raises
+        SettingsError where others store all that there is.
         """
         if not self._watching:
             self._signs.clear()
         self._follow()
         exchange, ours = self._settings.exchange, self._settings.name
-        claims = {name: self._ours_of(note) for name, note in notes.items() if note.exchange == exchange}
-        own = claims.pop(ours, {})
-        alive, doubtful = await self._living([name for name in claims if claims[name]], holder)
+        names = {key: (self._name(key[0]), key[1]) for key in self._known}
+        of_exchange = {name: note for name, note in notes.items() if note.exchange == exchange}
+        claims = {name: _ours_of(names, codec.pairs(note.claims)) for name, note in of_exchange.items()}
+        choosing = {
+            name: {*_ours_of(names, dict.fromkeys(codec.apart(note.choosing), 0.0))}
+            for name, note in of_exchange.items()
+        }
+        own, _ = claims.pop(ours, {}), choosing.pop(ours, None)
+        alive, doubtful = await self._living(
+            [name for name in claims if claims[name] or choosing[name]], holder
+        )
         claims = {name: claims[name] for name in alive | doubtful}
+        about_to_claim = set().union(*(choosing[name] for name in alive | doubtful))
         lost: dict[str, list[Key]] = defaultdict(list)
-        self.undecided = set()
+        self.undecided, self.waits = set(), False
         for key in self._known:
             rivals = self._rivals(key, claims)
             if rival := min(rivals & alive, default=None):
                 lost[rival].append(key)
+            elif key not in self._held and (rivals or (self._is_claimed(key) and key in about_to_claim)):
+                self.undecided.add(key)
+                self.waits = True
             elif not rivals:
                 self._claim(key, own.get(key))
-            elif key not in self._held:
-                self.undecided.add(key)
         for name, keys in lost.items():
             self._lose(name, keys, claims[name])
         self._wait(doubtful)
-        told = {(self._name(channel), symbol): since for (channel, symbol), since in self._since.items()}
-        self._claims = codec.moments(told)
+        self.claims = codec.moments({names[key]: since for key, since in self._since.items()})
+        self.choosing = codec.joined(names[key] for key in self._choosing)
         self._see_that_something_is_left()
-        return self._claims
-
-    @property
-    def claims(self) -> list[Moment]:
-        """What our note claims."""
-        return self._claims
 
     def without(self, batch: Batch) -> Batch:
         """Return the batch without the records that another collector stores."""
@@ -149,20 +164,13 @@ class Overlap:
         """Forget what is not subscribed to any more."""
         self._known = frozenset({*self._subscribed.confirmed, *self._subscribed.pending})
         self._held &= self._known
+        self._choosing &= self._known
         for gone in [key for key in self._since if key not in self._known]:
             del self._since[gone]
         for gone in [key for key in self.taken if key not in self._known]:
             del self.taken[gone]
             self._ceded.end(gone, time.time())
             self._gaps.elsewhere.discard(gone)
-
-    def _ours_of(self, note: Note) -> dict[Key, float]:
-        """Return what a note claims of what we subscribe to."""
-        claimed = codec.pairs(note.claims)
-        if not claimed:
-            return {}
-        names = {key: (self._name(key[0]), key[1]) for key in self._known}
-        return {key: claimed[name] for key, name in names.items() if name in claimed}
 
     def _name(self, channel: str) -> str:
         return in_notes(channel, self._settings.candle_interval)
@@ -185,25 +193,35 @@ class Overlap:
         return alive, doubtful
 
     def _rivals(self, key: Key, claims: Mapping[str, Mapping[Key, float]]) -> set[str]:
-        """Return who has the key rather than we."""
-        mine = self._since.get(key)
+        """Return who has the key rather than we: before we claim it, whoever claims it."""
+        mine = self._since[key] if self._is_claimed(key) else None
         return {
             name
             for name, claimed in claims.items()
             if key in claimed and (mine is None or (claimed[key], name) < (mine, self._settings.name))
         }
 
+    def _is_claimed(self, key: Key) -> bool:
+        """Whether our note claims the key, and we are through with choosing."""
+        return key in self._since and key not in self._choosing
+
     def _claim(self, key: Key, noted: float | None) -> None:
-        """Claim what nobody else does; it is ours when our note in the store has said so for a while."""
-        if key in self.taken:
-            LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), named([key]))
-            self._take_over(key)
-        elif key not in self._since:
-            self._since[key] = noted or self._gaps.seen_since(key) or time.time()
-        if noted == self._since[key]:
+        """Take the next step towards what nobody else has; ``noted`` is our claim as the store has it."""
+        if key in self._choosing:
+            self._choosing.discard(key)
+            if key in self.taken:
+                LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), named([key]))
+                self._take_over(key)
+            elif key not in self._since:
+                self._since[key] = self._gaps.seen_since(key) or time.time()
+            self.undecided.add(key)
+        elif noted is not None and noted == self._since.get(key):
             self._held.add(key)
             self._ever_held.add(key)
         else:
+            if noted is not None and key not in self.taken:
+                self._since[key] = noted  # by the process before: it stays claimed meanwhile
+            self._choosing.add(key)
             self._held.discard(key)
             self.undecided.add(key)
 
@@ -220,6 +238,7 @@ class Overlap:
         for key in keys:
             self.taken[key] = name
             self._since.pop(key, None)
+            self._choosing.discard(key)
         for key in new:
             self._ceded.begin(key, since[key])
             self._gaps.cede(key, since[key] if key in self._ever_held else None)
@@ -262,6 +281,11 @@ class Overlap:
     def _called(self, name: str) -> str:
         who = self._who.get(name)
         return f"collector {name}" + (f" ({who})" if who else "")
+
+
+def _ours_of(names: Mapping[Key, Key], claimed: Mapping[Key, float]) -> dict[Key, float]:
+    """Return what is claimed of our subscriptions, whose names in notes are ``names``."""
+    return {key: claimed[name] for key, name in names.items() if name in claimed} if claimed else {}
 
 
 def in_notes(channel: str, interval: str) -> str:

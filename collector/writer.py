@@ -29,10 +29,11 @@ from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
 from collector.notes import Note
-from collector.overlap import Overlap
+from collector.overlap import STEPS, Overlap
 from collector.records import channel_of
 from collector.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
+    GONE,
     Batch,
     FixedStore,
     Holder,
@@ -51,6 +52,7 @@ PATIENCE = 30.0  # seconds that a store has for one answer
 MOST_PAUSE = 30.0  # seconds between two attempts
 REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have us
 TELL = 1.0  # seconds between two notes
+ALMOST_GONE = 0.8 * GONE  # seconds without a sign of life after which others may soon take over
 BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
 SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
 LEAVE = 2.0  # seconds for saying goodbye
@@ -230,18 +232,23 @@ class Writer:
         store = self._store
         if not self._overlap or not self._continuity or not isinstance(store, SharedStore):
             return
+        if time.monotonic() - self._beaten >= ALMOST_GONE:
+            holder = await _answer(store.holder(self._name))
+            if holder and holder.idle >= ALMOST_GONE:  # others may count us as gone, and take over
+                self._overlap.reconnect()
+        looks = 0
         while self._overlap.is_due:
+            looks += 1
+            await self._beat_when_due()
             self._continuity.hear(await _answer(store.notes()))
-            before = self._overlap.claims
-            claims = await self._overlap.look(
-                self._continuity.notes, lambda name: _answer(store.holder(name))
-            )
-            if claims != before or self._overlap.undecided:
+            before = self._overlap.claims, self._overlap.choosing
+            await self._overlap.look(self._continuity.notes, lambda name: _answer(store.holder(name)))
+            if (self._overlap.claims, self._overlap.choosing) != before or self._overlap.undecided:
                 await self._note(self._continuity.noted)
             if not self._overlap.undecided:
                 return
-            await asyncio.sleep(TELL)
-            await self._beat_when_due()
+            if self._overlap.waits or looks >= STEPS:
+                await asyncio.sleep(TELL)
 
     async def _see_what_ended_us(self, position: Position) -> None:
         self._watch.begin(position.sequence)
@@ -378,8 +385,9 @@ class Writer:
             await self._note(note)
 
     async def _note(self, note: Note) -> None:
-        claims = self._overlap.claims if self._overlap else []
-        await _answer(self._store.note(self._name, codec.encode(structs.replace(note, claims=claims))))
+        if self._overlap:
+            note = structs.replace(note, claims=self._overlap.claims, choosing=self._overlap.choosing)
+        await _answer(self._store.note(self._name, codec.encode(note)))
 
     def _count(self, batch: Batch) -> None:
         _, records = batch.kept
