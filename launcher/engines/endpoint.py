@@ -74,10 +74,7 @@ def _way(address: str, given_by: str, tls: Tls | None) -> Way:
     try:
         url = Url.parse(address if "://" in address else f"tcp://{address}")
         host, port = host_and_port(url.hosts)
-        host.encode("idna")
         user = decoded(url.user)
-    except UnicodeError as error:
-        raise _wrong(address, given_by, "its host is none") from error
     except ValueError as error:
         raise _wrong(address, given_by, f"it {error}") from error
     if url.query or url.password:

@@ -253,7 +253,7 @@ def test_why_tls_does_not_lead_there(trusted, tls_port, sshd, tmp_path, monkeypa
         ("ssh://***@host", "it has more than a user, a host, a port and a path"),
         ("http://host", "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT"),
         ("tcp://[::1", "it has no valid host and port"),
-        ("tcp://exchange..example:2375", "its host is none"),
+        ("tcp://exchange..example:2375", "it has no valid host and port"),
         ("tcp://", "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT"),
     ],
 )
