@@ -61,7 +61,7 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One exchange.
 
     Attributes:
-        by: who speaks to it: ``us``, this project itself, or ``cryptofeed``.
+        by: who speaks to it: ``cryptostore``, which is this project, or ``cryptofeed``.
         channels: the public channels that can be recorded; none of an exchange that has closed.
         candle_intervals: lengths of candles.
         closed: that it has closed.
@@ -74,7 +74,7 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         limits: how much it takes, where that is known.
     """
 
-    by: Literal["us", "cryptofeed"]
+    by: Literal["cryptostore", "cryptofeed"]
     channels: tuple[str, ...]
     candle_intervals: tuple[str, ...] = ()
     closed: Trouble | None = None
@@ -143,7 +143,7 @@ def from_cryptofeed() -> dict[str, Exchange]:
 
 
 def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> Exchange:
-    """Return what is offered, by us or by cryptofeed's ``feed``, less what is known not to work."""
+    """Return what is offered, by cryptostore or by cryptofeed's ``feed``, less what is known not to work."""
     offered: Iterable[str] = ours.channels if ours else feed.websocket_channels
     intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
     has_candles = intervals is not NotImplemented and "candles" in offered
@@ -152,7 +152,7 @@ def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> E
     broken = {channel: known.get(channel) or known.get("*") for channel in channels}
     about = {each: _about(it) for each, it in ours.channels.items()} if ours else {}
     return Exchange(
-        by="us" if ours else "cryptofeed",
+        by="cryptostore" if ours else "cryptofeed",
         channels=() if name in troubles.CLOSED else tuple(each for each in channels if not broken[each]),
         candle_intervals=tuple(sorted(intervals)) if has_candles else (),
         closed=troubles.CLOSED.get(name),

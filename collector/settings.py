@@ -609,7 +609,7 @@ class _Reader:
     def _warnings(self, values: Mapping[str, Any]) -> Iterator[str]:
         exchange = values["EXCHANGE"]
         known = catalog.exchanges()[exchange]
-        if values["CONFIG"] and known.by == "us":
+        if values["CONFIG"] and known.by == "cryptostore":
             yield f"CONFIG is not used: {exchange} is recorded without cryptofeed and keys; leave it out"
         if not known.verified:
             yield f"{exchange}: nothing was found that says whether what is recorded of it still works"

@@ -11,7 +11,7 @@ _LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet'
 
 def starter(folder: Path, fleet_id: str) -> str:
     """Return the text of a fleet file in ``folder``, which the fleet is named after."""
-    ours = [name for name, exchange in catalog.exchanges().items() if exchange.by == "us"]
+    ours = [name for name, exchange in catalog.exchanges().items() if exchange.by == "cryptostore"]
     text = _TEXT.replace("FLEET", _fleet_name(folder.absolute().name)).replace("ID", fleet_id)
     return text.replace("OURS", ", ".join(ours))
 

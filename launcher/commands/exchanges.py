@@ -32,7 +32,7 @@ def channels(options: argparse.Namespace, console: Console) -> int:
     exchange = catalog.exchanges()[name]
     if options.json:
         return _show(console, Table(), exchange, as_json=True)
-    if exchange.by == "us":
+    if exchange.by == "cryptostore":
         table = Table("CHANNEL", "LOSS", "SILENCE", "RECORDS")
         for channel, about in exchange.about.items():
             silence = f"{about.quiet:g} s" if about.quiet else "any"
@@ -49,7 +49,7 @@ def channels(options: argparse.Namespace, console: Console) -> int:
 
 def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
     """Yield what holds for the whole exchange."""
-    way = "this project itself" if exchange.by == "us" else "cryptofeed"
+    way = "this project itself" if exchange.by == "cryptostore" else "cryptofeed"
     state = f"; {exchange.state}" if exchange.state else ""
     yield f"{name} is recorded by {way}{state}"
     for channel, trouble in {**exchange.broken, **exchange.keys}.items():

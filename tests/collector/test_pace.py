@@ -31,7 +31,7 @@ def test_limits_are_of_exchanges_that_there_are():
     assert pace.limit_of("GEMINI") == pace.DEFAULT
 
 
-@pytest.mark.parametrize("exchange", [name for name, it in exchanges().items() if it.by == "us"])
+@pytest.mark.parametrize("exchange", [name for name, it in exchanges().items() if it.by == "cryptostore"])
 def test_connections_are_opened_as_the_catalogue_says(exchange):
     limits = exchanges()[exchange].limits
     assert limits

@@ -64,7 +64,7 @@ def test_channels(launch):
         "candles: 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
     ]
     told = json.loads(launch("channels", "KRAKEN", "--json")[1])
-    assert (told["channels"][0], told["by"]) == ("trades", "us")
+    assert (told["channels"][0], told["by"]) == ("trades", "cryptostore")
     assert told["about"]["trades"]["source"]
     assert told["limits"]["source"]
     assert launch("channels", "krakn") == (2, "", "exchange krakn: no such exchange; did you mean KRAKEN?\n")
@@ -76,7 +76,9 @@ def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
     assert "l2_book needs API keys (CONFIG) since 2022-01-15" in said
 
 
-@pytest.mark.parametrize("exchange", [name for name, it in catalog.exchanges().items() if it.by == "us"])
+@pytest.mark.parametrize(
+    "exchange", [name for name, it in catalog.exchanges().items() if it.by == "cryptostore"]
+)
 def test_the_limits_are_told_with_their_source(launch, exchange):
     limits = catalog.exchanges()[exchange].limits
     assert limits
