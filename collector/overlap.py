@@ -97,6 +97,11 @@ class Overlap:
         count = len(self._subscribed.confirmed) + len(self._subscribed.pending)
         return count != len(self._known) or (bool(self._known) and time.monotonic() >= self._next)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is decided of all that is confirmed who stores it."""
+        return all(key in self._held or key in self.taken for key in self._subscribed.confirmed)
+
     def reconnect(self) -> None:
         """Take note that the store was away, or we: others may have taken over what is ours."""
         self._choosing.clear()

@@ -111,9 +111,11 @@ class _Collector:
             self.receiver.renew_books,
             Ceded(settings.exchange, spool.marks, self.receiver.mark),
         )
+        store = stores.create(settings)
+        self.shares = isinstance(store, stores.SharedStore) and not settings.allow_overlap
         self.writer = Writer(
             settings.name,
-            stores.create(settings),
+            store,
             spool,
             self.metrics,
             self.continuity,
@@ -164,6 +166,8 @@ class _Collector:
             self._store_status(), self._subscriptions(), was_ready=self.was_ready, idle=self.feed.idle
         )
         if state == "ready" and not self.was_ready:
+            if self.shares and not self.overlap.is_settled:
+                return "starting", "looking whether other collectors store the same"
             self.was_ready = True
             LOG.info("ready: %s", detail)
         return state, detail

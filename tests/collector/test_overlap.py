@@ -244,10 +244,12 @@ async def test_who_is_dead_since_long_is_not_waited_for_and_who_may_live_is(cloc
         turn(clock, shelf)
         await two.look()
         assert two.overlap.undecided == set(KEYS)
+        assert not two.overlap.is_settled
     turn(clock, shelf, 3.0)
     for _ in range(3):
         await two.look()
         turn(clock, shelf)
+    assert two.overlap.is_settled
     assert two.stores == set(KEYS)
 
 
