@@ -108,6 +108,7 @@ def shown(command):
     return re.search(rf"^\$ launcher {command} managed\.yaml\n(.*?)(?=^\$|^```)", DOCS, BLOCKS)[1]
 
 
+@pytest.mark.slow
 def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
     told = []
 
