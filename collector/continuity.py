@@ -27,7 +27,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 from msgspec import structs
@@ -35,7 +35,7 @@ from msgspec import structs
 from collector import notes as codec
 from collector import typed_json
 from collector.bounds import LATEST
-from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Missing, Question, Reason, Recorder, last_recorded
+from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Missing, Question, Recorder, last_recorded
 from collector.notes import Note
 from collector.records import AnyRecord, Gap, channel_of
 from collector.spool import Loss, Spool
@@ -83,8 +83,8 @@ class Continuity:
         """Takes up what earlier processes marked."""
         marks = _Marks(self._gaps.exchange, self._spool.marks)
         await marks.look_at_the_tail(self._spool)
-        reason: Reason = "stopped" if self._spool.clean else "killed"
-        holes = marks.holes | {key: Hole(start, reason) for key, start in marks.seen().items()}
+        ended = partial(Hole, reason="stopped" if self._spool.clean else "killed")
+        holes = marks.holes | {key: ended(start) for key, start in marks.seen().items()}
         holes |= {key: Hole(self._spool.begun, "corrupt") for key in marks.doubtful}
         if marks.garbled:
             LOG.error("the spool has %d marks that cannot be read: %s", len(marks.garbled), marks.garbled[0])

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector import lines, typed_json
-from collector.gaps import joined
+from collector.batch import Batch, Refusal
+from collector.gap_records import joined
 from collector.records import Gap, channel_of
-from collector.stores import Batch, Refusal
 
 LETTERS_BYTES = 64 * 2**20  # in one file
 

@@ -44,30 +44,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
-from collector.records import AnyRecord, Gap, channel_of
+from collector.gap_records import Reason
+from collector.records import Gap
 
 LOG = logging.getLogger(__name__)
 
 #: A subscription: channel and symbol, both in cryptofeed's words.
 type Key = tuple[str, str]
-
-Reason = Literal[
-    "disconnect",
-    "stale",
-    "sequence",
-    "malformed",
-    "stopped",
-    "killed",
-    "delisted",
-    "dropped",
-    "forgotten",
-    "corrupt",
-    "refused",
-]
 
 #: Seconds for which gaps are gathered for one line of the log.
 GATHER = 0.5
@@ -328,44 +315,6 @@ class Gaps:
 def encode_questions(questions: Sequence[Question]) -> str:
     """As they are marked."""
     return msgspec.json.encode(questions).decode()
-
-
-def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
-    """The gaps that there are when ``records`` are lost, one for each channel of each symbol.
-
-    A gap among them is not lost with them: it is part of what is missing.
-    """
-    spans: dict[tuple[type[AnyRecord], str, str], list[float]] = {}
-    gaps = []
-    for record in records:
-        if isinstance(record, Gap):
-            gaps.append(record)
-            continue
-        receipt = record.receipt_timestamp
-        span = spans.setdefault((type(record), record.exchange, record.symbol), [receipt, receipt, 0])
-        span[0], span[1], span[2] = min(span[0], receipt), max(span[1], receipt), span[2] + 1
-    now = time.time()
-    for (kind, exchange, symbol), (start, end, count) in spans.items():
-        gaps.append(Gap(exchange, symbol, end, now, channel_of(kind), start, end, reason, int(count)))
-    return joined(gaps)
-
-
-def joined(gaps: Iterable[Gap]) -> tuple[Gap, ...]:
-    """One gap for each channel of each symbol, from where the first begins to where the last ends."""
-    found: dict[tuple[str, str, str], Gap] = {}
-    for gap in gaps:
-        key = gap.exchange, gap.symbol, gap.missed
-        found[key] = _joined(found[key], gap) if key in found else gap
-    return tuple(found.values())
-
-
-def _joined(one: Gap, two: Gap) -> Gap:
-    start, end = min(one.start, two.start), max(one.end, two.end)
-    counts = [gap.count for gap in (one, two) if gap.count is not None]
-    return Gap(
-        *(one.exchange, one.symbol, end, max(one.receipt_timestamp, two.receipt_timestamp), one.missed),
-        *(start, end, one.reason if one.count is not None else two.reason, sum(counts) if counts else None),
-    )
 
 
 class Lines:

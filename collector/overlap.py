@@ -32,11 +32,12 @@ from typing import Protocol
 from msgspec import structs
 
 from collector import notes as codec
+from collector.batch import Batch
 from collector.ceded import Ceded
 from collector.gaps import Gaps, Key
 from collector.notes import Moment, Note
 from collector.settings import Fault, Settings, SettingsError
-from collector.stores import Batch, Holder
+from collector.stores import Holder
 
 LOG = logging.getLogger(__name__)
 

@@ -28,11 +28,11 @@ from typing import NamedTuple
 import msgspec
 
 from collector import records as codec
-from collector.gaps import missing
+from collector.batch import Batch, Position
+from collector.gap_records import missing
 from collector.records import AnyRecord
 from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile
 from collector.spool_repair import outside
-from collector.stores import Batch, Position
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
 

@@ -21,7 +21,7 @@ import msgspec
 
 from collector import records as codec
 from collector.file_identity import identity
-from collector.gaps import joined, missing
+from collector.gap_records import joined, missing
 from collector.records import AnyRecord, Gap
 from collector.spool_repair import SEAL, decoded, outside, repair, seal
 

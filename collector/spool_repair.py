@@ -18,7 +18,7 @@ import msgspec
 
 from collector import records as codec
 from collector import typed_json
-from collector.gaps import joined, missing
+from collector.gap_records import joined, missing
 from collector.records import AnyRecord, Gap
 
 #: Where the sealed copy is kept, in the table ``meta``.

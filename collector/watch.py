@@ -16,8 +16,8 @@ import logging
 import msgspec
 
 from collector import typed_json
+from collector.batch import Batch
 from collector.spool import Spool
-from collector.stores import Batch
 
 #: In the spool's marks.
 MARK = "writing"

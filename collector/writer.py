@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from collector import notes as codec
+from collector.batch import Batch, Position, Refusal
 from collector.bounds import excess
 from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
@@ -34,12 +35,9 @@ from collector.records import channel_of
 from collector.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
     GONE,
-    Batch,
     FixedStore,
     Holder,
-    Position,
     PositionLostError,
-    Refusal,
     SharedStore,
     Store,
     StoreRefusedError,

@@ -1,8 +1,8 @@
 """What is in a spool."""
 
+from collector.batch import Position
 from collector.records import AnyRecord
 from collector.spool import Spool
-from collector.stores import Position
 
 
 async def spooled(spool: Spool) -> list[AnyRecord]:

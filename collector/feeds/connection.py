@@ -18,7 +18,8 @@ from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import Key, Reason
+from collector.gap_records import Reason
+from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
 

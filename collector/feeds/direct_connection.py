@@ -46,7 +46,8 @@ from collector.feeds.renewals import Renewals
 from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
 from collector.feeds.subscriptions import BOOKS, Subscriptions
-from collector.gaps import Key, Reason
+from collector.gap_records import Reason
+from collector.gaps import Key
 from collector.receiver import Receiver
 
 LOG = logging.getLogger(__name__)

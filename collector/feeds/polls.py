@@ -14,7 +14,8 @@ from collector.feeds.connection import Connection
 from collector.feeds.direct_connection import Shared
 from collector.feeds.http import AnswerError, retry_after
 from collector.feeds.malformed import describe
-from collector.gaps import Key, Reason
+from collector.gap_records import Reason
+from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from collector.gaps import Gaps, Key, Reason
+from collector.gap_records import Reason
+from collector.gaps import Gaps, Key
 
 LOG = logging.getLogger(__name__)
 

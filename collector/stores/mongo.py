@@ -42,16 +42,13 @@ from pymongo.errors import (
 )
 
 from collector import notes
+from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
-    UNKNOWN,
-    Batch,
     Holder,
-    Position,
     PositionLostError,
-    Refusal,
     StoreRefusedError,
     StoreUnavailableError,
     tell_damage,

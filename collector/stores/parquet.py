@@ -49,19 +49,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from collector import notes, typed_json
+from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
-from collector.stores import (
-    UNKNOWN,
-    Batch,
-    Holder,
-    Position,
-    PositionLostError,
-    Refusal,
-    StoreRefusedError,
-    StoreUnavailableError,
-    tell_damage,
-)
+from collector.stores import Holder, PositionLostError, StoreRefusedError, StoreUnavailableError, tell_damage
 from collector.stores.parquet_columns import gap, table
 from collector.stores.parquet_compaction import Compaction, sync
 

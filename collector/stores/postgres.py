@@ -14,16 +14,14 @@ from asyncpg.pgproto.pgproto import BufferError as CutError
 from msgspec import structs
 
 from collector import notes
+from collector.batch import Batch, Position, Refusal
 from collector.records import AnyRecord, Gap
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
-    Batch,
     Holder,
     NoTablesError,
-    Position,
     PositionLostError,
-    Refusal,
     StoreRefusedError,
     StoreUnavailableError,
 )

@@ -23,17 +23,14 @@ from msgspec import structs
 from redis import exceptions
 
 from collector import notes
+from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.patterns import is_plain
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
-    UNKNOWN,
-    Batch,
     Holder,
-    Position,
     PositionLostError,
-    Refusal,
     StoreRefusedError,
     StoreUnavailableError,
     tell_damage,

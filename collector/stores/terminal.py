@@ -15,18 +15,11 @@ from pathlib import Path
 import msgspec
 
 from collector import typed_json
+from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.printable import printable_json
 from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
-from collector.stores import (
-    UNKNOWN,
-    Batch,
-    Position,
-    PositionLostError,
-    Refusal,
-    StoreRefusedError,
-    tell_damage,
-)
+from collector.stores import PositionLostError, StoreRefusedError, tell_damage
 
 _log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
+from collector.batch import Position
 from collector.metrics import Metrics
 from collector.records import channel_of, decode, encode
 from collector.spool import Spool
-from collector.stores import Position
 from collector.writer import Writer
 
 FOLDER = Path(__file__).parent / "spools"

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from collector import ceded as ceded_module
 from collector import notes, overlap
+from collector.batch import Batch
 from collector.ceded import Ceded
 from collector.gaps import Gaps
 from collector.notes import Note
 from collector.overlap import Overlap
 from collector.records import Gap, Trade
 from collector.settings import Settings, SettingsError
-from collector.stores import Batch, Holder
+from collector.stores import Holder
 
 KEYS = [("trades", "BTC-USD"), ("candles", "BTC-USD"), ("trades", "ETH-USD")]
 TIMES = st.floats(min_value=0, max_value=4e9)

@@ -15,10 +15,10 @@ from streams import one_of_each, trades
 from waiting import PATIENCE
 
 from collector import spool_file
+from collector.batch import Position
 from collector.records import Candle
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import FORMAT, NoRoomError, merged
-from collector.stores import Position
 
 
 async def contents(spool, after=None, limit=100):

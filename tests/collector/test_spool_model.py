@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from streams import trades
 
+from collector.batch import Position
 from collector.spool import Spool
-from collector.stores import Position
 
 
 class Model(RuleBasedStateMachine):

@@ -12,18 +12,12 @@ from waiting import PATIENCE, eventually
 
 from collector import dead_letters, watch
 from collector import writer as writing
+from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
 from collector.metrics import Metrics
 from collector.records import Gap, L2Book, Ticker, Trade, channel_of
 from collector.spool import Spool
-from collector.stores import (
-    Batch,
-    Position,
-    PositionLostError,
-    Refusal,
-    StoreRefusedError,
-    StoreUnavailableError,
-)
+from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError
 from collector.writer import Writer
 
 

@@ -10,7 +10,7 @@ from crashing_parquet import settings
 from every_kind import EVERY_KIND
 from stage import docker
 
-from collector.stores import Batch, Position
+from collector.batch import Batch, Position
 from collector.stores.parquet import ParquetStore
 
 pytestmark = pytest.mark.docker

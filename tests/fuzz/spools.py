@@ -13,16 +13,17 @@ from fuzz import mutation
 from streams import trades
 
 from collector import completeness
+from collector.batch import Position
 from collector.completeness import Interval
 from collector.continuity import Continuity
-from collector.gaps import Gaps, missing
+from collector.gap_records import missing
+from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Gap, Ticker
 from collector.settings import Settings
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import _TABLES
-from collector.stores import Position
 
 VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 KEY = ("trades", "BTC-USD")

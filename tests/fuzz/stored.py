@@ -7,10 +7,11 @@ import bson
 import msgspec
 
 from collector import records as codec
+from collector.batch import Batch
 from collector.exchanges import records as received
 from collector.feeds import intake
 from collector.records import AnyRecord
-from collector.stores import Batch, mongo, parquet_columns
+from collector.stores import mongo, parquet_columns
 from collector.stores import redis_layout as layout
 from collector.stores.postgres_tables import TABLES
 

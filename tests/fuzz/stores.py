@@ -11,15 +11,9 @@ import bson
 from fuzz import mutation
 from streams import trades
 
+from collector.batch import Batch, Position
 from collector.settings import Settings
-from collector.stores import (
-    Batch,
-    Position,
-    PositionLostError,
-    StoreRefusedError,
-    StoreUnavailableError,
-    create,
-)
+from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError, create
 
 COLLECTOR = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades"}
 TOLD = (StoreUnavailableError, StoreRefusedError, PositionLostError)

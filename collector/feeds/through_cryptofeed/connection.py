@@ -25,7 +25,8 @@ from collector.feeds.connection import (
 from collector.feeds.malformed import Malformed, describe
 from collector.feeds.subscriptions import BOOKS
 from collector.feeds.through_cryptofeed.supervised import Supervised
-from collector.gaps import Key, Reason
+from collector.gap_records import Reason
+from collector.gaps import Key
 
 LOG = logging.getLogger(__name__)
 

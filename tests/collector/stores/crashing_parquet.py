@@ -13,8 +13,8 @@ import pandas as pd  # noqa: F401 - pyarrow looks for it at the first conversion
 from crashes import die_before, lives
 from every_kind import EVERY_KIND
 
+from collector.batch import Batch, Position
 from collector.settings import Settings
-from collector.stores import Batch, Position
 from collector.stores.parquet import ParquetStore
 
 NAME = "crashing"

@@ -16,7 +16,7 @@ from streams import written
 from test_postgres import CRYPTOFEED_TABLES
 
 from collector import records as ours
-from collector.stores import Batch, Position
+from collector.batch import Batch, Position
 from collector.stores.mongo import MongoStore
 from collector.stores.postgres import PostgresStore
 

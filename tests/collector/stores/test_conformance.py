@@ -16,10 +16,11 @@ from waiting import PATIENCE
 
 from collector import notes as codec
 from collector import writer as writing
+from collector.batch import Batch, Position
 from collector.dead_letters import DeadLetters
 from collector.records import L2Book, Trade
 from collector.spool import Spool
-from collector.stores import Batch, Position, PositionLostError, create, mongo, postgres
+from collector.stores import PositionLostError, create, mongo, postgres
 from collector.writer import AnotherWriterError
 
 pytestmark = pytest.mark.redis

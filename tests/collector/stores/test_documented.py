@@ -13,7 +13,7 @@ from conformance import HARNESSES, Pipeline
 from dictionary import DOCUMENT, found_in, render, sections
 from every_kind import EVERY_KIND
 
-from collector.gaps import Reason
+from collector.gap_records import Reason
 
 EXAMPLES = re.findall(r"```(python|sh)\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 #: The address in an example, by store.

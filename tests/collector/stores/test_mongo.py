@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict, replace
 from servers import MongoServer
 
+from collector.batch import Batch, Position
 from collector.records import L2Book, L3Book, channel_of
-from collector.stores import (
-    Batch,
-    Position,
-    PositionLostError,
-    StoreRefusedError,
-    StoreUnavailableError,
-    mongo,
-)
+from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError, mongo
 from collector.stores.mongo import MongoStore
 
 NAME = "collector"

@@ -29,12 +29,11 @@ from waiting import eventually
 
 from collector import bounds
 from collector import writer as writing
+from collector.batch import Batch, Position
 from collector.records import AnyRecord, Gap, L2Book, Trade, channel_of
 from collector.settings import Settings
 from collector.stores import (
-    Batch,
     Holder,
-    Position,
     PositionLostError,
     SharedStore,
     StoreRefusedError,

@@ -14,8 +14,9 @@ from every_kind import EVERY_KIND
 from msgspec.structs import replace
 from waiting import eventually
 
+from collector.batch import Batch, Position
 from collector.records import Gap, Trade
-from collector.stores import Batch, Position, parquet_compaction
+from collector.stores import parquet_compaction
 from collector.stores.parquet import ParquetStore
 from collector.stores.parquet_compaction import Compaction
 

@@ -20,15 +20,9 @@ from msgspec.structs import fields, replace
 from requests.certs import where
 from servers import Pgbouncer, PostgresServer
 
+from collector.batch import Batch, Position
 from collector.records import L2Book, L3Book, Trade, number_fields
-from collector.stores import (
-    Batch,
-    Position,
-    PositionLostError,
-    StoreRefusedError,
-    StoreUnavailableError,
-    postgres_tables,
-)
+from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError, postgres_tables
 from collector.stores.postgres import PostgresStore
 from collector.stores.postgres_tables import TABLES
 

@@ -13,7 +13,8 @@ from every_kind import EVERY_KIND
 from msgspec.structs import replace
 from servers import PostgresServer
 
-from collector.stores import Batch, Position, StoreRefusedError
+from collector.batch import Batch, Position
+from collector.stores import StoreRefusedError
 from collector.stores.postgres import PostgresStore
 from collector.stores.postgres_tables import TABLES
 

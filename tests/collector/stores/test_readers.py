@@ -14,8 +14,8 @@ import pytest
 from crashing_parquet import NAME, settings
 from streams import written
 
+from collector.batch import Batch, Position
 from collector.records import L2Book, Ticker, Trade
-from collector.stores import Batch, Position
 from collector.stores.parquet import ParquetStore
 
 D = Decimal

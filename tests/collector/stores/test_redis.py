@@ -14,7 +14,8 @@ from waiting import eventually
 
 from collector import records as r
 from collector import writer as writing
-from collector.stores import Batch, Position, StoreRefusedError, StoreUnavailableError, create
+from collector.batch import Batch, Position
+from collector.stores import StoreRefusedError, StoreUnavailableError, create
 
 pytestmark = pytest.mark.redis
 D = Decimal

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from streams import one_of_each, trades
 
+from collector.batch import Batch, Position
 from collector.settings import Settings
-from collector.stores import Batch, Position, PositionLostError, create
+from collector.stores import PositionLostError, create
 from collector.stores.terminal import _print
 
 NAME = "terminal"
