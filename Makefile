@@ -1,4 +1,4 @@
-.PHONY: demo reader check test test-slow lint image bench soak clean
+.PHONY: demo reader check quick test test-slow lint image bench soak clean
 
 # Many processes are started here: each would compile again all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,8 +13,13 @@ reader:
 	@.ci/environment --no-default-groups --extra collector --extra launcher --group reader
 
 # What to run before every commit: the linters, and the tests that need no server and no engine.
-check: lint
-	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -r fE -m quick
+check:
+	@.ci/environment --all-extras
+	@$(MAKE) --no-print-directory --jobs 2 lint quick
+
+quick:
+	@.ci/environment --all-extras
+	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 3 --dist worksteal -r fE -m quick
 
 # All tests that this machine can run, but the slow ones; the last lines say what it cannot.
 test:
@@ -25,7 +30,8 @@ test:
 # The slow ones: what takes longest and proves least.
 test-slow:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --durations 10 -m slow
+	@.venv/bin/python -m pytest --numprocesses 2 --dist worksteal --durations 10 -m "slow and not alone"
+	@.venv/bin/python -m pytest -m "slow and alone"
 
 lint:
 	@.ci/environment --all-extras

@@ -229,6 +229,7 @@ def test_data_whose_password_is_lost_is_told_and_can_be_opened_again(fleet, caps
     assert len(PostgresHarness().stored(_Postgres(fleet))) > 20
 
 
+@pytest.mark.slow
 def test_compose_waits_for_the_stores(fleet, compose, tmp_path):
     out = tmp_path / "out"
     assert fleet.launch("render", "--output", str(out)) == 0

@@ -92,6 +92,7 @@ def _key(entry):
     return entry.get("exchange"), entry.get("channel"), entry.get("symbol")
 
 
+@pytest.mark.slow
 def test_updates_and_other_numbers_of_shards_as_the_store_tells_them(fleet, capsys):
     fleet.write(shards=2)
     assert fleet.up(capsys).keys() == {"kraken", "coinbase-1", "coinbase-2"}

@@ -58,6 +58,7 @@ def fleet(swarm, redis_image, image, tmp_path):
         stage.remove()
 
 
+@pytest.mark.slow
 def test_a_real_fleet_on_a_swarm(fleet, capsys):
     assert fleet.launch("doctor") == 0
     assert "REDISSTREAM at redis:6379" in capsys.readouterr().out

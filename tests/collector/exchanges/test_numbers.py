@@ -66,7 +66,7 @@ def test_any_text_is_a_number_of_the_same_value_or_malformed(text):
     assert not set(plain) - set("-0123456789.")
 
 
-@given(st.lists(st.tuples(PLAIN, PLAIN)))
+@given(st.lists(st.tuples(PLAIN, PLAIN), max_size=8))
 def test_levels_are_checked_all_at_once(side):
     assert levels(side) is side
 
@@ -81,7 +81,7 @@ def test_one_bad_level_is_found_among_many(bad, side):
             sides(side, [*side, spoilt])
 
 
-@given(st.lists(st.tuples(PLAIN, PLAIN)), st.lists(st.tuples(PLAIN, PLAIN)))
+@given(st.lists(st.tuples(PLAIN, PLAIN), max_size=8), st.lists(st.tuples(PLAIN, PLAIN), max_size=8))
 def test_both_sides_are_checked_at_once(bids, asks):
     assert sides(bids, asks) == (bids, asks)
 
