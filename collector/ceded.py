@@ -48,6 +48,8 @@ class Ceded:
 
     def has(self, record: AnyRecord) -> bool:
         """Whether a record is left to another collector."""
+        if isinstance(record, Gap) and record.reason == "overlap":
+            return False  # it says what nobody stores
         channel = record.missed if isinstance(record, Gap) else channel_of(record)
         spans = self._spans.get((channel, record.symbol), ())
         return any(start <= record.receipt_timestamp < end for start, end in spans)

@@ -19,6 +19,7 @@ Reason = Literal[
     "forgotten",
     "corrupt",
     "refused",
+    "overlap",
 ]
 
 

@@ -45,6 +45,7 @@ STEPS = 3  # looks that it takes to claim what nobody else wants
 RECHECK = 60.0  # seconds between two looks at the notes
 PROBE = 5.0  # the same, while something is left out
 HANDOVER = 30.0  # seconds for which others may store all that there is, before we give up
+SKEW = 2.0  # seconds: two collectors receive the same message at most so far apart
 NAMED = 10  # subscriptions that a line of the log names
 
 
@@ -246,13 +247,24 @@ class Overlap:
             self._since.pop(key, None)
             self._choosing.discard(key)
         for key in new:
-            self._ceded.begin(key, since[key])
-            self._gaps.cede(key, since[key] if key in self._ever_held else None)
+            self._cede(key, since[key])
         if new:
             LOG.error("left out, because %s stores it already: %s", self._called(name), named(new))
         if doubled := [key for key in new if key in self._held]:
             LOG.error("until now we stored these too, so some of it may be there twice: %s", named(doubled))
         self._held.difference_update(keys)
+
+    def _cede(self, key: Key, since: float) -> None:
+        """Leave ``key`` to another collector, which stores what it has received ``since`` then."""
+        if key in self._ever_held:
+            self._ceded.begin(key, since)
+            self._gaps.cede(key, since)
+            return
+        received = self._gaps.seen_since(key)
+        self._ceded.begin(key, since - SKEW)  # what we both received just then would be there twice
+        self._gaps.cede(key, None)
+        if received is not None and received < since:
+            self._gaps.report_overlap(key, max(received, since - SKEW), since)
 
     def _wait(self, doubtful: AbstractSet[str]) -> None:
         if self.undecided and doubtful:

@@ -27,11 +27,14 @@ class Recorder:
 
     next_sequence = 0
 
+    def __init__(self):
+        self.gaps = []
+
     def mark(self, key, value):
         pass
 
     def report(self, gap):
-        pass
+        self.gaps.append(gap)
 
 
 class Shelf:
@@ -70,8 +73,9 @@ class Machine:
     def start(self):
         """A process, after one that was killed maybe."""
         ceded = Ceded("KRAKEN", self.marks, self.marks.__setitem__)
-        gaps = Gaps("KRAKEN", Recorder())
-        self.overlap = Overlap(self.settings, self.subscribed, gaps, lambda _: None, ceded)
+        self.recorder = Recorder()
+        self.gaps = Gaps("KRAKEN", self.recorder)
+        self.overlap = Overlap(self.settings, self.subscribed, self.gaps, lambda _: None, ceded)
 
     def beat(self):
         self.shelf.beats[self.name] = self.shelf.now
@@ -188,6 +192,28 @@ async def test_who_left_it_out_takes_over_when_the_other_gives_no_sign_of_life(c
     batch = Batch("run", 0, [_trade(990.0), _trade(clock.now), _gap(clock.now)])
     assert one.overlap.without(batch).kept == ([0], [batch.records[0]])
     assert two.overlap.without(Batch("run", 0, [_trade(clock.now)])).kept[0] == range(1)
+
+
+@pytest.mark.parametrize("earlier", [60.0, 0.7])
+async def test_what_two_received_before_one_of_them_claimed_it_is_not_stored_twice(clock, earlier):
+    """The later of the two is the first to reach the store."""
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS[:1]), Machine(shelf, "two", KEYS[:1])
+    two.gaps.end(KEYS[0], clock.now - earlier)
+    one.gaps.end(KEYS[0], clock.now)
+    for each in (one, one, one, two, two, two):
+        turn(clock, shelf)
+        one.beat()
+        await each.look()
+    assert (one.stores, two.stores) == ({KEYS[0]}, set())
+    alone, both = _trade(1000.0 - 59.0), [_trade(1000.0 - 0.2), _trade(1000.0 + 0.2)]
+    assert two.overlap.without(Batch("run", 0, [alone, *both])).kept[1] == [alone]
+    (gap,) = two.recorder.gaps
+    assert (gap.missed, gap.reason, gap.start, gap.end) == (
+        "trades", "overlap", 1000.0 - min(earlier, overlap.SKEW), 1000.0,
+    )  # fmt: skip
+    assert two.overlap.without(Batch("run", 0, [gap])).kept[1] == [gap]
+    assert one.overlap.without(Batch("run", 0, both)).kept[1] == both
 
 
 @pytest.mark.parametrize("restart", ["while it is left out", "after it was taken over"])

@@ -38,10 +38,6 @@ def taken(collector):
     return {symbol for _, symbol in collector.collector.overlap.taken}
 
 
-def claims(collector):
-    return collector.collector.overlap._since
-
-
 def stored(stage):  # noqa: F811
     return getattr(stage, "harness", HARNESS).stored(stage.redis)
 
@@ -55,11 +51,8 @@ async def settled(*some):
         )
 
 
-async def whole_story(stage, *some, at_once=False):  # noqa: F811
-    """Every trade that was sent is stored once or lies in a gap; the gaps.
-
-    Collectors that started ``at_once`` may each have received it before one of them claimed it.
-    """
+async def whole_story(stage, *some):  # noqa: F811
+    """Every trade that was sent is stored once or lies in a gap; the gaps."""
     await asyncio.to_thread(stage.simulator.pause)
     for each in some:
         await each.quiet()
@@ -69,13 +62,6 @@ async def whole_story(stage, *some, at_once=False):  # noqa: F811
         if isinstance(it, Trade):
             found[it.symbol, it.id].append(it.receipt_timestamp)
     twice = {trade: sorted(receipts) for trade, receipts in found.items() if len(receipts) > 1}
-    if at_once:
-        since = {symbol: claimed for each in some for (_, symbol), claimed in claims(each).items()}
-        twice = {
-            trade: receipts
-            for trade, receipts in twice.items()
-            if len([receipt for receipt in receipts if receipt >= since[trade[0]]]) > 1
-        }
     assert not twice, f"{len(twice)} of {len(found)} twice"
     gaps = gaps_in(records)
     by_symbol = {
@@ -176,7 +162,9 @@ async def test_of_two_that_start_at_once_one_stores_it(stage):  # noqa: F811
         await asyncio.gather(*(stack.enter_async_context(each.running()) for each in some))
         await settled(*some)
         await some[0].more(60)
-        assert await whole_story(stage, *some, at_once=True) == []
+        gaps = await whole_story(stage, *some)
+        assert {gap.reason for gap in gaps} <= {"overlap"}
+        assert all(0 < gap.end - gap.start <= overlap.SKEW for gap in gaps)
         assert (
             sorted(itertools.chain(*(set(ALL) & set(it.settings.symbols) - taken(it) for it in some))) == ALL
         )
