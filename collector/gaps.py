@@ -19,7 +19,7 @@ Reasons:
 - ``forgotten``: the store lost what it had acknowledged, and the spool had it no longer.
 - ``corrupt``: the spool's disk gave back something else than was written.
 - ``refused``: the store refused the records, and the dead letters that held them had to make room for others.
-- ``overlap``: several collectors started at once, and one of them stores it from the gap's end on. Before that,
+- ``overlap``: several collectors started at once, and one stores it from the gap's end on. Before that,
   others may have received what that one did not.
 
 What has to survive the process is in the spool's marks, which are saved together with the records that they
@@ -236,7 +236,7 @@ class Gaps:
         return self._known.get(key)
 
     def report_overlap(self, key: Key, start: float, end: float) -> None:
-        """Put on record that we store nothing from ``start`` on, and another collector all from ``end`` on."""
+        """Put on record that we store nothing from ``start``, and another collector all from ``end`` on."""
         self.report(key, Hole(start, "overlap"), end)
 
     def take_back(self, key: Key, start: float | None) -> None:
