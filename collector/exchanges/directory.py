@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from collector.exchanges.binance.exchange import Binance, BinanceDelivery, BinanceFutures, BinanceUS
 from collector.exchanges.bybit.exchange import Bybit
-from collector.exchanges.coinbase import Coinbase
-from collector.exchanges.kraken import Kraken
+from collector.exchanges.coinbase.exchange import Coinbase
+from collector.exchanges.kraken.exchange import Kraken
 from collector.exchanges.okx.exchange import Okx
 from collector.exchanges.protocol import Exchange
 

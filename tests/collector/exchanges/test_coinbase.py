@@ -9,7 +9,7 @@ from cryptofeed.exchanges import Coinbase as CryptofeedCoinbase
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.exchanges.coinbase import Coinbase
+from collector.exchanges.coinbase.exchange import Coinbase
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.protocol import (
     Break,

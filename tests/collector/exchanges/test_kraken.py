@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from collector.exchanges.book import Storing
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.kraken import Kraken
+from collector.exchanges.kraken.exchange import Kraken
 from collector.exchanges.protocol import (
     Break,
     Closing,

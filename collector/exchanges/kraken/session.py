@@ -1,46 +1,24 @@
-"""KRAKEN, spot, version 2 of its websocket protocol.
+"""One connection to KRAKEN."""
 
-Numbers are JSON numbers whose digits matter: the checksum of a book is computed over them. The exchange does
-not say what falls out of the subscribed depth: the client drops it. A subscription to trades begins with the
-last 50 where they are asked for, one to candles with hundreds; both are marked as a snapshot.
-
-Sources, read 2026-11-28: docs.kraken.com/exchange/api-reference/spot-websocket-v2 (book, trade, ticker, ohlc,
-status, heartbeat), docs.kraken.com/exchange/guides/websockets (introduction, reconnection, book-checksum-v2),
-REST AssetPairs; messages recorded in 2025 and 2026.
-"""
-
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import batched
-from typing import Annotated, Any, ClassVar, Literal, override
+from typing import TYPE_CHECKING, Any, override
 
 import msgspec
 
 from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
-from collector.exchanges.instruments import Instrument, Listing, name, read_listing
-from collector.exchanges.limits import Limits
-from collector.exchanges.numbers import (
-    UNREADABLE,
-    Count,
-    Level,
-    MalformedError,
-    Whole,
-    Word,
-    levels,
-    number,
-    raw_number,
-)
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.kraken import messages
+from collector.exchanges.kraken.checked_book import CheckedBook
+from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, levels, raw_number
 from collector.exchanges.protocol import (
     Break,
-    Channel,
     Closing,
     Confirmed,
-    ConnectionPlan,
     Event,
-    Exchange,
     Ignored,
     Malformed,
     Notice,
@@ -56,158 +34,14 @@ from collector.exchanges.protocol import (
 from collector.exchanges.records import AnyRecord, Candle, L1Book, Ticker, Trade
 from collector.exchanges.times import SECOND, rfc3339
 
-_SYMBOLS_PER_CONNECTION = 200
+if TYPE_CHECKING:
+    from collector.exchanges.kraken.exchange import Kraken
+
 _SYMBOLS_PER_FRAME = 50
-_DEPTHS = (10, 25, 100, 500, 1000)
-_CHECKED_LEVELS = 10
-_MINUTES = {
-    "1m": 1,
-    "5m": 5,
-    "15m": 15,
-    "30m": 30,
-    "1h": 60,
-    "4h": 240,
-    "1d": 1440,
-    "1w": 10080,
-    "15d": 21600,
-}
 #: The exchange's channels, by ours.
-_CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book": "book", "candles": "ohlc"}
-
-
-# -- what the exchange sends -----------------------------------------------------------------------
-
-
-class _Level(msgspec.Struct, gc=False):
-    price: msgspec.Raw
-    qty: msgspec.Raw
-
-
-class _Book(msgspec.Struct, gc=False):
-    symbol: str
-    bids: list[_Level]
-    asks: list[_Level]
-    checksum: Whole | None = None
-    timestamp: Word | None = None  # a snapshot of 2025 had none
-
-
-class _Trade(msgspec.Struct, gc=False):
-    symbol: str
-    side: Literal["buy", "sell"]
-    price: msgspec.Raw
-    qty: msgspec.Raw
-    trade_id: Whole
-    timestamp: Word
-    ord_type: Word | None = None
-
-
-class _Ticker(msgspec.Struct, gc=False):
-    symbol: str
-    bid: msgspec.Raw
-    bid_qty: msgspec.Raw
-    ask: msgspec.Raw
-    ask_qty: msgspec.Raw
-    timestamp: Word | None = None
-
-
-class _Candle(msgspec.Struct, gc=False):
-    symbol: str
-    open: msgspec.Raw
-    high: msgspec.Raw
-    low: msgspec.Raw
-    close: msgspec.Raw
-    volume: msgspec.Raw
-    trades: Count
-    interval_begin: Word
-    interval: Annotated[int, msgspec.Meta(gt=0, le=10**6)]  # minutes
-
-
-class _Status(msgspec.Struct):
-    system: Word
-
-
-class _Data[T](msgspec.Struct, gc=False):
-    """A message of a channel; each part is read by itself."""
-
-    type: Literal["snapshot", "update"]
-    data: list[T]
-    timestamp: Word | None = None  # when it was sent, of candles alone
-
-
-class _Result(msgspec.Struct):
-    channel: Word = ""
-    symbol: str | None = None
-    depth: Whole | None = None
-
-
-class _Answer(msgspec.Struct):
-    """Everything but a channel's data: the answer to a request."""
-
-    channel: Word | None = None
-    method: Word | None = None
-    success: bool | None = None
-    result: _Result | None = None
-    error: str | None = None
-    symbol: str | None = None
-    req_id: Whole | None = None
-
-
-class _Pair(msgspec.Struct):
-    """A row of AssetPairs."""
-
-    wsname: str = ""
-    status: str = "online"
-    tick_size: str | None = None
-    lot_decimals: Whole | None = None
-
-
-class _AssetPairs(msgspec.Struct):
-    result: dict[str, msgspec.Raw]
-
-
-_PARTS: Mapping[str, type[Any]] = {
-    "book": _Book,
-    "trade": _Trade,
-    "ticker": _Ticker,
-    "ohlc": _Candle,
-    "status": _Status,
-}
-
-
-def _decoder(part: Any) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(_Data[part]).decode
-
-
-_message = {channel: _decoder(part) for channel, part in _PARTS.items()}
-_answer = msgspec.json.Decoder(_Answer).decode
-_asset_pairs = msgspec.json.Decoder(_AssetPairs).decode
-_pair = msgspec.json.Decoder(_Pair).decode
+CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book": "book", "candles": "ohlc"}
 
 _BEGINNING = b'{"channel":"'
-
-
-# -- one connection --------------------------------------------------------------------------------
-
-
-class _Checked:
-    """A book that is held to its checksums."""
-
-    def __init__(self, book: Book) -> None:
-        self.book = book
-        self.reproducible = True  # whether the checksum of its snapshot came out right
-        self.last: object = None  # the last change, as it came
-
-    def agrees(self, checksum: int | None) -> bool:
-        if checksum is None or not self.reproducible:
-            return True
-        sides = self.book.asks, self.book.bids
-        text = "".join(
-            number.replace(".", "").lstrip("0")
-            for side in sides
-            for level in side.best(_CHECKED_LEVELS).values()
-            for number in level
-        )
-        return zlib.crc32(text.encode()) == checksum
 
 
 class KrakenSession(Session):
@@ -230,8 +64,8 @@ class KrakenSession(Session):
         self._number = 0
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
         self._routes: dict[tuple[str, str], tuple[Subscription, ...]] = {}
-        self._books: dict[str, _Checked] = {}
-        self._tickers: dict[str, _Ticker] = {}  # the last ones
+        self._books: dict[str, CheckedBook] = {}
+        self._tickers: dict[str, messages.Ticker] = {}  # the last ones
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
         self._candles = RunningCandles()
         self._system: str | None = None  # the exchange's state, as it was told last
@@ -246,7 +80,7 @@ class KrakenSession(Session):
     def opening(self) -> Sequence[str]:
         by_channel: dict[str, list[Subscription]] = defaultdict(list)
         for subscription in sorted(self._asked_for):
-            by_channel[_CHANNELS[subscription.channel]].append(subscription)
+            by_channel[CHANNELS[subscription.channel]].append(subscription)
         return [
             self._subscribe(channel, some)
             for channel, subscriptions in by_channel.items()
@@ -258,7 +92,7 @@ class KrakenSession(Session):
         if frame.startswith(_BEGINNING):
             begin = len(_BEGINNING)
             channel = frame[begin : frame.find(b'"', begin)].decode(errors="replace")
-            if channel in _message:
+            if channel in messages.decode:
                 return self._data(channel, frame, receipt)
         return self._other(frame, receipt)
 
@@ -292,7 +126,7 @@ class KrakenSession(Session):
 
     def _data(self, channel: str, frame: bytes, receipt: int) -> Outputs:
         try:
-            message = _message[channel](frame)
+            message = messages.decode[channel](frame)
         except UNREADABLE as error:
             return (Malformed(str(error), self._about_unread(channel, frame)),)
         if channel == "status":
@@ -326,13 +160,13 @@ class KrakenSession(Session):
         known = self._routes.get((channel, symbol))
         if known is None:
             carried = (
-                Subscription(each, symbol) for each in _CHANNELS if self._carries(channel, each, symbol)
+                Subscription(each, symbol) for each in CHANNELS if self._carries(channel, each, symbol)
             )
             known = self._routes[channel, symbol] = tuple(carried)
         return known
 
     def _carries(self, channel: str, ours: str, symbol: str) -> bool:
-        if _CHANNELS[ours] != channel:
+        if CHANNELS[ours] != channel:
             return False
         return ours in self._listening_to or (ours, symbol) in self._asked_for
 
@@ -343,7 +177,7 @@ class KrakenSession(Session):
         ]
         return tuple(each for subscriptions in about for each in subscriptions)
 
-    def _book(self, part: _Book, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+    def _book(self, part: messages.Book, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         bids, asks = _levels(part.bids), _levels(part.asks)
         time = rfc3339(part.timestamp) if part.timestamp else receipt
         if snapshot:
@@ -360,11 +194,11 @@ class KrakenSession(Session):
         records = checked.book.change(bids, asks, time, receipt)
         return records if checked.agrees(part.checksum) else self._begin_again(symbol)
 
-    def _new_book(self, symbol: str) -> _Checked:
+    def _new_book(self, symbol: str) -> CheckedBook:
         depth = self._depths.get(self._exchange_symbol(symbol), self._exchange.depth)
-        return _Checked(Book(self._exchange.id, symbol, self._exchange.options.storing, depth=depth))
+        return CheckedBook(Book(self._exchange.id, symbol, self._exchange.options.storing, depth=depth))
 
-    def _first_check(self, checked: _Checked, part: _Book) -> Outputs:
+    def _first_check(self, checked: CheckedBook, part: messages.Book) -> Outputs:
         """Hold the book to its checksums only where that of the snapshot comes out."""
         checked.reproducible = checked.agrees(part.checksum)
         if checked.reproducible:
@@ -379,13 +213,13 @@ class KrakenSession(Session):
         reason = "the checksum of the book does not come out"
         return [Break(subscription, reason), Renew((subscription,), frames)]
 
-    def _trades(self, part: _Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+    def _trades(self, part: messages.Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         amount, price = raw_number(part.qty), raw_number(part.price)
         start = self._exchange.id, symbol, rfc3339(part.timestamp), receipt
         trade = Trade(*start, part.side, amount, price, str(part.trade_id), part.ord_type)
         return (Repeated((trade,)),) if snapshot else (trade,)
 
-    def _ticker(self, part: _Ticker, symbol: str, snapshot: bool, receipt: int) -> Outputs:  # noqa: ARG002
+    def _ticker(self, part: messages.Ticker, symbol: str, snapshot: bool, receipt: int) -> Outputs:  # noqa: ARG002
         if part.timestamp and part == self._tickers.get(symbol):
             return ()  # it was sent again
         self._tickers[symbol] = part
@@ -405,7 +239,7 @@ class KrakenSession(Session):
         with suppress(MalformedError):  # it only helps
             self._candles.compare(rfc3339(timestamp), receipt)
 
-    def _candle(self, part: _Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
+    def _candle(self, part: messages.Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         begin, options = rfc3339(part.interval_begin), self._exchange.options
         start = self._exchange.id, symbol, begin, receipt
         span = begin, begin + part.interval * 60 * SECOND, options.candle_interval, part.trades
@@ -420,10 +254,10 @@ class KrakenSession(Session):
 
     def _other(self, frame: bytes, receipt: int) -> Outputs:
         try:
-            it = _answer(frame)
+            it = messages.answer(frame)
         except UNREADABLE as error:
             return (Malformed(str(error)),)
-        if it.channel in _message:
+        if it.channel in messages.decode:
             return self._data(it.channel, frame, receipt)
         if it.channel is None and it.method == "subscribe":
             return self._answered(it)
@@ -431,7 +265,7 @@ class KrakenSession(Session):
             return (Ignored(kind),)
         return (Malformed("neither a channel's data nor an answer"),)
 
-    def _answered(self, it: _Answer) -> Outputs:
+    def _answered(self, it: messages.Answer) -> Outputs:
         if it.result and it.result.symbol and it.result.depth:
             self._depths[it.result.symbol] = it.result.depth
         subscriptions = self._answer_is_about(it)
@@ -457,7 +291,7 @@ class KrakenSession(Session):
             return Closing("the exchange says that it goes into maintenance")
         return Ignored("status") if system == "online" else Notice(f"the exchange's system is {system}")
 
-    def _answer_is_about(self, it: _Answer) -> tuple[Subscription, ...]:
+    def _answer_is_about(self, it: messages.Answer) -> tuple[Subscription, ...]:
         """Return the subscriptions of the symbol that an answer names, else all of its request."""
         asked = self._requests.get(it.req_id or 0, ())
         named = (it.result.symbol if it.result else None) or it.symbol
@@ -465,141 +299,10 @@ class KrakenSession(Session):
 
     def _halves(self, subscriptions: Sequence[Subscription]) -> Outputs:
         """Ask again for what was refused without a name."""
-        channel = _CHANNELS[subscriptions[0].channel]
+        channel = CHANNELS[subscriptions[0].channel]
         halves = batched(subscriptions, (len(subscriptions) + 1) // 2)
         return [Send(self._subscribe(channel, half)) for half in halves]
 
 
-def _levels(side: Iterable[_Level]) -> list[Level]:
+def _levels(side: Iterable[messages.Level]) -> list[Level]:
     return levels([(str(level.price, "utf-8"), str(level.qty, "utf-8")) for level in side])
-
-
-# -- the exchange ----------------------------------------------------------------------------------
-
-_DOCS = "docs.kraken.com spot-websocket-v2"
-
-
-class Kraken(Exchange):
-    """KRAKEN, spot."""
-
-    id = "KRAKEN"
-    channels: ClassVar[Mapping[str, Channel]] = {
-        "trades": Channel(
-            records="single trades", loss="ids", flows=False, quiet=None, source=f"{_DOCS}/trade, 2026-11-28"
-        ),
-        "ticker": Channel(
-            records="each change of the best prices",
-            loss="nothing",
-            flows=True,
-            quiet=3600.0,
-            source=f"{_DOCS}/ticker (event_trigger bbo), 2026-11-28",
-        ),
-        "l1_book": Channel(
-            records="each change of the best prices, with their sizes",
-            loss="nothing",
-            flows=True,
-            quiet=3600.0,
-            source=f"{_DOCS}/ticker (event_trigger bbo), 2026-11-28",
-        ),
-        "l2_book": Channel(
-            records="each change of the 1000 best levels a side; a checksum covers the ten best",
-            loss="checksum",
-            flows=True,
-            quiet=600.0,
-            source=f"{_DOCS}/book and guides/websockets/book-checksum-v2, 2026-11-28",
-        ),
-        "candles": Channel(
-            records="closed candles of intervals with trades",
-            loss="nothing",
-            flows=True,
-            quiet=None,
-            source=f"{_DOCS}/ohlc, 2026-11-28",
-        ),
-    }
-    limits = Limits(
-        subscriptions=_SYMBOLS_PER_CONNECTION * len(_CHANNELS),
-        frames_per_second=2.0,
-        connections=(100, 600.0),  # of about 150
-        weight=(1, 1.0),
-        source="support.kraken.com, API rate limits; how many connections is not verified; 2026-11-28",
-    )
-    endpoints: ClassVar[Mapping[str, str]] = {
-        "websocket": "wss://ws.kraken.com/v2",
-        "rest": "https://api.kraken.com/0/public",
-    }
-    candle_intervals = tuple(_MINUTES)
-    silence = 15.0  # there is a heartbeat every second
-
-    @property
-    def depth(self) -> int:
-        """The least of the exchange's depths that is enough."""
-        wanted = self.options.storing.max_depth or _DEPTHS[-1]
-        return min((depth for depth in _DEPTHS if depth >= wanted), default=_DEPTHS[-1])
-
-    @override
-    def listing(self) -> Sequence[str]:
-        address = self.endpoint("rest") + "/AssetPairs"
-        return [address, f"{address}?aclass_base=tokenized_asset"]
-
-    @override
-    def instruments(self, answers: Sequence[bytes]) -> Listing:
-        try:
-            rows = [row for body in answers for row in _asset_pairs(body).result.items()]
-        except UNREADABLE as error:
-            raise MalformedError(f"no listing of {self.id}: {error}") from error
-        return read_listing(
-            (row for key, row in rows if not key.endswith(".d")), _instrument
-        )  # .d: dark pool
-
-    @override
-    def connections(
-        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
-    ) -> Sequence[ConnectionPlan]:
-        by_symbol: dict[str, list[Subscription]] = defaultdict(list)
-        for subscription in subscriptions:
-            if subscription.channel in _CHANNELS:
-                by_symbol[subscription.symbol].append(subscription)
-        return [
-            ConnectionPlan(
-                self.endpoint("websocket"), tuple(each for of_symbol in some for each in of_symbol)
-            )
-            for some in batched(by_symbol.values(), _SYMBOLS_PER_CONNECTION)
-        ]
-
-    @override
-    def session(
-        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
-    ) -> KrakenSession:
-        return KrakenSession(self, subscriptions, instruments)
-
-    @override
-    def listener(self, channels: Collection[str]) -> KrakenSession:
-        return KrakenSession(self, (), {}, listening_to=channels)
-
-    def parameters(self, channel: str) -> dict[str, object]:
-        """Return what a subscription to a channel of the exchange's is asked with."""
-        parameters: dict[str, dict[str, object]] = {
-            "trade": {"snapshot": True},  # it is not sent unasked
-            "book": {"depth": self.depth},
-            "ticker": {"event_trigger": "bbo"},
-            "ohlc": {"interval": _MINUTES[self.options.candle_interval]},
-        }
-        return parameters.get(channel, {})
-
-
-def _instrument(raw: msgspec.Raw) -> Instrument | None:
-    pair = _pair(raw)
-    if pair.status not in ("online", "post_only", "limit_only", "reduce_only"):
-        return None
-    base, slash, quote = pair.wsname.replace("XBT", "BTC").replace("XDG", "DOGE").partition("/")
-    if not slash:
-        raise MalformedError(f"no name of the form BTC/USD: {pair.wsname!r}")
-    return Instrument(
-        symbol=name("spot", base, quote),
-        exchange_symbol=f"{base}/{quote}",  # as version 2 of the protocol has it
-        kind="spot",
-        base=base,
-        quote=quote,
-        tick=pair.tick_size and number(pair.tick_size),
-        lot=None if pair.lot_decimals is None else number(f"1e-{pair.lot_decimals}"),
-    )

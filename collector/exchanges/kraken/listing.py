@@ -1,0 +1,26 @@
+"""The list of KRAKEN's pairs."""
+
+import msgspec
+
+from collector.exchanges.instruments import Instrument, name
+from collector.exchanges.kraken import messages
+from collector.exchanges.numbers import MalformedError, number
+
+
+def instrument(raw: msgspec.Raw) -> Instrument | None:
+    """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
+    pair = messages.pair(raw)
+    if pair.status not in ("online", "post_only", "limit_only", "reduce_only"):
+        return None
+    base, slash, quote = pair.wsname.replace("XBT", "BTC").replace("XDG", "DOGE").partition("/")
+    if not slash:
+        raise MalformedError(f"no name of the form BTC/USD: {pair.wsname!r}")
+    return Instrument(
+        symbol=name("spot", base, quote),
+        exchange_symbol=f"{base}/{quote}",  # as version 2 of the protocol has it
+        kind="spot",
+        base=base,
+        quote=quote,
+        tick=pair.tick_size and number(pair.tick_size),
+        lot=None if pair.lot_decimals is None else number(f"1e-{pair.lot_decimals}"),
+    )
