@@ -98,16 +98,27 @@ class Overlap(NamedTuple):
         return f"{self.at}: {self.fault}"
 
 
-def compare(collectors: Iterable[CollectorSpec], symbols: Mapping[str, Iterable[str]]) -> list[Overlap]:
-    """Return what collectors, whose ``symbols`` are known by their names, record into one store."""
+def compare(
+    collectors: Iterable[CollectorSpec],
+    symbols: Mapping[str, Iterable[str]],
+    beside: Iterable[CollectorSpec] = (),
+) -> list[Overlap]:
+    """Return what collectors record into one store, among themselves or with others that run ``beside``.
+
+    ``symbols`` has what each takes, by its name.
+    """
+    collectors = list(collectors)
+    concerned = {spec.recording for spec in collectors}
     taken: dict[Recording, set[Pair]] = defaultdict(set)
-    for spec in collectors:
+    for spec in (*collectors, *beside):
         if spec.recording:
             taken[spec.recording] |= pairs(spec.recording, symbols.get(spec.name, ()))
     recorded = [Recorded(by, each) for by, each in taken.items()]
     found = []
     for indices, common in overlaps(recorded).items():
-        *others, last = [recorded[index].by for index in indices]
+        *others, last = sorted((recorded[index].by for index in indices), key=concerned.__contains__)
+        if last not in concerned:
+            continue
         found.append(Overlap(last.collector, last.at, told(common, others)))
     return found
 
@@ -115,21 +126,24 @@ def compare(collectors: Iterable[CollectorSpec], symbols: Mapping[str, Iterable[
 def find(
     collectors: Iterable[CollectorSpec],
     ask: Callable[[Sequence[CollectorSpec]], Mapping[str, Iterable[str]]],
+    beside: Iterable[CollectorSpec] = (),
 ) -> list[Overlap]:
-    """Return what collectors record into one store.
+    """Return what collectors record into one store, among themselves or with others that run ``beside``.
 
     ``ask`` returns what each of some collectors takes, by its name; it is called where patterns must be
     resolved to know, and at most once.
     """
     into: dict[tuple[object, ...], list[CollectorSpec]] = defaultdict(list)
-    for spec in collectors:
-        if spec.recording:
+    collectors, beside = list(collectors), list(beside)
+    concerned = {spec.recording.into for spec in collectors if spec.recording}
+    for spec in (*collectors, *beside):
+        if spec.recording and spec.recording.into in concerned:
             into[spec.recording.into].append(spec)
     doubtful = [specs for specs in into.values() if _share_a_channel(specs)]
     asked = [spec for specs in doubtful if not all(map(_is_plain, specs)) for spec in specs]
     plain = [spec for specs in doubtful if all(map(_is_plain, specs)) for spec in specs]
     symbols = {spec.name: named(_items(spec)) for spec in plain}
-    return compare([*plain, *asked], {**symbols, **(ask(asked) if asked else {})})
+    return compare(collectors, {**symbols, **(ask(asked) if asked else {})}, beside)
 
 
 def _share_a_channel(specs: Iterable[CollectorSpec]) -> bool:

@@ -49,8 +49,14 @@ def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -
     if not chosen:
         why = f"all its collectors have profiles ({', '.join(known)}): --profile selects" if not only else ""
         raise NothingSelectedError(f"nothing of fleet {fleet.name} is selected" + (f"; {why}" if why else ""))
-    left_out = frozenset(names) - {spec.name for spec in chosen}
-    return msgspec.structs.replace(fleet, collectors=chosen, left_out=left_out, only=tuple(only))
+    left_out = [spec for spec in fleet.collectors if spec not in chosen]
+    return msgspec.structs.replace(
+        fleet,
+        collectors=chosen,
+        left_out=frozenset(spec.name for spec in left_out),
+        beside=tuple(spec for spec in left_out if _is_selected(spec, (), profiles)),
+        only=tuple(only),
+    )
 
 
 def _is_selected(spec: CollectorSpec, only: Sequence[str], profiles: Collection[str]) -> bool:

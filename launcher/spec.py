@@ -161,6 +161,7 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     parallelism: int = 4
     hints: tuple[str, ...] = ()
     left_out: frozenset[str] = frozenset()  # names of collectors of the file that are not selected
+    beside: tuple[CollectorSpec, ...] = ()  # those of them that run, too: a profile left none of these out
     only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
 
 

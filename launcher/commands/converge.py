@@ -3,30 +3,29 @@
 import argparse
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from collector.files import read_bounded
-from launcher import obstacles, overlap, overview, plan, preview
+from launcher import obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError, consent
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
+from launcher.commands.overlaps import refuse_overlaps
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
 from launcher.engines import EngineError, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
 from launcher.engines.passwords import require_passwords, with_passwords_of
-from launcher.overlap import Overlap
 from launcher.overview import Row
 from launcher.owner import whoami
 from launcher.plan import Action, Kind, Plan
 from launcher.rollout import Options, Rollout
-from launcher.spec import CollectorSpec, FleetSpec
+from launcher.spec import FleetSpec
 
 if TYPE_CHECKING:
     from launcher.resolve import Resolved
@@ -51,6 +50,8 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     _tell_left_alone(planned, console)
     found = obstacles.find(engine, planned)
     document = preview.document(planned, found)
+    if options.resolve and fleet.only:
+        refuse_overlaps(fleet, console)  # also with what is not selected, and runs
     resolved = _resolve(fleet) if options.resolve else []
     if options.resolve:
         document["resolved"] = msgspec.to_builtins(resolved)
@@ -85,41 +86,6 @@ def _resolve(fleet: FleetSpec) -> "list[Resolved]":
         raise EngineError(str(error)) from error
 
 
-def overlaps(fleet: FleetSpec) -> list[Overlap]:
-    """Return what several collectors of a fleet would record into one store.
-
-    Raises EngineError where it takes an exchange's list to know, and that cannot be had from here.
-    """
-    return overlap.find(fleet.collectors, partial(_symbols, fleet))
-
-
-def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[str, Iterable[str]]:
-    try:
-        from collector.listing import AwayError  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
-        from launcher import resolve  # noqa: PLC0415
-    except ImportError as error:
-        raise EngineError(NOT_INSTALLED) from error
-    if fleet.simulator:
-        raise EngineError("the exchanges are simulated, and cannot be asked from here")
-    try:
-        return resolve.symbols(collectors, os.environ)
-    except AwayError as error:
-        raise EngineError(str(error)) from error
-
-
-def _refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
-    """Raise InputError where collectors would record the same into one store; remark on what is not known."""
-    try:
-        found = overlaps(fleet)
-    except EngineError as error:
-        console.remark(
-            f"whether collectors would record the same was not tried: {error}; they notice it when they run"
-        )
-        return
-    if found:
-        raise InputError("\n".join(map(str, found)))
-
-
 def _show_resolved(resolved: "Sequence[Resolved]", console: Console) -> None:
     from launcher.resolve import shortened  # noqa: PLC0415
 
@@ -148,7 +114,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
     obstacles.refuse(engine, planned)
-    _refuse_overlaps(fleet, console)
+    refuse_overlaps(fleet, console)
     _require_consent(planned, options, console)
     agreed = {action.collector for action in planned.removals}
     images = [action.container.image for action in planned.actions if action.container]

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from launcher import obstacles, plan
-from launcher.commands.converge import overlaps, plan_of
+from launcher.commands.converge import plan_of
+from launcher.commands.overlaps import overlaps
 from launcher.engines import Check, EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held

@@ -8,6 +8,7 @@ from pathlib import Path
 from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
 from launcher.commands import DONE, FAILED, InputError
+from launcher.commands.overlaps import refuse_overlaps
 from launcher.console import Console, Table
 from launcher.owner import new_id
 from launcher.selection import NothingSelectedError, narrowed
@@ -106,6 +107,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             f"launcher run: a store with `manage: true` ({names}) needs Docker; use `launcher up`, or leave"
             " `manage` out and say where the store is"
         )
+    refuse_overlaps(fleet, console)
     return foreground.run(fleet, options.seconds, console, as_json=options.json, adopt=options.adopt)
 
 

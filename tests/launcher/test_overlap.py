@@ -4,6 +4,7 @@ import pytest
 
 from launcher import fleet, overlap
 from launcher.overlap import find
+from launcher.selection import narrowed
 
 LISTED = ["BTC-EUR", "BTC-USD", "ETH-EUR", "ETH-USD"]
 BASE = {"exchange": "KRAKEN", "channels": "[trades]", "store": "one"}
@@ -14,7 +15,7 @@ def overlaps(tmp_path, monkeypatch):
     """What is found of some collectors, and which of them were asked about."""
     monkeypatch.chdir(tmp_path)
 
-    def overlaps(*collectors):
+    def overlaps(*collectors, only=(), profiles=()):
         lines = [
             "- {" + ", ".join(f"{key}: {value}" for key, value in (BASE | each).items()) + "}"
             for each in collectors
@@ -28,8 +29,10 @@ def overlaps(tmp_path, monkeypatch):
             asked.extend(spec.name for spec in specs)
             return {spec.name: taken(spec.container.environment) for spec in specs}
 
-        specs = fleet.load(tmp_path.joinpath("fleet.yaml").relative_to(tmp_path), {}).collectors
-        return [str(each) for each in find(specs, ask)], asked
+        found = narrowed(
+            fleet.load(tmp_path.joinpath("fleet.yaml").relative_to(tmp_path), {}), only, profiles
+        )
+        return [str(each) for each in find(found.collectors, ask, found.beside)], asked
 
     return overlaps
 
@@ -64,6 +67,27 @@ def test_each_overlap_is_told_once_with_all_collectors_and_their_places(overlaps
     )
 
 
+def test_what_is_selected_is_compared_with_what_runs_beside_it_alone(overlaps):
+    found, asked = overlaps(
+        {"name": "a", "symbols": "'*-USD'"},
+        {"name": "b", "symbols": "'BTC-*'"},
+        {"name": "c", "symbols": "ALL", "profiles": "[night]"},
+        {"name": "d", "symbols": "'ETH-USD'", "store": "other"},
+        only=["a"],
+    )
+    assert asked == ["a", "b"]
+    (fault,) = found
+    assert fault.startswith(
+        "fleet.yaml:4:72: symbols: trades of 'BTC-USD': collector b (fleet.yaml:5:72) records it"
+    )
+    assert overlaps(
+        {"name": "a", "symbols": "'*-USD'"},
+        {"name": "b", "symbols": "'BTC-*'"},
+        {"name": "c", "symbols": "'ETH-EUR'"},
+        only=["c"],
+    ) == ([], ["c", "a", "b"])
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -96,6 +120,7 @@ def test_names_alone_ask_nobody_and_count_where_profiles_run_together(overlaps):
     found, asked = overlaps(
         {"name": "a", "symbols": "BTC-USD", "profiles": "[x]"},
         {"name": "b", "symbols": "BTC-USD", "profiles": "[y]"},
+        profiles=["x", "y"],
     )
     assert asked == []
     assert len(found) == 1

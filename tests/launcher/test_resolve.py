@@ -80,9 +80,16 @@ def test_all_that_is_not_listed_is_told_at_once(plan):
 
 def test_what_patterns_of_two_collectors_select_is_refused(plan, fleet, simulator, capsys):
     other = {"name": "other", "exchange": "KRAKEN", "symbols": "ETH-*", "channels": "trades"}
-    fault = "symbols: trades of 'ETH-USD': collector kraken ("
+    fault = "symbols: trades of 'ETH-USD': collector "
     assert plan(SHARDED, other)[0] == 1
-    for command in ("plan", "--resolve"), ("up",), ("doctor",):
+    for command in (
+        ("plan", "--resolve"),
+        ("plan", "--resolve", "--only", "other"),
+        ("up",),
+        ("up", "--only", "kraken-1"),
+        ("doctor",),
+        ("run",),
+    ):
         assert fleet.launch(*command) != 0, command
         said = "".join(capsys.readouterr())
         assert said.count(fault) == 1, command

@@ -1,0 +1,48 @@
+"""What collectors of a fleet would record into one store, and that a command refuses it."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+
+from launcher import overlap
+from launcher.commands import InputError
+from launcher.commands.exchanges import NOT_INSTALLED
+from launcher.console import Console
+from launcher.engines import EngineError
+from launcher.overlap import Overlap
+from launcher.spec import CollectorSpec, FleetSpec
+
+
+def overlaps(fleet: FleetSpec) -> list[Overlap]:
+    """Return what several collectors of a fleet would record into one store.
+
+    Raises EngineError where it takes an exchange's list to know, and that cannot be had from here.
+    """
+    return overlap.find(fleet.collectors, partial(_symbols, fleet), fleet.beside)
+
+
+def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[str, Iterable[str]]:
+    try:
+        from collector.listing import AwayError  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+        from launcher import resolve  # noqa: PLC0415
+    except ImportError as error:
+        raise EngineError(NOT_INSTALLED) from error
+    if fleet.simulator:
+        raise EngineError("the exchanges are simulated, and cannot be asked from here")
+    try:
+        return resolve.symbols(collectors, os.environ)
+    except AwayError as error:
+        raise EngineError(str(error)) from error
+
+
+def refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
+    """Raise InputError where collectors would record the same into one store; remark on what is not known."""
+    try:
+        found = overlaps(fleet)
+    except EngineError as error:
+        console.remark(
+            f"whether collectors would record the same was not tried: {error}; they notice it when they run"
+        )
+        return
+    if found:
+        raise InputError("\n".join(map(str, found)))
