@@ -42,6 +42,7 @@ def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
         *([Obstacle(what="network", detail=network[0], remedy=network[1])] if network else []),
         *_names(engine, plan, making),
         *_images(engine, making),
+        *_foreign_images(engine, making),
         *_limits(engine, making),
     ]
 
@@ -87,6 +88,21 @@ def _images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle
             detail=f"no image {image} on the engine",
             remedy=f"build or pull it: {' or '.join(ways)}",
         )
+
+
+def _foreign_images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:
+    """Find images of another program that have the name of the collector's."""
+    specs = [each.spec for each in making if each.spec and not each.spec.server]
+    for image in sorted({spec.container.image for spec in specs}):
+        command = engine.started_by(image)
+        if command and "collector" not in command:
+            yield Obstacle(
+                what="image",
+                collectors=tuple(spec.name for spec in specs if spec.container.image == image),
+                detail=f"image {image} is another program's: it starts `{command}`",
+                remedy="build the collector's under a name of its own (`docker build . -t NAME`), and set"
+                " `image: NAME` in the fleet file",
+            )
 
 
 def _limits(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:

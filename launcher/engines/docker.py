@@ -9,6 +9,7 @@ import io
 import json
 import re
 import secrets
+import shlex
 import tarfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -182,6 +183,12 @@ class DockerEngine:
         """Return those of the images that are not on the engine, and that it does not get by itself."""
         with explained("images cannot be inspected"):
             return [image for image in sorted(set(images)) if not self._image(image)]
+
+    def started_by(self, image: str) -> str:
+        """Return the command that a container of the image begins with; empty where it is not known."""
+        with explained("images cannot be inspected"):
+            config = self._image(image).get("Config") or {}
+        return shlex.join([*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())])
 
     def owners(self, names: Collection[str]) -> dict[str, str]:
         """Return the ids of the containers that have one of the names, whoever made them."""

@@ -20,7 +20,7 @@ DOCKERFILE = b"""\
 FROM python:3.13-slim-trixie
 RUN install -d -o 10001 -g 10001 /spool /data
 USER 10001:10001
-ENTRYPOINT ["sh", "-c", "trap 'sleep 1; exit' TERM; sleep infinity & wait"]
+ENTRYPOINT ["sh", "-c", "trap 'sleep 1; exit' TERM; sleep infinity & wait", "collector"]
 """
 FEW, MANY = 40, 200
 ROUNDS = {FEW: 3, MANY: 1}  # of what takes the engine long

@@ -212,7 +212,10 @@ def image_of_another_program(world):
 
 
 def simulator_that_ends(world):
-    image_of_another_program(world)
+    good, world.fleet.image = world.fleet.image, f"{world.fleet.name}:broken"
+    world.fleet.build(f'FROM {BASE}\nENTRYPOINT ["python", "-m", "collector"]\n', world.folder)
+    world.undo.append(lambda: docker("rmi", "--force", f"{world.fleet.name}:broken"))
+    world.undo.append(lambda: setattr(world.fleet, "image", good))
     world.keys["source"] = "simulated"
 
 
@@ -253,7 +256,7 @@ WORLDS = [
     (too_many_processors, ("one", "limits"), "limits.cpus 4000: the engine's machine has"),
     (missing_folder, ("one", "container"), "records is not on the engine's machine; make it there"),
     (wrong_settings, ("one", "settings"), "SYMBOLS = 'WRONG-SETTINGS': no such symbol"),
-    (image_of_another_program, ("one", "image"), ""),
+    (image_of_another_program, ("one", "image"), "is another program's: it starts `python3`"),
     (simulator_that_ends, ("simulator", "server"), "No module named 'collector'"),
     (store_that_ends, ("db", "server"), "exec redis-server failed"),
     (lost_password, ("db", "store"), "the password that it opens to is lost"),
@@ -281,9 +284,9 @@ def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_s
     assert said in f"{findings[where]['detail']} {findings[where]['remedy']}"
     assert world.fleet.launch("up", "--wait-timeout", "20s") == 1
     assert said in capsys.readouterr().err
-    if where[1] in ("image", "network", "name", "lock", "limits") and "image_of" not in broken.__name__:
+    if where[1] in ("image", "network", "name", "lock", "limits"):
         assert world.fleet.identities() == before  # nothing was touched
-    if where[1] in ("network", "name", "limits"):
+    if where[1] in ("image", "network", "name", "limits"):
         assert world.fleet.launch("plan") == 1
         assert said in capsys.readouterr().out
 
