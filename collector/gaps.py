@@ -5,7 +5,9 @@ to such a pair, on its exchange: not to a connection, nor to a process, nor to a
 gap record for each pair, so that "is trades of BTC-USD complete between A and B?" is one look. Its times are
 receipts: it begins with the last one up to which all is known to be stored or on its way there, and ends with
 the exchange's acknowledgement of the new subscription, or with its first data; that of an order book ends
-with the first complete book. Records of the gap's very edges may be there as well.
+with the first complete book. Where an exchange repeats its last records, it ends where these begin; there is
+none where they, or their numbers, tell that nothing is missing. Records of the gap's very edges may be there
+as well.
 
 Reasons:
 
@@ -206,6 +208,10 @@ class Gaps:
         number = self._carrier_of.get(key, 0)
         self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
         self._mark_carrier(number, end)
+
+    def is_open(self, key: Key) -> bool:
+        """Return whether there is a gap of ``key`` that has begun in this process."""
+        return key in self._holes
 
     def withdraw(self, key: Key) -> None:
         """Nothing was missing since ``begin``: there is no gap."""

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import time
 from collections.abc import Sequence
 from typing import override
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from collector.feeds.malformed import Malformed
 from collector.feeds.network import Network
 from collector.feeds.polls import Polls
 from collector.feeds.reference import in_thread
-from collector.feeds.repeats import LATE
+from collector.feeds.repeats import NEVER
 from collector.feeds.rest import SHARE, Budget, Rest
 from collector.feeds.subscriptions import BOOKS
 from collector.patterns import is_plain
@@ -159,7 +158,7 @@ class DirectFeed(Feed):
     @override
     async def stop(self) -> None:
         await super().stop()
-        self._shared.intake.report_losses(time.time_ns() + LATE + 1)  # what is waited for comes no more
+        self._shared.intake.report_losses(NEVER)  # what is waited for comes no more
 
     def _name(self, kind: str) -> str:
         return f"{self._settings.exchange}.{kind}.{next(self._numbers)}"

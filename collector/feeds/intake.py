@@ -95,7 +95,7 @@ class Intake:
         if key in self._renewed:
             self._renewed.discard(key)
             if key[0] not in BOOKS:
-                self._subscriptions.arrived(*key, receipt / SECOND)
+                self._stands(key, receipt)
 
     def begin(self, keys: Iterable[Key]) -> None:
         """A connection for these is being opened."""
@@ -118,8 +118,9 @@ class Intake:
             self._begun[channel].discard(symbol)
 
     def report_losses(self, now: int) -> None:
-        """Report what numbered records have not come, though later ones have."""
+        """Report what has not come by ``now``: numbered records, and what would bridge a gap."""
         self._report(self.repeats.overdue(now))
+        self._subscriptions.give_up_bridges(now / SECOND)
 
     def _report(self, losses: Iterable[Loss]) -> None:
         for key, start, end, count in losses:
@@ -177,9 +178,17 @@ class Intake:
         if symbol in self._subscriptions.awaited[channel]:
             self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 
-    def _arrived(self, channel: str, it: Any) -> None:
-        if (channel, it.symbol) not in self._renewed:
-            self._subscriptions.arrived(channel, it.symbol, it.receipt_timestamp / SECOND)
+    def _arrived(self, channel: str, it: Any, *, repeated: bool = False) -> None:
+        if (channel, it.symbol) in self._renewed:
+            return
+        missed = self.repeats.bridge(channel, it, repeated=repeated)
+        if missed is not None:
+            receipt = it.receipt_timestamp / SECOND
+            self._subscriptions.arrived(channel, it.symbol, receipt, missed_until=missed / SECOND)
+
+    def _stands(self, key: Key, receipt: int) -> None:
+        """``key`` is seen from ``receipt`` on; what comes next of it may tell that nothing is missing."""
+        self._subscriptions.arrived(*key, receipt / SECOND, bridged=self.repeats.tells(key))
 
     # -- events --------------------------------------------------------------------------------------
 
@@ -211,7 +220,7 @@ class Intake:
             if self.repeats.fills(channel, record):
                 self._receiver.put(channel, convert(record))
             if record.symbol in self._subscriptions.awaited[channel]:
-                self._arrived(channel, record)
+                self._arrived(channel, record, repeated=True)
 
     def _confirmed(self, subscriptions: Iterable[Key], by: str, receipt: int) -> None:
         """Data confirms, but for a book: that is seen once it is complete.
@@ -219,10 +228,12 @@ class Intake:
         Where an exchange says that nothing has changed, the subscription is not silent.
         """
         for channel, symbol in subscriptions:
+            key = channel, symbol
             if by == "acknowledgement":
-                self._subscriptions.acknowledge(channel, symbol, receipt / SECOND)
-            elif channel not in BOOKS or (channel, symbol) in self._subscriptions.confirmed:
-                self._subscriptions.arrived(channel, symbol, receipt / SECOND)
+                bridged = self.repeats.tells(key)
+                self._subscriptions.acknowledge(channel, symbol, receipt / SECOND, bridged=bridged)
+            elif channel not in BOOKS or key in self._subscriptions.confirmed:
+                self._stands(key, receipt)
 
     def _notice(self, text: str) -> None:
         self._subscriptions.notice = text

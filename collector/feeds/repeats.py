@@ -8,6 +8,9 @@ recorded is history, and left out.
 Where trades have numbers, the numbers tell it, exactly, in whatever order they come; and where the exchange
 numbers them without holes, a number that stays out tells that a trade is missing. Elsewhere the identity of a
 record tells it (``Exchange.identity``), among the last of each symbol.
+
+After an interruption the first one tells what it cost: nothing, where its number follows the last one that
+was recorded, or where what is repeated reaches back to that one; else what came before the repetition.
 """
 
 from collections import OrderedDict
@@ -26,7 +29,7 @@ MOST_MISSING, FEW_MISSING = 200, 20
 #: Nanoseconds in which a missing number may still come: messages may overtake each other.
 LATE = 2 * SECOND
 
-_NEVER = 2**63  # nanoseconds: by then nothing is waited for
+NEVER = 2**63  # nanoseconds: by then nothing is waited for
 
 #: Digits of a number that is one: others are names.
 _LONGEST_NUMBER = 18
@@ -60,6 +63,8 @@ class Numbered:
         self._lost: dict[tuple[int, int], int] = {}  # by these receipts, how many are not waited for
         self._receipt = 0  # of the last one on this connection
         self._newest = newest  # of the last one or since
+        self._before: int | None = None  # the last one before an interruption that is not bridged yet
+        self._lag = 0  # nanoseconds from the exchange's time to the receipt, before an interruption
         self.has_changed = False  # what ``unsettled`` tells, since somebody reset it
 
     def is_new(self, number: int, time: int, receipt: int) -> bool:
@@ -85,9 +90,32 @@ class Numbered:
             self.last = self._first = max(self.last, number)
             return False
         if number > self.last:
+            if self._dense and number > self.last + 1:
+                self._skip(self.last, number, self._receipt)
             self.last = number
             return True
         return number > self._first and self._found(number)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether it is not told yet what an interruption cost."""
+        return self._before is not None
+
+    def bridge(self, number: int, time: int, receipt: int, *, repeated: bool) -> int | None:
+        """Return up to which receipt something is missing before ``number``, the first after an interruption.
+
+        0 where nothing is: it follows the last one from before, or what is repeated reaches back to that one.
+        None where it tells nothing, as it is an old one that was sent late.
+        """
+        before = self._before
+        if before is None:
+            return receipt
+        if number <= before and not repeated:
+            return None
+        self._before, self._receipt = None, self._receipt or receipt
+        if number <= before or (self._contiguous and number == before + 1):
+            return 0
+        return min(receipt, time + self._lag) if repeated else receipt
 
     @property
     def unsettled(self) -> dict[tuple[int, int], int]:
@@ -116,6 +144,7 @@ class Numbered:
 
     def _begin_anew(self, number: int) -> None:
         self.last = self._first = number - 1
+        self._before = None
         self._wait_for(0)
 
     @property
@@ -125,7 +154,10 @@ class Numbered:
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
+        if self._receipt and self._newest is not None:
+            self._lag = self._receipt - self._newest
         self._receipt = 0
+        self._before = None if self.last < 0 else self.last
         self._history = self.last < 0
 
     def overdue(self, now: int) -> Iterator[tuple[int, int, int]]:
@@ -277,6 +309,23 @@ class Repeats:
         self._mark(key)
         return new
 
+    def tells(self, key: Key) -> bool:
+        """Return whether what comes next of ``key`` tells what an interruption cost."""
+        numbered = self._numbered.get(key)
+        return bool(numbered and numbered.is_interrupted) and (
+            key[0] in self._contiguous or key in self._marked
+        )
+
+    def bridge(self, channel: str, record: AnyRecord, *, repeated: bool) -> int | None:
+        """Return up to which receipt (nanoseconds) something is missing before ``record``.
+
+        0 where nothing is, None where the record does not tell.
+        """
+        numbered, number = self._numbered.get((channel, record.symbol)), _number(record)
+        if numbered is None or number is None:
+            return record.receipt_timestamp
+        return numbered.bridge(number, record.timestamp, record.receipt_timestamp, repeated=repeated)
+
     def interrupt(self, keys: Iterable[Key]) -> None:
         """These are being subscribed to again."""
         for key in keys:
@@ -292,7 +341,7 @@ class Repeats:
         losses: list[Loss] = []
         for key in keys:
             if numbered := self._numbered.pop(key, None):
-                losses += (Loss(key, *loss) for loss in numbered.overdue(_NEVER))
+                losses += (Loss(key, *loss) for loss in numbered.overdue(NEVER))
                 if numbered.has_changed:
                     self._mark_missing(key, numbered)
             self._identified.pop(key, None)

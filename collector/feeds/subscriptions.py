@@ -21,6 +21,9 @@ PATIENCE = 60.0
 #: Seconds after which it is told that an acknowledged subscription, which may be quiet, has brought nothing.
 LONG_SILENCE = 900.0
 
+#: Seconds that a gap stays open after it has ended, while the next record may tell that nothing is missing.
+BRIDGING = 30.0
+
 BOOKS = frozenset({"l2_book", "l3_book"})
 #: Channels on which something comes when the market moves, not by the clock: how often depends on the market.
 CHANGES = BOOKS | {"ticker", "l1_book"}
@@ -69,6 +72,7 @@ class Subscriptions:
         self._heard: dict[Key, tuple[float, float]] = {}  # data: its receipt, and time.monotonic() then
         self._silences: dict[Key, tuple[int, float]] = {}  # how many were seen, and the longest (seconds)
         self._traded: dict[str, int] = {}  # by symbol, since its book fell silent
+        self._bridged: dict[Key, float] = {}  # ended then (seconds, UTC), unless nothing is missing
         self._doubted: dict[Key, float] = {}  # checked, and unusually silent since, by time.monotonic()
         self._patience = patience
         self._since: dict[Key, float] = {}  # acknowledged, by time.time()
@@ -86,6 +90,7 @@ class Subscriptions:
         """The connection of these is gone; everything up to ``seen`` (seconds, UTC) had arrived."""
         for key in keys:
             self._doubted.pop(key, None)
+            self._bridged.pop(key, None)
             if key in self.confirmed:
                 self._gaps.begin(key, seen, reason)
                 self._wait(key)
@@ -115,11 +120,14 @@ class Subscriptions:
         """Confirmed by the exchange's word alone: no data has come of these."""
         return [key for key in self.confirmed if key not in self._heard]
 
-    def acknowledge(self, channel: str, symbol: str, receipt: float | None = None) -> None:
+    def acknowledge(
+        self, channel: str, symbol: str, receipt: float | None = None, *, bridged: bool = False
+    ) -> None:
         """The exchange says that the subscription stands; where data must come, that is not enough.
 
         What comes after ``receipt`` (seconds, UTC; now, where nobody knows it) is seen. Who is busy reads the
-        exchange's word later than it came; what came in between is older than now.
+        exchange's word later than it came; what came in between is older than now. With ``bridged``, the next
+        record tells whether anything is missing.
         """
         key = channel, symbol
         self._since.setdefault(key, time.time())
@@ -127,20 +135,46 @@ class Subscriptions:
             if key in self.pending:
                 self.acknowledged.add(key)
         elif self._confirm(key):
-            self._gaps.end(key, time.time() if receipt is None else receipt)
+            self._end(key, time.time() if receipt is None else receipt, bridged=bridged)
 
-    def arrived(self, channel: str, symbol: str, receipt: float) -> None:
-        """Data of a subscription that was awaited has come; it stands, though the exchange refused it."""
+    def arrived(
+        self,
+        channel: str,
+        symbol: str,
+        receipt: float,
+        *,
+        missed_until: float | None = None,
+        bridged: bool = False,
+    ) -> None:
+        """Data of a subscription that was awaited has come; it stands, though the exchange refused it.
+
+        Where it was lost, something is missing before ``receipt`` (seconds, UTC), or before ``missed_until``
+        where that is known: 0 where nothing is. With ``bridged``, the next record tells it.
+        """
         key = channel, symbol
         if self.refused.pop(key, None):
             self.pending[key] = receipt
-        self.awaited[channel].discard(symbol)
+        if not bridged:
+            self.awaited[channel].discard(symbol)
         self._note(key, receipt)
         self._confirm(key)
         if since := self._doubted.pop(key, None):
             self._learn(key, time.monotonic() - since)
             self._gaps.withdraw(key)
-        self._gaps.end(key, receipt)
+        if missed_until == 0:
+            self._gaps.withdraw(key)
+        self._end(key, receipt if missed_until is None else missed_until, bridged=bridged)
+
+    def give_up_bridges(self, now: float) -> None:
+        """End the gaps whose next record has not come by ``now`` (seconds, UTC); the clock may step back."""
+        for key in [key for key, end in self._bridged.items() if not 0 <= now - end <= BRIDGING]:
+            self._gaps.end(key, self._bridged.pop(key))
+
+    def _end(self, key: Key, end: float, *, bridged: bool) -> None:
+        if bridged and self._gaps.is_open(key):
+            self._bridged.setdefault(key, end)
+        else:
+            self._gaps.end(key, min(end, self._bridged.pop(key, end)))
 
     def begins_anew(self, key: Key) -> None:
         """What comes next of ``key`` does not tell whether something before it is missing."""
@@ -175,6 +209,7 @@ class Subscriptions:
             self._silences.pop(key, None)
             self._traded.pop(key[1], None)
             self._doubted.pop(key, None)
+            self._bridged.pop(key, None)
             self._told.pop(key, None)
             self._warned.discard(key)
             self._warned_of_silence.discard(key)

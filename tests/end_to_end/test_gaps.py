@@ -72,7 +72,7 @@ class Holes:
         else:
             what = {"channel": "l2_book", "symbol": self.symbol} if hole == "skip_sequence" else {}
             await asyncio.to_thread(self.simulator.fault, hole, exchange=self.exchange, **what)
-        due = before + len(self.affected(hole))
+        due = before + len(self.affected(hole) - self.bridged(hole))
         await self.running.until(lambda: len(self.running.gaps) >= due, f"the gaps of {hole}")
         await self.running.whole()
         await self.running.collector.receiver.append()  # else a kill may take the word of this one with it
@@ -91,6 +91,11 @@ class Holes:
         if self.exchange != "COINBASE" and hole == "malformed":
             return {("trades", self.symbol)}
         return pairs - books if hole == "malformed" else pairs
+
+    def bridged(self, hole):
+        """The pairs that have no gap where nothing is missing: their numbers, or what is repeated, tell."""
+        hidden = (self.exchange, hole) == ("COINBASE", "skip_sequence") or hole in ("reset", "close", "quiet")
+        return {pair for pair in self.running.pairs if pair[0] == "trades" and hidden}
 
     async def compare(self):
         await asyncio.to_thread(self.simulator.pause)
@@ -112,7 +117,9 @@ async def test_a_hundred_holes_are_found_and_none_is_invented(exchange, tmp_path
             for hole in holes.list:
                 gaps = await holes.make(hole)
                 found = sorted((gap.missed, gap.symbol) for gap in gaps)
-                assert found == sorted(holes.affected(hole)), f"{hole}: {gaps}"
+                assert sorted(set(found)) == found, f"{hole}: {gaps}"
+                affected = holes.affected(hole)
+                assert affected - holes.bridged(hole) <= set(found) <= affected, f"{hole}: {gaps}"
                 assert {gap.reason for gap in gaps} == {REASONS[hole]}, f"{hole}: {gaps}"
             await holes.running.more()
             records, comparison = await holes.compare()

@@ -132,6 +132,8 @@ class KrakenSession(Session):
         if channel == "status":
             return [self._status(part.system) for part in message.data]
         outputs: list[AnyRecord | Event] = []
+        if channel == "trade" and message.type == "snapshot":
+            message.data.sort(key=lambda it: it.trade_id)  # in the order of trading
         if channel == "ohlc" and message.timestamp:
             self._hear(message.timestamp, receipt)
         for part in message.data:

@@ -94,7 +94,11 @@ async def test_connections_that_are_cut_come_back_and_the_gap_is_named(exchange,
         comparison = await it.compared()
         assert comparison.exact, comparison
         assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}
-        assert {(gap.missed, gap.symbol) for gap in it.receiver.gaps} == it.feed.subscriptions.confirmed
+        trades = {
+            key for key in it.feed.subscriptions.confirmed if key[0] == "trades"
+        }  # numbers may bridge it
+        missed = {(gap.missed, gap.symbol) for gap in it.receiver.gaps}
+        assert missed | trades == it.feed.subscriptions.confirmed
 
 
 async def test_a_clean_close_loses_nothing_and_is_not_answered_at_once(simulator, tmp_path, caplog):
@@ -215,12 +219,13 @@ async def test_a_book_of_kraken_begins_anew_when_its_checksum_fails(simulator, t
         assert comparison.matched > 40
 
 
-async def test_trades_that_coinbase_left_out_come_with_the_next_snapshot(simulator, tmp_path):
+async def test_trades_that_coinbase_left_out_come_with_the_next_snapshot(simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, "COINBASE", CHANNELS="trades") as it:
         await it.confirmed()
         await it.more(20)
         await it.fault("skip_sequence", channel="trades")
-        await it.until(lambda: it.receiver.gaps, "a gap")
+        await it.until(lambda: lines(caplog, "was due"), "a hole")
+        await it.more(20)
         comparison = await it.compared()
         assert comparison.exact, comparison
 
