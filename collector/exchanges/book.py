@@ -106,7 +106,8 @@ class Book:
         self.bids = Side(best_is_highest=True, ordered=ordered)
         self.asks = Side(best_is_highest=False, ordered=ordered)
         self._subscribed = depth
-        self._exchange, self._symbol, self._storing = exchange, symbol, storing
+        self._exchange, self._symbol = exchange, symbol
+        self._snapshot_only, self._interval = storing.snapshot_only, storing.snapshot_interval
         self._depth = storing.max_depth or None
         self._deltas = 0
         self._shown: tuple[dict[Key, Level], dict[Key, Level]] = {}, {}  # with max_depth, what is stored
@@ -119,8 +120,11 @@ class Book:
 
     def change(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
         """Change some levels; return the records: the delta, and a complete book where one is due."""
-        changed = self._changed(self.bids, bids), self._changed(self.asks, asks)
-        return self._stored(*changed, timestamp, receipt)
+        bids, asks = self.bids.change(bids), self.asks.change(asks)
+        if self._subscribed:
+            bids += self.bids.truncate(self._subscribed)
+            asks += self.asks.truncate(self._subscribed)
+        return self._stored(bids, asks, timestamp, receipt)
 
     def show(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
         """Take a complete book that follows another; return what changed, as ``change`` does."""
@@ -131,13 +135,9 @@ class Book:
         bids, asks = (_difference(*sides) for sides in zip(before, after, strict=True))
         return self._stored(bids, asks, timestamp, receipt)
 
-    def _changed(self, side: Side, levels: list[Level]) -> list[Level]:
-        changed = side.change(levels)
-        return changed + side.truncate(self._subscribed) if self._subscribed else changed
-
     def renew(self) -> None:
         """Have a complete book follow the next change."""
-        self._deltas = self._storing.snapshot_interval
+        self._deltas = self._interval
 
     def _stored(self, bids: list[Level], asks: list[Level], timestamp: int, receipt: int) -> list[L2Book]:
         if self._depth:
@@ -145,11 +145,11 @@ class Book:
             bids, asks = (_difference(*sides) for sides in zip(before, self._shown, strict=True))
         if not bids and not asks:
             return []
-        if self._storing.snapshot_only:
+        if self._snapshot_only:
             return [self.complete(timestamp, receipt)]
-        delta = L2Book(self._exchange, self._symbol, timestamp, receipt, delta=True, bid=bids, ask=asks)
+        delta = L2Book(self._exchange, self._symbol, timestamp, receipt, True, bids, asks)
         self._deltas += 1
-        if self._deltas >= self._storing.snapshot_interval:
+        if self._deltas >= self._interval:
             return [delta, self.complete(timestamp, receipt)]
         return [delta]
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Count, Level, Whole, Word
+from collector.exchanges.numbers import Count, Whole, Word
 from collector.exchanges.times import Milliseconds
 
 
@@ -41,8 +41,8 @@ class Update(msgspec.Struct, gc=False):
     time: Milliseconds = msgspec.field(name="E")
     first: Whole = msgspec.field(name="U")
     last: Whole = msgspec.field(name="u")
-    bids: list[Level] = msgspec.field(name="b")
-    asks: list[Level] = msgspec.field(name="a")
+    bids: msgspec.Raw = msgspec.field(name="b")  # levels
+    asks: msgspec.Raw = msgspec.field(name="a")
     previous: Whole | None = msgspec.field(name="pu", default=None)  # derivatives
 
 
@@ -50,8 +50,8 @@ class Snapshot(msgspec.Struct, gc=False):
     """A book as REST answers it, and as spot's partial streams send it."""
 
     last: Whole = msgspec.field(name="lastUpdateId")
-    bids: list[Level]
-    asks: list[Level]
+    bids: msgspec.Raw  # levels
+    asks: msgspec.Raw
     time: Milliseconds | None = msgspec.field(name="E", default=None)
 
 

@@ -10,7 +10,7 @@ import msgspec
 from collector.exchanges import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
-from collector.exchanges.numbers import UNREADABLE, number, number_or_none, numbers, sides
+from collector.exchanges.numbers import UNREADABLE, number, number_or_none, numbers, raw_sides
 from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
 from collector.exchanges.times import MILLISECOND
 
@@ -179,7 +179,7 @@ class PartialBooks(Stream):
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
         time = receipt if message.time is None else message.time * MILLISECOND
         take = self._book.show if self.flows else self._book.begin
-        return take(*sides(message.bids, message.asks), time, receipt)
+        return take(*raw_sides(message.bids, message.asks), time, receipt)
 
     @override
     def renew(self) -> None:
@@ -219,7 +219,7 @@ class Books(Stream):
 
     @override
     def read(self, message: messages.Update, receipt: int) -> Outputs:
-        message.bids, message.asks = sides(message.bids, message.asks)
+        bids, asks = raw_sides(message.bids, message.asks)
         if self._last is None:
             self._waiting.append(message)
             return self._ask()
@@ -228,7 +228,7 @@ class Books(Stream):
         if not self._follows(message):
             return self._break(message)
         self._last, self._joined = message.last, True
-        return self._book.change(message.bids, message.asks, message.time * MILLISECOND, receipt)
+        return self._book.change(bids, asks, message.time * MILLISECOND, receipt)
 
     def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
         """Begin with the snapshot; the updates that have come since follow it, with its receipt."""
@@ -237,7 +237,7 @@ class Books(Stream):
             return self._no_snapshot(status, body)
         try:
             snapshot = messages.snapshot(body)
-            bids, asks = sides(snapshot.bids, snapshot.asks)
+            bids, asks = raw_sides(snapshot.bids, snapshot.asks)
         except UNREADABLE as error:
             return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._ask()]
         later = [update for update in self._waiting if update.last > snapshot.last]
@@ -252,7 +252,8 @@ class Books(Stream):
             if not self._follows(update):
                 return [*found, *self._break(update)]
             self._last, self._joined = update.last, True
-            found += self._book.change(update.bids, update.asks, update.time * MILLISECOND, receipt)
+            sides = raw_sides(update.bids, update.asks)
+            found += self._book.change(*sides, update.time * MILLISECOND, receipt)
         return found
 
     @override
