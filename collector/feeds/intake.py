@@ -54,8 +54,8 @@ class Intake:
         }
         self._takers[exchange_records.Ticker] = self._quotes("ticker", _ticker)
         self._takers[exchange_records.L1Book] = self._quotes("l1_book", _l1_book)
-        self._takers[exchange_records.L2Book] = self._l2_book
-        self._takers[exchange_records.L3Book] = self._l3_book
+        self._takers[exchange_records.L2Book] = self._books("l2_book", records.L2Book)
+        self._takers[exchange_records.L3Book] = self._books("l3_book", records.L3Book)
 
     def take(
         self, outputs: Outputs, receipt: int, act: Callable[[Event, int], None] | None = None
@@ -163,20 +163,21 @@ class Intake:
 
         return take
 
-    def _l2_book(self, it: exchange_records.L2Book) -> None:
-        record = records.L2Book(*_place(it), it.delta, it.bid, it.ask)
-        self._book("l2_book", record, it.receipt_timestamp)
+    def _books(
+        self, channel: str, convert: Callable[..., records.L2Book | records.L3Book]
+    ) -> Callable[[Any], None]:
+        """Return what takes books, complete ones and changes."""
+        put, awaited, last = self._receiver.put, self._subscriptions.awaited[channel], self._last_books
 
-    def _l3_book(self, it: exchange_records.L3Book) -> None:
-        record = records.L3Book(*_place(it), it.delta, it.bid, it.ask)
-        self._book("l3_book", record, it.receipt_timestamp)
+        def take(it: Any) -> None:
+            symbol, receipt, bid, ask = it.symbol, it.receipt_timestamp, it.bid, it.ask
+            last[channel, symbol] = receipt
+            times = it.timestamp / SECOND, receipt / SECOND
+            put(channel, convert(it.exchange, symbol, *times, it.delta, bid, ask), 1 + len(bid) + len(ask))
+            if symbol in awaited:
+                self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 
-    def _book(self, channel: str, record: records.L2Book | records.L3Book, receipt: int) -> None:
-        symbol = record.symbol
-        self._last_books[channel, symbol] = receipt
-        self._receiver.put(channel, record, 1 + len(record.bid) + len(record.ask))
-        if symbol in self._subscriptions.awaited[channel]:
-            self._subscriptions.arrived(channel, symbol, receipt / SECOND)
+        return take
 
     def _arrived(self, channel: str, it: Any, *, repeated: bool = False) -> None:
         if (channel, it.symbol) in self._renewed:

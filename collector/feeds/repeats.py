@@ -69,7 +69,11 @@ class Numbered:
 
     def is_new(self, number: int, time: int, receipt: int) -> bool:
         """Return whether a live one was not seen before; note it."""
-        if self._newest is None and number <= self.last:
+        newest = self._newest
+        if number == self.last + 1 and newest is not None and time >= newest:  # as nearly all do
+            self.last, self._newest, self._receipt, self._history = number, time, receipt, False
+            return True
+        if newest is None and number <= self.last:
             self._begin_anew(number)  # nobody knows better
         self._note_time(number, time)
         last = self.last
@@ -285,7 +289,7 @@ class Repeats:
         else:
             identified = self._identified.get(key) or self._identify(key)
             new = identified.is_new(self._identity_of(record), record.timestamp)
-        if new and key in self._marked:
+        if new and self._marked and key in self._marked:
             self._mark(key)
         return new
 
