@@ -1,6 +1,6 @@
 """Sides of books as JSON that stores take: numbers are JSON numbers with every digit that was sent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from json.encoder import encode_basestring
 
 import msgspec
@@ -10,22 +10,33 @@ from collector.records import L2Book, L3Book, Level, Order
 _encoder = msgspec.json.Encoder()
 
 
-def changed_levels(sides: Sequence[Sequence[Level]]) -> list[str]:
-    """Return each of many sides of changes, as ``[[price,size],...]``.
+class _Changes(msgspec.Struct, gc=False, rename="'{}'".format):
+    bid: list[Level]
+    ask: list[Level]
 
-    Numbers are texts without a quote in them: all of them are taken out at once.
+
+#: The quotes of names, once those of numbers are taken out.
+_QUOTES = bytes.maketrans(b"'", b'"')
+
+
+def changed_books(books: Iterable[L2Book]) -> list[str]:
+    """Return the changes of each book, as ``{"bid":[[price,size],...],"ask":[[price,size],...]}``.
+
+    Numbers are texts without a quote in them: the quotes of all are taken out at once.
     """
-    if not sides:
-        return []
-    return _encoder.encode_lines(sides).decode().replace('"', "").split("\n")
+    lines = _encoder.encode_lines([_Changes(book.bid, book.ask) for book in books])
+    return lines.translate(_QUOTES, b'"').decode().split("\n")[:-1]
 
 
-def changes(book: L2Book | L3Book) -> tuple[str, str]:
-    """Return both sides of changes."""
-    if isinstance(book, L2Book):
-        bid, ask, _ = changed_levels((book.bid, book.ask))
-        return bid, ask
-    return _changed_orders(book.bid), _changed_orders(book.ask)
+def text(book: L2Book | L3Book) -> str:
+    """Return a book, complete or as changes: ``{"bid":side,"ask":side}``."""
+    if not book.delta:
+        bid, ask = complete(book)
+    elif isinstance(book, L2Book):
+        return changed_books([book])[0]
+    else:
+        bid, ask = _changed_orders(book.bid), _changed_orders(book.ask)
+    return f'{{"bid":{bid},"ask":{ask}}}'
 
 
 def complete(book: L2Book | L3Book) -> tuple[str, str]:

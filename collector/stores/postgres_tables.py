@@ -138,11 +138,10 @@ def _l2_book(record: L2Book) -> str:
 
 def _l2_books(records: Sequence[L2Book]) -> Iterator[str]:
     """Yield ``_l2_book`` of each record; the sides of all changes become JSON at once."""
-    changes = [record for record in records if record.delta]
-    sides = iter(book_json.changed_levels([side for it in changes for side in (it.bid, it.ask)]))
+    changes = iter(book_json.changed_books([record for record in records if record.delta]))
     for record in records:
         if record.delta:
-            yield f'{_start(record)}\t{{"delta":{{"bid":{next(sides)},"ask":{next(sides)}}}}}\n'
+            yield f'{_start(record)}\t{{"delta":{next(changes)}}}\n'
         else:
             yield _l2_book(record)
 
@@ -152,9 +151,7 @@ def _l3_book(record: L3Book) -> str:
 
 
 def _sides(record: L2Book | L3Book) -> str:
-    sides, kind = (book_json.changes, "delta") if record.delta else (book_json.complete, "snapshot")
-    bid, ask = sides(record)
-    return f'{{"{kind}":{{"bid":{bid},"ask":{ask}}}}}'
+    return f'{{"{"delta" if record.delta else "snapshot"}":{book_json.text(record)}}}'
 
 
 def _funding(record: Funding) -> str:

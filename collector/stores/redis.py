@@ -309,8 +309,7 @@ class RedisStore:
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
-        kept = zip(*batch.kept, strict=True)
-        if timeless := [_timeless(sequence, record) for sequence, record in kept if not _has_times(record)]:
+        if timeless := _timeless(batch):
             return timeless
         packing = _Packing(batch, streams=self._streams)
         if self._trimming:
@@ -478,7 +477,8 @@ class _Packing:
             number = numbers.get(form)
             if number is None:
                 number = numbers[form] = self._new_form(shape, record)
-            rows += number, f"{int(record.receipt_timestamp * 1000)}-{sequence}", *texts
+            rows += number, f"{int(record.receipt_timestamp * 1000)}-{sequence}"
+            rows += texts
 
     def _add_members(self, batch: Batch) -> None:
         """Books are scored by their receipt, as cryptofeed does."""
@@ -513,14 +513,17 @@ class _Packing:
         return self.keys.index(key) + 2
 
 
-def _has_times(record: AnyRecord) -> bool:
-    return 0 <= record.receipt_timestamp < LATEST and -LATEST < record.timestamp < LATEST
+def _timeless(batch: Batch) -> list[Refusal]:
+    """Refuse records whose times make no id of a stream and no score of a sorted set."""
+    return [
+        Refusal(sequence, record, f"no time: {_times(record)}", unwritable=True)
+        for sequence, record in zip(*batch.kept, strict=True)
+        if not (0 <= record.receipt_timestamp < LATEST and -LATEST < record.timestamp < LATEST)
+    ]
 
 
-def _timeless(sequence: int, record: AnyRecord) -> Refusal:
-    """Refuse a record whose times make no id of a stream and no score of a sorted set."""
-    times = f"receipt_timestamp {record.receipt_timestamp}, timestamp {record.timestamp}"
-    return Refusal(sequence, record, f"no time: {times}", unwritable=True)
+def _times(record: AnyRecord) -> str:
+    return f"receipt_timestamp {record.receipt_timestamp}, timestamp {record.timestamp}"
 
 
 _CODES: dict[type[Exception], str] = {

@@ -74,6 +74,7 @@ BOOK: dict[tuple[type[AnyRecord], bool], Shape] = {
     for kind in BOOKS
     for delta, field in ((False, "book"), (True, "delta"))
 }
+CHANGES = BOOK[L2Book, True]
 
 _NONE = str(None)
 
@@ -107,9 +108,10 @@ def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]
         if type(record) is Trade:  # half of all records
             identity, kind = str(record.id), str(record.type)
             yield TRADE, (record.side, record.amount, record.price, identity, kind, timestamp, receipt)
+        elif type(record) is L2Book and record.delta:  # the other half
+            yield CHANGES, (next(changes), timestamp, receipt)
         elif isinstance(record, BOOKS):
-            text = next(changes) if record.delta else book_text(record)
-            yield BOOK[type(record), record.delta], (text, timestamp, receipt)
+            yield BOOK[type(record), record.delta], (book_json.text(record), timestamp, receipt)
         else:
             shape = _SHAPES[type(record)]
             yield shape, (*[_text(getattr(record, field)) for field in shape.fields], timestamp, receipt)
@@ -126,10 +128,11 @@ def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str
                 f'"id":{quoted(str(record.id))},"type":{quoted(str(record.type))}'
             )
             yield TRADE, inside, timestamp, receipt
+        elif type(record) is L2Book and record.delta:
+            yield CHANGES, f'"delta":{next(changes)}', timestamp, receipt
         elif isinstance(record, BOOKS):
             shape = BOOK[type(record), record.delta]
-            text = next(changes) if record.delta else book_text(record)
-            yield shape, f'"{shape.fields[0]}":{text}', timestamp, receipt
+            yield shape, f'"{shape.fields[0]}":{book_json.text(record)}', timestamp, receipt
         else:
             shape = _SHAPES[type(record)]
             values = {field: getattr(record, field) for field in shape.fields}
@@ -149,19 +152,8 @@ def times(records: Iterable[AnyRecord]) -> list[str]:
 
 
 def _changes(records: Iterable[AnyRecord]) -> Iterator[str]:
-    """Yield ``book_text`` of each record that is changes; those by price are made in one go."""
-    books = [record for record in records if isinstance(record, BOOKS) and record.delta]
-    by_price = [book for book in books if type(book) is L2Book]
-    if len(by_price) < len(books):
-        return map(book_text, books)
-    sides = iter(book_json.changed_levels([side for book in by_price for side in (book.bid, book.ask)]))
-    return (f'{{"bid":{next(sides)},"ask":{next(sides)}}}' for _ in by_price)
-
-
-def book_text(book: L2Book | L3Book) -> str:
-    """Return a complete book by price, or the changes as a list, as JSON."""
-    bid, ask = book_json.changes(book) if book.delta else book_json.complete(book)
-    return f'{{"bid":{bid},"ask":{ask}}}'
+    """Yield the text of each record that is changes of a book by price; they are made in one go."""
+    return iter(book_json.changed_books([it for it in records if type(it) is L2Book and it.delta]))
 
 
 def gap(fields: Mapping[str, Any]) -> Gap:
