@@ -6,12 +6,11 @@ before it had left out, and had not got to yet.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
 
-from collector.gaps import Key
-from collector.records import AnyRecord, Gap, channel_of
+from collector import marks
+from collector.marks import Marks
+from collector.records import AnyRecord, Gap, Key, channel_of
 
-_MARK = "ceded"
 _KEPT = 8  # spans of a channel and symbol that are remembered: the spool rarely goes back to two of them
 _NEVER = float("inf")
 
@@ -19,18 +18,16 @@ _NEVER = float("inf")
 class Ceded:
     """Spans of receipts (seconds, UTC), each from its start to before its end, of channels of symbols."""
 
-    def __init__(self, exchange: str, marks: Mapping[str, str], mark: Callable[[str, str], None]) -> None:
-        """Reads what ``marks`` say of an earlier process, which left out nothing after now."""
-        self._exchange, self._mark = exchange, mark
+    def __init__(self, exchange: str, remembered: Marks) -> None:
+        """Reads what is remembered of an earlier process, which left out nothing after now.
+
+        A mark that is damaged says nothing: rather a record twice than one never.
+        """
+        self._exchange, self._marks = exchange, remembered
         self._spans: dict[Key, list[tuple[float, float]]] = defaultdict(list)
         now = time.time()
-        for name, text in marks.items():
-            kind, _, rest = name.partition(" ")
-            if kind == _MARK and rest.startswith(f"{exchange} ") and rest.count(" ") >= 2:
-                _, channel, symbol = rest.split(" ", 2)
-                spans = _read(text)
-                if spans:
-                    self._spans[channel, symbol] = [(start, min(end, now)) for start, end in spans]
+        for key, mark in remembered.of_pairs(exchange, marks.Ceded):
+            self._spans[key] = [(start, min(end, now)) for start, end in mark.spans]
 
     def __bool__(self) -> bool:
         return bool(self._spans)
@@ -56,14 +53,4 @@ class Ceded:
 
     def _remember(self, key: Key) -> None:
         del self._spans[key][:-_KEPT]
-        text = " ".join(f"{start!r},{end!r}" for start, end in self._spans[key])
-        self._mark(f"{_MARK} {self._exchange} {key[0]} {key[1]}", text)
-
-
-def _read(text: str) -> list[tuple[float, float]]:
-    """Return the spans of a mark; none where it is damaged: rather a record twice than one never."""
-    try:
-        spans = [tuple(map(float, each.split(","))) for each in text.split()]
-        return [(start, end) for start, end in spans]
-    except ValueError:
-        return []
+        self._marks.put(marks.ceded(self._exchange, key), marks.Ceded(tuple(self._spans[key])))

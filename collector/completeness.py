@@ -16,10 +16,9 @@ import msgspec
 from collector import notes as codec
 from collector import stores
 from collector.bounds import LATEST
-from collector.gaps import Key
 from collector.notes import Note
 from collector.patterns import is_plain
-from collector.records import Gap
+from collector.records import Gap, Key
 from collector.settings import Settings
 from collector.typed_json import DecodeError
 

@@ -1,6 +1,6 @@
 """What was seen before this process: told by the spool, and by the store.
 
-The spool's marks (gaps.py) say how far the process before had got. They are not enough:
+The spool's marks (marks.py) say how far the process before had got. They are not enough:
 
 - the spool may have been lost, set back by a power failure, or restored from a backup;
 - the collector may have another name, with another spool, or symbols that another collector recorded.
@@ -24,20 +24,35 @@ has taken what comes after: then such a loss cannot grow any more.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
+from typing import Any
 
 import msgspec
 from msgspec import structs
 
+from collector import marks
 from collector import notes as codec
-from collector import typed_json
-from collector.bounds import LATEST
-from collector.gaps import LAST_RECORDED, Gaps, Hole, Key, Missing, Question, Recorder, last_recorded
+from collector.gaps import Gaps, Recorder
+from collector.marks import (
+    Carried,
+    DamagedMarkError,
+    Hole,
+    LastRecorded,
+    LossesTold,
+    Missing,
+    MissingRecords,
+    Progress,
+    Question,
+    Questions,
+    Seen,
+    Slot,
+)
 from collector.notes import Note
-from collector.records import AnyRecord, Gap, channel_of
+from collector.records import AnyRecord, Gap, Key, channel_of
 from collector.spool import Loss, Spool
 
 LOG = logging.getLogger(__name__)
@@ -45,6 +60,8 @@ LOG = logging.getLogger(__name__)
 BOOKS = ("l2_book", "l3_book")
 #: Seconds between two marks of how far we have got.
 PERIOD = 1.0
+#: Marks without which nobody knows up to when their pair was seen.
+_TELL_WHAT_WAS_SEEN = (Seen, Questions, MissingRecords)
 
 
 class _Heard(msgspec.Struct):
@@ -68,6 +85,7 @@ class Continuity:
 
     def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps, wants: Callable[[Key], bool]) -> None:
         self._spool, self._recorder, self._gaps = spool, recorder, gaps
+        self._marks = recorder.marks
         self._wants = cache(wants)
         self._name = ""
         self._heard: dict[str, _Heard] = {}
@@ -81,29 +99,42 @@ class Continuity:
 
     async def begin(self) -> None:
         """Takes up what earlier processes marked."""
-        marks = _Marks(self._gaps.exchange, self._spool.marks)
-        await marks.look_at_the_tail(self._spool)
+        left = _Remembered(self._gaps.exchange, self._spool.marks)
+        await left.look_at_the_tail(self._spool)
         ended = partial(Hole, reason="stopped" if self._spool.clean else "killed")
-        holes = marks.holes | {key: ended(start) for key, start in marks.seen().items()}
-        holes |= {key: Hole(self._spool.begun, "corrupt") for key in marks.doubtful}
-        if marks.garbled:
-            LOG.error("the spool has %d marks that cannot be read: %s", len(marks.garbled), marks.garbled[0])
-        if not self._spool.marks_whole:
+        holes = left.holes | {key: ended(start) for key, start in left.seen().items()}
+        holes |= {key: Hole(self._spool.begun, "corrupt") for key in left.doubtful}
+        self._drop(left.damaged)
+        if not self._spool.marks_whole or left.nameless:
             self._gaps.unmarked = Hole(self._spool.begun, "corrupt")
         if self._spool.mended:
             since = next(loss.since for loss in reversed(self._spool.losses) if loss.since and not loss.until)
             holes = {key: Hole(min(hole.start, since), "corrupt") for key, hole in holes.items()}
             if not self._spool.marks_whole:
                 self._gaps.unmarked = Hole(since, "corrupt")
-        self._gaps.take_up(holes, marks.questions)
-        for key, missing in marks.missing.items():
+        self._gaps.take_up(holes, left.questions)
+        for key, missing in left.missing.items():
             self._gaps.report_missing(key, missing)
         if not self._spool.exact:
-            for mark in self._spool.marks:
-                if mark.partition(" ")[0] in LAST_RECORDED.values():
-                    self._forget(mark)
-        self._told = _told(self._spool.marks.get("losses told"))
+            self._forget_last_records()
+        told = self._marks.get(marks.LOSSES_TOLD)
+        self._told = set(told.losses) if told else set()
         await self._recorder.append()
+
+    def _drop(self, damaged: Mapping[str, str]) -> None:
+        """What they may have been about is known by now, and saved in one step with their removal."""
+        if damaged:
+            name, text = next(iter(damaged.items()))
+            LOG.error("the spool has %d marks that cannot be read: %.200s", len(damaged), f"{name} {text}")
+        for name in damaged:
+            self._marks.drop_named(name)
+
+    def _forget_last_records(self) -> None:
+        """Records may have been stored that this spool does not know."""
+        for name in self._spool.marks:
+            with contextlib.suppress(DamagedMarkError):
+                if (place := marks.slot(name)).kind is LastRecorded:
+                    self._marks.drop(place)
 
     async def run(self) -> None:
         """Keeps marks up to date, for ever."""
@@ -132,7 +163,7 @@ class Continuity:
         if losses:
             self._told |= {_id(loss) for loss in losses}
             self._told &= {_id(loss) for loss in self._spool.losses}
-            self._recorder.mark("losses told", msgspec.json.encode(sorted(self._told)).decode())
+            self._marks.put(marks.LOSSES_TOLD, LossesTold(frozenset(self._told)))
 
     def _report(self, gap: Gap) -> None:
         """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
@@ -212,11 +243,7 @@ class Continuity:
             for (channel, symbol), until in heard.until.items():
                 hole = self._gaps.earlier.get((channel, symbol))
                 if heard.note.exchange == self._gaps.exchange and hole and until > hole.start:
-                    self._forget(last_recorded(self._gaps.exchange, (channel, symbol)))
-
-    def _forget(self, mark: str) -> None:
-        if mark in self._spool.marks:
-            self._recorder.mark(mark, "")
+                    self._marks.drop(marks.last_recorded(self._gaps.exchange, (channel, symbol)))
 
     def hear(self, notes: Mapping[str, str]) -> None:
         """Answers the questions that these notes, by collectors' names, can answer."""
@@ -254,111 +281,75 @@ class Continuity:
         self._gaps.answered(question)
 
 
-class _Marks:
-    """What the marks of earlier processes say about one exchange.
+class _Remembered:
+    """What earlier processes remembered about one exchange.
 
     Attributes:
-        garbled: marks that cannot be read.
+        damaged: marks that cannot be read, by name.
         doubtful: the pairs that these may have been about; nobody knows up to when they were seen.
+        nameless: whether one of these may have been about any pair.
     """
 
-    def __init__(self, exchange: str, marks: Mapping[str, str]) -> None:
+    def __init__(self, exchange: str, saved: Mapping[str, str]) -> None:
         self.holes: dict[Key, Hole] = {}
         self.questions: list[Question] = []
-        self.missing: dict[Key, list[Missing]] = {}
-        self.garbled: list[str] = []
+        self.missing: dict[Key, tuple[Missing, ...]] = {}
+        self.damaged: dict[str, str] = {}
         self.doubtful: set[Key] = set()
-        self._on: dict[Key, str] = {}
-        self._connections: dict[str, tuple[float, int]] = {}
-        for mark, value in marks.items():
-            kind, _, rest = mark.partition(" ")
+        self.nameless = False
+        self._on: dict[Key, int] = {}
+        self._connections: dict[int, Progress] = {}
+        for name, text in saved.items():
             try:
-                if kind == "connection":
-                    self._connections[rest] = _progress(value)
-                elif kind in ("seen", "question", "missing") and rest.startswith(f"{exchange} "):
-                    _, channel, symbol = rest.split(" ", 2)
-                    self._take((channel, symbol), kind, value)
-            except (ValueError, msgspec.DecodeError):
-                self.garbled.append(f"{mark} {value}"[:200])
-                if kind != "connection" and rest.count(" ") >= 2:
-                    _, channel, symbol = rest.split(" ", 2)
-                    self.doubtful.add((channel, symbol))
-        lost = {key for key, number in self._on.items() if number not in self._connections}
-        self.doubtful |= lost
-        self._on = {key: number for key, number in self._on.items() if key not in lost}
+                place = marks.slot(name)
+            except DamagedMarkError:
+                self.nameless = True
+                self.damaged[name] = text
+                continue
+            if text and place.exchange in {exchange, ""}:
+                self._take(place, text)
+        for key, number in [*self._on.items()]:
+            if number not in self._connections:
+                del self._on[key]
+                self._doubt(marks.seen(exchange, key), Carried(number).text)
 
-    def _take(self, key: Key, kind: str, value: str) -> None:
-        if kind == "question":
-            questions = typed_json.decode(value or "[]", list[Question])
-            if any((each.channel, each.symbol) != key for each in questions):
-                raise ValueError(value)
-            moments = [each.end for each in questions]
-            moments += [each.hole.start for each in questions if each.hole]
-            if not all(map(_is_moment, moments)):
-                raise ValueError(value)
-            self.questions += questions
+    def _take(self, place: Slot[Any], text: str) -> None:
+        key = place.key
+        try:
+            mark = place.read(text)
+        except DamagedMarkError:
+            self._doubt(place, text)
             return
-        if kind == "missing":
-            missing = typed_json.decode(value or "[]", list[Missing])
-            if not all(
-                _is_moment(each.start) and _is_moment(each.end) and each.count > 0 for each in missing
-            ):
-                raise ValueError(value)
-            if missing:
-                self.missing[key] = missing
-            return
-        if not value:  # it was never stored: another collector did that
-            return
-        word, *rest = value.split()
-        if word == "on":
-            (self._on[key],) = rest
-        elif word == "until":
-            start, reason = rest
-            self.holes[key] = msgspec.convert({"start": _moment(start), "reason": reason}, Hole)
-        else:
-            raise ValueError(value)
+        match mark, key:
+            case Progress(), None:
+                self._connections[int(place.name.split()[1])] = mark
+            case Carried(), (_, _):
+                self._on[key] = mark.connection
+            case Hole(), (_, _):
+                self.holes[key] = mark
+            case Questions(), (_, _):
+                self.questions += mark.open
+            case MissingRecords(), (_, _):
+                self.missing[key] = mark.spans
+
+    def _doubt(self, place: Slot[Any], text: str) -> None:
+        self.damaged[place.name] = text
+        if place.kind in _TELL_WHAT_WAS_SEEN and place.key:
+            self.doubtful.add(place.key)
 
     async def look_at_the_tail(self, spool: Spool) -> None:
         """A connection's last record is as good as a mark."""
-        sequences = {self._connections[number][1] for number in self._on.values()}
+        sequences = {self._connections[number].sequence for number in self._on.values()}
         if not sequences:
             return
         for record in await spool.tail(min(sequences)):
             number = self._on.get((channel_of(record), record.symbol))
-            if number and not isinstance(record, Gap):
-                self._connections[number] = record.receipt_timestamp, 0
+            if number is not None and not isinstance(record, Gap):
+                self._connections[number] = Progress(record.receipt_timestamp, 0)
 
     def seen(self) -> dict[Key, float]:
         """The pairs that were seen when the process ended, and up to when."""
-        return {key: self._connections[number][0] for key, number in self._on.items()}
-
-
-def _progress(value: str) -> tuple[float, int]:
-    until, sequence = value.split()
-    number = int(sequence)
-    if not 0 <= number < 2**62:
-        raise ValueError(value)
-    return _moment(until), number
-
-
-def _moment(text: str) -> float:
-    moment = float(text)
-    if not _is_moment(moment):
-        raise ValueError(text)
-    return moment
-
-
-def _is_moment(seconds: float) -> bool:
-    return 0 <= seconds < LATEST
-
-
-def _told(text: str | None) -> set[str]:
-    """Return the losses that were told; rather one twice than one never."""
-    try:
-        return set(typed_json.decode(text or "[]", list[str]))
-    except msgspec.DecodeError as error:
-        LOG.error("the spool has a mark that cannot be read: losses told: %s", error)  # noqa: TRY400
-        return set()
+        return {key: self._connections[number].until for key, number in self._on.items()}
 
 
 def _id(loss: Loss) -> str:

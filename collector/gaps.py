@@ -24,20 +24,7 @@ Reasons:
 - ``overlap``: several collectors started at once, and one stores it from the gap's end on. Before that,
   others may have received what that one did not.
 
-What has to survive the process is in the spool's marks, which are saved together with the records that they
-speak of, in one step:
-
-- ``seen EXCHANGE CHANNEL SYMBOL`` is ``on N``, while connection N carries the pair and all is well, or
-  ``until TIME REASON``, while a gap is open. It changes when one begins or ends.
-- ``connection N`` is ``TIME SEQUENCE``: the receipt of the last message that was handled, and the spool's
-  next sequence then. It is written once a second, for each connection and not for each pair, because that
-  costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
-  stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
-- ``missing EXCHANGE CHANNEL SYMBOL`` lists records whose numbers were skipped and that may still come: they
-  are a gap where the process ends before they did.
-- ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, and the latest
-  time, where the exchange repeats some after each subscription (feeds/repeats.py).
-
+What has to survive the process is in the spool's marks (marks.py).
 The rest, what happens between two processes, is continuity.py's.
 """
 
@@ -50,15 +37,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-import msgspec
-
+from collector import marks
 from collector.gap_records import Reason
-from collector.records import Gap
+from collector.marks import Carried, Hole, Marks, Missing, Progress, Question, Questions
+from collector.records import Gap, Key
 
 LOG = logging.getLogger(__name__)
-
-#: A subscription: channel and symbol, both in cryptofeed's words.
-type Key = tuple[str, str]
 
 #: Seconds for which gaps are gathered for one line of the log.
 GATHER = 0.5
@@ -66,53 +50,6 @@ GATHER = 0.5
 NAMED = 20
 #: Pairs that are not listed any more of which we know when they were seen last: options expire every day.
 MOST_DELISTED = 1000
-
-
-#: How the marks begin that say which record was the last, where an exchange repeats some: by channel.
-LAST_RECORDED = {"trades": "trade", "candles": "candles"}
-
-
-def last_recorded(exchange: str, key: Key) -> str:
-    """Return the mark that says which record of ``key`` was the last that was recorded."""
-    channel, symbol = key
-    return f"{LAST_RECORDED.get(channel, channel)} {exchange} {symbol}"
-
-
-class Missing(msgspec.Struct, frozen=True, array_like=True):
-    """So many records between two receipts (float seconds, UTC) have not come, though later ones have."""
-
-    start: float
-    end: float
-    count: int
-
-
-def missing_mark(exchange: str, key: Key) -> str:
-    """Return the mark that says what is missing of ``key``."""
-    return f"missing {exchange} {key[0]} {key[1]}"
-
-
-def encode_missing(missing: Sequence[Missing]) -> str:
-    """Return them as they are marked; nothing is an empty text."""
-    return msgspec.json.encode(missing).decode() if missing else ""
-
-
-class Hole(msgspec.Struct, frozen=True):
-    """A gap whose end has not come; ``start`` is float seconds, UTC."""
-
-    start: float
-    reason: Reason
-
-
-class Question(msgspec.Struct, frozen=True):
-    """A pair is seen from ``end`` on, for the first time in this process: was it seen before?
-
-    ``hole`` is what this collector knows of it.
-    """
-
-    channel: str
-    symbol: str
-    hole: Hole | None
-    end: float
 
 
 class Carrier(Protocol):
@@ -129,8 +66,9 @@ class Recorder(Protocol):
     def report(self, gap: Gap) -> None:
         """Puts a gap on record."""
 
-    def mark(self, key: str, value: str) -> None:
-        """Remembers a small fact together with the records that come next."""
+    @property
+    def marks(self) -> Marks:
+        """What survives the process."""
 
     @property
     def next_sequence(self) -> int:
@@ -159,7 +97,7 @@ class Gaps:
         self.questions: list[Question] = []
         self.elsewhere: set[Key] = set()
         self.exchange = exchange
-        self._recorder = recorder
+        self._recorder, self._marks = recorder, recorder.marks
         self._holes: dict[Key, Hole] = {}
         self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
         self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
@@ -205,9 +143,7 @@ class Gaps:
         else:
             self._known[key] = end
             self._ask(key, Question(*key, self.earlier.get(key, self.unmarked), end))
-        number = self._carrier_of.get(key, 0)
-        self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"on {number}")
-        self._mark_carrier(number, end)
+        self._mark_carrier(self._mark_carried(key), end)
 
     def is_open(self, key: Key) -> bool:
         """Return whether there is a gap of ``key`` that has begun in this process."""
@@ -218,9 +154,7 @@ class Gaps:
         hole = self._holes.pop(key, None)
         if hole and key in self._known:
             self._seen[key] = hole.start
-            self._recorder.mark(
-                f"seen {self.exchange} {key[0]} {key[1]}", f"on {self._carrier_of.get(key, 0)}"
-            )
+            self._mark_carried(key)
 
     def cede(self, key: Key, until: float | None) -> None:
         """Another collector stores ``key``; we did until then (seconds, UTC), or this process never did."""
@@ -235,7 +169,7 @@ class Gaps:
         if key in self.earlier:
             self._mark_hole(key, self.earlier[key])
         else:
-            self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", "")
+            self._marks.drop(marks.seen(self.exchange, key))
 
     def seen_since(self, key: Key) -> float | None:
         """Return the moment in which this process saw ``key`` first."""
@@ -270,9 +204,8 @@ class Gaps:
             for known in (self.earlier, self._holes, self._known, self._carrier_of):
                 known.pop(key, None)
             self.questions = [it for it in self.questions if (it.channel, it.symbol) != key]
-            of_pair = f"{self.exchange} {key[0]} {key[1]}"
-            for mark in (f"seen {of_pair}", f"question {of_pair}", last_recorded(self.exchange, key)):
-                self._recorder.mark(mark, "")
+            for place in (marks.seen, marks.questions, marks.last_recorded):
+                self._marks.drop(place(self.exchange, key))
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
         """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
@@ -286,7 +219,7 @@ class Gaps:
         """Put on record what an earlier process still waited for; it is not marked any more."""
         for each in missing:
             self.report(key, Hole(each.start, "sequence"), each.end, each.count)
-        self._recorder.mark(missing_mark(self.exchange, key), "")
+        self._marks.drop(marks.missing(self.exchange, key))
 
     def answered(self, question: Question) -> None:
         """It need not be asked any more."""
@@ -314,19 +247,24 @@ class Gaps:
         self._mark_questions(key)
 
     def _mark_questions(self, key: Key) -> None:
-        asked = [each for each in self.questions if (each.channel, each.symbol) == key]
-        self._recorder.mark(f"question {self.exchange} {key[0]} {key[1]}", encode_questions(asked))
+        place = marks.questions(self.exchange, key)
+        asked = tuple(each for each in self.questions if (each.channel, each.symbol) == key)
+        if asked:
+            self._marks.put(place, Questions(asked))
+        else:
+            self._marks.drop(place)
 
     def _mark_hole(self, key: Key, hole: Hole) -> None:
-        self._recorder.mark(f"seen {self.exchange} {key[0]} {key[1]}", f"until {hole.start!r} {hole.reason}")
+        self._marks.put(marks.seen(self.exchange, key), hole)
+
+    def _mark_carried(self, key: Key) -> int:
+        """Remember that all is well with ``key``; return the number of its connection."""
+        number = self._carrier_of.get(key, 0)
+        self._marks.put(marks.seen(self.exchange, key), Carried(number))
+        return number
 
     def _mark_carrier(self, number: int, handled: float) -> None:
-        self._recorder.mark(f"connection {number}", f"{handled!r} {self._recorder.next_sequence}")
-
-
-def encode_questions(questions: Sequence[Question]) -> str:
-    """As they are marked."""
-    return msgspec.json.encode(questions).decode()
+        self._marks.put(marks.connection(number), Progress(handled, self._recorder.next_sequence))
 
 
 class Lines:

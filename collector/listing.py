@@ -74,7 +74,7 @@ def symbols(
     asked = {"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel, "ENDPOINT": endpoint}
     settings = _settings(asked, environment)
     listed = _within_limit(exchange, _listed(creation.access(settings)))
-    selected = reference.select(settings, listed.types, _Oblivion())
+    selected = reference.select(settings, listed.types)
     return [_listing(symbol, listed) for symbol in selected]
 
 
@@ -138,7 +138,7 @@ def _counted(settings: Settings, listed: Listed, symbols: list[str]) -> int:
 
 def _share(settings: Settings, listed: Listed) -> Share | SettingsError:
     try:
-        selected = reference.select(settings, listed.types, _Oblivion())
+        selected = reference.select(settings, listed.types)
         made = _counted(settings, listed, selected) if selected else 0
     except SettingsError as error:
         return error
@@ -163,14 +163,3 @@ def _within_limit[T](exchange: str, work: Coroutine[Any, Any, T]) -> T:
         raise
     except Exception as error:
         raise AwayError(f"{exchange} does not tell its symbols: {describe(error)}") from error
-
-
-class _Oblivion:
-    """Nothing is remembered."""
-
-    def mark(self, key: str, value: str) -> None:
-        """Forgets it."""
-
-    def recall(self, _key: str) -> str | None:
-        """Nothing."""
-        return None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 
 from collector import typed_json
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

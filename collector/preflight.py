@@ -23,6 +23,7 @@ from collector import notes as notebook
 from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
+from collector.marks import Slot
 from collector.settings import BACKENDS, Settings, SettingsError
 from collector.spool_file import RESERVE_BYTES
 from collector.stores import NoTablesError, SharedStore, StoreRefusedError, StoreUnavailableError
@@ -244,7 +245,7 @@ async def _symbols(settings: Settings) -> tuple[Finding, list[str]]:
     try:
         async with asyncio.timeout(_PATIENCE):
             listed = await access.listed()
-            there = reference.select(settings, listed.types, _Remembered(settings.home))
+            there = reference.select(settings, listed.types, _Known(settings.home))
             if there:  # builds what a start would build
                 await access.connections(listed, there, settings.channels)
     except SettingsError as error:
@@ -299,8 +300,8 @@ def _ahead(url: str, network: Network) -> float:
     return min(middle - told, 0.0) or max(middle - told - 1.0, 0.0)
 
 
-class _Remembered:
-    """What the collector remembers in its spool.
+class _Known:
+    """Which marks the collector has in its spool.
 
     A collector that runs lets nobody else into its database, so the file is read as it lies there: what was
     remembered in the last second may not be in it yet.
@@ -309,19 +310,17 @@ class _Remembered:
     def __init__(self, home: Path) -> None:
         self._address = f"{(home.absolute() / 'spool.db').as_uri()}?mode=ro&immutable=1"
 
-    def recall(self, key: str) -> str | None:
-        """What was remembered last."""
+    def __contains__(self, place: object) -> bool:
+        if not isinstance(place, Slot):
+            return False
         for _ in range(_READS):  # what changes meanwhile may look broken
             with (
                 contextlib.suppress(sqlite3.Error),
                 contextlib.closing(sqlite3.connect(self._address, uri=True)) as db,
             ):
-                row = db.execute("SELECT value FROM marks WHERE key = ?", [key]).fetchone()
-                return str(row[0]) if row else None
-        return None
-
-    def mark(self, key: str, value: str) -> None:
-        """Remembers nothing: it only looks."""
+                row = db.execute("SELECT value FROM marks WHERE key = ?", [place.name]).fetchone()
+                return bool(row and row[0])
+        return False
 
 
 def _gib(size: int) -> str:

@@ -6,7 +6,6 @@ up, the callbacks wait: the websocket's own bounded queue fills, then TCP's, and
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
@@ -22,7 +21,8 @@ from collector.bounds import (
     optional_text,
     text,
 )
-from collector.gaps import Key, Lines
+from collector.gaps import Lines
+from collector.marks import GAPS_OF_DAY, GapsOfDay, Marks
 from collector.metrics import Metrics
 from collector.records import (
     AnyRecord,
@@ -30,6 +30,7 @@ from collector.records import (
     Funding,
     Gap,
     Index,
+    Key,
     L1Book,
     L2Book,
     L3Book,
@@ -46,9 +47,6 @@ BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
 
-#: The mark with the day (UTC) of the last gap record, and how many there were on that day.
-_GAPS_TODAY = "gaps"
-
 #: Of these exchanges' candles cryptofeed says False (or, for OKX, True), and means "not told".
 _CLOSED_UNTOLD = frozenset(
     {
@@ -64,7 +62,11 @@ type Callback = Callable[[Any, float], Awaitable[None]]
 
 
 class Receiver:
-    """Takes what the feed hands it, and keeps it until the spool has it."""
+    """Takes what the feed hands it, and keeps it until the spool has it.
+
+    Attributes:
+        marks: what has to survive together with the records.
+    """
 
     def __init__(self, settings: Settings, spool: Spool, metrics: Metrics) -> None:
         self._spool = spool
@@ -82,8 +84,8 @@ class Receiver:
         self._records: list[AnyRecord] = []
         self._weight = 0
         self._next = 1  # the weight at which there is something to be said
-        self._marks: dict[str, str] = {}
         self._something = asyncio.Event()  # there is something to append
+        self.marks = Marks(spool.marks, self._something.set)
         self._due = asyncio.Event()  # it is a burst
         self._room = asyncio.Event()  # the callbacks may go on
         self._room.set()
@@ -132,15 +134,6 @@ class Receiver:
 
         return take
 
-    def mark(self, key: str, value: str) -> None:
-        """Remembers a small fact together with the records that come next; it survives with them."""
-        self._marks[key] = value
-        self._something.set()
-
-    def recall(self, key: str) -> str | None:
-        """What was marked last, in this run or in an earlier one."""
-        return self._marks[key] if key in self._marks else self._spool.marks.get(key)
-
     def forget_books(self, keys: Iterable[Key]) -> dict[Key, float]:
         """Something of these may have been missed: their next record is a complete book.
 
@@ -164,14 +157,14 @@ class Receiver:
         """Puts a gap on record."""
         self._records.append(gap)
         self._weight += 1
-        self.mark(_GAPS_TODAY, f"{_today()} {self.gaps_today + 1}")
+        self.marks.put(GAPS_OF_DAY, GapsOfDay(_today(), self.gaps_today + 1))
         self._lines.add(gap)
 
     @property
     def gaps_today(self) -> int:
         """How many gap records there were since midnight, UTC, in this process and those before it."""
-        match = re.fullmatch(rf"{_today()} ([0-9]{{1,15}})", self.recall(_GAPS_TODAY) or "")
-        return int(match[1]) if match else 0
+        last = self.marks.get(GAPS_OF_DAY)
+        return last.count if last and last.day == _today() else 0
 
     @property
     def next_sequence(self) -> int:
@@ -192,7 +185,7 @@ class Receiver:
     async def drain(self) -> None:
         """Returns when everything that was received is in the spool."""
         self._lines.tell()
-        while self._records or self._marks or self._appending.locked():
+        while self._records or not self.marks.are_saved or self._appending.locked():
             await self.append()
 
     def _book_callback(
@@ -232,7 +225,7 @@ class Receiver:
         """Appends what was received and marked so far."""
         async with self._appending:
             records, self._records = self._records, []
-            marks, self._marks = self._marks, {}
+            marks = self.marks.take()
             self._weight, self._next = 0, 1
             self._something.clear()
             self._due.clear()

@@ -19,6 +19,8 @@ from typing import Annotated
 
 import msgspec
 
+#: What records are about: channel and symbol, both in cryptofeed's words.
+type Key = tuple[str, str]
 #: A number as text.
 Number = Annotated[str, msgspec.Meta(description="a plain decimal")]
 #: One level of an aggregated book: price and size. In a delta, size 0 removes the level.

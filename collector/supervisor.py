@@ -22,10 +22,10 @@ from collector import health, memory, stores
 from collector.ceded import Ceded
 from collector.continuity import Continuity
 from collector.feeds import creation
-from collector.gaps import Key
 from collector.metrics import Metrics
 from collector.overlap import Overlap
 from collector.receiver import Receiver
+from collector.records import Key
 from collector.settings import Settings, SettingsError
 from collector.spool import Spool, SpoolError
 from collector.spool_file import RESERVE_BYTES
@@ -109,7 +109,7 @@ class _Collector:
             self.feed.subscriptions,
             self.feed.gaps,
             self.receiver.renew_books,
-            Ceded(settings.exchange, spool.marks, self.receiver.mark),
+            Ceded(settings.exchange, self.receiver.marks),
         )
         store = stores.create(settings)
         self.shares = isinstance(store, stores.SharedStore) and not settings.allow_overlap

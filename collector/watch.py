@@ -15,36 +15,16 @@ import logging
 
 import msgspec
 
-from collector import typed_json
 from collector.batch import Batch
+from collector.marks import WRITING, Suspicion, recall
 from collector.spool import Spool
 
-#: In the spool's marks.
-MARK = "writing"
 #: So often a record has to end its collector, in a batch or alone, before it is put aside.
 ENOUGH = 2
 #: Seconds after which a store that encodes on the event loop has done so, if the loop is free.
 ENCODED = 1.0
 
 LOG = logging.getLogger(__name__)
-
-
-class Suspicion(msgspec.Struct, frozen=True):
-    """What is being written.
-
-    Attributes:
-        first: the position before it.
-        size: how many records at most.
-        until: the position after all that is suspected.
-        deaths: how often that has ended a collector already.
-        alone: the last time it was one record.
-    """
-
-    first: int
-    size: int
-    until: int
-    deaths: int = 0
-    alone: bool = False
 
 
 class Watch:
@@ -64,7 +44,7 @@ class Watch:
         """Look at what the process before left; only at first."""
         if self._watching is not None:
             return
-        noted = _read(self._spool.marks.get(MARK))
+        noted = recall(self._spool.marks, WRITING)
         if noted and noted.first == position:
             self.suspect = Suspicion(
                 *(noted.first, max(1, noted.size // 2), noted.until, noted.deaths + 1, noted.size == 1)
@@ -89,7 +69,7 @@ class Watch:
     async def note(self, position: int, batch: Batch, *, on_the_loop: bool) -> None:
         """``batch`` is about to be written; ``on_the_loop`` tells that the event loop is busy with that."""
         if self._watching:
-            await self._spool.append((), {MARK: self._noted(position, batch)})
+            await self._spool.append((), {WRITING.name: self._noted(position, batch).text})
             if on_the_loop:
                 self._timer = asyncio.get_running_loop().call_later(ENCODED, self.forget)
 
@@ -108,32 +88,24 @@ class Watch:
     def failed(self, position: int, batch: Batch) -> None:
         """An error that ends the collector came of it, instead of ``over``."""
         self._cancel()
-        self._spool.mark(MARK, self._noted(position, batch))
+        self._spool.mark(WRITING.name, self._noted(position, batch).text)
 
     @property
     def deaths(self) -> int:
         """How often what is suspected has ended a collector."""
         return self.suspect.deaths if self.suspect else 0
 
-    def _noted(self, position: int, batch: Batch) -> str:
+    def _noted(self, position: int, batch: Batch) -> Suspicion:
         until, deaths = (self.suspect.until, self.suspect.deaths) if self.suspect else (batch.end, 0)
-        noted = Suspicion(position, len(batch.records), until, deaths)
-        return msgspec.json.encode(noted).decode()
+        return Suspicion(position, len(batch.records), until, deaths)
 
     def forget(self) -> None:
         """Take the note back, without waiting until that is saved."""
         self._cancel()
-        if self._spool.marks.get(MARK):
-            self._spool.mark(MARK, "")
+        if self._spool.marks.get(WRITING.name):
+            self._spool.mark(WRITING.name, "")
 
     def _cancel(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-
-
-def _read(text: str | None) -> Suspicion | None:
-    try:
-        return typed_json.decode(text, Suspicion) if text else None
-    except typed_json.DecodeError:
-        return None

@@ -28,6 +28,7 @@ from collector.batch import Batch, Position, Refusal
 from collector.bounds import excess
 from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
+from collector.marks import LETTERS_GONE, LettersGone, recall
 from collector.metrics import Metrics
 from collector.notes import Note
 from collector.overlap import STEPS, Overlap
@@ -55,8 +56,6 @@ BEAT = 5.0  # seconds without a commit after which an empty one says that we are
 SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
 LEAVE = 2.0  # seconds for saying goodbye
 SEARCH = 4  # so many usual batches are looked at for a record of the same place that the store takes
-
-LETTERS_MARK = "letters gone"  # in the spool: the identity of the dead letters whose loss is on record
 
 #: What may end a commit, and is about the store or the spool: no batch is suspected because of it.
 FORESEEN = (StoreUnavailableError, StoreRefusedError, PositionLostError, SpoolError, ClosedOutputError)
@@ -364,10 +363,10 @@ class Writer:
     async def _rotate_letters(self) -> None:
         """Put on record what goes, before it goes; who is killed in between knows that it is on record."""
         leaving = await asyncio.to_thread(self._letters.leaving)
-        if leaving and self._spool.marks.get(LETTERS_MARK) != leaving.identity:
+        if leaving and recall(self._spool.marks, LETTERS_GONE) != (gone := LettersGone(leaving.identity)):
             count = sum(gap.count or 0 for gap in leaving.gaps)
             LOG.error("the dead letters are full: the oldest %d records go, and are a gap now", count)
-            await self._spool.append(leaving.gaps, {LETTERS_MARK: leaving.identity})
+            await self._spool.append(leaving.gaps, {LETTERS_GONE.name: gone.text})
             await self._spool.tend()
         await asyncio.to_thread(self._letters.rotate)
 

@@ -1,5 +1,7 @@
 """A recorder of gaps that is a list, where no spool is needed."""
 
+from collector.marks import Marks
+
 
 class Reported(list):
     """The gaps that were reported; ``marks`` is what was marked."""
@@ -8,10 +10,7 @@ class Reported(list):
 
     def __init__(self):
         super().__init__()
-        self.marks = {}
+        self.marks = Marks({})
 
     def report(self, gap):
         self.append(gap)
-
-    def mark(self, key, value):
-        self.marks[key] = value

@@ -19,7 +19,7 @@ from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.feeds.subscriptions import Subscriptions
 from collector.gap_records import Reason
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

@@ -47,8 +47,8 @@ from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
 from collector.feeds.subscriptions import BOOKS, Subscriptions
 from collector.gap_records import Reason
-from collector.gaps import Key
 from collector.receiver import Receiver
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

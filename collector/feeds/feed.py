@@ -16,8 +16,9 @@ from collector.feeds import reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.connection import Connection, Patience
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import Gaps, Key
+from collector.gaps import Gaps
 from collector.receiver import Receiver
+from collector.records import Key
 from collector.settings import SettingsError
 
 LOG = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Feed(ABC):
         self._receiver = receiver
         self._patience = patience or Patience()
         self._running: asyncio.Task[Any] | None = None
-        self._asked: set[Key] = set()
+        self._asked = set[Key]()
         self.gaps = Gaps(self._settings.exchange, receiver)
         self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked)
         self.connections: list[Connection] = []
@@ -70,7 +71,8 @@ class Feed(ABC):
         try:
             await self._wait_for_turn()
             listed = await self._list()
-            symbols = reference.select(self._settings, listed.types, self._receiver)
+            symbols = reference.select(self._settings, listed.types, self._receiver.marks)
+            reference.remember(self._settings, listed.types, self._receiver.marks)
             self._tell_what_is_gone(listed)
             channels = self._settings.channels
             opened = await self._retried(listed, symbols, channels) if symbols else []

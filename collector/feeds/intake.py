@@ -27,9 +27,11 @@ from collector.exchanges.times import SECOND
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import BOOKS, Subscriptions
-from collector.gaps import Gaps, Hole, Key
+from collector.gaps import Gaps
+from collector.marks import Hole
 from collector.printable import printable
 from collector.receiver import Receiver
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class Intake:
         self._exchange, self._subscriptions, self._gaps = exchange, subscriptions, gaps
         self._receiver = receiver
         contiguous = [channel for channel, it in exchange.channels.items() if it.loss == "ids"]
-        self.repeats = Repeats(exchange.id, exchange.identity, contiguous, receiver)
+        self.repeats = Repeats(exchange.id, exchange.identity, contiguous, receiver.marks)
         self._last_books: dict[Key, int] = {}  # receipts
         self._last_quotes: dict[str, dict[str, Any]] = defaultdict(dict)  # by channel and symbol
         self._begun: dict[str, set[str]] = defaultdict(set)  # symbols: the last may be repeated

@@ -17,7 +17,7 @@ from collector.exchanges.protocol import (
     Resync,
 )
 from collector.exchanges.records import AnyRecord, Record
-from collector.gaps import Key
+from collector.records import Key
 
 
 def without(gone: Collection[Key], outputs: Outputs) -> Outputs:

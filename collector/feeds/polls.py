@@ -15,7 +15,7 @@ from collector.feeds.direct_connection import Shared
 from collector.feeds.http import AnswerError, retry_after
 from collector.feeds.malformed import describe
 from collector.gap_records import Reason
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

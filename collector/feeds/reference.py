@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 
-from collector import catalog
+from collector import catalog, marks
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
+from collector.marks import Listed, Marks, Slot
 from collector.patterns import TYPE, is_plain, selected
 from collector.settings import Fault, Settings, SettingsError
 
@@ -17,16 +17,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds for one attempt as a whole, however slowly the answer trickles in.
 ATTEMPT = 60.0
-
-
-class Memory(Protocol):
-    """Small facts that survive together with the records."""
-
-    def mark(self, key: str, value: str) -> None:
-        """Remembers ``value`` together with the next record."""
-
-    def recall(self, key: str) -> str | None:
-        """What was remembered last."""
 
 
 async def retried[T](what: str, attempt: Callable[[], Awaitable[T]], backoff: Backoff | None = None) -> T:
@@ -69,16 +59,16 @@ async def in_thread[T](work: Callable[[], T]) -> T:
     return await future
 
 
-def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> list[str]:
+def select(settings: Settings, listed: Mapping[str, str], known: Container[Slot[Listed]] = ()) -> list[str]:
     """The symbols to subscribe to: what SYMBOLS select of those ``listed`` with their types, and SHARD takes.
 
     There may be none, where other shards take them all. Raises SettingsError, with what is near, for a symbol
-    or pattern that selects nothing. One that did at an earlier start is reported and left out instead, unless
-    nothing is left.
+    or pattern that selects nothing. One that is ``known`` to have selected something at an earlier start is
+    reported and left out instead, unless nothing is left.
     """
     exchange, selection = settings.exchange, settings.selection
     empty = [item for item in selection.included if not selected(item, listed)]
-    gone = [item for item in empty if memory.recall(_mark(exchange, item))]
+    gone = [item for item in empty if marks.listed(exchange, item) in known]
     faults = [
         Fault("SYMBOLS", item, _nothing_like(exchange, item, listed)) for item in empty if item not in gone
     ]
@@ -91,19 +81,20 @@ def select(settings: Settings, listed: Mapping[str, str], memory: Memory) -> lis
     for item in selection.excluded:
         if not selected(item, listed):
             LOG.warning("SYMBOLS: !%s leaves out nothing that %s lists", item, exchange)
-    for item in selection.included:
-        if item not in empty and not memory.recall(_mark(exchange, item)):
-            memory.mark(_mark(exchange, item), "yes")
     return wanted(settings, listed)
+
+
+def remember(settings: Settings, listed: Mapping[str, str], known: Marks) -> None:
+    """Remember what selects something of the symbols listed: where that ends, it has been delisted."""
+    for item in settings.selection.included:
+        place = marks.listed(settings.exchange, item)
+        if place not in known and selected(item, listed):
+            known.put(place, Listed())
 
 
 def wanted(settings: Settings, listed: Mapping[str, str]) -> list[str]:
     """What SYMBOLS select of the symbols listed, and SHARD takes."""
     return [symbol for symbol in settings.selection.select(listed) if settings.takes(symbol)]
-
-
-def _mark(exchange: str, item: str) -> str:
-    return f"listed {exchange} {item}"
 
 
 def _nothing_left(exchange: str, gone: Iterable[str]) -> str:

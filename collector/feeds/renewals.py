@@ -13,7 +13,7 @@ from collector.exchanges.limits import Limits
 from collector.feeds.backoff import Paces
 from collector.feeds.connection import SilentError
 from collector.feeds.rest import Budget
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from collector import marks
 from collector.exchanges.records import AnyRecord, Candle, Trade
 from collector.exchanges.times import SECOND
-from collector.feeds.reference import Memory
-from collector.gaps import Key, Missing, encode_missing, last_recorded, missing_mark
+from collector.marks import LastRecorded, Marks, Missing, MissingRecords, Slot
+from collector.records import Key
 
 #: Records of one symbol: trades, and whatever else there is.
 MOST_REMEMBERED, FEW_REMEMBERED = 500, 16
@@ -152,9 +153,9 @@ class Numbered:
         self._wait_for(0)
 
     @property
-    def mark(self) -> str:
+    def mark(self) -> LastRecorded:
         """What has to be remembered."""
-        return f"{self.last} {self._newest}"
+        return LastRecorded(self.last, self._newest)
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption: what is missing between lies in a gap."""
@@ -237,9 +238,9 @@ class Identified:
         return new
 
     @property
-    def mark(self) -> str:
+    def mark(self) -> LastRecorded:
         """What has to be remembered."""
-        return str(self.last)
+        return LastRecorded(self.last)
 
     def interrupt(self) -> None:
         """What comes next comes after an interruption."""
@@ -261,7 +262,7 @@ class Repeats:
         exchange: cryptofeed's id.
         identity: what makes two sightings of a record one.
         contiguous: channels whose numbers have no holes.
-        memory: what survives the process.
+        remembered: what survives the process.
     """
 
     def __init__(
@@ -269,13 +270,13 @@ class Repeats:
         exchange: str,
         identity: Callable[[AnyRecord], object],
         contiguous: Collection[str],
-        memory: Memory,
+        remembered: Marks,
     ) -> None:
-        self._exchange, self._identity, self._memory = exchange, identity, memory
+        self._exchange, self._identity, self._marks = exchange, identity, remembered
         self._contiguous = contiguous
         self._numbered: dict[Key, Numbered] = {}
         self._identified: dict[Key, Identified] = {}
-        self._marked: set[Key] = set()  # what the exchange repeats: its last has to survive the process
+        self._marked: dict[Key, Slot[LastRecorded]] = {}  # what the exchange repeats, and where that is kept
 
     def is_new(self, channel: str, record: AnyRecord) -> bool:
         """Return whether a live record was not recorded before."""
@@ -296,11 +297,11 @@ class Repeats:
     def fills(self, channel: str, record: AnyRecord) -> bool:
         """Return whether a record that the exchange repeats is newer than what was recorded."""
         key = channel, record.symbol
-        if key in self._marked and not self._memory.recall(last_recorded(self._exchange, key)):
+        if key in self._marked and self._marked[key] not in self._marks:
             # continuity.py has forgotten it: somebody else recorded some since
             self._numbered.pop(key, None)
             self._identified.pop(key, None)
-        self._marked.add(key)
+        self._marked.setdefault(key, marks.last_recorded(self._exchange, key))
         number = _number(record)
         if number is not None:
             numbered = self._numbered.get(key) or self._number(key)
@@ -349,7 +350,7 @@ class Repeats:
                 if numbered.has_changed:
                     self._mark_missing(key, numbered)
             self._identified.pop(key, None)
-            self._marked.discard(key)
+            self._marked.pop(key, None)
         return losses
 
     def overdue(self, now: int) -> Iterator[Loss]:
@@ -362,7 +363,8 @@ class Repeats:
 
     def _number(self, key: Key) -> Numbered:
         contiguous = key[0] in self._contiguous
-        state = Numbered(*self._recall(key), dense=key[0] == "trades", contiguous=contiguous)
+        last, newest = self._recall(key)
+        state = Numbered(last, newest, dense=key[0] == "trades", contiguous=contiguous)
         self._numbered[key] = state
         return state
 
@@ -376,24 +378,27 @@ class Repeats:
 
     def _recall(self, key: Key) -> tuple[int | None, int | None]:
         """Return the last one that was recorded, and the latest time, where they are known."""
-        mark = self._memory.recall(last_recorded(self._exchange, key)) or ""
-        if not mark:
+        place = marks.last_recorded(self._exchange, key)
+        mark = self._marks.get(place)
+        if mark is None:
             return None, None
-        self._marked.add(key)
-        last, _, newest = mark.partition(" ")
-        if not last.isdecimal():
-            return None, None  # a damaged one says nothing
-        return int(last), int(newest) if newest.isdecimal() else None
+        self._marked[key] = place
+        return mark.last, mark.newest
 
     def _mark(self, key: Key) -> None:
         state = self._numbered.get(key) or self._identified[key]
-        self._memory.mark(last_recorded(self._exchange, key), state.mark)
+        self._marks.put(self._marked[key], state.mark)
 
     def _mark_missing(self, key: Key, numbered: Numbered) -> None:
         """Remember what is missing: whoever finds the mark reports it, should this process be killed."""
         numbered.has_changed = False
-        missing = [Missing(start / SECOND, end / SECOND, n) for (start, end), n in numbered.unsettled.items()]
-        self._memory.mark(missing_mark(self._exchange, key), encode_missing(missing))
+        place = marks.missing(self._exchange, key)
+        unsettled = numbered.unsettled.items()
+        if unsettled:
+            spans = tuple(Missing(start / SECOND, end / SECOND, count) for (start, end), count in unsettled)
+            self._marks.put(place, MissingRecords(spans))
+        else:
+            self._marks.drop(place)
 
 
 def _number(record: AnyRecord) -> int | None:

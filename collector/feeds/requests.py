@@ -13,8 +13,8 @@ from collector.feeds.http import RateLimitedError
 from collector.feeds.malformed import describe
 from collector.feeds.network import Answer
 from collector.feeds.rest import Rest
-from collector.gaps import Key
 from collector.printable import printable
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from collector.continuity import Continuity
 from collector.exchanges.records import Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import Repeats
-from collector.gaps import Gaps, Hole
+from collector.gaps import Gaps
+from collector.marks import Hole, LastRecorded, last_recorded
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.settings import Settings
@@ -50,7 +51,7 @@ async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
     trades = ("trades", "BTC-USD")
     spool = await Spool.open(tmp_path)
     receiver = Receiver(settings, spool, Metrics())
-    it = Repeats("KRAKEN", lambda record: record, ["trades"], receiver)
+    it = Repeats("KRAKEN", lambda record: record, ["trades"], receiver.marks)
     for number in (5, 8):
         assert it.is_new(
             "trades", Trade("KRAKEN", "BTC-USD", number, number * SECOND, "buy", "1", "2", str(number))
@@ -104,7 +105,7 @@ async def test_of_what_is_not_listed_any_more_a_bounded_number_is_known(tmp_path
     def expire(gaps, receiver):
         for at, key in enumerate([*EXPIRED, ("trades", "BTC-USD")]):
             gaps.end(key, at + 1.0)
-            receiver.mark(f"trade KRAKEN {key[1]}", "7")
+            receiver.marks.put(last_recorded("KRAKEN", key), LastRecorded(7))
         for at, key in enumerate(EXPIRED[:-1]):
             gaps.begin(key, at + 2.0, "delisted")
 

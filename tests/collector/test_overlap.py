@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import hypothesis
 import pytest
 from hypothesis import strategies as st
+from reported import Reported
 
 from collector import ceded as ceded_module
 from collector import notes, overlap
 from collector.batch import Batch
 from collector.ceded import Ceded
 from collector.gaps import Gaps
+from collector.marks import Marks
 from collector.notes import Note
 from collector.overlap import Overlap
 from collector.records import Gap, Trade
@@ -20,21 +22,6 @@ from collector.stores import Holder
 
 KEYS = [("trades", "BTC-USD"), ("candles", "BTC-USD"), ("trades", "ETH-USD")]
 TIMES = st.floats(min_value=0, max_value=4e9)
-
-
-class Recorder:
-    """Takes marks and gaps."""
-
-    next_sequence = 0
-
-    def __init__(self):
-        self.gaps = []
-
-    def mark(self, key, value):
-        pass
-
-    def report(self, gap):
-        self.gaps.append(gap)
 
 
 class Shelf:
@@ -67,13 +54,13 @@ class Machine:
             }
         )
         self.subscribed = SimpleNamespace(confirmed=set(keys), pending={})
-        self.settings, self.marks, self.heard = settings, {}, {}
+        self.settings, self.marks, self.heard = settings, Marks({}), {}
         self.start()
 
     def start(self):
         """A process, after one that was killed maybe."""
-        ceded = Ceded("KRAKEN", self.marks, self.marks.__setitem__)
-        self.recorder = Recorder()
+        ceded = Ceded("KRAKEN", self.marks)
+        self.recorder = Reported()
         self.gaps = Gaps("KRAKEN", self.recorder)
         self.overlap = Overlap(self.settings, self.subscribed, self.gaps, lambda _: None, ceded)
 
@@ -208,7 +195,7 @@ async def test_what_two_received_before_one_of_them_claimed_it_is_not_stored_twi
     assert (one.stores, two.stores) == ({KEYS[0]}, set())
     alone, both = _trade(1000.0 - 59.0), [_trade(1000.0 - 0.2), _trade(1000.0 + 0.2)]
     assert two.overlap.without(Batch("run", 0, [alone, *both])).kept[1] == [alone]
-    (gap,) = two.recorder.gaps
+    (gap,) = two.recorder
     assert (gap.missed, gap.reason, gap.start, gap.end) == (
         "trades", "overlap", 1000.0 - min(earlier, overlap.SKEW), 1000.0,
     )  # fmt: skip
@@ -246,7 +233,7 @@ async def test_what_was_left_out_and_is_in_the_spool_is_not_stored_after_a_resta
 
 @hypothesis.given(st.text())
 def test_a_damaged_mark_of_what_was_left_out_costs_nothing(text):
-    ceded = Ceded("KRAKEN", {"ceded KRAKEN trades BTC-USD": text, "ceded KRAKEN": text}, lambda *_: None)
+    ceded = Ceded("KRAKEN", Marks({"ceded KRAKEN trades BTC-USD": text, "ceded KRAKEN": text}))
     ceded.begin(KEYS[0], 1.0)
     assert ceded.has(_trade(2.0))
 

@@ -12,7 +12,7 @@ from servers import PostgresServer, RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import preflight
+from collector import marks, preflight
 from collector.stores.postgres import PostgresStore
 
 pytestmark = pytest.mark.redis
@@ -154,7 +154,7 @@ def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
     environment = variables(tmp_path, simulator, redis, SYMBOLS="ETH-USD", NAME="beside")
     with Collector(tmp_path, **environment) as collector:
         collector.wait_until_ready()
-        wait_until(lambda: preflight._Remembered(collector.home).recall("listed KRAKEN ETH-USD"))
+        wait_until(lambda: marks.listed("KRAKEN", "ETH-USD") in preflight._Known(collector.home))
         status, found = check(environment)
         assert status == preflight.FINE
         assert "knows this collector" in found["store"]["detail"]

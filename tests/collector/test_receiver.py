@@ -10,6 +10,7 @@ from streams import written
 from waiting import PATIENCE, eventually
 
 from collector import receiver as module
+from collector.marks import GAPS_OF_DAY, GapsOfDay, LastRecorded, Listed, last_recorded, listed, recall
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import (
@@ -288,14 +289,17 @@ async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, mon
 
 
 async def test_marks_are_stored_with_the_records(receiver, spool):
-    receiver.mark("trade", "7")
+    place = last_recorded("KRAKEN", ("trades", "BTC-USD"))
+    receiver.marks.put(place, LastRecorded(7))
     await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
-    assert receiver.recall("trade") == "7"
-    assert "trade" not in spool.marks
+    assert receiver.marks.get(place) == LastRecorded(7)
+    assert place.name not in spool.marks
     await receiver.drain()
-    assert spool.marks["trade"] == receiver.recall("trade") == "7"
-    receiver.mark("trade", "")  # what is forgotten is so at once, not when the spool has it
-    assert not receiver.recall("trade")
+    assert recall(spool.marks, place) == receiver.marks.get(place) == LastRecorded(7)
+    receiver.marks.drop(place)  # what is forgotten is so at once, not when the spool has it
+    assert receiver.marks.get(place) is None
+    await receiver.drain()
+    assert place.name not in spool.marks
 
 
 async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(
@@ -309,14 +313,14 @@ async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorro
     after_restart = Receiver(settings(tmp_path), spool, Metrics())
     after_restart.report(gap)
     assert after_restart.gaps_today == 3
-    after_restart.mark("gaps", f"2026-01-31 {10**20}")  # another day, or damaged
+    after_restart.marks.put(GAPS_OF_DAY, GapsOfDay("2026-01-31", 3))
     assert after_restart.gaps_today == 0
 
 
 async def test_marks_alone_are_stored_too(receiver, spool):
     appending = asyncio.create_task(receiver.run())
-    receiver.mark("listed", "yes")
-    await eventually(lambda: "listed" in spool.marks)
+    receiver.marks.put(listed("KRAKEN", "BTC-USD"), Listed())
+    await eventually(lambda: "listed KRAKEN BTC-USD" in spool.marks)
     appending.cancel()
 
 

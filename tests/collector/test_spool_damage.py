@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from fuzz.spools import KEY, VARIABLES, fill, garble, start, values
+from fuzz.spools import KEY, SEEN_AGAIN, VARIABLES, fill, garble, start, values
 from streams import trades
 
 from collector import spool_file
@@ -60,6 +60,37 @@ def test_numbers_of_incarnations_that_nobody_gave_lose_nothing(spool, tmp_path, 
         got, losses, _ = asyncio.run(start(copy))
         assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
         assert {loss.reason for loss in losses} == {"dropped"}
+
+
+@pytest.mark.parametrize("text", ["garbage", "on 9", "[{}]", "nan 1"])
+def test_every_mark_whose_text_is_damaged_is_said_and_costs_a_gap(spool, tmp_path, text, caplog):
+    folder, sent = spool
+    with closing(sqlite3.connect(folder / "spool.db")) as db:
+        names = [name for (name,) in db.execute("SELECT key FROM marks") if not name.startswith("listed")]
+    assert len(names) == 10
+    for name in names:
+        caplog.clear()
+        copy = shutil.copytree(folder, tmp_path / name.replace(" ", "-"))
+        with closing(sqlite3.connect(copy / "spool.db")) as db, db:
+            db.execute("UPDATE marks SET value = ? WHERE key = ?", (text, name))
+        got, _, _ = asyncio.run(start(copy))
+        gaps = [each for each in got.values() if isinstance(each, Gap)]
+        assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
+        assert [gap.reason for gap in gaps if (gap.missed, gap.symbol, gap.end) == (*KEY, SEEN_AGAIN)]
+        assert "cannot be read" in caplog.text
+        caplog.clear()
+        asyncio.run(start(copy))
+        assert "cannot be read" not in caplog.text  # it is said once
+
+
+def test_a_mark_whose_name_is_damaged_is_said_and_may_have_been_about_any_pair(spool, tmp_path, caplog):
+    folder, _ = spool
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    changed(copy, "UPDATE marks SET key = 'sXen COINBASE trades BTC-USD' WHERE key LIKE 'seen%'")
+    got, _, _ = asyncio.run(start(copy))
+    (gap,) = [each for each in got.values() if isinstance(each, Gap) and each.end == SEEN_AGAIN]
+    assert (gap.missed, gap.symbol, gap.reason) == (*KEY, "corrupt")
+    assert "cannot be read: sXen COINBASE trades BTC-USD" in caplog.text
 
 
 @pytest.mark.parametrize("mark", ["seen COINBASE trades BTC-USD", "connection 0"])

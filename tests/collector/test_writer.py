@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from streams import trades
 from waiting import PATIENCE, eventually
 
-from collector import dead_letters, watch
+from collector import dead_letters, marks, watch
 from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
@@ -420,7 +420,7 @@ async def test_a_collector_killed_while_its_store_is_away_suspects_no_batch(
         writer = Writer("name", store, spool, Metrics())
         running = asyncio.create_task(writer.run())
         await eventually(lambda: len(store.trouble) < 1000)
-        await eventually(lambda spool=spool: not spool.marks.get(watch.MARK))
+        await eventually(lambda spool=spool: not spool.marks.get(marks.WRITING.name))
         await spool.append((), {"mark": str(start)})  # as it does every second
         running.cancel()
         await asyncio.wait([running])

@@ -12,8 +12,9 @@ from random import Random
 from fuzz import mutation
 from streams import trades
 
-from collector import completeness
+from collector import completeness, marks
 from collector.batch import Position
+from collector.ceded import Ceded
 from collector.completeness import Interval
 from collector.continuity import Continuity
 from collector.gap_records import missing
@@ -24,9 +25,11 @@ from collector.records import Gap, Ticker
 from collector.settings import Settings
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import _TABLES
+from collector.watch import Watch
 
 VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 KEY = ("trades", "BTC-USD")
+SEEN_AGAIN = 1_800_000_000.0
 GARBAGE = [
     *(None, 0, -1, 1, 7, 2**40, 2**62, 2**63 - 1, -(2**63), 0.5, float("inf"), 1e300),
     *("", "garbage", "on", "on 9", "until", "until nan killed", "until 1.0 odd", "nan 1", "inf 1", "1e400 x"),
@@ -56,7 +59,7 @@ async def fill(folder):
         await continuity.begin()
         gaps.carried(Carrier(), [KEY])
         gaps.end(KEY, 1_700_000_000.0)
-        receiver.mark("trade COINBASE BTC-USD", "17")
+        _mark_every_kind(receiver.marks)
         await receiver.append()
         for _ in range(3):
             records = list(trades(4, start=serial))
@@ -85,6 +88,19 @@ async def fill(folder):
     return sent
 
 
+def _mark_every_kind(remembered):
+    """Puts those that ``Gaps`` and ``Continuity`` do not put by themselves."""
+    exchange = "COINBASE"
+    remembered.put(marks.last_recorded(exchange, KEY), marks.LastRecorded(17, 1_700_000_000))
+    remembered.put(marks.missing(exchange, KEY), marks.MissingRecords((marks.Missing(1.7e9, 1.7e9, 2),)))
+    remembered.put(marks.ceded(exchange, KEY), marks.Ceded(((1.6e9, 1.6e9 + 1),)))
+    remembered.put(marks.listed(exchange, "BTC-USD"), marks.Listed())
+    remembered.put(marks.LOSSES_TOLD, marks.LossesTold(frozenset({"dropped 1 2"})))
+    remembered.put(marks.LETTERS_GONE, marks.LettersGone("run 7 100"))
+    remembered.put(marks.WRITING, marks.Suspicion(7, 10, 17))
+    remembered.put(marks.GAPS_OF_DAY, marks.GapsOfDay("2026-01-31", 3))
+
+
 async def start(folder, notes=None):
     """Do what a collector does at its start; return the records that its store gets, and the losses."""
     spool = await Spool.open(folder, keep=3600.0)
@@ -92,9 +108,11 @@ async def start(folder, notes=None):
         receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
         gaps = Gaps("COINBASE", receiver)
         continuity = Continuity(spool, receiver, gaps, lambda _: True)
+        Ceded("COINBASE", receiver.marks)
         await continuity.begin()
+        Watch(spool).begin(spool.acknowledged)
         gaps.carried(Carrier(), [KEY])
-        gaps.end(KEY, 1_800_000_000.0)
+        gaps.end(KEY, SEEN_AGAIN)
         continuity.meet("test", notes or {})
         await continuity._save()
         got = {}
@@ -193,9 +211,12 @@ class Spools:
         corrupt = [loss.count for loss in losses if loss.reason != "dropped"]
         lost = len(sent) - len(records)
         assert not lost or None in corrupt or sum(corrupt) >= lost, f"{lost} lost without a word: {losses}"
+        gaps = [record for record in got.values() if isinstance(record, Gap)]
+        none = what == "values" and any(it[0] == "marks" and not it[3] for it in damages)  # an empty text
+        assert notes or none or any((it.missed, it.symbol, it.end) == (*KEY, SEEN_AGAIN) for it in gaps), (
+            "no gap"
+        )
         read, _ = completeness.read_notes(notes)
         seen = completeness.pairs(read, "COINBASE", lambda _key: True)
-        completeness.rows(
-            "COINBASE", seen, [each for each in got.values() if isinstance(each, Gap)], Interval()
-        )
+        completeness.rows("COINBASE", seen, gaps, Interval())
         return bool(records)

@@ -15,7 +15,7 @@ from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.feeds.through_cryptofeed.supervised import Supervised, is_poll
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

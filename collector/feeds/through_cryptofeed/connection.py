@@ -26,7 +26,7 @@ from collector.feeds.malformed import Malformed, describe
 from collector.feeds.subscriptions import BOOKS
 from collector.feeds.through_cryptofeed.supervised import Supervised
 from collector.gap_records import Reason
-from collector.gaps import Key
+from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 

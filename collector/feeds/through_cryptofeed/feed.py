@@ -92,7 +92,7 @@ class CryptofeedFeed(Feed):
     ) -> Sequence[Connection]:
         callbacks = {channel: self._callback(channel) for channel in channels}
         feed, tools = await in_thread(lambda: self._access.build(symbols, callbacks))
-        feed.subscriptions, feed.memory = self.subscriptions, self._receiver
+        feed.subscriptions = self.subscriptions
         self._access.network.equip(feed.http_conn)
         malformed = Malformed(self._settings.home)
         for conn, *_ in tools:

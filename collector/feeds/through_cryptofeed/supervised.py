@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 from cryptofeed.connection import HTTPPoll
 
-from collector.feeds.reference import Memory
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import Key
+from collector.records import Key
 
 
 class Supervised:
@@ -34,7 +33,6 @@ class Supervised:
     http_conn: Any
 
     subscriptions: Subscriptions
-    memory: Memory
 
     @classmethod
     def depth(cls, asked: int) -> int:

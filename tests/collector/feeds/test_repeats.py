@@ -1,6 +1,5 @@
 """What was recorded before is told from what is new."""
 
-import json
 import random
 
 import pytest
@@ -11,21 +10,14 @@ from collector.exchanges.protocol import Exchange
 from collector.exchanges.records import Candle, Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import LATE, MOST_MISSING, MOST_REMEMBERED, Repeats
+from collector.marks import Marks, last_recorded, missing
 
 KEY = ("trades", "BTC-USD")
 NOW = 1_700_000_000 * SECOND
 
 
-class Memory(dict):
-    def mark(self, key, value):
-        self[key] = value
-
-    def recall(self, key):
-        return self.get(key)
-
-
 def repeats(memory=None, contiguous=("trades",)):
-    memory = Memory() if memory is None else memory
+    memory = Marks({}) if memory is None else memory
     return Repeats("X", lambda record: Exchange.identity(None, record), contiguous, memory)
 
 
@@ -85,7 +77,7 @@ def test_a_hole_is_filled_where_nothing_but_history_had_come(name):
 
 @NAMES
 def test_the_last_trade_survives_the_process(name):
-    memory = Memory()
+    memory = Marks({})
     it = repeats(memory)
     repeated(it, *map(name, (1, 2)))
     live(it, *map(name, (3, 4)))
@@ -96,27 +88,27 @@ def test_the_last_trade_survives_the_process(name):
 
 @pytest.mark.parametrize("mark", ["", "nonsense", "1700000000.5 2"])
 def test_a_mark_that_says_nothing_leaves_out_what_is_repeated(mark):
-    it = repeats(Memory({"trade X BTC-USD": mark}))
+    it = repeats(Marks({"trade X BTC-USD": mark}))
     assert repeated(it, 8, 9) == []
     assert live(it, 10) == [10]
 
 
 @NAMES
 def test_where_the_last_one_is_not_known_any_more_nothing_repeated_is_new(name):
-    memory = Memory()
+    memory = Marks({})
     it = repeats(memory)
     repeated(it, *map(name, (1, 2)))
     live(it, name(3))
     it.interrupt([KEY])
-    memory["trade X BTC-USD"] = ""  # another collector recorded some
+    memory.drop(last_recorded("X", KEY))  # another collector recorded some
     assert repeated(it, *map(name, (2, 3, 4))) == []
     assert live(it, name(5)) == [name(5)]
 
 
 def test_an_exchange_that_repeats_nothing_costs_no_marks():
-    memory = Memory()
+    memory = Marks({})
     live(repeats(memory), 1, 2, 3)
-    assert not memory
+    assert memory.are_saved
 
 
 def test_a_number_that_stays_out_is_a_loss():
@@ -184,14 +176,14 @@ def test_numbers_that_begin_anew_lose_no_trade():
 
 
 def test_numbers_that_began_anew_between_two_processes_lose_no_trade():
-    it = repeats(Memory({"trade X BTC-USD": "100"}))
+    it = repeats(Marks({"trade X BTC-USD": "100"}))
     assert live(it, 7, 8, 8) == [7, 8]
 
 
 @pytest.mark.parametrize("repetition", [live, repeated])
 def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_live(repetition):
     """A clock that is behind the exchange's takes the last trades before a subscription for live ones."""
-    memory = Memory()
+    memory = Marks({})
     it = repeats(memory)
     repeated(it, 1)
     live(it, 2, 3, 4)
@@ -199,7 +191,7 @@ def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_l
 
 
 def test_nothing_but_the_mark_is_kept_of_what_is_not_listed_any_more():
-    memory = Memory()
+    memory = Marks({})
     it = repeats(memory)
     repeated(it, 1)
     live(it, 2, 4, "a-5")
@@ -236,7 +228,7 @@ def test_a_closed_candle_is_stored_once():
 def test_nothing_twice_and_no_live_trade_lost(connections, seed, named):
     """Connections that send some trades live, doubled and swapped, and begin with the last ones."""
     shuffled = random.Random(seed)
-    memory = Memory()
+    memory = Marks({})
     it, stored, sent_live, last = repeats(memory), [], [], 0
     for count, missed, back, restarted in connections:
         if restarted:
@@ -258,18 +250,19 @@ def test_nothing_twice_and_no_live_trade_lost(connections, seed, named):
 
 
 def waits(memory):
-    return json.loads(memory.get("missing X trades BTC-USD") or "[]")
+    remembered = memory.get(missing("X", KEY))
+    return remembered.spans if remembered else ()
 
 
 def test_what_is_waited_for_is_remembered_until_it_comes_or_is_told():
-    memory = Memory()
+    memory = Marks({})
     it = repeats(memory)
     live(it, 5)
     assert not waits(memory)
     live(it, 8)
-    assert [count for *_, count in waits(memory)] == [2]
+    assert [each.count for each in waits(memory)] == [2]
     live(it, 6)
-    assert [count for *_, count in waits(memory)] == [1]
+    assert [each.count for each in waits(memory)] == [1]
     assert [loss.records for loss in it.overdue(NOW + 8 + LATE + 1)] == [1]
     assert not waits(memory)
     live(it, 10, 9)
