@@ -196,7 +196,7 @@ class RedisStore:
         self._connection: Connection | None = None
         self._warned = False
         self._trimming = (
-            Trimming(settings.retention, self._keys(), self._ask, streams=self._streams)
+            Trimming(settings.retention, self._keys(), self._ask, self._where, streams=self._streams)
             if settings.retention
             else None
         )
@@ -313,7 +313,7 @@ class RedisStore:
             return timeless
         packing = _Packing(batch, streams=self._streams)
         if self._trimming:
-            await self._trimming.trim()
+            await self._trimming.trim(batch.records)
             self._trimming.keys.update(packing.keys)
         was = (expected.owner, expected.incarnation, expected.sequence) if expected else ("", "", "")
         arguments = (*was, after.owner, after.incarnation, after.sequence, self._who, batch.first)

@@ -1,16 +1,27 @@
-"""RETENTION: from time to time, what is older, or more, than it says is removed, a bounded number at once."""
+"""RETENTION: from time to time, what is older, or more, than it says is removed, a bounded number at once.
 
+A clock that is set a year ahead would make everything old. So the age of a record is its distance from the
+earliest of three times: this machine's, the server's, and that of the exchange in its newest record.
+"""
+
+import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from collector.records import AnyRecord, Gap
 from collector.settings import Retention
 
 SECONDS = 5.0  # between two rounds
 #: Most records of a key in one round; Redis answers nobody else meanwhile. Streams have the same bound.
 MOST = 10_000
+#: Seconds by which clocks may differ without a warning.
+_DIFFERENCE = 86400.0
 
 type Commands = list[tuple[Any, ...]]
+
+_log = logging.getLogger(__name__)
 
 
 class Trimming:
@@ -20,6 +31,7 @@ class Trimming:
         retention: what stays.
         keys: of streams, or of sorted sets; more may be added.
         ask: sends commands and returns their answers.
+        where: how messages call the server.
     """
 
     def __init__(
@@ -27,38 +39,47 @@ class Trimming:
         retention: Retention,
         keys: Iterable[str],
         ask: Callable[[Commands], Awaitable[list[Any]]],
+        where: str,
         *,
         streams: bool,
     ) -> None:
         self._retention, self.keys, self._ask, self._streams = retention, set(keys), ask, streams
+        self._where = where
         self._next = 0.0
+        self._exchange_time = -math.inf  # the newest
+        self._warned = False
 
-    async def trim(self) -> None:
-        """Does so when it is time again. Streams keep a little more: their oldest node."""
+    async def trim(self, records: Iterable[AnyRecord]) -> None:
+        """Remove what is old when it is time again. Streams keep a little more: their oldest node.
+
+        Args:
+            records: what is about to be stored; the exchange's time is taken from it.
+        """
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + SECONDS
+        counts = self._retention.seconds is None
+        await (self._remove_beyond_count() if counts else self._remove_before(await self._oldest(records)))
+
+    async def _remove_beyond_count(self) -> None:
+        records = self._retention.records or 0
         if self._streams:
-            await self._ask(self._from_streams())
-        else:
-            await self._from_sorted_sets()
+            await self._ask([("XTRIM", key, "MAXLEN", "~", records) for key in self.keys])
+            return
+        counts = await self._ask([("ZCARD", key) for key in self.keys])
+        await self._remove_from_sorted_sets([count - records for count in counts])
 
-    def _from_streams(self) -> Commands:
-        seconds, records = self._retention.seconds, self._retention.records
-        if seconds is None:
-            return [("XTRIM", key, "MAXLEN", "~", records) for key in self.keys]
-        oldest = int((time.time() - seconds) * 1000)
-        return [("XTRIM", key, "MINID", "~", oldest) for key in self.keys]
+    async def _remove_before(self, oldest: float) -> None:
+        if self._streams:
+            first = max(0, int(oldest * 1000))
+            await self._ask([("XTRIM", key, "MINID", "~", first) for key in self.keys])
+            return
+        await self._remove_from_sorted_sets(
+            await self._ask([("ZCOUNT", key, "-inf", f"({oldest}") for key in self.keys])
+        )
 
-    async def _from_sorted_sets(self) -> None:
-        seconds, records = self._retention.seconds, self._retention.records
-        if seconds is None:
-            counts = await self._ask([("ZCARD", key) for key in self.keys])
-            old = [count - (records or 0) for count in counts]
-        else:
-            before = f"({time.time() - seconds}"
-            old = await self._ask([("ZCOUNT", key, "-inf", before) for key in self.keys])
+    async def _remove_from_sorted_sets(self, old: Iterable[int]) -> None:
         await self._ask(
             [
                 ("ZREMRANGEBYRANK", key, 0, min(count, MOST) - 1)
@@ -66,3 +87,29 @@ class Trimming:
                 if count > 0
             ]
         )
+
+    async def _oldest(self, records: Iterable[AnyRecord]) -> float:
+        """Return the time, in seconds since 1970, before which records are old by all clocks."""
+        ((seconds, microseconds),) = await self._ask([("TIME",)])
+        # A receipt in place of the time that an exchange does not tell is our own clock again.
+        told = (
+            record.timestamp
+            for record in records
+            if not isinstance(record, Gap) and record.timestamp != record.receipt_timestamp
+        )
+        self._exchange_time = max(self._exchange_time, *told, -math.inf)
+        ours = time.time()
+        others = {"the server's clock": int(seconds) + int(microseconds) / 1e6}
+        if math.isfinite(self._exchange_time):
+            others["the exchange's time in its newest record"] = self._exchange_time
+        name, earliest = min(others.items(), key=lambda item: item[1])
+        self._tell(name, ours - earliest)
+        return min(ours, earliest) - (self._retention.seconds or 0)
+
+    def _tell(self, name: str, behind: float) -> None:
+        if behind > _DIFFERENCE and not self._warned:
+            _log.warning(
+                "%s: RETENTION goes by %s, which is %.1f days behind this machine's clock",
+                *(self._where, name, behind / _DIFFERENCE),
+            )
+        self._warned = behind > _DIFFERENCE

@@ -10,6 +10,7 @@ import pytest
 import yarl
 from asyncpg.connect_utils import _parse_connect_dsn_and_args
 from docker.utils import parse_host
+from fuzz.urls import compare_with_clients
 from hypothesis import given
 from hypothesis import strategies as st
 from linear import grows_with_its_square
@@ -170,6 +171,12 @@ def test_a_proxy_is_read_as_every_client_reads_it_or_refused(user, password):
     bare, login = aiohttp.helpers.strip_auth_from_url(yarl.URL(text))
     assert (login.login, login.password) == (url.user, url.password)
     assert (bare.host, bare.port) == (urlsplit(text).hostname, urlsplit(text).port) == (url.host, url.port)
+
+
+@pytest.mark.parametrize("host", ["é", "127.0.é.1", "bücher.example", "É.example"])
+def test_a_proxy_whose_name_is_no_ascii_is_one_host_to_every_client(host):
+    text = f"http://{host}:3128"
+    compare_with_clients(text, ProxyUrl.parse(text))
 
 
 UNFIT = """

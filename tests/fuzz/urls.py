@@ -166,7 +166,7 @@ def _postgres(text: str, settings: Settings) -> None:
 def compare_with_clients(text: str, url: ProxyUrl) -> None:
     """See that each client that connects through a proxy reads it so."""
     bare, login = aiohttp.helpers.strip_auth_from_url(yarl.URL(text))
-    assert (bare.host, bare.port) == (url.host.lower(), url.port), (bare, url)
+    assert (bare.raw_host, bare.port) == (url.host.lower().encode("idna").decode(), url.port), (bare, url)
     theirs = urlsplit(text)
     assert theirs.hostname == url.host.lower()
     if url.user:

@@ -12,7 +12,7 @@ from servers import RedisServer
 from streams import one_of_each, stream, trades
 from waiting import wait_until
 
-from collector.settings import Settings
+from collector.settings import Retention, Settings
 from collector.stores import StoreRefusedError, StoreUnavailableError, create, redis_retention
 
 pytestmark = pytest.mark.redis
@@ -158,9 +158,41 @@ async def test_retention(server, tmp_path, monkeypatch, backend, kept):
     async with Pipeline(harness.settings(server, tmp_path, RETENTION=kept)) as pipeline:
         await pipeline.send(sent, burst=250)
         await pipeline.delivered()
-        await pipeline.send(trades(1))  # what trims what came before
+        latest = replace(next(trades(1)), timestamp=now - 1, receipt_timestamp=now)
+        await pipeline.send([latest])  # what trims what came before
         await pipeline.delivered()
     slack = 100 if backend == "REDISSTREAM" else 0  # a stream gives up whole nodes
     found = per_key(harness.stored(server))["trades", "ETH-USD"]
     assert 300 <= len(found) <= 300 + slack
     assert found == per_key(sent)["trades", "ETH-USD"][-len(found) :]
+
+
+@pytest.mark.parametrize("backend", ["REDISSTREAM", "REDIS"])
+@pytest.mark.parametrize("clock", ["this machine's", "this machine's and the server's", "the server's"])
+async def test_a_clock_that_is_a_year_ahead_removes_nothing(server, monkeypatch, caplog, backend, clock):
+    now, year, streams = time.time(), 365 * 86400.0, backend == "REDISSTREAM"
+    monkeypatch.setattr(redis_retention.time, "time", lambda: now + (year if "this" in clock else 0))
+    with server.client() as client:
+        client.flushall()
+        for number in range(1000):
+            if streams:
+                client.xadd("trades", {"x": 1}, id=f"{int(now * 1000) - 3000 + number}-0")
+            else:
+                client.zadd("trades", {str(number): now - 3 + number / 1000})
+
+        async def ask(commands):
+            answers = [client.execute_command(*command) for command in commands]
+            if commands == [("TIME",)] and "server" in clock:
+                return [(seconds + int(year), rest) for seconds, rest in answers]
+            return answers
+
+        trimming = redis_retention.Trimming(
+            Retention(86400.0, None), ["trades"], ask, "Redis", streams=streams
+        )
+        trade = replace(next(trades(1)), timestamp=now - 0.1, receipt_timestamp=redis_retention.time.time())
+        late = replace(trade, timestamp=trade.receipt_timestamp)  # one without the exchange's time
+        await trimming.trim([trade, late])
+        assert (client.xlen if streams else client.zcard)("trades") == 1000
+    assert any("RETENTION goes by" in said and "365.0 days behind" in said for said in caplog.messages) == (
+        "this" in clock
+    )
