@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import asyncpg
 import pytest
 from collectors import Collector
 from comparison import compare, gaps_in
@@ -37,6 +38,15 @@ def tmpfs(folder, size="16m"):
 
 def remount(folder, how):
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
+
+
+def fill(disk):
+    """Write a file until the disk is full; its path."""
+    ballast = disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return ballast
 
 
 def faketime():
@@ -145,15 +155,49 @@ def test_a_disk_of_postgres_that_is_full_is_waited_for(tmp_path):
         place |= {"DATABASE": "postgres", "USER": postgres.name, "PASSWORD": postgres.password}
         with Recording(tmp_path, "COINBASE", harness, postgres, **place) as it:
             it.more()
-            ballast = disk / "ballast"
-            with contextlib.suppress(OSError), ballast.open("wb") as file:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
+            ballast = fill(disk)
             status = it.collector.wait_until(lambda status: status.state == "degraded")
             assert "No space left on device" in status.detail
             it.more()
             ballast.unlink()
+            it.collector.wait_until_ready()
+            assert it.compare() == []
+
+
+class PostgresOnASmallDisk(PostgresServer):
+    """One whose data, with its write-ahead log, lies on a disk of its own."""
+
+    def __init__(self, disks):
+        super().__init__()
+        self.disks = disks
+
+    def prepare(self):
+        super().prepare()
+        self.disk = self.folder / "disk"
+        self.disks.enter_context(tmpfs(self.disk, "128m"))
+        shutil.chown(self.disk, self.user)
+        subprocess.run(["mv", self.data, self.disk], check=True)
+        self.data = self.disk / "data"
+
+
+@pytest.mark.slow
+def test_a_postgres_that_cannot_write_its_log_is_waited_for(tmp_path):
+    harness = PostgresHarness()
+    with contextlib.ExitStack() as disks, PostgresOnASmallDisk(disks) as postgres:
+        place = {"BACKEND": "POSTGRES", "HOST": postgres.host, "PORT": str(postgres.port)}
+        place |= {"DATABASE": "postgres", "USER": postgres.name, "PASSWORD": postgres.password}
+        with Recording(tmp_path, "COINBASE", harness, postgres, **place) as it:
+            it.more()
+            ballast = fill(postgres.disk)
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                while True:  # until a segment of the log has to be created: then it panics
+                    asyncio.run(harness._execute(postgres, "SELECT pg_switch_wal()"))
+            assert "PANIC" in postgres.log.read_text()
+            status = it.collector.wait_until(lambda status: status.state == "degraded")
+            assert "store away" in status.detail
+            it.more()
+            ballast.unlink()
+            postgres.restart()
             it.collector.wait_until_ready()
             assert it.compare() == []
 
