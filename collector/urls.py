@@ -5,6 +5,7 @@ different ways is refused, so that none of them takes a part of a password for a
 password. No message repeats a part of the text: any of it may be a secret.
 """
 
+import ipaddress
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -80,16 +81,19 @@ def _split(rest: str) -> tuple[str, str, str]:
 def host_and_port(text: str) -> tuple[str, int | None]:
     """Read ``host``, ``host:port`` or ``[address]:port``. Raises ValueError."""
     match = _HOST_AND_PORT.fullmatch(text)
-    if not match or not 0 < int(match[3] or 1) < 2**16 or not _is_domain(match[2] or ""):
+    if not match or not 0 < int(match[3] or 1) < 2**16 or not _is_host(*match.group(1, 2)):
         raise ValueError("has no valid host and port: write host:port, or [address]:port for IPv6")
     return match[1] or match[2], int(match[3]) if match[3] else None
 
 
-def _is_domain(host: str) -> bool:
-    """Return whether the parts of a name are such that clients can encode it, and read it again."""
+def _is_host(address: str | None, host: str | None) -> bool:
+    """Return whether clients can read what is in brackets, or else encode a name and read it again."""
     try:
+        if address is not None:
+            return bool(ipaddress.IPv6Address(address))
+        host = host or ""
         return host.startswith("/") or bool(host.encode("idna").decode("idna")) or not host
-    except UnicodeError:
+    except (UnicodeError, ipaddress.AddressValueError):
         return False
 
 

@@ -134,6 +134,10 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
         ("mongodb://%2Frun:x,h/d", "no valid path of a socket's folder"),
         ("mongodb://%2Frun,h/d", "has % in its host"),
         ("MONGODB://h/d", "takes a URL that begins with"),
+        *(
+            (f"{scheme}://[::1:]/1", "has no valid host and port")
+            for scheme in ("redis", "mongodb", "postgresql")
+        ),
         ("redis://xn--h/0", "has no valid host and port"),
         ("redis://a%2\\b/0", "has no valid host and port"),
     ],
@@ -183,6 +187,7 @@ UNFIT = """
 http://proxy:99999 http://proxy:0 http://:3129 http://proxy/path http://u:a/b@proxy:1 x:y http://me:%00@proxy:1
 http://me%3Ayou:secret@proxy:1 http://me:%E2%82%AC@proxy:1 http://me:%FF@proxy:1
 http://xn--h:1 http://é,h http://%2Frun:1 http://me:se\xa0cret@proxy:1
+http://[::1:]:1 http://[127.0.0.1]:1 http://[.]:1 http://[fe80::1%251]:1
 """
 
 

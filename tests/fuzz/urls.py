@@ -25,7 +25,20 @@ COLLECTOR = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades"}
 COLLECTOR |= {"USER": "someone", "PASSWORD": ""}
 _BACKENDS = defaultdict(lambda: "REDIS", {scheme: name for name, each in SCHEMES.items() for scheme in each})
 _HOSTS = [
-    *("h", "db.example", "127.0.0.1", "[::1]", "[fe80::1%25eth0]", "H", "xn--h", "a_b", "é", "h%2Ex", ""),
+    *(
+        "h",
+        "db.example",
+        "127.0.0.1",
+        "[::1]",
+        "[fe80::1%25eth0]",
+        "[::1:]",
+        "H",
+        "xn--h",
+        "a_b",
+        "é",
+        "h%2Ex",
+        "",
+    ),
     *("/run", "%2Frun"),
 ]
 _PORTS = [
