@@ -7,6 +7,7 @@ import pytest
 from fuzz import stores
 from fuzz.trials import bounded
 
+from collector import writer
 from collector.settings import Settings
 from collector.stores import StoreUnavailableError, create
 
@@ -60,3 +61,37 @@ async def test_an_answer_of_postgres_without_its_end_is_told(answered):
     with pytest.raises(StoreUnavailableError, match="it answers as no Postgres does"):
         await store.open("a")
     await store.close()
+
+
+#: Sound beginnings of what a store says first; the rest never comes.
+BEGINNINGS = {
+    "REDIS": b"$1000\r\n",
+    "sentinel": b"*2\r\n$1000\r\n",
+    "MONGO": (10_000).to_bytes(4, "little") + bytes(4),
+    "POSTGRES": b"NR" + (10_000).to_bytes(4),
+}
+
+
+@pytest.mark.parametrize("backend", BEGINNINGS)
+async def test_a_store_that_answers_a_byte_at_a_time_is_given_up(backend, tmp_path, monkeypatch):
+    """Each byte comes soon enough; all of them would take forever."""
+    monkeypatch.setattr(writer, "PATIENCE", 0.3)
+    said = asyncio.Event()
+
+    async def trickle(reader, writer, _draw):
+        await reader.read(1000)
+        for byte in BEGINNINGS[backend] + bytes(1000):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            said.set()
+
+    async with asyncio.timeout(5):
+        store = await served(backend, trickle)
+        with pytest.raises(StoreUnavailableError, match="no answer within"):
+            await writer._answer(store.open("a"))
+        assert said.is_set()
+        await store.close()
+        with pytest.raises(StoreUnavailableError, match="no answer within"):  # and so the next time
+            await writer._answer(store.open("a"))
+        await store.close()
