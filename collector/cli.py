@@ -185,6 +185,11 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
     if settings.backend == "TTY":
         _say("collector: BACKEND = TTY keeps nothing, so nothing can be said of it", sys.stderr)
         return 78
+    try:
+        completeness_table.check_order(options.since, options.until)
+    except ValueError as error:
+        _say(f"collector: {error}", sys.stderr)
+        return 2
     logs.configure("WARNING", settings.log_format, settings.secrets)
     interval = completeness.Interval(options.since, options.until)
     try:

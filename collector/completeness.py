@@ -51,7 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         until: all that was seen up to then is stored; None where no collector has noted anything.
         gaps: what is missing, oldest first.
-        late: seconds between ``until`` and the end of the interval, where that is later.
+        late: seconds between ``until`` and the end of the interval, or its beginning where it has no end, if
+            that is later.
     """
 
     exchange: str
@@ -142,6 +143,7 @@ def rows(
     exchange: str, seen: Mapping[Key, float | None], gaps: Iterable[Gap], interval: Interval
 ) -> list[Row]:
     """Return a row for each channel and symbol in ``seen``, in their order by name."""
+    wanted = interval.since if interval.until is None else interval.until
     missing: dict[Key, set[Missing]] = defaultdict(set)  # two collectors may have seen the same gap
     for gap in gaps:
         if part := interval.part(gap.start, gap.end):
@@ -153,7 +155,7 @@ def rows(
             symbol=symbol,
             until=until,
             gaps=sorted(missing[channel, symbol], key=lambda gap: (gap.start, gap.end)),
-            late=max(0.0, interval.until - until) if interval.until and until else 0.0,
+            late=max(0.0, wanted - until) if wanted and until else 0.0,
         )
         for (channel, symbol), until in sorted(seen.items())
     ]

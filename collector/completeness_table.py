@@ -22,6 +22,12 @@ def moment(text: str) -> float:
     raise ValueError(f"{text!r} is no time such as 2026-11-28, 2026-11-28T08:30 or 2h")
 
 
+def check_order(since: float | None, until: float | None) -> None:
+    """Raise ValueError where an interval ends before it begins."""
+    if since is not None and until is not None and since > until:
+        raise ValueError("--since is later than --until, so nothing lies between")
+
+
 def _parsed(text: str) -> float:
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

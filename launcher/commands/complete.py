@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from collector.completeness_table import HEADINGS, cells
+from collector.completeness_table import HEADINGS, cells, check_order
 from launcher import local_run
-from launcher.commands import DONE, FAILED
+from launcher.commands import DONE, FAILED, InputError
 from launcher.commands.files import load
 from launcher.console import Console, Table
 from launcher.engines import Check, EngineError, chosen
@@ -51,6 +51,10 @@ class _Answer(msgspec.Struct):
 
 def complete(options: argparse.Namespace, console: Console) -> int:
     """Show up to when everything is stored, and what is missing."""
+    try:
+        check_order(options.since, options.until)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     fleet = load(options, console, hints=False)
     command = ["complete", "--json"]
     for name in ("since", "until"):
@@ -122,16 +126,19 @@ def _has_containers(fleet: FleetSpec) -> bool:
 
 def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
     """Ask in a process, as `launcher run` runs the collector in this folder."""
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-P", "-m", "collector", *command],
-        env=environment(spec.container, state, Path("data").absolute()),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=_SECONDS,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-m", "collector", *command],
+            env=environment(spec.container, state, Path("data").absolute()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"its store gave no answer within {_SECONDS:.0f} s") from None
     return Check(exit_code=done.returncode, lines=tuple(done.stdout.splitlines()))
 
 

@@ -137,6 +137,8 @@ def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():
     interval = Interval(START + 40, START + 100)
     (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, interval)
     assert row.is_complete
+    (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, Interval(START + 130))
+    assert (row.late, row.is_complete) == (30, False), "nothing since then is there"
 
 
 def test_a_row_as_json_and_as_text():
@@ -250,3 +252,8 @@ class TestCommand:
         assert told.returncode == 2
         assert "'lunch' is no time such as 2026-11-28" in told.stderr
         assert "Traceback" not in told.stderr
+
+    def test_an_interval_that_ends_before_it_begins_is_refused(self, environment):
+        told = self.run(environment, "--since", "1h", "--until", "2h")
+        assert told.returncode == 2
+        assert told.stderr == "collector: --since is later than --until, so nothing lies between\n"
