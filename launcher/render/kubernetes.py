@@ -22,6 +22,8 @@ from launcher.spec import SECRET_FILES, CollectorSpec, FleetSpec
 #: What a fleet without secrets does not have; an older rendering may have left it.
 SECRETS_FILE = "secrets.yaml"
 _MANIFESTS = "fleet.yaml"
+#: Label of a StatefulSet: which of the waves of a roll-out it is in, from 0 on.
+_WAVE = "cryptostore/wave"
 #: A pod's label holds the StatefulSet's name and a hash of eleven characters.
 _NAME_LENGTH = 52
 #: Where exchanges listen for websockets and HTTPS.
@@ -56,11 +58,13 @@ class _Claim(msgspec.Struct, frozen=True, kw_only=True):
 class _Workload(msgspec.Struct, frozen=True, kw_only=True):
     """A collector, with all its shards, as a StatefulSet. ``ports`` are those that it may connect to.
 
-    ``shards`` is how many pods share the symbols, None where one has them all. Of the existing Secret
-    ``secret`` the keys ``secret_keys`` are mounted, beside our own ``secrets``.
+    ``wave`` is the number of those that a roll-out goes through before it. ``shards`` is how many pods share
+    the symbols, None where one has them all. Of the existing Secret ``secret`` the keys ``secret_keys`` are
+    mounted, beside our own ``secrets``.
     """
 
     collector: CollectorSpec
+    wave: int
     shards: int | None
     environment: Mapping[str, str]
     claims: tuple[_Claim, ...]
@@ -74,23 +78,25 @@ class _Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def files(fleet: FleetSpec) -> Contents:
-    """``kustomization.yaml``, ``names.yaml``, ``fleet.yaml`` and, where there are any, ``secrets.yaml``.
+    """Return ``kustomization.yaml``, ``names.yaml``, ``fleet.yaml``, ``apply.sh``, and any ``secrets.yaml``.
 
     Raises RenderError for what has no meaning in a cluster, OSError where a secret's file cannot be read.
     """
     groups = _groups(fleet.collectors)
     refuse(_unfit(fleet, groups))
-    workloads = [_workload(group) for group in groups]
+    workloads = [_workload(group, at // fleet.parallelism) for at, group in enumerate(groups)]
     values = {
         "fleet": fleet,
         "workloads": workloads,
         "folder": _SECRETS_FOLDER,
         "settled_after": _SETTLED_AFTER,
+        "wave": _WAVE,
+        "waves": math.ceil(len(groups) / fleet.parallelism),
     }
     resources = [_MANIFESTS, *([SECRETS_FILE] if any(each.secrets for each in workloads) else [])]
     return {
         "kustomization.yaml": fill("kubernetes/kustomization.yaml", resources=resources, **values),
-        **{name: fill(f"kubernetes/{name}", **values) for name in ("names.yaml", *resources)},
+        **{name: fill(f"kubernetes/{name}", **values) for name in ("names.yaml", *resources, "apply.sh")},
     }
 
 
@@ -199,7 +205,7 @@ def _too_small(name: str, collector: CollectorSpec) -> Iterable[str]:
         )
 
 
-def _workload(group: _Group) -> _Workload:
+def _workload(group: _Group, wave: int) -> _Workload:
     first = group.collectors[0]
     parted, kubernetes, container = part(first), first.kubernetes, first.container
     full_name = names.container(first.fleet, group.name)
@@ -209,6 +215,7 @@ def _workload(group: _Group) -> _Workload:
         collector=msgspec.structs.replace(
             first, name=group.name, container=msgspec.structs.replace(container, name=full_name)
         ),
+        wave=wave,
         shards=len(group.shares) or None,
         environment=_environment(parted, existing),
         claims=tuple(_claims(parted)),

@@ -2,10 +2,12 @@
 
 import datetime as dt
 import json
+import os
+import subprocess
 import uuid
 
 import pytest
-from clusters import Namespace
+from clusters import Namespace, kubeconfig, kubectl_program
 from waiting import wait_until
 
 from launcher import cli
@@ -50,6 +52,23 @@ def rendered(tmp_path):
         return out
 
     return render
+
+
+@pytest.fixture
+def apply_in_waves(namespace, tmp_path):
+    """Runs the script of a rendered folder; its exit status, and what it says."""
+    (tmp_path / "kubectl").symlink_to(kubectl_program())
+    shell = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TIMEOUT": "5s"}
+
+    def apply(folder, **variables):
+        where = ("--kubeconfig", kubeconfig(), "--namespace", namespace.name)
+        command = ["sh", f"{folder}/apply.sh", *where]
+        done = subprocess.run(
+            command, env=shell | variables, capture_output=True, text=True, check=False, timeout=120
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return apply
 
 
 def labelled(namespace, label):
@@ -206,6 +225,36 @@ def test_the_shards_of_a_collector_are_replaced_one_after_the_other(namespace, r
         for name, pod in namespace.get("pods").items()
     }
     assert (began["desk-binance-1"] - began["desk-binance-2"]).total_seconds() >= 10
+
+
+@pytest.mark.slow
+def test_a_collector_that_does_not_become_ready_halts_those_of_later_waves(
+    namespace, rendered, apply_in_waves
+):
+    head = f"parallelism: 1{HEAD}"
+    status, said = apply_in_waves(rendered(COINBASE, KRAKEN, head=head))
+    assert status == 0, said
+    before = namespace.pods()
+    assert before.keys() == {"desk-coinbase-0", "desk-kraken-0"}
+
+    def place(selector):
+        patch = json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}})
+        namespace.kubectl("patch", "statefulset", "desk-coinbase", "--patch", patch)
+
+    place({"kubernetes.io/hostname": "nowhere"})
+    folder = rendered(COINBASE, KRAKEN, head=f"image: cryptostore:2\n{head}")
+    status, said = apply_in_waves(folder)
+    assert (status, "timed out" in said) == (1, True), said
+    assert namespace.pods()["desk-kraken-0"] == before["desk-kraken-0"]
+
+    place(None)
+    namespace.kubectl("delete", "pod", "desk-coinbase-0")
+    status, said = apply_in_waves(folder)
+    assert status == 0, said
+    assert {pod["spec"]["containers"][0]["image"] for pod in namespace.get("pods").values()} == {
+        "cryptostore:2"
+    }
+    assert namespace.kubectl("diff", "--kustomize", folder) == ""
 
 
 @pytest.mark.slow

@@ -321,6 +321,23 @@ def test_shards_are_the_pods_of_one_stateful_set(tmp_path, capsys):
     assert "k: 1 of its 3 shards are selected, and one StatefulSet has them all" in capsys.readouterr().err
 
 
+def test_waves_follow_the_parallelism_and_concern_no_pod(tmp_path):
+    before = manifests(tmp_path, load(tmp_path))
+    found = manifests(tmp_path, load(tmp_path, f"parallelism: 3{FLEET}"))
+    waves = {
+        name: (
+            each["metadata"]["labels"]["cryptostore/wave"],
+            each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"],
+        )
+        for (kind, name), each in found.items()
+        if kind == "StatefulSet"
+    }
+    assert list(waves.values()) == [("0", "0")] * 3 + [("1", "1")]
+    assert "for wave in 0 1; do" in (tmp_path / "out" / "apply.sh").read_text()
+    for key, each in found.items():
+        assert each.get("spec") == before[key].get("spec")
+
+
 def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
     text = (
         FLEET.partition("  - {exchange: GEMINI")[0]
