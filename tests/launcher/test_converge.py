@@ -267,6 +267,29 @@ def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet
     assert fleet.containers().keys() == {"all-1", "all-2"}
 
 
+def write_sharing(fleet, first, second):
+    """Writes two collectors of which each leaves out what the other one stores."""
+    parts = {"first": "SHARES-STORE", "second": "SHARES-STORE"}
+    fleet.write(parts, stores={"files": {"backend": "PARQUET"}})
+    file = json.loads(fleet.path.read_text())
+    for collector, symbol in zip(file["collectors"], (first, second), strict=True):
+        collector["symbols"].append(symbol)
+    fleet.path.write_text(json.dumps(file))
+
+
+def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet, capsys):
+    """The first leaves out what the second has still, and is waited for again once that has let go of it."""
+    write_sharing(fleet, "BTC-USD", "ETH-USD")
+    assert fleet.launch("up") == 0
+    write_sharing(fleet, "ETH-USD", "BTC-USD")
+    capsys.readouterr()
+    assert fleet.launch("up", "--parallelism", "1", "--no-check", "--wait-timeout", "30", "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    order = [(event.get("collector"), event.get("state")) for event in events]
+    second = order.index(("second", "recreating"))
+    assert order.index(("first", "recreating")) < second < order.index(("first", "ready"))
+
+
 def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("up") == 0

@@ -4,6 +4,7 @@ WRONG-SETTINGS says why and ends with 78, and so does its check
 ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
 NOT-STORED     becomes ready, and has 1,234 records in its spool that it cannot store
+SHARES-STORE   leaves out those of its other symbols that another such collector stores
 anything else  becomes ready
 """
 
@@ -18,11 +19,31 @@ from pathlib import Path
 NAME, EXCHANGE = os.environ["NAME"], os.environ["EXCHANGE"]
 PART = os.environ["SYMBOLS"].split(",")[0]
 STARTED = time.time()
+#: What each collector stores, by file: what a real one says in its note in the store.
+NOTES = Path(os.environ["PARQUET_DIR"]) / "notes"
+
+
+def overlapping():
+    """Who stores which of our symbols; a note says that the others are ours."""
+    NOTES.mkdir(exist_ok=True)
+    stored = {
+        symbol: note.name
+        for note in NOTES.iterdir()
+        for symbol in note.read_text().split()
+        if note.name != NAME
+    }
+    ours = os.environ["SYMBOLS"].split(",")[1:]
+    aside = NOTES.with_name(NAME)
+    aside.write_text(" ".join(symbol for symbol in ours if symbol not in stored))
+    aside.replace(NOTES / NAME)
+    return {symbol: stored[symbol] for symbol in ours if symbol in stored}
 
 
 def write(state, detail, stored=0):
     store = "away" if PART == "NEVER-READY" else "connected"
     refused = {"trades REFUSED-USD": "no such product"} if PART == "REFUSED-USD" else {}
+    others = overlapping() if PART == "SHARES-STORE" and state == "ready" else {}
+    state, detail = ("degraded", f"left out {len(others)}") if others else (state, detail)
     status = {
         "version": 1,
         "name": NAME,
@@ -33,7 +54,13 @@ def write(state, detail, stored=0):
         "detail": detail,
         "store": {"backend": "REDIS", "state": store, "since": STARTED, "error": None},
         "connections": [],
-        "subscriptions": {"confirmed": 0 if refused else 1, "pending": [], "refused": refused},
+        "subscriptions": {
+            "confirmed": 0 if refused else 1,
+            "pending": [],
+            "refused": refused,
+            "overlapping": {f"trades {symbol}": f"{name} stores it" for symbol, name in others.items()},
+            "overlapping_with": sorted({*others.values()}),
+        },
         "channels": {"trades": {"received": stored, "stored": stored}},
         "spool": {"records": 1234 if PART == "NOT-STORED" else 0, "bytes": 0, "dropped": 0},
         "last_received": time.time(),
@@ -85,5 +112,6 @@ count = 0
 while not stop.wait(0.2):
     count += 1
     write(state, detail, count)
+(NOTES / NAME).unlink(missing_ok=True)
 write("stopped", "stopped", count)
 say("2026-01-01T00:00:00.000Z INFO standin: stopped")
