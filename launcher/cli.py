@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, override
 
 from collector.command_line import Parser
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, INTERRUPTED, WRONG, InputError
+from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, UNREAD, WRONG, InputError
 
 _DESCRIPTION = """\
 Turns a fleet file, which lists the exchanges to record, into one collector container per exchange.
@@ -34,7 +34,8 @@ key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTER
 with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
 
 exit status: 0 done, 1 something failed, 2 wrong file, pattern or option (of a plan that is 1, and 2 says
-that it has changes), 3 doctor found no fault but could not make every check, 130 interrupted
+that it has changes), 3 doctor found no fault but could not make every check, 130 interrupted,
+141 cut short because nobody read on
 """
 
 type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name
@@ -67,41 +68,47 @@ _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status."""
+    """Run a command; return its exit status."""
     _open_closed_streams()
-    options = _read(arguments)
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    wrong = FAILED if _only_plans(words) else WRONG
+    try:
+        options = _read(words)
+    except SystemExit as ended:
+        sys.exit(wrong if ended.code == WRONG else ended.code)
     try:
         return _run(options)
     except InputError as error:
         _say(str(error))
-        return FAILED if _only_plans(options) else WRONG
+        return wrong
     except KeyboardInterrupt:
         _say("interrupted; the same command again goes on from here")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return UNREAD
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
         return FAILED
 
 
-def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; words may stand before and behind options, which argparse itself does not take."""
+def _read(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; words may stand before and behind options, which argparse does not take."""
     reader = parser()
-    options, rest = reader.parse_known_args(arguments)
+    options, rest = reader.parse_known_args(words)
     if rest and "words" not in options:
-        reader.wrong = FAILED if _only_plans(options) else WRONG
         reader.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         options.words = [*options.words, *rest]
-    options.typed = [*(sys.argv[1:] if arguments is None else arguments)]
+    options.typed = words
     return options
 
 
-def _only_plans(options: argparse.Namespace) -> bool:
-    """Whether exit status 2 says that a plan has changes, and so nothing else."""
-    return options.function == "show_plan" or bool(getattr(options, "dry_run", False))
+def _only_plans(words: Sequence[str]) -> bool:
+    """Return whether exit status 2 says that a plan has changes, and so nothing else."""
+    command = next((word for word in words if not word.startswith("-")), None)
+    is_dry = any(word.startswith("--d") and "--dry-run".startswith(word) for word in words)  # --dry will do
+    return command == "plan" or (command == "up" and is_dry)
 
 
 def _open_closed_streams() -> None:
@@ -134,21 +141,11 @@ def _say(text: str) -> None:
 
 
 class _Parser(Parser):
-    """``wrong`` is the exit status where the command line is."""
-
-    wrong = WRONG
-
-    @override
-    def refuse(self, known: argparse.Namespace, option: str) -> None:
-        if "function" in known and _only_plans(known):
-            self.wrong = FAILED
-        super().refuse(known, option)
-
     @override
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         _say(f"{self.prog}: error: {message}")
-        self.exit(self.wrong)
+        self.exit(WRONG)
 
 
 def parser() -> _Parser:
@@ -310,7 +307,6 @@ def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
     add = partial(_add, commands, "converge")
     plan = add("plan", "show what `up` would do to each collector, key by key; nothing is touched")
     plan.set_defaults(function="show_plan")
-    plan.wrong = FAILED
     up = add("up", "make the containers what the file says; those that are so already are not touched")
     up.add_argument("--dry-run", action="store_true", help="only show what would happen, as `plan` does")
     up.add_argument(

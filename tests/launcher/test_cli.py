@@ -69,23 +69,55 @@ def test_validate_shows_what_the_file_asks_for(file, capsys):
     assert "coinbase   COINBASE  PARQUET  trades    BTC-USD" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["validate", "render", "up", "run", "status", "logs", "restart", "down"])
-def test_a_wrong_file_is_2_with_its_faults_for_every_command(file, command, capsys):
+#: Every command, as it is called without a file; of a plan 2 says that it has changes, and nothing else.
+OF_A_FILE = ["validate", "render", "run", "up", "doctor", "complete", "status", "logs", "restart", "down"]
+PLANS = [["plan"], ["plan", "--resolve"], ["up", "--dry-run"], ["up", "--dry"]]
+OTHERS = ["init", "version", "completion", "schema", "explain", "exchanges", "channels", "symbols"]
+STATUSES = [*(([command], 2) for command in OF_A_FILE), *((plan, 1) for plan in PLANS)]
+
+
+def test_these_are_all_commands():
+    reader = cli.parser()
+    (commands,) = (each for each in reader._actions if isinstance(each, argparse._SubParsersAction))
+    assert {*commands.choices} == {*OF_A_FILE, *OTHERS, "plan"}
+
+
+@pytest.mark.parametrize(("command", "status"), STATUSES)
+def test_a_wrong_file_has_its_faults_and_exit_status_for_every_command(file, command, status, capsys):
     file.write_text(FLEET.replace("COINBASE", "COINBSE"))
-    assert cli.main([command]) == 2
+    assert cli.main(command) == status
     said = capsys.readouterr().err
     assert "fleet.yaml:5:" in said
     assert "COINBASE" in said
     assert "Traceback" not in said
+    file.unlink()
+    assert cli.main(command) == status
+    assert "fleet.yaml: cannot be read: No such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["plan"], ["up", "--dry-run"]])
-def test_of_a_plan_2_says_that_it_has_changes_and_nothing_else(file, command):
-    file.write_text(FLEET.replace("COINBASE", "COINBSE"))
-    assert cli.main(command) == 1
-    with pytest.raises(SystemExit) as ended:
-        cli.main([*command, "--fly"])
-    assert ended.value.code == 1
+@pytest.mark.parametrize(("command", "status"), [*STATUSES, *(([each], 2) for each in OTHERS)])
+def test_a_wrong_option_or_value_has_its_exit_status_for_every_command(command, status, capsys):
+    wrong = [[*command, "--fly"], ["--no-colour", *command]]
+    if command[0] in ("up", "plan", "doctor", "complete", "status", "logs", "restart", "down"):
+        wrong += [[*command, "--parallel", "0"], [command[0], "--parallel", "0", *command[1:]]]
+    for words in wrong:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        assert (words, ended.value.code) == (words, status)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("command", "status"), STATUSES)
+def test_a_pattern_that_matches_nothing_has_its_exit_status(file, command, status, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    asks_first = command[0] in ("status", "logs", "restart", "down")  # it may be there, and not in the file
+    assert cli.main([*command, "--only", "nope"]) == (1 if asks_first else status)
+    assert ("no Docker engine" if asks_first else "no collector nope") in capsys.readouterr().err
+
+
+def test_an_exit_status_that_is_an_answer_needs_somebody_who_reads_on(file):
+    unread = f"{sys.executable} -m launcher validate {file} | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", unread], capture_output=True, check=False).returncode == 141
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
