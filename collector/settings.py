@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from collector import catalog, urls
+from collector import api_keys, catalog, urls
 from collector.endpoints import Endpoint
 from collector.files import read_bounded
 from collector.masking import masked
@@ -40,9 +40,7 @@ TRUE = ("true", "t", "1", "yes")
 FALSE = ("false", "f", "0", "no")
 SIZES = {"": 1, "b": 1} | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-#: Lists and mappings within each other, in a file that a variable names.
-DEEPEST = 50
-#: Bytes of such a file.
+#: Bytes of a file that a variable names.
 LARGEST_FILE = 2**20
 #: Bytes: more than any disk has, and little enough for every engine's arithmetic.
 LARGEST_SIZE = 2**50
@@ -85,7 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
     ``database``, ``user`` and ``password`` hold whether they came by URL or apart. ``symbols`` may be
     patterns: ``selection`` tells what they select. ``endpoint`` has addresses in place of the exchange's own,
-    by their names. ``warnings`` says what is allowed and probably not meant.
+    by their names. ``api_keys`` are those in the file ``config``. ``warnings`` says what is allowed and
+    probably not meant.
     """
 
     exchange: str
@@ -97,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     backend: str
     config: Path | None
+    api_keys: tuple[str, ...]
     endpoint: Mapping[str, str]
     snapshot_only: bool
     snapshot_interval: int
@@ -158,7 +158,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """What no text may show."""
         proxy = ProxyUrl.parse(self.https_proxy).password if self.https_proxy else None
         url = self.url.text if self.url else None
-        return tuple(secret for secret in (url, self.password, proxy) if secret)
+        return tuple(secret for secret in (url, self.password, proxy, *self.api_keys) if secret)
 
     def masked(self, text: str) -> str:
         """``text``, an error of a library say, fit to be shown: without secrets, and not too long."""
@@ -304,40 +304,8 @@ def existing_file(text: str) -> Path:
     return path
 
 
-class _UnfitError(Exception):
-    """YAML that takes too much to read."""
-
-
-def _check_events(events: Iterable[Any]) -> None:
-    """Raise _UnfitError where a file's lists and mappings would be too deep, or too many when merged."""
-    depth = 0
-    for event in events:
-        kind = type(event).__name__
-        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
-        if depth > DEEPEST:
-            raise _UnfitError("is nested too deeply")
-        if kind == "ScalarEvent" and event.value == "<<":
-            raise _UnfitError("has a merge key, <<; write out what it stands for")
-
-
-def check_configuration(path: Path) -> None:
-    """Raises ValueError where a file is no configuration of cryptofeed; what it holds is secret."""
-    import yaml  # noqa: PLC0415 - only who has such a file waits for it
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        text = read_bounded(path, LARGEST_FILE)
-        _check_events(yaml.parse(text, loader))
-        content = yaml.load(text, loader)  # noqa: S506 - it is a safe one
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"is not YAML{line}") from None
-    except _UnfitError as error:
-        raise ValueError(str(error)) from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise ValueError("is not YAML") from None  # PyYAML lets out what its constructors stumble over
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ValueError("line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`")
+def _read_api_keys(path: Path) -> tuple[str, ...]:
+    return api_keys.read(read_bounded(path, LARGEST_FILE))
 
 
 def check_authorities(path: Path) -> None:
@@ -569,8 +537,8 @@ class _Reader:
         values["CHANNELS"] = self._channels(values["EXCHANGE"], values["CHANNELS"])
         self._check_candles(values)
         self._resolve_endpoint(values)
-        self._check_content(values, "CONFIG", check_configuration)
-        self._check_content(values, "SSL_CERT_FILE", check_authorities)
+        values["API_KEYS"] = self._content(values, "CONFIG", _read_api_keys) or ()
+        self._content(values, "SSL_CERT_FILE", check_authorities)
         for name in ("URL", "USER", "PASSWORD", "HTTPS_PROXY"):
             self._from_file(values, name)
         self._check_keys(values)
@@ -672,14 +640,16 @@ class _Reader:
             except ValueError as error:
                 self._fault("ENDPOINT", str(error))
 
-    def _check_content(self, values: dict[str, Any], name: str, check: Callable[[Path], None]) -> None:
+    def _content[T](self, values: dict[str, Any], name: str, read: Callable[[Path], T]) -> T | None:
+        """Return what is read from the file that a variable names; None where there is none, or a fault."""
         if path := values[name]:
             try:
-                check(path)
+                return read(path)
             except OSError as error:
                 self._fault(name, f"cannot be read: {error.strerror}")
             except ValueError as error:
                 self._fault(name, str(error))
+        return None
 
     def _check_database(self, values: dict[str, Any]) -> None:
         backend, database, url = values["BACKEND"], values["DATABASE"], values["URL"]

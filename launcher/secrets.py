@@ -1,5 +1,6 @@
 """What a collector reads from files that its engine hands out: its password, API keys and authorities."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -8,12 +9,13 @@ from urllib.parse import unquote
 
 import msgspec
 
+from collector import api_keys
 from collector.files import read_bounded
 from collector.urls import Url
 from launcher.spec import CollectorSpec, Mount, is_file
 
-#: Files whose content no collector quotes, or that anybody may see.
-_NO_PASSWORDS = ("config.yaml", "ca.pem", "user")
+#: A file that is no secret as a whole, but holds some; and those that anybody may see.
+_API_KEYS, _PUBLIC = "config.yaml", ("ca.pem", "user")
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,12 +78,15 @@ def part(collector: CollectorSpec) -> Parted:
 def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
     """Return what is masked in text that is shown, of a collector's secrets by name.
 
-    These are passwords, also those in a URL.
+    These are passwords, also those in a URL, and API keys.
     """
-    contents = (content for name, content in files.items() if name not in _NO_PASSWORDS)
+    contents = (content for name, content in files.items() if name not in (_API_KEYS, *_PUBLIC))
     texts = {content.decode(errors="replace").strip() for content in contents}
     quoted = {password for text in texts for password in _passwords(text)}
-    return tuple(sorted((texts | quoted | set(map(unquote, quoted))) - {""}))
+    keys: set[str] = set()
+    with contextlib.suppress(ValueError):  # its collector says what is wrong with it
+        keys.update(api_keys.read(files[_API_KEYS]) if _API_KEYS in files else ())
+    return tuple(sorted((texts | quoted | set(map(unquote, quoted)) | keys) - {""}))
 
 
 def _passwords(text: str) -> Iterable[str]:

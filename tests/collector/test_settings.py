@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 
@@ -415,6 +416,15 @@ def test_errors_are_masked(text):
     assert "nary" not in repr(settings)
 
 
+KEYS = """
+log: {filename: feedhandler.log, level: WARNING}
+uvloop: true
+gemini: {key_id: canary-1, key_secret: null, account_name: test}
+deribit: {key_id: 8007, key_secret: canary/2==, key_passphrase: ""}
+okx: {sub: [{api_token: canary 3}, {api_token: canary4}, {key_id: canary4}]}
+"""
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -436,9 +446,15 @@ def test_a_configuration_that_is_none_is_a_fault_of_its_variable(tmp_path, conte
     assert str(raised.value) == f"CONFIG = '{path}': {fault}"
 
 
-def test_a_configuration_with_keys_is_fine(tmp_path):
-    (tmp_path / "config.yaml").write_text("coinbase:\n  key_id: canary\n")
-    assert Settings.read(GOOD | {"CONFIG": str(tmp_path / "config.yaml")}).config
+def test_the_api_keys_in_a_configuration_are_masked_wherever_they_stand(tmp_path):
+    (tmp_path / "config.yaml").write_text(KEYS)
+    settings = Settings.read(GOOD | {"CONFIG": str(tmp_path / "config.yaml")})
+    assert settings.config
+    assert settings.api_keys == ("canary-1", "8007", "canary/2==", "canary 3", "canary4")
+    text = 'headers {"X-KEY": canary-1, "sign": canary/2==, canary%2F2%3D%3D}: canary 3 "8007" of test, null'
+    shown = settings.masked(text)
+    assert not re.search("canary|8007", shown)
+    assert "of test, null" in shown
 
 
 @pytest.mark.parametrize("content", ["", "not a certificate"])

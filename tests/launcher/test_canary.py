@@ -67,6 +67,7 @@ def test_no_command_shows_a_secret(secret_fleet, tmp_path, capsys, monkeypatch):
         said = capsys.readouterr()
         assert "a careless line with ***" in said.out
         assert "a careless proxy at ***" in said.out
+        assert "a careless key *** of a library" in said.out
         assert "secret https_proxy: *** -> ***" in said.out
         assert [line for line in said.out.splitlines() if leaks(line)] == []
         assert [line for line in said.err.splitlines() if leaks(line)] == []

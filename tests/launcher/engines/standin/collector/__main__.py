@@ -98,6 +98,8 @@ if PART == "WRONG-SETTINGS":
         say(f"a careless line with {Path(os.environ['PASSWORD_FILE']).read_text()}")
     if "HTTPS_PROXY_FILE" in os.environ:
         say(f"a careless proxy at {Path(os.environ['HTTPS_PROXY_FILE']).read_text()}")
+    if "CONFIG" in os.environ:
+        say(f"a careless key {Path(os.environ['CONFIG']).read_text().split()[-1].strip('}')} of a library")
     sys.exit(78)
 if PART == "ENDS-EARLY":
     say("2026-01-01T00:00:00.000Z CRITICAL standin: feed died")

@@ -1,0 +1,63 @@
+"""The API keys in a configuration file of cryptofeed's: ``coinbase: {key_id: ..., key_secret: ...}``.
+
+https://github.com/bmoscon/cryptofeed/blob/master/config.yaml shows one: key_id, key_secret, key_passphrase.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+#: Lists and mappings within each other.
+DEEPEST = 50
+_SECRET = re.compile(r"key|secret|pass|token", re.IGNORECASE)
+
+
+class _UnfitError(Exception):
+    """YAML that takes too much to read."""
+
+
+def read(content: bytes) -> tuple[str, ...]:
+    """Return the keys in such a file.
+
+    Raises ValueError where it is no configuration of cryptofeed; the message quotes nothing of it.
+    """
+    import yaml  # noqa: PLC0415 - only who has such a file waits for it
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        _check_events(yaml.parse(content, loader))
+        configuration = yaml.load(content, loader)  # noqa: S506 - it is a safe one
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"is not YAML{line}") from None
+    except _UnfitError as error:
+        raise ValueError(str(error)) from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise ValueError("is not YAML") from None  # PyYAML lets out what its constructors stumble over
+    if not isinstance(configuration, dict) or not all(isinstance(key, str) for key in configuration):
+        raise ValueError("line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`")
+    return tuple(dict.fromkeys(filter(None, _secrets(configuration))))
+
+
+def _check_events(events: Iterable[Any]) -> None:
+    """Raise _UnfitError where a file's lists and mappings would be too deep, or too many when merged."""
+    depth = 0
+    for event in events:
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise _UnfitError("is nested too deeply")
+        if kind == "ScalarEvent" and event.value == "<<":
+            raise _UnfitError("has a merge key, <<; write out what it stands for")
+
+
+def _secrets(value: Any, name: str = "") -> Iterator[str]:
+    """Find the values whose name says that they are secret."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _secrets(each, str(key))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _secrets(each, name)
+    elif _SECRET.search(name) and value is not None:
+        yield str(value)
