@@ -30,9 +30,9 @@ import msgspec
 from collector import records as codec
 from collector.batch import Batch, Position
 from collector.gap_records import missing
+from collector.losses import Loss, forgotten
 from collector.records import AnyRecord
-from collector.spool_file import Blob, Loss, NoRoomError, SpoolError, SpoolFile
-from collector.spool_repair import outside
+from collector.spool_file import Blob, NoRoomError, SpoolError, SpoolFile
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
 
@@ -121,8 +121,8 @@ class Spool:
     def _begin(self) -> None:
         file = self._file
         self.owner, self.clean, self.mended, self.exact = file.owner, file.clean, file.mended, file.exact
-        self.incarnation, self.marks_whole = file.incarnations[-1].id, file.marks_whole
-        self._beginnings = frozenset(incarnation.first for incarnation in file.incarnations)
+        self._incarnations, self.marks_whole = file.incarnations, file.marks_whole
+        self.incarnation = file.incarnations.present.id
         self._end = self._visible = file.end
         self._acknowledged = min(file.acknowledged, file.end)
         self._marks = file.marks
@@ -148,7 +148,7 @@ class Spool:
     @property
     def begun(self) -> float:
         """When the oldest opening that is known began, in seconds."""
-        return self._file.incarnations[0].first / 1e6
+        return self._incarnations.begun / 1e6
 
     @property
     def marks(self) -> Mapping[str, str]:
@@ -306,10 +306,10 @@ class Spool:
         """
         async with self._lock:
             oldest = await self._on_disk(self._file.oldest)
-            wanted = self._acknowledged if stored and stored.owner != self.owner else self._known(stored)
-            start = self._begun(min(max(wanted, oldest), self._visible))
-            until = await self._on_disk(self._file.since, start)
-            forgotten = self._forgotten(wanted, start, until)
+            wanted = self._meaning(stored)
+            start = self._incarnations.start(wanted, oldest=oldest, end=self._visible)
+            until = await self._on_disk(self._file.since, start) or time.time()
+            loss, self._file.losses = forgotten(self.losses, self._incarnations, wanted, start, until)
             self._acknowledged = start
             self._forget_delivered()
             self._empty = 0
@@ -322,50 +322,19 @@ class Spool:
                 blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved
             )
             self._bytes = size + sum(len(blob.data) for blob in unsaved if blob.end > start)
-        return Start(Position(self.owner, self._incarnation_of(start), start), forgotten)
+        return Start(Position(self.owner, self._incarnations.of(start), start), loss)
 
     def knows(self, stored: Position) -> bool:
         """Whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
-        known = (incarnation.id for incarnation in self._file.incarnations)
-        return stored.owner == self.owner and stored.incarnation in known
+        return stored.owner == self.owner and self._incarnations.have(stored.incarnation)
 
-    def _begun(self, start: int) -> int:
-        """``start``, in our own incarnation if nothing of those before it is left: no copy has that one."""
-        last = self._file.incarnations[-1]
-        return max(start, last.first) if start >= last.before else start
-
-    def _known(self, stored: Position | None) -> int:
-        """The sequence that ``stored`` means here."""
-        known = self._file.incarnations
-        if stored is None:
-            return known[0].first
-        ends = [following.before for following in known[1:]] + [self._end]
-        for incarnation, end in zip(known, ends, strict=True):
-            if incarnation.id == stored.incarnation:
-                return min(stored.sequence, end)
-        if self.exact:  # a copy of the spool took over meanwhile
+    def _meaning(self, stored: Position | None) -> int:
+        """Return the sequence before which the store has all, as far as its position tells."""
+        if stored and stored.owner != self.owner:
             return self._acknowledged
-        # A power failure or a backup took its opening from us: all before it is stored, nothing after it is.
-        after = (incarnation.first for incarnation in known if incarnation.first > stored.sequence)
-        return max(next(after, known[-1].first), self._acknowledged)
-
-    def _forgotten(self, wanted: int, start: int, until: float | None) -> Loss | None:
-        within = [loss for loss in self.losses if loss.reason == "forgotten" and wanted <= loss.first < start]
-        others = tuple(loss for loss in self.losses if loss not in within)
-        nothing = [(loss.first, loss.end) for loss in others]
-        nothing += [(incarnation.before, incarnation.first) for incarnation in self._file.incarnations]
-        count = outside(wanted, start, nothing)
-        if not count:
-            return None
-        openings = [each.first for each in self._file.incarnations]
-        begun = max((first for first in openings if first <= wanted), default=openings[0])
-        forgotten = Loss("forgotten", wanted, start, count, begun / 1e6, until or time.time())
-        self._file.losses = (*others, forgotten)
-        return forgotten
-
-    def _incarnation_of(self, sequence: int) -> str:
-        known = self._file.incarnations
-        return next((each.id for each in reversed(known) if each.first <= sequence), known[0].id)
+        return self._incarnations.meaning(
+            stored, end=self._end, acknowledged=self._acknowledged, exact=self.exact
+        )
 
     async def read(self, after: Position | None, limit: int) -> Batch | None:
         """The next records after ``after``, at most ``limit``; None where there are none. Does not wait.
@@ -407,7 +376,9 @@ class Spool:
                 continue
             if blob.first >= self._visible:
                 break
-            if records and (blob.first != first + len(records) or blob.first in self._beginnings):
+            if records and (
+                blob.first != first + len(records) or blob.first in self._incarnations.beginnings
+            ):
                 break
             if not records:
                 first = max(sequence, blob.first)
@@ -418,7 +389,7 @@ class Spool:
         del records[limit:]
         if not records:
             return None
-        batch = Batch(self._incarnation_of(first), first, records)
+        batch = Batch(self._incarnations.of(first), first, records)
         self._reads.append(_Read(batch.end, len(records), size))
         return batch
 

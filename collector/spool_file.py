@@ -21,15 +21,16 @@ import msgspec
 
 from collector import records as codec
 from collector.file_identity import identity
-from collector.gap_records import joined, missing
+from collector.gap_records import missing
+from collector.incarnations import Incarnation, Incarnations, Ranges, next_first
+from collector.losses import Loss, Place, holes, merged, ranges_of
 from collector.records import AnyRecord, Gap
-from collector.spool_repair import SEAL, decoded, outside, repair, seal
+from collector.spool_repair import SEAL, decoded, repair, seal
 
 FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
 APPLICATION = 0x43535031  # tells a spool from other SQLite files
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
 BROKEN_KEPT = 3  # broken databases kept aside
-LOSSES_KEPT = 1000
 INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
@@ -78,42 +79,6 @@ class NoRoomError(Exception):
     """The disk takes nothing at the moment."""
 
 
-class Incarnation(msgspec.Struct, frozen=True):
-    """One opening of the spool: its records have sequences from ``first`` on.
-
-    Those before it ended at ``before``: what lies between the two numbers names no record.
-    """
-
-    id: str
-    before: int
-    first: int
-
-
-class Loss(msgspec.Struct, frozen=True):
-    """Records that will not reach the store.
-
-    Attributes:
-        reason: ``dropped`` (no room), ``corrupt`` (the disk gave back something else), ``forgotten``
-            (stored once, lost by the store, and no longer in the spool).
-        first: sequence of the first of them; ``end`` is the one after the last.
-        count: how many; None where nobody knows.
-        since: receipt of the first, float seconds; None where nobody knows. ``until``: of the last.
-        gaps: what is missing of which channel and symbol; empty where nobody knows.
-    """
-
-    reason: str
-    first: int
-    end: int
-    count: int | None
-    since: float | None
-    until: float | None
-    gaps: tuple[Gap, ...] = ()
-
-    def __str__(self) -> str:
-        count = "an unknown number of" if self.count is None else self.count
-        return f"{count} records {self.reason} (sequence {self.first} to {self.end - 1})"
-
-
 class Blob(msgspec.Struct, frozen=True):
     """What one append brought: the records from sequence ``first`` on, as they were encoded."""
 
@@ -132,25 +97,11 @@ class Blob(msgspec.Struct, frozen=True):
         return self.records[0].receipt_timestamp, self.records[-1].receipt_timestamp
 
 
-def merged(losses: Sequence[Loss], loss: Loss) -> tuple[Loss, ...]:
-    """``losses`` with ``loss``, which the last one grows into if it goes on where that one ended."""
-    if losses and (losses[-1].reason, losses[-1].end) == (loss.reason, loss.first):
-        return (*losses[:-1], _joined(losses[-1], loss))
-    if len(losses) < LOSSES_KEPT:
-        return (*losses, loss)
-    return (_joined(losses[0], losses[1]), *losses[2:], loss)
-
-
-def _joined(one: Loss, two: Loss) -> Loss:
-    count = None if one.count is None or two.count is None else one.count + two.count
-    return Loss(one.reason, one.first, two.end, count, one.since, two.until, joined((*one.gaps, *two.gaps)))
-
-
 class SpoolFile:
     """The database of one folder.
 
     Attributes:
-        owner, incarnations (oldest first, the last is ours), end, acknowledged, marks, bounds,
+        owner, incarnations, end, acknowledged, marks, bounds,
             clean: what the database said when it was opened.
         mended: whether it was broken.
         marks_whole: whether all marks are there that there were.
@@ -162,7 +113,7 @@ class SpoolFile:
     """
 
     owner: str
-    incarnations: list[Incarnation]
+    incarnations: Incarnations
     clean: bool | None
     exact: bool
     end: int
@@ -319,16 +270,13 @@ class SpoolFile:
         ``written`` is when the broken file was: where it tells nothing, the loss is as old as that, at least.
         """
         losses = _losses(db)
-        nothing = [(loss.first, loss.end) for loss in losses]
-        nothing += db.execute("SELECT before, first FROM incarnations")
-        rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first").fetchall()
-        end, last = (rows[0][0], rows[0][2]) if rows else (0, None)
-        for first, after, since, until in rows:
-            if count := outside(end, first, nothing):
-                losses = (*losses, Loss("corrupt", end, first, count, last, since))
-            end, last = after, until
+        known = Ranges([*ranges_of(losses), *db.execute("SELECT before, first FROM incarnations")])
+        rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first")
+        places = [Place(*row) for row in rows]
+        end, last = (places[-1].end, places[-1].until) if places else (0, None)
         # How many came after the last good record, nobody knows.
-        self.losses = (*losses, Loss("corrupt", end, end, None, last or _opened(db) or written, None))
+        unknown = Loss("corrupt", end, end, None, last or _opened(db) or written, None)
+        self.losses = (*losses, *holes(places, known), unknown)
         with self._transaction():
             self._save_losses(self.losses)
 
@@ -358,15 +306,15 @@ class SpoolFile:
             self._save_losses(self.losses)
             rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number").fetchall()
             self._set(SEAL, seal(self.owner, rows))
-        self.incarnations = [Incarnation(*row) for row in rows]
-        self.end = self.incarnations[-1].first
+        self.incarnations = Incarnations([Incarnation(*row) for row in rows])
+        self.end = self.incarnations.present.first
 
     def _begin_incarnation(self) -> None:
         """Begins at the time in microseconds: numbers rise even where those used last were forgotten."""
         before = self._next()
         self.db.execute(
             "INSERT INTO incarnations(id, before, first) VALUES (?, ?, ?)",
-            (secrets.token_hex(8), before, max(before, time.time_ns() // 1000)),
+            (secrets.token_hex(8), before, next_first(before, time.time_ns() // 1000)),
         )
         self.db.execute(
             "DELETE FROM incarnations WHERE number <= (SELECT max(number) FROM incarnations) - ?",

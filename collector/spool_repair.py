@@ -19,6 +19,8 @@ import msgspec
 from collector import records as codec
 from collector import typed_json
 from collector.gap_records import joined, missing
+from collector.incarnations import Ranges
+from collector.losses import Place
 from collector.records import AnyRecord, Gap
 
 #: Where the sealed copy is kept, in the table ``meta``.
@@ -55,15 +57,6 @@ class _Identity(msgspec.Struct):
     incarnations: list[_Incarnation]
 
 
-class _Place(NamedTuple):
-    """Where a blob is: the records from ``first`` to before ``end``, received from ``since`` to ``until``."""
-
-    first: int
-    end: int
-    since: float = 0.0
-    until: float = 0.0
-
-
 def seal(owner: str, incarnations: Iterable[_Incarnation]) -> str:
     """Return a copy of both that shows whether it is whole."""
     text = msgspec.json.encode(_Identity(owner, list(incarnations)))
@@ -93,29 +86,6 @@ def decoded(data: object, crc: object) -> list[AnyRecord] | None:
         return None
 
 
-class _Known:
-    """Sequences that no record has, as is known: losses, and what lies between incarnations."""
-
-    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
-        self._ranges = ranges
-        self._starts = {start for start, _ in ranges}
-
-    def missing(self, first: int, end: int) -> int:
-        """Return how many sequences from ``first`` to before ``end`` should have a record."""
-        return outside(first, end, self._ranges)
-
-    def join(self, end: int, following: int) -> bool:
-        """Return whether a blob that begins at ``following`` can be the next one after ``end``."""
-        apart = following > end and end in self._starts and not self.missing(end, following)
-        return following == end or apart
-
-
-def outside(first: int, end: int, ranges: Iterable[tuple[int, int]]) -> int:
-    """Return how many of the sequences from ``first`` to before ``end`` are in none of the ranges."""
-    inside = sum(max(0, min(end, stop) - max(first, start)) for start, stop in ranges)
-    return max(0, end - first - inside)
-
-
 # -- who it is -------------------------------------------------------------------------------------------
 
 
@@ -140,7 +110,7 @@ def _repair_meta(db: sqlite3.Connection, faults: list[str]) -> None:
         faults.append("the incarnations are damaged")
         if not sealed and len(right) < len(rows):  # nobody knows which records belonged to the others
             (oldest,) = db.execute("SELECT coalesce(min(first), 0) FROM blobs").fetchone()
-            _lose(db, _Place(oldest, oldest), None, (0.0, time.time()), ())
+            _lose(db, Place(oldest, oldest), None, (0.0, time.time()), ())
         db.execute("DELETE FROM incarnations")
         db.execute("DELETE FROM sqlite_sequence")
         right = sorted(right, key=lambda each: each[2])
@@ -285,7 +255,7 @@ def _repair_order(db: sqlite3.Connection, faults: list[str]) -> None:
     if not nowhere and not list(_breaks(db, known)):
         return
     rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first")
-    places = [_Place(*row) for row in rows]
+    places = [Place(*row) for row in rows]
     astray = [place for place in places if place.first in nowhere]
     astray += _astray([place for place in places if place.first not in nowhere], known)
     staying = [place for place in places if place not in astray]
@@ -294,7 +264,7 @@ def _repair_order(db: sqlite3.Connection, faults: list[str]) -> None:
         holes = [
             one.end
             for one, two in pairwise(staying)
-            if two.first - one.end == count and known.missing(one.end, two.first) == count
+            if two.first - one.end == count and known.outside(one.end, two.first) == count
         ]
         if len(holes) == 1:
             faults.append(f"the blob of {holes[0]} was at {place.first}")
@@ -318,7 +288,7 @@ def _nowhere(db: sqlite3.Connection) -> set[int]:
     return {first for (first,) in rows}
 
 
-def _astray(places: Sequence[_Place], known: _Known) -> list[_Place]:
+def _astray(places: Sequence[Place], known: Ranges) -> list[Place]:
     """Return the blobs that join none beside them, and overlap one or were received before or after it."""
     pairs = list(pairwise(places))
     joins = [known.join(one.end, two.first) for one, two in pairs]
@@ -333,16 +303,16 @@ def _astray(places: Sequence[_Place], known: _Known) -> list[_Place]:
 
 def _account_for(
     db: sqlite3.Connection,
-    one: _Place,
-    two: _Place,
-    known: _Known,
+    one: Place,
+    two: Place,
+    known: Ranges,
     faults: list[str],
 ) -> None:
     (since,) = db.execute("SELECT until FROM blobs WHERE first = ?", (one.first,)).fetchone()
     (until,) = db.execute("SELECT since FROM blobs WHERE first = ?", (two.first,)).fetchone()
-    count = known.missing(one.end, two.first)
+    count = known.outside(one.end, two.first)
     faults.append(f"{count} records are missing from {one.end} on")
-    _lose(db, _Place(one.end, two.first), count, (since, until), ())
+    _lose(db, Place(one.end, two.first), count, (since, until), ())
 
 
 def _remove(db: sqlite3.Connection, first: int, faults: list[str]) -> None:
@@ -351,7 +321,7 @@ def _remove(db: sqlite3.Connection, first: int, faults: list[str]) -> None:
     records = decoded(*db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone())
     db.execute("DELETE FROM blobs WHERE first = ?", (first,))
     row = db.execute("SELECT max(first + count) FROM blobs WHERE first < ?", (first,)).fetchone()
-    near = _Place(row[0] or 0, row[0] or 0)
+    near = Place(row[0] or 0, row[0] or 0)
     if records:
         span = (records[0].receipt_timestamp, records[-1].receipt_timestamp)
         _lose(db, near, len(records), span, missing(records, "corrupt"))
@@ -361,7 +331,7 @@ def _remove(db: sqlite3.Connection, first: int, faults: list[str]) -> None:
 
 def _lose(
     db: sqlite3.Connection,
-    place: _Place,
+    place: Place,
     count: int | None,
     span: tuple[float, float],
     gaps: Sequence[Gap],
@@ -381,7 +351,7 @@ def _lose(
     db.execute("INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 
-def _breaks(db: sqlite3.Connection, known: _Known) -> Iterable[tuple[_Place, _Place]]:
+def _breaks(db: sqlite3.Connection, known: Ranges) -> Iterable[tuple[Place, Place]]:
     """Yield the neighbours that overlap, or between which something is missing that is no known loss."""
     rows = db.execute(
         "SELECT * FROM (SELECT first, first + count AS end, lead(first) OVER ordered AS next,"
@@ -389,15 +359,15 @@ def _breaks(db: sqlite3.Connection, known: _Known) -> Iterable[tuple[_Place, _Pl
     )
     for first, end, following, following_end in rows:
         if not known.join(end, following):
-            yield _Place(first, end), _Place(following, following_end)
+            yield Place(first, end), Place(following, following_end)
 
 
-def _known(db: sqlite3.Connection) -> _Known:
+def _known(db: sqlite3.Connection) -> Ranges:
     ranges = db.execute(
         "SELECT first, end FROM losses UNION ALL SELECT before, first FROM incarnations"
         " UNION ALL SELECT 0, coalesce(min(first), 0) FROM incarnations"  # older ones are forgotten
     )
-    return _Known(ranges.fetchall())
+    return Ranges(ranges.fetchall())
 
 
 def _is_sequence(value: object) -> bool:

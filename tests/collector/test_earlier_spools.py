@@ -75,7 +75,7 @@ async def test_what_an_earlier_version_left_is_delivered(tmp_path, file, expecte
     assert expected["marks"].items() <= spool.marks.items()
     losses = [[it.reason, it.count, it.since, it.until, told(it.gaps)] for it in spool.losses]
     assert losses == expected["losses"]
-    (before, *_) = spool._file.incarnations
+    (before, *_) = spool._file.incarnations.known
     store = ListStore(Position(spool.owner, before.id, before.first + expected["acknowledged"]))
     writer = Writer("name", store, spool, Metrics())
     running = asyncio.create_task(writer.run())

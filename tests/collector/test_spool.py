@@ -16,9 +16,10 @@ from waiting import PATIENCE
 
 from collector import spool_file
 from collector.batch import Position
+from collector.losses import merged
 from collector.records import Candle
 from collector.spool import Loss, Spool, SpoolError
-from collector.spool_file import FORMAT, NoRoomError, merged
+from collector.spool_file import FORMAT, NoRoomError
 
 
 async def contents(spool, after=None, limit=100):

@@ -80,7 +80,7 @@ class Model(RuleBasedStateMachine):
     @rule(back=st.integers(1, 30))
     def store_forgets(self, back):
         kept = sorted(self.store)[:-back]
-        incarnations = self.spool._file.incarnations
+        incarnations = self.spool._file.incarnations.known
         if kept:
             end = kept[-1] + 1
             incarnation = [each.id for each in incarnations if each.first < end][-1]
