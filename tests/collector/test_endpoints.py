@@ -31,6 +31,11 @@ GOOD = {"EXCHANGE": "OKX", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND
             "kz",
             {"websocket": "wss://stream.bybit.kz/v5/public", "rest": "https://api.bybit.kz/v5/market"},
         ),
+        (
+            "BYBIT",
+            "eu",
+            {"websocket": "wss://stream.bybit.eu/v5/public", "rest": "https://api.bybit.eu/v5/market"},
+        ),
         # the path is the usual one, unless there is another
         ("OKX", "websocket=wss://ws.okx.com:8443", {"websocket": "wss://ws.okx.com:8443/ws/v5"}),
         ("OKX", "REST=https://[::1]:9/v6/", {"rest": "https://[::1]:9/v6"}),

@@ -28,6 +28,9 @@ _DEPTHS: Mapping[str, Sequence[int]] = {"option": (25, 100)}
 _DEFAULT_DEPTHS = (1, 50, 200, 1000)
 _DOCS = "bybit-exchange.github.io/docs/v5/websocket/public"
 
+#: Their best prices come with their tickers, which have no numbers.
+_OPTIONS = "; of options as they change, and nothing tells a loss"
+
 
 def _channel(
     records: str, page: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
@@ -42,8 +45,14 @@ class Bybit(Exchange):
     id = "BYBIT"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": _channel("single trades", "trade", flows=False, quiet=None),
-        "ticker": _channel("the best prices, each 10 ms at most", "orderbook (depth 1)"),
-        "l1_book": _channel("the best prices with their sizes, each 10 ms at most", "orderbook (depth 1)"),
+        "ticker": _channel(
+            f"the best prices, each 10 ms at most{_OPTIONS}", "orderbook (depth 1)", "sequence"
+        ),
+        "l1_book": _channel(
+            f"the best prices with their sizes, each 10 ms at most{_OPTIONS}",
+            "orderbook (depth 1)",
+            "sequence",
+        ),
         "l2_book": _channel(
             "changes of 200 ms, of the 1000 best levels a side (100 of options)", "orderbook", "sequence"
         ),
@@ -67,14 +76,20 @@ class Bybit(Exchange):
         "websocket": "wss://stream.bybit.com/v5/public",
         "rest": "https://api.bybit.com/v5/market",
     }
-    #: bybit-exchange.github.io/docs/v5/guide and /docs/v5/ws/connect, 2026-11-28. For the EEA, the
-    #: Netherlands, the Emirates and Indonesia they name REST hosts alone.
+    #: bybit-exchange.github.io/docs/v5/guide and /docs/v5/ws/connect, 2026-11-28; ``eu``'s websocket is on
+    #: /docs/v5/websocket/system/system-status alone, and in clients of 2026 that record spot there: not
+    #: verified. For the Netherlands, the Emirates and Indonesia they name REST hosts alone.
     regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         region: {
             "websocket": f"wss://stream.{domain}/v5/public",
             "rest": f"https://api.{domain}/v5/market",
         }
-        for region, domain in {"tr": "bybit-tr.com", "kz": "bybit.kz", "ge": "bybitgeorgia.ge"}.items()
+        for region, domain in {
+            "eu": "bybit.eu",
+            "tr": "bybit-tr.com",
+            "kz": "bybit.kz",
+            "ge": "bybitgeorgia.ge",
+        }.items()
     }
     candle_intervals = tuple(INTERVALS)
     silence = 60.0  # a ping each 20 s is answered

@@ -30,6 +30,8 @@ from collector.exchanges.protocol import Channel, ConnectionPlan, Detection, Exc
 _ARGUMENTS_PER_CONNECTION = 200
 _DOCS = "okx.com/docs-v5"
 
+_NOT_OFFERED = frozenset({("funding", "spot"), ("funding", "option"), ("open_interest", "spot")})
+
 
 def _channel(
     records: str, source: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
@@ -57,7 +59,7 @@ class Okx(Exchange):
         "funding": _channel("the rate of the coming settlement, each 30 to 90 s", "Funding rate channel"),
         "open_interest": _channel("open contracts, each 3 s at most", "Open interest channel"),
         "liquidations": _channel(
-            "one liquidation an instrument and second; the order's side",
+            "one liquidation an instrument and second, of perpetuals and futures; the order's side",
             "Liquidation orders channel",
             flows=False,
             quiet=None,
@@ -80,7 +82,8 @@ class Okx(Exchange):
         "websocket": "wss://ws.okx.com:443/ws/v5",
         "rest": "https://www.okx.com/api/v5",
     }
-    #: The hosts are those of ccxt 4.5.37 (myokx, okxus), 2026-11-28; the port is that of ``endpoints``.
+    #: Hosts of ccxt 4.5.37 (myokx, okxus). 8443 is off since 2026-10-31 (notice of 2026-09-30): clients of
+    #: October 2026 have 443 for both; ``eea`` was reached there in September, of ``us`` nobody says so.
     regions: ClassVar[Mapping[str, Mapping[str, str]]] = {
         region: {
             "websocket": f"wss://ws{region}.okx.com:443/ws/v5",
@@ -166,10 +169,11 @@ class Okx(Exchange):
         if theirs is None:
             return None
         if channel == "liquidations":
-            of_type = {"perpetual": "SWAP", "future": "FUTURES", "option": "OPTION"}.get(instrument.kind)
+            # those of MARGIN and OPTION have neither a side nor a price, by the documentation
+            of_type = {"perpetual": "SWAP", "future": "FUTURES"}.get(instrument.kind)
             return Argument(theirs, inst_type=of_type) if of_type else None
         if channel == "index":
             return Argument(theirs, instrument.index) if instrument.index else None
-        if channel in ("funding", "open_interest") and instrument.kind == "spot":
+        if (channel, instrument.kind) in _NOT_OFFERED:
             return None
         return Argument(theirs, instrument.exchange_symbol)

@@ -157,9 +157,10 @@ class Books(Stream):
             self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
             self._last = part.seq_id
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
-        if self._book is None or (part.seq_id == self._last and part.prev_seq_id != self._last):
+        follows = None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
+        if self._book is None or (part.seq_id == self._last and not follows):
             return ()  # it belongs to a book that broke, or was sent again
-        if part.prev_seq_id != self._last:
+        if not follows:
             return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did")
         self._last = part.seq_id
         if not bids and not asks:  # sent where nothing has changed for 60 s

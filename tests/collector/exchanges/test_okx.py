@@ -50,8 +50,12 @@ FUTURE = Instrument(
     symbol="BTC-USDT-26Z25", exchange_symbol="BTC-USDT-261225", kind="future", base="BTC", quote="USDT",
     index="BTC-USDT",
 )  # fmt: skip
+OPTION = Instrument(
+    symbol="BTC-USD-92000-26Z25-call", exchange_symbol="BTC-USD-261225-92000-C", kind="option", base="BTC",
+    quote="USD", index="BTC-USD",
+)  # fmt: skip
 SPOT = Instrument(symbol="BTC-USDT", exchange_symbol="BTC-USDT", kind="spot", base="BTC", quote="USDT")
-LISTED = {each.symbol: each for each in (SWAP, FUTURE, SPOT)}
+LISTED = {each.symbol: each for each in (SWAP, FUTURE, OPTION, SPOT)}
 BOOK = Subscription("l2_book", "BTC-USDT-PERP")
 
 
@@ -297,7 +301,8 @@ def test_a_channel_that_an_instrument_has_not_is_carried_by_nothing():
     wanted = [
         Subscription(channel, "BTC-USDT") for channel in ("funding", "liquidations", "open_interest", "index")
     ]
-    assert Okx().connections(wanted, LISTED) == []
+    of_option = [Subscription(channel, OPTION.symbol) for channel in ("funding", "liquidations")]
+    assert Okx().connections([*wanted, *of_option], LISTED) == []
 
 
 def test_a_refused_argument_is_named_and_the_rest_asked_for_again():
