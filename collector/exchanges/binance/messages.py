@@ -28,9 +28,9 @@ class Quote(msgspec.Struct, gc=False):
     """The best prices; Individual Symbol Book Ticker Streams."""
 
     bid: str = msgspec.field(name="b")
-    bid_size: str = msgspec.field(name="B")
     ask: str = msgspec.field(name="a")
-    ask_size: str = msgspec.field(name="A")
+    bid_size: str = msgspec.field(name="B", default="")
+    ask_size: str = msgspec.field(name="A", default="")
     number: Whole | None = msgspec.field(name="u", default=None)  # of the update of the book
     time: Milliseconds | None = msgspec.field(name="E", default=None)  # spot sends none
 

@@ -10,7 +10,7 @@ import msgspec
 from collector.exchanges import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
-from collector.exchanges.numbers import UNREADABLE, number, number_or_none, numbers, raw_sides
+from collector.exchanges.numbers import UNREADABLE, MalformedError, number, number_or_none, numbers, raw_sides
 from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
 from collector.exchanges.times import MILLISECOND
 
@@ -101,14 +101,16 @@ class Quotes(Stream):
                 return ()  # it was sent again
             self._last = max(update, self._last)
             self._numbers.append(update)
-        bid, bid_size, ask, ask_size = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
         time = receipt if message.time is None else message.time * MILLISECOND
         found: list[records.AnyRecord] = []
         if self._ticker:
+            bid, ask = numbers(message.bid, message.ask)
             found.append(records.Ticker(self.exchange, self.symbol, time, receipt, bid, ask))
         if self._l1_book:
-            sizes = bid, bid_size, ask, ask_size
-            found.append(records.L1Book(self.exchange, self.symbol, time, receipt, *sizes))
+            if not message.bid_size or not message.ask_size:
+                raise MalformedError("the best prices have no sizes")
+            quote = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
+            found.append(records.L1Book(self.exchange, self.symbol, time, receipt, *quote))
         return found
 
 

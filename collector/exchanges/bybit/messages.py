@@ -13,11 +13,11 @@ class Trade(msgspec.Struct, gc=False):
     """A trade; Trade."""
 
     time: Milliseconds = msgspec.field(name="T")
-    symbol: str = msgspec.field(name="s")
     side: Literal["Buy", "Sell"] = msgspec.field(name="S")
     amount: str = msgspec.field(name="v")
     price: str = msgspec.field(name="p")
     id: Word = msgspec.field(name="i")
+    symbol: str = msgspec.field(name="s", default="")  # options' topics are of many
 
 
 class Book(msgspec.Struct, gc=False):
@@ -25,13 +25,13 @@ class Book(msgspec.Struct, gc=False):
 
     bids: list[Level] = msgspec.field(name="b")
     asks: list[Level] = msgspec.field(name="a")
-    number: Whole = msgspec.field(name="u")
+    number: Whole | None = msgspec.field(name="u", default=None)
 
 
 class Ticker(msgspec.Struct, rename="camel", gc=False):
     """What changed of a ticker; everything in a snapshot."""
 
-    symbol: str
+    symbol: str = ""
     mark_price: str | None = None
     index_price: str | None = None
     open_interest: str | None = None
@@ -69,9 +69,13 @@ class Kline(msgspec.Struct, gc=False):
 class Message[Data](msgspec.Struct, gc=False):
     """What every message of a topic has."""
 
-    ts: Milliseconds
     data: Data
     type: Literal["snapshot", "delta"] = "snapshot"
+    ts: Milliseconds | None = None
+
+    def time(self, receipt: int) -> int:
+        """Return the message's time; the receipt where it has none."""
+        return receipt if self.ts is None else self.ts * MILLISECOND
 
 
 class Topics(msgspec.Struct, rename="camel"):

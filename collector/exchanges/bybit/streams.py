@@ -1,6 +1,6 @@
 """What a topic carries: how its messages become records."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -8,12 +8,21 @@ import msgspec
 
 from collector.exchanges.book import Book, Side
 from collector.exchanges.bybit import messages
-from collector.exchanges.numbers import MalformedError, levels, number, number_or_none, numbers, sides
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    Level,
+    MalformedError,
+    number,
+    number_or_none,
+    numbers,
+    sides,
+)
 from collector.exchanges.protocol import (
     Break,
     Confirmed,
     Event,
     Ignored,
+    Malformed,
     Outputs,
     Renew,
     Resync,
@@ -120,20 +129,20 @@ class Books(Stream):
     def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
         super().__init__(exchange, topic, carried)
         self._book: Book | None = None
-        self._number = 0
+        self._number: int | None = None
 
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
-        it, time = message.data, message.ts * MILLISECOND
+        it, time = message.data, message.time(receipt)
         bids, asks = sides(it.bids, it.asks)
         (subscription,) = self.subscriptions
         if message.type == "snapshot" or it.number == 1:
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)
             self._number = it.number
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
-        if self._book is None or it.number == self._number:
+        if self._book is None or _is_repeated(it.number, self._number):
             return ()  # it belongs to a book that broke, or was sent again
-        if it.number != self._number + 1:
+        if not _follows(it.number, self._number):
             return self._break(it.number)
         self._number = it.number
         return self._book.change(bids, asks, time, receipt)
@@ -143,37 +152,86 @@ class Books(Stream):
         if self._book:
             self._book.renew()
 
-    def _break(self, number: int) -> Outputs:
+    def _break(self, number: int | None) -> Outputs:
         self._book = None
-        frames = tuple(
-            messages.request(operation, [self.topic]) for operation in ("unsubscribe", "subscribe")
-        )
-        reason = f"update {number} came where {self._number + 1} was due"
-        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
+        reason = f"update {number} came after {self._number}"
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, _again(self.topic))]
+
+
+def _time_or_none(text: str) -> int | None:
+    return messages.time(text) if text else None
+
+
+def _is_repeated(number: int | None, last: int | None) -> bool:
+    return number is not None and number == last
+
+
+def _follows(number: int | None, last: int | None) -> bool:
+    """Return whether an update follows the last one, or has no number to tell it by."""
+    return number is None or last is None or number == last + 1
+
+
+def _again(topic: str) -> tuple[str, ...]:
+    """Return the frames that subscribe again."""
+    return tuple(messages.request(operation, [topic]) for operation in ("unsubscribe", "subscribe"))
 
 
 class BestPrices(Stream):
-    """The book of one level; where nothing changes, the same is sent again each 3 s."""
+    """The book of one level; where nothing changes, the same is sent again each 3 s.
+
+    Its updates are numbered by one, too: by the documentation (orderbook, ``u``) and messages of 2023.
+    """
 
     data = messages.Book
 
     def __init__(self, exchange: "Bybit", topic: str, carried: Mapping[str, Sequence[str]]) -> None:
         super().__init__(exchange, topic, carried)
         self._bids, self._asks = Side(best_is_highest=True), Side(best_is_highest=False)
-        self._number = 0
+        self._number: int | None = None
+        self._broken = False
 
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
-        it, time = message.data, message.ts * MILLISECOND
-        if it.number == self._number:
+        it = message.data
+        bids, asks = sides(it.bids, it.asks)
+        if message.type == "snapshot" or it.number == 1:
+            return self._begin(it, bids, asks, message.time(receipt), receipt)
+        if self._broken:
+            return ()
+        if _is_repeated(it.number, self._number):
             return [Confirmed(self.subscriptions, "data")]
+        if not _follows(it.number, self._number):
+            return self._break(it.number)
         self._number = it.number
-        for side, of_side in ((self._bids, it.bids), (self._asks, it.asks)):
-            (side.replace if message.type == "snapshot" else side.change)(levels(of_side))
+        self._bids.change(bids)
+        self._asks.change(asks)
+        return self._best(message.time(receipt), receipt)
+
+    def _begin(
+        self, it: messages.Book, bids: Sequence[Level], asks: Sequence[Level], time: int, receipt: int
+    ) -> Outputs:
+        if _is_repeated(it.number, self._number) and not self._broken:
+            return [Confirmed(self.subscriptions, "data")]
+        begun_again = [Resync(each) for each in self.subscriptions] if self._broken else []
+        self._number, self._broken = it.number, False
+        self._bids.replace(bids)
+        self._asks.replace(asks)
+        return [*begun_again, *self._best(time, receipt)]
+
+    def _best(self, time: int, receipt: int) -> list[AnyRecord]:
         bids, asks = list(self._bids.best(1).values()), list(self._asks.best(1).values())
         if not bids or not asks:
-            return ()
+            return []
         return _best(self, time, receipt, (*bids[0], *asks[0]))
+
+    def _break(self, number: int | None) -> Outputs:
+        self._broken = True
+        reason = f"update {number} came after {self._number}"
+        breaks = [Break(each, reason, renewed=True) for each in self.subscriptions]
+        return [*breaks, Renew(self.subscriptions, _again(self.topic))]
+
+
+_CHECKS: Mapping[str, Callable[[str], object]] = {"symbol": str, "next_funding_time": _time_or_none}
 
 
 class Tickers(Stream):
@@ -188,11 +246,8 @@ class Tickers(Stream):
     @override
     def read(self, message: messages.Message[messages.Ticker], receipt: int) -> Outputs:
         it, state = message.data, self._state
-        for field in it.__struct_fields__:
-            if (value := getattr(it, field)) is not None:
-                setattr(state, field, value)
-        start = self.exchange, self.symbol, message.ts * MILLISECOND, receipt
-        found: list[AnyRecord] = []
+        found: list[AnyRecord | Event] = list(self._take(it))
+        start = self.exchange, self.symbol, message.time(receipt), receipt
         if "funding" in self.channels and (it.funding_rate or it.mark_price or it.next_funding_time):
             rate, following = number_or_none(state.funding_rate), state.next_funding_time
             mark = number_or_none(state.mark_price)
@@ -205,6 +260,20 @@ class Tickers(Stream):
             prices = numbers(it.bid_price, it.bid_size or "0", it.ask_price, it.ask_size or "0")
             found += _best(self, start[2], receipt, prices)
         return found
+
+    def _take(self, it: messages.Ticker) -> Iterator[Event]:
+        """Take over what changed; what cannot be read is unknown from then on, and costs itself alone."""
+        for field in it.__struct_fields__:
+            value = getattr(it, field)
+            if value is None:
+                continue
+            try:
+                _CHECKS.get(field, number_or_none)(value)
+            except UNREADABLE as error:
+                yield Malformed(f"{field}: {error}", self.subscriptions)
+                setattr(it, field, None)
+                value = None
+            setattr(self._state, field, value)
 
 
 class Liquidations(Stream):
@@ -230,13 +299,14 @@ class Candles(Stream):
 
     @override
     def read(self, message: messages.Message[list[messages.Kline]], receipt: int) -> Outputs:
-        return [self._record(it, message.ts, receipt) for it in message.data if it.confirm]
+        time = message.time(receipt)
+        return [self._record(it, time, receipt) for it in message.data if it.confirm]
 
-    def _record(self, it: messages.Kline, ts: int, receipt: int) -> Candle:
+    def _record(self, it: messages.Kline, time: int, receipt: int) -> Candle:
         if it.interval not in _OURS:
             raise MalformedError(f"a candle of the unknown interval {it.interval!r}")
         opened, last, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
-        start = self.exchange, self.symbol, ts * MILLISECOND, receipt
+        start = self.exchange, self.symbol, time, receipt
         span = it.start * MILLISECOND, it.end * MILLISECOND, _OURS[it.interval], None
         return Candle(*start, *span, opened, last, high, low, volume, True)
 

@@ -42,9 +42,9 @@ class Ticker(msgspec.Struct, gc=False):
 
     symbol: str
     bid: msgspec.Raw
-    bid_qty: msgspec.Raw
     ask: msgspec.Raw
-    ask_qty: msgspec.Raw
+    bid_qty: msgspec.Raw = msgspec.Raw()
+    ask_qty: msgspec.Raw = msgspec.Raw()
     timestamp: Word | None = None
 
 

@@ -242,6 +242,47 @@ def test_an_update_that_comes_twice_changes_nothing(doubled):
     assert len(records(outputs)) == 9
 
 
+def best(number, kind="delta", bids=None):
+    data = {"s": "BTCUSDT", "b": bids or [[f"{number}.50", "2.0"]], "a": [["100", "1"]], "u": number}
+    return message("orderbook.1.BTCUSDT", data, type=kind)
+
+
+@pytest.mark.parametrize("lost", range(6, 9))
+def test_every_lost_change_of_the_best_prices_is_noticed(lost):
+    it = session("ticker", "l1_book")
+    frames = [best(5, "snapshot"), *(best(number) for number in range(6, 10) if number != lost)]
+    outputs = [output for frame in frames for output in it.receive(frame, NOW)]
+    broken = [each for each in outputs if isinstance(each, Break)]
+    assert [each.subscription.channel for each in broken] == ["ticker", "l1_book"]
+    assert all(each.renewed for each in broken)
+    (renewal,) = [each for each in outputs if isinstance(each, Renew)]
+    assert [json.loads(frame)["op"] for frame in renewal.frames] == ["unsubscribe", "subscribe"]
+    assert not it.receive(best(11), NOW)  # until it begins again
+    assert kinds(it.receive(best(20, "snapshot"), NOW)) == [Resync, Resync, Ticker, L1Book]
+    assert kinds(it.receive(best(21), NOW)) == [Ticker, L1Book]
+
+
+def test_best_prices_that_come_twice_are_one_and_a_restart_begins_them_again():
+    it = session("ticker")
+    it.receive(best(5, "snapshot"), NOW)
+    assert kinds(it.receive(best(6), NOW)) == [Ticker]
+    assert kinds(it.receive(best(6), NOW)) == [Confirmed]
+    assert kinds(it.receive(best(6, "snapshot"), NOW)) == [Confirmed]
+    assert kinds(it.receive(best(1), NOW)) == [Ticker]
+
+
+def test_what_a_ticker_says_that_cannot_be_read_is_unknown_from_then_on_and_costs_itself():
+    it = session("funding", "index")
+    state = {"symbol": "BTCUSDT", "markPrice": "5", "indexPrice": "6", "fundingRate": "0.1"}
+    it.receive(message("tickers.BTCUSDT", state), NOW)
+    bad = {"symbol": "BTCUSDT", "markPrice": "NaN", "indexPrice": "7", "fundingRate": "0.2"}
+    malformed, funding, index = it.receive(message("tickers.BTCUSDT", bad, type="delta"), NOW)
+    assert "NaN" in malformed.reason
+    assert (funding.mark_price, funding.rate, index.price) == (None, "0.2", "7")
+    (funding,) = it.receive(message("tickers.BTCUSDT", {"fundingRate": "0.3"}, type="delta"), NOW)
+    assert (funding.mark_price, funding.rate) == (None, "0.3")
+
+
 def test_a_service_that_restarts_begins_the_book_again():
     it = session("l2_book")
     it.receive(book(5, "snapshot"), NOW)

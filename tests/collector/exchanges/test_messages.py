@@ -1,0 +1,231 @@
+"""What becomes of an exchange's messages when one lacks a field, cannot be read, or comes again."""
+
+import json
+from itertools import chain
+
+import pytest
+from played import ALL, ORIGIN, RECEIPT, Played
+from scripted import SCRIPTS, Script, address, text_of
+
+from collector.exchanges.protocol import Break, Malformed, Request
+from collector.exchanges.records import L2Book, Record
+
+#: When messages are received; no exchange says that it is then.
+NOW = RECEIPT + 1
+#: Channels of which one stream tells.
+TOGETHER = {"funding", "open_interest", "index"}
+
+
+class Connections(Played):
+    """The connections of a script, each with the frames that are sent on it."""
+
+    @classmethod
+    def of(cls, path):
+        return cls(Script.read(path, ORIGIN))
+
+    def __iter__(self):
+        instruments = self.listing.instruments
+        for plan in self.exchange.connections(self.wanted, instruments):
+            (connection,) = (it for it in self.script.connections if it.address == address(plan.url))
+            frames = [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
+            yield plan, [frame for frame in frames if frame.startswith(b"{")]
+
+    def outputs(self, plan, frames):
+        """What a new connection makes of frames, frame by frame, its requests answered."""
+        session = self.exchange.session(plan.subscriptions, self.listing.instruments)
+        session.opening()
+        return [list(self.answered(session, session.receive(frame, NOW))) for frame in frames]
+
+    def answered(self, session, outputs, most=3):
+        for output in outputs:
+            if isinstance(output, Request) and most:
+                again = session.answer(output.id, 200, self.body(output.url), NOW)
+                yield from self.answered(session, again, most - 1)
+            else:
+                yield output
+
+    def messages(self):
+        """Each message that becomes records: its connection, all frames of that, and its place among them."""
+        for plan, frames in self:
+            for number, outputs in enumerate(self.outputs(plan, frames)):
+                if records(outputs):
+                    yield plan, frames, number
+
+
+def records(outputs, but=()):
+    return [each for each in outputs if isinstance(each, Record) and channel(each) not in but]
+
+
+def channel(record):
+    return record.__struct_config__.tag
+
+
+def faults(outputs):
+    return [each for each in chain(*outputs) if isinstance(each, Break | Malformed)]
+
+
+def leaves(value, path=()):
+    """The path to each named field of a message that is no list or object."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], (*path, key))
+    elif isinstance(path[-1], str):
+        yield path
+
+
+def read(frame):
+    """A message, its numbers with a point as marked texts: they keep their digits."""
+    return json.loads(frame, parse_float="@{}@".format)
+
+
+def changed(frames, number, path, change):
+    """The frames, with a field of one of them changed."""
+    message = holder = read(frames[number])
+    for key in path[:-1]:
+        holder = holder[key]
+    change(holder, path[-1])
+    text = json.dumps(message, separators=(",", ":")).replace('"@', "").replace('@"', "")
+    return [*frames[:number], text.encode(), *frames[number + 1 :]]
+
+
+def left_out(holder, key):
+    del holder[key]
+
+
+def unreadable(holder, key):
+    holder[key] = {"no": "value"}
+
+
+def another(holder, key):
+    """Another value of the same kind."""
+    value = holder[key]
+    if isinstance(value, bool):
+        holder[key] = not value
+    elif isinstance(value, int):
+        holder[key] = value + 1
+    elif isinstance(value, str):
+        holder[key] = value[:-1] + "7@" if value.startswith("@") else value + "7"
+
+
+#: What no record shows, but by which messages are told apart and joined to a snapshot; and of the candle that
+#: has begun, which is stored when the next one does.
+_JOINED = {"stream", "E", "U", "u"}
+_BEGUN = {"start", "interval", "open", "close", "high", "low", "volume", "trades"}
+NEEDED = {"BINANCE": _JOINED, "COINBASE": _BEGUN, "KRAKEN": _BEGUN}
+
+
+@ALL
+def test_a_field_that_changes_nothing_may_be_missing(path):
+    it, tried = Connections.of(path), 0
+    for plan, frames, number in it.messages():
+        expected = it.outputs(plan, frames)
+        for field in leaves(read(frames[number])):
+            if field[-1] in NEEDED.get(it.exchange.id.partition("_")[0], ()):
+                continue
+            if it.outputs(plan, changed(frames, number, field, another)) == expected:
+                outputs = it.outputs(plan, changed(frames, number, field, left_out))
+                assert records(outputs[number]) == records(expected[number]), field
+                tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("BYBIT", "u"),
+        ("BYBIT", "ts"),
+        ("COINBASE", "sequence_num"),
+        ("KRAKEN", "checksum"),
+        ("OKX", "seqId"),
+        ("OKX", "prevSeqId"),
+    ],
+)
+def test_what_cannot_be_checked_is_had_all_the_same(name, field):
+    it, tried = Connections.of(SCRIPTS / f"{name}.jsonl"), 0
+    for plan, frames in it:
+        without = frames
+        for number, frame in enumerate(frames):
+            for path in leaves(read(frame)):
+                if path[-1] == field:
+                    without = changed(without, number, path, left_out)
+                    tried += 1
+        outputs = it.outputs(plan, without)
+        assert len(records(chain(*outputs))) == len(records(chain(*it.outputs(plan, frames))))
+        assert not faults(outputs)
+    assert tried
+
+
+@ALL
+def test_a_field_that_cannot_be_read_costs_what_its_message_is_about_alone(path):
+    it = Connections.of(path)
+    for plan, frames, number in it.messages():
+        expected = it.outputs(plan, frames)
+        about = set(map(channel, records(expected[number])))
+        about |= TOGETHER if about & TOGETHER else set()
+        for field in leaves(read(frames[number])):
+            outputs = it.outputs(plan, changed(frames, number, field, unreadable))
+            bad = [each for each in outputs[number] if isinstance(each, Malformed)]
+            assert {subscription.channel for each in bad for subscription in each.about} <= about, field
+            rest = [[records(of, but=about) for of in each] for each in (outputs, expected)]
+            assert rest[0] == rest[1], field
+
+
+@ALL
+def test_a_message_that_comes_twice_breaks_nothing(path):
+    it = Connections.of(path)
+    for plan, frames in it:
+        expected = [records(of) for of in it.outputs(plan, frames)]
+        for number in range(len(frames)):
+            outputs = it.outputs(plan, [*frames[: number + 1], *frames[number:]])
+            assert not faults(outputs)
+            again = records(outputs.pop(number + 1))
+            assert not [each for each in again if isinstance(each, L2Book) and each.delta]
+            assert [records(of) for of in outputs] == expected
+
+
+@ALL
+def test_a_message_about_a_book_is_one_record(path):
+    it = Connections.of(path)
+    for plan, frames in it:
+        for outputs in it.outputs(plan, frames):
+            assert sum(isinstance(each, L2Book) for each in outputs) <= 1
+
+
+#: Spot sends none with its best prices, and REST none with its books.
+WITHOUT_TIME = {(name, of) for name in ("BINANCE", "BINANCE_US") for of in ("ticker", "l2_book")}
+
+
+@ALL
+def test_the_time_of_the_exchange_is_kept(path):
+    it = Connections.of(path)
+    for plan, frames in it:
+        for record in records(chain(*it.outputs(plan, frames))):
+            assert record.timestamp != NOW or (record.exchange, channel(record)) in WITHOUT_TIME
+
+
+def with_row(answer, row):
+    """The answer of a listing with one more row."""
+    message = rows = json.loads(answer)
+    while isinstance(rows, dict):
+        inner = [rows[key] for key in ("symbols", "products", "result", "list", "data") if key in rows]
+        if not inner:
+            rows["BAD"] = row
+            break
+        (rows,) = inner
+    else:
+        rows.append(row)
+    return json.dumps(message).encode()
+
+
+@ALL
+@pytest.mark.parametrize("row", [None, 7, "x", [], {}, {"symbol": 7}, {"instId": ""}, {"product_id": ""}])
+def test_a_row_that_cannot_be_read_costs_itself_alone(path, row):
+    it = Connections.of(path)
+    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
+    listed = it.exchange.instruments(answers)
+    for number, answer in enumerate(answers):
+        bad = with_row(answer, row)
+        found = it.exchange.instruments([*answers[:number], bad, *answers[number + 1 :]])
+        assert found.instruments == listed.instruments
+        assert len(found.unread) == len(listed.unread) + 1
+        assert found.unread[-1].reason
