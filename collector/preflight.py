@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import email.utils
 import os
-import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import msgspec
@@ -38,6 +38,8 @@ _OWNED = "the folder, or volume, must belong to the user that the collector runs
 _CLOCK = 2.0  # seconds of difference that no exchange's time stamps explain
 _READS = 3
 _SMALL_FILE = 64 * 1024  # bytes
+#: Free bytes, and the free share, of a dataset's disk below which somebody should know of it.
+_LITTLE_ROOM, _LITTLE_SHARE = 2**30, 0.05
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _IN_A_CONTAINER = Path("/.dockerenv")
 
@@ -123,7 +125,7 @@ def _spool(settings: Settings) -> Finding:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        free = shutil.disk_usage(folder).free
+        free = disk_usage(folder).free
     except OSError as error:
         return _fault(
             "spool",
@@ -179,17 +181,24 @@ async def _store(settings: Settings) -> Finding:
 
 
 def _without_room(folder: Path) -> Finding | None:
-    """Find that a folder's disk is full, or nearly: a collector needs some room there for every file."""
+    """Find that a folder's disk is full, or nearly: a collector needs some room there for every batch."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_SMALL_FILE))
             file.flush()
-        free = shutil.disk_usage(folder).free
+        disk = disk_usage(folder)
     except OSError as error:
         detail = f"PARQUET cannot write a file into {folder}: {error.strerror}"
         return _fault("store", detail, "make room there", UNAVAILABLE)
-    if free < RESERVE_BYTES:
-        return _warning("store", f"the disk of {folder} has {_mib(free)} free", "make room there")
+    if disk.free < RESERVE_BYTES:
+        least = f"the files of a batch may take {_mib(RESERVE_BYTES)}"
+        detail = f"the disk of {folder} has {_mib(disk.free)} free; {least}"
+        return _fault("store", detail, "make room there", UNAVAILABLE)
+    share = disk.free / disk.total
+    if disk.free < _LITTLE_ROOM or share < _LITTLE_SHARE:
+        size = _gib(disk.free) if disk.free >= 2**30 else _mib(disk.free)
+        remedy = "make room there: once it is full, records wait in the spool, and then the oldest go"
+        return _warning("store", f"the disk of {folder} has {size} free, {share:.0%} of it", remedy)
     return None
 
 

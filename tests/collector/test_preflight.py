@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from collectors import Collector
@@ -13,6 +14,7 @@ from simulated import Simulator
 from waiting import wait_until
 
 from collector import marks, preflight
+from collector.settings import Settings
 from collector.stores.postgres import PostgresStore
 
 pytestmark = pytest.mark.redis
@@ -106,18 +108,36 @@ def disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=False, capture_output=True)
 
 
+async def of_dataset(folder, spool):
+    """What is found of a folder of Parquet files: state, exit status, detail."""
+    about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "PARQUET"}
+    settings = Settings.read(about | {"PARQUET_DIR": str(folder), "SPOOL_DIR": str(spool)})
+    (found,) = [each async for each in preflight.findings(settings, ["exchange"]) if each.what == "store"]
+    assert found.remedy.startswith("make room there") == (found.state != "fine")
+    return found.state, found.exit_status, found.detail
+
+
 @pytest.mark.parametrize(
-    ("size", "status", "state", "said"),
-    [("48k", 69, "fault", "No space left on device"), ("1m", 0, "warning", "1.0 MiB free")],
+    ("size", "state", "status", "said"),
+    [
+        ("48k", "fault", 69, "No space left on device"),
+        ("1m", "fault", 69, "has 1.0 MiB free; the files of a batch may take 8.0 MiB"),
+        ("100m", "warning", 0, "has 100.0 MiB free, 100% of it"),
+        ("3g", "fine", 0, "sees this collector for the first time"),
+    ],
 )
-def test_a_full_disk_of_a_dataset_is_found(tmp_path, simulator, redis, disk, size, status, state, said):
-    folder = disk(size)
-    about = variables(tmp_path, simulator, redis, BACKEND="PARQUET", PARQUET_DIR=str(folder))
-    about = {name: value for name, value in about.items() if name not in ("HOST", "PORT", "PASSWORD")}
-    ended, found = check(about)
-    assert (ended, found["store"]["state"]) == (status, state)
-    assert said in found["store"]["detail"]
-    assert found["store"]["remedy"] == "make room there"
+async def test_how_much_room_a_dataset_has(tmp_path, disk, size, state, status, said):
+    found = await of_dataset(disk(size), tmp_path)
+    assert found[:2] == (state, status)
+    assert said in found[2]
+
+
+async def test_a_large_disk_that_is_nearly_full_is_told(tmp_path, monkeypatch):
+    usage = SimpleNamespace(total=2000 << 30, free=40 << 30)  # no test makes such a disk
+    monkeypatch.setattr(preflight, "disk_usage", lambda _: usage)
+    found = await of_dataset(tmp_path, tmp_path)
+    assert found[:2] == ("warning", 0)
+    assert "has 40.0 GiB free, 2% of it" in found[2]
 
 
 def test_a_full_disk_of_a_spool_is_found(tmp_path, simulator, redis, disk):
