@@ -271,6 +271,21 @@ def test_what_compose_made_is_left_alone(fleet, compose, capsys):
         subprocess.run([*compose, "down", "--volumes", "--timeout", "2"], check=True, capture_output=True)
 
 
+def test_a_compose_project_of_the_same_name_takes_nothing_of_a_fleet(fleet, compose):
+    fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
+    assert fleet.launch("up") == 0
+    before, volumes, networks = fleet.identities(), fleet.things("volume"), fleet.things("network")
+    file = fleet.path.with_name("other.yaml")
+    other = {"services": {"web": {"image": fleet.image}}, "volumes": {"data": {}, "one-spool": {}}}
+    file.write_text(json.dumps({"name": fleet.name, **other}))
+    removal = ("down", "--volumes", "--remove-orphans")
+    subprocess.run([*compose, "--file", str(file), *removal], check=True, capture_output=True)
+    subprocess.run([*compose, "--project-name", fleet.name, *removal], check=True, capture_output=True)
+    assert fleet.identities() == before
+    assert (fleet.things("volume"), fleet.things("network")) == (volumes, networks)
+    assert len(volumes) == 2
+
+
 def test_a_name_that_is_taken_by_a_stranger(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
     stranger = docker("create", "--name", f"{fleet.name}-one", fleet.image)
