@@ -6,7 +6,7 @@ from fleet_texts import ROOT
 
 from collector import catalog, pace
 from launcher import cli
-from launcher.commands import CHANGES, DONE, FAILED, INCOMPLETE, INTERRUPTED, WRONG
+from launcher.commands import CHANGES, DONE, FAILED, INCOMPLETE, INTERRUPTED, UNREAD, WRONG
 
 TEXT = (ROOT / "docs" / "launcher.md").read_text()
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,4 +38,4 @@ def test_the_limits_of_exchanges_are_told():
 
 def test_every_exit_status_is_told():
     told = {int(status) for status in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
-    assert told == {DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED}
+    assert told == {DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED, UNREAD}
