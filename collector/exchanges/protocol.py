@@ -37,6 +37,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         loss: how a missing message is noticed.
         flows: data must come for every instrument that is traded, so only data confirms a subscription.
         quiet: seconds without data that are normal; None where any silence is.
+        with_trades: each trade changes it, as it does each book.
         period: seconds between two polls; None where the exchange sends by itself.
         source: the page that describes the format, and the date on which it was read.
     """
@@ -46,6 +47,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     flows: bool
     quiet: float | None
     source: str
+    with_trades: bool = False
     period: float | None = None
 
 

@@ -130,7 +130,15 @@ class DirectFeed(Feed):
         # of candles there is a record at the end of each alone
         quiet = {channel: it.quiet for channel, it in flowing.items() if it.quiet and channel != "candles"}
         checked = [channel for channel in BOOKS & flowing.keys() if flowing[channel].loss != "nothing"]
-        super().__init__(access, receiver, patience, flows=flowing, quiet=quiet, checked=checked)
+        super().__init__(
+            access,
+            receiver,
+            patience,
+            flows=flowing,
+            quiet=quiet,
+            checked=checked,
+            with_trades=[channel for channel, it in flowing.items() if channel in BOOKS or it.with_trades],
+        )
         self._shared = Shared(
             exchange=exchange,
             network=access.network,

@@ -15,7 +15,7 @@ from collector import pace
 from collector.feeds import reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.connection import Connection, Patience
-from collector.feeds.subscriptions import Subscriptions
+from collector.feeds.subscriptions import BOOKS, Subscriptions
 from collector.gaps import Gaps
 from collector.receiver import Receiver
 from collector.records import Key
@@ -43,6 +43,7 @@ class Feed(ABC):
         flows: Iterable[str],
         quiet: Mapping[str, float] | None = None,
         checked: Iterable[str] = (),
+        with_trades: Iterable[str] = BOOKS,
     ) -> None:
         self._access = access
         self._settings = access.settings
@@ -51,7 +52,7 @@ class Feed(ABC):
         self._running: asyncio.Task[Any] | None = None
         self._asked = set[Key]()
         self.gaps = Gaps(self._settings.exchange, receiver)
-        self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked)
+        self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked=checked, with_trades=with_trades)
         self.connections: list[Connection] = []
         self.idle: str | None = None
         receiver.renew_elsewhere = self._renew_books

@@ -42,6 +42,7 @@ class Subscriptions:
         quiet: seconds without data that are normal, of channels on which longer ones are not; where the
             market decides, only what is unusual for the symbol is not.
         checked: channels of which the next message tells whether one before it is missing.
+        with_trades: channels that change with each trade.
         patience: seconds after which somebody should know that a subscription has not been confirmed.
 
     Attributes:
@@ -57,7 +58,9 @@ class Subscriptions:
         gaps: Gaps,
         flows: Iterable[str] = FLOWING,
         quiet: Mapping[str, float] | None = None,
+        *,
         checked: Iterable[str] = (),
+        with_trades: Iterable[str] = BOOKS,
         patience: float = PATIENCE,
     ) -> None:
         self.confirmed: set[Key] = set()
@@ -70,9 +73,12 @@ class Subscriptions:
         self._flows = frozenset(flows)
         self._quiet = quiet or {}
         self._checked = frozenset(checked)
+        self._with_trades = frozenset(with_trades)
         self._heard: dict[Key, tuple[float, float]] = {}  # data: its receipt, and time.monotonic() then
         self._silences: dict[Key, tuple[int, float]] = {}  # how many were seen, and the longest (seconds)
-        self._traded: dict[str, int] = {}  # by symbol, since its book fell silent
+        self._traded: dict[
+            Key, int
+        ] = {}  # trades of the symbol since ``key``, that changes with them, is silent
         self._bridged: dict[Key, float] = {}  # ended then (seconds, UTC), unless nothing is missing
         self._doubted: dict[Key, float] = {}  # checked, and unusually silent since, by time.monotonic()
         self._patience = patience
@@ -208,7 +214,7 @@ class Subscriptions:
             self._since.pop(key, None)
             self._heard.pop(key, None)
             self._silences.pop(key, None)
-            self._traded.pop(key[1], None)
+            self._traded.pop(key, None)
             self._doubted.pop(key, None)
             self._bridged.pop(key, None)
             self._told.pop(key, None)
@@ -242,19 +248,19 @@ class Subscriptions:
                     self.lost([key], receipt, "stale")
                     if channel in self._checked:
                         self._doubted[key] = heard
-                elif channel in BOOKS:
+                elif channel in self._with_trades:
+                    self._traded.setdefault(key, 0)
                     self.awaited["trades"].add(symbol)
 
     def _is_unusual(self, key: Key, silence: float) -> bool:
         """Return whether a silence that is long for a lively market is long for this one.
 
-        Trades change a book: where there are some, and no change of it, it is not the market that is quiet.
+        Where there are trades, and no change of what changes with them, it is not the market that is quiet.
         """
-        channel, symbol = key
-        if channel not in CHANGES:
+        if key[0] not in CHANGES:
             return True
         count, longest = self._silences.get(key, (0, 0.0))
-        if channel in BOOKS and self._traded.get(symbol, 0) >= TRADES:
+        if self._traded.get(key, 0) >= TRADES:
             return True
         return count >= FEW and silence > UNUSUAL * longest
 
@@ -268,10 +274,10 @@ class Subscriptions:
         now = time.monotonic()
         if channel in CHANGES and key in self._heard:
             self._learn(key, now - self._heard[key][1])
-        if channel in BOOKS:
-            self._traded.pop(symbol, None)
-        elif channel == "trades" and key in self._heard:
-            self._traded[symbol] = self._traded.get(symbol, 0) + 1
+        if channel == "trades" and key in self._heard:
+            for silent in [(each, symbol) for each in CHANGES if (each, symbol) in self._traded]:
+                self._traded[silent] += 1
+        self._traded.pop(key, None)
         self._heard[key] = receipt, now
 
     def _tell_what_is_pending(self, late: float) -> None:

@@ -40,24 +40,20 @@ _DERIVATIVES = "developers.binance.com Websocket Market Streams (derivatives), 2
 
 
 def _spot_channels() -> dict[str, Channel]:
+    best = Channel(
+        records="each change of the best prices or their sizes, without a time of the exchange",
+        loss="nothing",
+        flows=True,
+        quiet=600.0,
+        with_trades=True,
+        source=f"{_SPOT}: Individual Symbol Book Ticker Streams",
+    )
     return {
         "trades": Channel(
             records="single trades", loss="ids", flows=False, quiet=None, source=f"{_SPOT}: Trade Streams"
         ),
-        "ticker": Channel(
-            records="each change of the best prices or their sizes, without a time of the exchange",
-            loss="nothing",
-            flows=True,
-            quiet=600.0,
-            source=f"{_SPOT}: Individual Symbol Book Ticker Streams",
-        ),
-        "l1_book": Channel(
-            records="each change of the best prices or their sizes, without a time of the exchange",
-            loss="nothing",
-            flows=True,
-            quiet=600.0,
-            source=f"{_SPOT}: Individual Symbol Book Ticker Streams",
-        ),
+        "ticker": best,
+        "l1_book": best,
         "l2_book": Channel(
             records="changes of a tenth of a second; from a snapshot of 5000 levels a side",
             loss="sequence",
@@ -82,6 +78,7 @@ def _derivative_channels() -> dict[str, Channel]:
         loss="nothing",
         flows=True,
         quiet=600.0,
+        with_trades=True,
         source=quotes,
     )
     return {

@@ -28,6 +28,7 @@ _DEPTHS: Mapping[str, Sequence[int]] = {"option": (25, 100)}
 _DEFAULT_DEPTHS = (1, 50, 200, 1000)
 _DOCS = "bybit-exchange.github.io/docs/v5/websocket/public"
 
+_BEST = "orderbook (depth 1)"
 #: Their best prices come with their tickers, which have no numbers.
 _OPTIONS = "; of options as they change, and nothing tells a loss"
 
@@ -35,8 +36,8 @@ _OPTIONS = "; of options as they change, and nothing tells a loss"
 def _channel(
     records: str, page: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
 ) -> Channel:
-    source = f"{_DOCS}/{page}, 2026-11-28"
-    return Channel(records=records, loss=loss, flows=flows, quiet=quiet, source=source)
+    source, best = f"{_DOCS}/{page}, 2026-11-28", page == _BEST
+    return Channel(records=records, loss=loss, flows=flows, quiet=quiet, with_trades=best, source=source)
 
 
 class Bybit(Exchange):
@@ -45,12 +46,10 @@ class Bybit(Exchange):
     id = "BYBIT"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": _channel("single trades", "trade", flows=False, quiet=None),
-        "ticker": _channel(
-            f"the best prices, each 10 ms at most{_OPTIONS}", "orderbook (depth 1)", "sequence"
-        ),
+        "ticker": _channel(f"the best prices, each 10 ms at most{_OPTIONS}", _BEST, "sequence"),
         "l1_book": _channel(
             f"the best prices with their sizes, each 10 ms at most{_OPTIONS}",
-            "orderbook (depth 1)",
+            _BEST,
             "sequence",
         ),
         "l2_book": _channel(

@@ -29,6 +29,7 @@ from collector.exchanges.protocol import Channel, ConnectionPlan, Detection, Exc
 
 _ARGUMENTS_PER_CONNECTION = 200
 _DOCS = "okx.com/docs-v5"
+_BEST = "Order book channel (bbo-tbt)"
 
 _NOT_OFFERED = frozenset({("funding", "spot"), ("funding", "option"), ("open_interest", "spot")})
 
@@ -37,7 +38,12 @@ def _channel(
     records: str, source: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
 ) -> Channel:
     return Channel(
-        records=records, loss=loss, flows=flows, quiet=quiet, source=f"{_DOCS}: {source}, 2026-11-28"
+        records=records,
+        loss=loss,
+        flows=flows,
+        quiet=quiet,
+        with_trades=source == _BEST,
+        source=f"{_DOCS}: {source}, 2026-11-28",
     )
 
 
@@ -47,10 +53,8 @@ class Okx(Exchange):
     id = "OKX"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": _channel("single trades", "All trades channel", "ids", flows=False, quiet=None),
-        "ticker": _channel("the best prices, each 10 ms at most", "Order book channel (bbo-tbt)"),
-        "l1_book": _channel(
-            "the best prices with their sizes, each 10 ms at most", "Order book channel (bbo-tbt)"
-        ),
+        "ticker": _channel("the best prices, each 10 ms at most", _BEST),
+        "l1_book": _channel("the best prices with their sizes, each 10 ms at most", _BEST),
         "l2_book": _channel(
             "changes of a tenth of a second, of the 400 best levels a side",
             "Order book channel (books)",

@@ -86,11 +86,11 @@ async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word
 class Watched:
     """Subscriptions that are looked at every six seconds, by a clock of their own."""
 
-    def __init__(self, gaps, monkeypatch, **quiet):
+    def __init__(self, gaps, monkeypatch, *, with_trades=("l2_book",), **quiet):
         self.now = 1000.0
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
         monkeypatch.setattr(module, "time", clock)
-        self.it = Subscriptions(Gaps("X", gaps), quiet=quiet, checked=["l2_book"])
+        self.it = Subscriptions(Gaps("X", gaps), quiet=quiet, checked=["l2_book"], with_trades=with_trades)
 
     def begin(self, *keys):
         self.it.ask(keys)
@@ -155,14 +155,24 @@ def test_a_lively_ticker_that_falls_silent_is_a_gap(gaps, monkeypatch):
     assert silent - 6 <= gap.start <= silent
 
 
-def test_a_book_that_does_not_move_while_there_are_trades_is_a_gap(gaps, monkeypatch):
-    it = Watched(gaps, monkeypatch, l2_book=600.0)
-    it.begin(BOOK, TRADES)
-    it.passes(700, TRADES)
-    assert set(it.it.pending) == {BOOK}
-    it.it.begins_anew(BOOK)  # subscribed to again
-    it.it.arrived(*BOOK, it.now)
-    assert [(gap.missed, gap.reason, gap.start) for gap in gaps] == [("l2_book", "stale", 1000.0)]
+@pytest.mark.parametrize("key", [BOOK, TICKER, ("l1_book", "BTC-USD")])
+def test_prices_that_do_not_move_while_there_are_trades_are_a_gap(gaps, monkeypatch, key):
+    it = Watched(gaps, monkeypatch, with_trades=[key[0]], l2_book=600.0, ticker=600.0, l1_book=600.0)
+    it.begin(key, TRADES, ("trades", "ETH-USD"))
+    it.passes(700, ("trades", "ETH-USD"))
+    assert not it.it.pending
+    it.passes(60, TRADES)
+    assert set(it.it.pending) == {key}
+    it.it.begins_anew(key)  # subscribed to again
+    it.it.arrived(*key, it.now)
+    assert [(gap.missed, gap.reason, gap.start) for gap in gaps] == [(key[0], "stale", 1000.0)]
+
+
+def test_prices_that_do_not_change_with_each_trade_may_be_quiet_beside_trades(gaps, monkeypatch):
+    it = Watched(gaps, monkeypatch, ticker=600.0)
+    it.begin(TICKER, TRADES)
+    it.passes(3600, TRADES)
+    assert not it.it.pending
 
 
 def test_a_silent_book_whose_next_change_follows_the_last_one_missed_nothing(gaps, monkeypatch):
