@@ -209,13 +209,19 @@ def futures_update(number):
 
 def snapshot(number, exchange):
     """The book after update ``number``, as REST answers it."""
-    last = 2 * number + 1 if exchange is Binance else 10 * number + 3
+    last = 2 * number + 1 if exchange in (Binance, BinanceUS) else 10 * number + 3
     bids = [["0.25", "7"], [f"{number}.50", "1.0"]]
     return msgspec.json.encode({"lastUpdateId": last, "bids": bids, "asks": [["100", "8"]]})
 
 
 FAMILIES = pytest.mark.parametrize(
-    ("exchange", "update"), [(Binance, spot_update), (BinanceFutures, futures_update)]
+    ("exchange", "update"),
+    [
+        (Binance, spot_update),
+        (BinanceUS, spot_update),
+        (BinanceFutures, futures_update),
+        (BinanceDelivery, futures_update),
+    ],
 )
 
 

@@ -1,0 +1,224 @@
+"""What each exchange's messages leave behind when one is lost, doubled, late, or sent again: no socket."""
+
+import json
+
+import msgspec
+import pytest
+from played import ALL, ORIGIN, Played
+from reported import Reported
+from scripted import SCRIPTS, Script, address, text_of
+
+from collector.exchanges.directory import EXCHANGES
+from collector.exchanges.instruments import Instrument
+from collector.exchanges.protocol import Break, Request, Subscription
+from collector.exchanges.times import SECOND
+from collector.feeds.intake import Intake
+from collector.feeds.subscriptions import Subscriptions
+from collector.gaps import Gaps
+
+NOW = (ORIGIN + 10**8) * SECOND
+
+
+class Recorder(Reported):
+    """What is recorded: the records by channel and symbol; and what is marked, which outlives a process."""
+
+    def __init__(self, marks=None):
+        super().__init__()
+        self.marks = marks or self.marks
+        self.records = []
+
+    def put(self, channel, record, weight=1):
+        self.records.append((channel, record))
+
+
+class Process:
+    """A process that takes in what connections to one exchange bring."""
+
+    def __init__(self, exchange, keys, marks=None):
+        self.exchange, self.keys = exchange, keys
+        self.recorder = Recorder(marks)
+        gaps = Gaps(exchange.id, self.recorder)
+        flows = [channel for channel, it in exchange.channels.items() if it.flows]
+        self.subscriptions = Subscriptions(gaps, flows)
+        self.intake = Intake(exchange, self.subscriptions, gaps, self.recorder)
+
+    def connect(self, session, frames, answer=None, at=NOW):
+        """A connection that brings frames, a millisecond after each other."""
+        self.subscriptions.ask(self.keys)
+        self.intake.begin(self.keys)
+        session.opening()
+        for number, frame in enumerate(frames):
+            receipt = at + number * SECOND // 1000
+            self.take(session, session.receive(frame, receipt), receipt, answer)
+        self.intake.report_losses(at + 3600 * SECOND)
+
+    def take(self, session, outputs, receipt, answer):
+        for event in self.intake.take(outputs, receipt):
+            match event:
+                case Request(id=number, url=url):
+                    self.take(session, session.answer(number, 200, answer(url), receipt), receipt, answer)
+                case Break(subscription, _, renewed):
+                    self.intake.broke(subscription, receipt / SECOND, renewed=renewed)
+
+    @property
+    def ids(self):
+        return [record.id for _, record in self.recorder.records]
+
+
+def millis(number):
+    return (ORIGIN + 10**8 + number) * 1000
+
+
+def iso(number):
+    return f"2029-11-23T10:{number // 60:02}:{number % 60:02}.000000Z"
+
+
+def binance(stream, kind, field):
+    def frame(number, _):
+        data = {"e": kind, "E": millis(number), "s": "BTCUSDT", field: number, "p": "1", "q": "2"}
+        data |= {"f": number, "l": number, "T": millis(number), "m": False}
+        return {"stream": f"btcusdt@{stream}", "data": data}
+
+    return frame
+
+
+def bybit(number, _):
+    trade = {"T": millis(number), "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2", "i": str(number)}
+    return {"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": millis(number), "data": [trade]}
+
+
+def coinbase(number, sequence):
+    trade = {"trade_id": str(number), "product_id": "BTCUSDT", "price": "1", "size": "2", "side": "BUY"}
+    events = [{"type": "update", "trades": [trade | {"time": iso(number)}]}]
+    return {"channel": "market_trades", "timestamp": iso(number), "sequence_num": sequence, "events": events}
+
+
+def kraken(number, _):
+    trade = {"symbol": "BTCUSDT", "side": "buy", "price": 1.0, "qty": 2.0, "ord_type": "limit"}
+    return {
+        "channel": "trade",
+        "type": "update",
+        "data": [trade | {"trade_id": number, "timestamp": iso(number)}],
+    }
+
+
+def okx(number, _):
+    trade = {"instId": "BTCUSDT", "tradeId": str(number), "px": "1", "sz": "2", "side": "buy"}
+    argument = {"channel": "trades-all", "instId": "BTCUSDT"}
+    return {"arg": argument, "data": [trade | {"ts": str(millis(number))}]}
+
+
+#: The message of a trade, by its number and that of the message.
+TRADES = {
+    "BINANCE": binance("trade", "trade", "t"),
+    "BINANCE_US": binance("trade", "trade", "t"),
+    "BINANCE_FUTURES": binance("aggTrade", "aggTrade", "a"),
+    "BINANCE_DELIVERY": binance("aggTrade", "aggTrade", "a"),
+    "BYBIT": bybit,
+    "COINBASE": coinbase,
+    "KRAKEN": kraken,
+    "OKX": okx,
+}
+SYMBOL = "BTC-USDT"
+LISTED = {
+    SYMBOL: Instrument(
+        symbol=SYMBOL, exchange_symbol="BTCUSDT", kind="spot", base="BTC", quote="USDT", market="spot"
+    )
+}
+EACH = pytest.mark.parametrize("name", EXCHANGES)
+
+
+def traded(name, messages):
+    """The process that received the messages, each the number of its trade and its own."""
+    wanted = [Subscription("trades", SYMBOL)]
+    exchange = EXCHANGES[name]()
+    it = Process(exchange, wanted)
+    frames = [json.dumps(TRADES[name](*each), separators=(",", ":")).encode() for each in messages]
+    it.connect(exchange.session(wanted, LISTED), frames)
+    return it
+
+
+@EACH
+@pytest.mark.parametrize("lost", range(2, 9))
+def test_a_trade_that_is_lost_is_a_gap_or_the_catalogue_says_that_nothing_tells(name, lost):
+    it = traded(name, [(100 + number, number) for number in range(10) if number != lost])
+    assert len(it.ids) == 9
+    gaps = [(gap.missed, gap.reason) for gap in it.recorder]
+    noticed = gaps == [("trades", "sequence")] or it.subscriptions.pending.keys() == {("trades", SYMBOL)}
+    assert noticed == (it.exchange.channels["trades"].loss != "nothing")
+
+
+@EACH
+@pytest.mark.parametrize("doubled", range(1, 9))
+def test_a_trade_that_comes_twice_is_stored_once(name, doubled):
+    it = traded(name, [(100 + number, number) for number in sorted([*range(10), doubled])])
+    assert it.ids == [str(100 + number) for number in range(10)]
+    assert not it.recorder
+
+
+@EACH
+@pytest.mark.parametrize("late", range(1, 9))
+def test_trades_that_change_places_are_stored_once(name, late):
+    numbers = [*range(10)]
+    numbers[late], numbers[late + 1 : late + 2] = numbers[late + 1], [numbers[late]]
+    it = traded(name, [(100 + number, number) for number in numbers])
+    assert sorted(it.ids) == [str(100 + number) for number in range(10)]
+
+
+# -- all of a script, once more --------------------------------------------------------------------------
+
+
+class Recorded(Played):
+    """What the connections of a script leave behind, made as often as a test likes."""
+
+    def recorded(self, times, *, restart):
+        """The records and gaps of processes to which each connection is made so many times."""
+        instruments, records, gaps = self.listing.instruments, [], []
+        for plan in self.exchange.connections(self.wanted, instruments):
+            (connection,) = (it for it in self.script.connections if it.address == address(plan.url))
+            frames = [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
+            frames = [frame for frame in frames if frame.startswith(b"{")]
+            it = Process(self.exchange, plan.subscriptions)
+            for number in range(times):
+                session = self.exchange.session(plan.subscriptions, instruments)
+                it.connect(session, frames, self.body, (ORIGIN + 1 + 3600 * number) * SECOND)
+                if restart:
+                    records += it.recorder.records
+                    gaps += it.recorder
+                    it = Process(self.exchange, plan.subscriptions, it.recorder.marks)
+            records += it.recorder.records
+            gaps += it.recorder
+        return records, gaps
+
+
+def content(records, of):
+    """What is stored of some channels, without the receipt."""
+    fields = [
+        (channel, msgspec.structs.asdict(record) | {"receipt_timestamp": 0})
+        for channel, record in records
+        if channel in of
+    ]
+    return sorted(fields, key=str)
+
+
+@ALL
+def test_what_is_sent_again_on_a_new_connection_is_stored_once(path):
+    it = Recorded(Script.read(path, ORIGIN))
+    # books begin anew; of quotes the last one may be sent again, not all of them
+    channels = it.exchange.channels.keys() - {"l2_book", "ticker", "l1_book"}
+    once, _ = it.recorded(1, restart=False)
+    again, gaps = it.recorded(3, restart=False)
+    assert content(again, channels) == content(once, channels)
+    assert all(gap.start <= gap.end for gap in gaps)
+
+
+#: What exchanges send of the past after a subscription.
+PAST = {"COINBASE": {"trades", "candles"}, "KRAKEN": {"trades", "candles"}, "OKX": {"trades"}}
+
+
+@pytest.mark.parametrize("name", PAST)
+def test_the_past_that_is_sent_after_a_subscription_is_stored_once_over_restarts(name):
+    it = Recorded(Script.read(SCRIPTS / f"{name}.jsonl", ORIGIN))
+    once, _ = it.recorded(1, restart=False)
+    again, _ = it.recorded(3, restart=True)
+    assert content(again, PAST[name]) == content(once, PAST[name])
