@@ -21,7 +21,7 @@ records is said by environment variables:
 """
 
 _EPILOG = """\
-exit status: 0 stopped by a signal, 1 a part died (start it again), 2 wrong command or option,
+exit status: 0 stopped by a signal, 1 something in it failed (start it again), 2 wrong command or option,
              69 (check --connect, complete, db init) spool, store or exchange cannot be reached,
              78 wrong settings
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector

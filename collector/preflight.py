@@ -111,7 +111,7 @@ def _way(settings: Settings) -> str:
     unseen = [channel for channel, how in loss.items() if how == "nothing"]
     parts = [f"a lost message is noticed in {', '.join(noticed)}"] if noticed else []
     parts += [f"none is noticed in {', '.join(unseen)}"] if unseen else []
-    return f"spoken to by this project itself: {', '.join(parts)}"
+    return f"native: {', '.join(parts)}"
 
 
 def exit_status(found: list[Finding]) -> int:

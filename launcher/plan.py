@@ -26,8 +26,8 @@ class Kind(enum.StrEnum):
 
 #: What a container that is as the file says needs, by its state; one in another state (dead) is made anew.
 _STATES = {
-    "running": (Kind.UNCHANGED, "is as the file says"),
-    "restarting": (Kind.UNCHANGED, "is as the file says"),
+    "running": (Kind.UNCHANGED, "matches the file"),
+    "restarting": (Kind.UNCHANGED, "matches the file"),
     "created": (Kind.START, "was never started"),
     "exited": (Kind.START, "is stopped"),
     "paused": (Kind.START, "is paused"),

@@ -480,7 +480,7 @@ class Rollout:
         elif started.speaks:
             self._look_at_status(started, self._engine.status(started.id, started.name), condition)
         elif condition.health in ("healthy", None):
-            self._say(started.collector, "ready", "it listens")
+            self._say(started.collector, "ready", "accepts connections")
         else:
             self._say(started.collector, "waiting", "it does not listen yet")
 

@@ -41,7 +41,7 @@ class Decoder:
     """Reads lines as one connection to an exchange would.
 
     Args:
-        exchange: an exchange that is spoken to by us.
+        exchange: a natively supported exchange.
         listings: answers that list its instruments; without them symbols are not known.
         answers: bodies of REST, each the answer to the oldest open request of its kind.
         channels, symbols: what was asked for, in cryptofeed's names; everything where there are none.

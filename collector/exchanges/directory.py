@@ -1,4 +1,4 @@
-"""The exchanges that are spoken to by us, by cryptofeed's id."""
+"""The exchanges that are supported natively, by cryptofeed's id."""
 
 from collections.abc import Mapping
 

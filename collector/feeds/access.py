@@ -1,4 +1,4 @@
-"""How an exchange is asked what it lists, and what subscriptions take, whichever way it is spoken to."""
+"""How to ask an exchange what it lists, and what subscriptions take: natively or through cryptofeed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

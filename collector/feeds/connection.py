@@ -1,4 +1,4 @@
-"""Our supervised loop over one connection to an exchange, whichever way the exchange is spoken to.
+"""Our supervised loop over one connection to an exchange, native or through cryptofeed.
 
 It never gives up, never hurries, and never falls silent: pauses are capped and random, also after a clean
 close; a connection that says nothing is replaced; a message that cannot be handled costs itself alone, unless

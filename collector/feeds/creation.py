@@ -1,4 +1,4 @@
-"""Which way an exchange is spoken to: by us where we speak its protocol, else through cryptofeed."""
+"""The feed of an exchange: native where we speak its protocol, else through cryptofeed."""
 
 from typing import TYPE_CHECKING
 

@@ -130,7 +130,7 @@ class _Diagnosis:
             name: each.detail for each in found if each.what == "image" for name in each.collectors
         }
         images = ", ".join(dict.fromkeys(spec.container.image for spec in plan.specs(self._fleet)))
-        fine = {"image": images, "network": self._fleet.network.name, "name": "none is taken"}
+        fine = {"image": images, "network": self._fleet.network.name, "name": "no name is taken"}
         for what, detail in fine.items():
             if what not in {each.what for each in found}:
                 yield Finding(what=what, state=FINE, detail=detail)

@@ -75,7 +75,7 @@ def _verdict(found: Sequence[Finding]) -> str:
         return f"{faults} fault{'s' * (faults > 1)}{rest}"
     if skipped:
         return f"no fault was found, but {_checks(skipped)} could not be made"
-    return "nothing stands in its way"
+    return "ready to start"
 
 
 def _checks(count: int) -> str:

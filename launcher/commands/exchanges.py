@@ -49,9 +49,9 @@ def channels(options: argparse.Namespace, console: Console) -> int:
 
 def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
     """Yield what holds for the whole exchange."""
-    way = "this project itself" if exchange.by == "cryptostore" else "cryptofeed"
+    way = "natively" if exchange.by == "cryptostore" else "through cryptofeed"
     state = f"; {exchange.state}" if exchange.state else ""
-    yield f"{name} is recorded by {way}{state}"
+    yield f"{name} is supported {way}{state}"
     for channel, trouble in {**exchange.broken, **exchange.keys}.items():
         yield f"{channel} {trouble}"
     if exchange.candle_intervals:

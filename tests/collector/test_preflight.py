@@ -66,7 +66,7 @@ def test_everything_is_fine(tmp_path, simulator, redis):
         "settings": "fine", "store": "fine", "symbols": "fine", "clock": "fine",
     }  # fmt: skip
     assert found["settings"]["detail"].endswith(
-        " on KRAKEN, spoken to by this project itself: a lost message is noticed in trades (ids)"
+        " on KRAKEN, native: a lost message is noticed in trades (ids)"
     )
     assert "for the first time" in found["store"]["detail"]
     assert found["symbols"]["detail"] == "1 of KRAKEN's 2"

@@ -48,7 +48,7 @@ def test_updates_that_work_and_those_that_do_not(fleet, capsys):
     assert fleet.launch("up") == 0
     assert fleet.launch("doctor") == 0
     said = capsys.readouterr()
-    assert "nothing stands in its way" in said.out
+    assert "ready to start" in said.out
     assert "REDISSTREAM at redis:6379 knows this collector" in said.out
     assert said.err.count("kraken: ready") == 1
     before = fleet.identities()

@@ -60,7 +60,7 @@ def test_channels(launch):
         ["candles", "nothing"],
     ]
     assert lines[6:8] == [
-        "KRAKEN is recorded by this project itself",
+        "KRAKEN is supported natively",
         "candles: 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
     ]
     told = json.loads(launch("channels", "KRAKEN", "--json")[1])
@@ -72,7 +72,7 @@ def test_channels(launch):
 
 def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
     said = launch("channels", "deribit")[1]
-    assert "DERIBIT is recorded by cryptofeed; partly needs API keys" in said
+    assert "DERIBIT is supported through cryptofeed; partly needs API keys" in said
     assert "l2_book needs API keys (CONFIG) since 2022-01-15" in said
 
 

@@ -49,10 +49,10 @@ SECRET = Change(key="secret password", old="***", new="***")
 @pytest.mark.parametrize(
     ("how", "changes", "kind", "reason"),
     [
-        ({}, [], Kind.UNCHANGED, "is as the file says"),
-        ({"config_hash": "older"}, [], Kind.UNCHANGED, "is as the file says"),
-        ({"health": "unhealthy"}, [], Kind.UNCHANGED, "is as the file says"),
-        ({"state": "restarting"}, [], Kind.UNCHANGED, "is as the file says"),
+        ({}, [], Kind.UNCHANGED, "matches the file"),
+        ({"config_hash": "older"}, [], Kind.UNCHANGED, "matches the file"),
+        ({"health": "unhealthy"}, [], Kind.UNCHANGED, "matches the file"),
+        ({"state": "restarting"}, [], Kind.UNCHANGED, "matches the file"),
         ({"config_hash": "other"}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed"),
         ({"config_hash": "other"}, [SYMBOLS, MEMORY], Kind.RECREATE, "SYMBOLS changed"),
         ({"config_hash": "other", "state": "exited"}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed"),

@@ -96,7 +96,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     assert "3 created" in capsys.readouterr().out
     assert planned(fleet, capsys) == (
         0,
-        dict.fromkeys(("one", "two", "gone"), ("unchanged", "is as the file says", [])),
+        dict.fromkeys(("one", "two", "gone"), ("unchanged", "matches the file", [])),
     )
     service, container = fleet.service("one"), fleet.container("one")
     assert CANARY not in json.dumps([service, container])
