@@ -108,6 +108,19 @@ def shown(command):
     return re.search(rf"^\$ launcher {command} managed\.yaml\n(.*?)(?=^\$|^```)", DOCS, BLOCKS)[1]
 
 
+def _run_as_shown(start):
+    """What a command that the docs show in a line prints; those of psql follow from its input."""
+    (command,) = re.findall(rf"`({re.escape(start)}[^`]*)`", DOCS)
+    return subprocess.run(
+        ["sh", "-c", command.replace("exec -it", "exec -i")],
+        input="\\dt\n",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+
 @pytest.mark.slow
 def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
     told = []
@@ -137,6 +150,11 @@ def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
         assert launch("logs", "postgres") == 0
         assert "database system is ready" in told[-1]
         _check_hardened(fleet)
+        keys, tables = (
+            _run_as_shown(start) for start in ("docker exec lab-redis", "docker exec -it lab-postgres")
+        )
+        assert "trades-COINBASE-BTC-USD" in keys
+        assert " trades " in tables
 
         # A server that is killed comes back with what it had, and what was sent meanwhile follows.
         docker("kill", f"{fleet.name}-redis", f"{fleet.name}-postgres")
