@@ -4,6 +4,7 @@ What is drawn is the same each time, so a failure comes again; its text says how
 """
 
 import pytest
+from fuzz import fleets
 from fuzz.kinds import KINDS
 from fuzz.long import run
 from fuzz.trials import BYTES, SECONDS, FuzzError, attempt, bounded
@@ -25,6 +26,18 @@ def test_whatever_comes_in_is_taken_or_told(name, part):
     count = round(INPUTS * kind.share / PARTS)
     sound = sum(attempt(kind, SEED, number) for number in range(part * count, (part + 1) * count))
     assert count / 50 < sound, "hardly any input gets further than the first look at it"
+
+
+def test_a_secret_that_leaks_is_found_and_one_that_the_file_tells_openly_is_none(monkeypatch):
+    """The word of a password may come to stand in the name of a database, which is no secret."""
+    text = b"fleet: desk\nstores: {p: {backend: POSTGRES, host: h, database: %b, password: hunter2}}\n"
+    text += b"collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: p}]\n"
+    assert KINDS["fleets"].attempt([text % b"hunter2"])
+    assert KINDS["fleets"].attempt([text % b"d"])
+    leaking = {"compose": lambda _fleet: {"compose.yaml": "services: {} # hunter2"}}
+    monkeypatch.setattr(fleets, "FORMATS", leaking)
+    with pytest.raises(AssertionError, match=r"compose\.yaml"):
+        KINDS["fleets"].attempt([text % b"d"])
 
 
 class Greedy:
