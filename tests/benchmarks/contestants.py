@@ -21,6 +21,7 @@ from recording import CHANNELS, SYMBOLS, Recording
 from replayer import Replayer
 
 WARM_UP = 2_000  # records
+FIRST = 8  # records, some of them trades, that the exchange sends to a collector that has started
 PATIENCE = 120.0  # seconds for a slice
 TICK = 0.005
 
@@ -58,10 +59,7 @@ class Contestant:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
-            self._replayer = stack.enter_context(Replayer(self._file))
-            if self.destination:
-                stack.enter_context(self.destination.running())
+            self._prepare(stack)
             self.start(stack)
             self._replayer.wait_for_client()
             self.idle = self.resident()
@@ -74,6 +72,13 @@ class Contestant:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _prepare(self, stack: contextlib.ExitStack) -> None:
+        """Start what it runs beside: the exchange, and the server that it stores into."""
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
+        self._replayer = stack.enter_context(Replayer(self._file))
+        if self.destination:
+            stack.enter_context(self.destination.running())
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Starts the process, and sees to it that ``stack`` ends it."""
@@ -175,6 +180,22 @@ class Ours(Contestant):
         return f"collector, {self.destination.backend}"
 
     def start(self, stack: contextlib.ExitStack) -> None:
+        self._run(stack)
+        self._collector.wait_until(lambda status: status.store.state == "connected")
+
+    def seconds_to_first(self) -> float:
+        """Start it beside an exchange that sends at once; return how long its first record took."""
+        with contextlib.ExitStack() as stack:
+            self._prepare(stack)
+            begun = time.monotonic()
+            self._run(stack)
+            self._replayer.wait_for_client()
+            self.send(FIRST)
+            self.wait_until_sent()
+            self.wait_until_stored(1)
+            return time.monotonic() - begun
+
+    def _run(self, stack: contextlib.ExitStack) -> None:
         self._collector = Collector(
             self.folder,
             EXCHANGE="BINANCE",
@@ -189,7 +210,6 @@ class Ours(Contestant):
             self._collector.command = (sys.executable, str(Path(__file__).with_name(self._script)))
         stack.enter_context(self._collector)
         self.pid = self._collector.process.pid
-        self._collector.wait_until(lambda status: status.store.state == "connected")
 
     def drained(self, records: int) -> float:
         """Records a second that get into a store which has come back, until it has that many."""
