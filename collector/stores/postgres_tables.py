@@ -12,7 +12,7 @@ and ``[[order id, price, size], ...]`` there.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import asyncpg
@@ -61,24 +61,24 @@ _CHEAP_TYPES = ("character varying(", "numeric(")
 
 
 class Table(msgspec.Struct, frozen=True):
-    """One table: its columns with their types, beside ``id``, and how a record becomes a row's text.
+    """One table: its columns with their types, beside ``id``, and how records become rows' text.
 
-    Where many records are made rows faster than one by one, ``rows`` does that.
+    ``rows`` takes records, and how the row of each begins: with the first four columns.
     """
 
     name: str
     columns: dict[str, str]
-    row: Callable[[Any], str]
-    rows: Callable[[Sequence[Any]], Iterable[str]] | None = None
+    rows: Callable[[Sequence[Any], Sequence[str]], Iterable[str]]
 
     def text(self, records: Iterable[AnyRecord]) -> bytes:
         """The rows in COPY's text format. Raises ValueError or OverflowError for what no column takes."""
-        rows = self.rows(list(records)) if self.rows else map(self.row, records)
-        return "".join(rows).encode()
+        records = list(records)
+        return "".join(self.rows(records, _starts(records))).encode()
 
 
 _SPECIAL = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
+_digits = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as text it shall have no zone
 
 
@@ -113,81 +113,94 @@ def _place(exchange: str, symbol: str) -> str:
     return f"{_text(exchange)}\t{_text(symbol)}"
 
 
-def _start(record: AnyRecord) -> str:
-    times = f"{_time(record.timestamp)}\t{_time(record.receipt_timestamp)}"
-    return f"{times}\t{_place(record.exchange, record.symbol)}"
+def _starts(records: Sequence[AnyRecord]) -> list[str]:
+    """Return the columns that every table has of each record: both times, exchange, symbol."""
+    times = _times([time for record in records for time in (record.timestamp, record.receipt_timestamp)])
+    return [
+        f"{timestamp}\t{receipt}\t{_place(record.exchange, record.symbol)}"
+        for record, timestamp, receipt in zip(records, times[::2], times[1::2], strict=True)
+    ]
 
 
-def _trade(record: Trade) -> str:
+def _times(times: Sequence[float]) -> list[str]:
+    """Return ``_time`` of each; most share their second, and are digits of one text."""
+    microseconds = [round(time * 1e6) for time in times]
+    if min(microseconds, default=0) < 1_000_000:
+        return list(map(_time, times))
+    seconds: dict[str, str] = {}
+    texts = []
+    for digits in _digits(microseconds).decode()[1:-1].split(","):
+        begin = seconds.get(digits[:-6])
+        if begin is None:
+            begin = seconds[digits[:-6]] = _second(int(digits[:-6]))
+        texts.append(f"{begin}.{digits[-6:]}+00")
+    return texts
+
+
+def _trade(record: Trade, start: str) -> str:
     numbers = f"{record.amount}\t{record.price}"
-    return f"{_start(record)}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.type)}\n"
+    return f"{start}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.type)}\n"
 
 
-def _ticker(record: Ticker) -> str:
-    return f"{_start(record)}\t{record.bid}\t{record.ask}\n"
+def _ticker(record: Ticker, start: str) -> str:
+    return f"{start}\t{record.bid}\t{record.ask}\n"
 
 
-def _l1_book(record: L1Book) -> str:
+def _l1_book(record: L1Book, start: str) -> str:
     bid, ask = f"{record.bid_price}\t{record.bid_size}", f"{record.ask_price}\t{record.ask_size}"
-    return f"{_start(record)}\t{bid}\t{ask}\n"
+    return f"{start}\t{bid}\t{ask}\n"
 
 
-def _l2_book(record: L2Book) -> str:
-    return f"{_start(record)}\t{_sides(record)}\n"
-
-
-def _l2_books(records: Sequence[L2Book]) -> Iterator[str]:
-    """Yield ``_l2_book`` of each record; the sides of all changes become JSON at once."""
+def _l2_books(records: Sequence[L2Book], starts: Sequence[str]) -> Iterator[str]:
+    """Yield the row of each record; the sides of all changes become JSON at once."""
     changes = iter(book_json.changed_books([record for record in records if record.delta]))
-    for record in records:
+    for record, start in zip(records, starts, strict=True):
         if record.delta:
-            yield f'{_start(record)}\t{{"delta":{next(changes)}}}\n'
+            yield f'{start}\t{{"delta":{next(changes)}}}\n'
         else:
-            yield _l2_book(record)
+            yield f"{start}\t{_sides(record)}\n"
 
 
-def _l3_book(record: L3Book) -> str:
-    return f"{_start(record)}\t{_sides(record).translate(_SPECIAL)}\n"
+def _l3_book(record: L3Book, start: str) -> str:
+    return f"{start}\t{_sides(record).translate(_SPECIAL)}\n"
 
 
 def _sides(record: L2Book | L3Book) -> str:
     return f'{{"{"delta" if record.delta else "snapshot"}":{book_json.text(record)}}}'
 
 
-def _funding(record: Funding) -> str:
+def _funding(record: Funding, start: str) -> str:
     numbers = f"{_number(record.mark_price)}\t{_number(record.rate)}"
     expected = f"{_time(record.next_funding_time)}\t{_number(record.predicted_rate)}"
-    return f"{_start(record)}\t{numbers}\t{expected}\n"
+    return f"{start}\t{numbers}\t{expected}\n"
 
 
-def _open_interest(record: OpenInterest) -> str:
-    return f"{_start(record)}\t{record.open_interest}\n"
+def _open_interest(record: OpenInterest, start: str) -> str:
+    return f"{start}\t{record.open_interest}\n"
 
 
-def _liquidation(record: Liquidation) -> str:
+def _liquidation(record: Liquidation, start: str) -> str:
     numbers = f"{record.quantity}\t{record.price}"
-    return f"{_start(record)}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.status)}\n"
+    return f"{start}\t{_text(record.side)}\t{numbers}\t{_text(record.id)}\t{_text(record.status)}\n"
 
 
-def _index(record: Index) -> str:
-    return f"{_start(record)}\t{record.price}\n"
+def _index(record: Index, start: str) -> str:
+    return f"{start}\t{record.price}\n"
 
 
-def _candle(record: Candle) -> str:
+def _candle(record: Candle, start: str) -> str:
     span = f"{_time(record.start)}\t{_time(record.stop)}\t{_text(record.interval)}\t{_number(record.trades)}"
     prices = f"{record.open}\t{record.close}\t{record.high}\t{record.low}\t{record.volume}"
-    return f"{_start(record)}\t{span}\t{prices}\t{_boolean(record.closed)}\n"
+    return f"{start}\t{span}\t{prices}\t{_boolean(record.closed)}\n"
 
 
-def _gap(record: Gap) -> str:
+def _gap(record: Gap, start: str) -> str:
     span = f"{_time(record.start)}\t{_time(record.end)}"
-    return (
-        f"{_start(record)}\t{_text(record.missed)}\t{span}\t{_text(record.reason)}\t{_number(record.count)}\n"
-    )
+    return f"{start}\t{_text(record.missed)}\t{span}\t{_text(record.reason)}\t{_number(record.count)}\n"
 
 
-def _table(name: str, row: Callable[[Any], str], **columns: str) -> Table:
-    return Table(name, _COMMON | columns, row, _l2_books if row is _l2_book else None)
+def _table(name: str, row: Callable[[Any, str], str], **columns: str) -> Table:
+    return Table(name, _COMMON | columns, partial(map, row))
 
 
 TABLES: dict[type[AnyRecord], Table] = {
@@ -209,7 +222,7 @@ TABLES: dict[type[AnyRecord], Table] = {
         ask_price="numeric",
         ask_size="numeric",
     ),
-    L2Book: _table("book", _l2_book, data="jsonb"),
+    L2Book: Table("book", _COMMON | {"data": "jsonb"}, _l2_books),
     L3Book: _table("l3_book", _l3_book, data="jsonb"),
     Funding: _table(
         "funding",

@@ -504,3 +504,10 @@ async def test_what_an_index_of_the_tables_owner_cannot_take_is_refused(store, d
     (refusal,) = await store.commit(NAME, batch([EVERY_KIND[0], long]), None, at(2))
     assert refusal.sequence == 1
     assert "index row" in refusal.reason
+
+
+@given(st.lists(st.floats(1e6, 1e10), min_size=1), st.sampled_from([[], [0.25], [-1.5]]))
+def test_the_times_of_many_rows_are_those_of_each(times, early):
+    times += early  # within the first second of 1970, or before it
+    alone = [postgres_tables._time(time) for time in times]
+    assert postgres_tables._times(times) == alone
