@@ -104,9 +104,8 @@ class KlineEvent(msgspec.Struct, gc=False):
 
 
 class Combined[T](msgspec.Struct, gc=False):
-    """What comes on the address of combined streams."""
+    """What comes on the address of combined streams, beside the name of the stream."""
 
-    stream: str
     data: T
 
 

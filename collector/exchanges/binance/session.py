@@ -32,6 +32,7 @@ _LIFETIME = (24 * 60 - 10) * 60 * 10**9  # nanoseconds; the exchange closes afte
 
 #: How a message of combined streams begins; the stream's name follows.
 _COMBINED = b'{"stream":"'
+_NAME = len(_COMBINED)
 
 #: What reads a stream, by the word in its name.
 _READERS: Mapping[str, type[streams.Stream]] = {
@@ -87,11 +88,10 @@ class BinanceSession(Session):
 
     @override
     def receive(self, frame: bytes, receipt: int) -> Outputs:
-        if frame.startswith(_COMBINED):
-            begin = len(_COMBINED)
-            if stream := self._streams.get(frame[begin : frame.find(b'"', begin)]):
-                return self._read(stream, frame, receipt)
-        return self._other(frame, receipt)
+        stream = self._streams.get(frame[_NAME : frame.find(b'"', _NAME)])
+        if stream is None or not frame.startswith(_COMBINED):
+            return self._other(frame, receipt)
+        return self._read(stream, frame, receipt)
 
     @override
     def answer(self, request: int, status: int, body: bytes, receipt: int) -> Outputs:

@@ -73,8 +73,8 @@ class Trades(Stream):
     def read(self, message: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if message.buyer_is_maker else "buy"
         amount, price = number(message.amount), number(message.price)
-        place = self.exchange, self.symbol, message.time * MILLISECOND, receipt
-        return (records.Trade(*place, side, amount, price, str(message.id)),)
+        time, identity = message.time * MILLISECOND, str(message.id)
+        return (records.Trade(self.exchange, self.symbol, time, receipt, side, amount, price, identity),)
 
 
 class AggregateTrades(Trades):
