@@ -38,6 +38,7 @@ from collector.records import (
     OpenInterest,
     Ticker,
     Trade,
+    counts,
 )
 from collector.settings import Settings
 from collector.spool import Spool
@@ -92,14 +93,13 @@ class Receiver:
         self._appending = asyncio.Lock()
         self.renew_elsewhere: Callable[[set[str]], None] = lambda _: None  # books that are not kept here
 
-    def put(self, channel: str, record: AnyRecord, weight: int = 1) -> None:
+    def put(self, record: AnyRecord, weight: int = 1) -> None:
         """Take a record; ``weight`` is one for it and one for each level of a book.
 
         Who puts something looks at ``is_due`` soon after.
         """
         self._records.append(record)
         self._weight += weight
-        self._metrics.received[channel] += 1
 
     @property
     def is_due(self) -> bool:
@@ -120,13 +120,11 @@ class Receiver:
         if books := self._books.get(channel):
             return self._book_callback(channel, books, awaited, arrived)
         convert = _CONVERSIONS[channel]
-        received = self._metrics.received
 
         async def take(it: Any, receipt: float) -> None:
             record = convert(it, receipt)
             self._records.append(record)
             self._weight += 1
-            received[channel] += 1
             if record.symbol in awaited:
                 arrived(channel, record.symbol, receipt)
             if self._weight >= self._next:
@@ -191,14 +189,12 @@ class Receiver:
     def _book_callback(
         self, channel: str, books: Books, awaited: set[str], arrived: Callable[[str, str, float], None]
     ) -> Callback:
-        received = self._metrics.received
 
         async def take(book: Any, receipt: float) -> None:
             records, broken = books.take(book, receipt)
             for record in records:
                 self._records.append(record)
                 self._weight += 1 + len(record.bid) + len(record.ask)
-            received[channel] += len(records)
             if broken is not None:
                 self.report(_break(channel, book, broken, receipt))
             if book.symbol in awaited:
@@ -231,6 +227,7 @@ class Receiver:
             self._due.clear()
             if records:
                 self._metrics.last_received = time.time()
+                self._metrics.received.update(counts(records))
             if records or marks:
                 await self._spool.append(records, marks)
             self._room.set()

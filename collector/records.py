@@ -12,7 +12,8 @@ round.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Annotated
@@ -158,6 +159,11 @@ _short_exponent = re.compile(r"-?[0-9]+(?:\.[0-9]+)?E[+-][0-9]{1,2}").fullmatch
 def channel_of(record: Record | type[Record]) -> str:
     """Return the channel that a record belongs to, in cryptofeed's spelling."""
     return str(record.__struct_config__.tag)
+
+
+def counts(records: Iterable[Record]) -> dict[str, int]:
+    """Return how many records there are of each channel."""
+    return {channel_of(kind): count for kind, count in Counter(map(type, records)).items()}
 
 
 def encode(records: Sequence[Record]) -> bytes:

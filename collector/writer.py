@@ -17,7 +17,6 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,7 +31,7 @@ from collector.marks import LETTERS_GONE, LettersGone, recall
 from collector.metrics import Metrics
 from collector.notes import Note
 from collector.overlap import STEPS, Overlap
-from collector.records import channel_of
+from collector.records import counts
 from collector.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
     GONE,
@@ -390,8 +389,7 @@ class Writer:
         _, records = batch.kept
         if not records:
             return
-        for kind, count in Counter(map(type, records)).items():
-            self._metrics.stored[channel_of(kind)] += count
+        self._metrics.stored.update(counts(records))
         self._metrics.last_stored = time.time()
 
     async def _leave(self) -> None:

@@ -137,7 +137,7 @@ class Intake:
 
         def take(it: Any) -> None:
             if is_new(channel, it):
-                put(channel, convert(it))
+                put(convert(it))
             if it.symbol in awaited:
                 self._arrived(channel, it)
 
@@ -158,7 +158,7 @@ class Intake:
 
         def take(it: Any) -> None:
             if it.symbol not in begun or not is_the_last_again(it):
-                put(channel, convert(it))
+                put(convert(it))
                 last[it.symbol] = it
             if it.symbol in awaited:
                 self._arrived(channel, it)
@@ -175,7 +175,7 @@ class Intake:
             symbol, receipt, bid, ask = it.symbol, it.receipt_timestamp, it.bid, it.ask
             last[channel, symbol] = receipt
             times = it.timestamp / SECOND, receipt / SECOND
-            put(channel, convert(it.exchange, symbol, *times, it.delta, bid, ask), 1 + len(bid) + len(ask))
+            put(convert(it.exchange, symbol, *times, it.delta, bid, ask), 1 + len(bid) + len(ask))
             if symbol in awaited:
                 self._subscriptions.arrived(channel, symbol, receipt / SECOND)
 
@@ -221,7 +221,7 @@ class Intake:
                 continue
             channel, convert = found
             if self.repeats.fills(channel, record):
-                self._receiver.put(channel, convert(record))
+                self._receiver.put(convert(record))
             if record.symbol in self._subscriptions.awaited[channel]:
                 self._arrived(channel, record, repeated=True)
 
