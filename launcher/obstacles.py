@@ -94,8 +94,7 @@ def _foreign_images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[
     """Find images of another program that have the name of the collector's."""
     specs = [each.spec for each in making if each.spec and not each.spec.server]
     for image in sorted({spec.container.image for spec in specs}):
-        command = engine.started_by(image)
-        if command and "collector" not in command:
+        if command := engine.other_program(image):
             yield Obstacle(
                 what="image",
                 collectors=tuple(spec.name for spec in specs if spec.container.image == image),

@@ -105,7 +105,7 @@ class _Diagnosis:
             yield Finding(collector=spec.name, what="store", state=FAULT, detail=fault)
         yield from self._on_the_engine()
         if not self._blocked.keys().isdisjoint(spec.name for spec in self._fleet.collectors):
-            yield from _without_container(self._fleet, "its image is missing")
+            yield from _without_container(self._fleet, "its image cannot be used")
             return
         with contextlib.ExitStack() as locked:
             image = self._fleet.collectors[0].container.image

@@ -55,6 +55,8 @@ _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts 
 _LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
 _NETWORK_LOST = 1.0  # seconds after which a network that is free of them and cannot be removed is stuck
+#: A label of the collector's image, and what it says.
+_TITLE = ("org.opencontainers.image.title", "cryptostore collector")
 SPOOL = "/spool"
 _READS = 5  # of a file that may be replaced at the same time
 #: Beside a fleet's secrets: what their seals are made with. Only root can read it.
@@ -184,11 +186,16 @@ class DockerEngine:
         with explained("images cannot be inspected"):
             return [image for image in sorted(set(images)) if not self._image(image)]
 
-    def started_by(self, image: str) -> str:
-        """Return the command that a container of the image begins with; empty where it is not known."""
+    def other_program(self, image: str) -> str:
+        """Return the command that another program's image begins with; empty where it is a collector's.
+
+        An image that is built on the collector's has its title, whatever it begins with.
+        """
         with explained("images cannot be inspected"):
             config = self._image(image).get("Config") or {}
-        return shlex.join([*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())])
+        command = shlex.join([*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())])
+        is_ours = _TITLE in _labels(config).items() or "collector" in command
+        return "" if is_ours else command
 
     def owners(self, names: Collection[str]) -> dict[str, str]:
         """Return the ids of the containers that have one of the names, whoever made them."""

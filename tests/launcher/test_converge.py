@@ -1,9 +1,11 @@
 """Plans, drift, rolling updates and their failures on a real engine, with a stand-in for the collector."""
 
 import json
+import re
 
 import pytest
 from engines import STANDIN
+from fleet_texts import ROOT
 from fleets import docker
 from recording_engine import recording
 
@@ -118,6 +120,19 @@ def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, ca
         assert old != new
     finally:
         fleet.remove()
+        docker("rmi", fleet.image)
+
+
+def test_an_image_built_on_the_collector_s_may_begin_with_something_else(fleet, tmp_path, capsys):
+    fleet.image = f"{fleet.name}:wrapped"
+    (tmp_path / "wait-for-vpn").write_text("exec python -m collector")
+    title = re.search(r"LABEL (.*) \\", (ROOT / "Dockerfile").read_text())[1]
+    wrapper = 'COPY wait-for-vpn /\nENTRYPOINT ["sh", "/wait-for-vpn"]\n'
+    fleet.build(f"FROM {STANDIN}\nLABEL {title}\n{wrapper}", tmp_path)
+    try:
+        fleet.write({"one": "BTC-USD"})
+        assert fleet.launch("plan") == 2
+    finally:
         docker("rmi", fleet.image)
 
 
