@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from collector import health, logs
-from collector.command_line import Parser
+from collector.command_line import Parser, leave_unread
 from collector.printable import printable
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
@@ -23,7 +23,7 @@ records is said by environment variables:
 _EPILOG = """\
 exit status: 0 stopped by a signal, 1 something in it failed (start it again), 2 wrong command or option,
              69 (check --connect, complete, db init) spool, store or exchange cannot be reached,
-             78 wrong settings
+             78 wrong settings, 141 cut short because nobody read on
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
 """
 
@@ -36,18 +36,26 @@ What was before the first record is no gap. A TIME is 2026-11-28, 2026-11-28T08:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run a command; return its exit status."""
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        _say(_explain(error), sys.stderr)
+        return 78
+    except BrokenPipeError:  # whoever read our output has enough
+        return leave_unread()
+    except OSError as error:
+        _say(f"collector: {error.filename or 'error'}: {error.strerror or error}", sys.stderr)
+        return 1
+
+
+def _main(given: Sequence[str]) -> int:
     if given[:1] == ["decode"]:
         from collector.decode import cli  # noqa: PLC0415 - no other command needs it
 
         return cli.main(given[1:])
     options = parser().parse_args(given)
-    try:
-        return _carry_out(options, Settings.read(os.environ))
-    except SettingsError as error:
-        _say(_explain(error), sys.stderr)
-        return 78
+    return _carry_out(options, Settings.read(os.environ))
 
 
 def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
@@ -57,7 +65,7 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
         case "check":
             for warning in settings.warnings:
                 _say(f"collector: warning: {warning}", sys.stderr)
-            print(f"{settings.name}: the settings are fine")
+            _say(f"{settings.name}: the settings are fine")
             return 0
         case "health":
             healthy, line = health.check(settings.home, ready=options.ready)
@@ -211,7 +219,7 @@ def _prepare_store(settings: Settings) -> int:
     from collector.stores.postgres import PostgresStore  # noqa: PLC0415
 
     if settings.backend != "POSTGRES":
-        print(f"{settings.backend} needs no preparation")
+        _say(f"{settings.backend} needs no preparation")
         return 0
     logs.configure("WARNING", settings.log_format, settings.secrets)
     try:

@@ -1,9 +1,19 @@
 """What the command lines of both programs have in common: suggestions, and ``--version``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, override
+
+#: What a shell says of a program whose output nobody reads on. It is not 0: an exit status may be an answer.
+UNREAD = 141
+
+
+def leave_unread() -> int:
+    """Give up standard output, which nobody reads on; return the exit status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNREAD
 
 
 class Parser(argparse.ArgumentParser):

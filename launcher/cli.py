@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, override
 
-from collector.command_line import Parser
-from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, UNREAD, WRONG, InputError
+from collector.command_line import Parser, leave_unread
+from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
 Turns a fleet file, which lists the exchanges to record, into one collector container per exchange.
@@ -85,8 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("interrupted; the same command again goes on from here")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNREAD
+        return leave_unread()
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
         return FAILED

@@ -1,13 +1,11 @@
 """``collector decode``: its arguments, and its files."""
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -29,7 +27,7 @@ a line: {"record": ...} as it would be stored, with numbers as text and times in
 """
 
 _EPILOG = """\
-exit status: 0 all was understood, 2 wrong arguments or files, 65 a line was malformed
+exit status: 0 all was understood, 2 wrong arguments or files, 65 a line was malformed, 141 nobody read on
 example: collector decode BINANCE --channels trades messages.jsonl
 """
 
@@ -120,15 +118,9 @@ def _exchange(name: str) -> type[Exchange]:
 
 
 def _show(decoder: Decoder, path: str | None) -> None:
-    try:
-        with Path(path).open("rb") if path else nullcontext(sys.stdin.buffer) as file:
-            for found in decoder.decode(_lines_of(file)):
-                sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:  # whoever read has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    for found in decoder.decode(_lines_of(path)):
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _contents(path: str) -> bytes:
@@ -142,9 +134,16 @@ def _contents(path: str) -> bytes:
     return body
 
 
-def _lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, each at most a little longer than is read of one."""
-    while line := file.readline(MAX_LINE_BYTES + 2):
-        yield line
-        while line and len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE_BYTES)  # the rest of it
+def _lines_of(path: str | None) -> Iterator[bytes]:
+    """Yield the lines of a file, or of standard input, each at most a little longer than is read of one.
+
+    Raises InputError where it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") if path else nullcontext(sys.stdin.buffer) as file:
+            while line := file.readline(MAX_LINE_BYTES + 2):
+                yield line
+                while line and len(line) > MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    line = file.readline(MAX_LINE_BYTES)  # the rest of it
+    except OSError as error:
+        raise InputError(f"cannot read {path or 'standard input'}: {error.strerror}") from error

@@ -4,9 +4,8 @@ files.py needs a fleet file, containers.py an engine, converge.py both: it plans
 """
 
 #: Exit statuses; a plan with changes has one of its own, as a wrong file or option has. INCOMPLETE is that of
-#: a `doctor` that found no fault and could not try everything. UNREAD is what a shell says of a program whose
-#: output nobody reads on: it is not DONE, because an exit status may be an answer.
-DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED, UNREAD = 0, 1, 2, 2, 3, 130, 141
+#: a `doctor` that found no fault and could not try everything.
+DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED = 0, 1, 2, 2, 3, 130
 
 #: The fleet file where none is given.
 DEFAULT_FILE = "fleet.yaml"

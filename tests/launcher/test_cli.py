@@ -115,9 +115,23 @@ def test_a_pattern_that_matches_nothing_has_its_exit_status(file, command, statu
     assert ("no Docker engine" if asks_first else "no collector nope") in capsys.readouterr().err
 
 
-def test_an_exit_status_that_is_an_answer_needs_somebody_who_reads_on(file):
-    unread = f"{sys.executable} -m launcher validate {file} | true; exit ${{PIPESTATUS[0]}}"
-    assert subprocess.run(["bash", "-c", unread], capture_output=True, check=False).returncode == 141
+@pytest.mark.parametrize(
+    ("command", "output", "status", "said"),
+    [
+        ("launcher validate", "| true", 141, ""),
+        ("launcher validate", ">/dev/full", 1, "launcher: error: No space left on device\n"),
+        ("collector check", "| true", 141, ""),
+        ("collector check", ">/dev/full", 1, "collector: error: No space left on device\n"),
+        ("collector decode KRAKEN messages", "| true", 141, ""),
+        ("collector decode KRAKEN messages", ">/dev/full", 1, "collector: error: No space left on device\n"),
+    ],
+)
+def test_an_exit_status_that_is_an_answer_needs_somebody_who_reads_on(file, command, output, status, said):
+    file.with_name("messages").write_text('{"channel": "heartbeat"}\n{"channel": 1}\n' * 1000)
+    settings = "EXCHANGE=KRAKEN SYMBOLS=BTC-USD CHANNELS=trades BACKEND=TTY"
+    line = f"{settings} {sys.executable} -m {command} {output}; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (status, said)
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])

@@ -5,8 +5,9 @@ import re
 from fleet_texts import ROOT
 
 from collector import catalog, pace
+from collector.command_line import UNREAD
 from launcher import cli
-from launcher.commands import CHANGES, DONE, FAILED, INCOMPLETE, INTERRUPTED, UNREAD, WRONG
+from launcher.commands import CHANGES, DONE, FAILED, INCOMPLETE, INTERRUPTED, WRONG
 
 TEXT = (ROOT / "docs" / "launcher.md").read_text()
 BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
