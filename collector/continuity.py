@@ -36,7 +36,7 @@ from msgspec import structs
 
 from collector import marks
 from collector import notes as codec
-from collector.gaps import Gaps, Recorder
+from collector.gaps import Gaps
 from collector.marks import (
     Carried,
     DamagedMarkError,
@@ -77,15 +77,21 @@ class _Heard(msgspec.Struct):
 class Continuity:
     """One collector's; ``begin`` comes before anything is received.
 
-    ``wants`` tells whether a pair is what the collector is for.
+    ``wants`` tells whether a pair is what the collector is for; ``renew_books`` has complete books follow.
 
     Attributes:
         noted: what our note in the store says of what was seen.
     """
 
-    def __init__(self, spool: Spool, recorder: Recorder, gaps: Gaps, wants: Callable[[Key], bool]) -> None:
-        self._spool, self._recorder, self._gaps = spool, recorder, gaps
-        self._marks = recorder.marks
+    def __init__(
+        self,
+        spool: Spool,
+        gaps: Gaps,
+        renew_books: Callable[[Iterable[Key]], None],
+        wants: Callable[[Key], bool],
+    ) -> None:
+        self._spool, self._gaps, self._renew_books = spool, gaps, renew_books
+        self._recorder, self._marks = gaps.recorder, gaps.recorder.marks
         self._wants = cache(wants)
         self._name = ""
         self._heard: dict[str, _Heard] = {}
@@ -119,7 +125,7 @@ class Continuity:
             self._forget_last_records()
         told = self._marks.get(marks.LOSSES_TOLD)
         self._told = set(told.losses) if told else set()
-        await self._recorder.append()
+        await self._recorder.save()
 
     def _drop(self, damaged: Mapping[str, str]) -> None:
         """What they may have been about is known by now, and saved in one step with their removal."""
@@ -146,12 +152,13 @@ class Continuity:
         """Nothing more will be received: marks how far we have got."""
         self._stopped, self._snapshot = True, None
         await self._save()
+        self._recorder.tell()
 
     async def _save(self) -> None:
         self._report_losses()
         seen = self._gaps.seen_until()
         self._gaps.save()
-        await self._recorder.append()
+        await self._recorder.save()
         if self._snapshot is None:
             self._snapshot = self._spool.end, seen
 
@@ -169,14 +176,14 @@ class Continuity:
         """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
         now = time.time()
         if gap.missed in BOOKS:
-            self._recorder.renew_books([(gap.missed, gap.symbol)])
+            self._renew_books([(gap.missed, gap.symbol)])
             gap = structs.replace(gap, end=max(gap.end, now), timestamp=max(gap.end, now))
         self._recorder.report(structs.replace(gap, receipt_timestamp=now))
 
     def is_put_aside(self, records: Iterable[AnyRecord]) -> None:
         """These are dead letters: changes of a book mean nothing without those before."""
         changed = {(channel_of(each), each.symbol) for each in records}
-        self._recorder.renew_books(key for key in changed if key[0] in BOOKS)
+        self._renew_books(key for key in changed if key[0] in BOOKS)
 
     def _is_over(self, loss: Loss) -> bool:
         """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""

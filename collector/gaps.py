@@ -28,26 +28,20 @@ What has to survive the process is in the spool's marks (marks.py).
 The rest, what happens between two processes, is continuity.py's.
 """
 
-import asyncio
 import itertools
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from collector import marks
 from collector.gap_records import Reason
-from collector.marks import Carried, Hole, Marks, Missing, Progress, Question, Questions
+from collector.marks import Carried, Hole, Missing, Progress, Question, Questions
+from collector.recorder import Recorder
 from collector.records import Gap, Key
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which gaps are gathered for one line of the log.
-GATHER = 0.5
-#: Symbols that such a line names.
-NAMED = 20
 #: Pairs that are not listed any more of which we know when they were seen last: options expire every day.
 MOST_DELISTED = 1000
 
@@ -60,27 +54,6 @@ class Carrier(Protocol):
         """Receipt (seconds, UTC) of the last message that is done with."""
 
 
-class Recorder(Protocol):
-    """Where gaps go, and what survives with them."""
-
-    def report(self, gap: Gap) -> None:
-        """Puts a gap on record."""
-
-    @property
-    def marks(self) -> Marks:
-        """What survives the process."""
-
-    @property
-    def next_sequence(self) -> int:
-        """A sequence that the next record will have, or a later one."""
-
-    async def append(self) -> None:
-        """Makes what was reported and marked so far last."""
-
-    def renew_books(self, keys: Iterable[Key]) -> None:
-        """A complete book follows the next change of each of these."""
-
-
 class Gaps:
     """How each subscription stands.
 
@@ -89,6 +62,7 @@ class Gaps:
         unmarked: that of a pair that is not among them; None where there is none.
         questions: what is to be asked before it can be told whether there is a gap.
         elsewhere: what another collector stores: what is missed of it here is no gap.
+        recorder: where gap records go, and what survives with them.
     """
 
     def __init__(self, exchange: str, recorder: Recorder) -> None:
@@ -97,7 +71,7 @@ class Gaps:
         self.questions: list[Question] = []
         self.elsewhere: set[Key] = set()
         self.exchange = exchange
-        self._recorder, self._marks = recorder, recorder.marks
+        self.recorder, self._marks = recorder, recorder.marks
         self._holes: dict[Key, Hole] = {}
         self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
         self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
@@ -211,7 +185,7 @@ class Gaps:
         """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
         start, end = sorted((hole.start, end))
         channel, symbol = key
-        self._recorder.report(
+        self.recorder.report(
             Gap(self.exchange, symbol, end, time.time(), channel, start, end, hole.reason, count)
         )
 
@@ -264,46 +238,4 @@ class Gaps:
         return number
 
     def _mark_carrier(self, number: int, handled: float) -> None:
-        self._marks.put(marks.connection(number), Progress(handled, self._recorder.next_sequence))
-
-
-class Lines:
-    """Tells the log of gaps: one line for all that were there from the same moment for the same reason."""
-
-    def __init__(self) -> None:
-        self._gaps: list[Gap] = []
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, gap: Gap) -> None:
-        """Will be told, soon."""
-        self._gaps.append(gap)
-        if not self._timer:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self.tell)
-
-    def tell(self) -> None:
-        """Tells now what is left to tell."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        alike: dict[tuple[str, float, str], list[Gap]] = defaultdict(list)
-        for gap in self._gaps:
-            alike[gap.exchange, gap.start, gap.reason].append(gap)
-        self._gaps = []
-        for gaps in alike.values():
-            LOG.warning("%s", _line(gaps))
-
-
-def _line(gaps: Sequence[Gap]) -> str:
-    first, end = gaps[0], max(gap.end for gap in gaps)
-    channels, symbols = sorted({gap.missed for gap in gaps}), sorted({gap.symbol for gap in gaps})
-    more = f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else ""
-    counts = {gap.count for gap in gaps}
-    count = f", {sum(gap.count or 0 for gap in gaps)} records" if None not in counts else ""
-    return (
-        f"gap: {first.exchange} {','.join(channels)} {','.join(symbols[:NAMED])}{more}: not seen for "
-        f"{end - first.start:.3f} s, from {_utc(first.start)} to {_utc(end)} ({first.reason}{count})"
-    )
-
-
-def _utc(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._marks.put(marks.connection(number), Progress(handled, self.recorder.next_sequence))

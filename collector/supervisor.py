@@ -101,14 +101,14 @@ class _Collector:
         self.settings = settings
         self.spool = spool
         self.metrics = Metrics()
-        self.receiver = Receiver(settings, spool, self.metrics)
+        self.receiver = Receiver(spool, self.metrics)
         self.feed = creation.feed(settings, self.receiver)
-        self.continuity = Continuity(spool, self.receiver, self.feed.gaps, settings.records)
+        self.continuity = Continuity(spool, self.feed.gaps, self.feed.renew_books, settings.records)
         self.overlap = Overlap(
             settings,
             self.feed.subscriptions,
             self.feed.gaps,
-            self.receiver.renew_books,
+            self.feed.renew_books,
             Ceded(settings.exchange, self.receiver.marks),
         )
         store = stores.create(settings)
@@ -206,7 +206,7 @@ class _Collector:
                 put_aside=self.metrics.put_aside,
                 oldest=self.oldest if records else None,
             ),
-            gaps_today=self.receiver.gaps_today,
+            gaps_today=self.feed.gaps.recorder.today,
             last_received=self.metrics.last_received,
             last_stored=self.metrics.last_stored,
         )

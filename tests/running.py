@@ -34,13 +34,13 @@ class Running:
             sync=settings.spool_sync,
         )
         self.collector = supervisor._Collector(settings, self.spool)
-        report = self.collector.receiver.report
+        report = self.collector.feed.gaps.recorder.report
 
         def remember(gap):
             self.gaps.append(gap)
             report(gap)
 
-        self.collector.receiver.report = remember
+        self.collector.feed.gaps.recorder.report = remember
         self.stopping = asyncio.Event()
         self.task = asyncio.create_task(self.collector.run(self.stopping))
 

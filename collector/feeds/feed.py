@@ -18,6 +18,7 @@ from collector.feeds.connection import Connection, Patience
 from collector.feeds.subscriptions import BOOKS, Subscriptions
 from collector.gaps import Gaps
 from collector.receiver import Receiver
+from collector.recorder import Recorder
 from collector.records import Key
 from collector.settings import SettingsError
 
@@ -51,11 +52,10 @@ class Feed(ABC):
         self._patience = patience or Patience()
         self._running: asyncio.Task[Any] | None = None
         self._asked = set[Key]()
-        self.gaps = Gaps(self._settings.exchange, receiver)
+        self.gaps = Gaps(self._settings.exchange, Recorder(receiver))
         self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked=checked, with_trades=with_trades)
         self.connections: list[Connection] = []
         self.idle: str | None = None
-        receiver.renew_elsewhere = self._renew_books
 
     @abstractmethod
     async def _open(
@@ -186,6 +186,8 @@ class Feed(ABC):
             self.gaps.carried(connection, connection.keys)
             group.create_task(connection.run(self._turn(position) - self._turn(0)))
 
-    def _renew_books(self, symbols: set[str]) -> None:
+    def renew_books(self, keys: Iterable[Key]) -> None:
+        """Have a complete book follow the next change of each of these that is one."""
+        symbols = {symbol for channel, symbol in keys if channel in BOOKS}
         for connection in self.connections:
             connection.renew_books(symbols)

@@ -32,6 +32,7 @@ from collector.feeds.through_cryptofeed.network import CryptofeedNetwork
 from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
+from collector.recorder import Recorder
 from collector.settings import Settings
 from collector.spool import Spool
 from collector.writer import Writer
@@ -144,9 +145,9 @@ class Steps:
                     await room
 
     async def _store(self, settings: Settings, spool: Spool, session: Session) -> None:
-        receiver = Receiver(settings, spool, Metrics())
+        receiver = Receiver(spool, Metrics())
         receiving = asyncio.create_task(receiver.run())
-        gaps = Gaps(settings.exchange, receiver)
+        gaps = Gaps(settings.exchange, Recorder(receiver))
         intake = Intake(Binance(), Subscriptions(gaps), gaps, receiver)
 
         def take(outputs, receipt: int) -> Awaitable[None] | None:

@@ -9,7 +9,7 @@ from collector.gaps import Gaps
 from collector.marks import Hole, LastRecorded, last_recorded
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.settings import Settings
+from collector.recorder import Recorder
 from collector.spool import Spool
 
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
@@ -17,9 +17,9 @@ VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "
 
 async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(tmp_path):
     spool = await Spool.open(tmp_path)
-    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
-    gaps = Gaps("KRAKEN", receiver)
-    continuity = Continuity(spool, receiver, gaps, lambda _: True)
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
     gaps.take_up({("trades", "BTC-USD"): Hole(1.0, "killed")}, [])
     gaps.end(("trades", "BTC-USD"), 2.0)
     await continuity.stop()
@@ -31,9 +31,9 @@ async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(t
 
 async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
-    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
-    gaps = Gaps("KRAKEN", receiver)
-    continuity = Continuity(spool, receiver, gaps, lambda _: True)
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
     gaps.take_up({("trades", "BTC-USD"): Hole(1.0, "killed")}, [])
     gaps.end(("trades", "BTC-USD"), 2.0)
     for _ in range(2):
@@ -47,10 +47,9 @@ async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
 
 
 async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
-    settings = Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)})
     trades = ("trades", "BTC-USD")
     spool = await Spool.open(tmp_path)
-    receiver = Receiver(settings, spool, Metrics())
+    receiver = Receiver(spool, Metrics())
     it = Repeats("KRAKEN", lambda record: record, ["trades"], receiver.marks)
     for number in (5, 8):
         assert it.is_new(
@@ -59,9 +58,9 @@ async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
     await receiver.append()
     await spool.close()  # nothing reports what is missing: a process that is killed does not
     spool = await Spool.open(tmp_path)
-    receiver = Receiver(settings, spool, Metrics())
-    gaps = Gaps("KRAKEN", receiver)
-    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
     (gap,) = await spooled(spool)
     assert (gap.missed, gap.symbol, gap.start, gap.end) == (*trades, 5.0, 8.0)
     assert (gap.reason, gap.count) == ("sequence", 2)
@@ -72,9 +71,9 @@ async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
 async def test_a_garbled_mark_of_what_was_waited_for_puts_its_pair_in_doubt(tmp_path):
     spool = await Spool.open(tmp_path)
     await spool.append([], {"missing KRAKEN trades BTC-USD": "[[1.0,"})
-    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(tmp_path)}), spool, Metrics())
-    gaps = Gaps("KRAKEN", receiver)
-    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
     assert gaps.earlier["trades", "BTC-USD"].reason == "corrupt"
     await spool.close()
 
@@ -85,9 +84,9 @@ EXPIRED = [("trades", f"BTC-USD-{day}-C") for day in range(10, 20)]
 async def symbols_known_after(folder, happens):
     """The symbols of marks that are left when ``happens`` has been done to the gaps of a process."""
     spool = await Spool.open(folder)
-    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
-    gaps = Gaps("KRAKEN", receiver)
-    await Continuity(spool, receiver, gaps, lambda _: True).begin()
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
     happens(gaps, receiver)
     await receiver.append()
     await spool.close()

@@ -1,53 +1,21 @@
-"""Every channel's objects, as cryftofeed makes them, become records; bursts reach the spool."""
+"""Records and marks reach the spool in bursts."""
 
 import asyncio
-from decimal import Decimal
 
 import pytest
-from cryptofeed import types
 from spooled import spooled
-from streams import written
+from streams import trades
 from waiting import PATIENCE, eventually
 
 from collector import receiver as module
 from collector.marks import GAPS_OF_DAY, GapsOfDay, LastRecorded, Listed, last_recorded, listed, recall
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.records import (
-    Candle,
-    Funding,
-    Gap,
-    Index,
-    L1Book,
-    L2Book,
-    L3Book,
-    Liquidation,
-    OpenInterest,
-    Ticker,
-    Trade,
-    decode,
-    encode,
-)
-from collector.settings import Settings
+from collector.recorder import Recorder
+from collector.records import Gap, Ticker
 from collector.spool import Spool
 
-D = Decimal
-RECEIPT = 1700000000.5
-TIME = 1700000000.25
-PLACE = ("BYBIT", "BTC-USD-PERP")
-
-
-def settings(folder, **variables):
-    return Settings.read(
-        {
-            "EXCHANGE": "BYBIT",
-            "SYMBOLS": "BTC-USD-PERP",
-            "CHANNELS": "trades",
-            "BACKEND": "TTY",
-            "SPOOL_DIR": str(folder),
-            **variables,
-        }
-    )
+TRADE = next(trades(1))
 
 
 @pytest.fixture
@@ -58,12 +26,14 @@ async def spool(tmp_path):
 
 
 @pytest.fixture
-def receiver(spool, tmp_path):
-    return Receiver(settings(tmp_path), spool, Metrics())
+def receiver(spool):
+    return Receiver(spool, Metrics())
 
 
-def callback(receiver, channel):
-    return receiver.callback(channel, set(), lambda *_: None)
+async def receive(receiver):
+    receiver.put(TRADE)
+    if receiver.is_due:
+        await receiver.make_room()
 
 
 async def stored(receiver, spool):
@@ -71,211 +41,24 @@ async def stored(receiver, spool):
     return await spooled(spool)
 
 
-@pytest.mark.parametrize(
-    ("channel", "it", "record"),
-    [
-        (
-            "trades",
-            types.Trade(*PLACE, "buy", D("0.10"), D("1.500"), TIME, id="7", type="limit"),
-            Trade(*PLACE, TIME, RECEIPT, "buy", D("0.10"), D("1.500"), "7", "limit"),
-        ),
-        (
-            "trades",
-            types.Trade(*PLACE, "sell", D(1), D(2), 0),
-            Trade(*PLACE, RECEIPT, RECEIPT, "sell", D(1), D(2), None, None),
-        ),
-        (
-            "ticker",
-            types.Ticker(*PLACE, D("1.10"), D("1.20"), None),
-            Ticker(*PLACE, RECEIPT, RECEIPT, D("1.10"), D("1.20")),
-        ),
-        (
-            "l1_book",
-            types.L1Book(*PLACE, D(1), D(2), D(3), D(4), TIME),
-            L1Book(*PLACE, TIME, RECEIPT, D(1), D(2), D(3), D(4)),
-        ),
-        (
-            "funding",
-            types.Funding(*PLACE, None, D("0.0001"), None, TIME),
-            Funding(*PLACE, TIME, RECEIPT, None, D("0.0001"), None, None),
-        ),
-        (
-            "funding",
-            types.Funding(*PLACE, D(9), D("-0.0001"), TIME + 60, TIME, predicted_rate=D(0)),
-            Funding(*PLACE, TIME, RECEIPT, D(9), D("-0.0001"), TIME + 60, D(0)),
-        ),
-        (
-            "open_interest",
-            types.OpenInterest(*PLACE, D("123.4"), None),
-            OpenInterest(*PLACE, RECEIPT, RECEIPT, D("123.4")),
-        ),
-        (
-            "liquidations",
-            types.Liquidation(*PLACE, "sell", D(3), D(4), None, "filled", TIME),
-            Liquidation(*PLACE, TIME, RECEIPT, "sell", D(3), D(4), None, "filled"),
-        ),
-        ("index", types.Index(*PLACE, D("5.5"), TIME), Index(*PLACE, TIME, RECEIPT, D("5.5"))),
-        (
-            "candles",
-            types.Candle(*PLACE, 60.0, 120.0, "1m", 5, D(1), D(2), D(3), D("0.5"), D(9), True, TIME),
-            Candle(
-                *PLACE, TIME, RECEIPT, 60.0, 120.0, "1m", 5, D(1), D(2), D(3), D("0.5"), D(9), True
-            ),
-        ),
-        (
-            "candles",
-            types.Candle("KRAKEN", "A-B", 60.0, 120.0, "1m", None, D(1), D(2), D(3), D(1), D(9), None, None),
-            Candle(
-                "KRAKEN", "A-B", RECEIPT, RECEIPT, 60.0, 120.0, "1m", None,
-                D(1), D(2), D(3), D(1), D(9), None,
-            ),
-        ),
-        (
-            "l2_book",
-            types.OrderBook(*PLACE, bids={D(1): D(2)}, asks={D(3): D(4)}),
-            L2Book(*PLACE, RECEIPT, RECEIPT, False, [(D(1), D(2))], [(D(3), D(4))]),
-        ),
-        (
-            "l3_book",
-            types.OrderBook(*PLACE, bids={D(1): {"a": D(2)}}),
-            L3Book(*PLACE, RECEIPT, RECEIPT, False, [("a", D(1), D(2))], []),
-        ),
-    ],
-)  # fmt: skip
-async def test_conversions(channel, it, record, receiver, spool):
-    await callback(receiver, channel)(it, RECEIPT)
-    (found,) = await stored(receiver, spool)
-    assert found == written(record)
-
-
-@pytest.mark.parametrize(
-    ("channel", "it", "numbers"),
-    [
-        ("trades", types.Trade(*PLACE, "buy", 3, "1.50", TIME), {"amount": D(3), "price": D("1.50")}),
-        ("ticker", types.Ticker(*PLACE, 5, "1.2", 1700000000), {"bid": D(5), "ask": D("1.2")}),
-        ("funding", types.Funding(*PLACE, 9, 0, None, TIME), {"mark_price": D(9), "rate": D(0)}),
-        ("candles", types.Candle(*PLACE, 1, 2, "1m", D(7), 1, "2", 3, 1.5, 9, True, TIME),
-         {"trades": 7, "open": D(1), "close": D(2), "low": D("1.5")}),
-    ],
-)  # fmt: skip
-async def test_what_json_had_becomes_what_the_record_has(channel, it, numbers, receiver, spool):
-    """Some of cryptofeed's classes hand out whole numbers and texts."""
-    await callback(receiver, channel)(it, RECEIPT)
-    (record,) = receiver._records
-    assert decode(encode([record])) == [record]
-    texts = {name: number if type(number) is int else str(number) for name, number in numbers.items()}
-    assert {name: getattr(record, name) for name in numbers} == texts
-
-
-@pytest.mark.parametrize("bid", [None, "", True, "much"])
-async def test_what_is_no_number_is_malformed(bid, receiver):
-    with pytest.raises(ValueError, match="is no number"):
-        await callback(receiver, "ticker")(types.Ticker(*PLACE, bid, D(1), TIME), RECEIPT)
-    assert not receiver._records
-
-
-POISON = [
-    *("1e999999999", "-1e41", "1e-41", "0e-999999", "1" * 41, "0." + "1" * 41),
-    *("NaN", "sNaN", "Infinity", "-Infinity"),
-]
-
-
-@pytest.mark.parametrize("text", POISON)
-@pytest.mark.parametrize("convert", [D, str], ids=["Decimal", "text"])
-async def test_a_number_out_of_bounds_is_malformed_wherever_it_comes(text, convert, receiver, spool):
-    value, one = convert(text), D(1)
-    book = types.OrderBook(*PLACE, bids={D(9): D(2)})
-    await callback(receiver, "l2_book")(book, RECEIPT)
-    hostile = [
-        ("trades", types.Trade(*PLACE, "buy", one, value, TIME)),
-        ("trades", types.Trade(*PLACE, "buy", value, one, TIME)),
-        ("ticker", types.Ticker(*PLACE, value, one, TIME)),
-        ("l1_book", types.L1Book(*PLACE, one, one, one, value, TIME)),
-        ("funding", types.Funding(*PLACE, None, value, None, TIME)),
-        ("open_interest", types.OpenInterest(*PLACE, value, None)),
-        ("liquidations", types.Liquidation(*PLACE, "sell", one, value, None, "filled", TIME)),
-        ("index", types.Index(*PLACE, value, TIME)),
-        ("candles", types.Candle(*PLACE, 60, 120, "1m", 5, one, one, value, one, one, True, TIME)),
-    ]
-    hostile.append(("l2_book", types.OrderBook(*PLACE[:1], "A-B", bids={one: value})))
-    hostile.append(("l3_book", types.OrderBook(*PLACE, bids={one: {"a": value}})))
-    for side in ("bid", "ask"):
-        for level in ((one, value), (value, one)):
-            changed = types.OrderBook(*PLACE, bids={D(9): D(2)})
-            changed.delta = {"bid": [], "ask": []} | {side: [(one, one), level]}
-            hostile.append(("l2_book", changed))
-    for channel, it in hostile:
-        with pytest.raises(ValueError, match="is no number"):
-            await callback(receiver, channel)(it, RECEIPT)
-    assert len(await stored(receiver, spool)) == 1  # the book from before
-
-
-@pytest.mark.parametrize("text", ["1" * 40, "-1e40", "1e-40", "0.0000", "0e-8", "99999.99999999"])
-async def test_a_number_within_the_bounds_is_stored_digit_for_digit(text, receiver, spool):
-    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(text), TIME), RECEIPT)
-    (record,) = await stored(receiver, spool)
-    assert record.price == f"{D(text):f}"
-
-
-async def test_a_book_that_could_not_be_taken_begins_with_a_complete_one(receiver, spool):
-    take = callback(receiver, "l2_book")
-    with pytest.raises(ValueError, match="is no number"):
-        await take(types.OrderBook(*PLACE, bids={D(1): D("1e50")}), RECEIPT)
-    book = types.OrderBook(*PLACE, bids={D(1): D(2)})
-    book.delta = {"bid": [(D(1), D(2))], "ask": []}
-    await take(book, RECEIPT)
-    (record,) = await stored(receiver, spool)
-    assert not record.delta
-
-
-@pytest.mark.parametrize(
-    "it",
-    [
-        types.Trade(*PLACE, "buy", D(1), D(1), TIME, id="7" * 257),
-        types.Trade(*PLACE, "b" * 257, D(1), D(1), TIME),
-        types.Trade(*PLACE, "buy", D(1), D(1), TIME, type="\ud800"),
-        types.Trade(*PLACE, "buy", D(1), D(1), TIME * 1000),
-        types.Trade(*PLACE, "buy", D(1), D(1), float("nan")),
-        types.Trade(*PLACE, "buy", D(1), D(1), float("-inf")),
-        types.Trade(*PLACE, "buy", D(1), D(1), -TIME),
-    ],
-    ids=["long id", "long side", "half a character", "milliseconds", "nan", "inf", "before 1970"],
-)
-async def test_a_text_or_a_time_out_of_bounds_is_malformed(it, receiver):
-    with pytest.raises(ValueError):  # noqa: PT011 - each has its own words
-        await callback(receiver, "trades")(it, RECEIPT)
-    assert not receiver._records
-
-
-@pytest.mark.parametrize("trades", [-1, 2**63, 10**5000], ids=["negative", "64 bits", "endless"])
-async def test_a_count_that_no_store_has_is_malformed(trades, receiver):
-    it = types.Candle(*PLACE, 60.0, 120.0, "1m", trades, D(1), D(1), D(1), D(1), D(1), True, TIME)
-    with pytest.raises(ValueError, match="is no count"):
-        await callback(receiver, "candles")(it, RECEIPT)
-
-
 async def test_a_burst_is_appended_when_it_is_large_or_old(receiver, spool):
     appending = asyncio.create_task(receiver.run())
-    take = callback(receiver, "trades")
-    trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
-    await take(trade, RECEIPT)
+    await receive(receiver)
     start = (await spool.resume(None)).after
     await asyncio.wait_for(spool.wait(start), PATIENCE)
     assert len((await spool.read(start, 1000)).records) == 1
     for _ in range(module.BURST_RECORDS):
-        await take(trade, RECEIPT)
+        await receive(receiver)
     await asyncio.wait_for(spool.wait(start, 1 + module.BURST_RECORDS), PATIENCE)
     appending.cancel()
 
 
-async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
+async def test_whoever_brings_records_waits_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 600)
-    take = callback(receiver, "trades")
-    trade = types.Trade(*PLACE, "buy", D(1), D(2), TIME)
 
     async def flood():
         for _ in range(1000):
-            await take(trade, RECEIPT)
+            await receive(receiver)
 
     flooding = asyncio.create_task(flood())
     await eventually(lambda: len(receiver._records) == 600)
@@ -291,7 +74,7 @@ async def test_callbacks_wait_when_the_spool_cannot_keep_up(receiver, spool, mon
 async def test_marks_are_stored_with_the_records(receiver, spool):
     place = last_recorded("KRAKEN", ("trades", "BTC-USD"))
     receiver.marks.put(place, LastRecorded(7))
-    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
+    await receive(receiver)
     assert receiver.marks.get(place) == LastRecorded(7)
     assert place.name not in spool.marks
     await receiver.drain()
@@ -302,19 +85,18 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
     assert place.name not in spool.marks
 
 
-async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(
-    receiver, spool, tmp_path, monkeypatch
-):
-    gap = Gap(*PLACE, RECEIPT, RECEIPT, "trades", RECEIPT - 1, RECEIPT, "disconnect", None)
-    receiver.report(gap)
-    receiver.report(gap)
-    assert receiver.gaps_today == 2
-    await receiver.drain()
-    after_restart = Receiver(settings(tmp_path), spool, Metrics())
+async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(receiver, spool):
+    gap = Gap("KRAKEN", "BTC-USD", 2.0, 2.0, "trades", 1.0, 2.0, "disconnect", None)
+    recorder = Recorder(receiver)
+    recorder.report(gap)
+    recorder.report(gap)
+    assert recorder.today == 2
+    assert await stored(receiver, spool) == [gap, gap]
+    after_restart = Recorder(Receiver(spool, Metrics()))
     after_restart.report(gap)
-    assert after_restart.gaps_today == 3
+    assert after_restart.today == 3
     after_restart.marks.put(GAPS_OF_DAY, GapsOfDay("2026-01-31", 3))
-    assert after_restart.gaps_today == 0
+    assert after_restart.today == 0
 
 
 async def test_marks_alone_are_stored_too(receiver, spool):
@@ -324,41 +106,11 @@ async def test_marks_alone_are_stored_too(receiver, spool):
     appending.cancel()
 
 
-async def test_the_first_object_of_a_symbol_is_told(receiver):
-    told = []
-    awaited = {"BTC-USD-PERP"}
-
-    def arrived(*news):
-        told.append(news)
-        awaited.discard(news[1])
-
-    take = receiver.callback("trades", awaited, arrived)
-    for _ in range(2):
-        await take(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
-    assert told == [("trades", "BTC-USD-PERP", RECEIPT)]
-
-
-async def test_a_book_that_begins_anew_is_a_gap(receiver):
-    gaps = []
-    receiver.report = gaps.append
-    take = callback(receiver, "l2_book")
-    book = types.OrderBook(*PLACE, bids={D(1): D(2)})
-    await take(book, RECEIPT)
-    book.delta = {"bid": [(D(1), D(3))], "ask": []}
-    await take(book, RECEIPT + 1)
-    book.delta = None
-    await take(book, RECEIPT + 2)
-    assert [(gap.start, gap.end, gap.reason) for gap in gaps] == [(RECEIPT + 1, RECEIPT + 2, "sequence")]
-    receiver.forget_books([("l2_book", "BTC-USD-PERP")])
-    await take(book, RECEIPT + 3)
-    assert len(gaps) == 1
-
-
-async def test_received_records_are_counted(tmp_path, spool):
+async def test_received_records_are_counted(spool):
     metrics = Metrics()
-    receiver = Receiver(settings(tmp_path), spool, metrics)
-    await callback(receiver, "trades")(types.Trade(*PLACE, "buy", D(1), D(2), TIME), RECEIPT)
-    await callback(receiver, "l2_book")(types.OrderBook(*PLACE, bids={D(1): D(2)}), RECEIPT)
+    receiver = Receiver(spool, metrics)
+    await receive(receiver)
+    receiver.put(Ticker("KRAKEN", "BTC-USD", 1.0, 1.0, "1", "2"))
     await receiver.drain()
-    assert metrics.received == {"trades": 1, "l2_book": 1}
+    assert metrics.received == {"trades": 1, "ticker": 1}
     assert metrics.last_received is not None

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from fuzz.spools import KEY, SEEN_AGAIN, VARIABLES, fill, garble, start, values
+from fuzz.spools import KEY, SEEN_AGAIN, fill, garble, start, values
 from streams import trades
 
 from collector import spool_file
@@ -15,8 +15,8 @@ from collector.continuity import Continuity
 from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
+from collector.recorder import Recorder
 from collector.records import Gap
-from collector.settings import Settings
 from collector.spool import Spool, SpoolError
 from collector.spool_file import _TABLES
 
@@ -100,9 +100,9 @@ async def test_a_garbled_mark_is_said_and_a_gap(spool, tmp_path, mark, caplog):
     with closing(sqlite3.connect(copy / "spool.db")) as db, db:
         assert db.execute("UPDATE marks SET value = 'gar bled' WHERE key = ?", (mark,)).rowcount == 1
     spool = await Spool.open(copy)
-    receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(copy)}), spool, Metrics())
-    gaps = Gaps("COINBASE", receiver)
-    continuity = Continuity(spool, receiver, gaps, lambda _: True)
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("COINBASE", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
     await continuity.begin()
     gaps.end(KEY, spool.begun + 20)
     seen = {"exchange": "COINBASE", "stopped": False, "good_for": 3.0}

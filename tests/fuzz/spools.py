@@ -21,8 +21,8 @@ from collector.gap_records import missing
 from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
+from collector.recorder import Recorder
 from collector.records import Gap, Ticker
-from collector.settings import Settings
 from collector.spool import Loss, Spool, SpoolError
 from collector.spool_file import _TABLES
 from collector.watch import Watch
@@ -53,9 +53,9 @@ async def fill(folder):
     sent, serial = {}, 0
     for opening in range(3):
         spool = await Spool.open(folder, keep=3600.0)
-        receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
-        gaps = Gaps("COINBASE", receiver)
-        continuity = Continuity(spool, receiver, gaps, lambda _: True)
+        receiver = Receiver(spool, Metrics())
+        gaps = Gaps("COINBASE", Recorder(receiver))
+        continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
         await continuity.begin()
         gaps.carried(Carrier(), [KEY])
         gaps.end(KEY, 1_700_000_000.0)
@@ -105,9 +105,9 @@ async def start(folder, notes=None):
     """Do what a collector does at its start; return the records that its store gets, and the losses."""
     spool = await Spool.open(folder, keep=3600.0)
     try:
-        receiver = Receiver(Settings.read(VARIABLES | {"SPOOL_DIR": str(folder)}), spool, Metrics())
-        gaps = Gaps("COINBASE", receiver)
-        continuity = Continuity(spool, receiver, gaps, lambda _: True)
+        receiver = Receiver(spool, Metrics())
+        gaps = Gaps("COINBASE", Recorder(receiver))
+        continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
         Ceded("COINBASE", receiver.marks)
         await continuity.begin()
         Watch(spool).begin(spool.acknowledged)

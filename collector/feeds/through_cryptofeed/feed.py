@@ -8,7 +8,7 @@ package does.
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, override
 from urllib.parse import urlsplit
 
@@ -21,10 +21,12 @@ from collector.feeds.malformed import QUIET, Malformed
 from collector.feeds.reference import in_thread
 from collector.feeds.subscriptions import FLOWING
 from collector.feeds.through_cryptofeed.connection import CryptofeedConnection
+from collector.feeds.through_cryptofeed.conversion import Conversion
 from collector.feeds.through_cryptofeed.corrections import supervised
 from collector.feeds.through_cryptofeed.network import CryptofeedNetwork
 from collector.patterns import TYPES, type_by_form
 from collector.receiver import Receiver
+from collector.records import Key
 from collector.settings import Fault, Settings, SettingsError
 
 
@@ -85,6 +87,11 @@ class CryptofeedFeed(Feed):
         self, access: CryptofeedAccess, receiver: Receiver, patience: Patience | None = None
     ) -> None:
         super().__init__(access, receiver, patience, flows=FLOWING)
+        self._conversion = Conversion(self._settings, receiver, self.gaps)
+
+    @override
+    def renew_books(self, keys: Iterable[Key]) -> None:
+        self._conversion.renew_books(keys)
 
     @override
     async def _open(
@@ -97,13 +104,12 @@ class CryptofeedFeed(Feed):
         malformed = Malformed(self._settings.home)
         for conn, *_ in tools:
             self._access.network.equip(conn)
-        forget = self._receiver.forget_books
+        forget = self._conversion.forget_books
         return [CryptofeedConnection(feed, each, malformed, forget, self._patience) for each in tools]
 
     def _callback(self, channel: str) -> Any:
-        return self._receiver.callback(
-            channel, self.subscriptions.awaited[channel], self.subscriptions.arrived
-        )
+        awaited, arrived = self.subscriptions.awaited[channel], self.subscriptions.arrived
+        return self._conversion.callback(channel, awaited, arrived)
 
 
 def _feed(

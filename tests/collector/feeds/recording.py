@@ -35,9 +35,10 @@ class GapCollector(Receiver):
 
     gaps: list[Gap]
 
-    def report(self, gap: Gap) -> None:
-        self.gaps.append(gap)
-        super().report(gap)
+    def put(self, record: AnyRecord, weight: int = 1) -> None:
+        if isinstance(record, Gap):
+            self.gaps.append(record)
+        super().put(record, weight)
 
 
 @dataclass
@@ -118,7 +119,7 @@ async def recording(
     asked.home.mkdir(parents=True, exist_ok=True)
     spool = await Spool.open(asked.home)
     metrics = Metrics()
-    receiver = GapCollector(asked, spool, metrics)
+    receiver = GapCollector(spool, metrics)
     receiver.gaps = []
     feed = create(asked, receiver, patience)
     appending = asyncio.create_task(receiver.run())

@@ -15,6 +15,7 @@ from collector.exchanges.times import SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
 from collector.gaps import Gaps
+from collector.records import channel_of
 
 NOW = (ORIGIN + 10**8) * SECOND
 
@@ -27,8 +28,8 @@ class Recorder(Reported):
         self.marks = marks or self.marks
         self.records = []
 
-    def put(self, channel, record, weight=1):
-        self.records.append((channel, record))
+    def put(self, record, weight=1):
+        self.records.append((channel_of(record), record))
 
 
 class Process:

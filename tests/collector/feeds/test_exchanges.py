@@ -10,10 +10,13 @@ import pytest
 from cryptofeed.symbols import Symbols
 from spooled import spooled
 
+from collector.feeds.through_cryptofeed.conversion import Conversion
 from collector.feeds.through_cryptofeed.corrections import supervised
 from collector.feeds.through_cryptofeed.feed import _blamed
+from collector.gaps import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
+from collector.recorder import Recorder
 from collector.records import Trade
 from collector.settings import Settings
 from collector.spool import Spool
@@ -77,8 +80,9 @@ async def through_the_spool(folder, exchange, pairs, messages, address="wss://x/
     feed_class = supervised(exchange)
     channels = [channel for channel in channels if channel in feed_class.websocket_channels]
     variables = {"EXCHANGE": exchange, "SYMBOLS": ",".join(pairs), "CHANNELS": "trades", "BACKEND": "TTY"}
-    receiver = Receiver(Settings.read(variables), spool, Metrics())
-    callbacks = {channel: receiver.callback(channel, set(), lambda *_: None) for channel in channels}
+    receiver = Receiver(spool, Metrics())
+    conversion = Conversion(Settings.read(variables), receiver, Gaps(exchange, Recorder(receiver)))
+    callbacks = {channel: conversion.callback(channel, set(), lambda *_: None) for channel in channels}
     feed = feed_class(symbols=list(pairs), channels=channels, callbacks=callbacks, config={})
     subscription = {kind: list(pairs.values()) for kind in ("tickers", "funding", "open_interest", "index")}
     connection = SimpleNamespace(address=address, subscription=subscription, uuid=exchange)

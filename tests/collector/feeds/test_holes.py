@@ -14,27 +14,21 @@ from collector.exchanges.times import MILLISECOND, SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import BRIDGING, Subscriptions
 from collector.gaps import Gaps
+from collector.marks import Marks
 
 TRADES = Subscription("trades", "BTC-USD")
 LAG = 50 * MILLISECOND  # from the exchange's time to the receipt
 HOLES = 100
 
 
-class Stored(dict):
+class Stored:
     """What is stored, in order, and the marks."""
 
     def __init__(self):
-        super().__init__()
-        self.trades = []
+        self.trades, self.marks = [], Marks({})
 
-    def put(self, channel, record, size=1):
+    def put(self, record, weight=1):
         self.trades.append(record)
-
-    def mark(self, key, value):
-        self[key] = value
-
-    def recall(self, key):
-        return self.get(key)
 
 
 class Market:

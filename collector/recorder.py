@@ -1,0 +1,118 @@
+"""Puts gaps on record: each becomes a record on its way to the store, and the log tells of it."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from collector.marks import GAPS_OF_DAY, GapsOfDay, Marks
+from collector.records import AnyRecord, Gap
+
+LOG = logging.getLogger(__name__)
+
+#: Seconds for which gaps are gathered for one line of the log.
+GATHER = 0.5
+#: Symbols that such a line names.
+NAMED = 20
+
+
+class Burst(Protocol):
+    """Records and marks that are on their way into the spool."""
+
+    marks: Marks
+
+    def put(self, record: AnyRecord) -> None:
+        """Add a record."""
+
+    @property
+    def next_sequence(self) -> int:
+        """A sequence that the next record will have, or a later one."""
+
+    async def append(self) -> None:
+        """Append what was put and marked so far."""
+
+
+class Recorder:
+    """Where gaps go on record.
+
+    Attributes:
+        marks: what survives the process, together with the records.
+    """
+
+    def __init__(self, burst: Burst) -> None:
+        self._burst = burst
+        self.marks = burst.marks
+        self._lines = Lines()
+
+    def report(self, gap: Gap) -> None:
+        """Put a gap on record."""
+        self._burst.put(gap)
+        self.marks.put(GAPS_OF_DAY, GapsOfDay(_today(), self.today + 1))
+        self._lines.add(gap)
+
+    @property
+    def today(self) -> int:
+        """How many gap records there were since midnight, UTC, in this process and those before it."""
+        last = self.marks.get(GAPS_OF_DAY)
+        return last.count if last and last.day == _today() else 0
+
+    @property
+    def next_sequence(self) -> int:
+        """A sequence that the next record will have, or a later one."""
+        return self._burst.next_sequence
+
+    async def save(self) -> None:
+        """Return when what was reported and marked so far outlives the process."""
+        await self._burst.append()
+
+    def tell(self) -> None:
+        """Have the log tell now of what it has not told yet."""
+        self._lines.tell()
+
+
+class Lines:
+    """Tells the log of gaps: one line for all that began at the same moment for the same reason."""
+
+    def __init__(self) -> None:
+        self._gaps: list[Gap] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, gap: Gap) -> None:
+        """Have the log tell of a gap soon."""
+        self._gaps.append(gap)
+        if not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.tell)
+
+    def tell(self) -> None:
+        """Tell now of what is left to tell."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        alike: dict[tuple[str, float, str], list[Gap]] = defaultdict(list)
+        for gap in self._gaps:
+            alike[gap.exchange, gap.start, gap.reason].append(gap)
+        self._gaps = []
+        for gaps in alike.values():
+            LOG.warning("%s", _line(gaps))
+
+
+def _line(gaps: Sequence[Gap]) -> str:
+    first, end = gaps[0], max(gap.end for gap in gaps)
+    channels, symbols = sorted({gap.missed for gap in gaps}), sorted({gap.symbol for gap in gaps})
+    more = f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else ""
+    counts = {gap.count for gap in gaps}
+    count = f", {sum(gap.count or 0 for gap in gaps)} records" if None not in counts else ""
+    return (
+        f"gap: {first.exchange} {','.join(channels)} {','.join(symbols[:NAMED])}{more}: not seen for "
+        f"{end - first.start:.3f} s, from {_utc(first.start)} to {_utc(end)} ({first.reason}{count})"
+    )
+
+
+def _utc(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
