@@ -6,7 +6,6 @@ for a fleet that `launcher run` runs in this folder, by processes here.
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from collector import typed_json
 from collector.completeness_table import HEADINGS, cells, check_order
 from launcher import local_run
 from launcher.commands import DONE, FAILED, InputError
@@ -38,6 +38,20 @@ _SECONDS = 90.0
 
 #: Asks a collector's store; what ``collector complete --json`` says.
 type _Ask = Callable[[CollectorSpec], Check]
+
+
+class _Row(msgspec.Struct):
+    """A line of what a collector of this version says; completeness.py says what it means."""
+
+    exchange: str
+    channel: str
+    symbol: str
+    complete: bool
+    until: str | None
+    late_seconds: float
+    missing_seconds: float
+    reasons: dict[str, dict[str, int | float | None]]
+    gaps: list[dict[str, str | int | None]]
 
 
 class _Answer(msgspec.Struct):
@@ -86,13 +100,23 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
     rows, rest = [], []
     for line in said.lines:
         try:
-            rows.append(dict(json.loads(line)))
-        except ValueError:
+            rows.append(msgspec.to_builtins(typed_json.decode(line, _Row)))
+        except typed_json.DecodeError:  # a line of its log, whatever form that has
             rest.append(line.strip())
     told = [line.removeprefix("collector: ") for line in rest if line]
     if said.exit_code in _ANSWERED and rows:
         return _Answer(spec.name, rows, warnings=told)
-    return _Answer(spec.name, rows, " ".join(told[-5:]) or f"ended with status {said.exit_code}")
+    return _Answer(spec.name, rows, _fault(spec, said, " ".join(told[-5:])))
+
+
+def _fault(spec: CollectorSpec, said: Check, told: str) -> str:
+    """Return why there is no answer; ``told`` is what the collector said instead."""
+    if said.exit_code not in _ANSWERED:
+        return told or f"ended with status {said.exit_code}"
+    if not told:
+        return "its store knows nothing of it yet"
+    image = spec.container.image
+    return f"{image} does not answer as a collector of this version does; build it again. It said: {told}"
 
 
 @contextlib.contextmanager

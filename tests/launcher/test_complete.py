@@ -1,11 +1,15 @@
 """`launcher complete` where it cannot be answered; what it answers is tried in end_to_end/test_demo.py."""
 
+import json
 import socket
 
 import pytest
 
+from collector import completeness
+from collector.records import Gap
 from launcher import cli, local_run
 from launcher.commands import complete
+from launcher.engines import Check
 
 FLEET = """
 fleet: desk
@@ -40,3 +44,47 @@ def test_a_store_that_is_away_is_told(silent, capsys):
 def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
     assert cli.main(["complete", "--since", "1h", "--until", "2h"]) == 2
     assert "--since is later than --until" in capsys.readouterr().err
+
+
+SEEN = {("trades", "BTC-USD"): 60.0, ("ticker", "BTC-USD"): None}
+GAP = Gap("COINBASE", "BTC-USD", 20.0, 20.0, "trades", 10.0, 20.0, "dropped", 7)
+ROWS = [
+    json.dumps(completeness.encode(row))
+    for row in completeness.rows("COINBASE", SEEN, [GAP], completeness.Interval(None, 90.0))
+]
+LOG = '{"time": "2026-11-28T08:30:00.000Z", "level": "WARNING", "logger": "redis", "message": "slow"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "status_here", "said"),
+    [
+        (0, [LOG, *ROWS], 0, f"coinbase: {LOG}\n"),
+        (0, ['{"what": "store", "state": "fine"}'], 1, "does not answer as a collector of this version does"),
+        (
+            0,
+            ["[" * 10_000],
+            1,
+            "does not answer as a collector of this version does; build it again. It said",
+        ),
+        (0, [], 1, "coinbase: its store knows nothing of it yet\n"),
+        (137, [], 1, "coinbase: ended with status 137\n"),
+        (78, ["collector: 1 fault in the environment"], 1, "coinbase: 1 fault in the environment\n"),
+    ],
+)
+def test_what_a_collector_answers_is_read_as_it_should_be(
+    silent, monkeypatch, capsys, status, lines, status_here, said
+):
+    monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=status, lines=tuple(lines)))
+    assert cli.main(["complete"]) == status_here
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert ("BTC-USD" in shown.out) == (status_here == 0)
+
+
+def test_every_row_is_shown_as_it_was_answered(silent, monkeypatch, capsys):
+    monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=0, lines=tuple(ROWS)))
+    assert cli.main(["complete", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert json.loads(text) == [{"collector": "coinbase"} | json.loads(row) for row in ROWS]
+    assert '"gaps": 1,' in text
+    assert '"records": 7' in text
