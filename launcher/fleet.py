@@ -5,7 +5,7 @@ complete environment - defaults, then its store, then its own - which the contra
 collector will.
 """
 
-from collections import ChainMap
+from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -158,6 +158,10 @@ class _Builder:
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
         self.recorded: list[tuple[Recorded, Node]] = []
+        self.containers: dict[str, list[int]] = defaultdict(list)  # of each collector, by exchange
+        for collector in file.collectors:
+            given = ChainMap(dict(collector.settings), dict(file.defaults.settings))
+            self.containers[_exchange_of(given)].append(collector.shards or 1)
 
     def fleet(self) -> FleetSpec:
         self._check_data_volume()
@@ -213,6 +217,11 @@ class _Builder:
     def _identity(self, name: str, share: str | None) -> dict[str, str]:
         return {"NAME": names.container(self.file.name, name)} | ({"SHARD": share} if share else {})
 
+    def _sharing(self, exchange: str) -> int:
+        """Return how many containers ask an exchange, where several collectors do; shards know each other."""
+        alike = self.containers[exchange.strip().upper()]
+        return sum(alike) if len(alike) > 1 else 1
+
     def _volume(self, role: str, of: str = "", *, target: str, read_only: bool = False) -> Mount:
         """Return the mount of a volume of the fleet; one with an `id` has names that no other can have."""
         volume = names.Volume(fleet=self.file.name, role=role, of=of)
@@ -248,6 +257,7 @@ class _Builder:
             kubernetes=self._kubernetes(store, collector, container),
             secrets=_secrets(environment),
             profiles=collector.profiles,
+            sharing=self._sharing(environment.get("EXCHANGE", "")),
             store=server.name if server else "",
             owner=self.owner,
         )
@@ -600,6 +610,10 @@ def _merged(layers: Iterable[Collector | Store]) -> Kubernetes:
 def _given(layers: Iterable[Layer]) -> Mapping[str, Node]:
     """Return the settings that hold, by variable."""
     return ChainMap(*(dict(layer.settings) for layer in layers))
+
+
+def _exchange_of(given: Mapping[str, Node]) -> str:
+    return (text_of(given.get("EXCHANGE", UNSET)) or "").strip().upper()
 
 
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:

@@ -91,6 +91,10 @@ class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[int, ...] = ()
 
 
+#: The variable of the collector that says how many share what an exchange allows an address.
+SHARED_BY = "REQUESTS_SHARED_BY"
+
+
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
 
@@ -100,6 +104,8 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     is the simulator; ``server`` says what a store runs: redis, postgres or mongo, and ``password_volume``
     which volume has its password. ``owner`` is whose the fleet is, as labels say it. ``recording`` is None
     where nobody shares its store, or its ``allow_overlap`` is set. ``kubernetes`` counts in a cluster alone.
+    ``sharing`` is how many containers of the fleet ask its exchange, of whose requests each gets a share: its
+    environment has it only where the fleet file says it, and nothing is replaced because it has changed.
     """
 
     fleet: str
@@ -113,6 +119,18 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
     owner: Owner = NOBODY
     recording: Recording | None = None
     kubernetes: Kubernetes = Kubernetes()
+    sharing: int = 1
+
+    @property
+    def counted(self) -> dict[str, str]:
+        """What its environment has beside what the fleet file says."""
+        if self.sharing == 1 or SHARED_BY in self.container.environment:
+            return {}
+        return {SHARED_BY: str(self.sharing)}
+
+    def compares(self, variable: str) -> bool:
+        """Return whether a container with another value of a variable is another one."""
+        return variable != SHARED_BY or variable in self.container.environment
 
     @property
     def config_hash(self) -> str:

@@ -120,7 +120,7 @@ def request(sealed: Sealed) -> dict[str, Any]:
     told |= {LABEL_STORE: spec.server} if spec.server else {}
     body: dict[str, Any] = {
         "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in container.environment.items()],
+        "Env": [f"{name}={value}" for name, value in {**container.environment, **spec.counted}.items()],
         "Labels": container_labels(spec) | told,
         "StopTimeout": container.stop_grace,
         "HostConfig": _host_config(spec, container),
@@ -166,7 +166,8 @@ def changes(
         new["aliases"] = aliases
     else:
         old.pop("aliases", None)
-    differing = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+    compared = filter(sealed.spec.compares, dict.fromkeys([*new, *old]))
+    differing = [key for key in compared if old.get(key) != new.get(key)]
     told = (change(key, old.get(key), new.get(key)) for key in differing)
     marked = found["Config"]["Labels"] or {}
     seals = marked.get(LABEL_SECRETS, "")

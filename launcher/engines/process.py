@@ -210,7 +210,7 @@ class LocalCollector(_Process):
     def __init__(self, spec: CollectorSpec, state: Path, data: Path, show: Show) -> None:
         super().__init__(spec.name, state, show)
         self.spec = spec
-        self.environment = environment(spec.container, state, data)
+        self.environment = environment(spec.container, state, data) | spec.counted
         self.ever_ready = False
         self.exit_status: int | None = None
         self._home = Path(self.environment["SPOOL_DIR"]) / self.environment["NAME"]

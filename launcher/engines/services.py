@@ -27,6 +27,7 @@ from launcher.spec import (
     READ_ONLY,
     TMP_BYTES,
     USER,
+    CollectorSpec,
     Container,
 )
 
@@ -81,11 +82,12 @@ def _once(body: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
 
 
 def changes(
-    wanted: Mapping[str, Any], found: Mapping[str, Any], networks: Mapping[str, str]
+    spec: CollectorSpec, wanted: Mapping[str, Any], found: Mapping[str, Any], networks: Mapping[str, str]
 ) -> tuple[Change, ...]:
-    """How a service that was found differs from what is wanted; ``networks`` are names by id."""
+    """How a service of ``spec`` that was found differs from what is wanted; ``networks`` are names by id."""
     new, old = _facts(wanted, networks), _facts(found, networks)
-    differing = [key for key in dict.fromkeys([*new, *old]) if old.get(key) != new.get(key)]
+    compared = filter(spec.compares, dict.fromkeys([*new, *old]))
+    differing = [key for key in compared if old.get(key) != new.get(key)]
     told = [
         msgspec.structs.replace(change(key, old.get(key), new.get(key)), in_place=False) for key in differing
     ]
@@ -145,12 +147,13 @@ def _secrets(spec: Mapping[str, Any]) -> dict[str, str]:
 
 def _container(sealed: Sealed, ids: Mapping[str, str]) -> dict[str, Any]:
     container = sealed.container
+    environment = {**container.environment, **sealed.spec.counted}
     options = {"SizeBytes": TMP_BYTES, "Mode": _TMP_MODE}
     tmp = {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": options}  # noqa: S108 - inside a container
     owner = {"UID": str(USER), "GID": str(USER), "Mode": _SECRET_MODE}
     return {
         "Image": container.image,
-        "Env": [f"{name}={value}" for name, value in container.environment.items()],
+        "Env": [f"{name}={value}" for name, value in environment.items()],
         "Init": INIT,
         "ReadOnly": READ_ONLY,
         "CapabilityDrop": list(CAP_DROP),

@@ -147,7 +147,7 @@ class SwarmEngine(DockerEngine):
             found = self._service(container.id)["Spec"]
             network = self._network(name)
             wanted = services.request(sealed, network["Id"] if network else name, {})
-            told = services.changes(wanted, found, {network["Id"]: name} if network else {})
+            told = services.changes(sealed.spec, wanted, found, {network["Id"]: name} if network else {})
             moved = self._moved(container.id, sealed.container.image)
         owner = containers.owner_changes(sealed.spec, found["Labels"] or {})
         return (*told, *owner, *([moved] if moved and all(each.key != "image" for each in told) else []))

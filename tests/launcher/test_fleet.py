@@ -11,6 +11,7 @@ from msgspec import structs
 from collector import catalog
 from collector.simulator.server import EXCHANGES
 from launcher import cli, fleet, keys
+from launcher.engines import containers, services
 from launcher.fleet_file import SIMULATED
 from launcher.owner import new_id
 from launcher.secrets import hidden, part
@@ -490,10 +491,41 @@ def test_shards_are_containers_that_differ_in_name_and_share_alone(load):
     assert list(containers[0].environment)[:3] == ["EXCHANGE", "SYMBOLS", "SHARD"]
 
 
-def test_collectors_of_one_exchange_may_share_the_requests_that_it_allows(load):
-    text = HEAD.replace("collectors:", "defaults: {requests_shared_by: 2}\ncollectors:") + COINBASE
-    (collector,) = load(text).collectors
-    assert collector.container.environment["REQUESTS_SHARED_BY"] == "2"
+def found(spec):
+    """The container of a collector, as the engine shows it."""
+    body = containers.request(containers.apart(spec))
+    networks = body["NetworkingConfig"]["EndpointsConfig"]
+    return {"Config": body, "HostConfig": body["HostConfig"], "NetworkSettings": {"Networks": networks}}
+
+
+def binance(*names, given="", shards=1):
+    each = "- {{exchange: BINANCE, symbols: '{}-*', channels: trades, name: {}, shards: {}{}}}\n"
+    return HEAD + "".join(each.format(name.upper(), name, shards, given) for name in names)
+
+
+def test_collectors_of_one_exchange_share_the_requests_that_it_allows(load):
+    text = binance("a", "b", shards=2)
+    specs = load(text + "- {exchange: KRAKEN, symbols: BTC-USD, channels: trades}\n").collectors
+    told = [containers.variables(found(spec)["Config"]).get("REQUESTS_SHARED_BY") for spec in specs]
+    assert told == ["4", "4", "4", "4", None]
+
+
+def test_no_collector_is_replaced_because_another_one_shares_what_is_allowed(load):
+    before, after = (load(binance(*names)).collectors[0] for names in ("a", "ab"))
+    assert before.config_hash == after.config_hash
+    for old, new in ((before, after), (after, before)):
+        assert containers.changes(containers.apart(new), {}, found(old), {}) == ()
+        wanted, was = (services.request(containers.apart(each), "n", {}) for each in (new, old))
+        assert services.changes(new, wanted, was, {}) == ()
+
+
+def test_how_many_share_what_is_allowed_may_be_said(load):
+    said = load(binance("a", "b", given=", requests_shared_by: 7")).collectors[0]
+    assert said.container.environment["REQUESTS_SHARED_BY"] == "7"
+    assert not said.counted
+    counted = load(binance("a", "b")).collectors[0]
+    (change,) = containers.changes(containers.apart(said), {}, found(counted), {})
+    assert (change.key, change.old, change.new) == ("REQUESTS_SHARED_BY", "2", "7")
 
 
 def test_the_name_of_a_shard_is_taken(faults):
