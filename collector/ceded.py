@@ -7,8 +7,8 @@ before it had left out, and had not got to yet.
 import time
 from collections import defaultdict
 
-from collector import marks
-from collector.marks import Marks
+from collector.gaps import marks
+from collector.gaps.marks import Marks
 from collector.records import AnyRecord, Gap, Key, channel_of
 
 _KEPT = 8  # spans of a channel and symbol that are remembered: the spool rarely goes back to two of them

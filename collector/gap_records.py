@@ -6,7 +6,7 @@ from typing import Literal
 
 from collector.records import AnyRecord, Gap, channel_of
 
-#: gaps.py says what each means.
+#: gaps/tracker.py says what each means.
 Reason = Literal[
     "disconnect",
     "stale",

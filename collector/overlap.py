@@ -34,7 +34,7 @@ from msgspec import structs
 from collector import notes as codec
 from collector.batch import Batch
 from collector.ceded import Ceded
-from collector.gaps import Gaps
+from collector.gaps.tracker import Gaps
 from collector.notes import Moment, Note
 from collector.records import Key
 from collector.settings import Fault, Settings, SettingsError

@@ -23,9 +23,9 @@ from collector import notes as notebook
 from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
-from collector.marks import Slot
+from collector.gaps.marks import Slot
 from collector.settings import BACKENDS, Settings, SettingsError
-from collector.spool_file import RESERVE_BYTES
+from collector.spool.database import RESERVE_BYTES
 from collector.stores import NoTablesError, SharedStore, StoreRefusedError, StoreUnavailableError
 
 #: Exit statuses, as in sysexits.h.

@@ -8,10 +8,10 @@ up, whoever brings records waits: the websocket's own bounded queue fills, then 
 import asyncio
 import time
 
-from collector.marks import Marks
+from collector.gaps.marks import Marks
 from collector.metrics import Metrics
 from collector.records import AnyRecord, counts
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 #: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
 BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01

@@ -132,7 +132,7 @@ class Gap(Record, array_like=True, tag="gaps", gc=False):
 
     ``missed`` is that channel; ``timestamp`` is ``end``, ``receipt_timestamp`` when the gap was noticed.
     ``count`` is how many records are missing, None where nobody knows. With the reasons ``forgotten`` and
-    ``corrupt`` it counts all that was lost at once, of whatever channel and symbol. gaps.py has the reasons.
+    ``corrupt`` it counts all that was lost at once, of whatever channel and symbol. gaps/ has the reasons.
     """
 
     missed: str

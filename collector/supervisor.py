@@ -20,15 +20,15 @@ from typing import Any, Self
 
 from collector import health, memory, stores
 from collector.ceded import Ceded
-from collector.continuity import Continuity
 from collector.feeds import creation
+from collector.gaps.continuity import Continuity
 from collector.metrics import Metrics
 from collector.overlap import Overlap
 from collector.receiver import Receiver
 from collector.records import Key
 from collector.settings import Settings, SettingsError
-from collector.spool import Spool, SpoolError
-from collector.spool_file import RESERVE_BYTES
+from collector.spool.database import RESERVE_BYTES
+from collector.spool.spool import Spool, SpoolError
 from collector.stores.terminal import ClosedOutputError
 from collector.writer import AnotherWriterError, Writer
 

@@ -16,8 +16,8 @@ import logging
 import msgspec
 
 from collector.batch import Batch
-from collector.marks import WRITING, Suspicion, recall
-from collector.spool import Spool
+from collector.gaps.marks import WRITING, Suspicion, recall
+from collector.spool.spool import Spool
 
 #: So often a record has to end its collector, in a batch or alone, before it is put aside.
 ENOUGH = 2

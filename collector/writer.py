@@ -25,14 +25,14 @@ from msgspec import structs
 from collector import notes as codec
 from collector.batch import Batch, Position, Refusal
 from collector.bounds import excess
-from collector.continuity import Continuity
 from collector.dead_letters import DeadLetters
-from collector.marks import LETTERS_GONE, LettersGone, recall
+from collector.gaps.continuity import Continuity
+from collector.gaps.marks import LETTERS_GONE, LettersGone, recall
 from collector.metrics import Metrics
 from collector.notes import Note
 from collector.overlap import STEPS, Overlap
 from collector.records import counts
-from collector.spool import NoRoomError, Spool, SpoolError
+from collector.spool.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
     GONE,
     FixedStore,

@@ -1,6 +1,6 @@
 """A recorder of gaps that is a list, where no spool is needed."""
 
-from collector.marks import Marks
+from collector.gaps.marks import Marks
 
 
 class Reported(list):

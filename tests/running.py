@@ -13,7 +13,7 @@ from waiting import eventually
 
 from collector import supervisor
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 
 class Running:

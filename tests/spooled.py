@@ -2,7 +2,7 @@
 
 from collector.batch import Position
 from collector.records import AnyRecord
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 
 async def spooled(spool: Spool) -> list[AnyRecord]:

@@ -16,9 +16,9 @@ from collector.feeds import reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.connection import Connection, Patience
 from collector.feeds.subscriptions import BOOKS, Subscriptions
-from collector.gaps import Gaps
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import Key
 from collector.settings import SettingsError
 

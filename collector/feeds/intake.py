@@ -27,8 +27,8 @@ from collector.exchanges.times import SECOND
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import BOOKS, Subscriptions
-from collector.gaps import Gaps
-from collector.marks import Hole
+from collector.gaps.marks import Hole
+from collector.gaps.tracker import Gaps
 from collector.printable import printable
 from collector.receiver import Receiver
 from collector.records import Key

@@ -5,11 +5,12 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 
-from collector import catalog, marks
+from collector import catalog
 from collector.feeds.backoff import Backoff
 from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
-from collector.marks import Listed, Marks, Slot
+from collector.gaps import marks
+from collector.gaps.marks import Listed, Marks, Slot
 from collector.patterns import TYPE, is_plain, selected
 from collector.settings import Fault, Settings, SettingsError
 

@@ -17,10 +17,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from collector import marks
 from collector.exchanges.records import AnyRecord, Candle, Trade
 from collector.exchanges.times import SECOND
-from collector.marks import LastRecorded, Marks, Missing, MissingRecords, Slot
+from collector.gaps import marks
+from collector.gaps.marks import LastRecorded, Marks, Missing, MissingRecords, Slot
 from collector.records import Key
 
 #: Records of one symbol: trades, and whatever else there is.
@@ -298,7 +298,7 @@ class Repeats:
         """Return whether a record that the exchange repeats is newer than what was recorded."""
         key = channel, record.symbol
         if key in self._marked and self._marked[key] not in self._marks:
-            # continuity.py has forgotten it: somebody else recorded some since
+            # gaps/ has forgotten it: somebody else recorded some since
             self._numbered.pop(key, None)
             self._identified.pop(key, None)
         self._marked.setdefault(key, marks.last_recorded(self._exchange, key))

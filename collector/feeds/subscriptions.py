@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from collector.gap_records import Reason
-from collector.gaps import Gaps
+from collector.gaps.tracker import Gaps
 from collector.records import Key
 
 LOG = logging.getLogger(__name__)

@@ -85,7 +85,7 @@ class Store(Protocol):
         """Return what the record is stored in, for a person: the table, collection, key or folder."""
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps ``text`` as the note of collector ``name``: what it had seen when; see continuity.py.
+        """Keeps ``text`` as the note of collector ``name``: what it had seen when; see gaps/continuity.py.
 
         It comes after the commits that it speaks of, and a store that forgets one of these forgets the note.
         Raises StoreUnavailableError or StoreRefusedError.

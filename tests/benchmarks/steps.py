@@ -29,12 +29,12 @@ from collector.exchanges.protocol import Request, Session, Subscription
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.network import CryptofeedNetwork
-from collector.gaps import Gaps
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.writer import Writer
 
 MESSAGES = 12_000

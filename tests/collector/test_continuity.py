@@ -1,16 +1,16 @@
 from spooled import spooled
 
-import collector.gaps
-from collector.continuity import Continuity
 from collector.exchanges.records import Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import Repeats
-from collector.gaps import Gaps
-from collector.marks import Hole, LastRecorded, last_recorded
+from collector.gaps import tracker
+from collector.gaps.continuity import Continuity
+from collector.gaps.marks import Hole, LastRecorded, last_recorded
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 
@@ -99,7 +99,7 @@ async def symbols_known_after(folder, happens):
 
 
 async def test_of_what_is_not_listed_any_more_a_bounded_number_is_known(tmp_path, monkeypatch):
-    monkeypatch.setattr(collector.gaps, "MOST_DELISTED", 3)
+    monkeypatch.setattr(tracker, "MOST_DELISTED", 3)
 
     def expire(gaps, receiver):
         for at, key in enumerate([*EXPIRED, ("trades", "BTC-USD")]):

@@ -15,7 +15,7 @@ from waiting import PATIENCE
 from collector.batch import Position
 from collector.metrics import Metrics
 from collector.records import channel_of, decode, encode
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.writer import Writer
 
 FOLDER = Path(__file__).parent / "spools"

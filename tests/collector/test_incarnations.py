@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.batch import Position
-from collector.incarnations import Incarnation, Incarnations, Ranges, next_first
-from collector.losses import Loss, Place, forgotten, holes
+from collector.spool.incarnations import Incarnation, Incarnations, Ranges, next_first
+from collector.spool.losses import Loss, Place, forgotten, holes
 
 SMALL = st.integers(0, 60)
 RANGES = st.lists(st.tuples(SMALL, SMALL).map(sorted).map(tuple), max_size=6)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import marks
-from collector.marks import DamagedMarkError, Marks
+from collector.gaps import marks
+from collector.gaps.marks import DamagedMarkError, Marks
 
 KEY = ("trades", "BTC-USD")
 WORDS = st.from_regex(r"[^\s\0]{1,9}", fullmatch=True)

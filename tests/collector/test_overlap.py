@@ -12,8 +12,8 @@ from collector import ceded as ceded_module
 from collector import notes, overlap
 from collector.batch import Batch
 from collector.ceded import Ceded
-from collector.gaps import Gaps
-from collector.marks import Marks
+from collector.gaps.marks import Marks
+from collector.gaps.tracker import Gaps
 from collector.notes import Note
 from collector.overlap import Overlap
 from collector.records import Gap, Trade

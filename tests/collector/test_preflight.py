@@ -13,7 +13,8 @@ from servers import PostgresServer, RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import marks, preflight
+from collector import preflight
+from collector.gaps import marks
 from collector.settings import Settings
 from collector.stores.postgres import PostgresStore
 

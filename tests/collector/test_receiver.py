@@ -8,12 +8,12 @@ from streams import trades
 from waiting import PATIENCE, eventually
 
 from collector import receiver as module
-from collector.marks import GAPS_OF_DAY, GapsOfDay, LastRecorded, Listed, last_recorded, listed, recall
+from collector.gaps.marks import GAPS_OF_DAY, GapsOfDay, LastRecorded, Listed, last_recorded, listed, recall
+from collector.gaps.recorder import Recorder
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import Gap, Ticker
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 TRADE = next(trades(1))
 

@@ -14,12 +14,12 @@ import pytest
 from streams import one_of_each, trades
 from waiting import PATIENCE
 
-from collector import spool_file
 from collector.batch import Position
-from collector.losses import merged
 from collector.records import Candle
-from collector.spool import Loss, Spool, SpoolError
-from collector.spool_file import FORMAT, NoRoomError
+from collector.spool import database
+from collector.spool.database import FORMAT, NoRoomError
+from collector.spool.losses import merged
+from collector.spool.spool import Loss, Spool, SpoolError
 
 
 async def contents(spool, after=None, limit=100):
@@ -153,7 +153,7 @@ async def test_a_huge_append_makes_small_batches(spool):
 
 async def test_the_oldest_record_that_is_not_delivered_is_known_in_memory_and_on_disk(spool, monkeypatch):
     assert await spool.oldest() is None
-    monkeypatch.setattr("collector.spool.MEMORY_BYTES", 0)  # what is saved is on disk alone
+    monkeypatch.setattr("collector.spool.spool.MEMORY_BYTES", 0)  # what is saved is on disk alone
     first, second = list(trades(3)), list(trades(3, 10))
     await spool.append(first)
     await spool.append(second)
@@ -386,7 +386,7 @@ async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_pa
         return worked
 
     with monkeypatch.context() as patch:
-        patch.setattr(spool_file, "_losses", until_killed(spool_file._losses))  # after the records
+        patch.setattr(database, "_losses", until_killed(database._losses))  # after the records
         for name in ("replace", "unlink"):
             patch.setattr(Path, name, until_killed(getattr(Path, name)))
         with contextlib.suppress(SystemExit):
@@ -458,7 +458,7 @@ import asyncio, sys
 from pathlib import Path
 from streams import trades
 from waiting import PATIENCE
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 async def main():
     spool = await Spool.open(Path(sys.argv[1]), sync=0.02)
@@ -502,7 +502,7 @@ def test_losses_that_touch_grow_into_one():
 
 
 async def test_an_append_does_not_wait_for_a_sync_and_the_log_begins_anew_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool_file, "LOG_BYTES", 2**20)
+    monkeypatch.setattr(database, "LOG_BYTES", 2**20)
     spool = await Spool.open(tmp_path, sync=3600)
     begun, may_end = threading.Event(), threading.Event()
     sync = spool._file.sync

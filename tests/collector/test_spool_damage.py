@@ -10,15 +10,15 @@ import pytest
 from fuzz.spools import KEY, SEEN_AGAIN, fill, garble, start, values
 from streams import trades
 
-from collector import spool_file
-from collector.continuity import Continuity
-from collector.gaps import Gaps
+from collector.gaps.continuity import Continuity
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import Gap
-from collector.spool import Spool, SpoolError
-from collector.spool_file import _TABLES
+from collector.spool import database
+from collector.spool.database import _TABLES
+from collector.spool.spool import Spool, SpoolError
 
 
 @pytest.fixture(scope="module")
@@ -220,14 +220,14 @@ def test_a_database_that_turns_out_to_be_broken_while_it_is_begun_with_is_recove
 ):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
-    real, times = spool_file.repair, iter([True])
+    real, times = database.repair, iter([True])
 
     def repair(db):
         if next(times, False):
             raise sqlite3.DatabaseError("database disk image is malformed")
         return real(db)
 
-    monkeypatch.setattr(spool_file, "repair", repair)
+    monkeypatch.setattr(database, "repair", repair)
     got, _, _ = asyncio.run(start(copy))
     assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
     assert "is broken: database disk image is malformed" in caplog.text

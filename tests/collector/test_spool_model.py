@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from streams import trades
 
 from collector.batch import Position
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 
 class Model(RuleBasedStateMachine):

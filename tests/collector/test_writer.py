@@ -10,13 +10,14 @@ from msgspec.structs import replace
 from streams import trades
 from waiting import PATIENCE, eventually
 
-from collector import dead_letters, marks, watch
+from collector import dead_letters, watch
 from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
+from collector.gaps import marks
 from collector.metrics import Metrics
 from collector.records import Gap, L2Book, Ticker, Trade, channel_of
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError
 from collector.writer import Writer
 

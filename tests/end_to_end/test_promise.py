@@ -17,9 +17,10 @@ from servers import RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import continuity, notes
+from collector import notes
 from collector.feeds import feed
 from collector.feeds.connection import Patience
+from collector.gaps import continuity
 
 pytestmark = pytest.mark.redis
 

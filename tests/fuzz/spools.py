@@ -12,19 +12,20 @@ from random import Random
 from fuzz import mutation
 from streams import trades
 
-from collector import completeness, marks
+from collector import completeness
 from collector.batch import Position
 from collector.ceded import Ceded
 from collector.completeness import Interval
-from collector.continuity import Continuity
 from collector.gap_records import missing
-from collector.gaps import Gaps
+from collector.gaps import marks
+from collector.gaps.continuity import Continuity
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import Gap, Ticker
-from collector.spool import Loss, Spool, SpoolError
-from collector.spool_file import _TABLES
+from collector.spool.database import _TABLES
+from collector.spool.spool import Loss, Spool, SpoolError
 from collector.watch import Watch
 
 VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}

@@ -13,8 +13,8 @@ from collector.bounds import (
     optional_text,
     text,
 )
-from collector.gaps import Gaps
-from collector.marks import Hole
+from collector.gaps.marks import Hole
+from collector.gaps.tracker import Gaps
 from collector.receiver import Receiver
 from collector.records import (
     AnyRecord,

@@ -19,7 +19,7 @@ from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import AnyRecord, Gap
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 SYMBOLS = {
     "COINBASE": "BTC-USD,ETH-USD",

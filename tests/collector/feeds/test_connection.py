@@ -18,7 +18,7 @@ from collector.feeds.malformed import LARGEST_FILE, Malformed
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.connection import CryptofeedConnection
 from collector.feeds.through_cryptofeed.supervised import Supervised
-from collector.gaps import Gaps
+from collector.gaps.tracker import Gaps
 
 KEY = ("l2_book", "BTC-USD")
 

@@ -8,10 +8,10 @@ from spooled import spooled
 from streams import written
 
 from collector.feeds.through_cryptofeed.conversion import Conversion
-from collector.gaps import Gaps
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import (
     Candle,
     Funding,
@@ -28,7 +28,7 @@ from collector.records import (
     encode,
 )
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 D = Decimal
 RECEIPT = 1700000000.5

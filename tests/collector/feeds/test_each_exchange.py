@@ -14,7 +14,7 @@ from collector.exchanges.protocol import Break, Request, Subscription
 from collector.exchanges.times import SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import Gaps
+from collector.gaps.tracker import Gaps
 from collector.records import channel_of
 
 NOW = (ORIGIN + 10**8) * SECOND

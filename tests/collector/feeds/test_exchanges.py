@@ -13,13 +13,13 @@ from spooled import spooled
 from collector.feeds.through_cryptofeed.conversion import Conversion
 from collector.feeds.through_cryptofeed.corrections import supervised
 from collector.feeds.through_cryptofeed.feed import _blamed
-from collector.gaps import Gaps
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.recorder import Recorder
 from collector.records import Trade
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 
 
 async def test_every_connection_to_kucoin_has_a_fresh_address(monkeypatch):

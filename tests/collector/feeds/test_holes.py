@@ -13,8 +13,8 @@ from collector.exchanges.records import Trade
 from collector.exchanges.times import MILLISECOND, SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import BRIDGING, Subscriptions
-from collector.gaps import Gaps
-from collector.marks import Marks
+from collector.gaps.marks import Marks
+from collector.gaps.tracker import Gaps
 
 TRADES = Subscription("trades", "BTC-USD")
 LAG = 50 * MILLISECOND  # from the exchange's time to the receipt

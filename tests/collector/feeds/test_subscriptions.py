@@ -14,9 +14,9 @@ from collector.exchanges.directory import EXCHANGES
 from collector.feeds import subscriptions as module
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
-from collector.gaps import Gaps
+from collector.gaps.recorder import Lines
+from collector.gaps.tracker import Gaps
 from collector.health import StoreStatus, SubscriptionStatus, judge
-from collector.recorder import Lines
 
 TRADES, BOOK = ("trades", "BTC-USD"), ("l2_book", "BTC-USD")
 

@@ -16,7 +16,7 @@ from collector import bounds
 from collector import records as r
 from collector.metrics import Metrics
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.stores import create
 from collector.stores.redis_layout import KEYS
 from collector.writer import Writer

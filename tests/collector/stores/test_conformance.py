@@ -19,7 +19,7 @@ from collector import writer as writing
 from collector.batch import Batch, Position
 from collector.dead_letters import DeadLetters
 from collector.records import L2Book, Trade
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.stores import PositionLostError, create, mongo, postgres
 from collector.writer import AnotherWriterError
 

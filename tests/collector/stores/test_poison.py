@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from streams import stream
 
 from collector.records import Trade
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.stores import create
 
 pytestmark = pytest.mark.redis

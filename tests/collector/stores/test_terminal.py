@@ -18,7 +18,7 @@ _PRINTER = """
 import asyncio, os, sys
 from streams import stream
 from collector.settings import Settings
-from collector.spool import Spool
+from collector.spool.spool import Spool
 from collector.stores import create
 from collector.metrics import Metrics
 from collector.writer import Writer

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import msgspec
 
 from collector.gap_records import joined
-from collector.incarnations import Incarnations, Ranges
 from collector.records import Gap
+from collector.spool.incarnations import Incarnations, Ranges
 
 LOSSES_KEPT = 1000
 

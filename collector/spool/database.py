@@ -22,10 +22,10 @@ import msgspec
 from collector import records as codec
 from collector.file_identity import identity
 from collector.gap_records import missing
-from collector.incarnations import Incarnation, Incarnations, Ranges, next_first
-from collector.losses import Loss, Place, holes, merged, ranges_of
 from collector.records import AnyRecord, Gap
-from collector.spool_repair import SEAL, decoded, repair, seal
+from collector.spool.incarnations import Incarnation, Incarnations, Ranges, next_first
+from collector.spool.losses import Loss, Place, holes, merged, ranges_of
+from collector.spool.repair import SEAL, decoded, repair, seal
 
 FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
 APPLICATION = 0x43535031  # tells a spool from other SQLite files

@@ -34,10 +34,10 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from collector import marks
 from collector.gap_records import Reason
-from collector.marks import Carried, Hole, Missing, Progress, Question, Questions
-from collector.recorder import Recorder
+from collector.gaps import marks
+from collector.gaps.marks import Carried, Hole, Missing, Progress, Question, Questions
+from collector.gaps.recorder import Recorder
 from collector.records import Gap, Key
 
 LOG = logging.getLogger(__name__)

@@ -19,9 +19,9 @@ import msgspec
 from collector import records as codec
 from collector import typed_json
 from collector.gap_records import joined, missing
-from collector.incarnations import Ranges
-from collector.losses import Place
 from collector.records import AnyRecord, Gap
+from collector.spool.incarnations import Ranges
+from collector.spool.losses import Place
 
 #: Where the sealed copy is kept, in the table ``meta``.
 SEAL = "identity"

@@ -30,9 +30,9 @@ import msgspec
 from collector import records as codec
 from collector.batch import Batch, Position
 from collector.gap_records import missing
-from collector.losses import Loss, forgotten
 from collector.records import AnyRecord
-from collector.spool_file import Blob, NoRoomError, SpoolError, SpoolFile
+from collector.spool.database import Blob, NoRoomError, SpoolError, SpoolFile
+from collector.spool.losses import Loss, forgotten
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
 

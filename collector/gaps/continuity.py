@@ -34,10 +34,9 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from collector import marks
 from collector import notes as codec
-from collector.gaps import Gaps
-from collector.marks import (
+from collector.gaps import marks
+from collector.gaps.marks import (
     Carried,
     DamagedMarkError,
     Hole,
@@ -51,9 +50,10 @@ from collector.marks import (
     Seen,
     Slot,
 )
+from collector.gaps.tracker import Gaps
 from collector.notes import Note
 from collector.records import AnyRecord, Gap, Key, channel_of
-from collector.spool import Loss, Spool
+from collector.spool.spool import Loss, Spool
 
 LOG = logging.getLogger(__name__)
 

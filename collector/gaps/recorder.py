@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from collector.marks import GAPS_OF_DAY, GapsOfDay, Marks
+from collector.gaps.marks import GAPS_OF_DAY, GapsOfDay, Marks
 from collector.records import AnyRecord, Gap
 
 LOG = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The durable queue between the exchange and the store, on the local disk."""
