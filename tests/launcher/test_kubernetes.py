@@ -95,6 +95,17 @@ def test_a_fleet_is_taken_without_a_warning_and_is_no_different_the_next_time(na
     assert namespace.pods() == before
 
 
+@pytest.mark.slow
+def test_a_fleet_that_was_applied_by_the_client_is_taken_over_by_the_server(namespace, rendered):
+    folder = rendered(COINBASE)
+    namespace.kubectl("apply", "--kustomize", folder)
+    namespace.wait_until_ready(1)
+    before = namespace.pods()
+    namespace.kubectl("apply", "--server-side", "--force-conflicts", "--kustomize", folder)
+    assert namespace.kubectl("diff", "--server-side", "--kustomize", folder) == ""
+    assert namespace.pods() == before
+
+
 def test_a_change_replaces_one_pod_and_no_other(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)

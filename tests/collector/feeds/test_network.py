@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -18,13 +19,9 @@ UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" + b"X-Mo
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
 
 
-@pytest.mark.parametrize(
-    ("said", "secured"),
-    [(b"", False), (HANDSHAKE, False), (b"", True), (UPGRADE, True), (REFUSAL, True)],
-    ids=["nothing", "handshake", "nothing over TLS", "upgrade", "refusal"],
-)
-async def test_a_websocket_that_opens_a_byte_at_a_time_is_given_up(said, secured, tmp_path, monkeypatch):
-    monkeypatch.setattr(network, "CONNECT", 0.5)
+@asynccontextmanager
+async def trickling(said, folder, *, secured):
+    """A network, and the port of an exchange that says this a byte at a time and then nothing."""
 
     async def trickle(_reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
@@ -35,14 +32,35 @@ async def test_a_websocket_that_opens_a_byte_at_a_time_is_given_up(said, secured
             await asyncio.sleep(60)
         writer.close()
 
-    context = server_context(["localhost"], tmp_path / "ca.pem")
+    context = server_context(["localhost"], folder / "ca.pem")
     server = await asyncio.start_server(trickle, "localhost", 0, ssl=context if secured else None)
-    port = server.sockets[0].getsockname()[1]
-    own = Network(Settings.read(VARIABLES | {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}))
-    began = time.monotonic()
-    with pytest.raises((TimeoutError, OSError)):
-        async with own.websocket(f"wss://localhost:{port}/"):
-            pass
-    assert time.monotonic() - began < 3.0
+    own = Network(Settings.read(VARIABLES | {"SSL_CERT_FILE": str(folder / "ca.pem")}))
+    yield own, server.sockets[0].getsockname()[1]
     await own.close()
     server.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "secured"),
+    [(b"", False), (HANDSHAKE, False), (b"", True), (UPGRADE, True), (REFUSAL, True)],
+    ids=["nothing", "handshake", "nothing over TLS", "upgrade", "refusal"],
+)
+async def test_a_websocket_that_opens_a_byte_at_a_time_is_given_up(said, secured, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "CONNECT", 0.5)
+    began = time.monotonic()
+    async with trickling(said, tmp_path, secured=secured) as (own, port):
+        with pytest.raises((TimeoutError, OSError)):
+            async with own.websocket(f"wss://localhost:{port}/"):
+                pass
+    assert time.monotonic() - began < 3.0
+
+
+async def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "CONNECT", 0.3)
+    monkeypatch.setattr(network, "READ", 0.3)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
+    began = time.monotonic()
+    async with trickling(answer, tmp_path, secured=True) as (own, port):
+        with pytest.raises(TimeoutError):
+            await own.get(f"https://localhost:{port}/")
+    assert time.monotonic() - began < 3.0

@@ -119,6 +119,8 @@ def test_the_recipes_tell_the_same_of_every_store(harness, tmp_path, capsys, mon
             exec(compile(text, "docs/reading.md", "exec"), it)
         check_trades(it)
         check_books(it)
+        before = it["start"] - pd.Timedelta(days=2)
+        assert it["read"]("trades", "BTC-USD", before, before + pd.Timedelta(hours=1)).columns.empty
     gaps = it["gaps"][["start", "end", "reason"]].itertuples(index=False)
     assert [(start.timestamp() - START, end.timestamp() - START, why) for start, end, why in gaps] == [
         (100, 102.5, "disconnect"),
