@@ -7,13 +7,13 @@ the server is left out, and said to be.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from collector import typed_json
 from launcher import obstacles, plan
 from launcher.commands.converge import plan_of
 from launcher.commands.overlaps import overlaps
@@ -340,7 +340,7 @@ def _without_container(fleet: FleetSpec, why: str) -> Iterator[Finding]:
 
 def _read(spec: CollectorSpec, checked: Check, without: dict[str, str]) -> Iterator[Finding]:
     """Read what a check said, and find what it left out."""
-    found = [msgspec.convert({"collector": spec.name, **said}, Finding) for said in _said(checked)]
+    found = [msgspec.structs.replace(each, collector=spec.name) for each in _said(checked)]
     tried = {finding.what for finding in found}
     if failure := _failure(spec, checked, tried):
         tried.add(failure.what)
@@ -362,11 +362,11 @@ def _read(spec: CollectorSpec, checked: Check, without: dict[str, str]) -> Itera
             yield Finding(collector=spec.name, what=what, state=SKIPPED, detail=why)
 
 
-def _said(checked: Check) -> Iterator[dict[str, str]]:
+def _said(checked: Check) -> Iterator[Finding]:
+    """Find what a check said; any other line is one of its log."""
     for line in checked.lines:
-        with contextlib.suppress(ValueError):
-            if isinstance(said := json.loads(line), dict) and "what" in said:
-                yield said
+        with contextlib.suppress(typed_json.DecodeError):
+            yield typed_json.decode(line, Finding)
 
 
 def _failure(spec: CollectorSpec, checked: Check, tried: Iterable[str]) -> Finding | None:

@@ -84,6 +84,7 @@ for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: stop.set())
 
 if sys.argv[1:] and PART != "WRONG-SETTINGS":
+    say('{"what": "settings", "level": "WARNING", "message": "a line of a log, and no finding"}')
     for what in ("settings", "spool", "store", "symbols", "clock"):
         finding = {"what": what, "state": "fine", "detail": "everything is fine", "remedy": ""}
         if PART == "NEVER-READY" and what == "store":
