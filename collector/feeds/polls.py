@@ -20,6 +20,8 @@ from collector.records import Key
 LOG = logging.getLogger(__name__)
 
 _SHOWN = 120  # characters of an answer
+#: Seconds between the first polls, where there is room for that within their period.
+_SPACING = 0.25
 
 
 class Polls(Connection):
@@ -43,7 +45,8 @@ class Polls(Connection):
         async with asyncio.TaskGroup() as group:
             for number, key in enumerate(self.keys):
                 poll = self._polls[key]
-                group.create_task(self._repeat(key, poll, number / len(self.keys) * poll.period))
+                delay = number * min(_SPACING, poll.period / len(self.keys))
+                group.create_task(self._repeat(key, poll, delay))
 
     async def _repeat(self, key: Key, poll: Poll, delay: float) -> None:
         """Ask at each period while the poll is wanted; begin after ``delay`` seconds."""

@@ -96,8 +96,9 @@ class Bybit(Exchange):
     @override
     def listing(self) -> Sequence[str]:
         address = self.endpoint("rest") + "/instruments-info?category="
-        options = (f"option&baseCoin={coin}&limit=1000" for coin in ("BTC", "ETH", "SOL"))
-        return [address + of for of in ("spot", "linear&limit=1000", "inverse&limit=1000", *options)]
+        # without a coin there are those of BTC alone; what the pages say of "All" is what clients of 2026 ask
+        options = "option&baseCoin=All&limit=1000"
+        return [address + of for of in ("spot", "linear&limit=1000", "inverse&limit=1000", options)]
 
     @override
     def next_page(self, address: str, answer: bytes) -> str | None:

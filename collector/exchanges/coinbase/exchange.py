@@ -21,11 +21,33 @@ from collector.exchanges.coinbase.listing import instrument
 from collector.exchanges.coinbase.session import CHANNELS, CoinbaseSession
 from collector.exchanges.instruments import Instrument, Listing, read_listing
 from collector.exchanges.limits import Limits
-from collector.exchanges.numbers import UNREADABLE, MalformedError
-from collector.exchanges.protocol import Channel, ConnectionPlan, Exchange, Subscription
+from collector.exchanges.numbers import UNREADABLE, MalformedError, number
+from collector.exchanges.protocol import (
+    Channel,
+    ConnectionPlan,
+    Exchange,
+    Malformed,
+    Outputs,
+    Poll,
+    Refused,
+    Subscription,
+)
+from collector.exchanges.records import AnyRecord, Funding, Index, OpenInterest
+from collector.exchanges.times import rfc3339
 
 _PRODUCTS_PER_CONNECTION = 50
 _DOCS = "docs.cdp.coinbase.com advanced-trade-apis/websocket/websocket-channels"
+
+
+def _polled(what: str) -> Channel:
+    return Channel(
+        records=f"{what}, asked once a minute",
+        loss="nothing",
+        flows=True,
+        quiet=180.0,
+        period=60.0,
+        source="docs.cdp.coinbase.com Get Public Product; an answer of 2026-04, 2026-11-28",
+    )
 
 
 class Coinbase(Exchange):
@@ -68,6 +90,9 @@ class Coinbase(Exchange):
             quiet=None,
             source=f"{_DOCS} (candles), 2026-11-28",
         ),
+        "funding": _polled("the rate of the last funding of a contract that has one"),
+        "open_interest": _polled("open contracts"),
+        "index": _polled("the index of a contract"),
     }
     limits = Limits(
         subscriptions=_PRODUCTS_PER_CONNECTION * len(CHANNELS),
@@ -119,3 +144,34 @@ class Coinbase(Exchange):
     @override
     def listener(self, channels: Collection[str]) -> CoinbaseSession:
         return CoinbaseSession(self, (), {}, listening_to=channels)
+
+    @override
+    def polls(
+        self, subscriptions: Sequence[Subscription], instruments: Mapping[str, Instrument]
+    ) -> Sequence[Poll]:
+        address = self.endpoint("rest") + "/products/"
+        return [
+            Poll(each, address + instruments[each.symbol].exchange_symbol, 1, period)
+            for each in subscriptions
+            if (period := self.channels[each.channel].period) and instruments[each.symbol].kind != "spot"
+        ]
+
+    @override
+    def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
+        try:
+            record = _record(subscription, messages.product_now(body).contract, receipt)
+        except UNREADABLE as error:
+            return (Malformed(str(error), (subscription,)),)
+        return (record or Refused((subscription,), f"{self.id} tells of no {subscription.channel} of it"),)
+
+
+def _record(subscription: Subscription, it: messages.Contract, receipt: int) -> AnyRecord | None:
+    """Return what a contract says of a channel; None for nothing. Raises what ``UNREADABLE`` lists."""
+    channel, symbol = subscription
+    if channel == "funding":
+        if not it.funding_rate or not it.funding_time:
+            return None
+        time = rfc3339(it.funding_time)
+        return Funding(Coinbase.id, symbol, time, receipt, None, number(it.funding_rate), None, None)
+    kind, text = (Index, it.index_price) if channel == "index" else (OpenInterest, it.open_interest)
+    return kind(Coinbase.id, symbol, receipt, receipt, number(text)) if text else None

@@ -126,6 +126,21 @@ class Product(msgspec.Struct):
     future: Future | None = msgspec.field(name="future_product_details", default=None)
 
 
+class Contract(msgspec.Struct):
+    """What is known of a contract now; empty where the exchange has none."""
+
+    open_interest: str = ""
+    index_price: str = ""
+    funding_rate: str = ""
+    funding_time: Word | None = None
+
+
+class ProductNow(msgspec.Struct):
+    """A product as REST answers it; Get Public Product."""
+
+    contract: Contract = msgspec.field(name="future_product_details")
+
+
 class Products(msgspec.Struct):
     """An answer of REST."""
 
@@ -147,3 +162,4 @@ decode: Mapping[str, Callable[[bytes], Any]] = {
 other = msgspec.json.Decoder(Other).decode
 products = msgspec.json.Decoder(Products).decode
 product = msgspec.json.Decoder(Product).decode
+product_now = msgspec.json.Decoder(ProductNow).decode

@@ -24,7 +24,7 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.records import L1Book, L2Book, Record, Ticker, Trade
+from collector.exchanges.records import Funding, Index, L1Book, L2Book, Record, Ticker, Trade
 from collector.exchanges.times import SECOND, rfc3339
 
 NOW = 1_790_000_000 * SECOND
@@ -447,3 +447,41 @@ def test_an_error_about_what_is_subscribed_to_again_refuses_it():
     refused, again = it.receive(b'{"type":"error","message":"product not found: ETH-USD"}', NOW)
     assert refused.subscriptions == (Subscription("l2_book", "ETH-USD"),)
     assert json.loads(again.frame)["product_ids"] == ["BTC-USD"]
+
+
+# -- what is asked for ---------------------------------------------------------------------------------
+
+
+FUTURE = Instrument(
+    symbol="BIP-USD-30Z20", exchange_symbol="BIP-20DEC30-CDE", kind="future", base="BTC", quote="USD"
+)
+
+
+def test_what_is_known_of_a_contract_is_asked_for_and_of_a_spot_pair_is_not_there():
+    spot = Instrument(symbol="BTC-USD", exchange_symbol="BTC-USD", kind="spot", base="BTC", quote="USD")
+    listed = {FUTURE.symbol: FUTURE, "BTC-USD": spot}
+    channels = ("funding", "open_interest", "index")
+    wanted = [Subscription(channel, symbol) for channel in channels for symbol in listed]
+    polls = Coinbase().polls(wanted, listed)
+    assert [poll.subscription for poll in polls] == [Subscription(each, FUTURE.symbol) for each in channels]
+    assert {poll.url.rpartition("/")[2] for poll in polls} == {"BIP-20DEC30-CDE"}
+    assert Coinbase().connections(wanted, listed) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "told", "expected"),
+    [
+        ("funding", {"funding_rate": "", "funding_time": None}, Refused),
+        ("funding", {"funding_rate": "0.1", "funding_time": "2026-04-07T00:00:00Z"}, Funding),
+        ("funding", {"funding_rate": "0.1", "funding_time": "soon"}, Malformed),
+        ("open_interest", {"open_interest": "NaN"}, Malformed),
+        ("open_interest", {"open_interest": ""}, Refused),
+        ("index", {"index_price": "1"}, Index),
+    ],
+)
+def test_what_an_exchange_does_not_tell_of_a_contract_is_refused(channel, told, expected):
+    wanted = Subscription(channel, FUTURE.symbol)
+    body = msgspec.json.encode({"product_id": "BIP-20DEC30-CDE", "future_product_details": told})
+    assert [type(each) for each in Coinbase().read_poll(wanted, body, NOW)] == [expected]
+    (bad,) = Coinbase().read_poll(wanted, b'{"error":"NOT_FOUND"}', NOW)
+    assert bad.about == (wanted,)
