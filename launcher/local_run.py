@@ -101,8 +101,8 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
             )
     if claim in (Claim.FOREIGN, Claim.FORGED) and not adopt:
         raise EngineError(
-            f"nothing was touched: {state} is of another fleet {fleet.name}, by"
-            f" {names.maker(found) or 'somebody unknown'}, since {found.get(_SINCE, 'an unknown time')};"
+            f"nothing was touched: {state} belongs to another fleet named {fleet.name}, started by"
+            f" {names.maker(found) or 'an unknown user'}, since {found.get(_SINCE, 'an unknown time')};"
             " give this fleet another name (`fleet:`), or take that one over with --adopt"
         )
     if claim is not Claim.OURS or found[LABEL_OWNER] != fleet.owner.mark:

@@ -112,7 +112,7 @@ def volume_names(fleet: FleetSpec) -> frozenset[str]:
     found: set[str] = set()
 
     def note(name: str) -> str:
-        found.update([name, _old_name(fleet.name, name)])
+        found.update([name, *_other_names(fleet.name, name)])
         return name
 
     _with_volumes(fleet, note)
@@ -148,12 +148,19 @@ class _Settling:
         self.faults: dict[str, str] = {}
 
     def name(self, name: str) -> str:
-        old = _old_name(self._fleet.name, name)
-        if name not in self._there and old in self._there and not self._fault(old):
-            return old
+        for other in _other_names(self._fleet.name, name):
+            if other in self._there and self._goes_on(other, name):
+                return other
         if name in self._there and (fault := self._fault(name)):
             self.faults[name] = fault
         return name
+
+    def _goes_on(self, other: str, name: str) -> bool:
+        """Return whether the fleet goes on with the volume ``other`` where a new one would be ``name``."""
+        if self._fleet.owner.id:
+            return name not in self._there and not self._fault(other)
+        # Of a fleet with an `id` that this file, without one, takes over: its spools may hold records.
+        return other in self._mounted or (self._adopt and name not in self._there and not self._fault(other))
 
     def _fault(self, name: str) -> str:
         """Return whose the volume is, in a sentence, where it is not the fleet's."""
@@ -163,11 +170,11 @@ class _Settling:
             return ""
         if of and of != self._fleet.name:
             by = f", by {maker}" if (maker := names.maker(labels)) else ""
-            return f"volume {name} is of fleet {of}{by}; name this fleet, or the collector, otherwise"
+            return f"volume {name} belongs to fleet {of}{by}; give this fleet, or the collector, another name"
         whose = "" if self._adopt else self._whose(name, labels, of)
         return whose and (
-            f"volume {name} {whose}; `docker volume rm {name}` if nobody needs what is in it, give this fleet"
-            " another name (`fleet:`), or use the volume as it is with --adopt"
+            f"volume {name} {whose}; remove it if nobody needs its contents (`docker volume rm {name}`), give"
+            " this fleet another name (`fleet:`), or use the volume as it is with --adopt"
         )
 
     def _whose(self, name: str, labels: Mapping[str, str], of: str) -> str:
@@ -175,14 +182,15 @@ class _Settling:
         fleet = self._fleet.name
         role = names.parse(fleet, name)
         if not of:
-            return "is there, and no fleet's by its labels"
+            return "already exists, and its labels name no fleet"
         if role and labels.get(LABEL_COLLECTOR, role.of) != role.of:
-            return f"is of collector {labels[LABEL_COLLECTOR]} by its labels"
+            return f"belongs to collector {labels[LABEL_COLLECTOR]} according to its labels"
         match self._fleet.owner.claim(labels, *seal_of("volume", fleet, name)):
             case Claim.FORGED:
                 return f"has the labels of fleet {fleet}, but its seal is not valid"
             case Claim.FOREIGN if self._fleet.owner.identities:
-                return f"is of another fleet {fleet}, by {names.maker(labels) or 'somebody unknown'}"
+                maker = names.maker(labels) or "an unknown user"
+                return f"belongs to another fleet named {fleet}, made by {maker}"
             case _:
                 return ""
 
@@ -204,9 +212,10 @@ def _with_volumes(fleet: FleetSpec, name: Callable[[str], str]) -> FleetSpec:
     )
 
 
-def _old_name(fleet: str, name: str) -> str:
+def _other_names(fleet: str, name: str) -> list[str]:
     volume = names.parse(fleet, name)
-    return volume.name(distinct=False) if volume else name
+    both = [volume.name(distinct=distinct) for distinct in (False, True)] if volume else []
+    return [each for each in both if each != name]
 
 
 def _claim(name: str, owner: Owner, container: Observed) -> Claim:
@@ -221,17 +230,17 @@ def _is_of_file(fleet: str, container: Observed, known: Collection[str]) -> bool
 def _refusal(name: str, owner: Owner, foreign: Sequence[Observed]) -> str:
     same = "give both files the same `id`" if owner.id else "give the file an `id` (docs/launcher.md)"
     return (
-        f"nothing was touched: fleet {name} is another's here: {_named(foreign)} by {_who(foreign)};"
-        f" give this fleet another name (`fleet:` in {owner.file or 'its file'}), take that one over with"
-        f" --adopt, or, where both are the same fleet, {same}"
+        f"nothing was touched: another fleet named {name} runs here: {_named(foreign)} by {_who(foreign)};"
+        f" give this fleet another name (`fleet:` in {owner.file or 'its file'}), take the other one over"
+        f" with --adopt, or, if both are the same fleet, {same}"
     )
 
 
 def _unmarked_refusal(name: str, strange: Sequence[Observed]) -> str:
     return (
-        f"nothing was touched: containers of fleet {name} are here that no file has signed, since"
-        f" {_since(strange)}, and {_named(strange)} not in this file: it may be another's fleet; give this"
-        " one another name (`fleet:`), or take that one over with --adopt"
+        f"nothing was touched: fleet {name} has run here without an owner's label since {_since(strange)},"
+        f" and this file does not have {_named(strange)}, so it may be somebody else's; give this fleet"
+        " another name (`fleet:`), or take the other one over with --adopt"
     )
 
 
@@ -243,7 +252,7 @@ def _named(containers: Sequence[Observed]) -> str:
 
 def _who(containers: Sequence[Observed]) -> str:
     makers = dict.fromkeys(maker for each in containers if (maker := names.maker(each.labels)))
-    return f"{' and '.join(makers) or 'somebody unknown'}, since {_since(containers)}"
+    return f"{' and '.join(makers) or 'an unknown user'}, since {_since(containers)}"
 
 
 def _since(containers: Iterable[Observed]) -> str:

@@ -97,7 +97,7 @@ def test_anothers_fleet_is_refused_with_who_and_since_when(made_by, here, who):
 
 def test_what_nobody_signed_is_refused_where_the_file_does_not_have_all_of_it():
     there = [container("one"), container("other")]
-    with pytest.raises(EngineError, match=r"other not in this file.*--adopt"):
+    with pytest.raises(EngineError, match=r"this file does not have other, .*--adopt"):
         held(fleet("one"), *there)
     assert held(fleet("one"), *there, adopt=True).ours == tuple(there)
 
@@ -197,10 +197,10 @@ def test_a_volume_stays_in_use_under_its_old_name(there, used):
 @pytest.mark.parametrize(
     ("there", "why"),
     [
-        (Labelled(name="desk_one_spool"), "no fleet's by its labels"),
-        (volume("desk_one_spool", fleet="other"), "is of fleet other; name this fleet"),
-        (volume("desk_one_spool", FOREIGN), r"is of another fleet desk, by eve@three"),
-        (volume("desk_one_spool", OURS, **{names.LABEL_COLLECTOR: "two"}), "is of collector two"),
+        (Labelled(name="desk_one_spool"), "its labels name no fleet"),
+        (volume("desk_one_spool", fleet="other"), "belongs to fleet other; give this fleet"),
+        (volume("desk_one_spool", FOREIGN), "belongs to another fleet named desk, made by eve@three"),
+        (volume("desk_one_spool", OURS, **{names.LABEL_COLLECTOR: "two"}), "belongs to collector two"),
         (volume("desk_one_spool", **{names.LABEL_OWNER: OURS.mark}), "its seal is not valid"),
         (
             msgspec.structs.replace(volume("desk_two_spool", OURS), name="desk_one_spool"),
@@ -229,7 +229,19 @@ def test_without_an_id_the_old_names_stay_and_another_fleets_volume_is_refused()
     )
     assert settle(without)[0] == ["a-b-c-spool"]
     _, (fault,) = settle(without, volume("a-b-c-spool", fleet="a"))
-    assert "volume a-b-c-spool is of fleet a; name this fleet" in fault
+    assert "volume a-b-c-spool belongs to fleet a; give this fleet" in fault
+
+
+def test_a_file_without_an_id_that_takes_a_fleet_over_goes_on_with_its_spools():
+    without = fleet("one", owner=WITHOUT_ID)
+    theirs, own = volume("desk_one_spool", FOREIGN), volume("desk-one-spool", WITHOUT_ID)
+    mounting = [container("one", FOREIGN, volumes=("desk_one_spool",))]
+    assert settle(without, theirs) == (["desk-one-spool"], ())  # of another fleet, which is down
+    assert settle(without, theirs, adopt=True) == (["desk_one_spool"], ())
+    assert settle(without, theirs, ours=mounting, adopt=True) == (["desk_one_spool"], ())
+    assert settle(without, theirs, own, ours=mounting) == (["desk_one_spool"], ())
+    assert settle(without, theirs, own, adopt=True) == (["desk-one-spool"], ())
+    assert {"desk_one_spool", "desk-one-spool"} <= ownership.volume_names(without)
 
 
 @given(NAMES, NAMES, NAMES, NAMES)

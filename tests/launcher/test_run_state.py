@@ -47,7 +47,10 @@ def test_the_state_is_its_owners_from_the_first_run_on(load, state):
     assert b"one-of-two-fleets" not in signed
     take(state, load("elsewhere", "one-of-two-fleets"))
     assert (state / "owner.json").read_bytes() == signed  # who was first, and when, stays
-    with pytest.raises(EngineError, match=r"nothing was touched: .*of another fleet desk, by .+@.+here/"):
+    with pytest.raises(
+        EngineError,
+        match=r"nothing was touched: .*belongs to another fleet named desk, started by .+@.+here/",
+    ):
         take(state, load("elsewhere", "other-of-two-fleets"))
     with pytest.raises(EngineError, match="of another fleet desk"):
         take(state, load("elsewhere"))
@@ -86,7 +89,7 @@ def test_run_refuses_before_it_starts_anything(load, state, tmp_path, monkeypatc
     take(state, load("elsewhere", "other-of-two-fleets"))
     load()
     assert cli.main(["run", "here/fleet.yaml", "--for", "1s"]) == 1
-    assert "is of another fleet desk, by " in capsys.readouterr().err
+    assert "belongs to another fleet named desk, started by " in capsys.readouterr().err
     assert sorted(path.name for path in state.iterdir()) == ["lock", "owner.json"]
 
 

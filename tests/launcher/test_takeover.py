@@ -49,7 +49,7 @@ def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet
         for command in ("plan", "up", "restart", "down", "doctor"):
             assert other.launch(command) == 1, command
             said = "".join(capsys.readouterr())
-            assert f"fleet {fleet.name} is another's here: one by " in said, command
+            assert f"another fleet named {fleet.name} runs here: one by " in said, command
             assert f"({fleet.path}), since 20" in said, command
         assert other.launch("down", "--volumes", "--yes") == 1
         assert other.launch("status") == 0
@@ -163,9 +163,12 @@ def test_a_volume_of_another_is_refused_before_anything_is_made(fleet, capsys):
     spool = f"{fleet.name}-one-spool"
     fleet.write(ONE)
     for labels, why in (
-        ((), "no fleet's by its labels"),
-        (("cryptostore.fleet=other", "cryptostore.managed-by=launcher"), "is of fleet other"),
-        ((f"cryptostore.fleet={fleet.name}", "cryptostore.owner=0123456789abcdef"), "is of another fleet"),
+        ((), "its labels name no fleet"),
+        (("cryptostore.fleet=other", "cryptostore.managed-by=launcher"), "belongs to fleet other"),
+        (
+            (f"cryptostore.fleet={fleet.name}", "cryptostore.owner=0123456789abcdef"),
+            "to another fleet",
+        ),
     ):
         docker("volume", "create", *(f"--label={label}" for label in labels), spool)
         try:

@@ -151,7 +151,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     theirs.write_text(fleet.path.read_text())
     for command in ("plan", "up", "restart", "down"):
         assert cli.main([command, str(theirs)]) == 1
-        assert f"fleet {fleet.name} is another's here: " in capsys.readouterr().err
+        assert f"another fleet named {fleet.name} runs here: " in capsys.readouterr().err
 
     before = fleet.container("one")["Id"]
     assert fleet.launch("restart", "one") == 0
