@@ -28,8 +28,8 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         if action.nargs == argparse.PARSER:
-            raise argparse.ArgumentError(None, f"no command {value}; {_hint(value, action.choices)}")
-        raise argparse.ArgumentError(action, f"{value!r} is no choice; {_hint(value, action.choices)}")
+            raise argparse.ArgumentError(None, f"unknown command {value}; {_hint(value, action.choices)}")
+        raise argparse.ArgumentError(action, f"invalid choice {value!r}; {_hint(value, action.choices)}")
 
     @override
     def parse_known_args(  # type: ignore[override]  # argparse's are overloads that say the same
@@ -53,9 +53,11 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, known: argparse.Namespace, option: str) -> None:  # noqa: ARG002 - for those that override it
         """End because of an unknown option; ``known`` is what was understood."""
-        near = _nearest(option.partition("=")[0], self._option_string_actions)
-        hint = f"did you mean {near}?" if near else f"`{self.prog} --help` lists them"
-        self.error(f"no option {option}; {hint}")
+        # Without their dashes, which every two options have in common.
+        options = {known.lstrip("-"): known for known in self._option_string_actions}
+        near = _nearest(option.partition("=")[0].lstrip("-"), options)
+        hint = f"did you mean {options[near]}?" if near else f"`{self.prog} --help` lists them"
+        self.error(f"unknown option {option}; {hint}")
 
 
 class _Version(argparse.Action):
@@ -72,7 +74,7 @@ class _Version(argparse.Action):
 
 def _hint(value: str, choices: Iterable[Any]) -> str:
     near = _nearest(value, map(str, choices))
-    return f"did you mean {near}?" if near else f"there are {', '.join(map(str, choices))}"
+    return f"did you mean {near}?" if near else f"choose from {', '.join(map(str, choices))}"
 
 
 def _nearest(text: str, possible: Iterable[str]) -> str | None:

@@ -162,6 +162,9 @@ def check(folder: Path, now: float | None = None, *, ready: bool = False) -> tup
     """Whether the collector of ``folder`` is alive, or ``ready``, and one line for a person."""
     try:
         status = read(folder)
+    except FileNotFoundError:
+        where = f"{folder / STATUS_FILE} does not exist"
+        return False, printable(f"no status: {where}; did the collector start with this SPOOL_DIR?")
     except (OSError, msgspec.DecodeError) as error:
         return False, f"no status: {error}"
     age = (time.time() if now is None else now) - status.time

@@ -234,7 +234,7 @@ def duration(text: str) -> float:
     """Reads a duration; seconds. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.lower())
     if not match or match[2] not in TIMES:
-        raise ValueError("takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)")
+        raise ValueError("takes a duration such as 500ms, 10s, 5m, 1h or 7d (a bare number is seconds)")
     if not SHORTEST_TIME <= float(match[1]) * TIMES[match[2]] <= LONGEST_TIME:
         raise ValueError("takes a duration from 1ms to 36500d")
     return float(match[1]) * TIMES[match[2]]
@@ -246,7 +246,8 @@ def retention(text: str) -> Retention:
         if not 0 < float(text) <= MOST_RECORDS:
             raise ValueError("takes a number of records from 1 to 10^15, or a duration such as 12h or 30d")
         return Retention(seconds=None, records=int(text.lstrip("0")))
-    if not re.fullmatch(r"[0-9.]+\s*[A-Za-z]+", text):
+    found = re.fullmatch(r"[0-9.]+\s*([A-Za-z]+)", text)
+    if not found or found[1].lower() not in TIMES:
         raise ValueError("takes a duration such as 12h or 30d, or a number of records")
     return Retention(seconds=duration(text), records=None)
 

@@ -260,7 +260,7 @@ class _Death:
         reason = "it returned" if error is None else f"{type(error).__name__}: {error}"
         self.status = ("failed", f"{name} died: {reason}")
         if isinstance(error, SettingsError):
-            self.status = ("failed", str(error))
+            self.status = ("failed", "; ".join(str(error).splitlines()))
             for fault in error.faults:
                 LOG.error("%s", fault)
         else:

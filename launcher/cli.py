@@ -94,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read(words: Sequence[str]) -> argparse.Namespace:
     """Read the command line; words may stand before and behind options, which argparse does not take."""
     reader = parser()
+    if not [word for word in words if word != "--no-color"]:
+        reader.print_help(sys.stderr)
+        reader.exit(WRONG)
     options, rest = reader.parse_known_args(words)
     if rest and "words" not in options:
         reader.error(f"unrecognized arguments: {' '.join(rest)}")

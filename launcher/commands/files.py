@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
-from launcher.commands import DONE, FAILED, InputError
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
 from launcher.commands.overlaps import refuse_overlaps
 from launcher.console import Console, Table
 from launcher.owner import new_id
@@ -47,14 +48,21 @@ def init(options: argparse.Namespace, console: Console) -> int:
         with options.file.open("x") as file:
             file.write(starter(options.file.parent, new_id()))
     except FileExistsError:
-        console.remark(f"launcher: {options.file} is there already and was left alone")
+        console.remark(f"launcher: {options.file} already exists; it was not changed")
+        return FAILED
+    except FileNotFoundError:
+        console.remark(f"launcher: folder {options.file.parent} does not exist; create it first")
         return FAILED
     schema = options.file.parent / FILE
     schema.write_text(text())
     if options.json:
         console.json({"written": [str(options.file), str(schema)]})
         return DONE
-    console.say(f"{options.file} written; edit it, then `launcher run` to try it or `launcher up`")
+    file = "" if str(options.file) == DEFAULT_FILE else f" {shlex.quote(str(options.file))}"
+    console.say(
+        f"{options.file} written; edit it, then try it with `launcher run{file}`, or start it with"
+        f" `launcher up{file}`"
+    )
     return DONE
 
 
@@ -82,6 +90,8 @@ def render(options: argparse.Namespace, console: Console) -> int:
         paths = write(fleet, options.output, options.format)
     except RenderError as error:
         raise InputError(str(error)) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"--output {options.output}: is a file, or lies in one; name a folder") from error
     for path in left_over(fleet, options.output) if options.format == "quadlet" else ():
         console.remark(
             f"{path} is of a collector that the fleet has no more: remove it, here and for systemd"

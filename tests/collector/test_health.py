@@ -41,7 +41,9 @@ def test_alive_while_the_file_is_young(tmp_path):
 def test_without_a_file_unhealthy(tmp_path):
     healthy, line = health.check(tmp_path)
     assert not healthy
-    assert "no status" in line
+    assert line.startswith(
+        f"no status: {tmp_path / health.STATUS_FILE} does not exist; did the collector start"
+    )
 
 
 def test_a_store_that_is_away_is_degraded_not_unhealthy(tmp_path):

@@ -130,7 +130,7 @@ BAD = {
     "duration of an unknown unit": (
         {"SPOOL_SYNC": "1 fortnight"},
         [
-            "SPOOL_SYNC = '1 fortnight': takes a duration such as 500ms, 1s, 10m or 1h (a bare number is seconds)"
+            "SPOOL_SYNC = '1 fortnight': takes a duration such as 500ms, 10s, 5m, 1h or 7d (a bare number is seconds)"
         ],
     ),
     "log level": ({"LOG_LEVEL": "LOUD"}, ["LOG_LEVEL = 'LOUD': takes one of DEBUG, INFO, WARNING, ERROR"]),
@@ -206,6 +206,10 @@ BAD = {
     "retention that is none": (
         {"RETENTION": "some"},
         ["RETENTION = 'some': takes a duration such as 12h or 30d, or a number of records"],
+    ),
+    "retention in a unit that is none": (
+        {"RETENTION": "30days"},
+        ["RETENTION = '30days': takes a duration such as 12h or 30d, or a number of records"],
     ),
     "retention where nothing is removed": (
         {"BACKEND": "PARQUET", "RETENTION": "30d"},

@@ -61,7 +61,32 @@ def test_init_never_overwrites(tmp_path, monkeypatch, capsys):
     (tmp_path / "fleet.yaml").write_text("mine")
     assert cli.main(["init"]) == 1
     assert (tmp_path / "fleet.yaml").read_text() == "mine"
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
+
+
+def test_init_says_how_to_start_what_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["init"]) == 0
+    assert "`launcher up`" in capsys.readouterr().out
+    assert cli.main(["init", "my desk.yaml"]) == 0
+    assert "`launcher up 'my desk.yaml'`" in capsys.readouterr().out
+    assert cli.main(["init", "nowhere/desk.yaml"]) == 1
+    assert "folder nowhere does not exist" in capsys.readouterr().err
+
+
+def test_render_into_a_file_says_that_it_takes_a_folder(file, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    for output in ("taken", "taken/in"):
+        assert cli.main(["render", "--output", output]) == 2
+        assert f"--output {output}: is a file, or lies in one; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--no-color"]])
+def test_without_a_command_the_help_is_shown(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 2
+    assert "launcher up desk.yaml --wait-timeout 2m" in capsys.readouterr().err
 
 
 def test_validate_shows_what_the_file_asks_for(file, capsys):
@@ -282,26 +307,36 @@ def test_both_programs_say_their_version_and_revision(capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["launcher", "stats"], "launcher: error: no command stats; did you mean status?"),
-        (["launcher", "frobnicate"], "launcher: error: no command frobnicate; there are init, validate, "),
-        (["launcher", "logs", "--folow"], "launcher logs: error: no option --folow; did you mean --follow?"),
-        (["launcher", "logs", "a.yaml", "--qqqq=1"], "no option --qqqq=1; `launcher logs --help` lists them"),
+        (["launcher", "stats"], "launcher: error: unknown command stats; did you mean status?"),
+        (
+            ["launcher", "frobnicate"],
+            "error: unknown command frobnicate; choose from init, validate, ",
+        ),
+        (
+            ["launcher", "logs", "--folow"],
+            "launcher logs: error: unknown option --folow; did you mean --follow?",
+        ),
+        (["launcher", "logs", "--since", "1h"], "unknown option --since; `launcher logs --help` lists them"),
+        (
+            ["launcher", "logs", "a.yaml", "--qqqq=1"],
+            "unknown option --qqqq=1; `launcher logs --help` lists them",
+        ),
         (
             ["launcher", "--no-colour", "logs"],
-            "launcher: error: no option --no-colour; did you mean --no-color?",
+            "launcher: error: unknown option --no-colour; did you mean --no-color?",
         ),
         (
             ["launcher", "render", "--format", "kubernets"],
-            "'kubernets' is no choice; did you mean kubernetes?",
+            "invalid choice 'kubernets'; did you mean kubernetes?",
         ),
-        (["collector", "helth"], "collector: error: no command helth; did you mean health?"),
+        (["collector", "helth"], "collector: error: unknown command helth; did you mean health?"),
         (
             ["collector", "check", "--conect"],
-            "collector check: error: no option --conect; did you mean --connect?",
+            "collector check: error: unknown option --conect; did you mean --connect?",
         ),
         (
             ["collector", "decode", "BINANCE", "--chanels", "trades"],
-            "no option --chanels; did you mean --channels?",
+            "unknown option --chanels; did you mean --channels?",
         ),
     ],
 )
