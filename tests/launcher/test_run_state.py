@@ -52,7 +52,7 @@ def test_the_state_is_its_owners_from_the_first_run_on(load, state):
         match=r"nothing was touched: .*belongs to another fleet named desk, started by .+@.+here/",
     ):
         take(state, load("elsewhere", "other-of-two-fleets"))
-    with pytest.raises(EngineError, match="of another fleet desk"):
+    with pytest.raises(EngineError, match="another fleet named desk"):
         take(state, load("elsewhere"))
     take(state, load("elsewhere", "other-of-two-fleets"), adopt=True)
     with pytest.raises(EngineError, match=r"elsewhere/fleet\.yaml\), since 20"):

@@ -153,7 +153,7 @@ def test_what_the_first_version_made_is_refused_where_the_file_lacks_some_of_it(
     before = everything(fleet)
     for command in ("up", "down", "restart"):
         assert fleet.launch(command, *(["--yes"] if command != "restart" else [])) == 1
-        assert "two not in this file" in capsys.readouterr().err
+        assert "this file does not have two" in capsys.readouterr().err
     assert everything(fleet) == before
     assert fleet.launch("up", "--adopt", "--yes") == 0
     assert [*fleet.containers()] == ["one"]
