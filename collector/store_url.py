@@ -100,6 +100,8 @@ def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
     """Refuse hosts that the driver would read in another way, or not at all. Raises ValueError."""
     if url.scheme == "unix" and url.hosts:
         raise ValueError("takes the path of a socket: unix:///PATH")
+    if any(map(_has_encoded_port, url.hosts.split(","))):
+        raise ValueError("has % in a port: write HOST:PORT with digits alone")
     redis, mongo = url.scheme in _REDIS, url.scheme in SCHEMES["MONGO"]
     if redis and "," in where and not url.scheme.endswith("+sentinel"):
         raise ValueError(
@@ -121,6 +123,12 @@ def _place(where: str) -> tuple[str, int | None]:
     if not re.fullmatch("[0-9]{0,5}", port):
         raise ValueError("has no valid path of a socket's folder and port")
     return path, int(port) if port else None
+
+
+def _has_encoded_port(host: str) -> bool:
+    """Whether there is percent-encoding in what follows a host: some drivers decode it, others cut it off."""
+    after = host.rpartition("]")[2] if host.startswith("[") else host.partition(":")[2]
+    return "%" in after
 
 
 def _is_encoded(host: str) -> bool:

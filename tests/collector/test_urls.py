@@ -138,6 +138,11 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
             (f"{scheme}://[::1:]/1", "has no valid host and port")
             for scheme in ("redis", "mongodb", "postgresql")
         ),
+        *(
+            (f"{scheme}://{host}:6%379/1", "has % in a port")
+            for scheme in ("redis", "mongodb", "postgresql", "redis+sentinel")
+            for host in ("[::1]", "h")
+        ),
         ("redis://xn--h/0", "has no valid host and port"),
         ("redis://a%2\\b/0", "has no valid host and port"),
     ],
