@@ -15,7 +15,7 @@ GOOD = {
     "CHANNELS": "trades,ticker,l2_book",
     "BACKEND": "REDISSTREAM",
 }
-COINBASE_OFFERS = "COINBASE offers trades, ticker, l1_book, l2_book, candles"
+COINBASE_OFFERS = "COINBASE offers trades, ticker, l1_book, l2_book, funding, open_interest, index, candles"
 BACKENDS = "there are REDIS, REDISSTREAM, MONGO, POSTGRES, PARQUET, TTY"
 
 # What is changed in GOOD, and the lines that follow the first one of the message.
@@ -29,8 +29,8 @@ BAD = {
         [f"CHANNELS = 'l2-book': no channel 'l2-book'; did you mean l2_book? {COINBASE_OFFERS}"],
     ),
     "channel not offered": (
-        {"CHANNELS": "trades,funding"},
-        [f"CHANNELS = 'trades,funding': no channel 'funding'; {COINBASE_OFFERS}"],
+        {"CHANNELS": "trades,liquidations"},
+        [f"CHANNELS = 'trades,liquidations': no channel 'liquidations'; {COINBASE_OFFERS}"],
     ),
     "empty place in a list": (
         {"SYMBOLS": "BTC-USD,,ETH-USD"},
