@@ -22,7 +22,10 @@ MIB = 2**20
         ("JSON from an exchange", f"{bounded_json.MOST_VALUES:,} values"),
         ("a number", f"{bounds.DIGITS} digits, between 1e-{bounds.EXPONENT} and 1e{bounds.EXPONENT}"),
         ("a whole number from an exchange", f"{(2**63 - 1).bit_length() + 1} bits"),
-        ("a time from an exchange", f"1970 to {1970 + times._LATEST // 1000 // 86400 // 365.2425:.0f}"),
+        (
+            "a time from a natively supported exchange",
+            f"1970 to {1970 + times._LATEST // 1000 // 86400 // 365.2425:.0f}",
+        ),
         (
             "the name of an instrument",
             f"{instruments._LONGEST_NAME} characters, all of which `SYMBOLS` can ask for",

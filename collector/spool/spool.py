@@ -15,15 +15,10 @@ append. What came last stays in memory as well, so that a writer that keeps up n
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 import msgspec
 
@@ -31,8 +26,11 @@ from collector import records as codec
 from collector.batch import Batch, Position
 from collector.gap_records import missing
 from collector.records import AnyRecord
+from collector.spool.backlog import Arrivals, Backlog, Delivered
 from collector.spool.database import Blob, NoRoomError, SpoolError, SpoolFile
 from collector.spool.losses import Loss, forgotten
+from collector.spool.recent import Recent
+from collector.spool.threads import DiskThreads
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
 
@@ -52,46 +50,23 @@ class Start(msgspec.Struct, frozen=True):
     forgotten: Loss | None
 
 
-class _Read(NamedTuple):
-    """A batch that was read and is not acknowledged."""
-
-    end: int
-    records: int
-    bytes: int
-
-
 class Spool:
     """See the module. ``await Spool.open(...)`` makes one, ``await spool.close()`` is the clean stop.
 
     Attributes:
-        owner: random id, made with the spool.
-        incarnation: random id of this opening.
-        clean: whether the last opening ended with ``close``; None where there was none.
-        mended: whether it was broken, and what is there now is what could be recovered.
-        marks_whole: whether all marks that were made are there.
-        exact: whether it surely has all that was appended before: no power failed, no backup was restored.
-        folder: where it lies.
         dropped: records dropped or found corrupt since this opening.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, keep: float, sync: float) -> None:
-        self.folder = folder
         self._file = SpoolFile(folder)
-        self._max_bytes, self._keep, self._sync = max_bytes, keep, sync
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._threads = DiskThreads(self._file)
+        self._max_bytes, self._sync = max_bytes, sync
         self._lock = asyncio.Lock()  # one piece of disk work at a time
-        self._memory: deque[Blob] = deque()  # the newest blobs: saved ones, then those to be saved
-        self._memory_bytes = 0
-        self._unsaved = 0  # how many blobs at the end of memory are not on disk
+        self._recent = Recent()
         self._unsaved_marks: dict[str, str] = {}
         self._dropping = False  # the disk work under way may drop what a read would give
         self._ahead: Sequence[Blob] = ()  # what was read from disk last
-        self._reads: deque[_Read] = deque()
-        self._delivered: deque[tuple[float, int]] = deque()  # at which time which sequence had been
-        self._news = asyncio.Event()
-        self._empty = 0  # before this sequence there is nothing left to read
-        self._failure: Exception | None = None
+        self._delivered = Delivered(keep)
         self._said: dict[str, float] = {}
 
     @classmethod
@@ -111,21 +86,18 @@ class Spool:
         spool = cls(folder, max_bytes=max_bytes, keep=keep, sync=sync)
         try:
             await spool._on_disk(spool._file.open)
-            spool._records, spool._bytes = await spool._on_disk(spool._file.waiting, spool._file.acknowledged)
+            waiting = await spool._on_disk(spool._file.waiting, spool._file.acknowledged)
         except BaseException:
             await spool.let_go()
             raise
-        spool._begin()
+        spool._begin(*waiting)
         return spool
 
-    def _begin(self) -> None:
+    def _begin(self, records: int, size: int) -> None:
         file = self._file
-        self.owner, self.clean, self.mended, self.exact = file.owner, file.clean, file.mended, file.exact
-        self._incarnations, self.marks_whole = file.incarnations, file.marks_whole
-        self.incarnation = file.incarnations.present.id
-        self._end = self._visible = file.end
-        self._acknowledged = min(file.acknowledged, file.end)
-        self._marks = file.marks
+        self._end = file.end
+        self._arrivals = Arrivals(file.end)
+        self._backlog = Backlog(min(file.acknowledged, file.end), records, size)
         self.dropped = 0
         self._tending = asyncio.create_task(self._tend_for_ever(), name="spool")
 
@@ -136,24 +108,57 @@ class Spool:
         with contextlib.suppress(SpoolError):
             await self._saved()
         async with self._lock:
-            await self._on_disk(self._file.finish, self._acknowledged)
+            await self._on_disk(self._file.finish, self.acknowledged)
         await self.let_go()
 
     async def let_go(self) -> None:
         """Closes the files, as a crash would."""
-        await asyncio.to_thread(self._syncer.shutdown)
-        await self._on_disk(self._file.let_go)
-        self._thread.shutdown()
+        await self._threads.end()
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._file.folder
+
+    @property
+    def owner(self) -> str:
+        """Random id, made with the spool."""
+        return self._file.owner
+
+    @property
+    def incarnation(self) -> str:
+        """Random id of this opening."""
+        return self._file.incarnations.present.id
+
+    @property
+    def clean(self) -> bool | None:
+        """Whether the last opening ended with ``close``; None where there was none."""
+        return self._file.clean
+
+    @property
+    def mended(self) -> bool:
+        """Whether it was broken, and what is there now is what could be recovered."""
+        return self._file.mended
+
+    @property
+    def marks_whole(self) -> bool:
+        """Whether all marks that were made are there."""
+        return self._file.marks_whole
+
+    @property
+    def exact(self) -> bool:
+        """Whether it surely has all that was appended before: no power failed, no backup was restored."""
+        return self._file.exact
 
     @property
     def begun(self) -> float:
         """When the oldest opening that is known began, in seconds."""
-        return self._incarnations.begun / 1e6
+        return self._file.incarnations.begun / 1e6
 
     @property
     def marks(self) -> Mapping[str, str]:
         """Small facts that survive with the records; ``append`` writes them."""
-        return MappingProxyType(self._marks)
+        return MappingProxyType(self._file.marks)
 
     @property
     def end(self) -> int:
@@ -163,25 +168,22 @@ class Spool:
     @property
     def acknowledged(self) -> int:
         """The store has all before this sequence."""
-        return self._acknowledged
+        return self._backlog.acknowledged
 
     @property
     def undelivered(self) -> tuple[int, int]:
         """How many records the store has not got yet, and their bytes."""
-        return self._records, self._bytes
+        return self._backlog.records, self._backlog.bytes
 
     async def oldest(self) -> float | None:
         """Return the receipt of the oldest record that the store has not got, float seconds; None: no record.
 
         It is read from disk, by its index, where memory holds newer ones alone. Raises SpoolError.
         """
-        if not self._records:
+        if not self._backlog.records:
             return None
-        if self._memory and self._memory[0].first <= self._acknowledged:
-            blob = next((each for each in self._memory if each.end > self._acknowledged), None)
-            if blob:
-                return blob.records[max(0, self._acknowledged - blob.first)].receipt_timestamp
-        return await self._on_disk(self._file.since, self._acknowledged)
+        recent = self._recent.receipt_of(self.acknowledged)
+        return recent if recent is not None else await self._on_disk(self._file.since, self.acknowledged)
 
     @property
     def losses(self) -> Sequence[Loss]:
@@ -196,15 +198,11 @@ class Spool:
         While the disk takes nothing, records stay in memory, as many as fit, and the log says so.
         Raises SpoolError where the database broke; opening it again recovers what can be.
         """
-        if self._failure:
-            raise SpoolError(f"the spool {self._file.path} failed: {self._failure}") from self._failure
+        self._threads.see_that_it_is_well()
         for blob in _blobs(self._end, records):
-            self._memory.append(blob)
-            self._memory_bytes += len(blob.data)
-            self._unsaved += 1
+            self._recent.add(blob)
+            self._backlog.add(blob)
             self._end = blob.end
-            self._records += len(blob.records)
-            self._bytes += len(blob.data)
         if marks:
             for key, value in marks.items():
                 self.mark(key, value)
@@ -217,23 +215,23 @@ class Spool:
         """
         self._unsaved_marks[key] = value
         if value:
-            self._marks[key] = value
+            self._file.marks[key] = value
         else:
-            self._marks.pop(key, None)
+            self._file.marks.pop(key, None)
 
     async def _saved(self) -> None:
         async with self._lock:  # who waits here is saved together with the first that does
             await self._save()
 
     async def _save(self) -> None:
-        blobs = [self._memory[index] for index in range(len(self._memory) - self._unsaved, len(self._memory))]
+        blobs = self._recent.unsaved
         if not blobs and not self._unsaved_marks:
             return
         marks, self._unsaved_marks = self._unsaved_marks, {}
         self._dropping = not self._file.room_for(sum(len(blob.data) for blob in blobs), self._max_bytes)
         try:
             await self._on_disk(self._file.write, blobs, marks, self._max_bytes, self._kept())
-            self._unsaved -= len(blobs)
+            self._recent.saved(len(blobs))
         except NoRoomError as error:
             self._unsaved_marks = marks | self._unsaved_marks
             self._say("room", f"the spool {self._file.path} is in memory only: {error}")
@@ -242,26 +240,19 @@ class Spool:
             self._dropping = False
             self._count_dropped()
         if blobs:
-            self._visible = blobs[-1].end
-            self._forget_saved()
-            self._news.set()
+            self._recent.shrink(MEMORY_BYTES)  # what is on disk need not be in memory as well
+            self._arrivals.reach(blobs[-1].end)
 
     def _kept(self) -> tuple[int, int]:
         """What is in flight: delivered up to the first number, nothing before the second may go."""
-        fixed = [end for end in self._file.bounds.values() if end > self._acknowledged]
-        read = [self._reads[-1].end] if self._reads else []
-        return self._acknowledged, max([self._acknowledged, *fixed, *read])
-
-    def _forget_saved(self) -> None:
-        """What is on disk need not be in memory as well."""
-        while self._memory_bytes > MEMORY_BYTES and len(self._memory) > self._unsaved:
-            self._memory_bytes -= len(self._memory.popleft().data)
+        return self._backlog.in_flight(self._file.bounds.values())
 
     def _forget_unsaved(self) -> None:
         """Drops the oldest that are in memory only, when there are too many."""
         delivered, in_flight = self._kept()
-        excess = sum(len(blob.data) for blob in self._in_memory_only()) - UNSAVED_BYTES
-        for blob in self._in_memory_only():
+        unsaved = self._recent.unsaved
+        excess = sum(len(blob.data) for blob in unsaved) - UNSAVED_BYTES
+        for blob in unsaved:
             if excess <= 0:
                 break
             if delivered < blob.end and blob.first < in_flight:
@@ -271,29 +262,15 @@ class Spool:
             loss = Loss("dropped", blob.first, blob.end, len(blob.records), *blob.span, gone)
             self._file.lose(loss, len(blob.data))
 
-    def _in_memory_only(self) -> list[Blob]:
-        return list(self._memory)[len(self._memory) - self._unsaved :]
-
     def _count_dropped(self) -> None:
         """Takes what the file dropped out of memory and out of the counts."""
         gone, self._file.dropped = self._file.dropped, []
         for loss, size in gone:
-            self._take_out_of_memory(loss)
-            count = loss.end - max(loss.first, self._acknowledged)
-            self._records -= count
-            self._bytes -= size
-            self.dropped += count
+            self._recent.take_out(loss)
+            self.dropped += self._backlog.lose(loss.first, loss.end, size)
         if gone:
             self._ahead = ()
             self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
-
-    def _take_out_of_memory(self, loss: Loss) -> None:
-        if not self._memory or loss.end <= self._memory[0].first:
-            return
-        gone = [loss.first <= blob.first < loss.end for blob in self._memory]
-        self._unsaved -= sum(gone[len(gone) - self._unsaved :])
-        self._memory = deque(blob for blob, out in zip(self._memory, gone, strict=True) if not out)
-        self._memory_bytes = sum(len(blob.data) for blob in self._memory)
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -307,33 +284,29 @@ class Spool:
         async with self._lock:
             oldest = await self._on_disk(self._file.oldest)
             wanted = self._meaning(stored)
-            start = self._incarnations.start(wanted, oldest=oldest, end=self._visible)
+            start = self._file.incarnations.start(wanted, oldest=oldest, end=self._arrivals.end)
             until = await self._on_disk(self._file.since, start) or time.time()
-            loss, self._file.losses = forgotten(self.losses, self._incarnations, wanted, start, until)
-            self._acknowledged = start
-            self._forget_delivered()
-            self._empty = 0
-            self._reads.clear()
-            while self._delivered and self._delivered[-1][1] > start:
-                self._delivered.pop()
+            loss, self._file.losses = forgotten(self.losses, self._file.incarnations, wanted, start, until)
+            self._recent.forget_before(start)
+            self._arrivals.restart()
+            self._delivered.take_back(start)
             records, size = await self._on_disk(self._file.waiting, start)
-            unsaved = self._in_memory_only()
-            self._records = records + sum(
-                blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved
-            )
-            self._bytes = size + sum(len(blob.data) for blob in unsaved if blob.end > start)
-        return Start(Position(self.owner, self._incarnations.of(start), start), loss)
+            unsaved = self._recent.unsaved
+            records += sum(blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved)
+            size += sum(len(blob.data) for blob in unsaved if blob.end > start)
+            self._backlog = Backlog(start, records, size)
+        return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
 
     def knows(self, stored: Position) -> bool:
         """Whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
-        return stored.owner == self.owner and self._incarnations.have(stored.incarnation)
+        return stored.owner == self.owner and self._file.incarnations.have(stored.incarnation)
 
     def _meaning(self, stored: Position | None) -> int:
         """Return the sequence before which the store has all, as far as its position tells."""
         if stored and stored.owner != self.owner:
-            return self._acknowledged
-        return self._incarnations.meaning(
-            stored, end=self._end, acknowledged=self._acknowledged, exact=self.exact
+            return self.acknowledged
+        return self._file.incarnations.meaning(
+            stored, end=self._end, acknowledged=self.acknowledged, exact=self.exact
         )
 
     async def read(self, after: Position | None, limit: int) -> Batch | None:
@@ -343,12 +316,12 @@ class Spool:
         Raises SpoolError where the database broke.
         """
         sequence = after.sequence if after else 0
-        if sequence >= self._visible:
+        if sequence >= self._arrivals.end:
             return None
         limit = self._file.bounds.get(sequence, sequence + limit) - sequence
         batch = self._batch(await self._blobs_with(sequence, limit), sequence, limit)
         if batch is None:
-            self._empty = self._visible
+            self._arrivals.exhaust()
         return batch
 
     async def _blobs_with(self, sequence: int, limit: int) -> Sequence[Blob]:
@@ -357,16 +330,16 @@ class Spool:
         Reading and decoding a blob takes long, so more than one batch is read from disk at once.
         """
         if not self._dropping:
-            if self._memory and self._memory[0].first <= sequence:
+            if self._recent.begin_before(sequence):
                 self._ahead = ()
-                return self._memory
+                return self._recent.blobs
             if self._ahead and self._ahead[0].first <= sequence <= self._ahead[-1].end - limit:
                 return self._ahead
         async with self._lock:
             blobs = await self._on_disk(self._file.read, sequence, max(limit, READ_AHEAD))
             self._count_dropped()
             self._ahead = blobs
-        return blobs or self._memory
+        return blobs or self._recent.blobs
 
     def _batch(self, blobs: Sequence[Blob], sequence: int, limit: int) -> Batch | None:
         records: list[AnyRecord] = []
@@ -374,10 +347,10 @@ class Spool:
         for blob in blobs:
             if blob.end <= sequence:
                 continue
-            if blob.first >= self._visible:
+            if blob.first >= self._arrivals.end:
                 break
             if records and (
-                blob.first != first + len(records) or blob.first in self._incarnations.beginnings
+                blob.first != first + len(records) or blob.first in self._file.incarnations.beginnings
             ):
                 break
             if not records:
@@ -389,8 +362,8 @@ class Spool:
         del records[limit:]
         if not records:
             return None
-        batch = Batch(self._incarnations.of(first), first, records)
-        self._reads.append(_Read(batch.end, len(records), size))
+        batch = Batch(self._file.incarnations.of(first), first, records)
+        self._backlog.read(batch.end, len(records), size)
         return batch
 
     async def tail(self, sequence: int) -> list[AnyRecord]:
@@ -404,9 +377,7 @@ class Spool:
     async def wait(self, after: Position | None, count: int = 1) -> None:
         """Returns when there are ``count`` records after ``after``, roughly: dropped ones count too."""
         sequence = after.sequence if after else 0
-        while self._visible - max(sequence, self._empty) < count:
-            self._news.clear()
-            await self._news.wait()
+        await self._arrivals.wait(sequence, count)
 
     async def fix(self, batch: Batch) -> None:
         """Makes the bounds of ``batch`` last: whenever it is read again, it has the same.
@@ -428,16 +399,8 @@ class Spool:
 
     async def acknowledge(self, position: Position) -> None:
         """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""
-        self._acknowledged = max(self._acknowledged, position.sequence)
-        while self._reads and self._reads[0].end <= self._acknowledged:
-            read = self._reads.popleft()
-            self._records -= read.records
-            self._bytes -= read.bytes
-        self._forget_delivered()
-
-    def _forget_delivered(self) -> None:
-        while len(self._memory) > self._unsaved and self._memory[0].end <= self._acknowledged:
-            self._memory_bytes -= len(self._memory.popleft().data)
+        self._backlog.acknowledge(position.sequence)
+        self._recent.forget_before(self.acknowledged)
 
     # -- care ----------------------------------------------------------------------------------------
 
@@ -446,7 +409,8 @@ class Spool:
         try:
             await asyncio.shield(self._saved())
             async with self._lock:
-                await self._on_disk(self._file.tend, self._acknowledged, self._trim())
+                trim = self._delivered.trim(time.monotonic(), self.acknowledged)
+                await self._on_disk(self._file.tend, self.acknowledged, trim)
             await self._synced()
         except NoRoomError as error:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
@@ -457,30 +421,13 @@ class Spool:
                 await asyncio.sleep(self._sync)
                 await self.tend()
 
-    def _trim(self) -> int:
-        """The sequence up to which everything was delivered long enough ago."""
-        now = time.monotonic()
-        self._delivered.append((now, self._acknowledged))
-        trim = 0
-        while self._delivered and self._delivered[0][0] <= now - self._keep:
-            trim = self._delivered.popleft()[1]
-        return trim
-
     async def _synced(self) -> None:
-        if await self._on_thread(self._syncer, self._file.sync):
+        if await self._threads.sync():
             async with self._lock:
                 await self._on_disk(self._file.shorten_log)
 
     async def _on_disk[**P, T](self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        return await self._on_thread(self._thread, partial(work, *arguments, **named))
-
-    async def _on_thread[T](self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work)
-        except (sqlite3.Error, OSError) as error:
-            self._failure = error
-            self._file.suspect(error)
-            raise SpoolError(f"the spool {self._file.path} failed: {error}") from error
+        return await self._threads.work(work, *arguments, **named)
 
     def _say(self, what: str, line: str) -> None:
         """A log line about a trouble that lasts, now and then."""
