@@ -5,11 +5,9 @@ writes waiting.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
-import socket
 import sqlite3
 import time
 import zlib
@@ -19,60 +17,23 @@ from pathlib import Path
 
 import msgspec
 
-from collector import records as codec
 from collector.file_identity import identity
 from collector.gap_records import missing
 from collector.records import AnyRecord, Gap
-from collector.spool.incarnations import Incarnation, Incarnations, Ranges, next_first
-from collector.spool.losses import Loss, Place, holes, merged, ranges_of
+from collector.spool.incarnations import Incarnation, Incarnations, next_first
+from collector.spool.losses import Loss, merged
+from collector.spool.recovery import SpoolFolder, transaction
 from collector.spool.repair import SEAL, decoded, repair, seal
+from collector.spool.schema import BROKEN, SpoolError, connect, log_ahead, store_losses, stored_losses
 
-FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
-APPLICATION = 0x43535031  # tells a spool from other SQLite files
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
-BROKEN_KEPT = 3  # broken databases kept aside
 INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
-_SCHEMA = f"""
-PRAGMA auto_vacuum = INCREMENTAL;
-BEGIN;
-CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE incarnations(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, before INTEGER, first INTEGER);
-CREATE TABLE blobs(
-    first INTEGER PRIMARY KEY, count INTEGER, size INTEGER, since REAL, until REAL, crc INTEGER, data BLOB
-);
-CREATE INDEX sizes ON blobs(first, count, size, since, until);
-CREATE TABLE marks(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-CREATE TABLE bounds(first INTEGER PRIMARY KEY, end INTEGER);
-CREATE TABLE losses(
-    first INTEGER, reason TEXT, end INTEGER, count INTEGER, since REAL, until REAL, gaps BLOB,
-    PRIMARY KEY (first, reason)
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION};
-PRAGMA user_version = {FORMAT};
-COMMIT;
-"""
-
-_TABLES = {
-    "meta": "key, value",
-    "incarnations": "number, id, before, first",
-    "blobs": "first, count, size, since, until, crc, data",
-    "marks": "key, value",
-    "bounds": "first, end",
-    "losses": "first, reason, end, count, since, until, gaps",
-}
-
 SAID = 5  # damaged values that a line of the log names
 
 LOG = logging.getLogger(__name__)
-#: What a broken database raises; UnicodeDecodeError, where the text of the error quotes what is broken.
-_BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
-
-
-class SpoolError(Exception):
-    """The spool cannot be used; the message says why and what would help."""
 
 
 class NoRoomError(Exception):
@@ -97,38 +58,46 @@ class Blob(msgspec.Struct, frozen=True):
         return self.records[0].receipt_timestamp, self.records[-1].receipt_timestamp
 
 
+class Opening(msgspec.Struct, frozen=True):
+    """What the database said when it was opened.
+
+    Attributes:
+        owner: random id, made with the spool.
+        clean: whether the last opening ended with ``finish``; None where there was none.
+        mended: whether it was broken, and what is there now is what could be recovered.
+        marks_whole: whether all marks are there that there were.
+        exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
+        acknowledged: the store has all before this sequence.
+    """
+
+    owner: str
+    clean: bool | None
+    mended: bool
+    marks_whole: bool
+    exact: bool
+    acknowledged: int
+
+
 class SpoolFile:
     """The database of one folder.
 
     Attributes:
-        owner, incarnations, end, acknowledged, marks, bounds,
-            clean: what the database said when it was opened.
-        mended: whether it was broken.
-        marks_whole: whether all marks are there that there were.
-        exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
+        opening, incarnations, marks, bounds: what it said when it was opened.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
         bytes: of all records.
         limit: most bytes that the disk has room for, as of the last look.
     """
 
-    owner: str
+    opening: Opening
     incarnations: Incarnations
-    clean: bool | None
-    exact: bool
-    end: int
-    acknowledged: int
     marks: dict[str, str]
     bounds: dict[int, int]
     bytes: int
     limit: int
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "spool.db"
-        self._fresh = folder / "spool.mended.db"
-        self._suspected = folder / "spool.suspected"
-        self.mended, self.marks_whole = False, True
+        self._files = SpoolFolder(folder)
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
         self._saved_losses: tuple[Loss, ...] = ()
@@ -137,15 +106,14 @@ class SpoolFile:
     # -- opening and closing -------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Locks the folder, opens or makes the database, mends it if need be, begins an incarnation."""
+        """Lock the folder, open or make the database, mend it if need be, begin an incarnation."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            self._put_in_place()
+            self._open.enter_context(self._files.lock())
+            self._files.put_in_place()
             self._begin()
             self._open.callback(self.db.close)
-            self._syncing = self._open.enter_context(contextlib.closing(_connect(self.path)))
-            _log_ahead(self._syncing)
+            self._syncing = self._open.enter_context(contextlib.closing(connect(self.path)))
+            log_ahead(self._syncing)
             self.look_around()
         except OSError as error:
             raise SpoolError(f"the spool in {self.folder} cannot be used: {error.strerror}") from error
@@ -154,160 +122,71 @@ class SpoolFile:
 
     def _begin(self) -> None:
         """Begin with the database as it is, or with what it still gives where it turns out to be broken."""
-        sound = self._sound()
+        sound = self._files.sound()
         if sound:
             try:
                 self._begin_with(sound)
-            except _BROKEN as error:
+            except BROKEN as error:
                 sound.close()
                 if isinstance(error, sqlite3.OperationalError):
                     raise
                 LOG.error("the spool %s is broken: %s", self.path, error)  # noqa: TRY400
             else:
                 return
-        self._begin_with(self._mended())
+        self._begin_with(*self._files.mended(), mended=True)
 
     def suspect(self, error: Exception) -> None:
         """Have the next opening recover what it can, where the database broke: its check may not see that."""
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            with contextlib.suppress(OSError):
-                self._suspected.touch()
+        self._files.suspect(error)
 
-    def _take_lock(self) -> None:
-        path = self.folder / "spool.lock"
-        lock = self._open.enter_context(path.open("a+"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = path.read_text().strip() or "another process"
-            raise SpoolError(f"the spool in {self.folder} is in use by {holder}") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.path.parent
 
-    def _sound(self) -> sqlite3.Connection | None:
-        """The database, new or as it was; None where it is broken."""
-        db = _connect(self.path)
-        try:
-            self._check_format(db)
-            _log_ahead(db)
-            if self._suspected.exists():
-                raise sqlite3.DatabaseError("it broke while it was in use")
-            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-        except (sqlite3.OperationalError, SpoolError):
-            db.close()
-            raise
-        except _BROKEN as error:
-            verdict = str(error)
-        if verdict == "ok":
-            verdict = _lacking(db) or verdict
-        if verdict == "ok":
-            return db
-        db.close()
-        LOG.error("the spool %s is broken: %s", self.path, verdict)
-        return None
+    @property
+    def path(self) -> Path:
+        """Path of the database."""
+        return self._files.path
 
-    def _check_format(self, db: sqlite3.Connection) -> None:
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if (application, version) == (APPLICATION, FORMAT):
-            return
-        if application == APPLICATION:
-            raise SpoolError(
-                f"the spool {self.path} has format {version}, this version reads {FORMAT}: "
-                "let the version that wrote it deliver what is in it, or move the file away"
-            )
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            raise SpoolError(f"{self.path} is a database, but not a spool: move it away")
-        db.executescript(_SCHEMA)
-
-    def _mended(self) -> sqlite3.Connection:
-        """A new database with what the broken one still gives, which is kept aside.
-
-        Whoever is killed meanwhile leaves the broken one where it was, or the new one complete.
-        """
-        self.mended = True
-        written = self.path.stat().st_mtime
-        self._fresh.unlink(missing_ok=True)
-        with (
-            contextlib.closing(_connect(self._fresh)) as self.db,
-            contextlib.closing(_connect(self.path)) as broken,
-        ):
-            self.db.executescript(_SCHEMA)
-            self.marks_whole = "marks" in _salvage(broken, self.db)
-            with self._transaction():
-                self.marks_whole &= repair(self.db).marks_whole
-            (count,) = self.db.execute("SELECT total(count) FROM blobs").fetchone()
-            self._account_for_holes(self.db, written)
-        aside = self._aside()
-        for suffix in ("", "-wal"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
-        self._put_in_place()
-        self._suspected.unlink(missing_ok=True)
-        LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
-        db = _connect(self.path)
-        _log_ahead(db)
-        return db
-
-    def _put_in_place(self) -> None:
-        """Where the broken one has been put aside, the new one is complete."""
-        if self._fresh.exists() and not self.path.exists():
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-            self._fresh.replace(self.path)
-
-    def _aside(self) -> Path:
-        names = [self.path.with_name(f"spool.broken-{number}.db") for number in range(1, BROKEN_KEPT + 1)]
-        aside = min(names, key=lambda path: path.stat().st_mtime if path.exists() else 0.0)
-        for suffix in ("", "-wal"):
-            Path(f"{aside}{suffix}").unlink(missing_ok=True)
-        return aside
-
-    def _account_for_holes(self, db: sqlite3.Connection, written: float) -> None:
-        """Whatever lies between two records, and is no known loss, was in the broken part.
-
-        ``written`` is when the broken file was: where it tells nothing, the loss is as old as that, at least.
-        """
-        losses = _losses(db)
-        known = Ranges([*ranges_of(losses), *db.execute("SELECT before, first FROM incarnations")])
-        rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first")
-        places = [Place(*row) for row in rows]
-        end, last = (places[-1].end, places[-1].until) if places else (0, None)
-        # How many came after the last good record, nobody knows.
-        unknown = Loss("corrupt", end, end, None, last or _opened(db) or written, None)
-        self.losses = (*losses, *holes(places, known), unknown)
-        with self._transaction():
-            self._save_losses(self.losses)
-
-    def _begin_with(self, db: sqlite3.Connection) -> None:
+    def _begin_with(
+        self,
+        db: sqlite3.Connection,
+        marks_whole: bool = True,
+        losses: tuple[Loss, ...] = (),
+        *,
+        mended: bool = False,
+    ) -> None:
         """Begin an incarnation; the database is closed where that fails."""
         self.db = db
         with self._transaction():
             repaired = repair(db)
-        self.marks_whole &= repaired.marks_whole
         if repaired.faults:
             LOG.error("the spool %s had damaged values: %s", self.path, "; ".join(repaired.faults[:SAID]))
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-        self.owner = meta.get("owner") or secrets.token_hex(8)
-        self.clean = None if "clean" not in meta else bool(meta["clean"])
         file, boot = identity(self.path), _boot()
-        self.exact = meta.get("file") == file and (bool(self.clean) or meta.get("boot") == boot)
-        self.acknowledged = int(meta.get("acknowledged", 0))
+        clean = None if "clean" not in meta else bool(meta["clean"])
+        self.opening = Opening(
+            owner=meta.get("owner") or secrets.token_hex(8),
+            clean=clean,
+            mended=mended,
+            marks_whole=marks_whole and repaired.marks_whole,
+            exact=meta.get("file") == file and (bool(clean) or meta.get("boot") == boot),
+            acknowledged=int(meta.get("acknowledged", 0)),
+        )
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
         self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
-        self._saved_losses = _losses(db)
-        self.losses = self.losses or self._saved_losses
+        self._saved_losses = stored_losses(db)
+        self.losses = losses or self._saved_losses
         (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
         with self._transaction():
-            for key, value in ("owner", self.owner), ("clean", 0), ("file", file), ("boot", boot):
+            for key, value in ("owner", self.opening.owner), ("clean", 0), ("file", file), ("boot", boot):
                 self._set(key, value)
             self._begin_incarnation()
             self._save_losses(self.losses)
             rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number").fetchall()
-            self._set(SEAL, seal(self.owner, rows))
+            self._set(SEAL, seal(self.opening.owner, rows))
         self.incarnations = Incarnations([Incarnation(*row) for row in rows])
-        self.end = self.incarnations.present.first
 
     def _begin_incarnation(self) -> None:
         """Begins at the time in microseconds: numbers rise even where those used last were forgotten."""
@@ -430,10 +309,7 @@ class SpoolFile:
             "DELETE FROM losses WHERE first = ? AND reason = ?",
             [(loss.first, loss.reason) for loss in saved[same:]],
         )
-        self.db.executemany(
-            "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until, :gaps)",
-            [msgspec.structs.asdict(loss) | {"gaps": codec.encode(loss.gaps)} for loss in losses[same:]],
-        )
+        store_losses(self.db, losses[same:])
         self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
@@ -564,67 +440,18 @@ class SpoolFile:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         saved_losses = self._saved_losses
-        self.db.execute("BEGIN IMMEDIATE")
         try:
-            yield
-            self.db.execute("COMMIT")
+            with transaction(self.db):
+                yield
         except BaseException:
             self._saved_losses = saved_losses
-            if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
             raise
-
-
-def _lacking(db: sqlite3.Connection) -> str | None:
-    """Return what the database lacks of our tables, if anything."""
-    try:
-        for table, columns in _TABLES.items():
-            db.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - our own names
-        db.execute("SELECT first FROM blobs INDEXED BY sizes LIMIT 0")
-    except sqlite3.OperationalError as error:
-        return str(error)
-    return None
-
-
-def _losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
-    rows = db.execute("SELECT reason, first, end, count, since, until, gaps FROM losses ORDER BY first")
-    return tuple(
-        Loss(reason, first, end, count, since, until, tuple(codec.decode_gaps(gaps)))
-        for reason, first, end, count, since, until, gaps in rows
-    )
-
-
-def _opened(db: sqlite3.Connection) -> float | None:
-    """When the opening began that had what was delivered last, else the oldest; None where none is known."""
-    row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
-    acknowledged = int(row[0]) if row else 0
-    first, oldest = db.execute(
-        "SELECT max(first) FILTER (WHERE first <= ?), min(first) FROM incarnations", (acknowledged,)
-    ).fetchone()
-    return (first or oldest) / 1e6 if oldest else None
 
 
 def _boot() -> str:
     """The running of the machine; a new one at every start."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text() if path.exists() else secrets.token_hex(8)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
-    db.text_factory = _text
-    return db
-
-
-def _text(stored: bytes) -> str:
-    """A text that is damaged is read all the same, and found to be unsound for what it says."""
-    return stored.decode(errors="replace")
-
-
-def _log_ahead(db: sqlite3.Connection) -> None:
-    db.execute("PRAGMA journal_mode = WAL").fetchone()
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write
 
 
 @contextlib.contextmanager
@@ -635,24 +462,3 @@ def _needing_room() -> Iterator[None]:
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
         raise NoRoomError(str(error)) from error
-
-
-def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
-    """Copies every row that can still be read and is what was written; which tables, but blobs, are whole."""
-    whole = set()
-    broken.execute("PRAGMA writable_schema = ON")  # what cannot be read of the schema is left out
-    db.execute("BEGIN")
-    for table in ("meta", "incarnations", "marks", "bounds", "losses"):
-        with contextlib.suppress(*_BROKEN):
-            for row in broken.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
-                places = ", ".join("?" * len(row))
-                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
-            whole.add(table)
-    for order in ("ASC", "DESC"):  # from both ends to what is broken
-        with contextlib.suppress(*_BROKEN):
-            for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
-                if isinstance(row[-1], bytes) and zlib.crc32(row[-1]) == row[-2]:
-                    db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-            break
-    db.execute("COMMIT")
-    return whole

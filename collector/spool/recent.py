@@ -8,9 +8,14 @@ from collector.spool.losses import Loss
 
 
 class Recent:
-    """Consecutive blobs: first some that are on disk as well, then those that are yet to be saved."""
+    """Consecutive blobs: first some that are on disk as well, then those that are yet to be saved.
 
-    def __init__(self) -> None:
+    Attributes:
+        end: the sequence after the last record.
+    """
+
+    def __init__(self, end: int) -> None:
+        self.end = end
         self._blobs: deque[Blob] = deque()
         self._bytes = 0
         self._unsaved = 0  # how many at the end are not on disk
@@ -18,6 +23,7 @@ class Recent:
     def add(self, blob: Blob) -> None:
         """Take the next blob, which is not saved."""
         self._blobs.append(blob)
+        self.end = blob.end
         self._bytes += len(blob.data)
         self._unsaved += 1
 

@@ -27,9 +27,10 @@ from collector.batch import Batch, Position
 from collector.gap_records import missing
 from collector.records import AnyRecord
 from collector.spool.backlog import Arrivals, Backlog, Delivered
-from collector.spool.database import Blob, NoRoomError, SpoolError, SpoolFile
+from collector.spool.database import Blob, NoRoomError, SpoolFile
 from collector.spool.losses import Loss, forgotten
 from collector.spool.recent import Recent
+from collector.spool.schema import SpoolError
 from collector.spool.threads import DiskThreads
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
@@ -57,12 +58,11 @@ class Spool:
         dropped: records dropped or found corrupt since this opening.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, keep: float, sync: float) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int, keep: float) -> None:
         self._file = SpoolFile(folder)
         self._threads = DiskThreads(self._file)
-        self._max_bytes, self._sync = max_bytes, sync
+        self._max_bytes = max_bytes
         self._lock = asyncio.Lock()  # one piece of disk work at a time
-        self._recent = Recent()
         self._unsaved_marks: dict[str, str] = {}
         self._dropping = False  # the disk work under way may drop what a read would give
         self._ahead: Sequence[Blob] = ()  # what was read from disk last
@@ -83,23 +83,24 @@ class Spool:
 
         Raises SpoolError where the folder cannot be used, is in use, or has another version's format.
         """
-        spool = cls(folder, max_bytes=max_bytes, keep=keep, sync=sync)
+        spool = cls(folder, max_bytes=max_bytes, keep=keep)
         try:
             await spool._on_disk(spool._file.open)
-            waiting = await spool._on_disk(spool._file.waiting, spool._file.acknowledged)
+            waiting = await spool._on_disk(spool._file.waiting, spool._file.opening.acknowledged)
         except BaseException:
             await spool.let_go()
             raise
-        spool._begin(*waiting)
+        spool._begin(sync, *waiting)
         return spool
 
-    def _begin(self, records: int, size: int) -> None:
+    def _begin(self, sync: float, records: int, size: int) -> None:
         file = self._file
-        self._end = file.end
-        self._arrivals = Arrivals(file.end)
-        self._backlog = Backlog(min(file.acknowledged, file.end), records, size)
+        end = file.incarnations.present.first
+        self._recent = Recent(end)
+        self._arrivals = Arrivals(end)
+        self._backlog = Backlog(min(file.opening.acknowledged, end), records, size)
         self.dropped = 0
-        self._tending = asyncio.create_task(self._tend_for_ever(), name="spool")
+        self._tending = asyncio.create_task(self._tend_for_ever(sync), name="spool")
 
     async def close(self) -> None:
         """Saves what is not yet saved, and stops cleanly."""
@@ -123,7 +124,7 @@ class Spool:
     @property
     def owner(self) -> str:
         """Random id, made with the spool."""
-        return self._file.owner
+        return self._file.opening.owner
 
     @property
     def incarnation(self) -> str:
@@ -133,22 +134,22 @@ class Spool:
     @property
     def clean(self) -> bool | None:
         """Whether the last opening ended with ``close``; None where there was none."""
-        return self._file.clean
+        return self._file.opening.clean
 
     @property
     def mended(self) -> bool:
         """Whether it was broken, and what is there now is what could be recovered."""
-        return self._file.mended
+        return self._file.opening.mended
 
     @property
     def marks_whole(self) -> bool:
         """Whether all marks that were made are there."""
-        return self._file.marks_whole
+        return self._file.opening.marks_whole
 
     @property
     def exact(self) -> bool:
         """Whether it surely has all that was appended before: no power failed, no backup was restored."""
-        return self._file.exact
+        return self._file.opening.exact
 
     @property
     def begun(self) -> float:
@@ -163,7 +164,7 @@ class Spool:
     @property
     def end(self) -> int:
         """The sequence of the next record to come."""
-        return self._end
+        return self._recent.end
 
     @property
     def acknowledged(self) -> int:
@@ -199,10 +200,9 @@ class Spool:
         Raises SpoolError where the database broke; opening it again recovers what can be.
         """
         self._threads.see_that_it_is_well()
-        for blob in _blobs(self._end, records):
+        for blob in _blobs(self.end, records):
             self._recent.add(blob)
             self._backlog.add(blob)
-            self._end = blob.end
         if marks:
             for key, value in marks.items():
                 self.mark(key, value)
@@ -306,7 +306,7 @@ class Spool:
         if stored and stored.owner != self.owner:
             return self.acknowledged
         return self._file.incarnations.meaning(
-            stored, end=self._end, acknowledged=self.acknowledged, exact=self.exact
+            stored, end=self.end, acknowledged=self.acknowledged, exact=self.exact
         )
 
     async def read(self, after: Position | None, limit: int) -> Batch | None:
@@ -415,10 +415,10 @@ class Spool:
         except NoRoomError as error:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
 
-    async def _tend_for_ever(self) -> None:
+    async def _tend_for_ever(self, pause: float) -> None:
         with contextlib.suppress(SpoolError):  # the next append tells
             while True:
-                await asyncio.sleep(self._sync)
+                await asyncio.sleep(pause)
                 await self.tend()
 
     async def _synced(self) -> None:

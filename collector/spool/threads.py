@@ -6,7 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from collector.spool.database import SpoolError, SpoolFile
+from collector.spool.database import SpoolFile
+from collector.spool.schema import SpoolError
 
 
 class DiskThreads:

@@ -16,9 +16,10 @@ from waiting import PATIENCE
 
 from collector.batch import Position
 from collector.records import Candle
-from collector.spool import database
-from collector.spool.database import FORMAT, NoRoomError
+from collector.spool import database, recovery
+from collector.spool.database import NoRoomError
 from collector.spool.losses import merged
+from collector.spool.schema import FORMAT
 from collector.spool.spool import Loss, Spool, SpoolError
 
 
@@ -386,7 +387,7 @@ async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_pa
         return worked
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, "_losses", until_killed(database._losses))  # after the records
+        patch.setattr(recovery, "stored_losses", until_killed(recovery.stored_losses))  # after the records
         for name in ("replace", "unlink"):
             patch.setattr(Path, name, until_killed(getattr(Path, name)))
         with contextlib.suppress(SystemExit):

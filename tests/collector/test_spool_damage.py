@@ -17,7 +17,7 @@ from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Gap
 from collector.spool import database
-from collector.spool.database import _TABLES
+from collector.spool.schema import TABLES
 from collector.spool.spool import Spool, SpoolError
 
 
@@ -30,7 +30,7 @@ def spool(tmp_path_factory):
 def test_the_spool_of_these_tests_is_sound_and_full(spool, tmp_path, caplog):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert {table for table, _, _ in values(copy)} == set(_TABLES)
+    assert {table for table, _, _ in values(copy)} == set(TABLES)
     got, losses, _ = asyncio.run(start(copy))
     assert {sequence: record for sequence, record in got.items() if not isinstance(record, Gap)} == sent
     assert [loss.reason for loss in losses] == ["dropped"]

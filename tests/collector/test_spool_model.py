@@ -56,8 +56,8 @@ class Model(RuleBasedStateMachine):
     @rule(size=st.integers(1, 20))
     def append(self, size):
         records = [next(trades(1, start=next(self.serial))) for _ in range(size)]
-        self.sent |= dict(enumerate(records, self.spool._end))
-        self.seen |= dict(enumerate(records, self.spool._end))
+        self.sent |= dict(enumerate(records, self.spool.end))
+        self.seen |= dict(enumerate(records, self.spool.end))
         self.run(self.spool.append(records))
 
     @rule(limit=st.integers(1, 40), acknowledged=st.booleans(), fixed=st.booleans())
@@ -110,7 +110,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def sync(self):
-        self.synced = self.copy(), self.spool._end
+        self.synced = self.copy(), self.spool.end
 
     @rule()
     def power_failure(self):

@@ -24,7 +24,7 @@ from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Gap, Ticker
-from collector.spool.database import _TABLES
+from collector.spool.schema import TABLES
 from collector.spool.spool import Loss, Spool, SpoolError
 from collector.watch import Watch
 
@@ -135,7 +135,7 @@ async def start(folder, notes=None):
 def values(folder):
     """Every stored value: table, condition that finds its row, column."""
     with closing(sqlite3.connect(folder / "spool.db")) as db:
-        for table, columns in _TABLES.items():
+        for table, columns in TABLES.items():
             rows = db.execute(f"SELECT {columns} FROM {table}").fetchall()
             for number in range(len(rows)):
                 for column in columns.split(", "):
@@ -144,7 +144,7 @@ def values(folder):
 
 def garble(folder, table, number, column, value):
     """Whether SQLite takes it."""
-    columns = _TABLES[table].split(", ")
+    columns = TABLES[table].split(", ")
     with closing(sqlite3.connect(folder / "spool.db")) as db:
         row = db.execute(f"SELECT * FROM {table} LIMIT 1 OFFSET {number}").fetchone()
         names = [name for name, *_ in db.execute(f"SELECT * FROM {table} LIMIT 0").description or ()]

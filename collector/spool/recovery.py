@@ -1,0 +1,222 @@
+"""The files of a spool's folder: who may use them, and what becomes of a database that is broken."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from collector.spool.incarnations import Ranges
+from collector.spool.losses import Loss, Place, holes, ranges_of
+from collector.spool.repair import repair
+from collector.spool.schema import (
+    APPLICATION,
+    BROKEN,
+    FORMAT,
+    SCHEMA,
+    TABLES,
+    SpoolError,
+    connect,
+    log_ahead,
+    store_losses,
+    stored_losses,
+)
+
+BROKEN_KEPT = 3  # broken databases kept aside
+
+LOG = logging.getLogger(__name__)
+
+
+class Mended(NamedTuple):
+    """What could be recovered, whether all marks are there, and what was lost."""
+
+    db: sqlite3.Connection
+    marks_whole: bool
+    losses: tuple[Loss, ...]
+
+
+class SpoolFolder:
+    """The files of one spool.
+
+    Attributes:
+        path: of the database.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "spool.db"
+        self._fresh = folder / "spool.mended.db"
+        self._suspected = folder / "spool.suspected"
+
+    def lock(self) -> IO[str]:
+        """Return the lock of the folder, which is ours until it is closed. Raises SpoolError, and OSError."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        path = self.path.with_name("spool.lock")
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            holder = path.read_text().strip() or "another process"
+            raise SpoolError(f"the spool in {self.path.parent} is in use by {holder}") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        return lock
+
+    def suspect(self, error: Exception) -> None:
+        """Have the next opening recover what it can, where the database broke: its check may not see that."""
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            with contextlib.suppress(OSError):
+                self._suspected.touch()
+
+    def sound(self) -> sqlite3.Connection | None:
+        """Return the database, new or as it was; None where it is broken."""
+        db = connect(self.path)
+        try:
+            self._check_format(db)
+            log_ahead(db)
+            if self._suspected.exists():
+                raise sqlite3.DatabaseError("it broke while it was in use")
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        except (sqlite3.OperationalError, SpoolError):
+            db.close()
+            raise
+        except BROKEN as error:
+            verdict = str(error)
+        if verdict == "ok":
+            verdict = _lacking(db) or verdict
+        if verdict == "ok":
+            return db
+        db.close()
+        LOG.error("the spool %s is broken: %s", self.path, verdict)
+        return None
+
+    def _check_format(self, db: sqlite3.Connection) -> None:
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if (application, version) == (APPLICATION, FORMAT):
+            return
+        if application == APPLICATION:
+            raise SpoolError(
+                f"the spool {self.path} has format {version}, this version reads {FORMAT}: "
+                "let the version that wrote it deliver what is in it, or move the file away"
+            )
+        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            raise SpoolError(f"{self.path} is a database, but not a spool: move it away")
+        db.executescript(SCHEMA)
+
+    def mended(self) -> Mended:
+        """Return a new database with what the broken one still gives, which is kept aside.
+
+        Whoever is killed meanwhile leaves the broken one where it was, or the new one complete.
+        """
+        written = self.path.stat().st_mtime
+        self._fresh.unlink(missing_ok=True)
+        with contextlib.closing(connect(self._fresh)) as db, contextlib.closing(connect(self.path)) as broken:
+            db.executescript(SCHEMA)
+            marks_whole = "marks" in _salvage(broken, db)
+            with transaction(db):
+                marks_whole &= repair(db).marks_whole
+            (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
+            losses = _all_losses(db, written)
+            with transaction(db):
+                store_losses(db, losses)
+        aside = self._aside()
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{suffix}").replace(f"{aside}{suffix}")
+        self.put_in_place()
+        self._suspected.unlink(missing_ok=True)
+        LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
+        db = connect(self.path)
+        log_ahead(db)
+        return Mended(db, marks_whole, losses)
+
+    def put_in_place(self) -> None:
+        """Put a new database in place: where the broken one has been put aside, it is complete."""
+        if self._fresh.exists() and not self.path.exists():
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self._fresh.replace(self.path)
+
+    def _aside(self) -> Path:
+        names = [self.path.with_name(f"spool.broken-{number}.db") for number in range(1, BROKEN_KEPT + 1)]
+        aside = min(names, key=lambda path: path.stat().st_mtime if path.exists() else 0.0)
+        for suffix in ("", "-wal"):
+            Path(f"{aside}{suffix}").unlink(missing_ok=True)
+        return aside
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Enclose what is done whole or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _all_losses(db: sqlite3.Connection, written: float) -> tuple[Loss, ...]:
+    """Return the losses: whatever lies between two records, and is not known, was in the broken part.
+
+    ``written`` is when the broken file was: where it tells nothing, the loss is as old as that, at least.
+    """
+    losses = stored_losses(db)
+    known = Ranges([*ranges_of(losses), *db.execute("SELECT before, first FROM incarnations")])
+    rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first")
+    places = [Place(*row) for row in rows]
+    end, last = (places[-1].end, places[-1].until) if places else (0, None)
+    # How many came after the last good record, nobody knows.
+    unknown = Loss("corrupt", end, end, None, last or _opened(db) or written, None)
+    return (*losses, *holes(places, known), unknown)
+
+
+def _lacking(db: sqlite3.Connection) -> str | None:
+    """Return what the database lacks of our tables, if anything."""
+    try:
+        for table, columns in TABLES.items():
+            db.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - our own names
+        db.execute("SELECT first FROM blobs INDEXED BY sizes LIMIT 0")
+    except sqlite3.OperationalError as error:
+        return str(error)
+    return None
+
+
+def _opened(db: sqlite3.Connection) -> float | None:
+    """When the opening began that had what was delivered last, else the oldest; None where none is known."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
+    acknowledged = int(row[0]) if row else 0
+    first, oldest = db.execute(
+        "SELECT max(first) FILTER (WHERE first <= ?), min(first) FROM incarnations", (acknowledged,)
+    ).fetchone()
+    return (first or oldest) / 1e6 if oldest else None
+
+
+def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
+    """Copies every row that can still be read and is what was written; which tables, but blobs, are whole."""
+    whole = set()
+    broken.execute("PRAGMA writable_schema = ON")  # what cannot be read of the schema is left out
+    db.execute("BEGIN")
+    for table in ("meta", "incarnations", "marks", "bounds", "losses"):
+        with contextlib.suppress(*BROKEN):
+            for row in broken.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
+                places = ", ".join("?" * len(row))
+                db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
+            whole.add(table)
+    for order in ("ASC", "DESC"):  # from both ends to what is broken
+        with contextlib.suppress(*BROKEN):
+            for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
+                if isinstance(row[-1], bytes) and zlib.crc32(row[-1]) == row[-2]:
+                    db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            break
+    db.execute("COMMIT")
+    return whole

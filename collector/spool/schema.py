@@ -1,0 +1,86 @@
+"""The tables of a spool's database, and what is the same wherever it is opened."""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from collector import records as codec
+from collector.spool.losses import Loss
+
+FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
+APPLICATION = 0x43535031  # tells a spool from other SQLite files
+
+SCHEMA = f"""
+PRAGMA auto_vacuum = INCREMENTAL;
+BEGIN;
+CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE incarnations(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, before INTEGER, first INTEGER);
+CREATE TABLE blobs(
+    first INTEGER PRIMARY KEY, count INTEGER, size INTEGER, since REAL, until REAL, crc INTEGER, data BLOB
+);
+CREATE INDEX sizes ON blobs(first, count, size, since, until);
+CREATE TABLE marks(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+CREATE TABLE bounds(first INTEGER PRIMARY KEY, end INTEGER);
+CREATE TABLE losses(
+    first INTEGER, reason TEXT, end INTEGER, count INTEGER, since REAL, until REAL, gaps BLOB,
+    PRIMARY KEY (first, reason)
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+TABLES = {
+    "meta": "key, value",
+    "incarnations": "number, id, before, first",
+    "blobs": "first, count, size, since, until, crc, data",
+    "marks": "key, value",
+    "bounds": "first, end",
+    "losses": "first, reason, end, count, since, until, gaps",
+}
+
+
+#: What a broken database raises; UnicodeDecodeError, where the text of the error quotes what is broken.
+BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+
+class SpoolError(Exception):
+    """The spool cannot be used; the message says why and what would help."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection that any thread may use; transactions are the caller's."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    db.text_factory = _text
+    return db
+
+
+def _text(stored: bytes) -> str:
+    """A text that is damaged is read all the same, and found to be unsound for what it says."""
+    return stored.decode(errors="replace")
+
+
+def log_ahead(db: sqlite3.Connection) -> None:
+    """Have the database write ahead into a log, and sync when it is told to."""
+    db.execute("PRAGMA journal_mode = WAL").fetchone()
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write
+
+
+def stored_losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
+    """Return the losses that are stored, oldest first."""
+    rows = db.execute("SELECT reason, first, end, count, since, until, gaps FROM losses ORDER BY first")
+    return tuple(
+        Loss(reason, first, end, count, since, until, tuple(codec.decode_gaps(gaps)))
+        for reason, first, end, count, since, until, gaps in rows
+    )
+
+
+def store_losses(db: sqlite3.Connection, losses: Iterable[Loss]) -> None:
+    """Store losses, over those of the same places and reasons."""
+    db.executemany(
+        "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until, :gaps)",
+        [msgspec.structs.asdict(loss) | {"gaps": codec.encode(loss.gaps)} for loss in losses],
+    )
