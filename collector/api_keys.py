@@ -51,13 +51,15 @@ def _check_events(events: Iterable[Any]) -> None:
             raise _UnfitError("has a merge key, <<; write out what it stands for")
 
 
-def _secrets(value: Any, name: str = "") -> Iterator[str]:
-    """Find the values whose name says that they are secret."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _secrets(each, str(key))
-    elif isinstance(value, list):
-        for each in value:
-            yield from _secrets(each, name)
-    elif _SECRET.search(name) and value is not None:
-        yield str(value)
+def _secrets(configuration: Any) -> Iterator[str]:
+    """Find the values whose name says that they are secret; an alias may lead back to what holds it."""
+    waiting, seen = [("", configuration)], set()
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict | list):
+            if (name, id(value)) not in seen:
+                seen.add((name, id(value)))
+                named = value.items() if isinstance(value, dict) else ((name, each) for each in value)
+                waiting += reversed([(str(key), each) for key, each in named])
+        elif _SECRET.search(name) and value is not None:
+            yield str(value)

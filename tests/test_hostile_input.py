@@ -111,6 +111,16 @@ def test_a_configuration_is_a_fault_whatever_it_holds(content, tmp_path):
         in_time(lambda: Settings.read({"CONFIG": str(tmp_path / "config.yaml")}))
 
 
+def test_aliases_of_a_configuration_may_go_round_double_or_be_many(tmp_path):
+    doubled = "".join(f"d{n}: &d{n} [*d{n - 1}, *d{n - 1}]\n" for n in range(1, 60))
+    chain = "".join(f"c{n}: &c{n} {{k: *c{n - 1}}}\n" for n in range(1, 3000))
+    text = f"a: &a {{key_secret: hunter2, again: *a}}\nd0: &d0 {{x: 1}}\n{doubled}c0: &c0 {{x: 1}}\n{chain}"
+    (tmp_path / "config.yaml").write_text(text)
+    variables = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
+    settings = in_time(lambda: Settings.read(variables | {"CONFIG": str(tmp_path / "config.yaml")}))
+    assert "hunter2" in settings.secrets
+
+
 def test_a_file_that_never_ends_or_never_begins_is_a_fault(fleet, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "pipe")
