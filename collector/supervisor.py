@@ -167,7 +167,7 @@ class _Collector:
         )
         if state == "ready" and not self.was_ready:
             if self.shares and not self.overlap.is_settled:
-                return "starting", "looking whether other collectors store the same"
+                return "starting", "checking whether other collectors store the same"
             self.was_ready = True
             LOG.info("ready: %s", detail)
         return state, detail

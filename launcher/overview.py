@@ -92,7 +92,7 @@ def rows_of_run(fleet: str, run: LocalRun) -> list[Row]:
 
 def _collector(name: str, status: Status | None, run: LocalRun) -> Row:
     if status is None:
-        return _process(name, "starting", "has said nothing yet", None, run)
+        return _process(name, "starting", "no status yet", None, run)
     age = time.time() - status.time
     if age <= STALE or status.state == "failed":
         return _process(name, status.state, status.detail, status, run)
@@ -163,7 +163,7 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
     if container.health == "unhealthy" or container.collector == SIMULATOR or container.store:
         return container.health or container.state, ""
     if status is None or status.state in ("stopped", "stopping"):  # a word of the process before this one
-        return "starting", "has said nothing yet"
+        return "starting", "no status yet"
     return status.state, status.detail
 
 

@@ -487,7 +487,7 @@ class Rollout:
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
         # What its predecessor left in the spool says nothing.
         if status is None or status.time < condition.started:
-            self._say(started.collector, "waiting", "it has said nothing yet")
+            self._say(started.collector, "waiting", "no status yet")
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)
         elif condition.health == "unhealthy":  # stuck: its last word is an old one
