@@ -230,11 +230,12 @@ def _trades(
     comparison: Comparison, sent: Sequence[Entry], stored: Sequence[AnyRecord], excuses: _Excuses
 ) -> None:
     """Trades count once, however often an exchange repeats them; live ones of one connection are each one."""
-    repeats: dict[Any, Counter[tuple[int, bool]]] = defaultdict(Counter)
+    repeats: dict[Any, Counter[tuple[int, bool, bool]]] = defaultdict(Counter)
     entries: dict[Any, Entry] = {}
     for entry in sent:
         key = _trade_key(entry["content"])
-        repeats[key][entry["connection"], "snapshot" in entry["content"]] += 1
+        why = "snapshot" in entry["content"], "repeated" in entry["content"]
+        repeats[key][entry["connection"], *why] += 1
         entries[key] = entry
     expected = {key: max(counts.values()) for key, counts in repeats.items()}
     by_id = {entry["content"]["id"]: entry for entry in sent if entry["content"]["id"]}

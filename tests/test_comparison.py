@@ -97,6 +97,13 @@ def test_trades_that_are_repeated_on_another_connection_count_once():
     assert compare([trade(0, "7"), trade(1, "7", connection=2)], [stored_trade("7")]).exact
 
 
+def test_a_trade_that_its_own_connection_repeats_counts_once():
+    repeated = trade(2, "1")
+    repeated["content"]["repeated"] = True
+    assert compare([trade(1, "1"), repeated], [stored_trade("1")]).exact
+    assert not compare([trade(1, "1"), repeated], []).exact
+
+
 def test_the_past_of_the_first_subscription_need_not_be_stored():
     past = [trade(number - 10, str(number)) for number in (6, 7)]
     for each in past:
