@@ -246,8 +246,8 @@ def retention(text: str) -> Retention:
         if not 0 < float(text) <= MOST_RECORDS:
             raise ValueError("takes a number of records from 1 to 10^15, or a duration such as 12h or 30d")
         return Retention(seconds=None, records=int(text.lstrip("0")))
-    found = re.fullmatch(r"[0-9.]+\s*([A-Za-z]+)", text)
-    if not found or found[1].lower() not in TIMES:
+    unit = text.lstrip("0123456789.").strip().lower()
+    if not unit or unit == text.lower() or unit not in TIMES:
         raise ValueError("takes a duration such as 12h or 30d, or a number of records")
     return Retention(seconds=duration(text), records=None)
 

@@ -23,7 +23,7 @@ MIB = 2**20
         ("a number", f"{bounds.DIGITS} digits, between 1e-{bounds.EXPONENT} and 1e{bounds.EXPONENT}"),
         ("a whole number from an exchange", f"{(2**63 - 1).bit_length() + 1} bits"),
         (
-            "a time from a natively supported exchange",
+            "a time from an exchange that is supported natively",
             f"1970 to {1970 + times._LATEST // 1000 // 86400 // 365.2425:.0f}",
         ),
         (
