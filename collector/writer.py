@@ -119,7 +119,7 @@ class Writer:
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109 - what is left stays in the spool
         """Waits until all that is in the spool is stored, ``timeout`` seconds at most."""
         self._hurried = True
-        if self._gathering:
+        if self._gathering and not self._gathering.expired():
             self._gathering.reschedule(asyncio.get_running_loop().time())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):

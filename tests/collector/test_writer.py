@@ -168,6 +168,19 @@ async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(s
     await asyncio.wait([run])
 
 
+async def test_it_may_be_told_to_stop_in_the_moment_in_which_a_batch_is_large_enough_by_time(spool, store):
+    store.batch_records, store.batch_seconds = 30, 0.05
+    writer = Writer("name", store, spool, Metrics())
+    run = asyncio.create_task(writer.run())
+    await spool.append(list(trades(5)))
+    while not (writer._gathering and writer._gathering.expired()):
+        await asyncio.sleep(0)
+    await writer.drain(PATIENCE)
+    assert store.stored == list(trades(5))
+    run.cancel()
+    await asyncio.wait([run])
+
+
 async def test_fixed_batches_are_tried_again_with_the_same_bounds(spool, store, writer):
     store.fixed_batches = True
     tried, first_try = [], asyncio.Event()
