@@ -151,6 +151,10 @@ def check_books(it):
     assert between[-1][2] == {97001.0: 1.5, 97001.1: 4.0, 97001.2: 4.0}
     late = next(it["books"]("BTC-USD", it["moment"] - pd.Timedelta(seconds=50), it["moment"]))
     assert late[1] == {96999.0 + step / 10: 3.0 if step else 1.0 for step in range(9)}
+    hour = pd.Timedelta(hours=1)
+    begun = list(it["books"]("BTC-USD", it["start"] - hour, it["start"] + pd.Timedelta(seconds=150)))
+    assert [(when.timestamp() - START, len(bids)) for when, bids, _ in begun] == [(0, 2), (100, 2)]
+    assert not list(it["books"]("BTC-USD", it["start"] - 2 * hour, it["start"] - hour))
     assert it["spread"].iloc[0] == 2.0
     assert it["spread"].to_list() == pytest.approx([2.0, 1.9, 1.8, 1.7, 1.6, 1.5])
 
