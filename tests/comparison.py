@@ -7,8 +7,6 @@ Every record of the log must be stored exactly once, and nothing else, except fo
 
 - what was in flight on a connection that the exchange's side cut: the end of what it wrote there;
 - what lies in a gap that is stored too;
-- what a connection sent while another one was open that had sent the same: it counts once, and the books and
-  quotes that it began with need not be there;
 - BINANCE's depth updates that the first snapshot of their connection contains already;
 - trades of the past that an exchange repeats on every subscription: they count once, and those of the first
   subscription, before any trade was stored, need not be there; nor do those that a fault has repeated as if
@@ -81,8 +79,8 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
     log, records = list(log), list(records)
     excuses = _Excuses(log if excuse_cut else (), gaps_in(records), max(SLACK, _longest_delay(records)))
     sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in _told_once(log):
-        if not _never_stored(entry):
+    for entry in log:
+        if "event" not in entry and not _never_stored(entry):
             sent[entry["exchange"], entry["channel"], entry["symbol"]].append(entry)
     stored: dict[tuple[str, str, str], list[AnyRecord]] = defaultdict(list)
     for record in records:
@@ -93,50 +91,6 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
         check = {"trades": _trades, "l2_book": _books}.get(key[1], _in_order)
         check(comparison, sent[key], stored[key], excuses)
     return comparison
-
-
-class _Lives:
-    """When each connection was open."""
-
-    def __init__(self, log: Iterable[Entry]) -> None:
-        events = [entry for entry in log if "event" in entry]
-        self._opened = {it["connection"]: it["time"] for it in events if it["event"] == "open"}
-        self._closed = {it["connection"]: it.get("time", 0.0) for it in events if it["event"] == "closed"}
-
-    def meet(self, earlier: int | None, later: int | None) -> bool:
-        """Whether the first was still open when the second was opened."""
-        return earlier != later and self._opened.get(later, 0) < self._closed.get(earlier, float("inf"))
-
-    def lasts(self, connection: int | None, time: float) -> bool:
-        """Whether it was open then."""
-        return time < self._closed.get(connection, float("inf"))
-
-
-def _told_once(log: Sequence[Entry]) -> Iterable[Entry]:
-    """The records of the log; what a second connection sent again while the first was open counts once.
-
-    A book, or a quote, that the second one begins with is no news then: it is optional.
-    """
-    lives = _Lives(log)
-    first: dict[Any, dict[str, Any]] = defaultdict(dict)  # connection by content
-    carriers: dict[Any, dict[Any, None]] = defaultdict(dict)  # the connections that sent some
-    quotes: dict[Any, Any] = {}
-    for entry in log:
-        if "event" in entry:
-            continue
-        key, connection = (entry["exchange"], entry["channel"], entry["symbol"]), entry["connection"]
-        content = entry["content"]
-        begins = content.get("kind") == "snapshot"
-        if entry["channel"] == "ticker":
-            quote = [content[name] for name in ("bid", "ask", "bid_size", "ask_size")]
-            begins = connection not in carriers[key] and quote == quotes.get(key)
-            quotes[key] = quote
-        again = lives.meet(first[key].setdefault(repr(content), connection), connection)
-        if key[1] == "trades" or not again:
-            others = [it for it in carriers[key] if it != connection and lives.lasts(it, entry["time"])]
-            yield {**entry, "optional": True} if begins and others else entry
-        if connection is not None:
-            carriers[key][connection] = None
 
 
 def gaps_in(records: Iterable[AnyRecord]) -> list[Gap]:
@@ -188,11 +142,7 @@ class _Excuses:
                 if entry["sequence"] not in gone:
                     break
                 in_flight.add(entry["sequence"])
-        missing = [
-            entry
-            for entry in absent
-            if entry["sequence"] not in in_flight and "optional" not in entry and not self.cover(entry)
-        ]
+        missing = [entry for entry in absent if entry["sequence"] not in in_flight and not self.cover(entry)]
         excused = [entry for entry in absent if entry not in missing]
         return missing, excused
 

@@ -155,22 +155,3 @@ def test_binance_updates_that_the_snapshot_contains_are_excused():
     ]
     assert compare(sent, stored).exact
     assert len(compare(sent, [stored[0], stored[2]]).missing) == 1
-
-
-def opened(connection, at):
-    return {"event": "open", "exchange": "COINBASE", "connection": connection, "time": START + at}
-
-
-def test_what_two_connections_sent_at_a_time_counts_once():
-    log = [opened(1, 0), ticker(1, "1"), opened(2, 1.5), ticker(2, "2"), ticker(3, "2", connection=2)]
-    assert compare(log, [stored_ticker("1"), stored_ticker("2")]).exact
-    assert compare(log, [stored_ticker("1"), stored_ticker("2"), stored_ticker("2")]).unexpected
-    assert compare(log, [stored_ticker("1")]).missing
-
-
-def test_a_book_that_a_second_connection_begins_with_need_not_be_stored():
-    bid, later = [["1", "2"]], [["1", "3"]]
-    log = [opened(1, 0), book(1, "snapshot", bid), opened(2, 1.5), book(2, "snapshot", later, connection=2)]
-    assert compare(log, [stored_book(False, bid)]).exact
-    assert compare(log, [stored_book(False, bid), stored_book(False, later)]).exact
-    assert compare(log[:2], []).missing
