@@ -173,7 +173,7 @@ async def test_it_may_be_told_to_stop_in_the_moment_in_which_a_batch_is_large_en
     writer = Writer("name", store, spool, Metrics())
     run = asyncio.create_task(writer.run())
     await spool.append(list(trades(5)))
-    while not (writer._gathering and writer._gathering.expired()):
+    while not (writer._gathering and writer._gathering.expired()):  # noqa: ASYNC110 - it is so for one turn
         await asyncio.sleep(0)
     await writer.drain(PATIENCE)
     assert store.stored == list(trades(5))
