@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from collector import health, logs
-from collector.command_line import Parser, leave_unread
+from collector.command_line import Parser, give_up_output, leave_unread
 from collector.printable import printable
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return leave_unread()
     except OSError as error:
         _say(f"collector: {error.filename or 'error'}: {error.strerror or error}", sys.stderr)
+        give_up_output()
         return 1
 
 

@@ -12,8 +12,13 @@ UNREAD = 141
 
 def leave_unread() -> int:
     """Give up standard output, which nobody reads on; return the exit status."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    give_up_output()
     return UNREAD
+
+
+def give_up_output() -> None:
+    """Drop what standard output does not take: Python tries to write it again as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Parser(argparse.ArgumentParser):

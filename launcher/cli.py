@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, override
 
-from collector.command_line import Parser, leave_unread
+from collector.command_line import Parser, give_up_output, leave_unread
 from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return leave_unread()
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
+        give_up_output()
         return FAILED
 
 
