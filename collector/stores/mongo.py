@@ -360,7 +360,11 @@ async def _insert(
         if error.details["writeConcernErrors"] or any(write["code"] in _STATE_CODES for write in failed):
             raise
         sequences = list(documents)
-        return {sequences[write["index"]]: _Reason(write["errmsg"], unwritable=False) for write in failed}
+        reasons = {sequences[write["index"]]: _Reason(write["errmsg"], unwritable=False) for write in failed}
+        if len(reasons) in (0, len(documents)):
+            return reasons
+        # It took some: those that it takes now were refused by what somebody has corrected in the meantime.
+        return await _insert(collection, {sequence: documents[sequence] for sequence in reasons})
     except _RECORD_ERRORS:
         reasons = _unfit(documents)
         if not reasons:

@@ -220,6 +220,28 @@ async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):
         await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
 
 
+async def test_what_a_collection_takes_again_in_the_middle_of_a_batch_is_not_refused(
+    store, database, monkeypatch
+):
+    """An index allows one trade an exchange, and goes just when the first trades have been refused."""
+    database.trades.create_index("exchange", unique=True)
+    failed = mongo._failed
+
+    async def corrected(*arguments):
+        found = await failed(*arguments)
+        if "exchange_1" in database.trades.index_information():
+            assert len(found) == 4
+            database.trades.drop_index("exchange_1")
+        return found
+
+    monkeypatch.setattr(mongo, "_failed", corrected)
+    trade = next(record for record in EVERY_KIND if channel_of(type(record)) == "trades")
+    sent = [replace(trade, id=str(number)) for number in range(5)]
+    await store.open(NAME)
+    assert not await store.commit(NAME, batch(sent), None, at(5))
+    assert [each["id"] for each in database.trades.find(sort=[("sequence", 1)])] == list("01234")
+
+
 async def test_a_name_that_no_database_has_is_refused(address):
     with pytest.raises(StoreRefusedError, match="database"):
         await store_of(SimpleNamespace(**vars(address) | {"database": "a b"})).open(NAME)
