@@ -139,10 +139,12 @@ class PostgresStore:
                     raise
                 await connection.execute("ROLLBACK")
                 await self._move(connection, name, expected, after)
+                await connection.execute("SAVEPOINT begun")
                 refusals: list[Refusal] = []
                 for record_type, of_table in rows.items():
                     refusals += await _copy_what_fits(connection, TABLES[record_type], of_table, sample=True)
                 if refusals:
+                    await _see_that_they_last(connection, rows, refusals)
                     await connection.execute("ROLLBACK")
                     return sorted(refusals, key=lambda refusal: refusal.sequence)
             await connection.execute("COMMIT")
@@ -342,6 +344,36 @@ async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) 
         if error.constraint_name is None or _KEY_OF_IDS.search(error.detail or error.constraint_name):
             raise StoreRefusedError(str(error)) from error
         raise
+
+
+async def _see_that_they_last(
+    connection: asyncpg.Connection, rows: Mapping[type[AnyRecord], list[_Row]], refusals: Collection[Refusal]
+) -> None:
+    """See that tables which took some rows still refuse the others, and still take one of those they took.
+
+    Somebody may have changed what a table takes while that was found out: then what it refused may be as good
+    as what it took. Raises StoreUnavailableError: the batch has to be tried again.
+    """
+    not_taken = {refusal.sequence for refusal in refusals}
+    refused = {refusal.sequence for refusal in refusals if not refusal.unwritable}
+    controls = []
+    for record_type, of_table in rows.items():
+        table = TABLES[record_type]
+        taken = [row for row in of_table if row[0] not in not_taken]
+        again = [row for row in of_table if row[0] in refused]
+        if taken and again:
+            controls.append((table, taken[0]))
+            for row in again:
+                if not await _copy_what_fits(connection, table, [row]):
+                    raise _changed(table)
+    await connection.execute("ROLLBACK TO begun")  # a table may refuse the same row twice
+    for table, row in controls:
+        if await _copy_what_fits(connection, table, [row]):
+            raise _changed(table)
+
+
+def _changed(table: Table) -> StoreUnavailableError:
+    return StoreUnavailableError(f"what the table {table.name} takes was changed in the middle of a batch")
 
 
 async def _reason_for_all(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> str | None:

@@ -22,7 +22,13 @@ from servers import Pgbouncer, PostgresServer
 
 from collector.batch import Batch, Position
 from collector.records import L2Book, L3Book, Trade, number_fields
-from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError, postgres_tables
+from collector.stores import (
+    PositionLostError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    postgres,
+    postgres_tables,
+)
 from collector.stores.postgres import PostgresStore
 from collector.stores.postgres_tables import TABLES
 
@@ -379,6 +385,50 @@ async def test_a_trigger_that_refuses_some_rows_names_them_and_one_that_refuses_
     assert [refusal.sequence for refusal in refusals] == list(range(1000))
     assert not refusals[0].unwritable
     assert time.monotonic() - begun < 5, "each was tried alone"
+
+
+@pytest.mark.parametrize("refuses_at_first", [True, False])
+async def test_what_a_table_takes_may_change_in_the_middle_of_a_batch(
+    store, database, monkeypatch, refuses_at_first
+):
+    """No record is to blame for what somebody corrects, or spoils, while the refused ones are looked for."""
+    await store.open(NAME)
+    refuses, takes = (
+        f"CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
+        for body in ("RAISE 'closed';", "RETURN NEW;")
+    )
+    # In either case the last record is not to its liking, so that the search for such records begins.
+    first, then = (refuses, takes) if refuses_at_first else (takes, refuses)
+    async with client(database) as connection:
+        await connection.execute("ALTER TABLE trades ADD CHECK (trade_id <> '5')")
+        await connection.execute(first)
+        await connection.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON trades FOR EACH ROW EXECUTE FUNCTION no()"
+        )
+        tried = []
+        copy = postgres._copy
+
+        async def change(to_store, table, rows):
+            """After the first of the records was tried alone."""
+            try:
+                await copy(to_store, table, rows)
+            finally:
+                tried.append(len(rows))
+                if tried.count(1) == tried[-1] == 1:
+                    await connection.execute(then)
+
+        monkeypatch.setattr(postgres, "_copy", change)
+        sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(6)]
+        with pytest.raises(StoreUnavailableError, match="table trades takes was changed in the middle"):
+            await store.commit(NAME, batch(sent), None, at(6))
+        await connection.execute(takes)
+        assert await store.open(NAME) is None
+        refusals = await store.commit(NAME, batch(sent), None, at(6))
+        assert [refusal.sequence for refusal in refusals] == [5]
+        assert not await store.commit(NAME, batch(sent).without(refusals), None, at(6))
+        assert [row[0] for row in await connection.fetch("SELECT trade_id FROM trades ORDER BY id")] == [
+            *"01234"
+        ]
 
 
 async def test_a_constraint_that_is_looked_at_last_is_a_refusal_to_store(store, database):
