@@ -148,9 +148,12 @@ class _Settling:
         self.faults: dict[str, str] = {}
 
     def name(self, name: str) -> str:
-        for other in _other_names(self._fleet.name, name):
-            if other in self._there and self._goes_on(other, name):
+        for other in filter(self._there.__contains__, _other_names(self._fleet.name, name)):
+            if self._goes_on(other, name):
                 return other
+            # A new one beside it would hide what may be in there: after `up --adopt` and `down`, our records.
+            if name not in self._there and self._is_of_namesake(other):
+                self.faults[other] = self._fault(other)
         if name in self._there and (fault := self._fault(name)):
             self.faults[name] = fault
         return name
@@ -161,6 +164,12 @@ class _Settling:
             return name not in self._there and not self._fault(other)
         # Of a fleet with an `id` that this file, without one, takes over: its spools may hold records.
         return other in self._mounted or (self._adopt and name not in self._there and not self._fault(other))
+
+    def _is_of_namesake(self, volume: str) -> bool:
+        """Return whether a volume is of another fleet with this fleet's name."""
+        fleet, owner, labels = self._fleet.name, self._fleet.owner, self._there[volume].labels
+        claim = owner.claim(labels, *seal_of("volume", fleet, volume))
+        return bool(owner.identities) and labels.get(LABEL_FLEET) == fleet and claim is Claim.FOREIGN
 
     def _fault(self, name: str) -> str:
         """Return whose the volume is, in a sentence, where it is not the fleet's."""

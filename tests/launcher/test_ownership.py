@@ -187,7 +187,8 @@ def settle(fleet, *there, ours=(), adopt=False):
         ([volume("desk-one-spool"), volume("desk_one_spool", OURS)], "desk_one_spool"),
         # An old name that is another's is not ours to use, and no fault: the new name is free.
         ([volume("desk-one-spool", fleet="desk-one")], "desk_one_spool"),
-        ([volume("desk-one-spool", FOREIGN)], "desk_one_spool"),
+        ([Labelled(name="desk-one-spool")], "desk_one_spool"),
+        ([volume("desk-one-spool", FOREIGN), volume("desk_one_spool", OURS)], "desk_one_spool"),
     ],
 )
 def test_a_volume_stays_in_use_under_its_old_name(there, used):
@@ -236,12 +237,25 @@ def test_a_file_without_an_id_that_takes_a_fleet_over_goes_on_with_its_spools():
     without = fleet("one", owner=WITHOUT_ID)
     theirs, own = volume("desk_one_spool", FOREIGN), volume("desk-one-spool", WITHOUT_ID)
     mounting = [container("one", FOREIGN, volumes=("desk_one_spool",))]
-    assert settle(without, theirs) == (["desk-one-spool"], ())  # of another fleet, which is down
     assert settle(without, theirs, adopt=True) == (["desk_one_spool"], ())
     assert settle(without, theirs, ours=mounting, adopt=True) == (["desk_one_spool"], ())
     assert settle(without, theirs, own, ours=mounting) == (["desk_one_spool"], ())
     assert settle(without, theirs, own, adopt=True) == (["desk-one-spool"], ())
     assert {"desk_one_spool", "desk-one-spool"} <= ownership.volume_names(without)
+
+
+@pytest.mark.parametrize(
+    ("owner", "left", "new"),
+    [(WITHOUT_ID, "desk_one_spool", "desk-one-spool"), (OURS, "desk-one-spool", "desk_one_spool")],
+)
+def test_a_fleet_that_was_taken_over_does_not_begin_with_empty_volumes_after_a_down(owner, left, new):
+    """Its volumes keep the labels of whoever made them, and no container that has them is left."""
+    theirs = volume(left, FOREIGN)
+    _, (fault,) = settle(fleet("one", owner=owner), theirs)
+    assert f"volume {left} belongs to another fleet named desk, made by eve@three" in fault
+    assert "use the volume as it is with --adopt" in fault
+    assert settle(fleet("one", owner=owner), theirs, adopt=True) == ([left], ())
+    assert settle(fleet("one", owner=owner), theirs, volume(new, owner)) == ([new], ())
 
 
 @given(NAMES, NAMES, NAMES, NAMES)
