@@ -74,6 +74,13 @@ def swarm(monkeypatch):
         yield engine
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Import nothing of what is not quick where only that is asked for: pandas and its like take seconds."""
+    if config.option.markexpr == "quick" and not NOT_QUICK.isdisjoint(collection_path.parts):
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(items):
     """Quick is what needs no server, no engine and no process that records for a while."""
     for item in items:
