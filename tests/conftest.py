@@ -17,6 +17,7 @@ import collector  # noqa: F401 - before any test imports cryptofeed
 # A loaded machine is no failure; and what CI tries is the same every time.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
+hypothesis.settings.register_profile("quick", max_examples=hypothesis.settings.default.max_examples // 3)
 
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
 #: Folders and modules of tests that run programs against each other.
@@ -26,6 +27,8 @@ NOT_QUICK = {
     "simulator",
     "stores",
     "test_feed.py",
+    "test_secrets.py",
+    "test_stopping.py",
     "test_process.py",
     "test_local_run.py",
     "test_kubernetes.py",
@@ -91,6 +94,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
+    if config.option.markexpr == "quick":  # before a module is imported: its tests take what counts then
+        hypothesis.settings.load_profile("quick")
     if os.getpid() == engines.OWNER:  # who ends it in this way finds nothing left behind either
         signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     config.stash[LEFT_OUT] = {}

@@ -103,7 +103,10 @@ def turn(clock, shelf, seconds=1.0):
     shelf.now += seconds
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=150)
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    max_examples=3 * hypothesis.settings.default.max_examples // 2,
+)
 @hypothesis.given(
     st.lists(
         st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.integers(0, 5)), min_size=2, max_size=4
@@ -125,7 +128,10 @@ async def test_whoever_starts_when_one_alone_stores_each(clock, some, data):
     assert set().union(*(machine.stores for machine, _ in machines)) == wanted
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], max_examples=300)
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    max_examples=3 * hypothesis.settings.default.max_examples,
+)
 @hypothesis.given(st.data())
 async def test_however_slowly_the_store_answers_one_alone_stores_each(clock, data):
     """What is read, and what is written, may be as old as it likes; signs of life come in time."""

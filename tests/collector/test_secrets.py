@@ -20,7 +20,10 @@ SERVERS = {
         "rediss://:{canary}@{place}?ssl_ca_certs={ca}",
     ),
     "POSTGRES": (PostgresServer, "postgresql://cryptostore:{canary}@{place}/postgres"),
-    "MONGO": (lambda: MongoServer(password="right"), "mongodb://cryptostore:{canary}@{place}/market"),
+    "MONGO": (
+        lambda: MongoServer(password="right"),
+        "mongodb://cryptostore:{canary}@{place}/market?serverSelectionTimeoutMS=1000",
+    ),
 }
 
 

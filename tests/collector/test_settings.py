@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector import cli
 from collector.settings import VARIABLES, Retention, Settings, SettingsError
 
 GOOD = {
@@ -276,12 +277,28 @@ def collector(environment, *arguments):
     )
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_environment_is_explained(name):
-    changes, lines = BAD[name]
-    ended = collector(GOOD | changes)
+def explained(name):
+    """What is said of a bad environment."""
+    lines = BAD[name][1]
     head = f"collector: {len(lines)} fault{'s' if len(lines) > 1 else ''} in the environment"
-    assert ended.stderr.splitlines() == [head, *(f"  {line}" for line in lines)]
+    return [head, *(f"  {line}" for line in lines)]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_environment_is_explained(name, monkeypatch, capsys):
+    for variable in os.environ:
+        monkeypatch.delenv(variable)
+    for variable, value in (GOOD | BAD[name][0]).items():
+        monkeypatch.setenv(variable, value)
+    assert cli.main(["check"]) == 78
+    told = capsys.readouterr()
+    assert told.err.splitlines() == explained(name)
+    assert told.out == ""
+
+
+def test_a_collector_does_not_start_in_a_bad_environment():
+    ended = collector(GOOD | BAD["many at once"][0])
+    assert ended.stderr.splitlines() == explained("many at once")
     assert ended.returncode == 78
     assert ended.stdout == ""
 

@@ -158,5 +158,8 @@ class SmallModel(Model):
 TestModel = Model.TestCase
 TestSmallModel = SmallModel.TestCase
 TestModel.settings = TestSmallModel.settings = settings(
-    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=settings.default.max_examples // 4,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

@@ -61,7 +61,10 @@ SETTINGS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings.default.max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(SETTINGS, SETTINGS, SETTINGS, st.sampled_from(["REDIS", "POSTGRES"]), st.booleans())
 def test_what_is_explained_is_what_the_container_gets(tmp_path, defaults, store, own, backend, manage):
     path = tmp_path / "fleet.yaml"

@@ -116,7 +116,7 @@ TEXTS = (
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
 def test_it_is_never_stricter_than_the_reader(validator, tmp_path_factory, data):
     """A value that the reader takes, however YAML understands it, is fine with the schema."""

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import get_args
 
-import pyarrow.dataset as ds
 from comparing import per_key
 from databases import settings
 from msgspec import structs
@@ -77,6 +76,8 @@ class ParquetHarness:
 
     def stored(self, server):
         """All records, each channel's by their sequence."""
+        import pyarrow.dataset as ds  # noqa: PLC0415 - it imports pandas, which takes long
+
         found = []
         for kind in get_args(r.AnyRecord):
             folder = server.data / parquet.VERSION / f"channel={r.channel_of(kind)}"
