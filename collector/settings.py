@@ -17,7 +17,7 @@ from collector import api_keys, catalog, urls
 from collector.endpoints import Endpoint
 from collector.files import read_bounded
 from collector.masking import masked
-from collector.patterns import Selection, spelling, type_by_form
+from collector.patterns import Selection, is_plain, spelling, type_by_form
 from collector.printable import LONGEST_ERROR, printable, shortened
 from collector.shards import Shard
 from collector.store_url import SCHEMES, StoreUrl
@@ -508,6 +508,34 @@ _MAY_HAVE_QUOTES = ("PASSWORD", "USER")
 _REMOVE_QUOTES = "docker's --env-file keeps them: remove them"
 
 
+#: A count of records as small as that was probably meant as days.
+_LIKELY_DAYS = 3650
+#: Bytes: what waits for the store while all is well may take as much.
+_SMALL_SPOOL = 2**20
+#: Names of variables this long are not like one another by chance.
+_LONG_NAME = 8
+#: What looks like a variable of ours and is read by others: libraries read it.
+_OTHER_PROGRAMS = {"https_proxy", "HTTP_PROXY", "http_proxy"}
+
+
+def _differ_by_one(one: str, other: str) -> bool:
+    """Return whether one letter that is missing, added or another makes one text of the other."""
+    shorter, longer = sorted((one, other), key=len)
+    if len(longer) - len(shorter) > 1:
+        return False
+    same = next(
+        (place for place, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter)
+    )
+    return longer[same + 1 :] == shorter[same + (len(longer) == len(shorter)) :]
+
+
+def _is_in_other_naming(symbol: str) -> bool:
+    """Return whether a symbol is written as other programs do: BTC/USD, BTC_USD, btc-usd."""
+    return is_plain(symbol) and (
+        bool(re.search("[/_]", symbol)) or symbol != symbol.upper() == symbol.swapcase()
+    )
+
+
 def _is_quoted(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
@@ -585,6 +613,32 @@ class _Reader:
         for name in _MAY_HAVE_QUOTES:
             if _is_quoted(self.given.get(name, "")):
                 yield f"{name} has quotes around its value, as part of it; if not meant so, {_REMOVE_QUOTES}"
+        for symbol in filter(_is_in_other_naming, values["SYMBOLS"]):
+            meant = re.sub("[/_]", "-", symbol).upper()
+            yield f"SYMBOLS: {quoted(symbol)!r} is not in cryptofeed's naming; did you mean {meant}?"
+        kept = values["RETENTION"]
+        if kept and kept.records and kept.records <= _LIKELY_DAYS:
+            yield (
+                f"RETENTION = {kept.records} keeps {kept.records} records of each key;"
+                f" {kept.records}d keeps those of {kept.records} days"
+            )
+        if values["SPOOL_MAX_BYTES"] < _SMALL_SPOOL:
+            yield (
+                f"SPOOL_MAX_BYTES = {self.given['SPOOL_MAX_BYTES']} holds little more than what is under way:"
+                " while the store is away, records are dropped almost at once"
+            )
+        yield from self._misspelt()
+
+    def _misspelt(self) -> Iterator[str]:
+        """Yield a warning for each variable that looks like one of ours and is not read."""
+        folded = {variable.name.replace("_", ""): variable.name for variable in VARIABLES}
+        known = {variable.name for variable in VARIABLES}
+        for name in sorted(self.environment.keys() - known - _OTHER_PROGRAMS):
+            meant = folded.get(re.sub("[^A-Z0-9]", "", name.upper()))
+            if meant is None and len(name) >= _LONG_NAME:
+                meant = next((each for each in known if _differ_by_one(name.upper(), each)), None)
+            if meant and meant not in self.given:
+                yield f"{printable(name)} is not a variable of the collector; did you mean {meant}?"
 
     def _missing(self, variable: Variable) -> None:
         known = {each.name for each in VARIABLES}

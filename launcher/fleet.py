@@ -5,6 +5,7 @@ complete environment - defaults, then its store, then its own - which the contra
 collector will.
 """
 
+import re
 from collections import ChainMap, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -335,7 +336,8 @@ class _Builder:
         environment["SYMBOLS"], environment["CHANNELS"] = ",".join(read.symbols), ",".join(read.channels)
         self._check_source(read.exchange, given)
         for warning in read.warnings:
-            self._hint(given["EXCHANGE"], warning)
+            variable = re.match("[A-Z_]*", warning)
+            self._hint(given.get(variable[0] if variable else "", given["EXCHANGE"]), warning)
         place = given.get("URL") or given.get("HOST") or (store.place if store else collector.place)
         is_local = settings.BACKENDS[read.backend] and read.host in _LOCAL_HOSTS
         if is_local and not self._secret_of_url(collector, store):

@@ -321,6 +321,46 @@ def test_quotes_around_a_password_are_kept_and_warned_of():
     assert not Settings.read(GOOD | {"PASSWORD": "canary", "USER": "me"}).warnings
 
 
+@pytest.mark.parametrize(
+    ("changed", "warning"),
+    [
+        ({"SPOOLDIR": "/x"}, "SPOOLDIR is not a variable of the collector; did you mean SPOOL_DIR?"),
+        ({"log-level": "DEBUG"}, "log-level is not a variable of the collector; did you mean LOG_LEVEL?"),
+        ({"RETENTON": "1h"}, "RETENTON is not a variable of the collector; did you mean RETENTION?"),
+        (
+            {"RETENTION": "30"},
+            "RETENTION = 30 keeps 30 records of each key; 30d keeps those of 30 days",
+        ),
+        (
+            {"SYMBOLS": "btc/usd"},
+            "SYMBOLS: 'btc/usd' is not in cryptofeed's naming; did you mean BTC-USD?",
+        ),
+        ({"SYMBOLS": "btc-usd"}, "SYMBOLS: 'btc-usd' is not in cryptofeed's naming; did you mean BTC-USD?"),
+        (
+            {"SPOOL_MAX_BYTES": "1"},
+            "SPOOL_MAX_BYTES = 1 holds little more than what is under way: while the store is away, records "
+            "are dropped almost at once",
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_is_warned_of(changed, warning):
+    assert Settings.read(GOOD | changed).warnings == (warning,)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"HTTP_PROXY": "x", "https_proxy": "x", "HOSTNAME": "x", "USERNAME": "x", "SSL_CERT_DIR": "/etc"},
+        {"SPOOLDIR": "/x", "SPOOL_DIR": "/y"},
+        {"RETENTION": "100000"},
+        {"RETENTION": "30d"},
+        {"SYMBOLS": "kBONK-USD,*-usd,type:spot,1INCH-USD"},
+    ],
+)
+def test_what_may_well_be_meant_is_not_warned_of(changed):
+    assert not Settings.read(GOOD | changed).warnings
+
+
 def test_defaults():
     settings = Settings.read(GOOD)
     assert (settings.host, settings.port, settings.snapshot_interval) == ("localhost", 6379, 1000)
