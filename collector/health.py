@@ -109,11 +109,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(  # noqa: PLR0911 - the gravest first
-    store: StoreStatus, subscriptions: SubscriptionStatus, *, was_ready: bool, idle: str | None = None
+    store: StoreStatus,
+    subscriptions: SubscriptionStatus,
+    *,
+    was_ready: bool,
+    idle: str | None = None,
+    failure: str | None = None,
 ) -> tuple[str, str]:
     """The state (starting, ready or degraded) and one line that says why.
 
-    ``idle`` is the reason where there is nothing to subscribe to.
+    ``idle`` is the reason where there is nothing to subscribe to, ``failure`` why the reference data could
+    not be read.
     """
     if subscriptions.refused:
         name, reason = next(iter(subscriptions.refused.items()))
@@ -132,7 +138,7 @@ def judge(  # noqa: PLR0911 - the gravest first
         silent = f" ({len(subscriptions.silent)} acknowledged, without data so far)"
         confirmed = f"{subscriptions.confirmed} subscriptions{silent if subscriptions.silent else ''}"
         return "ready", f"{idle or confirmed}, store connected"
-    return pending, "reading the exchange's reference data"
+    return pending, f"{failure}; trying again" if failure else "reading the exchange's reference data"
 
 
 def write(folder: Path, status: Status) -> None:

@@ -163,7 +163,11 @@ class _Collector:
 
     def _judge(self) -> tuple[str, str]:
         state, detail = health.judge(
-            self._store_status(), self._subscriptions(), was_ready=self.was_ready, idle=self.feed.idle
+            self._store_status(),
+            self._subscriptions(),
+            was_ready=self.was_ready,
+            idle=self.feed.idle,
+            failure=self.feed.failure,
         )
         if state == "ready" and not self.was_ready:
             if self.shares and not self.overlap.is_settled:

@@ -60,11 +60,11 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
         left_out, remedy = of_overlap(status.subscriptions.overlapping)
         return Cause(f"not ready after {seconds:g} s: {left_out}", remedy)
     if status is None:
-        remedy = f"{_SEE_LOG}, or --wait-timeout gives it longer"
+        remedy = f"{_SEE_LOG}; --wait-timeout waits longer"
     elif status.store.state != "connected":
         remedy = "`launcher doctor` tries the store from where the collector runs"
     else:
-        remedy = "--wait-timeout gives it longer; `launcher doctor` tries the exchange from where it runs"
+        remedy = "`launcher doctor` tries the exchange from where it runs; --wait-timeout waits longer"
     return Cause(f"not ready after {seconds:g} s: {detail}", remedy)
 
 

@@ -33,6 +33,7 @@ class Feed(ABC):
         gaps: what was not seen.
         connections: the connections that there are; none before the reference data has come.
         idle: why there is nothing to receive, where that is as it should be.
+        failure: why the last attempt to read the reference data failed; None where it did not.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Feed(ABC):
         self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked=checked, with_trades=with_trades)
         self.connections: list[Connection] = []
         self.idle: str | None = None
+        self.failure: str | None = None
 
     @abstractmethod
     async def _open(
@@ -103,13 +105,17 @@ class Feed(ABC):
             await asyncio.sleep(seconds)
 
     async def _list(self) -> Listed:
-        return await reference.retried(f"list of {self._settings.exchange}'s symbols", self._access.listed)
+        what = f"list of {self._settings.exchange}'s symbols"
+        return await reference.retried(what, self._access.listed, note=self._note)
 
     async def _retried(
         self, listed: Listed, symbols: Sequence[str], channels: Sequence[str]
     ) -> Sequence[Connection]:
         what = f"way into {self._settings.exchange}"
-        return await reference.retried(what, lambda: self._open(listed, symbols, channels))
+        return await reference.retried(what, lambda: self._open(listed, symbols, channels), note=self._note)
+
+    def _note(self, failure: str | None) -> None:
+        self.failure = failure
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         """Look again and again at what the exchange lists, for ever."""

@@ -20,19 +20,33 @@ LOG = logging.getLogger(__name__)
 ATTEMPT = 60.0
 
 
-async def retried[T](what: str, attempt: Callable[[], Awaitable[T]], backoff: Backoff | None = None) -> T:
-    """Return what ``attempt`` returns, called again and again while it fails; SettingsError ends it."""
+async def retried[T](
+    what: str,
+    attempt: Callable[[], Awaitable[T]],
+    backoff: Backoff | None = None,
+    *,
+    note: Callable[[str | None], None] = lambda _: None,
+) -> T:
+    """Return what ``attempt`` returns, called again and again while it fails; SettingsError ends it.
+
+    ``note`` gets what the last attempt failed with, and None once one has succeeded.
+    """
     backoff = backoff or Backoff(shortest=1.0)
     while True:
         try:
             async with asyncio.timeout(ATTEMPT):
-                return await attempt()
+                result = await attempt()
         except SettingsError:
             raise
         except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read: it may be better tomorrow
             pause = max(backoff.pause(), retry_after(error))
-            LOG.warning("no %s: %s; again in %.1f s", what, describe(error), pause)
+            failure = f"no {what}: {describe(error)}"
+            note(failure)
+            LOG.warning("%s; again in %.1f s", failure, pause)
             await asyncio.sleep(pause)
+        else:
+            note(None)
+            return result
 
 
 async def in_thread[T](work: Callable[[], T]) -> T:

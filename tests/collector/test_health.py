@@ -94,6 +94,15 @@ def test_ready_means_store_reached_and_every_subscription_confirmed():
     )
 
 
+def test_a_collector_that_cannot_ask_the_exchange_says_why():
+    failure = "no list of KRAKEN's symbols: TimeoutError"
+    assert health.judge(CONNECTED, SubscriptionStatus(), was_ready=False, failure=failure) == (
+        "starting",
+        "no list of KRAKEN's symbols: TimeoutError; trying again",
+    )
+    assert health.judge(CONNECTED, CONFIRMED, was_ready=True, failure=failure)[0] == "ready"
+
+
 def test_a_collector_that_has_nothing_to_record_is_ready_when_its_store_is():
     nothing = SubscriptionStatus()
     assert health.judge(AWAY, nothing, was_ready=False, idle="nothing to record")[0] == "starting"
