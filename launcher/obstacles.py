@@ -51,8 +51,8 @@ def refuse(engine: DockerEngine, plan: Plan) -> None:
     """Raise EngineError with all obstacles of a plan, if there are any."""
     found = [str(obstacle) for obstacle in find(engine, plan)]
     if found:
-        told = found[0] if len(found) == 1 else "".join(f"\n  {each}" for each in found)
-        raise EngineError(f"nothing was touched: {told}")
+        told = f" {found[0]}" if len(found) == 1 else "".join(f"\n  {each}" for each in found)
+        raise EngineError(f"nothing was touched:{told}")
 
 
 def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterator[Obstacle]:
@@ -62,7 +62,9 @@ def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterat
     for name, owner in engine.owners(wanted).items():
         if owner not in ours:
             detail = f"the name {name} is taken by container {owner[:12]}, which is not of this fleet"
-            remedy = f"rename or remove that one (`docker rm -f {name}`), or name the collector otherwise"
+            remedy = (
+                "give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
+            )
             yield Obstacle(what="name", collectors=(wanted[name].collector,), detail=detail, remedy=remedy)
 
 

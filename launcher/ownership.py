@@ -107,16 +107,27 @@ def settle_volumes(
     return settled, tuple(settling.faults.values())
 
 
-def volume_names(fleet: FleetSpec) -> frozenset[str]:
-    """Return the names of all volumes that the fleet may have, the old ones too."""
+def others_volumes(fleet: FleetSpec, there: Iterable[Labelled]) -> dict[str, str]:
+    """Return whose those volumes of ``there`` are that have a name of the fleet's and are not the fleet's."""
+    return _Settling(fleet, {each.name: each for each in there}, (), adopt=False).others()
+
+
+def mounted_volumes(fleet: FleetSpec) -> frozenset[str]:
+    """Return the names of the volumes that the fleet's containers mount."""
     found: set[str] = set()
 
     def note(name: str) -> str:
-        found.update([name, *_other_names(fleet.name, name)])
+        found.add(name)
         return name
 
     _with_volumes(fleet, note)
     return frozenset(found)
+
+
+def volume_names(fleet: FleetSpec) -> frozenset[str]:
+    """Return the names of all volumes that the fleet may have, the old ones too."""
+    mounted = mounted_volumes(fleet)
+    return mounted.union(*(_other_names(fleet.name, name) for name in mounted))
 
 
 def is_removable(volume: Labelled, fleet: str, owner: Owner, *, adopt: bool = False) -> bool:
@@ -182,9 +193,21 @@ class _Settling:
             return f"volume {name} belongs to fleet {of}{by}; give this fleet, or the collector, another name"
         whose = "" if self._adopt else self._whose(name, labels, of)
         return whose and (
-            f"volume {name} {whose}; remove it if nobody needs its contents (`docker volume rm {name}`), give"
-            " this fleet another name (`fleet:`), or use the volume as it is with --adopt"
+            f"volume {name} {whose}; give this fleet another name (`fleet:`), use the volume as it is with"
+            f" --adopt, or, if nobody needs its contents, remove it (`docker volume rm {name}`)"
         )
+
+    def others(self) -> dict[str, str]:
+        """Return whose the volumes are that have a name of the fleet's and are not the fleet's."""
+        fleet = self._fleet.name
+        found = {}
+        for name in mounted_volumes(self._fleet).intersection(self._there):
+            labels = self._there[name].labels
+            of = labels.get(LABEL_FLEET) or names.project(labels)
+            whose = self._whose(name, labels, of) if of in ("", fleet) else f"belongs to fleet {of}"
+            if whose:
+                found[name] = whose
+        return dict(sorted(found.items()))
 
     def _whose(self, name: str, labels: Mapping[str, str], of: str) -> str:
         """Return whose a volume is that is not another fleet's by name; empty where it is ours."""

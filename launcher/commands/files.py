@@ -98,12 +98,34 @@ def render(options: argparse.Namespace, console: Console) -> int:
         )
     for step in changed_claims(before, claims_of(options.output)):
         console.remark(step)
+    if options.format == "compose":
+        _warn_of_taken_volumes(fleet, console)
     if options.json:
         console.json({"written": [str(path) for path in paths]})
         return DONE
     for path in paths:
         console.say(str(path))
     return DONE
+
+
+def _warn_of_taken_volumes(fleet: FleetSpec, console: Console) -> None:
+    """Warn of volumes of others on this machine's engine: compose goes by names alone."""
+    from launcher.engines import EngineError, endpoint  # noqa: PLC0415 - needed here alone
+    from launcher.engines.docker import DockerEngine  # noqa: PLC0415
+    from launcher.engines.ways import UnixSocket  # noqa: PLC0415
+    from launcher.ownership import mounted_volumes, others_volumes  # noqa: PLC0415
+
+    try:
+        if not isinstance(endpoint.way(), UnixSocket):
+            return
+        there = DockerEngine.connect(1).named_volumes(mounted_volumes(fleet))
+    except EngineError:
+        return  # rendering needs no engine
+    for name, whose in others_volumes(fleet, there).items():
+        console.remark(
+            f"warning: volume {name} {whose}: `docker compose up` would use it, and `down -v` delete it; give"
+            " this fleet another name (`fleet:`)"
+        )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

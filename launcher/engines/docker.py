@@ -751,7 +751,7 @@ def _reason(text: str) -> str:
     if taken := re.search(r'The container name "/?([^"]+)" is already in use by container "?(\w{12})', text):
         return (
             f"the name {taken[1]} is taken by container {taken[2]}, which is not of this fleet;"
-            f" rename or remove that one (`docker rm -f {taken[1]}`), or name the collector otherwise"
+            " give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
         )
     if "port is already allocated" in text:
         return f"a port is taken by another program: {text}"

@@ -18,5 +18,6 @@ def held(engine: DockerEngine, fleet: FleetSpec, *, adopt: bool = False) -> tupl
     there = [] if engine.elsewhere(fleet.name) else engine.named_volumes(ownership.volume_names(fleet))
     settled, faults = ownership.settle_volumes(fleet, there, holding.ours, adopt=adopt)
     if faults:
-        raise EngineError("nothing was touched: " + "\n  ".join(faults))
+        told = f" {faults[0]}" if len(faults) == 1 else "".join(f"\n  {each}" for each in faults)
+        raise EngineError(f"nothing was touched:{told}")
     return settled, holding

@@ -252,6 +252,17 @@ def test_a_network_of_somebody_else_is_not_taken(fleet, capsys):
     assert not fleet.containers()
 
 
+def test_rendering_warns_of_a_volume_that_compose_would_take_from_others(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    folder = str(fleet.path.parent / "rendered")
+    assert fleet.launch("render", "--output", folder) == 0
+    assert not capsys.readouterr().err
+    docker("volume", "create", f"{fleet.name}-one-spool")
+    assert fleet.launch("render", "--output", folder) == 0
+    taken = f"warning: volume {fleet.name}-one-spool already exists, and its labels name no fleet"
+    assert taken in capsys.readouterr().err
+
+
 def test_what_compose_made_is_left_alone(fleet, compose, capsys):
     fleet.write(TWO)
     assert fleet.launch("render", "--output", str(fleet.path.parent)) == 0

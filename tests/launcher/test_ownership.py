@@ -171,6 +171,22 @@ def settle(fleet, *there, ours=(), adopt=False):
     return [each.container.mounts[0].source for each in settled.collectors], faults
 
 
+def test_volumes_that_a_compose_file_would_take_from_others_are_found():
+    there = [
+        Labelled(name="desk_one_spool", labels={}),
+        volume("desk_two_spool", FOREIGN),
+        volume("desk_three_spool", fleet="shop"),
+        volume("desk_four_spool", COLLEAGUES),
+        volume("desk-one-spool"),  # no container of this fleet would mount it
+        Labelled(name="desk_five_spool", labels={"com.docker.compose.project": "desk"}),
+    ]
+    assert ownership.others_volumes(fleet("one", "two", "three", "four", "five"), there) == {
+        "desk_one_spool": "already exists, and its labels name no fleet",
+        "desk_three_spool": "belongs to fleet shop",
+        "desk_two_spool": "belongs to another fleet named desk, made by eve@three (/home/eve/fleet.yaml)",
+    }
+
+
 @pytest.mark.parametrize(
     ("there", "used"),
     [
