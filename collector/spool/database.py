@@ -31,6 +31,8 @@ INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
+_INSERT = "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)"
+
 SAID = 5  # damaged values that a line of the log names
 
 LOG = logging.getLogger(__name__)
@@ -248,8 +250,11 @@ class SpoolFile:
             (blob.first, len(blob.records), len(blob.data), *blob.span, zlib.crc32(blob.data), blob.data)
             for blob in blobs
         ]
+        if len(rows) == 1 and not marks and self.losses is self._saved_losses:
+            self.db.execute(_INSERT, rows[0])  # one statement is a transaction by itself, and waits less
+            return
         with self._transaction():
-            self.db.executemany("INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            self.db.executemany(_INSERT, rows)
             if marks:
                 made = [(key, value) for key, value in marks.items() if value]
                 self.db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?)", made)
