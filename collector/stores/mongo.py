@@ -53,6 +53,7 @@ from collector.stores import (
     StoreUnavailableError,
     tell_damage,
 )
+from collector.stores.network_errors import unnumbered
 
 _POSITIONS = "cryptostore_position"
 _NOTES = "cryptostore_note"
@@ -255,7 +256,9 @@ class MongoStore:
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
             what = str(error).partition(" (configured")[0].partition(", Timeout:")[0]
-            raise self._failure(StoreUnavailableError, what.removeprefix(f"{self._where}: ")) from error
+            raise self._failure(
+                StoreUnavailableError, unnumbered(what.removeprefix(f"{self._where}: "))
+            ) from error
 
     def _failure(self, kind: type[Exception], what: str) -> Exception:
         return kind(f"{self._where}: {self._settings.masked(what)}")

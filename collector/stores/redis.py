@@ -36,6 +36,7 @@ from collector.stores import (
     tell_damage,
 )
 from collector.stores import redis_layout as layout
+from collector.stores.network_errors import in_words
 from collector.stores.redis_connection import connect
 from collector.stores.redis_retention import Commands, Trimming
 
@@ -400,8 +401,10 @@ class RedisStore:
     def _failures(self) -> Iterator[None]:
         try:
             yield
+        except exceptions.InvalidResponse as error:
+            raise self._unintelligible(error) from error
         except (exceptions.RedisError, OSError) as error:
-            raise self._failure(_code(error) + str(error)) from error
+            raise self._failure(_code(error) + in_words(error)) from error
 
     @contextlib.contextmanager
     def _understanding(self) -> Iterator[None]:
@@ -409,8 +412,11 @@ class RedisStore:
         try:
             yield
         except UNINTELLIGIBLE as error:
-            why = self._settings.masked(f"{type(error).__name__}: {error}")
-            raise StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})") from error
+            raise self._unintelligible(error) from error
+
+    def _unintelligible(self, error: Exception) -> StoreUnavailableError:
+        why = self._settings.masked(f"{type(error).__name__}: {error}")
+        return StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})")
 
     def _failure(self, text: str, *, refused: bool = False) -> StoreUnavailableError | StoreRefusedError:
         """An error of the server, or of the way to it, under its right name."""

@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from collector.settings import Settings
 from collector.store_url import StoreUrl
+from collector.stores.network_errors import in_words
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
@@ -41,7 +42,7 @@ async def _master(url: StoreUrl, options: dict[str, Any]) -> Connection:
         except AuthenticationError:
             raise
         except (RedisError, OSError) as error:
-            told.append(f"Sentinel {host}: {error}")
+            told.append(f"Sentinel {host}: {in_words(error)}")
             continue
         if found is None:
             told.append(f"Sentinel {host}: knows no {url.service}")
