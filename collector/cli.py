@@ -31,7 +31,8 @@ _COMPLETE = """\
 Says of each channel and symbol of this collector up to when all that was seen is stored, and which gaps
 there are before that, by reason and seconds. It asks the store alone, so the collector may be down.
 
-What was before the first record is no gap. A TIME is 2026-11-28, 2026-11-28T08:30 (UTC), or an age: 2h, 7d.
+What was before the first record is no gap, but not complete either. A TIME is 2026-11-28, 2026-11-28T08:30
+(UTC), or an age: 2h, 7d.
 """
 
 
@@ -209,9 +210,22 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
         return 69
     for what in damaged:
         _say(f"collector: warning: {what} is damaged, and ignored", sys.stderr)
+    if all(row.until is None for row in rows):
+        _say(
+            f"collector: warning: no collector has stored any of these in {_place(settings)} yet", sys.stderr
+        )
     found = [completeness.encode(row) for row in rows]
-    _say("\n".join(map(json.dumps, found)) if options.json else completeness_table.table(found))
-    return 1 if options.exit_code and not all(row.is_complete for row in rows) else 0
+    if found or not options.json:
+        _say("\n".join(map(json.dumps, found)) if options.json else completeness_table.table(found))
+    return 1 if options.exit_code and not (rows and all(row.is_complete for row in rows)) else 0
+
+
+def _place(settings: Settings) -> str:
+    """Return where records go, as a person names it."""
+    if settings.backend == "PARQUET":
+        return str(settings.parquet_dir)
+    database = f"database {settings.database} of " if settings.database else ""
+    return f"{database}{settings.backend} at {settings.where}"
 
 
 def _prepare_store(settings: Settings) -> int:

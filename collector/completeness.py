@@ -1,14 +1,15 @@
 """What is complete until when, and what is missing before that: from the notes and gaps in a store.
 
 Each collector notes in its store up to when all that it saw of a channel and symbol is stored; what it could
-not see is a gap there. So the store alone answers, also after its collectors are gone. It says nothing about
-what was before the first record of a pair, nor about what was removed from the store since.
+not see is a gap there. So the store alone answers, also after its collectors are gone. Since when a pair is
+recorded, they note, too: what was before that is not there. It says nothing about what was removed since.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -49,23 +50,28 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """How complete one channel of one symbol is.
 
     Attributes:
+        since: when it was recorded first; None where that is not known.
         until: all that was seen up to then is stored; None where no collector has noted anything.
         gaps: what is missing, oldest first.
         late: seconds between ``until`` and the end of the interval, or its beginning where it has no end, if
             that is later.
+        early: seconds between the beginning of the interval, or its end where it has no beginning, and
+            ``since``, if that is later.
     """
 
     exchange: str
     channel: str
     symbol: str
     until: float | None
+    since: float | None = None
     gaps: Sequence[Missing] = ()
     late: float = 0.0
+    early: float = 0.0
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing of the interval is missing, as far as is known."""
-        return self.until is not None and not self.gaps and not self.late
+        return self.until is not None and not (self.gaps or self.late or self.early)
 
     @property
     def missing(self) -> float:
@@ -84,19 +90,26 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[str]]:
     """Ask a collector's store about what the collector is for.
 
-    Returns a row for each channel and symbol, and what in the store is damaged and ignored.
+    Returns a row for each channel and symbol, and what in the store is damaged and ignored. Of a store in
+    which nothing was stored yet, the rows are those of the channels and symbols that are asked for by name.
     Raises StoreUnavailableError or StoreRefusedError.
     """
     store = stores.create(settings)
     if not isinstance(store, stores.ReadableStore):
         raise TypeError(f"{settings.backend} keeps nothing")
+    named = product(settings.channels, filter(is_plain, settings.symbols))
+    seen: dict[Key, float | None] = dict.fromkeys(filter(settings.records, named))
+    damaged: list[str] = []
+    since: Mapping[Key, float] = {}
+    found: Sequence[Gap] = ()
     try:
         await store.open_to_read()
         notes, damaged = read_notes(await store.notes())
-        named = product(settings.channels, filter(is_plain, settings.symbols))
-        never: dict[Key, float | None] = dict.fromkeys(filter(settings.records, named))
-        seen = never | pairs(notes, settings.exchange, settings.records)
+        seen |= pairs(notes, settings.exchange, settings.records)
+        since = begun(notes, settings.exchange)
         found = await store.gaps(settings.exchange, sorted({symbol for _, symbol in seen}))
+    except stores.NothingStoredError:
+        pass
     finally:
         await store.close()
     gaps = []
@@ -105,7 +118,7 @@ async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[
             gaps.append(gap)
         else:
             damaged.append(f"a gap of {gap.missed} of {gap.symbol}")
-    return rows(settings.exchange, seen, gaps, interval), damaged
+    return rows(settings.exchange, seen, gaps, interval, since), damaged
 
 
 def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
@@ -116,7 +129,7 @@ def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
             note = codec.read(text)
         except DecodeError:
             note = None
-        if note and _are_times(*note.until().values()):
+        if note and _are_times(*note.until().values(), *codec.pairs(note.begun).values()):
             notes.append(note)
         else:
             damaged.append(f"the note of collector {name}")
@@ -139,25 +152,48 @@ def pairs(notes: Iterable[Note], exchange: str, wanted: Callable[[Key], bool]) -
     return found
 
 
+def begun(notes: Iterable[Note], exchange: str) -> dict[Key, float]:
+    """Return since when pairs are recorded, but for those of which a note does not say it."""
+    found: dict[Key, float] = {}
+    unknown: set[Key] = set()
+    for note in notes:
+        if note.exchange == exchange:
+            of_note = codec.pairs(note.begun)
+            unknown |= note.until().keys() - of_note.keys()
+            for key, since in of_note.items():
+                found[key] = min(since, found.get(key, since))
+    return {key: since for key, since in found.items() if key not in unknown}
+
+
 def rows(
-    exchange: str, seen: Mapping[Key, float | None], gaps: Iterable[Gap], interval: Interval
+    exchange: str,
+    seen: Mapping[Key, float | None],
+    gaps: Iterable[Gap],
+    interval: Interval,
+    since: Mapping[Key, float] = MappingProxyType({}),
 ) -> list[Row]:
-    """Return a row for each channel and symbol in ``seen``, in their order by name."""
+    """Return a row for each channel and symbol in ``seen``, in their order by name.
+
+    ``since`` tells when pairs were recorded first, as far as that is known.
+    """
     wanted = interval.since if interval.until is None else interval.until
     missing: dict[Key, set[Missing]] = defaultdict(set)  # two collectors may have seen the same gap
     for gap in gaps:
         if part := interval.part(gap.start, gap.end):
             missing[gap.missed, gap.symbol].add(Missing(*part, gap.reason, gap.count))
+    begins = interval.until if interval.since is None else interval.since
     return [
         Row(
             exchange=exchange,
-            channel=channel,
-            symbol=symbol,
+            channel=key[0],
+            symbol=key[1],
+            since=since.get(key),
             until=until,
-            gaps=sorted(missing[channel, symbol], key=lambda gap: (gap.start, gap.end)),
+            gaps=sorted(missing[key], key=lambda gap: (gap.start, gap.end)),
             late=max(0.0, wanted - until) if wanted and until else 0.0,
+            early=max(0.0, since[key] - begins) if begins and key in since else 0.0,
         )
-        for (channel, symbol), until in sorted(seen.items())
+        for key, until in sorted(seen.items())
     ]
 
 
@@ -176,7 +212,9 @@ def encode(row: Row) -> dict[str, Any]:
         "channel": row.channel,
         "symbol": row.symbol,
         "complete": row.is_complete,
+        "since": None if row.since is None else _iso(row.since),
         "until": None if row.until is None else _iso(row.until),
+        "early_seconds": round(row.early, 6),
         "late_seconds": round(row.late, 6),
         "missing_seconds": round(row.missing, 6),
         "reasons": {

@@ -36,6 +36,8 @@ def _parsed(text: str) -> float:
 def cells(told: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a table shows of an encoded row, below HEADINGS."""
     reasons = [f"{reason} {_span(about['seconds'])}" for reason, about in told["reasons"].items()]
+    if told["early_seconds"]:
+        reasons.insert(0, f"not recorded before {told['since'][:19]}Z")
     if told["late_seconds"]:
         reasons.append(f"not stored yet {_span(told['late_seconds'])}")
     return (

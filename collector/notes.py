@@ -36,6 +36,8 @@ class Note(msgspec.Struct, frozen=True):
         claims: moments since which the collector stores channels and symbols; candles are named with their
             interval: ``candles 1m``.
         choosing: channels, as in a moment, and symbols that the collector is about to claim.
+        begun: moments since which the collector records channels and symbols, those that it has left too, in
+            whole seconds; it says nothing of a pair that a collector of an earlier version took up.
     """
 
     exchange: str
@@ -45,6 +47,7 @@ class Note(msgspec.Struct, frozen=True):
     left: list[Moment] = []
     claims: list[Moment] = []
     choosing: dict[str, list[str]] = {}
+    begun: list[Moment] = []
 
     def until(self) -> dict[Key, float]:
         """Return the moment up to which each pair was seen."""
@@ -112,7 +115,9 @@ def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
 def read(text: str) -> Note:
     """Read a note. Raises typed_json.DecodeError, also where it names more than there can be."""
     note = typed_json.decode(text, Note)
-    grouped = [channels for moments in (note.seen, note.left, note.claims) for _, channels in moments]
+    grouped = [
+        channels for moments in (note.seen, note.left, note.claims, note.begun) for _, channels in moments
+    ]
     named = sum(
         (names.count(",") + 1) * len(symbols)
         for channels in (*grouped, note.choosing)

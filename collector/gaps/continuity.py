@@ -26,6 +26,7 @@ has taken what comes after: then such a loss cannot grow any more.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -51,7 +52,7 @@ from collector.gaps.marks import (
     Slot,
 )
 from collector.gaps.tracker import Gaps
-from collector.notes import Note
+from collector.notes import Moment, Note
 from collector.records import AnyRecord, Gap, Key, channel_of
 from collector.spool.spool import Loss, Spool
 
@@ -96,6 +97,8 @@ class Continuity:
         self._name = ""
         self._heard: dict[str, _Heard] = {}
         self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
+        self._begun: dict[Key, float] = {}
+        self._begun_noted: list[Moment] = []  # the same, as our note has it
         self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
         self._stopped = False
         self._told: set[str] = set()
@@ -228,10 +231,26 @@ class Continuity:
             if self._wants(key) and key not in self._gaps.elsewhere
         }
         left = {key: moment for key, moment in until.items() if key not in ours}
+        self._note_what_begins(seen)
         self.noted = Note(
-            self._gaps.exchange, self._stopped, good_for, codec.moments(ours), codec.moments(left)
+            self._gaps.exchange,
+            self._stopped,
+            good_for,
+            codec.moments(ours),
+            codec.moments(left),
+            begun=self._begun_noted,
         )
         return self.noted
+
+    def _note_what_begins(self, seen: Iterable[Key]) -> None:
+        """Of what the store knows nothing, the first is what this process saw, or the one before it had."""
+        new = {key for key in seen if key not in self._begun and key not in self._stored}
+        for key in new:
+            hole, since = self._gaps.earlier.get(key), self._gaps.seen_since(key)
+            if hole or since:
+                self._begun[key] = math.ceil(min(hole.start if hole else math.inf, since or math.inf))
+        if new:
+            self._begun_noted = codec.moments(self._begun)
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
         """The store is connected, where we are ``name``."""
@@ -242,6 +261,8 @@ class Continuity:
         own = self._heard.get(name)
         is_ours = own is not None and own.note.exchange == self._gaps.exchange
         self._stored = own.until if own and is_ours else {}
+        self._begun = codec.pairs(own.note.begun) if own and is_ours else {}
+        self._begun_noted = codec.moments(self._begun)
         self.noted = own.note if own and is_ours else codec.blank(self._gaps.exchange)
 
     def _doubt_trades(self) -> None:

@@ -46,6 +46,10 @@ class NoTablesError(StoreRefusedError):
     """What records go into is not there, and is not ours to make."""
 
 
+class NothingStoredError(Exception):
+    """No collector has stored anything in the store yet, and reading makes nothing."""
+
+
 class PositionLostError(Exception):
     """The position is not the one expected: another writer is at work, or the store forgot."""
 
@@ -152,11 +156,14 @@ class ReadableStore(Store, Protocol):
     async def open_to_read(self) -> None:
         """Connect for ``notes`` and ``gaps``; nothing is created, claimed or changed.
 
-        Raises StoreUnavailableError or StoreRefusedError.
+        Raises NothingStoredError, StoreUnavailableError or StoreRefusedError.
         """
 
     async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
-        """Return the gaps of an exchange's symbols, in no order. Raises as ``open_to_read`` does."""
+        """Return the gaps of an exchange's symbols, in no order.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
 
 
 _CLASSES = {

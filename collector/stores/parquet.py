@@ -52,7 +52,14 @@ from collector import notes, typed_json
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
-from collector.stores import Holder, PositionLostError, StoreRefusedError, StoreUnavailableError, tell_damage
+from collector.stores import (
+    Holder,
+    NothingStoredError,
+    PositionLostError,
+    StoreRefusedError,
+    StoreUnavailableError,
+    tell_damage,
+)
 from collector.stores.parquet_columns import gap, table
 from collector.stores.parquet_compaction import Compaction, sync
 
@@ -142,21 +149,22 @@ class ParquetStore:
 
     async def notes(self) -> Mapping[str, str]:
         """The notes of this exchange."""
-        files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")))
+        files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")), "read")
         texts = {
-            file.stem: await self._on_thread(partial(file.read_text, errors="replace")) for file in files
+            file.stem: await self._on_thread(partial(file.read_text, errors="replace"), "read")
+            for file in files
         }
         return notes.of_exchange(self._settings.exchange, texts)
 
     async def open_to_read(self) -> None:
-        """See that the folder is there. Raises StoreUnavailableError where it is not."""
-        if not (self._root / "_positions").is_dir():
-            raise StoreUnavailableError(f"no collector has stored anything in {self._root}")
+        """See that the folder is there; see ReadableStore.open_to_read."""
+        if not await self._on_thread((self._root / "_positions").is_dir, "read"):
+            raise NothingStoredError
 
     async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
         """Return the gaps of an exchange's symbols, from files of both versions."""
         return await self._on_thread(
-            lambda: [gap for symbol in symbols for gap in self._gaps(exchange, symbol)]
+            lambda: [gap for symbol in symbols for gap in self._gaps(exchange, symbol)], "read"
         )
 
     def _gaps(self, exchange: str, symbol: str) -> Iterator[Gap]:
@@ -181,13 +189,13 @@ class ParquetStore:
             await asyncio.wrap_future(self._compacting)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._unlock)
 
-    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+    async def _on_thread[T](self, work: Callable[[], T], doing: str = "write to") -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except OSError as error:
             where = error.filename or self._root
-            what = f"cannot write to {where}: {error.strerror or error}"
-            if advice := _advice(error):
+            what = f"cannot {doing} {where}: {error.strerror or error}"
+            if advice := _advice(error, doing):
                 raise StoreRefusedError(f"{what}; {advice}") from error
             raise StoreUnavailableError(what) from error
 
@@ -395,11 +403,13 @@ class ParquetStore:
             self._lock = None
 
 
-def _advice(error: OSError) -> str | None:
+def _advice(error: OSError, doing: str) -> str | None:
     """Return what would help where only a person can; None where waiting may help."""
     if error.errno == errno.EROFS:
         return "mount it so that it can be written to"
     if error.errno in (errno.EACCES, errno.EPERM):
+        if doing == "read":
+            return f"user {os.geteuid()}, as which this runs, needs the right to read it"
         return f"it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
     return None
 

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import socket
-import ssl
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -21,10 +20,12 @@ from collector.stores import (
     UNINTELLIGIBLE,
     Holder,
     NoTablesError,
+    NothingStoredError,
     PositionLostError,
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores.network_errors import in_words
 from collector.stores.postgres_partitions import Partitions, days_of
 from collector.stores.postgres_tables import TABLES, Table, missing, prepare
 
@@ -214,7 +215,7 @@ class PostgresStore:
             self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
             there = await connection.fetchval("SELECT to_regclass('cryptostore_note') IS NOT NULL")
         if not there:
-            raise NoTablesError(f"{self._where}: no collector has stored anything there")
+            raise NothingStoredError
 
     async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
         """Return the gaps of an exchange's symbols."""
@@ -302,7 +303,7 @@ class PostgresStore:
             # pgbouncer refuses a password under a code that says nothing
             refused = refused or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
-            raise kind(f"{self._where}: {self._settings.masked(_what(error))}") from error
+            raise kind(f"{self._where}: {self._settings.masked(in_words(error))}") from error
         except (*UNINTELLIGIBLE, CutError) as error:
             self._drop()
             why = self._settings.masked(f"{type(error).__name__}: {error}")
@@ -321,13 +322,6 @@ def _literals(*values: str | int) -> str:
     """Values as SQL has them, whatever the server's settings."""
     quoted = (str(value).replace("\\", "\\\\").replace("'", "''") for value in values)
     return ", ".join(f"E'{text}'" for text in quoted)
-
-
-def _what(error: Exception) -> str:
-    """In words; TLS has numbers of its own, of which the system's words would be nonsense."""
-    if not isinstance(error, OSError) or isinstance(error, ssl.SSLError) or (error.errno or 0) <= 0:
-        return str(error) or type(error).__name__
-    return os.strerror(error.errno or 0)
 
 
 async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> None:

@@ -32,6 +32,7 @@ from launcher.owner import whoami
 from launcher.spec import CollectorSpec, FleetSpec, Network
 
 _ANSWERED = (0, 1)  # exit statuses
+_SPEAKER = "collector: "  # what it says begins so
 _NETWORK = "_check"  # after a fleet's name; no name of a fleet has an underscore
 _SPOOL = "/spool"
 _SECONDS = 90.0
@@ -47,7 +48,9 @@ class _Row(msgspec.Struct):
     channel: str
     symbol: str
     complete: bool
+    since: str | None
     until: str | None
+    early_seconds: float
     late_seconds: float
     missing_seconds: float
     reasons: dict[str, dict[str, int | float | None]]
@@ -89,7 +92,8 @@ def complete(options: argparse.Namespace, console: Console) -> int:
             console.remark(f"{answer.collector}: {text}")
     if any(answer.fault for answer in answers):
         return FAILED
-    return FAILED if options.exit_code and not all(row["complete"] for row in rows) else DONE
+    known = all(answer.rows for answer in answers)
+    return FAILED if options.exit_code and not (known and all(row["complete"] for row in rows)) else DONE
 
 
 def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
@@ -103,8 +107,8 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
             rows.append(msgspec.to_builtins(typed_json.decode(line, _Row)))
         except typed_json.DecodeError:  # a line of its log, whatever form that has
             rest.append(line.strip())
-    told = [line.removeprefix("collector: ") for line in rest if line]
-    if said.exit_code in _ANSWERED and rows:
+    told = [line.removeprefix(_SPEAKER) for line in rest if line]
+    if said.exit_code in _ANSWERED and (rows or any(line.startswith(_SPEAKER) for line in rest)):
         return _Answer(spec.name, rows, warnings=told)
     return _Answer(spec.name, rows, _fault(spec, said, " ".join(told[-5:])))
 
@@ -113,8 +117,6 @@ def _fault(spec: CollectorSpec, said: Check, told: str) -> str:
     """Return why there is no answer; ``told`` is what the collector said instead."""
     if said.exit_code not in _ANSWERED:
         return told or f"ended with status {said.exit_code}"
-    if not told:
-        return "its store knows nothing of it yet"
     image = spec.container.image
     return f"{image} does not answer as a collector of this version does; build it again. It said: {told}"
 
@@ -169,12 +171,12 @@ def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
 def _in_a_container(
     engine: DockerEngine, spec: CollectorSpec, command: Sequence[str], key: bytes, network: str
 ) -> Check:
-    """Ask in a container that has all of the collector's but its spool."""
+    """Ask in a container that has all of the collector's but its spool and what is not there yet."""
     mounts = tuple(mount for mount in spec.container.mounts if mount.target != _SPOOL)
-    volumes = [mount.source for mount in mounts if mount.kind == "volume"]
-    there = volumes if engine.elsewhere(spec.fleet) else [each.name for each in engine.named_volumes(volumes)]
-    if missing := set(volumes) - set(there):
-        raise EngineError(f"nothing was stored yet: there is no volume {', '.join(missing)}")
+    if not engine.elsewhere(spec.fleet):
+        volumes = [mount.source for mount in mounts if mount.kind == "volume"]
+        there = {each.name for each in engine.named_volumes(volumes)}
+        mounts = tuple(mount for mount in mounts if mount.kind != "volume" or mount.source in there)
     container = msgspec.structs.replace(spec.container, mounts=mounts, network=network, restart="no")
     return engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)
 

@@ -1,5 +1,6 @@
 """`collector complete`: up to when what is stored is complete, and what is missing, from the store alone."""
 
+import errno
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from collector import completeness, completeness_table
+from collector import cli, completeness, completeness_table
 from collector.completeness import Interval, Missing, Row
 from collector.notes import Note
 from collector.records import Gap
@@ -88,6 +89,20 @@ async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, t
     assert sorted(damaged) == ["the note of collector damaged", "the note of collector impossible"]
 
 
+@pytest.mark.redis
+@pytest.mark.parametrize("harness", HARNESSES, ids=repr)
+def test_a_store_in_which_nothing_was_stored_yet_has_an_answer(harness, tmp_path, monkeypatch, capsys):
+    with harness.server() as server:
+        settings = harness.settings(server, tmp_path)
+        monkeypatch.setattr(Settings, "read", lambda _environment: settings)
+        for options, status, row in ([], 0, "never seen"), (["--json", "--exit-code"], 1, '"until": null'):
+            assert cli.main(["complete", *options]) == status
+            shown = capsys.readouterr()
+            assert row in shown.out
+            assert "warning: no collector has stored any of these in " in shown.err
+            assert settings.where in shown.err or str(settings.parquet_dir) in shown.err
+
+
 async def keep(harness, server, pipeline, name, text):
     """Keep a note of a collector."""
     if harness.backend == "PARQUET":  # it takes those of whoever holds the lock alone
@@ -139,6 +154,41 @@ def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():
     assert row.is_complete
     (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, Interval(START + 130))
     assert (row.late, row.is_complete) == (30, False), "nothing since then is there"
+
+
+@pytest.mark.parametrize(
+    ("interval", "early"),
+    [
+        (Interval(), 0),
+        (Interval(START + 60, START + 90), 0),
+        (Interval(START + 50, START + 90), 10),
+        (Interval(START - 86400, START - 82800), 86460),
+        (Interval(until=START + 55), 5),
+        (Interval(until=START + 60), 0),
+    ],
+)
+def test_nothing_is_complete_that_was_before_the_first_record(interval, early):
+    seen, since = {("trades", "BTC-USD"): START + 100}, {("trades", "BTC-USD"): START + 60}
+    (row,) = completeness.rows("COINBASE", seen, [], interval, since)
+    assert (row.early, row.is_complete) == (early, not early)
+    told = completeness.encode(row)
+    assert told["since"] == "2025-01-15T00:01:00.000000Z"
+    assert told["early_seconds"] == early
+    assert ("not recorded before 2025-01-15T00:01:00Z" in completeness_table.table([told])) == bool(early)
+
+
+def test_recording_began_with_the_first_collector_that_noted_it():
+    def noted(since, symbols=("BTC-USD",), told=("BTC-USD",)):
+        seen = [(START + 100, {"trades": [*symbols]})]
+        begun = [(START + since, {"trades": [*told]})]
+        return Note(exchange="COINBASE", stopped=True, good_for=5.0, seen=seen, begun=begun)
+
+    later, first = noted(50), noted(7)
+    key = ("trades", "BTC-USD")
+    assert completeness.begun([later, first], "COINBASE") == {key: START + 7}
+    of_earlier_version = noted(60, told=())
+    assert completeness.begun([later, of_earlier_version], "COINBASE") == {}
+    assert completeness.begun([later], "KRAKEN") == {}
 
 
 def test_a_row_as_json_and_as_text():
@@ -236,11 +286,25 @@ class TestCommand:
         assert row["gaps"] == []
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
 
-    def test_a_store_that_is_not_there_is_said_to_be_missing(self, environment, tmp_path):
-        told = self.run(environment)
-        assert told.returncode == 69
-        assert told.stderr == f"collector: no collector has stored anything in {tmp_path}/data\n"
+    @pytest.mark.parametrize(("symbols", "lines"), [("BTC-USD", 1), ("ALL", 0)])
+    def test_a_folder_that_is_not_there_is_not_made(self, environment, tmp_path, symbols, lines):
+        told = self.run(environment | {"SYMBOLS": symbols}, "--json", "--exit-code")
+        assert told.returncode == 1
+        assert len(told.stdout.splitlines()) == lines
+        assert told.stderr == (
+            f"collector: warning: no collector has stored any of these in {tmp_path}/data yet\n"
+        )
         assert not Path(tmp_path / "data").exists()
+
+    def test_a_folder_that_may_not_be_read_is_named_with_who_may_not(self, environment, monkeypatch, capsys):
+        def refuse(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+        monkeypatch.setattr(Path, "is_dir", refuse)
+        settings = Settings.read(environment)
+        monkeypatch.setattr(Settings, "read", lambda _environment: settings)
+        assert cli.main(["complete"]) == 69
+        assert "/_positions: Permission denied; user " in capsys.readouterr().err
 
     def test_a_terminal_keeps_nothing(self, environment):
         told = self.run(environment | {"BACKEND": "TTY"})

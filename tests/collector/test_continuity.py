@@ -1,5 +1,7 @@
+import pytest
 from spooled import spooled
 
+from collector import notes as codec
 from collector.exchanges.records import Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import Repeats
@@ -9,9 +11,11 @@ from collector.gaps.marks import Hole, LastRecorded, last_recorded
 from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
+from collector.notes import Note
 from collector.receiver import Receiver
 from collector.spool.spool import Spool
 
+TRADES, ETHER = ("trades", "BTC-USD"), ("trades", "ETH-USD")
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 
 
@@ -26,6 +30,36 @@ async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(t
     continuity.meet("test", {})
     assert continuity.asking  # an answer would not be saved any more
     assert continuity.note(spool.end, good_for=1.0) is None
+    await spool.close()
+
+
+@pytest.mark.parametrize(
+    ("in_store", "hole", "begun"),
+    [
+        (None, None, {TRADES: 3}),
+        (None, Hole(1.2, "killed"), {TRADES: 2}),  # what the process before had in its spool was stored, too
+        ({"begun": [(1.0, {"trades": ["BTC-USD"]})]}, Hole(2.0, "killed"), {TRADES: 1}),
+        ({"begun": []}, Hole(2.0, "killed"), {}),  # noted by a collector of an earlier version
+        ({"begun": [(1.0, {"trades": ["ETH-USD"]})], "seen": []}, None, {TRADES: 3, ETHER: 1}),
+    ],
+)
+async def test_a_note_says_since_when_a_pair_is_recorded(tmp_path, in_store, hole, begun):
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    if hole:
+        gaps.take_up({TRADES: hole}, [])
+    notes = {}
+    if in_store:
+        told = {"seen": [(2.0, {"trades": ["BTC-USD"]})]} | in_store
+        notes["test"] = codec.encode(Note(exchange="KRAKEN", stopped=True, good_for=1.0, **told))
+    continuity.meet("test", notes)
+    gaps.end(TRADES, 2.5)
+    continuity.hear(notes)
+    await continuity._save()
+    note = continuity.note(spool.end, good_for=1.0)
+    assert codec.pairs(codec.read(codec.encode(note)).begun) == begun
+    assert note.until()[TRADES] == 2.5
     await spool.close()
 
 

@@ -1,6 +1,7 @@
 """`launcher complete` where it cannot be answered; what it answers is tried in end_to_end/test_demo.py."""
 
 import json
+import re
 import socket
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_store_that_does_not_answer_is_told(silent, monkeypatch, capsys):
 def test_a_store_that_is_away_is_told(silent, capsys):
     silent.close()
     assert cli.main(["complete"]) == 1
-    assert "coinbase: Redis at 127.0.0.1:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"coinbase: Redis at 127\.0\.0\.1:\d+: Connection refused\n", said)
 
 
 def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
@@ -66,7 +68,7 @@ LOG = '{"time": "2026-11-28T08:30:00.000Z", "level": "WARNING", "logger": "redis
             1,
             "does not answer as a collector of this version does; build it again. It said",
         ),
-        (0, [], 1, "coinbase: its store knows nothing of it yet\n"),
+        (0, [], 1, "does not answer as a collector of this version does"),
         (137, [], 1, "coinbase: ended with status 137\n"),
         (78, ["collector: 1 fault in the environment"], 1, "coinbase: 1 fault in the environment\n"),
     ],
@@ -79,6 +81,14 @@ def test_what_a_collector_answers_is_read_as_it_should_be(
     shown = capsys.readouterr()
     assert said in shown.err
     assert ("BTC-USD" in shown.out) == (status_here == 0)
+
+
+def test_a_store_that_knows_nothing_yet_is_an_answer(silent, monkeypatch, capsys):
+    warning = "collector: warning: no collector has stored any of these in /data yet"
+    monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=0, lines=(warning,)))
+    assert cli.main(["complete"]) == 0
+    assert capsys.readouterr().err == warning.replace("collector", "coinbase", 1) + "\n"
+    assert cli.main(["complete", "--exit-code"]) == 1
 
 
 def test_every_row_is_shown_as_it_was_answered(silent, monkeypatch, capsys):
