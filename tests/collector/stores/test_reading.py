@@ -120,7 +120,7 @@ def test_the_recipes_tell_the_same_of_every_store(harness, tmp_path, capsys, mon
         check_trades(it)
         check_books(it)
         before = it["start"] - pd.Timedelta(days=2)
-        assert it["read"]("trades", "BTC-USD", before, before + pd.Timedelta(hours=1)).columns.empty
+        assert it["read"]("trades", "BTC-USD", before, before + pd.Timedelta(hours=1)).empty
     gaps = it["gaps"][["start", "end", "reason"]].itertuples(index=False)
     assert [(start.timestamp() - START, end.timestamp() - START, why) for start, end, why in gaps] == [
         (100, 102.5, "disconnect"),
@@ -168,15 +168,23 @@ def parquet(tmp_path_factory):
         yield server.data.parent
 
 
+def test_an_hour_in_which_nothing_was_received_has_empty_answers(parquet, monkeypatch, capsys):
+    monkeypatch.chdir(parquet)
+    (of_store,) = (text for name, _, text in BLOCKS if not name and ADDRESSES["PARQUET"] in text)
+    recipes = [text.replace("2025-01-15 08:00", "2025-01-12 08:00") for text in blocks("recipe")]
+    it = {}
+    for text in [*blocks("common"), of_store, *recipes]:
+        exec(compile(text, "docs/reading.md", "exec"), it)
+    assert [len(it[name]) for name in ("trades", "candles", "vwap", "bids", "asks", "spread", "met")] == [
+        0
+    ] * 7
+    assert "Empty DataFrame" in capsys.readouterr().out
+
+
 def test_candles_in_duckdb(parquet, monkeypatch):
     monkeypatch.chdir(parquet)
     (text,) = blocks("duckdb")
-    with duckdb.connect() as connection:
-        *_, last = connection.extract_statements(text)
-        connection.execute("SET TimeZone = 'UTC'")
-        table = connection.execute(
-            f"SELECT * EXCLUDE (minute) FROM ({last.query.strip().rstrip(';')})"
-        ).fetchall()
+    table = [row[1:] for row in duckdb.sql(text).fetchall()]
     assert len(table) == 60
     assert table[0] == pytest.approx((97000.1, 97050.1, 97000.1, 97050.1, 6.0, float(VWAP)))
 
