@@ -253,7 +253,7 @@ def test_the_readers_are_installed_by_one_line():
     """Here they are there already, so this takes no network."""
     (text,) = blocks("run in the project")
     subprocess.run(["sh", "-ec", text], cwd=ROOT, capture_output=True, check=True, timeout=120)
-    for name in ("pandas", "polars", "duckdb", "pyarrow", "redis", "asyncpg", "pymongo"):
+    for name in ("pandas", "polars", "duckdb", "pytz", "pyarrow", "redis", "asyncpg", "pymongo"):
         assert importlib.metadata.version(name)
 
 
