@@ -13,6 +13,7 @@ from collector import typed_json
 from collector.printable import printable
 
 STATUS_FILE = "status.json"
+STANDBY_FILE = "standby.json"  # what a collector writes that waits for another to let go of its spool
 INTERVAL = 1.0  # seconds between two writings
 STALE = 15.0  # seconds without one after which the process counts as stuck
 
@@ -88,7 +89,9 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one collector; times are float seconds since 1970, UTC.
 
-    ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None: not counted.
+    ``unseen`` are the seconds of the longest gap between an earlier process and this one; None: no such gap
+    so far. ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None: not
+    counted.
     """
 
     version: int = 1
@@ -103,9 +106,16 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: SubscriptionStatus = SubscriptionStatus()
     channels: dict[str, ChannelStatus] = {}
     spool: SpoolStatus = SpoolStatus()
+    unseen: float | None = None
     gaps_today: int | None = None
     last_received: float | None = None
     last_stored: float | None = None
+
+
+class Standby(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when (float seconds since 1970, UTC) a collector has been ready to take over."""
+
+    time: float
 
 
 def judge(  # noqa: PLR0911 - the gravest first
@@ -141,9 +151,9 @@ def judge(  # noqa: PLR0911 - the gravest first
     return pending, f"{failure}; trying again" if failure else "reading the exchange's reference data"
 
 
-def write(folder: Path, status: Status) -> None:
+def write(folder: Path, status: Status | Standby) -> None:
     """Replaces the status file in one step; a full disk must not cost more than the file."""
-    path = folder / STATUS_FILE
+    path = folder / (STATUS_FILE if isinstance(status, Status) else STANDBY_FILE)
     aside = path.with_suffix(".part")
     aside.write_bytes(msgspec.json.encode(status))
     aside.replace(path)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from collector import health, memory, stores
 from collector.ceded import Ceded
@@ -28,9 +28,13 @@ from collector.receiver import Receiver
 from collector.records import Key
 from collector.settings import Settings, SettingsError
 from collector.spool.database import RESERVE_BYTES
-from collector.spool.spool import Spool, SpoolError
+from collector.spool.spool import Spool, SpoolError, SpoolInUseError
 from collector.stores.terminal import ClosedOutputError
+from collector.successor import Successor
 from collector.writer import AnotherWriterError, Writer
+
+if TYPE_CHECKING:
+    from collector.feeds.access import Listed
 
 LOG = logging.getLogger(__name__)
 
@@ -49,21 +53,24 @@ async def collect(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    successor = Successor(settings)
     try:
-        spool = await _spool(settings, stop)
+        spool = await _spool(settings, successor, stop)
     except (OSError, SpoolError) as error:
         LOG.critical("no spool in SPOOL_DIR = %s: %s%s", settings.spool_dir, error, _remedy(error))
         return DIED
+    finally:
+        successor.over()
     if spool is None:
         return STOPPED
     try:
-        return await _Collector(settings, spool).run(stop)
+        return await _Collector(settings, spool, successor.take()).run(stop)
     finally:
         await _within(SPOOL_GRACE, spool.close(), "closing the spool")
 
 
-async def _spool(settings: Settings, stop: asyncio.Event) -> Spool | None:
-    """Opens the spool, as soon as its disk has room for that; None where it is to stop before."""
+async def _spool(settings: Settings, successor: Successor, stop: asyncio.Event) -> Spool | None:
+    """Open the spool, once its disk has room and nobody else has it; None where it is to stop before."""
     while not stop.is_set():
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
@@ -73,12 +80,27 @@ async def _spool(settings: Settings, stop: asyncio.Event) -> Spool | None:
                 keep=settings.spool_keep,
                 sync=settings.spool_sync,
             )
+        except SpoolInUseError as error:
+            await _unless_stopped(stop, successor.wait(error))
+            continue
         except (OSError, SpoolError) as error:
             if not _is_full(settings.spool_dir):
                 raise
             LOG.warning("waiting for room on the disk of SPOOL_DIR = %s: %s", settings.spool_dir, error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), ROOM_PAUSE)
+    return None
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``, or leave it where ``stop`` comes first."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait({working})
     return None
 
 
@@ -97,12 +119,13 @@ def _remedy(error: Exception) -> str:
 
 
 class _Collector:
-    def __init__(self, settings: Settings, spool: Spool) -> None:
+    def __init__(self, settings: Settings, spool: Spool, listed: "Listed | None" = None) -> None:
         self.settings = settings
         self.spool = spool
         self.metrics = Metrics()
         self.receiver = Receiver(spool, self.metrics)
         self.feed = creation.feed(settings, self.receiver)
+        self.feed.listed = listed
         self.continuity = Continuity(spool, self.feed.gaps, self.feed.renew_books, settings.records)
         self.overlap = Overlap(
             settings,
@@ -210,6 +233,7 @@ class _Collector:
                 put_aside=self.metrics.put_aside,
                 oldest=self.oldest if records else None,
             ),
+            unseen=self.feed.gaps.recorder.unseen,
             gaps_today=self.feed.gaps.recorder.today,
             last_received=self.metrics.last_received,
             last_stored=self.metrics.last_stored,

@@ -34,6 +34,7 @@ class Feed(ABC):
         connections: the connections that there are; none before the reference data has come.
         idle: why there is nothing to receive, where that is as it should be.
         failure: why the last attempt to read the reference data failed; None where it did not.
+        listed: what the exchange lists, where it was asked already before this begins.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Feed(ABC):
         self.connections: list[Connection] = []
         self.idle: str | None = None
         self.failure: str | None = None
+        self.listed: Listed | None = None
 
     @abstractmethod
     async def _open(
@@ -73,7 +75,7 @@ class Feed(ABC):
         self._running = asyncio.current_task()
         try:
             await self._wait_for_turn()
-            listed = await self._list()
+            listed, self.listed = self.listed or await self._list(), None
             symbols = reference.select(self._settings, listed.types, self._receiver.marks)
             reference.remember(self._settings, listed.types, self._receiver.marks)
             self._tell_what_is_gone(listed)

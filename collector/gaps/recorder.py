@@ -14,6 +14,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds for which gaps are gathered for one line of the log.
 GATHER = 0.5
+#: Reasons of gaps in which no collector was running.
+BETWEEN_PROCESSES = ("stopped", "killed")
 #: Symbols that such a line names.
 NAMED = 20
 
@@ -39,16 +41,20 @@ class Recorder:
 
     Attributes:
         marks: what survives the process, together with the records.
+        unseen: seconds of the longest gap between an earlier process and this one; None: no such gap.
     """
 
     def __init__(self, burst: Burst) -> None:
         self._burst = burst
         self.marks = burst.marks
         self._lines = Lines()
+        self.unseen: float | None = None
 
     def report(self, gap: Gap) -> None:
         """Put a gap on record."""
         self._burst.put(gap)
+        if gap.reason in BETWEEN_PROCESSES:
+            self.unseen = max(self.unseen or 0.0, gap.end - gap.start)
         self.marks.put(GAPS_OF_DAY, GapsOfDay(_today(), self.today + 1))
         self._lines.add(gap)
 

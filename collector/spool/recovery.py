@@ -21,6 +21,7 @@ from collector.spool.schema import (
     SCHEMA,
     TABLES,
     SpoolError,
+    SpoolInUseError,
     connect,
     log_ahead,
     store_losses,
@@ -53,7 +54,7 @@ class SpoolFolder:
         self._suspected = folder / "spool.suspected"
 
     def lock(self) -> IO[str]:
-        """Return the lock of the folder, which is ours until it is closed. Raises SpoolError, and OSError."""
+        """Return the lock of the folder, ours until it is closed. Raises SpoolInUseError, and OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         path = self.path.with_name("spool.lock")
         lock = path.open("a+")
@@ -62,7 +63,7 @@ class SpoolFolder:
         except BlockingIOError:
             lock.close()
             holder = path.read_text().strip() or "another process"
-            raise SpoolError(f"the spool in {self.path.parent} is in use by {holder}") from None
+            raise SpoolInUseError(f"the spool in {self.path.parent} is in use by {holder}") from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()

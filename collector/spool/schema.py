@@ -50,6 +50,10 @@ class SpoolError(Exception):
     """The spool cannot be used; the message says why and what would help."""
 
 
+class SpoolInUseError(SpoolError):
+    """Another process has the spool."""
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Return a connection that any thread may use; transactions are the caller's."""
     db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)

@@ -30,10 +30,10 @@ from collector.spool.backlog import Arrivals, Backlog, Delivered
 from collector.spool.database import Blob, NoRoomError, SpoolFile
 from collector.spool.losses import Loss, forgotten
 from collector.spool.recent import Recent
-from collector.spool.schema import SpoolError
+from collector.spool.schema import SpoolError, SpoolInUseError
 from collector.spool.threads import DiskThreads
 
-__all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "Start"]
+__all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "SpoolInUseError", "Start"]
 
 BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
 MEMORY_BYTES = 2 * 2**20  # of encoded records kept in memory too; as objects they take a dozen times that
@@ -81,7 +81,8 @@ class Spool:
             keep: seconds that delivered records are kept, to send again what a store forgot.
             sync: seconds between two fsyncs: the most that a power failure may cost.
 
-        Raises SpoolError where the folder cannot be used, is in use, or has another version's format.
+        Raises SpoolError where the folder cannot be used, or has another version's format, and
+        SpoolInUseError where another process has it.
         """
         spool = cls(folder, max_bytes=max_bytes, keep=keep)
         try:

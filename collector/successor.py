@@ -1,0 +1,74 @@
+"""Waits, ready to begin, until the collector that has the spool lets go of it.
+
+Whoever replaces a collector may start its successor first: all that takes long - imports, what the exchange
+lists - is done by the time the spool is free, and the successor says so in a file beside the spool.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from collector import health, stores
+from collector.feeds import creation
+from collector.settings import Settings
+from collector.spool.spool import SpoolInUseError
+
+if TYPE_CHECKING:
+    from collector.feeds.access import Listed
+
+LOG = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds until a spool that is still in use ends us
+PREPARING = 20.0  # seconds for the exchange to say what it lists; the feed asks again where it does not
+LOOK_EVERY = 0.05  # seconds between two looks whether the spool is free
+
+
+class Successor:
+    """A collector that begins when another one stops; one that need not wait is none."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._listed: Listed | None = None
+        self._settings = settings
+        self._end: float | None = None
+
+    async def wait(self, error: SpoolInUseError) -> None:
+        """Get ready, or wait for a moment where we are. Raises ``error`` once there is no patience left."""
+        if self._end is None:
+            self._end = time.monotonic() + PATIENCE
+            LOG.warning(
+                "%s; waiting up to %.0f s for it to stop. Where both should run, give them different NAMEs",
+                error,
+                PATIENCE,
+            )
+            await self._prepare()
+        elif time.monotonic() >= self._end:
+            raise error
+        await asyncio.sleep(LOOK_EVERY)
+
+    def take(self) -> "Listed | None":
+        """Return what the exchange listed meanwhile, once; None where it was not asked, or did not answer."""
+        listed, self._listed = self._listed, None
+        return listed
+
+    def over(self) -> None:
+        """Take back what the file says."""
+        if self._end is not None:
+            with contextlib.suppress(OSError):
+                (self._settings.home / health.STANDBY_FILE).unlink(missing_ok=True)
+
+    async def _prepare(self) -> None:
+        stores.create(self._settings)  # imports its driver
+        access = creation.access(self._settings)
+        try:
+            async with asyncio.timeout(PREPARING):
+                self._listed = await access.listed()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the feed meets it again, and says so
+            LOG.warning("%s: its list of symbols was not read yet: %s", self._settings.exchange, error)
+        finally:
+            await access.close()
+        try:
+            health.write(self._settings.home, health.Standby(time=time.time()))
+        except OSError as error:
+            LOG.warning("%s not written: %s", health.STANDBY_FILE, error)
