@@ -246,7 +246,7 @@ async def test_a_symbol_that_is_not_listed_for_a_while_is_a_gap(stage):
     delisted = [gap for gap in gaps if gap.reason == "delisted"]
     assert {gap.symbol for gap in delisted} == {"ETH-USD"}
     assert {gap.missed for gap in delisted} == set(one.settings.channels)
-    assert all(gap.start >= seen for gap in delisted)
+    assert all(gap.start >= seen for gap in delisted), (seen, delisted)
 
 
 async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
