@@ -15,7 +15,7 @@ from collector.masking import masked
 from launcher import failures
 from launcher.engines import Condition, EngineError, Observed
 from launcher.engines.containers import Sealed
-from launcher.engines.docker import DockerEngine
+from launcher.engines.docker import SPOOL, DockerEngine
 from launcher.failures import Cause
 from launcher.names import COMPOSE, NEXT, PREVIOUS, SIMULATOR
 from launcher.pace import Pace
@@ -24,6 +24,7 @@ from launcher.spec import CollectorSpec
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
+_STANDBY_WAIT = 20.0  # seconds that a successor gets to read what the exchange lists
 _STORE_WAIT = 180.0  # seconds; a server that begins makes its files first
 _LOG_LINES = 15
 #: What ``collector check`` tries: the spool's folder, store and credentials, the exchange and its symbols.
@@ -178,12 +179,19 @@ class Rollout:
     def _wait_for_the_early(self, seconds: float) -> None:
         """Waits for what became ready but for symbols that others had, now that these have let go of them."""
         self._to_let_go.clear()
-        early = [*self._early.values()]
+        early = [each for each in self._each([*self._early.values()], self._again) if each]
         self._early.clear()
         self._wait(early, seconds)
         for each in early:
             if self._state(each.collector) in _WELL:
                 each.settle()
+
+    def _again(self, started: _Started) -> _Started:
+        """Start again what has ended in the meantime, because others had all its symbols for too long."""
+        condition = self._engine.condition(started.id)
+        if condition.state != "running" or condition.restarts > started.restarts:
+            self._engine.restart(started.id)
+        return msgspec.structs.replace(started, restarts=self._engine.condition(started.id).restarts)
 
     def _let_go(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
         """Removes shards whose symbols others of their collector take, once all these pass their checks."""
@@ -377,7 +385,7 @@ class Rollout:
         """Puts a new container in the place of an old one, which is kept until the new one is ready.
 
         Whatever can be tried before the old one stops is tried: what the engine refuses, and what
-        ``collector check`` finds.
+        ``collector check`` finds. The new one does beforehand what it can: it then waits for the spool alone.
         """
         spec, old = action.spec, action.container
         if spec is None or old is None:
@@ -389,11 +397,13 @@ class Rollout:
                 self._engine.remove(successor)
                 return None
             self._say(spec.name, "recreating", action.reason)
+            stands_by = _shares_spool(spec, old) and self._stands_by(successor, old)
             since = time.monotonic()
             self._engine.stop(old.id)
             self._engine.rename(old.id, f"{old.name}{PREVIOUS}")
             self._engine.rename(successor, old.name)
-            self._engine.start(successor)
+            if not stands_by:
+                self._engine.start(successor)
         except EngineError as error:
             raise EngineError(f"{error}; {self._put_back(old, successor)}") from error
         return _Started(
@@ -405,6 +415,24 @@ class Rollout:
             put_back=partial(self._put_back, old, successor),
             settle=partial(self._engine.remove, f"{old.name}{PREVIOUS}"),
         )
+
+    def _stands_by(self, successor: str, old: Observed) -> bool:
+        """Start a container that begins once the old one lets go of the spool; whether it is ready for that.
+
+        One that does not get ready, as one of an earlier version, is stopped again.
+        """
+        self._engine.start(successor)
+        end = time.monotonic() + _STANDBY_WAIT
+        while time.monotonic() < end and not self._stop.is_set():
+            condition = self._engine.condition(successor)
+            if condition.state != "running" or condition.restarts:
+                break
+            standby = self._engine.standby(successor, old.name)
+            if standby and standby.time >= condition.started:
+                return True
+            self._stop.wait(_LOOK_EVERY)
+        self._engine.stop(successor)
+        return False
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
         detail = "the new configuration does not work, so the old container was left as it is"
@@ -485,8 +513,8 @@ class Rollout:
             self._say(started.collector, "waiting", "it does not listen yet")
 
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
-        # What its predecessor left in the spool says nothing.
-        if status is None or status.time < condition.started:
+        # What its predecessor says, or has said, beside the spool is not about this one.
+        if status is None or status.started < condition.started:
             self._say(started.collector, "waiting", "no status yet")
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)
@@ -494,7 +522,9 @@ class Rollout:
             detail = self._masked(started, condition.said)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
         elif status.state == "ready":
-            unseen = None if started.since is None else time.monotonic() - started.since
+            unseen = None if started.since is None else status.unseen
+            if started.since is not None and unseen is None:  # no gap is on record yet
+                unseen = time.monotonic() - started.since
             detail = status.detail if unseen is None else f"{status.detail}; {unseen:.1f} s unseen"
             self._tell(
                 Event(collector=started.collector, state="ready", detail=detail, status=status, unseen=unseen)
@@ -581,6 +611,16 @@ def _refuse_conflicts(plan: Plan) -> None:
 
 def _is_composed(container: Observed) -> bool:
     return container.manager == COMPOSE
+
+
+def _shares_spool(spec: CollectorSpec, old: Observed) -> bool:
+    """Whether a collector that replaces a running one waits for its spool: else both would record."""
+    spools = {mount.source for mount in spec.container.mounts if mount.target == SPOOL}
+    return (
+        bool(spools)
+        and spools <= {*old.volumes}
+        and (old.name, old.state) == (spec.container.name, "running")
+    )
 
 
 def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:

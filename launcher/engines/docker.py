@@ -19,8 +19,10 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from collector import typed_json
-from collector.health import STATUS_FILE, Status
+from collector.health import STANDBY_FILE, STATUS_FILE, Standby, Status
 from collector.masking import masked
 from launcher import names
 from launcher.engines import Change, Check, Condition, EngineError, Labelled, Observed, endpoint
@@ -412,12 +414,19 @@ class DockerEngine:
 
     def status(self, container: str, collector: str) -> Status | None:
         """What the collector (its NAME) last said of itself; None where it has said nothing readable."""
+        return self._said(container, collector, STATUS_FILE, Status)
+
+    def standby(self, container: str, collector: str) -> Standby | None:
+        """Since when what is to replace the collector (its NAME) is ready to do so; None where it is not."""
+        return self._said(container, collector, STANDBY_FILE, Standby)
+
+    def _said[T: msgspec.Struct](self, container: str, collector: str, file: str, told: type[T]) -> T | None:
         for _ in range(_READS):
             # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
             # shorter now, the archive is cut; where it is longer, what it says is.
             with contextlib.suppress(tarfile.ReadError, typed_json.DecodeError):
-                text = self._file(container, f"{SPOOL}/{collector}", STATUS_FILE)
-                return typed_json.decode(text, Status) if text else None
+                text = self._file(container, f"{SPOOL}/{collector}", file)
+                return typed_json.decode(text, told) if text else None
         return None
 
     def passwords(self, container: str) -> tuple[str, ...]:

@@ -282,9 +282,9 @@ def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet
     assert fleet.containers().keys() == {"all-1", "all-2"}
 
 
-def write_sharing(fleet, first, second):
+def write_sharing(fleet, first, second, part):
     """Writes two collectors of which each leaves out what the other one stores."""
-    parts = {"first": "SHARES-STORE", "second": "SHARES-STORE"}
+    parts = {"first": part, "second": part}
     fleet.write(parts, stores={"files": {"backend": "PARQUET"}})
     file = json.loads(fleet.path.read_text())
     for collector, symbol in zip(file["collectors"], (first, second), strict=True):
@@ -292,11 +292,12 @@ def write_sharing(fleet, first, second):
     fleet.path.write_text(json.dumps(file))
 
 
-def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet, capsys):
+@pytest.mark.parametrize("part", ["SHARES-STORE", "SHARES-OR-ENDS"])
+def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet, capsys, part):
     """The first leaves out what the second has still, and is waited for again once that has let go of it."""
-    write_sharing(fleet, "BTC-USD", "ETH-USD")
+    write_sharing(fleet, "BTC-USD", "ETH-USD", part)
     assert fleet.launch("up") == 0
-    write_sharing(fleet, "ETH-USD", "BTC-USD")
+    write_sharing(fleet, "ETH-USD", "BTC-USD", part)
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1", "--no-check", "--wait-timeout", "30", "--json") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

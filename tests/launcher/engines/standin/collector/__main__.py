@@ -5,9 +5,11 @@ ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
 NOT-STORED     becomes ready, and has 1,234 records in its spool that it cannot store
 SHARES-STORE   leaves out those of its other symbols that another such collector stores
+SHARES-OR-ENDS does the same, ends with 78 where that is all of them, and takes its time to stop
 anything else  becomes ready
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -19,6 +21,7 @@ from pathlib import Path
 NAME, EXCHANGE = os.environ["NAME"], os.environ["EXCHANGE"]
 PART = os.environ["SYMBOLS"].split(",")[0]
 STARTED = time.time()
+HOME = Path(os.environ["SPOOL_DIR"]) / NAME
 #: What each collector stores, by file: what a real one says in its note in the store.
 NOTES = Path(os.environ["PARQUET_DIR"]) / "notes"
 
@@ -42,7 +45,7 @@ def overlapping():
 def write(state, detail, stored=0):
     store = "away" if PART == "NEVER-READY" else "connected"
     refused = {"trades REFUSED-USD": "no such product"} if PART == "REFUSED-USD" else {}
-    others = overlapping() if PART == "SHARES-STORE" and state == "ready" else {}
+    others = overlapping() if PART.startswith("SHARES-") and state == "ready" else {}
     state, detail = ("degraded", f"left out {len(others)}") if others else (state, detail)
     status = {
         "version": 1,
@@ -67,11 +70,19 @@ def write(state, detail, stored=0):
         "gaps_today": 0,
         "last_stored": time.time(),
     }
-    home = Path(os.environ["SPOOL_DIR"]) / NAME
-    home.mkdir(parents=True, exist_ok=True)
-    aside = home / "status.part"
+    aside = HOME / "status.part"
     aside.write_text(json.dumps(status))
-    aside.replace(home / "status.json")
+    aside.replace(HOME / "status.json")
+    return others
+
+
+def has(lock):
+    """Whether the spool is ours."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def say(text):
@@ -106,6 +117,12 @@ if PART == "ENDS-EARLY":
     say("2026-01-01T00:00:00.000Z CRITICAL standin: feed died")
     sys.exit(1)
 
+HOME.mkdir(parents=True, exist_ok=True)
+lock = (HOME / "spool.lock").open("a")
+if not has(lock):
+    (HOME / "standby.json").write_text(json.dumps({"time": time.time()}))
+    while not has(lock) and not stop.wait(0.05):
+        pass
 write("starting", "connecting")
 state, detail = {
     "NEVER-READY": ("starting", "store away: connection refused"),
@@ -114,7 +131,11 @@ state, detail = {
 count = 0
 while not stop.wait(0.2):
     count += 1
-    write(state, detail, count)
+    others = write(state, detail, count)
+    if PART == "SHARES-OR-ENDS" and others and count > 5:
+        sys.exit(78)
+if PART == "SHARES-OR-ENDS":
+    time.sleep(2)
 (NOTES / NAME).unlink(missing_ok=True)
 write("stopped", "stopped", count)
 say("2026-01-01T00:00:00.000Z INFO standin: stopped")
