@@ -1,6 +1,6 @@
 """What the BINANCE family sends: its messages, answers and listing, with names in place of letters."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -109,10 +109,14 @@ class Combined[T](msgspec.Struct, gc=False):
     data: T
 
 
+#: A symbol may have letters of any language; an @ ends it in a stream's name.
+type SymbolName = Annotated[str, msgspec.Meta(pattern="^[^@]+$")]
+
+
 class Symbol(msgspec.Struct):
     """What has a symbol in it."""
 
-    symbol: str = msgspec.field(name="s")
+    symbol: SymbolName = msgspec.field(name="s")
 
 
 class Error(msgspec.Struct):
@@ -128,7 +132,7 @@ class Anything(msgspec.Struct):
     stream: str | None = None
     data: msgspec.Raw = msgspec.Raw()
     event: str | None = msgspec.field(name="e", default=None)
-    symbol: str | None = msgspec.field(name="s", default=None)
+    symbol: SymbolName | None = msgspec.field(name="s", default=None)
     order: Symbol | str | None = msgspec.field(name="o", default=None)
     id: Whole | str | None = None
     result: msgspec.Raw = msgspec.Raw()

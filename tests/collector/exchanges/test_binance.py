@@ -656,3 +656,10 @@ def test_names_are_those_of_cryptofeed(ours, theirs, rows, different):
 def test_the_american_exchange_has_its_own_addresses():
     (plan,) = BinanceUS().connections([BTC], instruments("BTC-USDT"))
     assert plan.url.startswith("wss://stream.binance.us:9443/")
+
+
+def test_a_symbol_that_is_a_streams_name_is_malformed():
+    it = BinanceDelivery(Options()).listener(("funding",))
+    frame = b'{"s":"btcusd_perp@markPrice@1s","e":"markPriceUpdate","E":1790000000000,"p":"1","r":"0"}'
+    (output,) = it.receive(frame, NOW)
+    assert isinstance(output, Malformed)
