@@ -98,6 +98,12 @@ def render(options: argparse.Namespace, console: Console) -> int:
         )
     for step in changed_claims(before, claims_of(options.output)):
         console.remark(step)
+    local = sorted({spec.container.image for spec in fleet.collectors if "/" not in spec.container.image})
+    if options.format == "kubernetes" and local:
+        console.remark(
+            f"hint: image {', '.join(local)} names no registry, so nodes ask Docker Hub for it; push yours"
+            " and name it, such as `image: registry.example.com/cryptostore:1.0.0`"
+        )
     if options.format == "compose":
         _warn_of_taken_volumes(fleet, console)
     if options.json:

@@ -237,13 +237,20 @@ def test_changed_claims_come_with_their_steps(tmp_path, capsys):
     said = []
     larger = "kubernetes: {spool_size: 4GiB}"
     for store, more in (("TTY", ""), ("TTY", ""), ("TTY", larger), ("PARQUET", larger)):
-        load(tmp_path, collector(more, f"backend: {store}"))
+        load(tmp_path, "image: registry/cryptostore\n" + collector(more, f"backend: {store}"))
         assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
         said.append(capsys.readouterr().err)
     assert said[:2] == ["", ""]
     assert "desk-kraken: its claims changed" in said[2]
     assert "`kubectl delete statefulset desk-kraken --cascade=orphan`" in said[2]
     assert "`kubectl delete statefulset desk-kraken`" in said[3]
+
+
+def test_an_image_that_no_registry_has_is_told(tmp_path, capsys):
+    load(tmp_path, collector(""))
+    file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
+    assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
+    assert "hint: image cryptostore:latest names no registry" in capsys.readouterr().err
 
 
 def test_an_existing_secret_is_named_and_not_rendered(tmp_path):
