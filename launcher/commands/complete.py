@@ -172,12 +172,21 @@ def _in_a_container(
     engine: DockerEngine, spec: CollectorSpec, command: Sequence[str], key: bytes, network: str
 ) -> Check:
     """Ask in a container that has all of the collector's but its spool and what is not there yet."""
-    mounts = tuple(mount for mount in spec.container.mounts if mount.target != _SPOOL)
+    left_out = [mount for mount in spec.container.mounts if mount.target == _SPOOL]
     if not engine.elsewhere(spec.fleet):
-        volumes = [mount.source for mount in mounts if mount.kind == "volume"]
-        there = {each.name for each in engine.named_volumes(volumes)}
-        mounts = tuple(mount for mount in mounts if mount.kind != "volume" or mount.source in there)
-    container = msgspec.structs.replace(spec.container, mounts=mounts, network=network, restart="no")
+        volumes = [mount for mount in spec.container.mounts if mount.kind == "volume"]
+        there = {each.name for each in engine.named_volumes([mount.source for mount in volumes])}
+        left_out += [mount for mount in volumes if mount.source not in there]
+    inside = tuple(f"{mount.target}/" for mount in left_out)
+    container = msgspec.structs.replace(
+        spec.container,
+        mounts=tuple(mount for mount in spec.container.mounts if mount not in left_out),
+        environment={
+            name: value for name, value in spec.container.environment.items() if not value.startswith(inside)
+        },
+        network=network,
+        restart="no",
+    )
     return engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)
 
 

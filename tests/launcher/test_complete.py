@@ -3,12 +3,14 @@
 import json
 import re
 import socket
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 from collector import completeness
 from collector.records import Gap
-from launcher import cli, local_run
+from launcher import cli, fleet, local_run
 from launcher.commands import complete
 from launcher.engines import Check
 
@@ -46,6 +48,40 @@ def test_a_store_that_is_away_is_told(silent, capsys):
 def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
     assert cli.main(["complete", "--since", "1h", "--until", "2h"]) == 2
     assert "--since is later than --until" in capsys.readouterr().err
+
+
+SIMULATED = """
+fleet: desk
+source: simulated
+stores: {files: {backend: PARQUET}}
+collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: files}]
+"""
+
+
+@pytest.mark.parametrize("there", [[], ["desk-data"], ["desk-data", "desk-simulator"]], ids=len)
+def test_a_container_lacks_the_volumes_that_are_not_there_and_what_is_in_them(tmp_path, there):
+    class Engine:
+        asked: ClassVar = []
+
+        def elsewhere(self, _fleet):
+            return False
+
+        def named_volumes(self, names):
+            return [SimpleNamespace(name=name) for name in names if name in there]
+
+        def seal(self, spec, _key):
+            return spec
+
+        def check(self, spec, _command, _key):
+            self.asked.append(spec.container)
+
+    (tmp_path / "fleet.yaml").write_text(SIMULATED)
+    (spec,) = fleet.load(tmp_path / "fleet.yaml", {}).collectors
+    complete._in_a_container(Engine(), spec, ["complete"], b"", "network")
+    (container,) = Engine.asked
+    assert [mount.source for mount in container.mounts] == sorted(there)
+    assert ("SSL_CERT_FILE" in container.environment) == ("desk-simulator" in there)
+    assert container.environment["PARQUET_DIR"] == "/data"
 
 
 SEEN = {("trades", "BTC-USD"): 60.0, ("ticker", "BTC-USD"): None}
