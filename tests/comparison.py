@@ -7,6 +7,8 @@ Every record of the log must be stored exactly once, and nothing else, except fo
 
 - what was in flight on a connection that the exchange's side cut: the end of what it wrote there;
 - what lies in a gap that is stored too;
+- what two connections sent while both were open: it counts once; what one of them alone sent then (the book
+  or quote that it began with, what a fault took from the other) need not be there, but for trades;
 - BINANCE's depth updates that the first snapshot of their connection contains already;
 - trades of the past that an exchange repeats on every subscription: they count once, and those of the first
   subscription, before any trade was stored, need not be there; nor do those that a fault has repeated as if
@@ -79,9 +81,9 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
     log, records = list(log), list(records)
     excuses = _Excuses(log if excuse_cut else (), gaps_in(records), max(SLACK, _longest_delay(records)))
     sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in log:
-        if "event" not in entry and not _never_stored(entry):
-            sent[entry["exchange"], entry["channel"], entry["symbol"]].append(entry)
+    for entry in _told(log):
+        if not _never_stored(entry):
+            sent[_key(entry)].append(entry)
     stored: dict[tuple[str, str, str], list[AnyRecord]] = defaultdict(list)
     for record in records:
         if not isinstance(record, Gap):
@@ -91,6 +93,57 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
         check = {"trades": _trades, "l2_book": _books}.get(key[1], _in_order)
         check(comparison, sent[key], stored[key], excuses)
     return comparison
+
+
+class _Lives:
+    """When each connection was open."""
+
+    def __init__(self, log: Iterable[Entry]) -> None:
+        events = [entry for entry in log if "event" in entry]
+        self._opened = {it["connection"]: it["time"] for it in events if it["event"] == "open"}
+        self._closed = {it["connection"]: it.get("time", 0.0) for it in events if it["event"] == "closed"}
+
+    def meet(self, earlier: int | None, later: int | None) -> bool:
+        """Whether the first was still open when the second was opened."""
+        return earlier != later and self._opened.get(later, 0) < self._closed.get(earlier, float("inf"))
+
+    def lasts(self, connection: int | None, time: float) -> bool:
+        """Whether it was open then."""
+        return time < self._closed.get(connection, float("inf"))
+
+
+def _told(log: Sequence[Entry]) -> Iterable[Entry]:
+    """The records of the log; what two connections sent while both were open has to be stored once.
+
+    Where the first of them sent it, or the second (``copy_of`` the first): a fault may have changed the order
+    on one. What one alone sent then, be it that it began with it, or that a fault took it from the other,
+    is optional: it depends on which of the two was recorded. Trades have to be there all the same.
+    """
+    lives = _Lives(log)
+    senders: dict[Any, dict[str, dict[Any, int]]] = defaultdict(lambda: defaultdict(dict))  # by content
+    records = [(entry, _key(entry), repr(entry["content"])) for entry in log if "event" not in entry]
+    for entry, key, content in records:
+        senders[key][content].setdefault(entry["connection"], entry["sequence"])
+    carriers: dict[Any, dict[Any, None]] = defaultdict(dict)  # the connections that sent some so far
+    for entry, key, content in records:
+        connection, sent_by = entry["connection"], senders[key][content]
+        others = [it for it in carriers[key] if it != connection and lives.lasts(it, entry["time"])]
+        if connection is None:
+            others = others[1:]  # one of them asked for it
+        else:
+            carriers[key][connection] = None
+        first, sequence = next(iter(sent_by.items()))
+        if key[1] == "trades":
+            yield entry
+        elif lives.meet(first, connection):
+            yield {**entry, "copy_of": sequence}
+        else:
+            alone = others and sent_by.keys().isdisjoint(others)
+            yield {**entry, "optional": True} if alone else entry
+
+
+def _key(entry: Entry) -> tuple[str, str, str]:
+    return entry["exchange"], entry["channel"], entry["symbol"]
 
 
 def gaps_in(records: Iterable[AnyRecord]) -> list[Gap]:
@@ -142,7 +195,11 @@ class _Excuses:
                 if entry["sequence"] not in gone:
                     break
                 in_flight.add(entry["sequence"])
-        missing = [entry for entry in absent if entry["sequence"] not in in_flight and not self.cover(entry)]
+        missing = [
+            entry
+            for entry in absent
+            if entry["sequence"] not in in_flight and "optional" not in entry and not self.cover(entry)
+        ]
         excused = [entry for entry in absent if entry not in missing]
         return missing, excused
 
@@ -157,15 +214,25 @@ def _in_order(
 ) -> None:
     """The records are the entries, in their order."""
     absent, position = [], 0
+    there: set[int] = set()
     for record in stored:
-        found = next((i for i in range(position, len(sent)) if _same(sent[i], record)), None)
+        left = (i for i in range(position, len(sent)) if _once(sent[i]) not in there)
+        found = next((i for i in left if _same(sent[i], record)), None)
         if found is None:
             comparison.unexpected.append(record)
             continue
         absent += sent[position:found]
         position = found + 1
+        there.add(_once(sent[found]))
         comparison.matched += 1
-    _settle(comparison, sent, [*absent, *sent[position:]], excuses)
+    firsts = [entry for entry in sent if "copy_of" not in entry]
+    absent = [entry for entry in [*absent, *sent[position:]] if entry["sequence"] not in there]
+    _settle(comparison, firsts, [entry for entry in absent if "copy_of" not in entry], excuses)
+
+
+def _once(entry: Entry) -> int:
+    """What is the same for an entry and its copies."""
+    return entry.get("copy_of", entry["sequence"])
 
 
 def _settle(
@@ -248,7 +315,7 @@ def _books(
         comparison.excused += part.excused
     comparison.missing += started.missing
     absent = {entry["sequence"] for entry in (*followed.missing, *followed.excused)}
-    contained = _contained(deltas, snapshots, absent)
+    contained = _contained([entry for entry in deltas if "copy_of" not in entry], snapshots, absent)
     comparison.missing += [entry for entry in followed.missing if entry["sequence"] not in contained]
     comparison.excused += [entry for entry in followed.missing if entry["sequence"] in contained]
 

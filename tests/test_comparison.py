@@ -155,3 +155,56 @@ def test_binance_updates_that_the_snapshot_contains_are_excused():
     ]
     assert compare(sent, stored).exact
     assert len(compare(sent, [stored[0], stored[2]]).missing) == 1
+
+
+def opened(connection, at):
+    return {"event": "open", "exchange": "COINBASE", "connection": connection, "time": START + at}
+
+
+def test_what_two_connections_sent_at_a_time_counts_once():
+    log = [opened(1, 0), ticker(1, "1"), opened(2, 1.5), ticker(2, "2"), ticker(3, "2", connection=2)]
+    assert compare(log, [stored_ticker("1"), stored_ticker("2")]).exact
+    assert compare(log, [stored_ticker("1"), stored_ticker("2"), stored_ticker("2")]).unexpected
+    assert compare(log, [stored_ticker("1")]).missing
+
+
+def test_two_connections_may_send_the_same_in_different_orders():
+    log = [
+        opened(1, 0),
+        ticker(1, "1"),
+        opened(2, 1),
+        ticker(2, "1", connection=2),
+        ticker(3, "2", connection=2),
+    ]
+    log += [ticker(4, "3"), ticker(5, "2"), ticker(6, "3", connection=2)]
+    one, two, three = (stored_ticker(bid) for bid in "123")
+    assert compare(log, [one, two, three]).exact
+    assert compare(log, [one, three, two]).exact
+    assert compare(log, [one, three, two, three]).unexpected == [three]
+    assert [it["sequence"] for it in compare(log, [one, three]).missing] == [3]
+
+
+def test_a_book_that_a_second_connection_begins_with_need_not_be_stored():
+    bid, later = [["1", "2"]], [["1", "3"]]
+    log = [opened(1, 0), book(1, "snapshot", bid), opened(2, 1.5), book(2, "snapshot", later, connection=2)]
+    assert compare(log, [stored_book(False, bid)]).exact
+    assert compare(log, [stored_book(False, bid), stored_book(False, later)]).exact
+    assert compare(log[:2], []).missing
+
+
+def test_what_a_fault_took_from_one_of_two_connections_need_not_be_stored():
+    log = [opened(1, 0), ticker(1, "1"), opened(2, 1.5), ticker(2, "1", connection=2), ticker(3, "2")]
+    alone = ticker(4, "3", connection=2)
+    after = [{"event": "closed", "connection": 1, "time": START + 5}, ticker(6, "4", connection=2)]
+    stored = [stored_ticker(bid) for bid in "1234"]
+    assert compare([*log, alone, *after], stored).exact
+    assert compare([*log, alone, *after], [stored[0], stored[1], stored[3]]).exact
+    assert len(compare([*log, alone, *after], stored[:3]).missing) == 1
+
+
+def test_the_book_that_is_asked_for_on_the_only_connection_has_to_be_stored():
+    log = [opened(1, 0), book(1, "delta", [["2", "5"]]), book(2, "snapshot", [["1", "5"]], connection=None)]
+    later = [opened(2, 3), book(4, "delta", [["2", "6"]], connection=2)]
+    asked_for_again = book(5, "snapshot", [["1", "6"]], connection=None)
+    for sent in (log, [*log, *later, asked_for_again]):
+        assert sorted(it["sequence"] for it in compare(sent, []).missing) == [1, 2]

@@ -5,6 +5,8 @@ nanoseconds since 1970, UTC. ``timestamp`` is the exchange's own time of the eve
 exchange gives none; ``receipt_timestamp`` is when the message arrived.
 """
 
+from typing import override
+
 import msgspec
 
 from collector.exchanges.numbers import Level
@@ -21,6 +23,11 @@ class Record(msgspec.Struct, tag_field="channel", gc=False):
     timestamp: int
     receipt_timestamp: int
 
+    @property
+    def place(self) -> int:
+        """What puts a symbol's records in order, on whichever connection they come: a time, or a number."""
+        return self.timestamp
+
 
 class Trade(Record, tag="trades", gc=False):
     """One trade; ``side`` (buy, sell) is the taker's."""
@@ -32,20 +39,32 @@ class Trade(Record, tag="trades", gc=False):
     type: str | None = None
 
 
-class Ticker(Record, tag="ticker", gc=False):
+class Ticker(Record, tag="ticker", gc=False, omit_defaults=True):
     """The best prices."""
 
     bid: str
     ask: str
+    number: int | None = None  # where the exchange numbers them; it is not stored
+
+    @property
+    @override
+    def place(self) -> int:
+        return self.timestamp if self.number is None else self.number
 
 
-class L1Book(Record, tag="l1_book", gc=False):
+class L1Book(Record, tag="l1_book", gc=False, omit_defaults=True):
     """The best prices with their sizes."""
 
     bid_price: str
     bid_size: str
     ask_price: str
     ask_size: str
+    number: int | None = None  # where the exchange numbers them; it is not stored
+
+    @property
+    @override
+    def place(self) -> int:
+        return self.timestamp if self.number is None else self.number
 
 
 class L2Book(Record, tag="l2_book", gc=False):

@@ -85,6 +85,7 @@ class Connection(ABC):
         self.since = time.time()
         self.error: str | None = None
         self._begun = time.time()
+        self._turn = 0.0
         self._unlisted: AbstractSet[str] = frozenset()
         self._subscriptions = subscriptions
         self._patience = patience
@@ -128,6 +129,7 @@ class Connection(ABC):
 
     async def run(self, delay: float = 0.0) -> None:
         """Keep the connection up while it has something to carry; begin after ``delay`` seconds."""
+        self._turn = delay
         await asyncio.sleep(delay)
         while self.keys:
             opened = time.monotonic()

@@ -12,10 +12,11 @@ from collector.exchanges.instruments import Unread
 from collector.exchanges.protocol import ConnectionPlan, Exchange, Options, Poll, Subscription
 from collector.feeds.access import Access, EmptyListingError, Listed
 from collector.feeds.connection import Connection, Patience
-from collector.feeds.direct_connection import DirectConnection, Shared
+from collector.feeds.direct_connection import DirectConnection
 from collector.feeds.feed import Feed
 from collector.feeds.http import AnswerError
 from collector.feeds.intake import Intake
+from collector.feeds.link import Shared
 from collector.feeds.malformed import Malformed
 from collector.feeds.network import Network
 from collector.feeds.polls import Polls

@@ -1,77 +1,55 @@
-"""One websocket to an exchange that we speak to ourselves, and the session that gives it its meaning."""
+"""One connection to an exchange that we speak to ourselves: links, one after the other.
+
+Where the exchange says that it will close a link, the next one is opened beside it and takes over when it is
+certain that nothing is missing then, and nothing twice (``handover``). Where it cannot, the old one goes on
+until the exchange closes it.
+"""
 
 import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from typing import Any, override
-
-import aiohttp
-from aiohttp import WSMsgType
+from functools import partial
+from typing import override
 
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.numbers import MalformedError
-from collector.exchanges.protocol import (
-    Break,
-    Closing,
-    Event,
-    Exchange,
-    Malformed,
-    Outputs,
-    Renew,
-    Request,
-    Resync,
-    Send,
-    Session,
-    Subscription,
-)
+from collector.exchanges.protocol import Break, Event, Malformed, Outputs, Resync, Subscription
 from collector.exchanges.times import SECOND
 from collector.feeds import connection
-from collector.feeds.connection import (
-    ClosedError,
-    Connection,
-    EmptyError,
-    Patience,
-    SilentError,
-    SuspectBookError,
-    first_failure,
-)
-from collector.feeds.intake import Intake
+from collector.feeds.backoff import Backoff
+from collector.feeds.connection import Connection, EmptyError, SuspectBookError, first_failure
+from collector.feeds.handover import Handover, HandoverError
 from collector.feeds.left_out import without
-from collector.feeds.malformed import Malformed as MalformedFile
-from collector.feeds.network import Network
-from collector.feeds.renewals import Renewals
-from collector.feeds.requests import Requests
-from collector.feeds.rest import Budget, Rest
-from collector.feeds.subscriptions import BOOKS, Subscriptions
+from collector.feeds.link import Lasting, Link, Shared
+from collector.feeds.malformed import describe
+from collector.feeds.subscriptions import BOOKS
 from collector.gap_records import Reason
-from collector.receiver import Receiver
 from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 
-#: Messages that are handled before the rest of the process has its turn, however many there are.
-TURN = 64
+#: Seconds for which there may be two links at most, while the next one subscribes.
+OVERLAP = 120.0
+#: Seconds between two looks whether the next link can take over.
+LOOK = 0.05
+#: Seconds after it has in which the next link may bring what the old one had brought.
+SETTLING = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shared:
-    """What the connections to one exchange share."""
+class _Next:
+    """A link that is about to take over."""
 
-    exchange: Exchange
-    network: Network
-    rest: Rest
-    intake: Intake
-    subscriptions: Subscriptions
-    receiver: Receiver
-    malformed: MalformedFile
-    patience: Patience
+    def __init__(self, link: Link, handover: Handover, running: asyncio.Task[None]) -> None:
+        self.link, self.handover, self.running = link, handover, running
 
 
 class DirectConnection(Connection):
     """A connection whose session is one of ``collector.exchanges``."""
+
+    _link: Link
+    _running: asyncio.Task[None]
 
     def __init__(
         self,
@@ -83,33 +61,33 @@ class DirectConnection(Connection):
         super().__init__(name, subscriptions, shared.subscriptions, shared.patience)
         self._shared, self._exchange, self._intake = shared, shared.exchange, shared.intake
         self._instruments = {symbol: instruments[symbol] for _, symbol in subscriptions}
-        self._outbox: asyncio.Queue[str] = asyncio.Queue()
-        self._requests = Requests(name, shared.rest)
-        self._state: Session | None = None
+        self._lasting = Lasting()
+        self._link = self._new_link(self._lasting)
+        self._next: _Next | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._left: set[Key] = set()  # what the websocket carries, and nobody wants of it any more
-        self._handled = 0  # receipt of the last message that is done with
-        self._received = 0
-        self._waits_for_room = False
         self._misunderstood: dict[Key, int] = {}  # receipt of the last message that could not be read
         self._puzzled = 0.0  # when that was, by time.monotonic()
-        self._renewals = Renewals(name, shared.exchange.limits, self._send)
 
     @property
     def handled(self) -> float | None:  # type: ignore[override]
         """Receipt (seconds, UTC) of the last message that is done with; None before the first."""
-        return self._handled / SECOND if self._handled else None
+        return self._link.handled / SECOND if self._link.handled else None
 
     @override
     def renew_books(self, symbols: AbstractSet[str]) -> None:
-        if self._state:
-            self._state.renew_books(symbols)
+        self._link.session.renew_books(symbols)
+        if self._next:
+            self._next.link.session.renew_books(symbols)
 
     @override
     def _forget(self, gone: Iterable[Key]) -> None:
         """Take nothing more of ``gone``: when it is listed again, another connection carries it."""
         gone = list(gone)
         self._left.update(gone)
-        self._renewals.forget(gone)
+        self._link.renewals.forget(gone)
+        if self._next:
+            self._next.handover.forget(gone)
         self._intake.forget(gone)
 
     @override
@@ -124,94 +102,146 @@ class DirectConnection(Connection):
 
     @override
     async def _session(self) -> None:
-        """Begin anew: the session, and what it asked for, belong to one websocket."""
+        """Begin anew: the session, and what it asked for, belong to one link."""
         self._enter("connecting", self.error)
-        self._begun, self._handled = time.time(), 0
+        self._begun = time.time()
         self._left.clear()
-        subscriptions = [Subscription(*key) for key in self.keys]
-        (plan,) = self._exchange.connections(subscriptions, self._instruments)
-        session = self._state = self._exchange.session(subscriptions, self._instruments)
-        self._outbox = asyncio.Queue()
-        self._requests.begin()
         self._intake.begin(self.keys)
         self._subscriptions.ask(self.keys)
-        async with self._shared.network.websocket(plan.url) as socket:
-            opening = session.opening()
-            self._renewals.begin(len(opening))
-            for frame in opening:
-                self._send(frame)
-            self._enter("open")
-            LOG.info("%s: connected", self.id)
-            await first_failure(
-                self._read(socket, session),
-                self._write(socket),
-                self._watch(session),
-                self._requests.run(session, self._take),
-            )
+        self._link = self._new_link(self._lasting)
+        self._link.take = self._take
+        self._running = asyncio.create_task(self._link.run(self._opened))
+        try:
+            await first_failure(self._carry_on(), self._look_after(), self._succeed())
+        finally:
+            self._next = None
+            self._end(self._running)
+            await asyncio.gather(*self._ending, return_exceptions=True)
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse[Any], session: Session) -> None:
-        """Take in messages until the connection ends, which always is an exception."""
-        receive, hear, receiver = socket.receive, session.receive, self._shared.receiver
-        while True:
-            message = await receive()
-            if message.type is not WSMsgType.TEXT and message.type is not WSMsgType.BINARY:
-                break
-            receipt = time.time_ns()
-            self._take(hear(message.data, receipt), message.data, receipt)
-            self._handled = receipt
-            self._received += 1
-            if receiver.is_due:
-                self._waits_for_room = True
-                await receiver.make_room()
-                self._waits_for_room = False
-            if not self._received % TURN:
-                await asyncio.sleep(0)
-        if message.type is WSMsgType.CLOSE:
-            reason = f" ({message.extra})" if message.extra else ""
-            raise ClosedError(f"the exchange closed it, code {message.data}{reason}")
-        failure = message.data if message.type is WSMsgType.ERROR else socket.exception()
-        raise aiohttp.ClientConnectionError(str(failure or "the connection was cut"))
+    def _new_link(self, lasting: Lasting) -> Link:
+        subscriptions = [Subscription(*key) for key in self.keys]
+        (plan,) = self._exchange.connections(subscriptions, self._instruments)
+        session = self._exchange.session(subscriptions, self._instruments)
+        return Link(self.id, self._shared, plan, session, lasting)
 
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
-        """Send what is to be sent, at the exchange's pace."""
-        pace = Budget(max(1.0, self._exchange.limits.frames_per_second or float("inf")), 1.0)
-        while True:
-            frame = await self._outbox.get()
-            await asyncio.sleep(pace.delay(1, time.monotonic()))
-            pace.spend(1, time.monotonic())
-            await socket.send_str(frame)
+    def _opened(self) -> None:
+        self._enter("open")
+        LOG.info("%s: connected", self.id)
 
-    async def _watch(self, session: Session) -> None:
-        """Do what is due; end a connection on which nothing comes, and ask for a sign of life before."""
-        limit = self._patience.silence or self._exchange.silence or float("inf")
-        heard, since = -1, time.monotonic()
+    async def _carry_on(self) -> None:
+        """Wait for the end of the last link, which always is an exception."""
         while True:
-            await asyncio.sleep(min(1.0, limit / 8))
+            running = self._running
+            await asyncio.wait({running})
+            if running is not self._running:
+                continue
+            if self._next is None or not self._can_take_over(self._next):
+                return running.result()
+            self._take_over(self._next)
+
+    async def _look_after(self) -> None:
+        """Do what is due, for ever."""
+        while True:
+            await asyncio.sleep(1.0)
             if not self.keys:
                 raise EmptyError
-            now = time.time_ns()
-            self._take(session.tick(now), b"", now)
-            self._intake.report_losses(now)
+            self._intake.report_losses(time.time_ns())
             self._see_again()
-            self._renewals.check(self._subscriptions.refused, sending=not self._outbox.empty())
-            self.error = self._renewals.waiting
-            if self._received != heard or self._waits_for_room:
-                heard, since = self._received, time.monotonic()
-                continue
-            silence = time.monotonic() - since
-            if silence > limit:
-                raise SilentError(f"nothing came for {silence:.1f} s")
-            if silence > limit / 2 and self._outbox.empty():
-                for frame in session.probe():
-                    self._send(frame)
+            if self.state == "open":
+                self.error = self._link.renewals.waiting
 
-    def _send(self, frame: str) -> None:
-        self._outbox.put_nowait(frame)
+    def _end(self, running: asyncio.Task[None]) -> None:
+        running.cancel()
+        self._ending.add(running)
+        running.add_done_callback(self._ended)
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        self._ending.discard(running)
+        if not running.cancelled():
+            running.exception()  # nobody asks any more how it ended
+
+    # -- when the exchange will close a link ----------------------------------------------------------------
+
+    async def _succeed(self) -> None:
+        """Have the next link take over whenever the exchange says that it will close this one, for ever."""
+        backoff = Backoff(self._patience.shortest_pause, self._patience.longest_pause)
+        while True:
+            link, since = self._link, time.monotonic()
+            await link.closing.wait()
+            LOG.info("%s: %s: opening the next connection", self.id, link.why)
+            if time.monotonic() - since >= self._patience.useful:
+                backoff.reset()
+            await asyncio.sleep(self._turn)  # others may be told in the same moment
+            while link is self._link:
+                await asyncio.sleep(backoff.pause())
+                await self._overlap()
+
+    async def _overlap(self) -> None:
+        """Open the next link beside the old one, and have it take over if it can."""
+        lasting = Lasting(urgent=self._lasting.urgent)  # what it asks for need not wait: we did
+        link = self._new_link(lasting)
+        handover = Handover(self.keys, self._subscriptions.confirmed, self._exchange.identity)
+        handover.note(self._intake.last_quotes(self.keys))
+        link.take = partial(self._hold, link, handover)
+        following = self._next = _Next(link, handover, asyncio.create_task(link.run(lambda: None)))
+        try:
+            async with asyncio.timeout(OVERLAP):
+                await self._until_ready(following)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the old link goes on
+            LOG.warning("%s: the next connection cannot take over: %s", self.id, describe(error))
+        else:
+            if self._next:
+                self._take_over(following)
+        finally:
+            self._next = None
+            if link is not self._link:
+                self._end(following.running)
+            else:
+                self._lasting = lasting
+
+    async def _until_ready(self, following: _Next) -> None:
+        """Wait until the next link can take over, or has: where the old one ended."""
+        while self._next and not following.handover.is_ready(time.time_ns()):
+            await asyncio.wait({following.running}, timeout=LOOK)
+            if following.running.done():
+                following.running.result()
+
+    def _can_take_over(self, following: _Next) -> bool:
+        """Return whether the next link can take over now that the old one has ended."""
+        try:
+            return not following.running.done() and following.handover.is_ready(time.time_ns())
+        except HandoverError:
+            return False
+
+    def _hold(self, link: Link, handover: Handover, outputs: Outputs, message: bytes, receipt: int) -> None:  # noqa: ARG002 - a taker
+        for output in outputs:
+            if isinstance(output, Event):
+                link.act(output)
+        handover.hold(outputs)
+
+    def _take_over(self, following: _Next) -> None:
+        """Let the old link go; what the next one has brought follows."""
+        self._link.take = _ignore
+        self._end(self._running)
+        self._link, self._running, self._next = following.link, following.running, None
+        self._take(following.handover.held(), b"", time.time_ns())
+        self._link.take = partial(self._settle, following.handover, time.monotonic() + SETTLING)
+        self._enter("open")
+        LOG.info("%s: the next connection has taken over", self.id)
+
+    def _settle(self, handover: Handover, end: float, outputs: Outputs, message: bytes, receipt: int) -> None:
+        """Take in but what the old link had brought; in the end, have a complete book follow of each."""
+        if time.monotonic() > end:
+            self._link.take = self._take
+            self._link.session.renew_books({symbol for channel, symbol in self.keys if channel in BOOKS})
+        self._take(handover.without_old(outputs), message, receipt)
 
     # -- what comes of messages, answers and time ---------------------------------------------------------
 
     def _take(self, outputs: Outputs, message: bytes, receipt: int) -> None:
         """Take in what came; ``message`` is what it was made of."""
+        if self._next:
+            self._next.handover.note(outputs)
         if self._left:
             outputs = without(self._left, outputs)
         if events := self._intake.take(outputs, receipt, self._act):
@@ -220,25 +250,15 @@ class DirectConnection(Connection):
                 self._keep(message, unread, receipt)
 
     def _act(self, event: Event, receipt: int) -> None:
+        self._link.act(event)
         match event:
-            case Send(frame):
-                self._send(frame)
-            case Request():
-                self._requests.add(event)
-                self._renewals.asked(event.about)
             case Break(subscription, reason, renewed):
                 LOG.info("%s: %s %s: %s", self.id, *subscription, reason)
                 self._intake.broke(subscription, self._seen, renewed=renewed)
                 if renewed or subscription.channel in BOOKS:
-                    self._renewals.broke(subscription)
-            case Renew(subscriptions, frames):
-                self._renewals.renew(subscriptions, frames)
+                    self._link.renewals.broke(subscription)
             case Resync(subscription):
-                self._requests.settle(subscription)
-                self._renewals.settle(subscription)
                 self._intake.resynchronised(subscription, receipt)
-            case Closing(reason):
-                raise ClosedError(reason)
 
     def _keep(self, message: bytes, unread: Sequence[Malformed], receipt: int) -> None:
         """Keep a message aside that cannot be read, and mark what it may have been about.
@@ -262,6 +282,10 @@ class DirectConnection(Connection):
             for key, receipt in self._misunderstood.items():
                 self._subscriptions.seen([key], receipt / SECOND)
             self._misunderstood.clear()
+
+
+def _ignore(outputs: Outputs, message: bytes, receipt: int) -> None:
+    """Take nothing."""
 
 
 def _text(message: bytes) -> str | bytes:

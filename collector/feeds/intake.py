@@ -99,6 +99,14 @@ class Intake:
             if key[0] not in BOOKS:
                 self._stands(key, receipt)
 
+    def last_quotes(self, keys: Iterable[Key]) -> list[Any]:
+        """Return the last best prices of these."""
+        return [
+            self._last_quotes[channel][symbol]
+            for channel, symbol in keys
+            if symbol in self._last_quotes.get(channel, ())
+        ]
+
     def begin(self, keys: Iterable[Key]) -> None:
         """A connection for these is being opened."""
         keys = list(keys)

@@ -11,8 +11,8 @@ from collector.exchanges.protocol import Malformed, Poll
 from collector.exchanges.times import SECOND
 from collector.feeds.backoff import Backoff
 from collector.feeds.connection import Connection
-from collector.feeds.direct_connection import Shared
 from collector.feeds.http import AnswerError, retry_after
+from collector.feeds.link import Shared
 from collector.feeds.malformed import describe
 from collector.gap_records import Reason
 from collector.records import Key

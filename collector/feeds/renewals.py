@@ -30,21 +30,25 @@ class Renewals:
         name: of the connection, for the log.
         limits: the exchange's.
         send: sends a frame at its turn.
+        paces: of what was subscribed to again, on an earlier websocket too.
     """
 
-    def __init__(self, name: str, limits: Limits, send: Callable[[str], None]) -> None:
+    def __init__(
+        self, name: str, limits: Limits, send: Callable[[str], None], paces: Paces[Key] | None = None
+    ) -> None:
         self._name, self._limits, self._send = name, limits, send
-        self._paces: Paces[Key] = Paces()
+        self._paces: Paces[Key] = paces or Paces()
         self._since: dict[Key, float] = {}  # what has to begin, by time.monotonic()
         self._turns: dict[Key, asyncio.TimerHandle] = {}
         self._operations = self._budget()
 
     def begin(self, opening: int) -> None:
         """A connection begins, with so many frames that subscribe."""
-        self.forget([*self._turns])
-        self._since.clear()
-        self._operations = self._budget()
         self._operations.spend(opening, time.monotonic())
+
+    def end(self) -> None:
+        """The connection has ended."""
+        self.forget([*self._turns])
 
     def broke(self, key: Key) -> None:
         """``key`` has to begin again: by what the exchange sends unasked, or by ``renew``."""

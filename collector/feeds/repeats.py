@@ -281,7 +281,7 @@ class Repeats:
     def is_new(self, channel: str, record: AnyRecord) -> bool:
         """Return whether a live record was not recorded before."""
         key = channel, record.symbol
-        number = _number(record)
+        number = number_of(record)
         if number is not None:
             numbered = self._numbered.get(key) or self._number(key)
             new = numbered.is_new(number, record.timestamp, record.receipt_timestamp)
@@ -302,7 +302,7 @@ class Repeats:
             self._numbered.pop(key, None)
             self._identified.pop(key, None)
         self._marked.setdefault(key, marks.last_recorded(self._exchange, key))
-        number = _number(record)
+        number = number_of(record)
         if number is not None:
             numbered = self._numbered.get(key) or self._number(key)
             new = numbered.fills(number, record.timestamp)
@@ -326,7 +326,7 @@ class Repeats:
 
         0 where nothing is, None where the record does not tell.
         """
-        numbered, number = self._numbered.get((channel, record.symbol)), _number(record)
+        numbered, number = self._numbered.get((channel, record.symbol)), number_of(record)
         if numbered is None or number is None:
             return record.receipt_timestamp
         return numbered.bridge(number, record.timestamp, record.receipt_timestamp, repeated=repeated)
@@ -401,7 +401,7 @@ class Repeats:
             self._marks.drop(place)
 
 
-def _number(record: AnyRecord) -> int | None:
+def number_of(record: AnyRecord) -> int | None:
     """Return the number of a record that has one."""
     if type(record) is Trade:
         text = record.id

@@ -25,17 +25,19 @@ _SHOWN = 120  # characters of an answer
 
 
 class Requests:
-    """Carries requests out, each at its turn; one that is made again waits longer each time."""
+    """Carries requests out, each at its turn; one that is made again waits longer each time.
 
-    def __init__(self, name: str, rest: Rest) -> None:
+    Args:
+        name: of the connection, for the log.
+        rest: carries them out.
+        paces: of what was asked for before, on an earlier websocket too.
+        urgent: what was live before comes first.
+    """
+
+    def __init__(self, name: str, rest: Rest, paces: Paces[Key], urgent: set[Key]) -> None:
         self._name, self._rest = name, rest
         self._asked: asyncio.Queue[Request] = asyncio.Queue()
-        self._paces: Paces[Key] = Paces(SHORTEST)
-        self._urgent: set[Key] = set()  # what was live before comes first
-
-    def begin(self) -> None:
-        """Forget the requests of a session that has ended."""
-        self._asked = asyncio.Queue()
+        self._paces, self._urgent = paces, urgent
 
     def add(self, request: Request) -> None:
         """Ask as soon as that may be."""

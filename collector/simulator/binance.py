@@ -120,6 +120,11 @@ class BinanceSession(Session):
         self._send(name, {"e": "notice", "E": time.time_ns() // 1_000_000, "text": "a type of tomorrow"})
 
     @override
+    def announce(self) -> None:
+        # "streams", general: sent when the server is about to shut down
+        self.connection.send({"e": "serverShutdown", "E": time.time_ns() // 1_000_000})
+
+    @override
     def wrong_shape(self) -> None:
         name = next(iter(self._streams), "btcusdt@trade")
         self._send(name, {"e": "trade", "E": time.time_ns() // 1_000_000, "s": "BTCUSDT", "p": {}})
@@ -235,6 +240,7 @@ class BinanceSession(Session):
             "ask": ask,
             "ask_size": ask_size,
             "timestamp": None,
+            "update_id": update,
         }
         self._send(name, data, [Record("ticker", symbol, content)])
 

@@ -8,7 +8,7 @@ section); fields beyond those as in messages that were recorded in 2026 ("record
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, override
+from typing import TYPE_CHECKING, Any, override
 
 from collector.simulator.binance import Binance, BinanceSession, Stream, exchange_symbol
 from collector.simulator.exchange import Answer, Connection, book
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 PUBLIC = frozenset({"ticker", "l2_book"})  # "notice": bookTicker and depth; everything else is on /market
 DEPTHS = (5, 10, 20, 50, 100, 500, 1000)  # "rest", order book
 DEFAULT_DEPTH = 500
+SECOND = 1_000_000_000  # nanoseconds
 FUNDING_PERIOD = 8 * 3600  # seconds
 ALWAYS = {"st": 1}  # "recorded"
 
@@ -32,13 +33,13 @@ class BinanceFuturesSession(BinanceSession):
     """One combined-stream websocket; what belongs to the other path is acknowledged and silent."""
 
     truncated = b'{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":16725157821'
+    exchange: BinanceFutures
     trade_ends = ALWAYS
 
     def __init__(
         self, connection: Connection, exchange: BinanceFutures, streams: Sequence[str], *, public: bool
     ) -> None:
         self._public = public
-        self._seconds: dict[str, int] = {}  # in which a stream of one message a second sent its last one
         super().__init__(connection, exchange, streams)
 
     @override
@@ -112,7 +113,7 @@ class BinanceFuturesSession(BinanceSession):
     def _send_mark_price(self, name: str, symbol: str, step: Step) -> None:
         """By "streams", mark price: once a second; T is when the running period's funding is paid."""
         second = step.time // 1_000_000_000
-        if not self._is_due(name, second):
+        if not self.exchange.is_due(name, step.time):
             return
         mark, index = step.best_bid[0], step.best_ask[0]
         paid = (second // FUNDING_PERIOD + 1) * FUNDING_PERIOD * 1000
@@ -144,7 +145,7 @@ class BinanceFuturesSession(BinanceSession):
 
     def _send_forced_order(self, name: str, symbol: str, step: Step) -> None:
         """By "streams", liquidation order: the largest of a symbol within a second."""
-        if not self._is_due(name, step.time // 1_000_000_000):
+        if not self.exchange.is_due(name, step.time):
             return
         trade, when, pair = step.trades[-1], step.time // 1_000_000, exchange_symbol(symbol)
         order = {
@@ -171,10 +172,6 @@ class BinanceFuturesSession(BinanceSession):
         data = {"e": "forceOrder", "E": when, "o": order | ALWAYS}
         self._send(name, data, [Record("liquidations", symbol, content)])
 
-    def _is_due(self, name: str, second: int) -> bool:
-        before, self._seconds[name] = self._seconds.get(name), second
-        return second != before
-
 
 class BinanceFutures(Binance):
     """BINANCE_FUTURES' host names, symbols and digits; every symbol is a perpetual, BTC-USDT-PERP."""
@@ -184,6 +181,16 @@ class BinanceFutures(Binance):
     rest_hosts = frozenset({"fapi.binance.com"})
     ports = frozenset({443})
     root = "/fapi/v1"
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._due: dict[str, int] = {}  # when a stream of one message a second was due last
+
+    def is_due(self, name: str, time: int) -> bool:
+        """Whether a stream of one message a second has it at this step: the same one on each connection."""
+        if self._due.get(name, 0) // SECOND != time // SECOND:
+            self._due[name] = time
+        return self._due[name] == time
 
     @override
     @staticmethod

@@ -211,6 +211,9 @@ class Session(ABC):
     def unknown_type(self) -> None:
         """Send a message of a type that clients do not know: one may be added at any time."""
 
+    def announce(self) -> None:  # noqa: B027 - some announce nothing
+        """Say that this connection will be closed soon."""
+
     def send_snapshots(self, symbol: str | None) -> None:  # noqa: B027 - some have none on the websocket
         """Send the books that the client follows, complete and unasked; ``symbol`` None means all."""
 

@@ -9,6 +9,8 @@ at once, on the open connections that match:
   close                close it cleanly, with the websocket ``code`` (default 1001); what was written arrives
   quiet                keep it open and write nothing more, not even heartbeats; what is sent meanwhile
                        is lost to it. After ``seconds``, or at DELETE /faults, it is reset. Default: for ever
+  announce             say, as the exchange does, that it will be closed; close it cleanly after ``seconds``
+                       (default 30), with the websocket ``code`` (not COINBASE, which announces nothing)
   (reset and close with a ``count``: instead, the next ``count`` times that a matching connection is to be
   written an update it is dropped; so ``count: 5`` drops a client that comes back five times in a row)
 on what comes next (default count: 1):
@@ -57,6 +59,7 @@ Kind = Literal[
     "reset",
     "close",
     "quiet",
+    "announce",
     "malformed",
     "unknown_type",
     "skip_sequence",
@@ -111,7 +114,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
     @property
     def at_once(self) -> bool:
         """Whether it takes effect on open connections right away, instead of standing."""
-        return self.fault == "quiet" or (self.fault in DROPS and self.count is None)
+        return self.fault in ("quiet", "announce") or (self.fault in DROPS and self.count is None)
 
     def matches(self, exchange: str, connection: int | None) -> bool:
         """Whether it is meant for this connection; None stands for a request over REST."""

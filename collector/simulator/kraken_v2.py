@@ -65,9 +65,17 @@ class KrakenV2Session(Session):
     @override
     def greet(self) -> None:
         # "status": sent on connection
+        self._tell_status("online")
+
+    @override
+    def announce(self) -> None:
+        # "status": sent when the trading engine's changes
+        self._tell_status("maintenance")
+
+    def _tell_status(self, system: str) -> None:
         about = {
             "version": "2.0.10",
-            "system": "online",
+            "system": system,
             "api_version": "v2",
             "connection_id": 12_072_546_403_441_331_000 + self.connection.number,
         }

@@ -53,6 +53,7 @@ EXCHANGES: Mapping[Name, type[Exchange]] = {
 }
 LONGEST_PAUSE = 10.0  # seconds that a pause waits for clients that do not read
 TRICKLE_SECONDS = 10.0
+ANNOUNCED = 30.0  # seconds from a closing's announcement to the closing
 TRICKLE_PIECES = 40
 
 
@@ -352,10 +353,15 @@ class Simulator:
             asked = msgspec.to_builtins(fault)
             self._log.event("fault", fault.exchange, fault.connection, fault=fault.fault, asked=asked)
             return _json({"standing": True})
-        struck = [c for c in self._connections() if not c.quiet and fault.matches(c.exchange, c.number)]
-        for connection in struck:
-            self._strike(fault, connection)
-        return _json({"standing": False, "connections": [connection.number for connection in struck]})
+        struck = [
+            session
+            for session in self._sessions()
+            if not session.connection.quiet
+            and fault.matches(session.connection.exchange, session.connection.number)
+        ]
+        for session in struck:
+            self._strike(fault, session)
+        return _json({"standing": False, "connections": [session.connection.number for session in struck]})
 
     async def _change_listing(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -369,13 +375,17 @@ class Simulator:
             return _json({"error": repr(error)}, 400)
         return _json({"listed": list(exchange.markets)})
 
-    def _strike(self, fault: Fault, connection: Connection) -> None:
+    def _strike(self, fault: Fault, session: Session) -> None:
+        connection = session.connection
         self._log.event("fault", connection.exchange, connection.number, fault=fault.fault)
         match fault.fault:
             case "reset":
                 connection.reset()
             case "close":
                 spawn(connection.close(fault.code, "close"))
+            case "announce":
+                session.announce()
+                spawn(_close_after(fault.seconds or ANNOUNCED, connection, fault.code))
             case _:
                 connection.quiet = True
                 if fault.seconds:
@@ -386,6 +396,11 @@ class Simulator:
         for connection in self._connections():
             if connection.quiet:
                 connection.reset("quiet")
+
+
+async def _close_after(seconds: float, connection: Connection, code: int) -> None:
+    await asyncio.sleep(seconds)
+    await connection.close(code, "close")
 
 
 def _possible() -> list[str]:

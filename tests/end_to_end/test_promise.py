@@ -351,6 +351,7 @@ class Trouble:
             "reset": {},
             "close": {},
             "quiet": {"seconds": 0.5},
+            "announce": {"seconds": self.chance.choice([0.2, 5.0])},
             "malformed": {"kind": self.chance.choice(["truncated", "shape", "nested"])},
             "unknown_type": {},
             "skip_sequence": content,

@@ -192,6 +192,8 @@ def _check_field(field: str, value: object, record: Record) -> None:
     match field:
         case "exchange" | "symbol" | "delta" | "closed":
             return
+        case "number":
+            assert value is None or (type(value) is int and -(2**63) <= value < 2**63), record
         case "trades":
             assert value is None or (type(value) is int and 0 <= value < 2**63), record
         case "bid" | "ask" if isinstance(value, list):

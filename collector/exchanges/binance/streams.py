@@ -102,15 +102,17 @@ class Quotes(Stream):
             self._last = max(update, self._last)
             self._numbers.append(update)
         time = receipt if message.time is None else message.time * MILLISECOND
+        place = self.exchange, self.symbol, time, receipt
         found: list[records.AnyRecord] = []
         if self._ticker:
             bid, ask = numbers(message.bid, message.ask)
-            found.append(records.Ticker(self.exchange, self.symbol, time, receipt, bid, ask))
+            found.append(records.Ticker(*place, bid, ask, update))
         if self._l1_book:
             if not message.bid_size or not message.ask_size:
                 raise MalformedError("the best prices have no sizes")
-            quote = numbers(message.bid, message.bid_size, message.ask, message.ask_size)
-            found.append(records.L1Book(self.exchange, self.symbol, time, receipt, *quote))
+            sizes = message.bid, message.bid_size, message.ask, message.ask_size
+            bid, bid_size, ask, ask_size = numbers(*sizes)
+            found.append(records.L1Book(*place, bid, bid_size, ask, ask_size, update))
         return found
 
 

@@ -104,8 +104,8 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
         "btcusdt@bookTicker", u=4, s="BTCUSDT", b="25.35190000", B="31.2", a="25.36520000", A="40.66"
     )
     assert records(it.receive(frame, NOW)) == [
-        Ticker("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "25.36520000"),
-        L1Book("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "31.2", "25.36520000", "40.66"),
+        Ticker("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "25.36520000", 4),
+        L1Book("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "31.2", "25.36520000", "40.66", 4),
     ]
 
 

@@ -21,6 +21,7 @@ def shown(record):
     """A record as a script has it."""
     fields = msgspec.structs.asdict(record)
     del fields["exchange"], fields["receipt_timestamp"]
+    fields.pop("number", None)  # it is not stored
     for name in TIMES & fields.keys():
         fields[name] = seconds(fields[name])
     for name, value in fields.items():

@@ -86,6 +86,35 @@ async def test_what_is_repeated_after_a_reconnect_is_stored_once(tmp_path):
     assert not it.receiver.gaps
 
 
+async def test_what_two_connections_bring_before_an_announced_closing_is_stored_once(tmp_path, caplog):
+    notice = {"event": "notice", "code": "64008", "msg": "The connection will soon be closed", "connId": "a4"}
+    script = [
+        *SUBSCRIBE,
+        okx_trade(2, LATER),
+        {"send": notice},
+        {"until": "open"},
+        okx_trade(3, LATER + 1),
+        *SUBSCRIBE,
+        okx_trade(3, LATER + 1),
+        okx_trade(4, LATER + 2),
+        {"until": "over"},
+        okx_trade(5, LATER + 3),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="trades") as (played, it):
+        await it.until(lambda: lines(caplog, "opening the next connection"), "the notice")
+        (connection,) = it.feed.connections
+        await it.until(
+            lambda: connection._next and connection._next.link.handled, "an answer to the next connection"
+        )
+        played.go("open")
+        await it.until(lambda: lines(caplog, "has taken over"), "the next connection")
+        played.go("over")
+        trades = await received(it, 4, "trades")
+    assert [trade.id for trade in trades] == ["2", "3", "4", "5"]
+    assert not it.receiver.gaps
+    assert not lines(caplog, "connection lost")
+
+
 async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
     script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
     async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):

@@ -90,7 +90,7 @@ async def test_what_waits_is_told_and_sent_at_its_turn_once(caplog):
     assert sent == [*FRAMES, *FRAMES]
     assert it.waiting is None
     it.renew([BOOK], FRAMES)
-    it.begin(1)  # a connection of its own
+    it.end()  # with its connection
     assert it.waiting is None
 
 

@@ -12,8 +12,8 @@ from test_http import network, serving
 
 from collector.exchanges.binance.exchange import Binance
 from collector.exchanges.protocol import Request, Resync, Session, Subscription
-from collector.feeds import requests, rest
-from collector.feeds.backoff import Backoff
+from collector.feeds import rest
+from collector.feeds.backoff import Backoff, Paces
 from collector.feeds.direct import _budget
 from collector.feeds.http import RateLimitedError
 from collector.feeds.requests import Requests
@@ -146,8 +146,7 @@ async def test_what_is_refused_together_is_one_refusal():
         await it.close()
 
 
-async def test_a_book_that_breaks_again_and_again_waits_longer_each_time(monkeypatch):
-    monkeypatch.setattr(requests, "SHORTEST", 0.2)
+async def test_a_book_that_breaks_again_and_again_waits_longer_each_time():
     about = Subscription("l2_book", "BTC-USD")
     done = asyncio.Event()
 
@@ -172,7 +171,7 @@ async def test_a_book_that_breaks_again_and_again_waits_longer_each_time(monkeyp
 
     async with serving(answer) as server:
         it = network()
-        asking = Requests("X", Rest("X", it, None))
+        asking = Requests("X", Rest("X", it, None), Paces(0.2), set())
         asking.add(Request(1, server.url, 1, about))
         running = asyncio.create_task(asking.run(Broken(), take))
         await done.wait()

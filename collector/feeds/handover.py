@@ -1,0 +1,322 @@
+"""One connection takes over from another that the exchange is about to close: nothing missing, nothing twice.
+
+For a while both bring the same. The old one is recorded, as ever; what the new one brings is held. The new
+one takes over only where it is certain of every subscription that the old one has brought all that came
+before the new one began; from then on what the new one brings is recorded, but for what the old one brought
+already. Where that does not become certain, the new one is let go, and the old one goes on.
+
+A subscription changes over at a place: the exchange's number, or its time. Trades and candles that have
+numbers are told apart by ``Repeats``, on whichever connection they come.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from collector.exchanges.protocol import (
+    Break,
+    Closing,
+    Confirmed,
+    Malformed,
+    Outputs,
+    Refused,
+    Renew,
+    Repeated,
+    Resync,
+    Subscription,
+)
+from collector.exchanges.records import AnyRecord, L2Book, L3Book, Record
+from collector.exchanges.times import SECOND
+from collector.feeds.repeats import MOST_MISSING, number_of
+from collector.feeds.subscriptions import BOOKS
+from collector.records import Key
+
+#: Records that are held of all subscriptions together.
+MOST_HELD = 50_000
+#: Nanoseconds after all of the new connection stands in which the two have to be seen to agree.
+GRACE = 5 * SECOND
+_QUOTES = frozenset({"ticker", "l1_book"})
+#: Of these both connections bring each record as it happens; of others some begin with their last state.
+_PROMPT = BOOKS | _QUOTES | {"trades"}
+#: Of these a symbol's records have an order; others are told apart by their identity.
+_ORDERED = BOOKS | _QUOTES | {"funding", "index", "open_interest"}
+
+
+class HandoverError(Exception):
+    """The new connection cannot take over."""
+
+
+class _Changeover:
+    """One subscription on both connections.
+
+    Attributes:
+        last: the record of the old connection with the highest place.
+        there: identities of all that the old one brought at that place.
+        brought: receipt of the newest record of the old connection; 0 before the first.
+        beginning: the complete book that the new connection began with.
+        first: the first record that the new connection brought as it happened.
+        newest: the newest record of the new connection.
+        held: what the new connection brought, after its beginning.
+    """
+
+    def __init__(self, channel: str, identity: Callable[[AnyRecord], object]) -> None:
+        self._identity = identity
+        self._is_prompt, self._is_quote = channel in _PROMPT, channel in _QUOTES
+        self._is_book, self._is_ordered = channel in BOOKS, channel in _ORDERED
+        self.last: AnyRecord | None = None
+        self.there: list[object] = []
+        self.brought = 0
+        self.beginning: AnyRecord | None = None
+        self.first: AnyRecord | None = None
+        self.newest: AnyRecord | None = None
+        self.held: deque[AnyRecord] = deque()
+
+    @property
+    def reach(self) -> int | None:
+        """The place that the old connection has reached; None where that is not known."""
+        return None if self.last is None else _place(self.last)
+
+    def note(self, record: AnyRecord, *, begins: bool) -> None:
+        """Note a record of the old connection.
+
+        One that a book begins with may have a later time than the changes that follow it.
+        """
+        self.brought = record.receipt_timestamp
+        place, reach = _place(record), self.reach
+        if place is None or begins:
+            return
+        if reach is None or place > reach:
+            self.last = record
+            if self._is_ordered:
+                self.there.clear()
+        if place >= (reach or place) if self._is_ordered else number_of(record) is None:
+            self.there.append(self._identity(record))
+
+    def hold(self, record: AnyRecord) -> int:
+        """Hold a record of the new connection; return how many more are held now.
+
+        Raises HandoverError where the exchange tells no place of it.
+        """
+        if self._is_book and self.beginning is None:
+            self.beginning = record
+            return 0
+        place = _place(record)
+        if place is None:
+            raise HandoverError("the exchange tells neither a time nor a number of what it sends")
+        if self._is_prompt and self.first is None and not self._is_state(record, place):
+            self.first = record
+        self.newest = record
+        self.held.append(record)
+        return 1 - self._trim()
+
+    def is_reached(self, since: int, *, in_time: bool) -> bool:
+        """Return whether the old connection brought all that came before the new one began.
+
+        Args:
+            since: when all of the new connection stood.
+            in_time: whether the old connection has brought something that came later than that.
+        """
+        if self.first is not None:
+            return self.has_reached(self.first)
+        return in_time and (not self._is_prompt or self.brought <= since or self._agrees())
+
+    def has_reached(self, record: AnyRecord) -> bool:
+        """Return whether the old connection brought a record of the new one, or a later one."""
+        place, reach = _place(record), self.reach
+        if place is None or reach is None:
+            return False
+        if place != reach:
+            return place < reach
+        return place != record.timestamp or self._identity(record) in self.there
+
+    def passes(self, record: AnyRecord) -> bool:
+        """Return whether the old connection did not bring a record of the new one."""
+        place, reach = _place(record), self.reach
+        if place is None or reach is None or number_of(record) is not None:
+            return True
+        if self._is_ordered and place != reach:
+            return place > reach
+        if place != record.timestamp:
+            return False  # two records have not the same number
+        if _is_whole(record) and self.last is not None and not _is_whole(self.last):
+            return False  # the complete book that follows a change
+        return self._identity(record) not in self.there
+
+    def _is_state(self, record: AnyRecord, place: int) -> bool:
+        """Return whether a quote is but the last one with a time of its own: a subscription may begin so."""
+        if not self._is_quote or self.held or self.last is None:
+            return False
+        return place > (self.reach or 0) and _content(record) == _content(self.last)
+
+    def _agrees(self) -> bool:
+        if not self._is_quote or self.newest is None or self.last is None:
+            return False
+        return _content(self.newest) == _content(self.last)
+
+    def _trim(self) -> int:
+        """Let go of what the old connection brought as well; return how many that are."""
+        reach, count = self.reach, 0
+        if reach is None or not (self._is_ordered or number_of(self.held[0]) is not None):
+            return 0
+        lowest = reach if self._is_ordered else reach - MOST_MISSING
+        while self.held and (_place(self.held[0]) or 0) < lowest:
+            self.held.popleft()
+            count += 1
+        return count
+
+
+class Handover:
+    """What two connections bring of the same subscriptions.
+
+    Args:
+        keys: the subscriptions.
+        confirmed: what stands on the old connection, at any time.
+        identity: what makes two sightings of a record one.
+    """
+
+    def __init__(
+        self, keys: Iterable[Key], confirmed: AbstractSet[Key], identity: Callable[[AnyRecord], object]
+    ) -> None:
+        self._keys, self._confirmed, self._identity = set(keys), confirmed, identity
+        self._standing = self._keys & confirmed  # on the old connection
+        self._following: set[Key] = set()  # what stands on the new one, its books complete
+        self._acknowledged: set[Subscription] = set()
+        self._refused: dict[Subscription, Refused] = {}
+        self._repeated: list[Repeated] = []
+        self._changes: dict[Key, _Changeover] = {}
+        self._broken = False  # something of the old one, since there are two
+        self._stood = 0  # when all of the new one stood
+        self._proofs: dict[Key, AnyRecord] = {}  # what the new one brought first after that
+        self._count = 0  # of what is held
+
+    # -- while there are two ---------------------------------------------------------------------------
+
+    def note(self, outputs: Outputs) -> None:
+        """Note what the old connection brought."""
+        begins: set[Key] = set()
+        for it in outputs:
+            match it:
+                case Record():
+                    key = _key(it)
+                    self._change(key).note(it, begins=key in begins)
+                    begins.discard(key)
+                case Resync(subscription):
+                    begins.add(subscription)
+                case Break():
+                    self._broken = True
+
+    def hold(self, outputs: Outputs) -> None:
+        """Hold what the new connection brought. Raises HandoverError where it is not in order."""
+        for it in outputs:
+            match it:
+                case Record():
+                    self._hold(it)
+                case Repeated():
+                    self._repeated.append(it)
+                    self._count += len(it.records)
+                case Confirmed(subscriptions):
+                    self._acknowledged.update(subscriptions)
+                    self._following.update(key for key in subscriptions if key[0] not in BOOKS)
+                case Refused(subscriptions, reason):
+                    if not self._standing.isdisjoint(subscriptions):
+                        raise HandoverError(f"it is refused: {reason}")
+                    self._refused |= dict.fromkeys(subscriptions, it)
+                case Break(reason=reason) | Malformed(reason=reason) | Closing(reason=reason):
+                    raise HandoverError(reason)
+                case Renew():
+                    raise HandoverError("a subscription breaks")
+        if self._count > MOST_HELD:
+            raise HandoverError(f"it brings more than {MOST_HELD} records before it can take over")
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """These are not wanted any more."""
+        self._keys.difference_update(keys)
+        self._standing.difference_update(keys)
+
+    def is_ready(self, now: int) -> bool:
+        """Return whether the new connection can take over ``now`` (nanoseconds).
+
+        Raises HandoverError where something of the old one broke, or the two are not seen to agree in time.
+        """
+        self._standing |= self._keys & self._confirmed
+        if self._broken or not self._standing <= self._confirmed:
+            raise HandoverError("a subscription of the old connection broke")
+        if not self._standing <= self._following:
+            self._stood, self._proofs = 0, {}
+            return False
+        self._stood = self._stood or now
+        waited = now - self._stood > GRACE
+        in_time = waited or self._is_proven
+        behind = [
+            key for key in self._standing if not self._change(key).is_reached(self._stood, in_time=in_time)
+        ]
+        if waited and behind:
+            named = " ".join(min(behind))
+            raise HandoverError(f"the two connections do not agree on {named} ({len(behind)} in all)")
+        return not behind
+
+    @property
+    def _is_proven(self) -> bool:
+        """Whether the old connection brought what came after all of the new one stood, so all before too."""
+        return any(self._change(key).has_reached(record) for key, record in self._proofs.items())
+
+    def _hold(self, record: AnyRecord) -> None:
+        key = _key(record)
+        self._count += self._change(key).hold(record)
+        self._following.add(key)
+        if self._stood and key[0] in _PROMPT:
+            self._proofs.setdefault(key, record)
+
+    def _change(self, key: Key) -> _Changeover:
+        found = self._changes.get(key)
+        if found is None:
+            found = self._changes[key] = _Changeover(key[0], self._identity)
+        return found
+
+    # -- when there is one -----------------------------------------------------------------------------
+
+    def held(self) -> Outputs:
+        """Return what the new connection brought so far and the old one did not, in the order of receipt.
+
+        Of what did not stand on the old one that is all.
+        """
+        later: list[AnyRecord] = []
+        for key, change in self._changes.items():
+            if key in self._standing:
+                later += filter(change.passes, change.held)
+            else:
+                later += [change.beginning, *change.held] if change.beginning else change.held
+        later.sort(key=lambda it: it.receipt_timestamp)
+        begun = [Resync(Subscription(*key)) for key in sorted(self._following - self._standing)]
+        confirmed = Confirmed(tuple(sorted(self._acknowledged)), "acknowledgement")
+        return [*begun, *self._repeated, *later, confirmed, *dict.fromkeys(self._refused.values())]
+
+    def without_old(self, outputs: Outputs) -> Outputs:
+        """Return what the new connection brings now but for what the old one had brought already."""
+        return [it for it in outputs if not isinstance(it, Record) or self._passes(it)]
+
+    def _passes(self, record: AnyRecord) -> bool:
+        key = _key(record)
+        return key not in self._standing or self._change(key).passes(record)
+
+
+def _place(record: AnyRecord) -> int | None:
+    """Return what puts a symbol's records in order: a number or a time; None where neither is told."""
+    number = number_of(record)
+    if number is not None:
+        return number
+    return None if record.place == record.receipt_timestamp else record.place
+
+
+def _content(record: AnyRecord) -> tuple[object, ...]:
+    return msgspec.structs.astuple(record)[4:-1]
+
+
+def _is_whole(record: AnyRecord) -> bool:
+    return isinstance(record, L2Book | L3Book) and not record.delta
+
+
+def _key(record: Record) -> Key:
+    return str(record.__struct_config__.tag), record.symbol

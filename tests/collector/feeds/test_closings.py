@@ -1,0 +1,85 @@
+"""An exchange that announces to close a connection: the next one takes over, on real TLS websockets."""
+
+import asyncio
+import contextlib
+
+import pytest
+from comparison import compare
+from recording import lines, recording
+from simulated import Simulator
+from spooled import spooled
+
+from collector.feeds import direct_connection
+
+CHANNELS = {
+    "BINANCE": "trades,ticker,l2_book,candles",
+    "BINANCE_FUTURES": "trades,ticker,l2_book,candles,funding,index,liquidations",
+    "KRAKEN": "trades,ticker,l2_book,candles",
+}
+
+
+@pytest.fixture(autouse=True)
+def _all_lines(caplog):
+    caplog.set_level("INFO")
+
+
+@contextlib.asynccontextmanager
+async def closing(exchange, folder):
+    with Simulator(rate=50) as simulator:
+        # all levels there are; their snapshots weigh less
+        variables = {"CHANNELS": CHANNELS[exchange], "MAX_DEPTH": "500"}
+        async with recording(simulator, folder, exchange, **variables) as it:
+            await it.confirmed()
+            yield it
+
+
+async def announced(it, caplog, closings, seconds=30):
+    """Let the exchange announce that it closes each connection; wait until the next ones have taken over."""
+    for _ in range(closings):
+        await it.more(60)
+        before = len(lines(caplog, "has taken over"))
+        await it.fault("announce", seconds=seconds)
+        due = before + len(it.feed.connections)
+        await it.until(lambda due=due: len(lines(caplog, "has taken over")) >= due, "the next connections")
+    await it.more(60)
+
+
+async def check(it):
+    """All that was sent is stored, once and in order, and there is no gap."""
+    await it.settled()
+    await asyncio.sleep(direct_connection.LOOK)
+    log = await asyncio.to_thread(it.simulator.log)
+    comparison = compare(log, await spooled(it.spool), excuse_cut=False)
+    assert comparison.exact, str(comparison)
+    assert all("optional" in each or each["channel"] == "l2_book" for each in comparison.excused)
+    assert not it.receiver.gaps
+
+
+@pytest.mark.parametrize("exchange", CHANNELS)
+@pytest.mark.slow
+async def test_ten_closings_leave_no_hole_and_nothing_twice(exchange, tmp_path, caplog):
+    async with closing(exchange, tmp_path) as it:
+        await announced(it, caplog, 10)
+        await check(it)
+
+
+async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog):
+    async with closing("BINANCE", tmp_path) as it:
+        await announced(it, caplog, 2)
+        await check(it)
+        assert not lines(caplog, "connection lost")
+
+
+async def test_where_the_next_connection_is_refused_the_old_one_goes_on_and_then_there_is_a_gap(
+    tmp_path, caplog
+):
+    async with closing("BINANCE", tmp_path) as it:
+        await it.more(60)
+        await it.fault("refuse_connection", count=15)
+        await it.fault("announce", seconds=1.5)
+        await it.until(lambda: lines(caplog, "connection lost"), "its end")
+        assert lines(caplog, "the next connection cannot take over")
+        await it.more(60)
+        comparison = await it.compared()
+        assert comparison.exact, comparison
+        assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}

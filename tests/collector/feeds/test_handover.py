@@ -1,0 +1,330 @@
+"""What one connection holds until it takes over from another follows what the other brought."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from collector.exchanges.protocol import (
+    Break,
+    Confirmed,
+    Exchange,
+    Malformed,
+    Refused,
+    Repeated,
+    Resync,
+    Subscription,
+)
+from collector.exchanges.records import Funding, L2Book, Liquidation, Ticker, Trade
+from collector.feeds.handover import GRACE, MOST_HELD, Handover, HandoverError
+
+TICKER, BOOK = Subscription("ticker", "BTC-USD"), Subscription("l2_book", "BTC-USD")
+TRADES = Subscription("trades", "BTC-USD")
+FUNDING, LIQUIDATIONS = Subscription("funding", "BTC-USD"), Subscription("liquidations", "BTC-USD")
+NOW = 1_790_000_000 * 10**9
+
+
+def ticker(time, content="1", number=None, receipt=None):
+    return Ticker("X", "BTC-USD", NOW + time, receipt or NOW + time + 50, content, "9", number)
+
+
+def change(time, content="1"):
+    return L2Book("X", "BTC-USD", NOW + time, NOW + time + 50, True, [("1", content)], [])
+
+
+def whole(time, content="1", receipt=None):
+    return L2Book("X", "BTC-USD", NOW + time, receipt or NOW + time + 50, False, [("1", content)], [])
+
+
+def trade(number):
+    return Trade("X", "BTC-USD", NOW + number, NOW + number + 50, "buy", "1", "2", str(number))
+
+
+class Two(Handover):
+    """Two connections; ``standing`` is what stands on the old one."""
+
+    def __init__(self, *keys):
+        self.standing = set(keys)
+        super().__init__({TICKER, BOOK, TRADES, *keys}, self.standing, lambda it: Exchange.identity(None, it))
+
+    def ready(self, at=1000):
+        return self.is_ready(NOW + at)
+
+
+def records(outputs):
+    return [it for it in outputs if not isinstance(it, Confirmed | Repeated)]
+
+
+def test_the_new_connection_takes_over_once_the_old_one_has_reached_it_with_all_that_stands():
+    it = Two(TICKER, BOOK, TRADES)
+    it.hold([Confirmed((TICKER, BOOK, TRADES), "acknowledgement"), ticker(1), trade(3)])
+    it.note([ticker(1), trade(3)])
+    assert not it.ready()  # no book yet
+    it.hold([whole(1), change(2)])
+    assert not it.ready()  # its change may be on its way on the old connection
+    it.note([change(2)])
+    assert it.ready()
+
+
+@pytest.mark.parametrize("held", [[ticker(2)], [whole(1), change(2)], [trade(2)]])
+def test_a_connection_whose_beginning_the_old_one_does_not_reach_does_not_take_over(held):
+    it = Two((held[-1].__struct_config__.tag, "BTC-USD"))
+    it.hold([Confirmed((TICKER, TRADES), "acknowledgement"), *held])
+    assert not it.ready()
+    with pytest.raises(HandoverError, match="do not agree"):
+        it.ready(1001 + GRACE)
+
+
+def test_what_the_old_connection_brings_has_to_come_on_the_new_one():
+    it = Two(TICKER, TRADES)
+    it.hold([Confirmed((TICKER, TRADES), "acknowledgement")])
+    assert not it.ready(10)
+    for time in (20, 30):
+        it.hold([ticker(time)])
+        it.note([ticker(time), trade(time)])
+    assert not it.ready()
+    with pytest.raises(HandoverError, match="trades"):
+        it.ready(1001 + GRACE)
+
+
+def test_what_is_quiet_changes_over_once_the_old_connection_brought_something_later():
+    it = Two(TICKER, TRADES, FUNDING)
+    it.hold([Confirmed((TICKER, TRADES, FUNDING), "acknowledgement"), ticker(1)])
+    it.note([ticker(1)])
+    assert not it.ready(10)
+    it.hold([ticker(60)])
+    assert not it.ready(70)
+    it.note([ticker(60)])
+    assert it.ready(70)
+
+
+def test_where_all_is_quiet_it_takes_over_after_a_while():
+    it = Two(TRADES, LIQUIDATIONS)
+    it.hold([Confirmed((TRADES, LIQUIDATIONS), "acknowledgement")])
+    assert not it.ready()
+    assert it.ready(1001 + GRACE)
+
+
+def test_what_did_not_stand_on_the_old_connection_is_not_waited_for():
+    it = Two(TICKER)
+    it.hold([refused := Refused((BOOK,), "no"), Confirmed((TICKER,), "data"), ticker(1)])
+    it.note([ticker(1)])
+    assert it.ready()
+    assert it.held()[-1] == refused
+
+
+@pytest.mark.parametrize("beginning", [whole(60, receipt=NOW + 60), whole(60)], ids=["untimed", "timed"])
+def test_what_comes_to_stand_on_the_old_connection_meanwhile_is_stored_once(beginning):
+    it = Two(TICKER)
+    it.hold([Confirmed((TICKER,), "data"), ticker(1), Resync(BOOK), whole(1), change(2), change(3)])
+    it.note([ticker(1), Resync(BOOK), beginning])
+    it.standing.add(BOOK)
+    assert not it.ready()
+    it.note([change(4)])
+    it.hold([change(4), change(5)])
+    assert it.ready()
+    assert records(it.held()) == [change(5)]
+
+
+def test_what_comes_to_stand_on_the_old_connection_alone_is_waited_for():
+    it = Two(TICKER)
+    it.hold([Confirmed((TICKER,), "data"), ticker(1)])
+    it.note([ticker(1)])
+    it.standing.add(BOOK)
+    assert not it.ready()
+
+
+@pytest.mark.parametrize(
+    "event", [Refused((TICKER,), "no"), Break(TICKER, "a hole"), Malformed("no number", (TICKER,))]
+)
+def test_a_connection_on_which_something_is_wrong_does_not_take_over(event):
+    with pytest.raises(HandoverError):
+        Two(TICKER).hold([event])
+
+
+def test_what_tells_neither_a_time_nor_a_number_is_not_handed_over():
+    it = Two(BOOK)
+    it.hold([whole(1, receipt=NOW + 1)])
+    with pytest.raises(HandoverError, match="neither a time nor a number"):
+        it.hold([L2Book("X", "BTC-USD", NOW + 2, NOW + 2, True, [("1", "1")], [])])
+
+
+def test_what_breaks_on_the_old_connection_meanwhile_is_not_handed_over():
+    it = Two(BOOK)
+    it.hold([whole(1)])
+    it.note([Break(BOOK, "a hole")])
+    with pytest.raises(HandoverError, match="broke"):
+        it.ready()
+
+
+def test_what_falls_silent_on_the_old_connection_meanwhile_is_not_handed_over():
+    it = Two(TICKER, BOOK)
+    it.standing.discard(TICKER)
+    with pytest.raises(HandoverError, match="broke"):
+        it.ready()
+
+
+def test_quotes_change_over_at_the_exchange_s_time_and_the_same_at_the_same_time_is_one():
+    it = Two(TICKER)
+    it.note([ticker(1), ticker(2, "a"), ticker(2, "b")])
+    it.hold([ticker(2, "a"), ticker(2, "b"), ticker(2, "c"), ticker(3)])
+    assert it.ready()
+    assert records(it.held()) == [ticker(2, "c"), ticker(3)]
+
+
+def test_quotes_that_are_numbered_change_over_at_a_number_whatever_the_clock_says():
+    it = Two(TICKER)
+    it.note([ticker(900, number=7), ticker(901, number=8)])
+    held = [ticker(3, number=7), ticker(4, number=8), ticker(5, number=9)]
+    it.hold(held)
+    assert it.ready()
+    assert records(it.held()) == held[2:]
+
+
+def test_the_last_quote_that_a_subscription_begins_with_is_no_news():
+    it = Two(TICKER, TRADES)
+    it.note([ticker(1, "a")])
+    it.hold([Confirmed((TICKER, TRADES), "data"), ticker(5, "a"), trade(6)])
+    it.note([trade(6)])
+    assert not it.ready(10)
+    it.hold([trade(70)])
+    it.note([trade(70)])
+    assert it.ready()
+
+
+def test_what_the_old_connection_brought_is_not_taken_after_the_new_one_has_taken_over():
+    it = Two(TICKER)
+    it.note([ticker(1), ticker(2), ticker(3)])
+    it.hold([ticker(1)])
+    assert it.ready()
+    assert records(it.held()) == []
+    assert it.without_old([ticker(2)]) == []
+    assert it.without_old([ticker(3), ticker(4)]) == [ticker(4)]
+    assert it.without_old([ticker(3), ticker(5)]) == [ticker(5)]
+    assert it.without_old([whole(1), change(1)]) == [whole(1), change(1)]
+
+
+def test_a_book_goes_on_with_the_changes_that_the_old_connection_did_not_bring():
+    it = Two(BOOK)
+    it.note([change(1), change(2), change(3)])
+    it.hold([whole(1), change(2), change(3), whole(3), change(4), whole(4)])
+    assert it.ready()
+    assert records(it.held()) == [change(4), whole(4)]
+
+
+def test_complete_books_that_are_stored_alone_change_over_as_changes_do():
+    it = Two(BOOK)
+    it.note([whole(1, "a"), whole(2, "b")])
+    it.hold([whole(1, "a"), whole(2, "b"), whole(2, "c"), whole(3, "d")])
+    assert it.ready()
+    assert records(it.held()) == [whole(2, "c"), whole(3, "d")]
+
+
+def test_a_quiet_book_is_not_stored_again():
+    it = Two(BOOK)
+    it.hold([whole(1)])
+    assert not it.ready()
+    assert it.ready(1001 + GRACE)
+    assert records(it.held()) == []
+
+
+def test_what_has_no_order_is_told_apart_by_its_identity():
+    forced = [
+        Liquidation("X", "BTC-USD", NOW + n, NOW + n + 9, "buy", "1", "2", None, "filled") for n in (5, 3, 4)
+    ]
+    it = Two(LIQUIDATIONS)
+    it.note(forced[:2])
+    it.hold([Confirmed((LIQUIDATIONS,), "data"), *forced])
+    assert records(it.held()) == [forced[2]]
+
+
+def test_the_last_state_that_a_subscription_begins_with_waits_for_nothing():
+    it = Two(FUNDING)
+    it.hold([Confirmed((FUNDING,), "data"), Funding("X", "BTC-USD", NOW, NOW + 5, None, "1", None, None)])
+    assert not it.ready()
+    assert it.ready(1001 + GRACE)
+
+
+def test_trades_are_all_handed_on_as_their_numbers_tell_them_apart():
+    it = Two(TRADES)
+    it.note([trade(2), trade(4)])
+    it.hold([Repeated((trade(1),)), trade(2), trade(3), trade(4), trade(5)])
+    assert it.ready()
+    assert records(it.held()) == [trade(2), trade(3), trade(4), trade(5)]
+
+
+def test_what_is_held_is_bounded_while_the_old_connection_goes_on():
+    for record in (ticker, trade):
+        it = Two(TICKER, TRADES)
+        for number in range(MOST_HELD + 1000):
+            it.note([record(number)])
+            it.hold([record(number)])
+        assert len(records(it.held())) < 1000
+    it = Two(TICKER)
+    with pytest.raises(HandoverError, match="more than"):
+        it.hold([ticker(time) for time in range(MOST_HELD + 1)])
+
+
+def test_what_did_not_stand_on_the_old_connection_begins_with_the_new_one():
+    it = Two(TICKER)
+    it.note([ticker(1)])
+    it.hold([Confirmed((TICKER,), "data"), ticker(1), Resync(BOOK), whole(1), change(2)])
+    assert it.ready()
+    assert records(it.held()) == [Resync(BOOK), whole(1), change(2)]
+
+
+def test_what_is_not_wanted_any_more_is_not_waited_for():
+    it = Two(TICKER, BOOK)
+    it.note([ticker(1)])
+    it.hold([Confirmed((TICKER,), "data"), ticker(1)])
+    assert not it.ready()
+    it.forget([BOOK])
+    assert it.ready()
+
+
+KINDS = {
+    "ticker": (TICKER, ticker),
+    "book": (BOOK, change),
+    "whole books": (BOOK, whole),
+    "funding": (FUNDING, lambda time, rate: Funding("X", "BTC-USD", NOW + time, 0, None, rate, None, None)),
+}
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_two_connections_that_bring_the_same_make_one(data):
+    """Each brings all in its order; the new one begins later, and may be ahead of the old one or behind."""
+    kinds = ["ticker", data.draw(st.sampled_from(["book", "whole books"])), "funding"]
+    some = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(kinds)), min_size=1, max_size=30)
+    time, sent = 0, []
+    for content, (step, kind) in enumerate(data.draw(some)):
+        time += step
+        sent.append(KINDS[kind][1](time, str(content)))
+    begins = data.draw(st.integers(0, len(sent)))
+    clock = itertools.count(NOW + 10_000)
+    began = whole(sent[begins - 1].timestamp - NOW if begins else 0, "begins")
+    it, stored, old, new = Two(TICKER, BOOK, FUNDING), [], 0, begins
+    it.hold([Confirmed((TICKER, FUNDING), "acknowledgement"), began])
+    for olds_turn in data.draw(st.lists(st.booleans(), min_size=60, max_size=60)):
+        if it.is_ready(next(clock)):
+            break
+        if olds_turn and old < len(sent):
+            record = structs.replace(sent[old], receipt_timestamp=next(clock))
+            it.note([record])
+            stored.append(record)
+            old += 1
+        elif not olds_turn and new < len(sent):
+            it.hold([structs.replace(sent[new], receipt_timestamp=next(clock))])
+            new += 1
+    else:
+        return
+    stored += records(it.held())
+    stored += it.without_old(sent[new:])
+    for key in (TICKER, BOOK, FUNDING):
+        assert of(key, stored) == of(key, sent)
+
+
+def of(key, records):
+    return [structs.astuple(it)[4:] for it in records if it.__struct_config__.tag == key.channel]
