@@ -2,9 +2,20 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, override
+
+#: What others call a choice.
+_ALSO_CALLED = {
+    "docker-compose": "compose",
+    "k8s": "kubernetes",
+    "kube": "kubernetes",
+    "stack": "swarm",
+    "systemd": "quadlet",
+    "podman": "quadlet",
+}
 
 #: What a shell says of a program whose output nobody reads on. It is not 0: an exit status may be an answer.
 UNREAD = 141
@@ -40,7 +51,8 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # argparse's are overloads that say the same
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        return self._without_unknown(*super().parse_known_args(args, namespace))
+        words = sys.argv[1:] if args is None else args
+        return self._without_unknown(*super().parse_known_args(_with_negative_values(words), namespace))
 
     @override
     def parse_known_intermixed_args(  # type: ignore[override]  # since Python 3.13 it does without the one above
@@ -77,9 +89,25 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _with_negative_values(words: Sequence[str]) -> list[str]:
+    """Return the words with ``--for -5s`` as ``--for=-5s``: argparse takes -5s for an option."""
+    joined: list[str] = []
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*joined, *words[place:]]
+        before = joined[-1] if joined else ""
+        if re.match("-[0-9]", word) and before.startswith("--") and "=" not in before:
+            joined[-1] = f"{before}={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def _hint(value: str, choices: Iterable[Any]) -> str:
-    near = _nearest(value, map(str, choices))
-    return f"did you mean {near}?" if near else f"choose from {', '.join(map(str, choices))}"
+    names = [*map(str, choices)]
+    also = _ALSO_CALLED.get(value.lower())
+    near = also if also in names else _nearest(value, names)
+    return f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
 
 
 def _nearest(text: str, possible: Iterable[str]) -> str | None:

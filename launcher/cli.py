@@ -100,7 +100,7 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
         reader.exit(WRONG)
     options, rest = reader.parse_known_args(words)
     if rest and "words" not in options:
-        reader.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.parser.error(f"unexpected argument {' '.join(rest)}")
     if rest:
         options.words = [*options.words, *rest]
     options.typed = words
@@ -171,7 +171,7 @@ def parser() -> _Parser:
 
 def _add(commands: _Commands, module: str, name: str, about: str) -> _Parser:
     command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    command.set_defaults(module=module, function=name)
+    command.set_defaults(module=module, function=name, parser=command)
     command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
     if name in _JSON:
         command.add_argument("--json", action="store_true", help=_JSON[name])
@@ -226,6 +226,7 @@ def _add_reference_commands(commands: _Commands) -> None:
     explain.add_argument(
         "file",
         nargs="*",
+        default=[],
         type=Path,
         metavar="FILE",
         help="shows each collector's value, and where it comes from; of several files, each overrides those "
@@ -243,6 +244,7 @@ def _add_exchange_commands(commands: _Commands) -> None:
     symbols.add_argument(
         "patterns",
         nargs="*",
+        default=[],
         metavar="PATTERN",
         help="only what these select, as `symbols` of a fleet file: '*-USDT' '!*-PERP' type:spot",
     )

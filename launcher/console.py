@@ -101,9 +101,15 @@ class Table:
         from rich.text import Text  # noqa: PLC0415
 
         table = RichTable(box=None, pad_edge=False, header_style="bold")
-        for column, right in zip(self.columns, self.right, strict=True):
-            whole = not (wrap and column == _DETAIL)
-            table.add_column(column, justify="right" if right else "left", no_wrap=whole)
+        for place, column in enumerate(self.columns):
+            # Where there is no DETAIL, all but names and numbers gets more lines.
+            yields = column == _DETAIL or (_DETAIL not in self.columns and place and not self.right[place])
+            table.add_column(
+                column,
+                justify="right" if self.right[place] else "left",
+                no_wrap=not (wrap and yields),
+                overflow="fold" if wrap else "ellipsis",
+            )
         for row in self._shown():
             table.add_row(*(Text(cell, style=_STYLE_OF.get(cell, "")) for cell in row))
         return table

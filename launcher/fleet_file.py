@@ -133,6 +133,13 @@ def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault])
         return None
 
 
+def _remedy(path: Path) -> str:
+    """Return what to do about a file that does not exist."""
+    if path.suffix in (".yaml", ".yml"):
+        return _WRITE_ONE
+    return f"collectors are selected with --only: `--only '{path}'`"
+
+
 def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node | None:
     try:
         text = read_bounded(path).decode("utf-8-sig")
@@ -142,7 +149,7 @@ def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node |
         faults.append(Fault(str(path), line, column, f"is not UTF-8 text: {error.reason}"))
         return None
     except OSError as error:
-        remedy = f"; {_WRITE_ONE}" if isinstance(error, FileNotFoundError) else ""
+        remedy = f"; {_remedy(path)}" if isinstance(error, FileNotFoundError) else ""
         faults.append(Fault(str(path), 0, 0, f"cannot be read: {error.strerror}{remedy}"))
         return None
     before = len(faults)

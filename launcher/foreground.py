@@ -97,7 +97,7 @@ class _Run:
             self._tell_news()
             if not self.live.is_terminal and self._elapsed() - self.reported >= _REPORT_EVERY:
                 self.reported = self._elapsed()
-                self.live.line(_line(self.local.collectors, self.reported))
+                self.live.line(_line(self.local.collectors, self.reported, stopping=self.stop.is_set()))
             await asyncio.sleep(_LOOK_EVERY)
 
     def _tell_news(self) -> None:
@@ -163,11 +163,12 @@ def _table(collectors: Sequence[LocalCollector]) -> Table:
     return table
 
 
-def _line(collectors: Sequence[LocalCollector], elapsed: float) -> str:
+def _line(collectors: Sequence[LocalCollector], elapsed: float, *, stopping: bool) -> str:
     states = [status.state for collector in collectors if (status := collector.status())]
     rate = sum(collector.rate() for collector in collectors)
+    how = "stopping" if stopping else f"{states.count('ready')} of {len(collectors)} ready"
     return (
-        f"{elapsed:5.1f} s  {states.count('ready')} of {len(collectors)} ready, {rate:,.0f} records/s,"
+        f"{elapsed:5.1f} s  {how}, {rate:,.0f} records/s,"
         f" {_sum(collectors, 'received'):,} received, {_sum(collectors, 'stored'):,} stored,"
         f" {_waiting(collectors):,} in the spool"
     )

@@ -1,12 +1,15 @@
 """The fleet file that ``launcher init`` writes."""
 
 import re
+import unicodedata
 from pathlib import Path
 
 from collector import catalog
 from launcher.keys import FLEET
 
 _LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet's and a collector's together
+
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe", "å": "aa"})
 
 
 def starter(folder: Path, fleet_id: str) -> str:
@@ -18,7 +21,9 @@ def starter(folder: Path, fleet_id: str) -> str:
 
 def _fleet_name(folder: str) -> str:
     """Return the folder's name as a fleet may be called."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.lower()).strip("-")[:_LONGEST].strip("-")
+    spelt = folder.lower().translate(_UMLAUTS)
+    plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST].strip("-")
     return str(FLEET["fleet"].parse(name)) if name else "crypto"
 
 

@@ -1,6 +1,7 @@
 """``collector decode``: its arguments, and its files."""
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("exchange", metavar="EXCHANGE", type=str.upper, help="one of " + ", ".join(EXCHANGES))
+    parser.add_argument("exchange", metavar="EXCHANGE", help="one of " + ", ".join(EXCHANGES))
     parser.add_argument("file", metavar="FILE", nargs="?", help="messages; standard input by default")
     for name, meaning in (
         (
@@ -78,11 +79,17 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--receipt",
         metavar="SECONDS",
-        type=float,
+        type=_receipt,
         default=time.time(),
         help="when the messages were received, in seconds since 1970; default: now",
     )
     return parser
+
+
+def _receipt(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds since 1970, such as 1795891394.68")
+    return float(text)
 
 
 def _list(text: str) -> list[str]:
@@ -111,8 +118,10 @@ def _decoder(options: argparse.Namespace) -> Decoder:
 
 
 def _exchange(name: str) -> type[Exchange]:
-    if name in EXCHANGES:
-        return EXCHANGES[name]
+    if name.upper() in EXCHANGES:
+        return EXCHANGES[name.upper()]
+    if "." in name or "/" in name:
+        raise InputError(f"{name} is no exchange; its name comes first: `collector decode EXCHANGE {name}`")
     hint = f"did you mean {near[0]}? " if (near := catalog.nearest(name, EXCHANGES)) else ""
     raise InputError(f"decode cannot read {name}; {hint}it reads {', '.join(EXCHANGES)}")
 

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -182,7 +182,7 @@ def restart(options: argparse.Namespace, console: Console) -> int:
         console.json({"fleet": selection.name, **counts}, lines=True)
     else:
         explain(failed, console)
-        console.say(f"fleet {selection.name}: {restarted} restarted")
+        console.say(f"fleet {selection.name}: {restarted or 'nothing'} restarted")
     return FAILED if failed else DONE
 
 
@@ -192,6 +192,8 @@ def down(options: argparse.Namespace, console: Console) -> int:
     engine = selection.connect(options.parallel or _MOST)
     holding = selection.held(engine, adopt=options.adopt)
     containers = _ours(selection, holding, console)
+    if local_run.find(selection.name):
+        console.remark("`launcher run` goes on in this folder: Ctrl-C there ends it")
     if containers and not holding.proven:
         consent.require(_removes_unproven(selection, containers), options, console)
     with _locked(engine, selection, containers):
@@ -288,7 +290,7 @@ def _ours(selection: _Selection, holding: Holding, console: Console) -> list[Obs
     ours = []
     for container in selection.of(holding.ours):
         if container.manager == COMPOSE:
-            console.remark(f"{container.name} is managed by compose and left alone")
+            console.remark(f"{container.name} is left alone: `docker compose` manages it")
         else:
             ours.append(container)
     return ours
@@ -364,7 +366,8 @@ def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Co
         console.remark(f"volume {volume} holds {what}")
     answer = consent.ask("remove all of it for good?", options, console)
     if answer is None:
-        console.remark("they are kept: there is no terminal to ask at; --yes removes them")
+        kept = "it is" if len(full) == 1 else "they are"
+        console.remark(f"{kept} kept: there is no terminal to ask at; --yes removes {_them(full)}")
     return bool(answer)
 
 
@@ -379,8 +382,12 @@ def _gone(removed: int, network: str | None, gone: Sequence[str], left: Sequence
     parts += [f"network {network} removed"] if network else []
     parts += [f"{_volumes_of(gone)} removed"] if gone else []
     if left:
-        parts.append(f"{_volumes_of(left)} kept" + ("" if asked else " (--volumes removes them)"))
+        parts.append(f"{_volumes_of(left)} kept" + ("" if asked else f" (--volumes removes {_them(left)})"))
     return ", ".join(parts) or "nothing to remove"
+
+
+def _them(things: Sized) -> str:
+    return "it" if len(things) == 1 else "them"
 
 
 def _volumes_of(names: Sequence[str]) -> str:

@@ -92,6 +92,8 @@ def render(options: argparse.Namespace, console: Console) -> int:
         raise InputError(str(error)) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"--output {options.output}: is a file, or lies in one; name a folder") from error
+    except OSError as error:
+        raise InputError(f"--output {options.output}: cannot be written: {error.strerror}") from error
     for path in left_over(fleet, options.output) if options.format == "quadlet" else ():
         console.remark(
             f"{path} is of a collector that the fleet has no more: remove it, here and for systemd"

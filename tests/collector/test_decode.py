@@ -145,6 +145,10 @@ def test_a_frame_that_is_no_text_is_shown_as_base64(tmp_path, capsysbinary):
     ("arguments", "message"),
     [
         (["BINANC"], "decode cannot read BINANC; did you mean BINANCE? it reads BINANCE, "),
+        (
+            ["messages.json"],
+            "messages.json is no exchange; its name comes first: `collector decode EXCHANGE ",
+        ),
         (["BINANCE", "/nowhere"], "cannot read /nowhere: No such file or directory"),
         (["BINANCE", "--channels", "funding"], "BINANCE has no channel funding; it has trades, "),
         (["BINANCE", "--symbols", "BTC-USDT"], "--symbols needs --listing"),
@@ -220,3 +224,11 @@ def test_the_transcript_in_the_documentation_is_real(tmp_path, monkeypatch, caps
     Path("messages.jsonl").write_text(messages)
     status = main(["decode", "BINANCE", "--receipt", "1", "messages.jsonl"])
     assert f"{capsys.readouterr().out}exit status {status}\n" == shown
+
+
+@pytest.mark.parametrize("receipt", ["now", "-1", "inf", "2026-11-28"])
+def test_a_receipt_that_is_no_time_is_refused(receipt, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["decode", "BINANCE", "--receipt", receipt])
+    assert ended.value.code == 2
+    assert f"--receipt: '{receipt}' is no time in seconds since 1970" in capsys.readouterr().err

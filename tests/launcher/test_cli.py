@@ -64,6 +64,17 @@ def test_init_never_overwrites(tmp_path, monkeypatch, capsys):
     assert "already exists" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("Börsen-Überblick", "boersen-ueberblick"), ("Café São Paulo", "cafe-sao-paulo"), ("取引所", "crypto")],
+)
+def test_init_spells_the_name_of_the_folder_in_ascii(folder, name, tmp_path, monkeypatch):
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    assert cli.main(["init"]) == 0
+    assert f"\nfleet: {name}\n" in (tmp_path / folder / "fleet.yaml").read_text()
+
+
 def test_init_says_how_to_start_what_it_wrote(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["init"]) == 0
@@ -79,6 +90,11 @@ def test_render_into_a_file_says_that_it_takes_a_folder(file, tmp_path, capsys):
     for output in ("taken", "taken/in"):
         assert cli.main(["render", "--output", output]) == 2
         assert f"--output {output}: is a file, or lies in one; name a folder" in capsys.readouterr().err
+
+
+def test_render_where_nothing_can_be_written_names_the_option(file, capsys):
+    assert cli.main(["render", "--output", "/proc/foo"]) == 2
+    assert "--output /proc/foo: cannot be written: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["--no-color"]])
@@ -197,7 +213,9 @@ def test_an_odd_configuration_of_docker(file, config, tmp_path, monkeypatch, cap
 
 def test_a_file_that_is_not_there(tmp_path, capsys):
     assert cli.main(["validate", str(tmp_path / "none.yaml")]) == 2
-    assert "none.yaml" in capsys.readouterr().err
+    assert "none.yaml: cannot be read: No such file or directory; `launcher init`" in capsys.readouterr().err
+    assert cli.main(["validate", "kraken*"]) == 2
+    assert "; collectors are selected with --only: `--only 'kraken*'`" in capsys.readouterr().err
 
 
 def test_render_writes_a_compose_file_and_env_sets(file, capsys):
@@ -329,6 +347,12 @@ def test_both_programs_say_their_version_and_revision(capsys):
             ["launcher", "render", "--format", "kubernets"],
             "invalid choice 'kubernets'; did you mean kubernetes?",
         ),
+        (["launcher", "render", "--format", "systemd"], "invalid choice 'systemd'; did you mean quadlet?"),
+        (["launcher", "render", "--format", "k8s"], "invalid choice 'k8s'; did you mean kubernetes?"),
+        (["launcher", "symbols"], "the following arguments are required: EXCHANGE\n"),
+        (["launcher", "explain"], "the following arguments are required: KEY\n"),
+        (["launcher", "up", "--wait-timeout", "-5s"], "--wait-timeout: '-5s' is no time such as 20s, 5m or"),
+        (["launcher", "version", "foo"], "launcher version: error: unexpected argument foo"),
         (["collector", "helth"], "collector: error: unknown command helth; did you mean health?"),
         (
             ["collector", "check", "--conect"],

@@ -1,5 +1,9 @@
 """Tables where there is little room."""
 
+import io
+
+from rich.console import Console as RichConsole
+
 from launcher.console import Table
 
 
@@ -14,3 +18,13 @@ def test_a_narrow_terminal_shows_names_whole_and_leaves_out_what_matters_least()
     assert table.fitted(50).plain().splitlines()[1] == "binance-futures  degraded   1,234  store away: co…"
     assert table.fitted(40).plain().splitlines()[1] == "binance-futures  degraded  store away: …"
     assert table.fitted(20).plain().splitlines()[1] == "binance-futures  degraded"
+
+
+def test_a_narrow_terminal_gives_long_lists_more_lines_and_cuts_nothing():
+    table = Table("COLLECTOR", "EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")
+    table.add("binance-futures", "BINANCE_FUTURES", "REDISSTREAM", "trades,ticker,l2_book", "BTC-USD,ETH-USD")
+    text = io.StringIO()
+    RichConsole(file=text, width=60).print(table.rich(wrap=True))
+    shown = text.getvalue()
+    assert shown.splitlines()[1].startswith("binance-futures  ")
+    assert sorted("".join(shown.split())) == sorted("".join([*table.columns, *table.rows[0]]))

@@ -18,7 +18,7 @@ def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
     assert fleet.launch("down", "--volumes") == 1
     said = capsys.readouterr()
     assert f"volume {fleet.name}-full-spool holds 1,234 records that are not stored" in said.err
-    assert "there is no terminal to ask at; --yes removes them" in said.err
+    assert "there is no terminal to ask at; --yes removes it" in said.err
     assert "1 volume removed, 1 volume kept" in said.out
     assert spools(fleet) == [f"{fleet.name}-full-spool"]
     # Its container is gone, its status is in the volume.
@@ -44,7 +44,7 @@ def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
     assert fleet.launch("down") == 0
     said = capsys.readouterr()
     assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
-    assert "1 volume kept (--volumes removes them)" in said.out
+    assert "1 volume kept (--volumes removes it)" in said.out
 
 
 def test_the_spool_of_one_goes_also_when_its_container_went_before(fleet):
