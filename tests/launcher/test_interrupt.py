@@ -54,6 +54,19 @@ def test_whoever_ends_us_or_closes_the_terminal_finds_no_collector_stopped(fleet
     assert "SYMBOLS=ETH-USD" in container["Config"]["Env"]
 
 
+def test_a_successor_that_nobody_waits_for_any_more_is_removed_by_the_next_up(fleet):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    fleet.write({"one": "ETH-USD"})
+    interrupted(fleet, "one: recreating", "--no-check", by=signal.SIGKILL)
+    assert fleet.launch("up") == 0
+    names = docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={fleet.name}").split()
+    assert names == [f"{fleet.name}-one"]
+    (container,) = inspect(f"{fleet.name}-one")
+    assert container["State"]["Running"]
+    assert "SYMBOLS=ETH-USD" in container["Config"]["Env"]
+
+
 @pytest.mark.parametrize("unread", ["stdout", "stderr"])
 def test_work_is_not_cut_short_where_nobody_reads_on(fleet, unread):
     """As in ``launcher up --json | head -1``."""
