@@ -19,8 +19,9 @@ class Ceded:
     """Spans of receipts (seconds, UTC), each from its start to before its end, of channels of symbols."""
 
     def __init__(self, exchange: str, remembered: Marks) -> None:
-        """Reads what is remembered of an earlier process, which left out nothing after now.
+        """Read what is remembered of an earlier process, which left out nothing after now.
 
+        What it received last is not what was recorded last, where another collector stored it to the end.
         A mark that is damaged says nothing: rather a record twice than one never.
         """
         self._exchange, self._marks = exchange, remembered
@@ -28,6 +29,8 @@ class Ceded:
         now = time.time()
         for key, mark in remembered.of_pairs(exchange, marks.Ceded):
             self._spans[key] = [(start, min(end, now)) for start, end in mark.spans]
+            if mark.spans[-1][1] == _NEVER:
+                remembered.drop(marks.last_recorded(exchange, key))
 
     def __bool__(self) -> bool:
         return bool(self._spans)

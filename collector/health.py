@@ -89,9 +89,9 @@ class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one collector; times are float seconds since 1970, UTC.
 
-    ``unseen`` are the seconds of the longest gap between an earlier process and this one; None: no such gap
-    so far. ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None: not
-    counted.
+    ``unseen`` are the seconds from the last that an earlier process saw to when this one saw all; None: no
+    gap says so. ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None:
+    not counted.
     """
 
     version: int = 1

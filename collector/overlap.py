@@ -11,7 +11,8 @@ however slowly the store answers (the steps are those of Lamport's bakery, which
 3. Read the notes. Where another is choosing, wait until it is through. Of two claims the earlier one has it.
 
 What is received meanwhile waits in the spool, so that the wait costs nothing. What is left out is received
-and not stored: as soon as the other collector ends, we claim it, and what neither stored is a gap.
+and not stored: when the other collector has ended, and the last that it stored cannot be on its way to us any
+more, we claim it, and what neither stored is a gap.
 
 Whether a collector is alive tells its position: each commit, also an empty one, is a sign of life by the
 store's own clock. The time since when something is claimed orders those that claimed at once, and tells which
@@ -84,6 +85,7 @@ class Overlap:
         self._choosing: set[Key] = set()
         self._since: dict[Key, float] = {}  # what we claim
         self._held: set[Key] = set()  # of that, what is surely ours
+        self._just_left: set[Key] = set()  # what nobody stores, and is not to be taken over yet
         self._ever_held: set[Key] = set()
         self._ceded = ceded
         self._signs: dict[str, float] = {}  # others' first sign of life, by time.monotonic()
@@ -139,6 +141,8 @@ class Overlap:
         about_to_claim = set().union(*(choosing[name] for name in alive | doubtful))
         lost: dict[str, list[Key]] = defaultdict(list)
         self.undecided, self.waits = set(), False
+        left = {name: notes[name].until() for name in {*self.taken.values()} if name in notes}
+        self._just_left = {key for key in self.taken if self._has_just_left(key, left)}
         for key in self._known:
             rivals = self._rivals(key, claims)
             if rival := min(rivals & alive, default=None):
@@ -146,7 +150,7 @@ class Overlap:
             elif key not in self._held and (rivals or (self._is_claimed(key) and key in about_to_claim)):
                 self.undecided.add(key)
                 self.waits = True
-            elif not rivals:
+            elif not rivals and key not in self._just_left:
                 self._claim(key, own.get(key))
         for name, keys in lost.items():
             self._lose(name, keys, claims[name])
@@ -233,6 +237,11 @@ class Overlap:
             self._held.discard(key)
             self.undecided.add(key)
 
+    def _has_just_left(self, key: Key, left: Mapping[str, Mapping[Key, float]]) -> bool:
+        """Whether the last that who had ``key`` has stored of it may still be on its way to us."""
+        until = left.get(self.taken[key], {}).get(key)
+        return until is not None and time.time() < until + SKEW
+
     def _take_over(self, key: Key) -> None:
         now = time.time()
         del self.taken[key]
@@ -272,7 +281,8 @@ class Overlap:
             called = ", ".join(map(self._called, sorted(doubtful)))
             LOG.info("waiting to see whether %s still stores what we subscribe to", called)
         self._watching = bool(self.undecided or self.taken or doubtful)
-        pause = 0.0 if self.undecided else PROBE if self._watching else RECHECK
+        soon = SKEW if self._just_left else PROBE
+        pause = 0.0 if self.undecided else soon if self._watching else RECHECK
         self._next = time.monotonic() + pause
 
     def _see_that_something_is_left(self) -> None:

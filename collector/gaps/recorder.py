@@ -41,22 +41,30 @@ class Recorder:
 
     Attributes:
         marks: what survives the process, together with the records.
-        unseen: seconds of the longest gap between an earlier process and this one; None: no such gap.
     """
 
     def __init__(self, burst: Burst) -> None:
         self._burst = burst
         self.marks = burst.marks
         self._lines = Lines()
-        self.unseen: float | None = None
+        self._between: tuple[float, float] | None = None
 
     def report(self, gap: Gap) -> None:
         """Put a gap on record."""
         self._burst.put(gap)
         if gap.reason in BETWEEN_PROCESSES:
-            self.unseen = max(self.unseen or 0.0, gap.end - gap.start)
+            start, end = self._between or (gap.start, gap.end)
+            self._between = max(start, gap.start), max(end, gap.end)
         self.marks.put(GAPS_OF_DAY, GapsOfDay(_today(), self.today + 1))
         self._lines.add(gap)
+
+    @property
+    def unseen(self) -> float | None:
+        """Seconds from the last that an earlier process saw to when this one saw all; None: no gap says so.
+
+        What that process did not record any more has been unseen for longer.
+        """
+        return self._between and self._between[1] - self._between[0]
 
     @property
     def today(self) -> int:

@@ -12,6 +12,7 @@ from collector import ceded as ceded_module
 from collector import notes, overlap
 from collector.batch import Batch
 from collector.ceded import Ceded
+from collector.gaps import marks
 from collector.gaps.marks import Marks
 from collector.gaps.tracker import Gaps
 from collector.notes import Note
@@ -238,6 +239,38 @@ async def test_what_was_left_out_and_is_in_the_spool_is_not_stored_after_a_resta
     assert two.stores == set(KEYS)
     batch = Batch("run", 0, [waiting, _trade(clock.now)])
     assert two.overlap.without(batch).kept == ([1], [batch.records[1]])
+
+
+async def test_what_the_other_stored_last_is_not_stored_again_as_it_comes_to_us_later(clock):
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
+    for _ in range(3):
+        await one.look()
+        turn(clock, shelf)
+    for _ in range(3):
+        one.beat()
+        await two.look()
+        turn(clock, shelf)
+    assert two.overlap.taken.keys() == set(KEYS)
+    left = notes.moments(dict.fromkeys(KEYS, clock.now))
+    shelf.notes["one"] = Note("KRAKEN", stopped=True, good_for=3.0, seen=left)
+    del shelf.beats["one"]
+    ended = clock.now
+    while two.overlap.taken:
+        turn(clock, shelf, 0.5)
+        await two.look()
+    assert ended + overlap.SKEW <= clock.now < ended + overlap.SKEW + 2
+
+
+def test_what_another_stored_to_the_end_is_not_what_we_recorded_last():
+    """Exchanges repeat the last trades: what the other one stored of them is known to it alone."""
+    ours, others = marks.last_recorded("KRAKEN", KEYS[0]), marks.last_recorded("KRAKEN", KEYS[2])
+    remembered = Marks({ours.name: "7 7", others.name: "7 7"})
+    for key, end in ((KEYS[0], 5.0), (KEYS[2], float("inf"))):
+        remembered.put(marks.ceded("KRAKEN", key), marks.Ceded(((1.0, end),)))
+    Ceded("KRAKEN", remembered)
+    assert remembered.get(ours) is not None
+    assert remembered.get(others) is None
 
 
 @hypothesis.given(st.text())
