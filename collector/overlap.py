@@ -142,7 +142,8 @@ class Overlap:
         lost: dict[str, list[Key]] = defaultdict(list)
         self.undecided, self.waits = set(), False
         left = {name: notes[name].until() for name in {*self.taken.values()} if name in notes}
-        self._just_left = {key for key in self.taken if self._has_just_left(key, left)}
+        unclaimed = [key for key in self.taken if not any(key in claimed for claimed in claims.values())]
+        self._just_left = {key for key in unclaimed if self._has_just_left(key, left)}
         for key in self._known:
             rivals = self._rivals(key, claims)
             if rival := min(rivals & alive, default=None):
@@ -240,7 +241,7 @@ class Overlap:
     def _has_just_left(self, key: Key, left: Mapping[str, Mapping[Key, float]]) -> bool:
         """Whether the last that who had ``key`` has stored of it may still be on its way to us."""
         until = left.get(self.taken[key], {}).get(key)
-        return until is not None and time.time() < until + SKEW
+        return until is not None and abs(time.time() - until) < SKEW  # a clock that is wrong says nothing
 
     def _take_over(self, key: Key) -> None:
         now = time.time()

@@ -430,6 +430,9 @@ class Rollout:
             standby = self._engine.standby(successor, old.name)
             if standby and standby.time >= condition.started:
                 return True
+            status = self._engine.status(successor, old.name)
+            if status and status.started >= condition.started:
+                return True  # the old one has let go of the spool by itself
             self._stop.wait(_LOOK_EVERY)
         self._engine.stop(successor)
         return False

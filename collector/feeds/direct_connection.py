@@ -20,7 +20,7 @@ from collector.exchanges.times import SECOND
 from collector.feeds import connection
 from collector.feeds.backoff import Backoff
 from collector.feeds.connection import Connection, EmptyError, SuspectBookError, first_failure
-from collector.feeds.handover import Handover, HandoverError
+from collector.feeds.handover import Handover, HandoverError, NoPlaceError
 from collector.feeds.left_out import without
 from collector.feeds.link import Lasting, Link, Shared
 from collector.feeds.malformed import describe
@@ -174,20 +174,28 @@ class DirectConnection(Connection):
             await asyncio.sleep(self._turn)  # others may be told in the same moment
             while link is self._link:
                 await asyncio.sleep(backoff.pause())
-                await self._overlap()
+                if not await self._overlap():
+                    await asyncio.Event().wait()  # the exchange closes this one, and that ends the wait
 
-    async def _overlap(self) -> None:
-        """Open the next link beside the old one, and have it take over if it can."""
-        lasting = Lasting(urgent=self._lasting.urgent)  # what it asks for need not wait: we did
+    async def _overlap(self) -> bool:
+        """Open the next link beside the old one, and have it take over if it can; whether to try again else.
+
+        Another try would be as much in vain where the exchange does not answer all that is asked for in time:
+        it would cost what live books, and the reconnect, have to ask with.
+        """
+        lasting = Lasting()  # what is live comes before what it asks for
         link = self._new_link(lasting)
         handover = Handover(self.keys, self._subscriptions.confirmed, self._exchange.identity)
         handover.note(self._intake.last_quotes(self.keys))
         link.take = partial(self._hold, link, handover)
         following = self._next = _Next(link, handover, asyncio.create_task(link.run(lambda: None)))
+        hopeless = False
+        limit = asyncio.timeout(OVERLAP)
         try:
-            async with asyncio.timeout(OVERLAP):
+            async with limit:
                 await self._until_ready(following)
         except Exception as error:  # noqa: BLE001 - whatever it was, the old link goes on
+            hopeless = limit.expired() or isinstance(error, NoPlaceError)
             LOG.warning("%s: the next connection cannot take over: %s", self.id, describe(error))
         else:
             if self._next:
@@ -198,6 +206,7 @@ class DirectConnection(Connection):
                 self._end(following.running)
             else:
                 self._lasting = lasting
+        return not hopeless
 
     async def _until_ready(self, following: _Next) -> None:
         """Wait until the next link can take over, or has: where the old one ended."""

@@ -48,6 +48,10 @@ class HandoverError(Exception):
     """The new connection cannot take over."""
 
 
+class NoPlaceError(HandoverError):
+    """Nor can any other: nothing says where one would."""
+
+
 class _Changeover:
     """One subscription on both connections.
 
@@ -97,14 +101,14 @@ class _Changeover:
     def hold(self, record: AnyRecord) -> int:
         """Hold a record of the new connection; return how many more are held now.
 
-        Raises HandoverError where the exchange tells no place of it.
+        Raises NoPlaceError where the exchange tells no place of it.
         """
         if self._is_book and self.beginning is None:
             self.beginning = record
             return 0
         place = _place(record)
         if place is None:
-            raise HandoverError("the exchange tells neither a time nor a number of what it sends")
+            raise NoPlaceError("the exchange tells neither a time nor a number of what it sends")
         if self._is_prompt and self.first is None and not self._is_state(record, place):
             self.first = record
         self.newest = record
@@ -280,11 +284,11 @@ class Handover:
     def held(self) -> Outputs:
         """Return what the new connection brought so far and the old one did not, in the order of receipt.
 
-        Of what did not stand on the old one that is all.
+        Of what did not stand on the old one that is all, but for a quote that the old one had brought before.
         """
         later: list[AnyRecord] = []
         for key, change in self._changes.items():
-            if key in self._standing:
+            if key in self._standing or key[0] in _QUOTES:
                 later += filter(change.passes, change.held)
             else:
                 later += [change.beginning, *change.held] if change.beginning else change.held

@@ -124,8 +124,7 @@ class Continuity:
         self._gaps.take_up(holes, left.questions)
         for key, missing in left.missing.items():
             self._gaps.report_missing(key, missing)
-        if not self._spool.exact:
-            self._forget_last_records()
+        self._forget_last_records()
         told = self._marks.get(marks.LOSSES_TOLD)
         self._told = set(told.losses) if told else set()
         await self._recorder.save()
@@ -139,10 +138,12 @@ class Continuity:
             self._marks.drop_named(name)
 
     def _forget_last_records(self) -> None:
-        """Records may have been stored that this spool does not know."""
+        """Records may have been stored that this spool does not know: by us, or by who records it now."""
         for name in self._spool.marks:
             with contextlib.suppress(DamagedMarkError):
-                if (place := marks.slot(name)).kind is LastRecorded:
+                place = marks.slot(name)
+                is_ours = place.key is not None and self._wants(place.key)
+                if place.kind is LastRecorded and not (is_ours and self._spool.exact):
                     self._marks.drop(place)
 
     async def run(self) -> None:
@@ -231,7 +232,7 @@ class Continuity:
             if self._wants(key) and key not in self._gaps.elsewhere
         }
         left = {key: moment for key, moment in until.items() if key not in ours}
-        self._note_what_begins(seen)
+        self._note_what_begins(seen, until)
         self.noted = Note(
             self._gaps.exchange,
             self._stopped,
@@ -242,14 +243,20 @@ class Continuity:
         )
         return self.noted
 
-    def _note_what_begins(self, seen: Iterable[Key]) -> None:
-        """Of what the store knows nothing, the first is what this process saw, or the one before it had."""
+    def _note_what_begins(self, seen: Iterable[Key], noted: Mapping[Key, float]) -> None:
+        """Of what the store knows nothing, the first is what this process saw, or the one before it had.
+
+        Of what is not noted any more, as it was delisted long ago, nothing is.
+        """
+        gone = self._begun.keys() - noted.keys()
+        for key in gone:
+            del self._begun[key]
         new = {key for key in seen if key not in self._begun and key not in self._stored}
         for key in new:
             hole, since = self._gaps.earlier.get(key), self._gaps.seen_since(key)
             if hole or since:
                 self._begun[key] = math.ceil(min(hole.start if hole else math.inf, since or math.inf))
-        if new:
+        if new or gone:
             self._begun_noted = codec.moments(self._begun)
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:

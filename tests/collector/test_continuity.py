@@ -40,7 +40,11 @@ async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(t
         (None, Hole(1.2, "killed"), {TRADES: 2}),  # what the process before had in its spool was stored, too
         ({"begun": [(1.0, {"trades": ["BTC-USD"]})]}, Hole(2.0, "killed"), {TRADES: 1}),
         ({"begun": []}, Hole(2.0, "killed"), {}),  # noted by a collector of an earlier version
-        ({"begun": [(1.0, {"trades": ["ETH-USD"]})], "seen": []}, None, {TRADES: 3, ETHER: 1}),
+        (
+            {"begun": [(1.0, {"trades": ["ETH-USD"]})], "seen": [(2.0, {"trades": ["ETH-USD"]})]},
+            None,
+            {TRADES: 3, ETHER: 1},
+        ),
     ],
 )
 async def test_a_note_says_since_when_a_pair_is_recorded(tmp_path, in_store, hole, begun):
@@ -60,6 +64,31 @@ async def test_a_note_says_since_when_a_pair_is_recorded(tmp_path, in_store, hol
     note = continuity.note(spool.end, good_for=1.0)
     assert codec.pairs(codec.read(codec.encode(note)).begun) == begun
     assert note.until()[TRADES] == 2.5
+    await spool.close()
+
+
+async def test_a_note_forgets_since_when_it_recorded_what_was_delisted_long_ago(tmp_path):
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    gone = [(1.0, {"trades": ["SOL-USD"]})]
+    own = Note(exchange="KRAKEN", stopped=True, good_for=1.0, seen=[], begun=gone)
+    continuity.meet("test", {"test": codec.encode(own)})
+    await continuity._save()
+    assert continuity.note(spool.end, good_for=1.0).begun == []
+    await spool.close()
+
+
+@pytest.mark.parametrize("wants", [True, False])
+async def test_the_last_trade_of_what_is_recorded_elsewhere_now_says_nothing(tmp_path, wants):
+    """Another shard may have recorded it until it comes back, with what the exchange repeats."""
+    spool = await Spool.open(tmp_path)
+    await spool.append([], {last_recorded("KRAKEN", TRADES).name: LastRecorded(7, 7).text})
+    await spool.close()
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    await Continuity(spool, gaps, lambda _: None, lambda _: wants).begin()
+    assert (gaps.recorder.marks.get(last_recorded("KRAKEN", TRADES)) is not None) == wants
     await spool.close()
 
 

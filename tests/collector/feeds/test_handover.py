@@ -275,6 +275,14 @@ def test_what_did_not_stand_on_the_old_connection_begins_with_the_new_one():
     assert records(it.held()) == [Resync(BOOK), whole(1), change(2)]
 
 
+def test_the_last_quote_of_what_did_not_stand_on_the_old_connection_is_not_stored_again():
+    it = Two()
+    it.note([ticker(1)])
+    it.hold([Confirmed((TICKER,), "acknowledgement"), ticker(1, receipt=NOW + 900), ticker(2, "2")])
+    assert it.ready()
+    assert [each for each in records(it.held()) if isinstance(each, Ticker)] == [ticker(2, "2")]
+
+
 def test_what_is_not_wanted_any_more_is_not_waited_for():
     it = Two(TICKER, BOOK)
     it.note([ticker(1)])
