@@ -55,8 +55,9 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is waited for.
 
     ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
-    by time.monotonic; ``put_back`` brings that back, and says so; ``settle`` removes what only that needed;
-    ``speaks`` tells a collector, which says of itself how it is, from a server, which has a health check.
+    by time.monotonic, and ``predecessor`` when that had begun, as its status says; ``put_back`` brings it
+    back, and says so; ``settle`` removes what only that needed; ``speaks`` tells a collector, which says of
+    itself how it is, from a server, which has a health check.
     """
 
     collector: str
@@ -65,6 +66,7 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     speaks: bool
     restarts: int = 0
     since: float | None = None
+    predecessor: float | None = None
     put_back: Callable[[], str] = str
     settle: Callable[[], object] = str
 
@@ -398,6 +400,7 @@ class Rollout:
                 return None
             self._say(spec.name, "recreating", action.reason)
             stands_by = _shares_spool(spec, old) and self._stands_by(successor, old)
+            before = None if spec.server else self._engine.status(old.id, old.name)
             since = time.monotonic()
             self._engine.stop(old.id)
             self._engine.rename(old.id, f"{old.name}{PREVIOUS}")
@@ -412,6 +415,7 @@ class Rollout:
             id=successor,
             speaks=not spec.server,
             since=since,
+            predecessor=before.started if before else None,
             put_back=partial(self._put_back, old, successor),
             settle=partial(self._engine.remove, f"{old.name}{PREVIOUS}"),
         )
@@ -421,17 +425,17 @@ class Rollout:
 
         One that does not get ready, as one of an earlier version, is stopped again.
         """
+        was, stood_by = self._engine.status(old.id, old.name), self._engine.standby(old.id, old.name)
         self._engine.start(successor)
         end = time.monotonic() + _STANDBY_WAIT
         while time.monotonic() < end and not self._stop.is_set():
             condition = self._engine.condition(successor)
             if condition.state != "running" or condition.restarts:
                 break
-            standby = self._engine.standby(successor, old.name)
-            if standby and standby.time >= condition.started:
+            if self._engine.standby(successor, old.name) not in (None, stood_by):
                 return True
             status = self._engine.status(successor, old.name)
-            if status and status.started >= condition.started:
+            if status and was and status.started != was.started:
                 return True  # the old one has let go of the spool by itself
             self._stop.wait(_LOOK_EVERY)
         self._engine.stop(successor)
@@ -517,7 +521,7 @@ class Rollout:
 
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
         # What its predecessor says, or has said, beside the spool is not about this one.
-        if status is None or status.started < condition.started:
+        if status is None or status.time < condition.started or status.started == started.predecessor:
             self._say(started.collector, "waiting", "no status yet")
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)

@@ -26,8 +26,8 @@ def fleet(restartable_engine, tmp_path):
 
 
 def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restartable_engine):
-    fleet.write(SIX)
-    command = [sys.executable, "-m", "launcher", "up", str(fleet.path)]
+    fleet.write(SIX | {"part5": "NEVER-READY"})  # so that it is not through before the engine is gone
+    command = [sys.executable, "-m", "launcher", "up", str(fleet.path), "--wait-timeout", "10m"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         said = process.stderr.readline()
         while "ready" not in said:
@@ -37,6 +37,7 @@ def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restart
     assert process.returncode == 1
     assert "Traceback" not in rest
     assert "failed" in out or "engine" in rest, (out, rest)
+    fleet.write(SIX)
     assert fleet.launch("up") == 0
     containers = fleet.containers()
     assert containers.keys() == SIX.keys()

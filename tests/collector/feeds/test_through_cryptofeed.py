@@ -70,8 +70,8 @@ async def test_a_malformed_message_is_kept(simulator, tmp_path, caplog):
     async with through_cryptofeed(simulator, tmp_path, CHANNELS="ticker") as it:
         await it.confirmed()
         await it.fault("malformed", count=2)
+        await it.until((it.settings.home / "malformed.jsonl").exists, "it is kept")
         await it.more(50)
-        assert (it.settings.home / "malformed.jsonl").exists()
         assert not lines(caplog, "connection lost")
         assert await it.settled()
 
