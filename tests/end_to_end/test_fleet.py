@@ -119,6 +119,7 @@ def complete(fleet, capsys):
     return {(row["collector"], row["symbol"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_compose_makes_the_same_containers(fleet, compose, tmp_path, capsys):
     fleet.write(EXCHANGES, limits={"memory": "256MiB", "cpus": 0.5})
     assert fleet.launch("render", "--output", str(tmp_path / "out")) == 0

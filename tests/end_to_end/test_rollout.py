@@ -175,6 +175,7 @@ def assert_one_at_a_time(log):
         assert all(one[-1] < other[0] for one, other in pairwise(ordered)), key
 
 
+@pytest.mark.slow
 def test_symbols_that_collectors_exchange_in_one_roll_out(fleet, capsys):
     """One update at a time: each leaves out what another still has, and is ready once it lets go of that."""
     names = ("first", "second", "third")
