@@ -21,17 +21,20 @@ quick:
 	@.ci/environment --all-extras
 	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 3 --dist worksteal -r fE -m quick
 
+# The files with tests that run alone: collecting all others takes longer than running these.
+ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
+
 # All tests that this machine can run, but the slow ones; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
 	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal --durations 15 -m "not alone and not slow"
-	@.venv/bin/python -m pytest -m "alone and not slow"
+	@.venv/bin/python -m pytest -m "alone and not slow" $(ALONE)
 
 # The slow ones: what takes longest and proves least.
 test-slow:
 	@.ci/environment --all-extras
 	@.venv/bin/python -m pytest --numprocesses 2 --dist worksteal --durations 10 -m "slow and not alone"
-	@.venv/bin/python -m pytest -m "slow and alone"
+	@.venv/bin/python -m pytest -m "slow and alone" $(ALONE)
 
 lint:
 	@.ci/environment --all-extras

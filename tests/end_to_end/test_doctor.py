@@ -15,7 +15,7 @@ from test_fleet import Fleet
 
 from launcher import cli
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 PASSWORD = "canary-of-the-store-5e1b"
 STORE = {"backend": "REDISSTREAM", "host": "redis", "password": PASSWORD}

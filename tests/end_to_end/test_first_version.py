@@ -7,7 +7,7 @@ from stage import docker
 from test_rollout import SYMBOLS, Recorded
 from waiting import wait_until
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 
 @pytest.fixture

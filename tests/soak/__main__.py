@@ -31,6 +31,8 @@ def main() -> int:
     options = parser().parse_args()
     outcomes = [outcome for path in options.merge for outcome in json.loads(path.read_text())]
     borne = True
+    if options.logs:
+        options.logs.mkdir(parents=True, exist_ok=True)
     if not options.merge:
         if FUZZ in options.trials:
             seed = random.SystemRandom().randrange(2**32) if options.fuzz_seed is None else options.fuzz_seed
