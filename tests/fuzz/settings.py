@@ -86,8 +86,10 @@ class Environments:
 
 
 def _hides(variable: str, environment: dict[str, str]) -> bool:
-    """Return whether the secret in a variable can be told to be one."""
-    return variable == "PASSWORD" or bool(re.search(rf":{SECRET}\S*@", environment.get(variable, "")))
+    """Return whether every secret in a variable can be told to be one: it stands before an @."""
+    value = environment.get(variable, "")
+    others = re.sub(rf":{SECRET}\S*@", "", value)
+    return variable == "PASSWORD" or (others != value and SECRET not in others)
 
 
 CONFIGURATIONS = [
