@@ -20,10 +20,13 @@ from collectors import Collector
 from recording import CHANNELS, SYMBOLS, Recording
 from replayer import Replayer
 
+from collector.health import Status
+
 WARM_UP = 2_000  # records
 FIRST = 8  # records, some of them trades, that the exchange sends to a collector that has started
 PATIENCE = 120.0  # seconds for a slice
 TICK = 0.005
+ABSENT = Path(__file__).with_name("absent")  # what the environment of a collector lacks
 
 
 class Slice(NamedTuple):
@@ -202,6 +205,7 @@ class Ours(Contestant):
             SYMBOLS=",".join(SYMBOLS),
             CHANNELS=",".join(CHANNELS),
             BACKEND=self.destination.backend,
+            PYTHONPATH=str(ABSENT),
             **self.destination.ours,
             **self._replayer.environment,
             **self._variables,
@@ -224,8 +228,12 @@ class Ours(Contestant):
         """Also: it stops in good order, what it gathered is stored then, and it has seen no gap."""
         if not self.destination.gathers:
             self.wait_until_stored(self.sent)
+        self._collector.wait_until(self._has_received_all)  # what it gathers is stored when it stops
         status = self._collector.stop()
         assert status == os.EX_OK, f"{self}: exit status {status}"
         gaps = self._collector.status.gaps_today
         assert gaps == 0, f"{self}: {gaps} gaps, though nothing is missing of what was sent"
         super().check()
+
+    def _has_received_all(self, status: Status) -> bool:
+        return sum(channel.received for channel in status.channels.values()) >= self.sent
