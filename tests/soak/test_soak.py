@@ -30,7 +30,11 @@ def test_a_short_one_of_one_store(servers, tmp_path):
     outcomes = tmp_path / "outcomes.json"
     command = [sys.executable, "-m", "soak", "--stores", "REDISSTREAM", "--trials", "faults", *counts]
     soak = subprocess.run(
-        [*command, "--json", outcomes, "--logs", tmp_path / "logs"], cwd=TESTS, capture_output=True, text=True, check=False
+        [*command, "--json", outcomes, "--logs", tmp_path / "logs"],
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert soak.returncode == 0, soak.stdout + soak.stderr
     (outcome,) = json.loads(outcomes.read_text())
