@@ -51,7 +51,12 @@ def main() -> int:
 def run(store: str, name: str, options):
     with tempfile.TemporaryDirectory(prefix="soak-", dir=options.folder) as folder:
         print(f"{time.strftime('%H:%M:%S')} {store}: {name}", file=sys.stderr)
-        return TRIALS[name](PLACES[store](), options, Path(folder)).run()
+        trial = TRIALS[name](PLACES[store](), options, Path(folder))
+        try:
+            return trial.run()
+        except AssertionError as error:  # the other stores have their trials all the same
+            trial.outcome.troubles.append(str(error))
+            return trial.outcome
 
 
 def tell(outcomes: list[dict], options) -> None:

@@ -41,7 +41,8 @@ def tables(outcomes: list[dict]) -> str:
     """A table for each trial, and what went wrong."""
     text = []
     for trial, columns in ("faults", FAULTS), ("absence", ABSENCE):
-        rows = [outcome for outcome in outcomes if outcome["trial"] == trial]
+        ended = [outcome for outcome in outcomes if outcome["account"]["sent"]]
+        rows = [outcome for outcome in ended if outcome["trial"] == trial]
         if rows:
             day = datetime.fromtimestamp(max(row["started"] for row in rows), UTC)
             text.append(f"Soak of {day:%Y-%m-%d}: {trial}\n\n{_table(columns | ACCOUNT, rows)}\n")

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from ledger import Sent, Stored, balance
+from report import tables
 from servers import RedisServer, Toxiproxy
+from trials import Outcome
 
 from collector.records import Gap
 
@@ -41,6 +43,12 @@ def test_a_short_one_of_one_store(servers, tmp_path):
     assert sum(outcome["survived"].values()) == sum(SHORT.values())
     assert outcome["account"]["stored"] > 500
     assert (tmp_path / "logs" / "REDISSTREAM-faults.log").stat().st_size
+
+
+def test_a_trial_that_does_not_come_to_its_end_is_told_and_is_no_row():
+    outcome = Outcome("MONGO", "absence", started=0.0, troubles=["not within 120 s"])
+    assert not outcome.good
+    assert tables([outcome.as_dict()]) == "MONGO absence: not within 120 s"
 
 
 def at(second):
