@@ -10,9 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+import msgspec
+
 from collector import health, logs
 from collector.command_line import Parser, give_up_output, leave_unread
-from collector.printable import printable
+from collector.printable import printable, printable_json
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
 _DESCRIPTION = """\
@@ -70,9 +72,9 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
             _say(f"{settings.name}: the settings are fine")
             return 0
         case "health":
-            healthy, line = health.check(settings.home, ready=options.ready)
-            _say(line)
-            return 0 if healthy else 1
+            found = health.verdict(settings.home)
+            _say(printable_json(msgspec.json.encode(found).decode()) if options.json else found.detail)
+            return 0 if (found.ready if options.ready else found.healthy) else 1
         case "complete":
             return _complete(settings, options)
         case "db":
@@ -126,6 +128,9 @@ def parser() -> Parser:
         "--ready",
         action="store_true",
         help="also whether its store takes records and, since its start, some have come",
+    )
+    alive.add_argument(
+        "--json", action="store_true", help="the answer as JSON, with all that the collector said last"
     )
     _add_complete(commands)
     database = commands.add_parser("db", help="what the store needs before anything is stored")

@@ -16,6 +16,7 @@ STATUS_FILE = "status.json"
 STANDBY_FILE = "standby.json"  # what a collector writes that waits for another to let go of its spool
 INTERVAL = 1.0  # seconds between two writings
 STALE = 15.0  # seconds without one after which the process counts as stuck
+_NAMED = 3  # subscriptions that are named where more are waited for
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,12 +58,14 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     overlapping_with: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """What is waited for, in one line."""
-        first = self.pending[0]
-        if first in self.acknowledged:
-            first += " is acknowledged, but no data has come"
+        """Return what is waited for, in one line: how many, and the first by name."""
+        count, acknowledged = len(self.pending), len({*self.pending} & {*self.acknowledged})
+        named = ", ".join(self.pending[:_NAMED])
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        which = "" if acknowledged == count else f"; {acknowledged} of them"
+        silent = f"{which} acknowledged, but no data has come" if acknowledged else ""
         said = f" (the exchange says: {self.notice})" if self.notice else ""
-        return f"waiting for {len(self.pending)} subscriptions: {first}{said}"
+        return f"waiting for {count} subscription{'s' * (count != 1)}: {named}{more}{silent}{said}"
 
 
 class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,23 +177,50 @@ def is_ready(status: Status) -> bool:
     return status.state == "ready" or (status.state == "degraded" and status.last_received is not None)
 
 
-def check(folder: Path, now: float | None = None, *, ready: bool = False) -> tuple[bool, str]:
-    """Whether the collector of ``folder`` is alive, or ``ready``, and one line for a person."""
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How the collector of a folder is: ``healthy`` (alive), ``ready``, and one line that says why.
+
+    ``status`` is the last that it said of itself; None where there is nothing that can be read.
+    """
+
+    healthy: bool
+    ready: bool
+    detail: str
+    status: Status | None = None
+
+
+def verdict(folder: Path, now: float | None = None) -> Verdict:
+    """Return how the collector of ``folder`` is."""
     try:
         status = read(folder)
     except FileNotFoundError:
         where = f"{folder / STATUS_FILE} does not exist"
-        return False, printable(f"no status: {where}; did the collector start with this SPOOL_DIR?")
+        return _unknown(printable(f"no status: {where}; did the collector start with this SPOOL_DIR?"))
     except (OSError, msgspec.DecodeError) as error:
-        return False, f"no status: {error}"
+        return _unknown(f"no status: {error}")
+    said = f"{status.state}: {status.detail}"
     age = (time.time() if now is None else now) - status.time
     if age > STALE:
-        was = printable(f"{status.state}: {status.detail}")
-        return False, f"stuck: no sign of life for {age:.0f} s (was {was})"
+        stuck = printable(f"stuck: no sign of life for {age:.0f} s (was {said})")
+        return Verdict(healthy=False, ready=False, detail=stuck, status=status)
     stored = (
         "nothing stored yet"
         if status.last_stored is None
         else f"stored {status.time - status.last_stored:.0f} s ago"
     )
-    well = is_ready(status) if ready else status.state != "failed"
-    return well, printable(f"{status.state}: {status.detail}; {stored}")
+    return Verdict(
+        healthy=status.state != "failed",
+        ready=is_ready(status),
+        detail=printable(f"{said}; {stored}"),
+        status=status,
+    )
+
+
+def _unknown(why: str) -> Verdict:
+    return Verdict(healthy=False, ready=False, detail=why)
+
+
+def check(folder: Path, now: float | None = None, *, ready: bool = False) -> tuple[bool, str]:
+    """Return whether the collector of ``folder`` is alive, or ``ready``, and one line for a person."""
+    found = verdict(folder, now)
+    return found.ready if ready else found.healthy, found.detail

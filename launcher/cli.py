@@ -281,7 +281,18 @@ def _add_container_commands(commands: _Commands) -> None:
     _selection(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
     logs.add_argument(
-        "--tail", type=_lines, default=100, metavar="N", help="this many lines of each, or all [100]"
+        "--since",
+        type=_moment,
+        metavar="TIME",
+        help="only lines from then on: an age (10m, 2h), 2026-11-28 or 2026-11-28T08:30 (UTC)",
+    )
+    logs.add_argument(
+        "-n",
+        "--tail",
+        type=_lines,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="this many lines of each, or all [100; with --since all]",
     )
     restart = add("restart", "restart containers as they are")
     _selection(restart)

@@ -49,6 +49,13 @@ _FILE_TARGETS = {
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _LONGEST_HOST = 63  # characters of a label in DNS
 _PROXY = "HTTPS_PROXY"
+#: A collector without a fault, for the check of a store that none uses.
+_ANY_COLLECTOR = {
+    "EXCHANGE": "COINBASE",
+    "SYMBOLS": "BTC-USD",
+    "CHANNELS": "trades",
+    "SPOOL_DIR": "/spool",
+}
 _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variable.secret)
 
 
@@ -170,6 +177,7 @@ class _Builder:
             self._manage(name, store)
         collectors = tuple(spec for collector in self.file.collectors for spec in self._shared(collector))
         self._check_store_names()
+        self._check_unused_stores()
         self._check_overlaps()
         if self.file.engine == "swarm":
             self._check_swarm()
@@ -539,6 +547,24 @@ class _Builder:
                     self.file.stores[name].place,
                     f"store {name}: a collector is called that, too; name one of them otherwise",
                 )
+
+    def _check_unused_stores(self) -> None:
+        """Note what is wrong with stores that no collector uses yet; each collector checks its own.
+
+        What such a store lacks, a collector may still bring.
+        """
+        used = {layer.where for layers in self.layers.values() for layer in layers}
+        for name, store in self.file.stores.items():
+            if f"store {name}" in used or not text_of(store.settings["BACKEND"]):
+                continue
+            given = ChainMap(dict(store.settings), dict(self.file.defaults.settings))
+            texts = {variable: text for variable, node in given.items() if (text := text_of(node))}
+            try:
+                settings.Settings.read(_ANY_COLLECTOR | texts)
+            except settings.SettingsError as error:
+                for fault in error.faults:
+                    if fault.value is not None and fault.variable in store.settings:
+                        self._note(fault, given, Collector(store.place, store.settings))
 
     def _data(self, store: Store | None) -> Mount:
         if not store or not store.path or not store.path.text:

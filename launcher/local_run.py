@@ -21,7 +21,7 @@ import msgspec
 from collector import health, typed_json
 from collector.masking import masked
 from launcher import names, secrets
-from launcher.engines import EngineError
+from launcher.engines import EngineError, LogLines
 from launcher.names import LABEL_OWNER, SPOOL
 from launcher.owner import Claim
 from launcher.spec import FleetSpec
@@ -149,27 +149,38 @@ def logged(fleet: str) -> list[str]:
 
 
 def last_lines(
-    fleet: str, collectors: Sequence[str], tail: int | None, hidden: Mapping[str, Sequence[str]]
+    fleet: str, collectors: Sequence[str], wanted: LogLines, hidden: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str]]:
-    """Return the last ``tail`` lines (None: all) of each collector as (collector, line), by time."""
+    """Return the lines of each collector that are asked for, as (collector, line), by time."""
+    since = "" if wanted.since is None else _iso(wanted.since)
 
-    def stamped(collector: str) -> Iterator[tuple[str, str, str]]:
+    def timed(collector: str) -> Iterator[tuple[str, str]]:
         at = ""
-        for line in deque(_lines(fleet, collector), maxlen=tail):
+        for line in _lines(fleet, collector):
             found = _TIME.search(line[:80])
             at = found[0] if found else at  # lines without a time belong to those before them
+            if at >= since:
+                yield at, line
+
+    def stamped(collector: str) -> Iterator[tuple[str, str, str]]:
+        for at, line in deque(timed(collector), maxlen=wanted.tail):
             yield at, collector, masked(line, hidden.get(collector, ()))
 
     merged = heapq.merge(*(stamped(each) for each in collectors), key=lambda each: each[0])
     return ((collector, line) for _, collector, line in merged)
 
 
+def _iso(seconds: float) -> str:
+    """Return a time as the logs begin with it, to be compared as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+
+
 def follow(
-    fleet: str, collectors: Sequence[str], tail: int | None, hidden: Mapping[str, Sequence[str]]
+    fleet: str, collectors: Sequence[str], wanted: LogLines, hidden: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str]]:
     """Return lines as ``last_lines`` does, then new ones as they come, until the run ends."""
     files = {each: _Tail(folder(fleet) / f"{each}{_LOG}") for each in collectors}
-    yield from last_lines(fleet, collectors, tail, hidden)
+    yield from last_lines(fleet, collectors, wanted, hidden)
     while True:
         ended = find(fleet) is None
         for collector, file in files.items():  # also what came before the end

@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from collector.masking import masked
-from launcher.engines import EngineError, Observed
+from launcher.engines import EngineError, LogLines, Observed
 from launcher.engines.docker import DockerEngine
 
 _RESTART_WAIT = 1.0  # seconds between looks at a container that is to start again
 
 
 def last(
-    engine: DockerEngine, containers: Sequence[Observed], tail: int | None, parallel: int
+    engine: DockerEngine, containers: Sequence[Observed], wanted: LogLines, parallel: int
 ) -> Iterator[tuple[str, str]]:
-    """The last ``tail`` lines (None: all) of each container, as (collector, line), by time."""
+    """Return the lines of each container that are asked for, as (collector, line), by time."""
 
     def stamped(container: Observed) -> list[tuple[str, str, str]]:
         hidden = engine.passwords(container.id)
         return [
-            (at, container.collector, masked(line, hidden)) for at, line in engine.log(container.id, tail)
+            (at, container.collector, masked(line, hidden)) for at, line in engine.log(container.id, wanted)
         ]
 
     with ThreadPoolExecutor(parallel) as pool:
@@ -31,12 +31,12 @@ def last(
 
 
 def follow(
-    engine: DockerEngine, containers: Sequence[Observed], tail: int | None
+    engine: DockerEngine, containers: Sequence[Observed], wanted: LogLines
 ) -> Iterator[tuple[str, str]]:
-    """Lines as (collector, line) as they come, until every container has stopped for good."""
+    """Yield lines as (collector, line) as they come, until every container has stopped for good."""
     lines: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
     for container in containers:
-        threading.Thread(target=_follow, args=(engine, container, tail, lines), daemon=True).start()
+        threading.Thread(target=_follow, args=(engine, container, wanted, lines), daemon=True).start()
     running = len(containers)
     while running:
         if item := lines.get():
@@ -48,19 +48,18 @@ def follow(
 def _follow(
     engine: DockerEngine,
     container: Observed,
-    tail: int | None,
+    wanted: LogLines,
     lines: "queue.SimpleQueue[tuple[str, str] | None]",
 ) -> None:
     seen = ""
-    since: float | None = None
     try:
         hidden = engine.passwords(container.id)
         while True:
-            for at, line in engine.follow(container.id, tail, since):
+            for at, line in engine.follow(container.id, wanted):
                 if at > seen:  # after a restart the engine begins with lines of before
                     seen = at
                     lines.put((container.collector, masked(line, hidden)))
-            since, tail = time.time() - 60, None
+            wanted = LogLines(since=time.time() - 60)
             time.sleep(_RESTART_WAIT)
             if engine.condition(container.id).state not in ("running", "restarting"):
                 return

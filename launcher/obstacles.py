@@ -5,40 +5,20 @@
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
 from launcher.names import CHECK, NEXT, PREVIOUS
-from launcher.plan import Action, Kind, Plan
-
-
-class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that has to be changed before ``up`` can begin.
-
-    Attributes:
-        what: network, name, image or limits.
-        collectors: the names of those that it concerns; none where it concerns the whole fleet.
-        detail: what is wrong.
-        remedy: what to do about it.
-    """
-
-    what: str
-    collectors: tuple[str, ...] = ()
-    detail: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.detail}; {self.remedy}"
+from launcher.plan import Action, Kind, Obstacle, Plan
 
 
 def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
     """Return all obstacles of a plan. Raises EngineError where the engine cannot be asked."""
     making = [action for action in plan.actions if action.makes_container]
     if not making:
-        return []
+        return [*plan.obstacles]
     network = engine.network_fault(plan.fleet)
     return [
+        *plan.obstacles,
         *([Obstacle(what="network", detail=network[0], remedy=network[1])] if network else []),
         *_names(engine, plan, making),
         *_images(engine, making),

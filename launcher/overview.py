@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from collector.health import STALE, Status
+from collector.masking import masked
 from launcher import local_run
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
@@ -78,7 +79,7 @@ def rows(
     def row(container: Observed) -> Row:
         config = _config(engine, container, wanted, rendered, key) if wanted is not None else None
         config = "foreign" if container.id in theirs else config
-        return _row(container, _status(engine, container), config)
+        return _row(engine, container, config)
 
     with ThreadPoolExecutor(parallel) as pool:
         return list(pool.map(row, observed))
@@ -145,12 +146,13 @@ def _status(engine: DockerEngine, container: Observed) -> Status | None:
     return engine.status(container.id, container.name)
 
 
-def _row(container: Observed, status: Status | None, config: str | None) -> Row:
+def _row(engine: DockerEngine, container: Observed, config: str | None) -> Row:
+    status = _status(engine, container)
     state, detail = _state(container, status)
     return Row(
         collector=container.collector,
         state=state,
-        detail=detail,
+        detail=detail or (_why(engine, container) if state in _UNWELL else ""),
         config=config,
         container=container,
         status=status,
@@ -165,6 +167,18 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
     if status is None or status.state in ("stopped", "stopping"):  # a word of the process before this one
         return "starting", "no status yet"
     return status.state, status.detail
+
+
+def _why(engine: DockerEngine, container: Observed) -> str:
+    """Return why a container is not well, as the engine knows it; empty where it does not."""
+    try:
+        condition = engine.condition(container.id)
+        said = masked(condition.said, engine.passwords(container.id))
+    except EngineError:
+        return ""
+    if condition.state == "running":
+        return " ".join(said.split()) or "its health check fails, and says nothing"
+    return condition.error or f"exit status {condition.exit_code}"
 
 
 def _config(

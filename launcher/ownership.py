@@ -3,6 +3,7 @@
 Host and user are told, never compared: a colleague with the same file goes on where the first one was.
 """
 
+import enum
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -15,6 +16,29 @@ from launcher.owner import Claim, Owner
 from launcher.spec import CollectorSpec, FleetSpec, Mount
 
 _NAMED = 5  # collectors that a message names
+
+
+class Purpose(enum.Enum):
+    """What a command wants a fleet's containers for; it decides what to advise where they are another's.
+
+    The value is what ``--adopt`` does then, with the command that takes it; empty where none does.
+    """
+
+    MAKE = "take the other one over with `up --adopt`"
+    RESTART = "restart it all the same with --adopt"
+    REMOVE = "remove it all the same with --adopt"
+    READ = ""
+
+
+class VolumeFault(msgspec.Struct, frozen=True, kw_only=True):
+    """A volume that a fleet needs and that is another's: whose, and what to do about it."""
+
+    volume: str
+    detail: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.remedy}"
 
 
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +59,13 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold(
-    name: str, owner: Owner, observed: Iterable[Observed], known: Collection[str], *, adopt: bool = False
+    name: str,
+    owner: Owner,
+    observed: Iterable[Observed],
+    known: Collection[str],
+    *,
+    purpose: Purpose = Purpose.MAKE,
+    adopt: bool = False,
 ) -> Holding:
     """Return whose the containers with the label of fleet ``name`` are.
 
@@ -52,9 +82,9 @@ def hold(
     strange = [each for each in found[Claim.UNMARKED] if not _is_of_file(name, each, known)]
     if not found[Claim.OURS]:
         if found[Claim.FOREIGN]:
-            raise EngineError(_refusal(name, owner, found[Claim.FOREIGN]))
+            raise EngineError(_refusal(name, owner, found[Claim.FOREIGN], purpose))
         if strange:
-            raise EngineError(_unmarked_refusal(name, strange))
+            raise EngineError(_unmarked_refusal(name, owner, strange, purpose))
     why = {each.id: f"it is of another fleet {name}, by {_who([each])}" for each in found[Claim.FOREIGN]}
     why |= {each.id: f"it has the labels of fleet {name}, but not its seal" for each in strange}
     why |= {
@@ -66,11 +96,17 @@ def hold(
     )
 
 
-def of_fleet(fleet: FleetSpec, observed: Iterable[Observed], *, adopt: bool = False) -> Holding:
+def of_fleet(
+    fleet: FleetSpec,
+    observed: Iterable[Observed],
+    *,
+    purpose: Purpose = Purpose.MAKE,
+    adopt: bool = False,
+) -> Holding:
     """Return the same for the fleet of a file. Raises EngineError."""
     specs = (*fleet.collectors, *fleet.stores)
     known = {*(spec.name for spec in specs), *fleet.left_out, SIMULATOR}
-    return hold(fleet.name, fleet.owner, observed, known, adopt=adopt)
+    return hold(fleet.name, fleet.owner, observed, known, purpose=purpose, adopt=adopt)
 
 
 def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, ...]:
@@ -96,8 +132,8 @@ def seal_of(kind: str, fleet: str, name: str) -> tuple[str, ...]:
 
 def settle_volumes(
     fleet: FleetSpec, there: Iterable[Labelled], ours: Sequence[Observed], *, adopt: bool = False
-) -> tuple[FleetSpec, tuple[str, ...]]:
-    """Return the fleet with the volumes it has, and a sentence for each that is another's.
+) -> tuple[FleetSpec, tuple[VolumeFault, ...]]:
+    """Return the fleet with the volumes it has, and a fault for each that is another's.
 
     ``there`` are the volumes with the names of `volume_names`, ``ours`` the fleet's containers: what one of
     them has mounted is the fleet's. A volume that is the fleet's under its old name stays in use.
@@ -156,15 +192,15 @@ class _Settling:
         self._there = there
         self._mounted = {name for container in ours for name in container.volumes}
         self._adopt = adopt
-        self.faults: dict[str, str] = {}
+        self.faults: dict[str, VolumeFault] = {}
 
     def name(self, name: str) -> str:
         for other in filter(self._there.__contains__, _other_names(self._fleet.name, name)):
             if self._goes_on(other, name):
                 return other
             # A new one beside it would hide what may be in there: after `up --adopt` and `down`, our records.
-            if name not in self._there and self._is_of_namesake(other):
-                self.faults[other] = self._fault(other)
+            if name not in self._there and self._is_of_namesake(other) and (fault := self._fault(other)):
+                self.faults[other] = fault
         if name in self._there and (fault := self._fault(name)):
             self.faults[name] = fault
         return name
@@ -182,20 +218,25 @@ class _Settling:
         claim = owner.claim(labels, *seal_of("volume", fleet, volume))
         return bool(owner.identities) and labels.get(LABEL_FLEET) == fleet and claim is Claim.FOREIGN
 
-    def _fault(self, name: str) -> str:
-        """Return whose the volume is, in a sentence, where it is not the fleet's."""
+    def _fault(self, name: str) -> VolumeFault | None:
+        """Return whose the volume is, where it is not the fleet's."""
         labels = self._there[name].labels
         of = labels.get(LABEL_FLEET) or names.project(labels)
         if name in self._mounted:
-            return ""
+            return None
         if of and of != self._fleet.name:
             by = f", by {maker}" if (maker := names.maker(labels)) else ""
-            return f"volume {name} belongs to fleet {of}{by}; give this fleet, or the collector, another name"
+            detail = f"volume {name} belongs to fleet {of}{by}"
+            remedy = "give this fleet, or the collector, another name"
+            return VolumeFault(volume=name, detail=detail, remedy=remedy)
         whose = "" if self._adopt else self._whose(name, labels, of)
-        return whose and (
-            f"volume {name} {whose}; give this fleet another name (`fleet:`), use the volume as it is with"
-            f" --adopt, or, if nobody needs its contents, remove it (`docker volume rm {name}`)"
+        if not whose:
+            return None
+        remedy = (
+            "give this fleet another name (`fleet:`), use the volume as it is with `up --adopt`, or, if"
+            f" nobody needs its contents, remove it (`docker volume rm {name}`)"
         )
+        return VolumeFault(volume=name, detail=f"volume {name} {whose}", remedy=remedy)
 
     def others(self) -> dict[str, str]:
         """Return whose the volumes are that have a name of the fleet's and are not the fleet's."""
@@ -259,21 +300,29 @@ def _is_of_file(fleet: str, container: Observed, known: Collection[str]) -> bool
     return named and container.collector in known
 
 
-def _refusal(name: str, owner: Owner, foreign: Sequence[Observed]) -> str:
+def _refusal(name: str, owner: Owner, foreign: Sequence[Observed], purpose: Purpose) -> str:
     same = "give both files the same `id`" if owner.id else "give the file an `id` (docs/launcher.md)"
     return (
         f"nothing was touched: another fleet named {name} runs here: {_named(foreign)} by {_who(foreign)};"
-        f" give this fleet another name (`fleet:` in {owner.file or 'its file'}), take the other one over"
-        f" with --adopt, or, if both are the same fleet, {same}"
+        f" {_advice(owner, purpose)}, or, if both are the same fleet, {same}"
     )
 
 
-def _unmarked_refusal(name: str, strange: Sequence[Observed]) -> str:
+def _unmarked_refusal(name: str, owner: Owner, strange: Sequence[Observed], purpose: Purpose) -> str:
     return (
         f"nothing was touched: fleet {name} has run here without an owner's label since {_since(strange)},"
-        f" and this file does not have {_named(strange)}, so it may be somebody else's; give this fleet"
-        " another name (`fleet:`), or take the other one over with --adopt"
+        f" and this file does not have {_named(strange)}, so it may be somebody else's;"
+        f" {_advice(owner, purpose)}"
     )
+
+
+def _advice(owner: Owner, purpose: Purpose) -> str:
+    """Return what to do instead, for what is wanted of a fleet that is another's."""
+    if purpose is Purpose.MAKE:
+        otherwise = f"give this fleet another name (`fleet:` in {owner.file or 'its file'})"
+    else:
+        otherwise = "use the file that it was made from"
+    return f"{otherwise}, {purpose.value}" if purpose.value else otherwise
 
 
 def _named(containers: Sequence[Observed]) -> str:

@@ -61,15 +61,36 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
         return self.kind in (Kind.CREATE, Kind.RECREATE) or updates_service
 
 
+class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that has to be changed before ``up`` can begin.
+
+    Attributes:
+        what: network, volume, store, name, image or limits.
+        collectors: the names of those that it concerns; none where it concerns the whole fleet.
+        detail: what is wrong.
+        remedy: what to do about it.
+    """
+
+    what: str
+    collectors: tuple[str, ...] = ()
+    detail: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.remedy}"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All actions, in the order of the file, what is not in the file last.
 
-    ``left_alone`` are containers with the fleet's label that are not the fleet's, each with the reason.
+    ``left_alone`` are containers with the fleet's label that are not the fleet's, each with the reason,
+    ``obstacles`` what was found in the way while the plan was made.
     """
 
     fleet: FleetSpec
     actions: tuple[Action, ...]
     left_alone: tuple[tuple[Observed, str], ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
 
     @property
     def changing(self) -> tuple[Action, ...]:
@@ -102,11 +123,13 @@ def make(
     *,
     keep_orphans: bool = False,
     left_alone: Iterable[tuple[Observed, str]] = (),
+    obstacles: Iterable[Obstacle] = (),
 ) -> Plan:
     """The plan that turns ``observed``, all containers of the fleet, into ``fleet``.
 
     ``changes`` says of containers, by id, how they differ from what they should be; ``left_alone`` are
-    containers with the fleet's label that are not the fleet's, each with the reason.
+    containers with the fleet's label that are not the fleet's, each with the reason; ``obstacles`` are in the
+    way already.
     """
     left_alone = tuple(left_alone)
     strangers = {container.name: (container, why) for container, why in left_alone}
@@ -122,7 +145,7 @@ def make(
         if container.manager == COMPOSE or _is_left_alone(container.collector, fleet):
             continue
         actions.append(_for_orphan(container, wanted, keep=keep_orphans))
-    return Plan(fleet=fleet, actions=tuple(actions), left_alone=left_alone)
+    return Plan(fleet=fleet, actions=tuple(actions), left_alone=left_alone, obstacles=tuple(obstacles))
 
 
 def _is_left_alone(collector: str, fleet: FleetSpec) -> bool:

@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 
 from launcher.engines import Change
-from launcher.obstacles import Obstacle
-from launcher.plan import Action, Kind, Plan
+from launcher.plan import Action, Kind, Obstacle, Plan
 
 _SIGNS = {
     Kind.CREATE: "+",

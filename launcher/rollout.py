@@ -13,7 +13,7 @@ import msgspec
 from collector.health import Status
 from collector.masking import masked
 from launcher import failures
-from launcher.engines import Condition, EngineError, Observed
+from launcher.engines import Condition, EngineError, LogLines, Observed
 from launcher.engines.containers import Sealed
 from launcher.engines.docker import SPOOL, DockerEngine
 from launcher.failures import Cause
@@ -551,7 +551,7 @@ class Rollout:
         self._fail(started, failures.of_delay(seconds, last.detail, last.status), last.status)
 
     def _fail(self, started: _Started, cause: Cause, status: Status | None = None) -> None:
-        lines = [line for _, line in self._engine.log(started.id, _LOG_LINES)]
+        lines = [line for _, line in self._engine.log(started.id, LogLines(tail=_LOG_LINES))]
         detail, *log = self._masked(started, cause.detail.replace("\n", " "), *lines).split("\n")
         detail = "; ".join(filter(None, [detail, started.put_back()]))
         self._tell(

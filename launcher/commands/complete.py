@@ -29,6 +29,7 @@ from launcher.engines.passwords import with_passwords_of
 from launcher.engines.process import environment
 from launcher.names import CHECK
 from launcher.owner import whoami
+from launcher.ownership import Purpose
 from launcher.spec import CollectorSpec, FleetSpec, Network
 
 _ANSWERED = (0, 1)  # exit statuses
@@ -129,7 +130,10 @@ def _asking(fleet: FleetSpec, command: Sequence[str]) -> Iterator[_Ask]:
         return
     engine = chosen.connect(fleet, len(fleet.collectors))
     engine.require_place(fleet)
-    fleet, holding = held(engine, fleet)
+    fleet, holding, faults = held(engine, fleet, purpose=Purpose.READ)
+    if faults:
+        whose = "; ".join(fault.detail for fault in faults)
+        raise EngineError(f"nothing was asked: {whose}; use the file that it was made from")
     fleet = with_passwords_of(engine, fleet, holding.ours, volumes=True)
     key = engine.key(holding.ours)
     specs = {spec.name: spec for spec in fleet.collectors}

@@ -14,18 +14,19 @@ from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError, consent
 from launcher.commands.files import whole
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console
-from launcher.engines import EngineError, Labelled, Observed, chosen
+from launcher.engines import EngineError, Labelled, LogLines, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.names import COMPOSE, SPOOL, Volume
 from launcher.overview import Row
 from launcher.owner import NOBODY, Owner, whoami
-from launcher.ownership import Holding
+from launcher.ownership import Holding, Purpose
 from launcher.rollout import Options, Rollout
 from launcher.selection import NothingSelectedError, matches, require_match
 from launcher.spec import FleetSpec
 
 #: Connections that are kept open between requests, where a command takes all containers at once.
 _MOST = 256
+_TAIL = 100  # lines of each log that are shown, where neither their number nor a time is asked for
 _SERVER_NAMES = {"redis": "Redis", "postgres": "Postgres", "mongo": "MongoDB"}
 
 
@@ -54,11 +55,11 @@ class _Selection(msgspec.Struct, frozen=True):
         """Whose the fleet is; nobody's where only its name is known."""
         return self.fleet.owner if self.fleet else NOBODY
 
-    def held(self, engine: DockerEngine, *, adopt: bool) -> Holding:
+    def held(self, engine: DockerEngine, purpose: Purpose, *, adopt: bool) -> Holding:
         """The containers that are the fleet's. Raises EngineError where it is another's."""
         observed = engine.observe(self.name)
         if self.fleet:
-            return ownership.of_fleet(self.fleet, observed, adopt=adopt)
+            return ownership.of_fleet(self.fleet, observed, purpose=purpose, adopt=adopt)
         return ownership.hold(self.name, NOBODY, observed, (), adopt=adopt)
 
     def connect(self, connections: int) -> DockerEngine:
@@ -114,7 +115,9 @@ def _show(rows: Sequence[Row], lines: int | None, console: Console) -> None:
 def logs(options: argparse.Namespace, console: Console) -> int:
     """Shows the logs of the containers, or of the `launcher run` of this folder."""
     selection = _select(options)
-    width, lines = _lines_of_run(selection, options, console) or _lines_of_containers(selection, options)
+    width, lines = _lines_of_run(selection, options, console) or _lines_of_containers(
+        selection, options, console
+    )
     for collector, line in lines:
         if options.json:
             console.json({"collector": collector, "line": line}, lines=True)
@@ -127,13 +130,18 @@ def logs(options: argparse.Namespace, console: Console) -> int:
 type _Lines = tuple[int, Iterator[tuple[str, str]]]
 
 
-def _lines_of_containers(selection: _Selection, options: argparse.Namespace) -> _Lines:
+def _lines_of_containers(selection: _Selection, options: argparse.Namespace, console: Console) -> _Lines:
     engine = selection.connect(options.parallel)
-    containers = selection.of(engine.observe(selection.name))
+    observed = engine.observe(selection.name)
+    containers = selection.of(observed)
+    if not containers:
+        console.remark(f"fleet {selection.name} has no containers")
+    _tell_foreign(selection, observed, console)
+    wanted = _wanted(options)
     lines = (
-        logbook.follow(engine, containers, options.tail)
+        logbook.follow(engine, containers, wanted)
         if options.follow
-        else logbook.last(engine, containers, options.tail, options.parallel)
+        else logbook.last(engine, containers, wanted, options.parallel)
     )
     return _width([container.collector for container in containers]), lines
 
@@ -150,7 +158,14 @@ def _lines_of_run(selection: _Selection, options: argparse.Namespace, console: C
     names = [name for name in names if selection.matches(name)]
     hidden = local_run.passwords(selection.fleet) if selection.fleet else {}
     read = local_run.follow if options.follow else local_run.last_lines
-    return _width(names), read(selection.name, names, options.tail, hidden)
+    return _width(names), read(selection.name, names, _wanted(options), hidden)
+
+
+def _wanted(options: argparse.Namespace) -> LogLines:
+    """Return which lines of a log are asked for."""
+    tail: int | None = getattr(options, "tail", _TAIL if options.since is None else None)
+    since = None if options.since is None else max(options.since, 1.0)  # engines know no time before 1970
+    return LogLines(tail=tail, since=since)
 
 
 def _has_containers(selection: _Selection, options: argparse.Namespace) -> bool:
@@ -168,7 +183,8 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     """Restarts containers as they are."""
     selection = _select(options)
     engine = selection.connect(options.parallel)
-    containers = _ours(selection, selection.held(engine, adopt=options.adopt), console)
+    holding = selection.held(engine, Purpose.RESTART, adopt=options.adopt)
+    containers = _ours(selection, holding, console, "restarts")
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
     progress = Progress(console, as_json=options.json)
     with _locked(engine, selection, containers), interrupt(progress.stopping) as stop:
@@ -190,8 +206,8 @@ def down(options: argparse.Namespace, console: Console) -> int:
     """Removes containers, the network when the last is gone, and with --volumes the volumes."""
     selection = _select(options)
     engine = selection.connect(options.parallel or _MOST)
-    holding = selection.held(engine, adopt=options.adopt)
-    containers = _ours(selection, holding, console)
+    holding = selection.held(engine, Purpose.REMOVE, adopt=options.adopt)
+    containers = _ours(selection, holding, console, "removes")
     if local_run.find(selection.name):
         console.remark("`launcher run` goes on in this folder: Ctrl-C there ends it")
     if containers and not holding.proven:
@@ -282,11 +298,14 @@ def _select(options: argparse.Namespace) -> _Selection:
     return _Selection(fleet.name, fleet, patterns)
 
 
-def _ours(selection: _Selection, holding: Holding, console: Console) -> list[Observed]:
-    """The selected containers without those of compose and of others, which are named and left alone."""
+def _ours(selection: _Selection, holding: Holding, console: Console, does: str) -> list[Observed]:
+    """Return the selected containers without those of compose and of others, which are named and left alone.
+
+    ``does`` is what the command does to the others.
+    """
     for container, why in holding.left_alone:
         if selection.matches(container.collector):
-            console.remark(f"{container.name} is left alone: {why}; --adopt takes it over")
+            console.remark(f"{container.name} is left alone: {why}; --adopt {does} it all the same")
     ours = []
     for container in selection.of(holding.ours):
         if container.manager == COMPOSE:

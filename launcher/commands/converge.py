@@ -3,27 +3,28 @@
 import argparse
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from collector.files import read_bounded
-from launcher import obstacles, overview, plan, preview
+from launcher import names, obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError, consent
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
 from launcher.commands.overlaps import refuse_overlaps
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
 from launcher.console import Console, Table
-from launcher.engines import EngineError, chosen
+from launcher.engines import EngineError, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
-from launcher.engines.passwords import require_passwords, with_passwords_of
+from launcher.engines.passwords import lost_passwords, with_passwords_of
 from launcher.overview import Row
 from launcher.owner import whoami
-from launcher.plan import Action, Kind, Plan
+from launcher.ownership import VolumeFault
+from launcher.plan import Action, Kind, Obstacle, Plan
 from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
 
@@ -111,9 +112,9 @@ def up(options: argparse.Namespace, console: Console) -> int:
     if options.plan:
         _refuse_moved(options.plan, planned)
     _tell_left_alone(planned, console)
+    obstacles.refuse(engine, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
-    obstacles.refuse(engine, planned)
     refuse_overlaps(fleet, console)
     _require_consent(planned, options, console)
     agreed = {action.collector for action in planned.removals}
@@ -161,20 +162,40 @@ def plan_of(
 ) -> tuple[Plan, bytes]:
     """Return the plan, and the key that seals the fleet's secrets; only read.
 
-    Raises EngineError where the fleet is another's, the password of a store is lost, or a swarm has no place
-    for the fleet.
+    Raises EngineError where the fleet is another's, or a swarm has no place for it.
     """
     engine.require_place(fleet)
-    fleet, holding = held(engine, fleet, adopt=adopt)
+    fleet, holding, faults = held(engine, fleet, adopt=adopt)
     observed = holding.ours
-    require_passwords(engine, fleet, observed)
+    in_the_way = [*_of_volumes(fleet, faults), *_of_passwords(engine, fleet, observed)]
     key = engine.key(observed)
-    fleet = with_passwords_of(engine, fleet, observed, volumes=locked)
+    fleet = with_passwords_of(engine, fleet, observed, volumes=locked and not in_the_way)
     there = plan.pairs(fleet, observed)
     # One after the other: where the engine is near, a thread costs more than its answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
-    planned = plan.make(fleet, observed, changes, keep_orphans=keep_orphans, left_alone=holding.left_alone)
+    planned = plan.make(
+        fleet,
+        observed,
+        changes,
+        keep_orphans=keep_orphans,
+        left_alone=holding.left_alone,
+        obstacles=in_the_way,
+    )
     return planned, key
+
+
+def _of_volumes(fleet: FleetSpec, faults: Iterable[VolumeFault]) -> Iterator[Obstacle]:
+    """Yield the volumes that are another's as obstacles."""
+    for fault in faults:
+        volume = names.parse(fleet.name, fault.volume)
+        whose = (volume.of,) if volume and volume.of else ()
+        yield Obstacle(what="volume", collectors=whose, detail=fault.detail, remedy=fault.remedy)
+
+
+def _of_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Sequence[Observed]) -> Iterator[Obstacle]:
+    """Yield the stores whose password is lost as obstacles."""
+    for spec, detail, remedy in lost_passwords(engine, fleet, observed):
+        yield Obstacle(what="store", collectors=(spec.name,), detail=detail, remedy=remedy)
 
 
 def _converge(

@@ -17,15 +17,14 @@ from collector import typed_json
 from launcher import obstacles, plan
 from launcher.commands.converge import plan_of
 from launcher.commands.overlaps import overlaps
-from launcher.engines import Check, EngineError, Observed, chosen
+from launcher.engines import Check, EngineError, LogLines, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
-from launcher.engines.passwords import lost_passwords, with_passwords_of
+from launcher.engines.passwords import with_passwords_of
 from launcher.names import CHECK, COMPOSE, SIMULATOR
-from launcher.obstacles import Obstacle
 from launcher.owner import Claim, whoami
 from launcher.ownership import seal_of
-from launcher.plan import Kind
+from launcher.plan import Kind, Obstacle
 from launcher.rollout import replacing
 from launcher.spec import USER, CollectorSpec, FleetSpec, Mount, Network
 
@@ -94,16 +93,17 @@ class _Diagnosis:
         if node:
             yield Finding(what="node", state=FINE, detail=node)
         try:
-            self._fleet, holding = held(self._engine, self._fleet)
+            self._fleet, holding, _ = held(self._engine, self._fleet)
         except EngineError as error:
             yield Finding(what="fleet", state=FAULT, detail=str(error))
-            yield from _without_container(self._fleet, "the fleet, or a volume, is another's")
+            yield from _without_container(self._fleet, "the fleet is another's")
             return
         self._observed = holding.ours
-        for spec, fault in lost_passwords(self._engine, self._fleet, self._observed):
-            self._blocked[spec.name] = f"the password of store {spec.name} is lost"
-            yield Finding(collector=spec.name, what="store", state=FAULT, detail=fault)
-        yield from self._on_the_engine()
+        found = self._on_the_engine()
+        yield from found
+        if any(each.what == "volume" for each in found):
+            yield from _without_container(self._fleet, "a volume is another's")
+            return
         if not self._blocked.keys().isdisjoint(spec.name for spec in self._fleet.collectors):
             yield from _without_container(self._fleet, "its image cannot be used")
             return
@@ -117,26 +117,29 @@ class _Diagnosis:
                 return
             yield from self._from_containers()
 
-    def _on_the_engine(self) -> Iterator[Finding]:
+    def _on_the_engine(self) -> list[Finding]:
         """Find what is in the way on the engine, and say of the rest that it is fine."""
         try:
-            planned, _ = plan_of(self._engine, self._planned())
+            planned, _ = plan_of(self._engine, self._fleet)
             found = [*obstacles.find(self._engine, planned), *_conflicts(planned)]
         except EngineError as error:
-            yield Finding(what="plan", state=FAULT, detail=str(error))
-            return
+            return [Finding(what="plan", state=FAULT, detail=str(error))]
         self._network_fault = next((each.detail for each in found if each.what == "network"), "")
-        self._blocked |= {
-            name: each.detail for each in found if each.what == "image" for name in each.collectors
-        }
+        for each in found:
+            if each.what == "image":
+                self._blocked |= dict.fromkeys(each.collectors, each.detail)
+            if each.what == "store":
+                self._blocked |= {name: f"the password of store {name} is lost" for name in each.collectors}
+        return [*self._told(found), *self._overlaps()]
+
+    def _told(self, found: Sequence[Obstacle]) -> Iterator[Finding]:
+        """Tell what is in the way on the engine, and what is not."""
         images = ", ".join(dict.fromkeys(spec.container.image for spec in plan.specs(self._fleet)))
         fine = {"image": images, "network": self._fleet.network.name, "name": "no name is taken"}
         for what, detail in fine.items():
             if what not in {each.what for each in found}:
                 yield Finding(what=what, state=FINE, detail=detail)
-        for each in found:
-            yield _fault(each)
-        yield from self._overlaps()
+        yield from map(_fault, found)
 
     def _overlaps(self) -> Iterator[Finding]:
         """Find what several collectors would record into one store."""
@@ -145,14 +148,6 @@ class _Diagnosis:
                 yield Finding(collector=each.of, what="overlap", state=FAULT, detail=str(each))
         except EngineError as error:
             yield Finding(what="overlap", state=SKIPPED, detail=str(error))
-
-    def _planned(self) -> FleetSpec:
-        """Return the fleet without what no plan can be made of."""
-        return msgspec.structs.replace(
-            self._fleet,
-            stores=tuple(spec for spec in self._fleet.stores if spec.name not in self._blocked),
-            collectors=tuple(spec for spec in self._fleet.collectors if spec.store not in self._blocked),
-        )
 
     def _from_containers(self) -> Iterator[Finding]:
         """Run the servers that are not up, and try each collector beside them."""
@@ -248,7 +243,9 @@ class _Diagnosis:
             if condition.state == "running" and condition.health in ("healthy", None):
                 return ""
             if condition.state != "running" or condition.health == "unhealthy" or time.monotonic() > end:
-                said = " ".join(line.strip() for _, line in self._engine.log(container, _LOG_LINES))
+                said = " ".join(
+                    line.strip() for _, line in self._engine.log(container, LogLines(tail=_LOG_LINES))
+                )
                 how = (
                     f"ended with {condition.exit_code}" if condition.state != "running" else "does not listen"
                 )

@@ -79,6 +79,16 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     taken_back: bool = False
 
 
+class LogLines(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines of a log are asked for: the last ``tail`` of those from ``since`` on; None asks for all.
+
+    ``since`` is in seconds since 1970, UTC.
+    """
+
+    tail: int | None = None
+    since: float | None = None
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What a command of ``collector`` said in a container of its own, and how it ended."""
 

@@ -25,7 +25,7 @@ from collector import typed_json
 from collector.health import STANDBY_FILE, STATUS_FILE, Standby, Status
 from collector.masking import masked
 from launcher import names
-from launcher.engines import Change, Check, Condition, EngineError, Labelled, Observed, endpoint
+from launcher.engines import Change, Check, Condition, EngineError, Labelled, LogLines, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import ApiError, SocketReader
@@ -219,16 +219,26 @@ class DockerEngine:
         if network:
             return self._unfit(network, fleet)
         if fleet.network.external:
-            remedy = f"make it first (`docker network create {name}`): the file says that it is external"
+            remedy = (
+                f"the file says that it is external: create it (`{self._network_command(name)}`), or leave"
+                " `external` out, and `up` makes it"
+            )
             return f"network {name} does not exist", remedy
         return None
+
+    def _network_command(self, name: str) -> str:
+        """Return the command that makes a network that the fleet can join."""
+        return f"docker network create {name}"
 
     def _unfit(self, network: dict[str, Any], fleet: FleetSpec) -> tuple[str, str] | None:
         """Return why the fleet cannot join a network that is there, and what to do about it."""
         name = network["Name"]
         if fleet.network.external or _label(network, LABEL_FLEET) == fleet.name:
             return None
-        remedy = "to join it, say in the file that it is external"
+        remedy = (
+            "give this fleet's network another name (`network: NAME` in the fleet file), or, to join that"
+            f" one, write `network: {{name: {name}, external: true}}`"
+        )
         return f"network {name} is there already and not of fleet {fleet.name}", remedy
 
     def make_network(self, fleet: FleetSpec) -> None:
@@ -388,7 +398,7 @@ class DockerEngine:
                 ended = self._api.wait(container, timeout=_CHECK_SECONDS)
                 out_of_memory = bool(self._inspect(container)["State"]["OOMKilled"])
                 secret = hidden({each.name: each.content for each in sealed.secrets})
-                lines = tuple(masked(line, secret) for _, line in self.log(container, None))
+                lines = tuple(masked(line, secret) for _, line in self.log(container, LogLines()))
             finally:
                 self._api.remove_container(container, v=True, force=True)
                 if sealed.volume and not sealed.spec.server:
@@ -471,20 +481,20 @@ class DockerEngine:
                 return [(name.rpartition("/")[2], file.read()) for name, file in opened if file]
         return []
 
-    def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
-        """The last ``tail`` lines (None: all) as (time, line); times are ISO 8601 and sort as text."""
+    def log(self, container: str, wanted: LogLines) -> list[tuple[str, str]]:
+        """Return lines as (time, line); times are ISO 8601 and sort as text."""
         with explained("the log cannot be read"):
-            text = self._api.logs(container, timestamps=True, tail="all" if tail is None else tail)
+            text = self._api.logs(container, timestamps=True, tail=_tail(wanted), since=wanted.since)
         return [stamped(line) for line in log_lines([text])]
 
-    def follow(self, container: str, tail: int | None, since: float | None) -> Iterator[tuple[str, str]]:
-        """Lines as in ``log``, then new ones as they come, until the container stops."""
+    def follow(self, container: str, wanted: LogLines) -> Iterator[tuple[str, str]]:
+        """Yield lines as ``log`` does, then new ones as they come, until the container stops."""
         with explained("the log cannot be read"):
             stream = self._api.logs(
                 container,
                 timestamps=True,
-                tail="all" if tail is None else tail,
-                since=since,
+                tail=_tail(wanted),
+                since=wanted.since,
                 stream=True,
                 follow=True,
             )
@@ -708,6 +718,10 @@ def log_lines(chunks: Iterable[bytes]) -> Iterator[str]:
                 rest.clear()
     if rest:
         yield rest.decode(errors="replace")
+
+
+def _tail(wanted: LogLines) -> int | str:
+    return "all" if wanted.tail is None else wanted.tail
 
 
 def stamped(line: str) -> tuple[str, str]:

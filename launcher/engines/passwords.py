@@ -2,22 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from launcher.engines import EngineError, Observed
+from launcher.engines import Observed
 from launcher.engines.docker import DockerEngine
 from launcher.managed import SERVERS, new_password, with_passwords
 from launcher.spec import CollectorSpec, FleetSpec
 
 
-def require_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]) -> None:
-    """Raise EngineError where the password of a store is lost."""
-    for _, fault in lost_passwords(engine, fleet, observed):
-        raise EngineError(fault)
-
-
 def lost_passwords(
     engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]
-) -> Iterator[tuple[CollectorSpec, str]]:
-    """Find stores whose data is there, and nothing that has the password it opens to; say what to do."""
+) -> Iterator[tuple[CollectorSpec, str, str]]:
+    """Find stores whose data is there, and nothing that has the password it opens to; say what to do.
+
+    Yields the store, what is wrong, and the remedy.
+    """
     there = {container.name for container in observed}
     for spec in fleet.stores:
         users = [each.container.name for each in fleet.collectors if each.store == spec.name]
@@ -26,13 +23,15 @@ def lost_passwords(
         (data,) = (mount.source for mount in spec.container.mounts)
         password = spec.password_volume
         if engine.has_volume(data) and not engine.has_volume(password):
-            fault = (
+            detail = (
                 f"store {spec.name}: its data is in volume {data}, but the password that it opens to is lost"
-                f" with volume {password}, and it would refuse a new one; put that volume back"
-                " (docs/launcher.md tells how to set another password), or give up the data, too:"
-                f" `docker volume rm {data}`"
+                f" with volume {password}, and it would refuse a new one"
             )
-            yield spec, fault
+            remedy = (
+                "put that volume back (docs/launcher.md tells how to set another password), or give up the"
+                f" data, too: `docker volume rm {data}`"
+            )
+            yield spec, detail, remedy
 
 
 def with_passwords_of(

@@ -22,6 +22,7 @@ from launcher.engines import (
     Check,
     Condition,
     EngineError,
+    LogLines,
     NoManagerError,
     Observed,
     containers,
@@ -206,9 +207,15 @@ class SwarmEngine(DockerEngine):
     def _unfit(self, network: Json, fleet: FleetSpec) -> tuple[str, str] | None:
         name = network["Name"]
         if network["Scope"] != "swarm":
-            make = f"docker network create --driver overlay --attachable {name}"
-            return f"network {name} is of one engine, not of the swarm", f"make one that is (`{make}`)"
+            remedy = (
+                f"remove it, and create one that is (`{self._network_command(name)}`), or name another one"
+            )
+            return f"network {name} is of one engine, not of the swarm", remedy
         return super()._unfit(network, fleet)
+
+    @override
+    def _network_command(self, name: str) -> str:
+        return f"docker network create --driver overlay --attachable {name}"
 
     @override
     def _create_network(self, fleet: FleetSpec) -> None:
@@ -390,7 +397,7 @@ class SwarmEngine(DockerEngine):
                 self._wait(lambda: self._has_ended(service), _CHECK_SECONDS, f"{name} did not end")
                 (task,) = self._tasks(service)
                 secret = hidden({each.name: each.content for each in sealed.secrets})
-                lines = [masked(line, secret) for _, line in self.log(service, None)]
+                lines = [masked(line, secret) for _, line in self.log(service, LogLines())]
             finally:
                 self._drop_service(name)
                 self._wait(lambda: not self._containers_of(service), _STOP_MORE, f"{name} is not gone")
@@ -483,22 +490,24 @@ class SwarmEngine(DockerEngine):
         )
 
     @override
-    def log(self, container: str, tail: int | None) -> list[tuple[str, str]]:
+    def log(self, container: str, wanted: LogLines) -> list[tuple[str, str]]:
+        tail = wanted.tail
         with explained("the log cannot be read"):
-            wanted = "all" if tail is None else tail
             text = self._api.service_logs(
-                container, timestamps=True, tail=wanted, stdout=True, stderr=True, is_tty=False
-            )
+                container, timestamps=True, tail="all" if tail is None else tail,
+                since=int(wanted.since or 0), stdout=True, stderr=True, is_tty=False,
+            )  # fmt: skip
             text = text if isinstance(text, bytes) else b"".join(text)
         # Of each task; those of before are kept for a while.
         lines = sorted(map(stamped, log_lines([text])))
         return lines if tail is None else lines[max(0, len(lines) - tail) :]
 
     @override
-    def follow(self, container: str, tail: int | None, since: float | None) -> Iterator[tuple[str, str]]:
+    def follow(self, container: str, wanted: LogLines) -> Iterator[tuple[str, str]]:
         with explained("the log cannot be read"):
             stream = self._api.service_logs(
-                container, timestamps=True, tail="all" if tail is None else tail, since=int(since or 0),
+                container, timestamps=True, tail="all" if wanted.tail is None else wanted.tail,
+                since=int(wanted.since or 0),
                 stdout=True, stderr=True, follow=True, is_tty=False,
             )  # fmt: skip
             yield from map(stamped, log_lines(stream))

@@ -1,11 +1,16 @@
+import json
+import time
+
 import pytest
 
-from collector import health
+from collector import cli, health
 from collector.health import ConnectionStatus, Status, StoreStatus, SubscriptionStatus
+from collector.settings import Settings
 
 CONNECTED = StoreStatus(backend="REDIS", state="connected", since=1.0)
 AWAY = StoreStatus(backend="REDIS", state="away", since=1.0, error="connection refused")
 CONFIRMED = SubscriptionStatus(confirmed=2)
+COLLECTOR = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "REDIS"}
 
 
 def status(**changes):
@@ -74,6 +79,61 @@ def test_ready_is_who_stores_what_comes(tmp_path, ready, fields):
     assert health.check(tmp_path, now=1000.0)[0]
     assert health.check(tmp_path, now=1000.0, ready=True)[0] == ready
     assert not health.check(tmp_path, now=2000.0, ready=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("pending", "acknowledged", "said"),
+    [
+        (["trades A"], [], "1 subscription: trades A"),
+        (["trades A", "trades B"], [], "2 subscriptions: trades A, trades B"),
+        (
+            ["trades A", "l2_book A"],
+            ["l2_book A", "confirmed long ago"],
+            "2 subscriptions: trades A, l2_book A; 1 of them acknowledged, but no data has come",
+        ),
+        (
+            ["a", "b", "c", "d", "e"],
+            ["a", "b", "c", "d", "e"],
+            "5 subscriptions: a, b, c and 2 more acknowledged, but no data has come",
+        ),
+    ],
+)
+def test_what_is_waited_for_is_named(pending, acknowledged, said):
+    waiting = SubscriptionStatus(pending=tuple(pending), acknowledged=tuple(acknowledged))
+    assert health.judge(CONNECTED, waiting, was_ready=True) == ("degraded", f"waiting for {said}")
+
+
+@pytest.mark.parametrize(
+    ("written", "healthy", "ready", "detail"),
+    [
+        ({}, True, True, "ready: fine; nothing stored yet"),
+        ({"state": "starting"}, True, False, "starting: fine; nothing stored yet"),
+        ({"state": "failed", "detail": "bad \x1b"}, False, False, "failed: bad \\x1b; nothing stored yet"),
+        ({"time": 1.0}, False, False, "stuck: no sign of life for"),
+        (None, False, False, "no status: "),
+    ],
+)
+def test_health_as_json_has_the_verdict_and_all_that_the_collector_said(
+    written, healthy, ready, detail, tmp_path, monkeypatch, capsys
+):
+    for name, value in COLLECTOR.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SPOOL_DIR", str(tmp_path))
+    home = Settings.read(COLLECTOR | {"SPOOL_DIR": str(tmp_path)}).home
+    home.mkdir(parents=True)
+    if written is not None:
+        health.write(home, status(**({"time": time.time()} | written)))
+    for arguments, well in (["health"], healthy), (["health", "--ready"], ready):
+        assert cli.main([*arguments, "--json"]) == (0 if well else 1)
+        said = capsys.readouterr().out
+        assert said.strip().isprintable()
+        answer = json.loads(said)
+        assert (answer["healthy"], answer["ready"]) == (healthy, ready)
+        assert answer["detail"].startswith(detail)
+        store = {"backend": "REDIS", "state": "connected", "since": 1.0, "error": None}
+        assert (answer["status"] or {}).get("store") == (store if written is not None else None)
+        assert cli.main(arguments) == (0 if well else 1)
+        assert capsys.readouterr().out.startswith(detail)
 
 
 def test_a_failed_collector_is_unhealthy(tmp_path):

@@ -173,6 +173,7 @@ def test_status_agrees_with_docker(fleet, capsys):
         "three": ("absent", None),
     }
     assert rows["one"]["status"]["channels"]["trades"]["stored"] > 0
+    assert rows["two"]["detail"].startswith("exit status ")
     assert fleet.launch("status", "t*") == 0
     table = capsys.readouterr().out
     assert "two" in table
@@ -350,6 +351,16 @@ def test_logs_of_several_are_one_in_order(fleet, capsys):
     assert sorted(line.split()[0] for line in lines) == ["one", "two"]
     assert fleet.launch("logs", "one") == 0
     assert "starting BTC-USD" in capsys.readouterr().out
+    for since in "1h", "1969-01-01":
+        assert fleet.launch("logs", "one", "--since", since) == 0
+        assert "starting BTC-USD" in capsys.readouterr().out
+    docker("kill", *_ids(fleet))
+    for how in [], ["--follow"]:
+        assert fleet.launch("logs", "--since", "2100-01-01", *how) == 0
+        assert capsys.readouterr() == ("", "")
+    assert fleet.launch("down") == 0
+    assert fleet.launch("logs") == 0
+    assert f"fleet {fleet.name} has no containers" in capsys.readouterr().err
 
 
 def test_following_a_log_ends_when_its_collector_stops(fleet, capsys):

@@ -1,6 +1,7 @@
 """Whose a fleet is, without an engine: what is ours, what is another's, and what is refused."""
 
 import itertools
+import re
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from launcher import names, ownership, plan
 from launcher.engines import EngineError, Labelled, Observed
 from launcher.names import COMPOSE, LAUNCHER
 from launcher.owner import NOBODY, Claim, Owner, new_id, of_file
+from launcher.ownership import Purpose
 from launcher.plan import Kind
 from launcher.spec import CollectorSpec, Container, FleetSpec, Mount, Network
 
@@ -93,6 +95,26 @@ def test_anothers_fleet_is_refused_with_who_and_since_when(made_by, here, who):
         held(fleet("one", "two", owner=here), *there)
     taken = held(fleet("one", "two", owner=here), *there, adopt=True)
     assert (taken.ours, taken.proven) == (tuple(there), False)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "advice"),
+    [
+        (
+            Purpose.MAKE,
+            "give this fleet another name (`fleet:` in fleet.yaml), take the other one over with"
+            " `up --adopt`",
+        ),
+        (Purpose.RESTART, "use the file that it was made from, restart it all the same with --adopt"),
+        (Purpose.REMOVE, "use the file that it was made from, remove it all the same with --adopt"),
+        (Purpose.READ, "use the file that it was made from"),
+    ],
+)
+def test_what_is_advised_fits_the_command(purpose, advice):
+    with pytest.raises(EngineError, match=rf"; {re.escape(advice)}, or, if both are the same fleet, give"):
+        ownership.of_fleet(fleet("one"), [container("one", FOREIGN)], purpose=purpose)
+    with pytest.raises(EngineError, match=rf"; {re.escape(advice)}$"):
+        ownership.of_fleet(fleet("one"), [container("strange")], purpose=purpose)
 
 
 def test_what_nobody_signed_is_refused_where_the_file_does_not_have_all_of_it():
@@ -227,7 +249,7 @@ def test_a_volume_stays_in_use_under_its_old_name(there, used):
 )
 def test_a_volume_of_another_is_refused_unless_it_is_adopted(there, why):
     used, (fault,) = settle(fleet("one"), there)
-    assert why in fault
+    assert why in str(fault)
     assert used == ["desk_one_spool"]
     adopted = settle(fleet("one"), there, adopt=True)
     # Not where another fleet, by its name, has it: that one would lose its records.
@@ -246,7 +268,7 @@ def test_without_an_id_the_old_names_stay_and_another_fleets_volume_is_refused()
     )
     assert settle(without)[0] == ["a-b-c-spool"]
     _, (fault,) = settle(without, volume("a-b-c-spool", fleet="a"))
-    assert "volume a-b-c-spool belongs to fleet a; give this fleet" in fault
+    assert "volume a-b-c-spool belongs to fleet a; give this fleet" in str(fault)
 
 
 def test_a_file_without_an_id_that_takes_a_fleet_over_goes_on_with_its_spools():
@@ -268,8 +290,8 @@ def test_a_fleet_that_was_taken_over_does_not_begin_with_empty_volumes_after_a_d
     """Its volumes keep the labels of whoever made them, and no container that has them is left."""
     theirs = volume(left, FOREIGN)
     _, (fault,) = settle(fleet("one", owner=owner), theirs)
-    assert f"volume {left} belongs to another fleet named desk, made by eve@three" in fault
-    assert "use the volume as it is with --adopt" in fault
+    assert f"volume {left} belongs to another fleet named desk, made by eve@three" in fault.detail
+    assert "use the volume as it is with `up --adopt`" in fault.remedy
     assert settle(fleet("one", owner=owner), theirs, adopt=True) == ([left], ())
     assert settle(fleet("one", owner=owner), theirs, volume(new, owner)) == ([new], ())
 

@@ -1,11 +1,12 @@
 """Whose the state of `launcher run` is: spools of another fleet of that name are not touched."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from launcher import cli, fleet, local_run
-from launcher.engines import EngineError
+from launcher.engines import EngineError, LogLines
 
 FILE = """\
 fleet: desk
@@ -75,6 +76,25 @@ def test_a_state_that_nobody_signed_is_taken_where_the_file_has_all_its_collecto
     assert not (state / "owner.json").exists()
     take(state, load(), adopt=True)
     take(state, load())
+
+
+def test_lines_of_a_log_since_a_time_and_the_last_of_them(state, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (state / "kraken.log.1").write_text("2026-11-28T08:29:59.999Z INFO a\n")
+    (state / "kraken.log").write_text(
+        "2026-11-28T08:30:00.000Z INFO b\n  of b\n2026-11-28T08:30:00.500Z INFO c\n"
+    )
+    half_past_eight = datetime(2026, 11, 28, 8, 30, tzinfo=UTC).timestamp()
+
+    def lines(**wanted):
+        found = local_run.last_lines("desk", ["kraken"], LogLines(**wanted), {})
+        return [line[-1] for _, line in found]
+
+    assert lines() == ["a", "b", "b", "c"]
+    assert lines(since=half_past_eight) == ["b", "b", "c"]
+    assert lines(since=half_past_eight + 0.4) == ["c"]
+    assert lines(since=half_past_eight, tail=2) == ["b", "c"]
+    assert lines(since=half_past_eight + 1) == []
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"cryptostore.seal": 1}', b"\xff"])

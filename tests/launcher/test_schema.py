@@ -24,6 +24,7 @@ UNSEEN = {
         "no-store-at-all",
         "overlaps",
         "secret-stays-secret",
+        "store-without-collector",
         "swarm",
         "variables",
     ),

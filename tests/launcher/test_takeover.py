@@ -52,8 +52,10 @@ def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet
             assert f"another fleet named {fleet.name} runs here: one by " in said, command
             assert f"({fleet.path}), since 20" in said, command
         assert other.launch("down", "--volumes", "--yes") == 1
-        assert other.launch("status") == 0
-        said = capsys.readouterr()
+        for command in "logs", "status":
+            assert other.launch(command) == 0
+            said = capsys.readouterr()
+            assert f"not this file's: one of another fleet {fleet.name}, by " in said.err, command
         assert f"not this file's: one of another fleet {fleet.name}, by " in said.err
         assert f"({fleet.path}), since 20" in said.err
         assert "of another fleet of this name" in said.out
@@ -161,7 +163,7 @@ def test_what_the_first_version_made_is_refused_where_the_file_lacks_some_of_it(
 
 def test_a_volume_of_another_is_refused_before_anything_is_made(fleet, capsys):
     spool = f"{fleet.name}-one-spool"
-    fleet.write(ONE)
+    fleet.write(ONE, network={"name": f"{fleet.name}-outside", "external": True})
     for labels, why in (
         ((), "its labels name no fleet"),
         (("cryptostore.fleet=other", "cryptostore.managed-by=launcher"), "belongs to fleet other"),
@@ -177,10 +179,16 @@ def test_a_volume_of_another_is_refused_before_anything_is_made(fleet, capsys):
                 said = "".join(capsys.readouterr())
                 assert f"volume {spool} " in said
                 assert why in said
+                assert f"network {fleet.name}-outside does not exist" in said  # whatever else is in the way
+            assert fleet.launch("complete") == 1
+            said = capsys.readouterr().err
+            assert why in said
+            assert "--adopt" not in said  # it has no such option
             assert everything(fleet) == ({}, [spool], [])
         finally:
             docker("volume", "rm", spool)
     docker("volume", "create", spool)
+    fleet.write(ONE)
     assert fleet.launch("up", "--adopt") == 0
     assert fleet.launch("plan") == 0  # a container of ours has it
 

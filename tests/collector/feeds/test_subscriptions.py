@@ -255,7 +255,7 @@ async def test_what_is_acknowledged_and_brings_nothing_is_told(subscriptions, ca
     store = StoreStatus(backend="TTY", state="connected", since=0.0)
     state, detail = judge(store, status, was_ready=True)
     assert state == "degraded"
-    assert detail == "waiting for 1 subscriptions: l2_book BTC-USD is acknowledged, but no data has come"
+    assert detail == "waiting for 1 subscription: l2_book BTC-USD acknowledged, but no data has come"
 
 
 async def test_a_refusal_is_told_once_until_it_is_taken_back(subscriptions, caplog):
