@@ -1,6 +1,7 @@
 """A single `docker run`: what one exchange sends is in Redis, record by record."""
 
 import json
+import re
 import time
 
 import pytest
@@ -17,22 +18,43 @@ def status(container):
     return json.loads(name) if name else {}
 
 
-def test_stored_equals_sent(stage, image):
-    simulator = stage.simulator(image, "--rate", "40")
-    collector = stage.run(
-        "collector",
-        image,
+#: The collector, which gives up sooner where another one stores all that it would store.
+IMPATIENT = (
+    "import sys; from collector import cli, overlap;"
+    " overlap.HANDOVER = overlap.PROBE = 0.5; sys.exit(cli.main())"
+)
+
+
+def collect(stage, name, image, channels, symbols, *options, command=()):
+    settings = (
         *("-e", "EXCHANGE=COINBASE"),
-        *("-e", "CHANNELS=trades,ticker,l2_book"),
-        *("-e", "SYMBOLS=BTC-USD,ETH-USD"),
+        *("-e", f"CHANNELS={channels}"),
+        *("-e", f"SYMBOLS={symbols}"),
         *("-e", "BACKEND=REDISSTREAM"),
         *("-e", "HOST=redis"),
         # Only because the exchange is a simulated one:
         *("-e", "SSL_CERT_FILE=/simulator/ca.pem", "--volume", f"{stage.name}-simulator:/simulator:ro"),
     )
+    return stage.run(name, image, *settings, *options, command=command)
+
+
+def test_stored_equals_sent_and_who_would_store_the_same_again_ends_with_78(stage, image):
+    simulator = stage.simulator(image, "--rate", "40")
+    collector = collect(stage, "collector", image, "trades,ticker,l2_book", "BTC-USD,ETH-USD")
     wait_until(lambda: status(collector).get("state") == "ready")
+    second = collect(
+        *(stage, "second", image, "trades", "BTC-USD", "--entrypoint", "sh"),
+        command=("-c", 'exec python -c "$0" 2>&1', IMPATIENT),
+    )
     assert wait_until(lambda: inspect(collector)["State"]["Health"]["Status"] == "healthy")
     wait_until(lambda: status(collector)["channels"]["ticker"]["stored"] > 100)
+    assert wait_until(lambda: inspect(second)["State"]["Status"] == "exited")
+    assert inspect(second)["State"]["ExitCode"] == 78
+    said = docker("logs", second)
+    assert re.search(
+        r"SYMBOLS = 'BTC-USD': all of it is stored already, into this store, by collector \S+ \(", said
+    )
+    assert "ALLOW_OVERLAP=true" in said
     simulator.pause()
     paused = time.time()
     wait_until(lambda: status(collector)["time"] > paused + 1)
