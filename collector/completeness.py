@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 
-from collector import notes as codec
 from collector import stores
 from collector.bounds import LATEST
-from collector.notes import Note
 from collector.patterns import is_plain
 from collector.records import Gap, Key
 from collector.settings import Settings
+from collector.stores import notes as codec
+from collector.stores.notes import Note
 from collector.typed_json import DecodeError
 
 

@@ -18,15 +18,16 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from collector import catalog, overlap, stores
-from collector import notes as notebook
+from collector import catalog, stores
 from collector.feeds import creation, reference
 from collector.feeds.malformed import describe
 from collector.feeds.network import Network
+from collector.gaps import overlap
 from collector.gaps.marks import Slot
 from collector.settings import BACKENDS, Settings, SettingsError
 from collector.spool.database import RESERVE_BYTES
 from collector.stores import NoTablesError, SharedStore, StoreRefusedError, StoreUnavailableError
+from collector.stores import notes as notebook
 
 #: Exit statuses, as in sysexits.h.
 FINE, UNAVAILABLE, MISCONFIGURED = 0, 69, 78

@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from collector import health, memory, stores
-from collector.ceded import Ceded
 from collector.feeds import creation
+from collector.gaps.ceded import Ceded
 from collector.gaps.continuity import Continuity
+from collector.gaps.overlap import Overlap
 from collector.metrics import Metrics
-from collector.overlap import Overlap
 from collector.receiver import Receiver
 from collector.records import Key
 from collector.settings import Settings, SettingsError

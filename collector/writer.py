@@ -22,15 +22,13 @@ from dataclasses import dataclass, field
 
 from msgspec import structs
 
-from collector import notes as codec
 from collector.batch import Batch, Position, Refusal
 from collector.bounds import excess
 from collector.dead_letters import DeadLetters
 from collector.gaps.continuity import Continuity
 from collector.gaps.marks import LETTERS_GONE, LettersGone, recall
+from collector.gaps.overlap import STEPS, Overlap
 from collector.metrics import Metrics
-from collector.notes import Note
-from collector.overlap import STEPS, Overlap
 from collector.records import counts
 from collector.spool.spool import NoRoomError, Spool, SpoolError
 from collector.stores import (
@@ -43,6 +41,8 @@ from collector.stores import (
     StoreRefusedError,
     StoreUnavailableError,
 )
+from collector.stores import notes as codec
+from collector.stores.notes import Note
 from collector.stores.terminal import ClosedOutputError
 from collector.watch import Watch
 

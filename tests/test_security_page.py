@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from collector import bounded_json, bounds, dead_letters, files, notes, printable, settings
+from collector import bounded_json, bounds, dead_letters, files, printable, settings
 from collector.exchanges import instruments, times
 from collector.feeds import http, malformed, network
+from collector.stores import notes
 
 PAGE = (Path(__file__).parent.parent / "SECURITY.md").read_text()
 MIB = 2**20

@@ -35,7 +35,6 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from collector import notes as codec
 from collector.gaps import marks
 from collector.gaps.marks import (
     Carried,
@@ -52,9 +51,10 @@ from collector.gaps.marks import (
     Slot,
 )
 from collector.gaps.tracker import Gaps
-from collector.notes import Moment, Note
 from collector.records import AnyRecord, Gap, Key, channel_of
 from collector.spool.spool import Loss, Spool
+from collector.stores import notes as codec
+from collector.stores.notes import Moment, Note
 
 LOG = logging.getLogger(__name__)
 

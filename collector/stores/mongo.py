@@ -41,7 +41,6 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from collector import notes
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
 from collector.settings import Settings
@@ -51,6 +50,7 @@ from collector.stores import (
     PositionLostError,
     StoreRefusedError,
     StoreUnavailableError,
+    notes,
     tell_damage,
 )
 from collector.stores.network_errors import unnumbered

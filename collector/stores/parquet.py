@@ -48,7 +48,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from collector import notes, typed_json
+from collector import typed_json
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.records import AnyRecord, Gap, channel_of
 from collector.settings import Settings
@@ -58,6 +58,7 @@ from collector.stores import (
     PositionLostError,
     StoreRefusedError,
     StoreUnavailableError,
+    notes,
     tell_damage,
 )
 from collector.stores.parquet_columns import gap, table

@@ -12,7 +12,6 @@ import asyncpg
 from asyncpg.pgproto.pgproto import BufferError as CutError
 from msgspec import structs
 
-from collector import notes
 from collector.batch import Batch, Position, Refusal
 from collector.records import AnyRecord, Gap
 from collector.settings import Settings
@@ -24,6 +23,7 @@ from collector.stores import (
     PositionLostError,
     StoreRefusedError,
     StoreUnavailableError,
+    notes,
 )
 from collector.stores.network_errors import in_words
 from collector.stores.postgres_partitions import Partitions, days_of

@@ -22,7 +22,6 @@ import msgspec
 from msgspec import structs
 from redis import exceptions
 
-from collector import notes
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.patterns import is_plain
 from collector.records import AnyRecord, Gap, channel_of
@@ -33,6 +32,7 @@ from collector.stores import (
     PositionLostError,
     StoreRefusedError,
     StoreUnavailableError,
+    notes,
     tell_damage,
 )
 from collector.stores import redis_layout as layout

@@ -7,7 +7,7 @@ from cryptofeed.types import OrderBook
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.books import Books
+from collector.feeds.through_cryptofeed.books import Books
 from collector.records import L2Book, L3Book
 
 D = Decimal

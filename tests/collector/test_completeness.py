@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from collector import cli, completeness, completeness_table
 from collector.completeness import Interval, Missing, Row
-from collector.notes import Note
 from collector.records import Gap
 from collector.settings import Settings
+from collector.stores.notes import Note
 
 START = 1736899200.0
 

@@ -1,7 +1,6 @@
 import pytest
 from spooled import spooled
 
-from collector import notes as codec
 from collector.exchanges.records import Trade
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import Repeats
@@ -11,9 +10,10 @@ from collector.gaps.marks import Hole, LastRecorded, last_recorded
 from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
-from collector.notes import Note
 from collector.receiver import Receiver
 from collector.spool.spool import Spool
+from collector.stores import notes as codec
+from collector.stores.notes import Note
 
 TRADES, ETHER = ("trades", "BTC-USD"), ("trades", "ETH-USD")
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}

@@ -8,18 +8,17 @@ import pytest
 from hypothesis import strategies as st
 from reported import Reported
 
-from collector import ceded as ceded_module
-from collector import notes, overlap
 from collector.batch import Batch
-from collector.ceded import Ceded
-from collector.gaps import marks
+from collector.gaps import ceded as ceded_module
+from collector.gaps import marks, overlap
+from collector.gaps.ceded import Ceded
 from collector.gaps.marks import Marks
+from collector.gaps.overlap import Overlap
 from collector.gaps.tracker import Gaps
-from collector.notes import Note
-from collector.overlap import Overlap
 from collector.records import Gap, Trade
 from collector.settings import Settings, SettingsError
-from collector.stores import Holder
+from collector.stores import Holder, notes
+from collector.stores.notes import Note
 
 KEYS = [("trades", "BTC-USD"), ("candles", "BTC-USD"), ("trades", "ETH-USD")]
 TIMES = st.floats(min_value=0, max_value=4e9)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from collector import completeness, health, notes, typed_json
+from collector import completeness, health, typed_json
+from collector.stores import notes
 
 DEEP = '{"exchange":"A","x":' + "[" * 100_000 + "]" * 100_000 + ',"stopped":true,"good_for":1.0,"seen":[]}'
 #: A million times a million channels of symbols, of two megabytes.

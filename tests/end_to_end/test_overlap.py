@@ -12,7 +12,8 @@ from databases import MongoHarness, PostgresHarness
 from folders import ParquetHarness
 from test_promise import HARNESS, Stage, hasty, stage  # noqa: F401 - fixtures
 
-from collector import health, overlap
+from collector import health
+from collector.gaps import overlap
 from collector.records import Trade
 
 pytestmark = pytest.mark.redis

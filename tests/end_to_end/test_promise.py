@@ -17,10 +17,10 @@ from servers import RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import notes
 from collector.feeds import feed
 from collector.feeds.connection import Patience
 from collector.gaps import continuity
+from collector.stores import notes
 
 pytestmark = pytest.mark.redis
 

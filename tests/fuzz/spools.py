@@ -14,10 +14,10 @@ from streams import trades
 
 from collector import completeness
 from collector.batch import Position
-from collector.ceded import Ceded
 from collector.completeness import Interval
 from collector.gap_records import missing
 from collector.gaps import marks
+from collector.gaps.ceded import Ceded
 from collector.gaps.continuity import Continuity
 from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from collector.books import Books
 from collector.bounds import (
     LATEST,
     count,
@@ -13,6 +12,7 @@ from collector.bounds import (
     optional_text,
     text,
 )
+from collector.feeds.through_cryptofeed.books import Books
 from collector.gaps.marks import Hole
 from collector.gaps.tracker import Gaps
 from collector.receiver import Receiver

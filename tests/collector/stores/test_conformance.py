@@ -14,13 +14,13 @@ from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
 from waiting import PATIENCE
 
-from collector import notes as codec
 from collector import writer as writing
 from collector.batch import Batch, Position
 from collector.dead_letters import DeadLetters
 from collector.records import L2Book, Trade
 from collector.spool.spool import Spool
 from collector.stores import PositionLostError, create, mongo, postgres
+from collector.stores import notes as codec
 from collector.writer import AnotherWriterError
 
 pytestmark = pytest.mark.redis

@@ -19,8 +19,8 @@ from conformance import HARNESSES, NAME, Pipeline
 from simulated import Simulator
 from streams import written
 
-from collector.notes import Note
 from collector.records import Gap, L2Book, Ticker, Trade
+from collector.stores.notes import Note
 
 D = Decimal
 ROOT = Path(__file__).parents[3]

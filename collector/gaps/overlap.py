@@ -1,8 +1,8 @@
 """Two collectors that record the same into the same store are noticed, and one of them leaves it out.
 
 A collector keeps its own records from being stored twice, not those of another one. So its note in the store
-(notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is decided,
-however slowly the store answers (the steps are those of Lamport's bakery, which needs no clock):
+(stores/notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is
+decided, however slowly the store answers (the steps are those of Lamport's bakery, which needs no clock):
 
 1. Read the notes. Where another collector claims the same and is alive, it has it: we leave it out. Where it
    is not clear yet whether it is alive, wait: whoever hands over ends soon. Otherwise note that we are
@@ -32,14 +32,14 @@ from typing import Protocol
 
 from msgspec import structs
 
-from collector import notes as codec
 from collector.batch import Batch
-from collector.ceded import Ceded
+from collector.gaps.ceded import Ceded
 from collector.gaps.tracker import Gaps
-from collector.notes import Moment, Note
 from collector.records import Key
 from collector.settings import Fault, Settings, SettingsError
 from collector.stores import Holder
+from collector.stores import notes as codec
+from collector.stores.notes import Moment, Note
 
 LOG = logging.getLogger(__name__)
 

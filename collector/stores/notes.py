@@ -1,7 +1,7 @@
 """Notes: what the collectors that share a store tell each other, one JSON text for each collector.
 
 A note says what its collector has seen and stored (gaps/continuity.py), and what it subscribes to
-(overlap.py).
+(gaps/overlap.py).
 Fields may be added: a collector ignores those that it does not know, and misses none that is new.
 """
 
