@@ -36,6 +36,11 @@ class Parted(msgspec.Struct, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...]
     secrets: tuple[Secret, ...]
 
+    @property
+    def told(self) -> dict[str, str]:
+        """The environment of a new container: how many share the exchange's requests is in it, too."""
+        return {**self.environment, **self.collector.counted}
+
 
 def part(collector: CollectorSpec) -> Parted:
     """Takes the secrets out of a collector's environment and mounts.

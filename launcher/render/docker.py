@@ -44,7 +44,8 @@ def env_set(collector: CollectorSpec) -> str:
     Raises RenderError for a value that such a file cannot hold: it has neither quotes nor escapes.
     """
     refuse(_unfit(collector))
-    return fill("collector.env", collector=collector, container=collector.container)
+    environment = {**collector.container.environment, **collector.counted}
+    return fill("collector.env", collector=collector, container=collector.container, environment=environment)
 
 
 def _unfit(collector: CollectorSpec) -> Iterable[str]:

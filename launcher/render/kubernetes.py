@@ -234,7 +234,7 @@ def _workload(group: _Group, wave: int) -> _Workload:
 
 def _environment(parted: Parted, existing: Sequence[str]) -> dict[str, str]:
     """Return the environment, in which secrets are files; NAME and SHARD are the template's."""
-    environment = dict(parted.environment)
+    environment = parted.told
     for key in existing:
         for variable in (*_REPLACED.get(key, ()), SECRET_FILES[key]):
             environment.pop(variable, None)

@@ -75,7 +75,7 @@ def _container(fleet: FleetSpec, parted: Parted) -> str:
         fleet=fleet,
         collector=parted.collector,
         container=container,
-        environment=parted.environment,
+        environment=parted.told,
         mounts=parted.mounts,
         restart=_RESTART[restart],
         attempts=attempts,

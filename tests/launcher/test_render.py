@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shlex
 import sys
 
@@ -244,3 +245,24 @@ def test_what_is_rendered_without_an_id_has_the_names_and_labels_that_it_had(tmp
     text = "".join(each.read_text() for each in written)
     assert "cryptostore.owner" not in text
     assert ("desk-k-1-spool" in text) == (form != "kubernetes")
+
+
+@pytest.mark.parametrize("form", list(render.FORMATS))
+def test_what_is_rendered_says_how_many_share_what_an_exchange_allows(tmp_path, form):
+    path = tmp_path / "fleet.yaml"
+    collectors = (
+        f"{{exchange: BINANCE, name: {name}, symbols: '{name.upper()}-*', channels: trades, shards: 2}}"
+        for name in ("a", "b")
+    )
+    path.write_text(
+        "{fleet: desk, stores: {out: {backend: TTY}}, collectors: ["
+        f"{', '.join(collectors)}, {{exchange: KRAKEN, symbols: BTC-USD, channels: trades}}]}}"
+    )
+    spec = fleet.load(path, {})
+    written = render.write(spec, tmp_path / "out", form)
+    told = re.findall(
+        r"REQUESTS_SHARED_BY[\"']?(?:,\s*value)?[:=]\s*[\"']?(\d+)",
+        "".join(each.read_text() for each in written),
+    )
+    ways = {"compose": 8, "kubernetes": 2}.get(form, 4)
+    assert told == ["4"] * ways, "".join(each.read_text() for each in written)[:3000]
