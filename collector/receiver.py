@@ -17,6 +17,8 @@ from collector.spool.spool import Spool
 BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
 #: Weight of what may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
+#: Records of earlier processes that are looked at when this one begins.
+MOST_RECALLED = 20_000
 
 
 class Receiver:
@@ -69,6 +71,10 @@ class Receiver:
     def next_sequence(self) -> int:
         """A sequence that the next record will have, or a later one."""
         return self._spool.end
+
+    async def newest(self) -> list[AnyRecord]:
+        """Return the newest records that the spool has, oldest first: those of earlier processes."""
+        return await self._spool.newest(MOST_RECALLED)
 
     async def run(self) -> None:
         """Append bursts to the spool, for ever."""

@@ -165,6 +165,11 @@ class DirectFeed(Feed):
         return [*opened, Polls(self._name("poll"), self._shared, polls)] if polls else opened
 
     @override
+    async def run(self) -> None:
+        self._shared.intake.recall(await self._receiver.newest())
+        await super().run()
+
+    @override
     async def stop(self) -> None:
         await super().stop()
         self._shared.intake.report_losses(NEVER)  # what is waited for comes no more

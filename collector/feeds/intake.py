@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from collector import records
 from collector.bounds import LONGEST_TEXT
 from collector.exchanges import records as exchange_records
@@ -27,13 +29,19 @@ from collector.exchanges.times import SECOND
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import BOOKS, Subscriptions
-from collector.gaps.marks import Hole
+from collector.gaps import marks
+from collector.gaps.marks import Hole, LastContent
 from collector.gaps.tracker import Gaps
 from collector.printable import printable
 from collector.receiver import Receiver
-from collector.records import Key
+from collector.records import Key, channel_of
 
 LOG = logging.getLogger(__name__)
+
+#: Channels whose records have no numbers: the content of the last one tells whether it is sent again after a
+#: restart. It is marked after so long (nanoseconds); what was recorded since is in the spool.
+UNNUMBERED = frozenset({"ticker", "l1_book", "funding", "open_interest", "index", "liquidations"})
+MARKED = 10 * SECOND
 
 
 class Intake:
@@ -49,6 +57,10 @@ class Intake:
         self._last_books: dict[Key, int] = {}  # receipts
         self._last_quotes: dict[str, dict[str, Any]] = defaultdict(dict)  # by channel and symbol
         self._begun: dict[str, set[str]] = defaultdict(set)  # symbols: the last may be repeated
+        self._last: dict[str, dict[str, Any]] = defaultdict(dict)  # others without numbers, in the same way
+        self._recalled: dict[str, dict[str, str]] = defaultdict(dict)  # contents, of earlier processes
+        self._contents: dict[Key, Any] = {}  # records whose content is marked
+        self._marked = 0  # when that was
         self._renewed: set[Key] = set()  # what broke and is subscribed to again
         self._told: dict[str, float] = {}
         self._takers: dict[type[Any], Callable[[Any], None]] = {
@@ -78,6 +90,14 @@ class Intake:
                 if act:
                     act(output, receipt)
         return left
+
+    def recall(self, recorded: Iterable[records.AnyRecord]) -> None:
+        """Take up what earlier processes recorded last; ``recorded`` is the newest of it, oldest first."""
+        for (channel, symbol), mark in self._receiver.marks.of_pairs(self._exchange.id, LastContent):
+            self._recalled[channel][symbol] = mark.content
+        for record in recorded:
+            if (channel := channel_of(record)) in UNNUMBERED:
+                self._recalled[channel][record.symbol] = _content(record)
 
     def broke(self, key: Key, handled: float, *, renewed: bool) -> None:
         """Something of ``key`` is missing: of a book since its last record, else since ``handled``.
@@ -114,7 +134,7 @@ class Intake:
         self.repeats.interrupt(keys)
         for channel, symbol in keys:
             self._last_books.pop((channel, symbol), None)
-            if symbol in self._last_quotes[channel]:
+            if symbol in self._last_quotes[channel] or symbol in self._recalled[channel]:
                 self._begun[channel].add(symbol)
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -124,13 +144,30 @@ class Intake:
         self._renewed.difference_update(keys)
         for channel, symbol in keys:
             self._last_books.pop((channel, symbol), None)
-            self._last_quotes[channel].pop(symbol, None)
+            for kept in (self._last_quotes, self._last, self._recalled):
+                kept[channel].pop(symbol, None)
+            if self._contents.pop((channel, symbol), None):
+                self._receiver.marks.drop(marks.last_content(self._exchange.id, (channel, symbol)))
             self._begun[channel].discard(symbol)
 
     def report_losses(self, now: int) -> None:
         """Report what has not come by ``now``: numbered records, and what would bridge a gap."""
         self._report(self.repeats.overdue(now))
         self._subscriptions.give_up_bridges(now / SECOND)
+        if not 0 <= now - self._marked < MARKED:
+            self._marked = now
+            self._mark_contents()
+
+    def _mark_contents(self) -> None:
+        """Remember the last records that the exchange gave a time: without one, none is known again."""
+        for kept in (self._last_quotes, self._last):
+            for channel, by_symbol in kept.items():
+                for symbol, it in by_symbol.items():
+                    key = channel, symbol
+                    if it.timestamp != it.receipt_timestamp and self._contents.get(key) is not it:
+                        self._contents[key] = it
+                        place = marks.last_content(self._exchange.id, key)
+                        self._receiver.marks.put(place, LastContent(_content(_CONVERTED[channel](it))))
 
     def _report(self, losses: Iterable[Loss]) -> None:
         for key, start, end, count in losses:
@@ -140,7 +177,10 @@ class Intake:
 
     def _once(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
         """Return what takes a record that is stored unless it was before."""
-        is_new, put = self.repeats.is_new, self._receiver.put
+        is_new: Callable[[str, Any], bool] = self.repeats.is_new
+        if channel in UNNUMBERED:
+            is_new = self._new_since_restart(channel, convert)
+        put = self._receiver.put
         awaited = self._subscriptions.awaited[channel]
 
         def take(it: Any) -> None:
@@ -150,6 +190,27 @@ class Intake:
                 self._arrived(channel, it)
 
         return take
+
+    def _new_since_restart(
+        self, channel: str, convert: Callable[[Any], records.AnyRecord]
+    ) -> Callable[[str, Any], bool]:
+        """Return what tells whether a record is new, also by what earlier processes recorded last."""
+        last = self._last[channel]
+
+        def is_new(channel: str, it: Any) -> bool:
+            if not self.repeats.is_new(channel, it):
+                return False
+            last[it.symbol] = it
+            return not self._is_recalled(channel, it, convert)
+
+        return is_new
+
+    def _is_recalled(self, channel: str, it: Any, convert: Callable[[Any], records.AnyRecord]) -> bool:
+        """Return whether the first record of this process is the last one of an earlier process."""
+        content = self._recalled[channel].pop(it.symbol, None) if self._recalled[channel] else None
+        return (
+            content is not None and it.timestamp != it.receipt_timestamp and content == _content(convert(it))
+        )
 
     def _quotes(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
         """Return what takes best prices: the session itself knows whether they were sent before.
@@ -161,8 +222,11 @@ class Intake:
 
         def is_the_last_again(it: Any) -> bool:
             begun.discard(it.symbol)
-            has_time = it.timestamp != it.receipt_timestamp
-            return has_time and identity(it) == identity(last[it.symbol])
+            before = last.get(it.symbol)
+            if before is None:
+                last[it.symbol] = it
+                return self._is_recalled(channel, it, convert)
+            return it.timestamp != it.receipt_timestamp and identity(it) == identity(before)
 
         def take(it: Any) -> None:
             if it.symbol not in begun or not is_the_last_again(it):
@@ -258,6 +322,12 @@ class Intake:
 # -- the records that are stored -------------------------------------------------------------------
 
 
+def _content(record: records.AnyRecord) -> str:
+    """Return what a record says, whoever receives it whenever."""
+    _, _, timestamp, _, *said = msgspec.structs.astuple(record)
+    return msgspec.json.encode((timestamp, *said)).decode()
+
+
 def _place(it: exchange_records.AnyRecord) -> tuple[str, str, float, float]:
     return it.exchange, it.symbol, it.timestamp / SECOND, it.receipt_timestamp / SECOND
 
@@ -316,4 +386,10 @@ _ONCE: dict[type[Any], tuple[str, Callable[[Any], records.AnyRecord]]] = {
     exchange_records.Liquidation: ("liquidations", _liquidation),
     exchange_records.Index: ("index", _index),
     exchange_records.Candle: ("candles", _candle),
+}
+#: By channel, what makes of a record what is stored.
+_CONVERTED: dict[str, Callable[[Any], records.AnyRecord]] = {
+    **dict(_ONCE.values()),
+    "ticker": _ticker,
+    "l1_book": _l1_book,
 }

@@ -40,6 +40,7 @@ from collector.gaps.marks import (
     Carried,
     DamagedMarkError,
     Hole,
+    LastContent,
     LastRecorded,
     LossesTold,
     Missing,
@@ -143,7 +144,7 @@ class Continuity:
             with contextlib.suppress(DamagedMarkError):
                 place = marks.slot(name)
                 is_ours = place.key is not None and self._wants(place.key)
-                if place.kind is LastRecorded and not (is_ours and self._spool.exact):
+                if place.kind in (LastRecorded, LastContent) and not (is_ours and self._spool.exact):
                     self._marks.drop(place)
 
     async def run(self) -> None:

@@ -14,6 +14,8 @@ kind it is and what it is about, and a text. All names and texts are written and
   are a gap where the process ends before they did.
 - ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, and the latest
   time, where the exchange repeats some after each subscription (feeds/repeats.py).
+- ``last EXCHANGE CHANNEL SYMBOL`` is the content of the last record of those without numbers, as it was some
+  seconds ago: a subscription may begin with it (feeds/intake.py).
 - ``ceded EXCHANGE CHANNEL SYMBOL`` has the spans that another collector stores (ceded.py).
 - ``listed EXCHANGE ITEM`` says that an item of SYMBOLS has selected something before.
 - ``losses told`` lists the spool's losses that are gap records already.
@@ -227,6 +229,25 @@ class LastRecorded(Mark, frozen=True):
         return cls(_whole(last), None if newest in {"", "None"} else _whole(newest))
 
 
+class LastContent(Mark, frozen=True):
+    """The content of the last record: an exchange may begin the next subscription with it.
+
+    Any text will do: one that is damaged is the content of no record.
+    """
+
+    content: str
+
+    @property
+    def text(self) -> str:
+        """The content itself."""
+        return self.content
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read any text."""
+        return cls(text)
+
+
 class Ceded(Mark, frozen=True):
     """What another collector stores: spans of receipts, the last of which may have no end (infinity)."""
 
@@ -356,6 +377,7 @@ _OF_PAIRS: dict[str, type[Mark]] = {
     "question": Questions,
     "missing": MissingRecords,
     "ceded": Ceded,
+    "last": LastContent,
 }
 #: How the marks of the last records begin, by channel.
 _LAST_RECORDED = {"trades": "trade", "candles": "candles"}
@@ -379,6 +401,11 @@ def missing(exchange: str, key: Key) -> Slot[MissingRecords]:
 def ceded(exchange: str, key: Key) -> Slot[Ceded]:
     """Return the place of what another collector stores of a subscription."""
     return _of_pair("ceded", exchange, key, Ceded)
+
+
+def last_content(exchange: str, key: Key) -> Slot[LastContent]:
+    """Return the place of the content of a subscription's last record."""
+    return _of_pair("last", exchange, key, LastContent)
 
 
 def connection(number: int) -> Slot[Progress]:

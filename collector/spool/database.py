@@ -361,6 +361,16 @@ class SpoolFile:
             self.lose(loss, size)
         return found
 
+    def newest(self, count: int) -> list[AnyRecord]:
+        """The newest records that can be read, about ``count`` of them, oldest first."""
+        blobs: list[list[AnyRecord]] = []
+        cursor = self.db.execute("SELECT data, crc FROM blobs ORDER BY first DESC")
+        while count > 0 and (row := cursor.fetchone()):
+            blobs.append(decoded(*row) or [])
+            count -= len(blobs[-1])
+        cursor.close()
+        return [record for blob in reversed(blobs) for record in blob]
+
     def since(self, sequence: int) -> float | None:
         """Receipt of the first record from ``sequence`` on, roughly; None where there is none."""
         row = self.db.execute(

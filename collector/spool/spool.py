@@ -375,6 +375,10 @@ class Spool:
             sequence = found[-1].end
         return [record for blob in blobs for record in blob.records]
 
+    async def newest(self, count: int) -> list[AnyRecord]:
+        """The newest records on disk, about ``count`` of them, oldest first."""
+        return await self._on_disk(self._file.newest, count)
+
     async def wait(self, after: Position | None, count: int = 1) -> None:
         """Returns when there are ``count`` records after ``after``, roughly: dropped ones count too."""
         sequence = after.sequence if after else 0

@@ -10,6 +10,7 @@ from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
 
+from collector import receiver
 from collector.exchanges.binance.exchange import BinanceFutures
 from collector.feeds import renewals
 from collector.records import channel_of
@@ -203,6 +204,32 @@ async def test_best_prices_with_which_a_subscription_begins_again_are_stored_onc
     assert [f"{record.timestamp - 1_790_000_000:.0f}" for record in tickers] == ["1", "2", "3", "4"]
     assert [record.timestamp for record in books] == [record.timestamp for record in tickers]
     assert {gap.reason for gap in it.receiver.gaps} == {"disconnect"}
+
+
+@pytest.mark.parametrize("recalled", [receiver.MOST_RECALLED, 0], ids=["spool", "marks"])
+async def test_what_a_subscription_begins_with_is_stored_once_over_a_restart(tmp_path, monkeypatch, recalled):
+    monkeypatch.setattr(receiver, "MOST_RECALLED", recalled)
+    best, rate = ({"channel": channel, "instId": "BTC-USDT-SWAP"} for channel in ("bbo-tbt", "funding-rate"))
+
+    def states(*numbers):
+        for number in numbers:
+            at = {"ts": f"179000000{number}000"}
+            quote = {"asks": [["9", "1", "0", "1"]], "bids": [["1", "1", "0", "1"]], "seqId": number} | at
+            funding = {"fundingRate": "0.1", "fundingTime": "1790003600000", "nextFundingRate": ""} | at
+            yield {"send": {"arg": best, "data": [quote]}}
+            yield {"send": {"arg": rate, "data": [funding]}}
+
+    connect = [
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [best, rate]}},
+    ]
+    for numbers, count in (((1, 2), 2), ((2, 3), 1), ((3, 3, 4), 1)):
+        script = [*connect, *states(*numbers)]
+        async with playing("OKX", script, tmp_path, CHANNELS="ticker,l1_book,funding") as (_, it):
+            stored = [await received(it, count, channel) for channel in ("ticker", "l1_book", "funding")]
+    for records in stored:
+        assert [f"{record.timestamp:.0f}"[-1] for record in records] == ["1", "2", "3", "4"]
 
 
 async def test_what_was_left_out_is_not_taken_from_the_connection_that_carried_it(tmp_path):
