@@ -223,8 +223,9 @@ class Exchange(ABC):
     #: Its addresses elsewhere, by the name of the region: what differs from ``endpoints``.
     regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     candle_intervals: ClassVar[Sequence[str]] = ()
-    #: Seconds without any frame after which a connection is dead; None where it may be silent for long.
-    silence: ClassVar[float | None] = None
+    #: Seconds without any whole message after which a connection is dead: before, ``Session.probe`` makes the
+    #: exchange say something. Bytes alone, as of a message that does not end, keep nothing alive.
+    silence: ClassVar[float]
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()

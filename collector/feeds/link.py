@@ -165,7 +165,7 @@ class Link:
 
     async def _watch(self) -> None:
         """Do what is due; end a connection on which nothing comes, and ask for a sign of life before."""
-        limit = self._shared.patience.silence or self._shared.exchange.silence or float("inf")
+        limit = self._shared.patience.silence or self._shared.exchange.silence
         heard, since = -1, time.monotonic()
         while True:
             await asyncio.sleep(min(1.0, limit / 8))

@@ -165,6 +165,9 @@ class Binance(Exchange):
     candle_intervals: ClassVar[Sequence[str]] = (
         *("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"),
     )
+    silence = (
+        300.0  # what lists the subscriptions is answered after half of it, however quiet the streams are
+    )
     partial_books: ClassVar[type[streams.PartialBooks]] = streams.PartialBooks
     #: The word in a stream's name, by channel.
     words: ClassVar[Mapping[str, str]] = {

@@ -146,7 +146,9 @@ class BinanceSession(Session):
         word, partial = (suffix["word"], suffix["levels"]) if suffix else ("", "")
         reader = self._exchange.partial_books if partial else _READERS[word]
         storing = self._exchange.options.storing
-        stream = reader(streams.Place(self._exchange.id, symbol, tuple(channels), storing, self.request))
+        chained = self._exchange.channels["l2_book"].loss == "chain"
+        place = streams.Place(self._exchange.id, symbol, tuple(channels), storing, self.request, chained)
+        stream = reader(place)
         stream.word = word
         self._streams[name.encode()] = self._events[word, self._exchange_symbol(symbol)] = stream
         return stream
@@ -165,7 +167,8 @@ class BinanceSession(Session):
             event = _event(frame, bare=bare)
             if event and _WORDS.get(event, event) != stream.word:
                 return (Ignored(event),)  # a new kind of event
-            return (Malformed(str(error), stream.subscriptions),)
+            follows = () if self._listening_to else stream.unread()
+            return [Malformed(str(error), stream.subscriptions), *follows]
         if stream.flows:
             return outputs
         stream.flows = True

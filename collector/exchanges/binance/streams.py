@@ -11,9 +11,19 @@ from collector.exchanges import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
 from collector.exchanges.numbers import UNREADABLE, MalformedError, number, number_or_none, numbers, raw_sides
-from collector.exchanges.protocol import Break, Malformed, Outputs, Refused, Request, Resync, Subscription
+from collector.exchanges.protocol import (
+    Break,
+    Malformed,
+    Notice,
+    Outputs,
+    Refused,
+    Request,
+    Resync,
+    Subscription,
+)
 from collector.exchanges.times import MILLISECOND
 
+_UNREAD = "a message of the book cannot be read"
 _QUOTES_REMEMBERED = 16  # numbers of the last best prices
 _MOST_WAITING = 1000  # updates of a book that wait for its snapshot
 #: Statuses of HTTP below 500 that say: later. 403 is the firewall's, which may limit rates as well
@@ -29,6 +39,7 @@ class Place(msgspec.Struct, frozen=True):
         channels, symbol: what the stream carries, in cryptofeed's names.
         storing: how books are stored.
         request: makes the request for a snapshot of a book.
+        chained: each update of a book names the one before it.
     """
 
     exchange: str
@@ -36,6 +47,7 @@ class Place(msgspec.Struct, frozen=True):
     channels: tuple[str, ...]
     storing: Storing
     request: "Callable[[Books], Request]"
+    chained: bool = False
 
 
 @cache
@@ -62,6 +74,10 @@ class Stream:
 
     def renew(self) -> None:
         """Have a complete book follow the next change, where it is a book."""
+
+    def unread(self) -> Outputs:
+        """Return what follows from a message that cannot be read: a book has to begin again."""
+        return ()
 
 
 class Trades(Stream):
@@ -178,12 +194,22 @@ class PartialBooks(Stream):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._book = Book(place.exchange, place.symbol, place.storing)
+        self._broken = False
 
     @override
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
         time = receipt if message.time is None else message.time * MILLISECOND
-        take = self._book.show if self.flows else self._book.begin
-        return take(*raw_sides(message.bids, message.asks), time, receipt)
+        state = *raw_sides(message.bids, message.asks), time, receipt
+        if self._broken:
+            self._broken = False
+            return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
+        return self._book.show(*state) if self.flows else self._book.begin(*state)
+
+    @override
+    def unread(self) -> Outputs:
+        """Return that something is missing until the next one, which is all of them again."""
+        self._broken = True
+        return (Break(self.subscriptions[0], _UNREAD),)
 
     @override
     def renew(self) -> None:
@@ -213,12 +239,13 @@ class Books(Stream):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._make_request = place.request
+        self._make_request, self._chained = place.request, place.chained
         self._subscription = self.subscriptions[0]
         self._book = Book(place.exchange, place.symbol, place.storing)
         self._waiting: deque[messages.Update] = deque(maxlen=_MOST_WAITING)
         self._last: int | None = None  # number of the last update; None while there is no book
         self._joined = False  # whether an update followed the snapshot
+        self._unchecked = False  # whether it was told that the link of the chain is missing
         self._request: int | None = None
 
     @override
@@ -230,9 +257,10 @@ class Books(Stream):
         if message.last <= self._last:
             return ()  # the snapshot has it, or it was sent again
         if not self._follows(message):
-            return self._break(message)
+            return self._leaves_a_hole(message)
         self._last, self._joined = message.last, True
-        return self._book.change(bids, asks, message.time * MILLISECOND, receipt)
+        changes = self._book.change(bids, asks, message.time * MILLISECOND, receipt)
+        return changes if message.previous is not None or not self._chained else [*self._tell(), *changes]
 
     def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
         """Begin with the snapshot; the updates that have come since follow it, with its receipt."""
@@ -245,7 +273,8 @@ class Books(Stream):
         except UNREADABLE as error:
             return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._ask()]
         later = [update for update in self._waiting if update.last > snapshot.last]
-        self._last, self._joined = snapshot.last, False
+        self._last = snapshot.last
+        self._joined = any(update.last == snapshot.last for update in self._waiting)
         if later and not self._follows(later[0]):
             self._last = None  # it is older than what we have
             return self._ask()
@@ -254,7 +283,7 @@ class Books(Stream):
         found: list[Any] = [Resync(self._subscription), *self._book.begin(bids, asks, time, receipt)]
         for update in later:
             if not self._follows(update):
-                return [*found, *self._break(update)]
+                return [*found, *self._leaves_a_hole(update)]
             self._last, self._joined = update.last, True
             sides = raw_sides(update.bids, update.asks)
             found += self._book.change(*sides, update.time * MILLISECOND, receipt)
@@ -277,6 +306,12 @@ class Books(Stream):
         refused = Refused(self.subscriptions, f"no snapshot of the book: status {status}: {said}")
         return [refused, *self._ask()]
 
+    def _tell(self) -> Outputs:
+        if self._unchecked:
+            return ()
+        self._unchecked = True
+        return (Notice(f"{self.symbol}: updates of the book do not name the one before: unchecked"),)
+
     def _ask(self) -> Outputs:
         if self._request is not None:
             return ()
@@ -284,16 +319,27 @@ class Books(Stream):
         self._request = request.id
         return [request]
 
-    def _break(self, update: messages.Update) -> Outputs:
-        expected = f"expected what follows {self._last}, came {update.first} to {update.last}"
+    @override
+    def unread(self) -> Outputs:
+        return () if self._last is None else self._break(_UNREAD)
+
+    def _break(self, reason: str, *updates: messages.Update) -> Outputs:
+        """Begin again, with a snapshot and the ``updates`` that do not follow."""
         self._last = None
         self._waiting.clear()
-        self._waiting.append(update)
-        return [Break(self._subscription, expected), *self._ask()]
+        self._waiting.extend(updates)
+        return [Break(self._subscription, reason), *self._ask()]
+
+    def _leaves_a_hole(self, update: messages.Update) -> Outputs:
+        expected = f"expected what follows {self._last}, came {update.first} to {update.last}"
+        return self._break(expected, update)
 
     def _follows(self, update: messages.Update) -> bool:
-        """Return whether nothing is missing between the book and ``update``."""
+        """Return whether nothing is missing between the book and ``update``, as far as it tells.
+
+        The numbers of derivatives' updates leave holes: one that does not name the one before is unchecked.
+        """
         last = self._last or 0
         if update.previous is None:
-            return update.first <= last + 1
+            return update.first <= last + 1 or (self._chained and self._joined)
         return update.previous == last or (not self._joined and update.first <= last)

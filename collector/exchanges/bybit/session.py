@@ -94,7 +94,8 @@ class BybitSession(Session):
         try:
             outputs = stream.read(stream.decode(frame), receipt)
         except UNREADABLE as error:
-            return (Malformed(str(error), stream.subscriptions),)
+            follows = () if self._listening_to else stream.unread(complete=b'"snapshot"' in frame)
+            return [Malformed(str(error), stream.subscriptions), *follows]
         if stream.flows:
             return outputs
         stream.flows = True

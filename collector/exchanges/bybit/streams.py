@@ -83,6 +83,13 @@ class Stream:
     def renew(self) -> None:
         """Have a complete book follow the next change, where it is a book."""
 
+    def unread(self, *, complete: bool) -> Outputs:  # noqa: ARG002 - of most nothing follows
+        """Return what follows from a message that cannot be read: a book has to begin again.
+
+        Until it does, its changes do not matter; a message that is ``complete`` would have begun it.
+        """
+        return ()
+
 
 @cache
 def _decoder(data: Any) -> Callable[[bytes], Any]:
@@ -130,6 +137,7 @@ class Books(Stream):
         super().__init__(exchange, topic, carried)
         self._book: Book | None = None
         self._number: int | None = None
+        self._waits = False  # it broke, and is subscribed to again
 
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
@@ -138,12 +146,12 @@ class Books(Stream):
         (subscription,) = self.subscriptions
         if message.type == "snapshot" or it.number == 1:
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)
-            self._number = it.number
+            self._number, self._waits = it.number, False
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
         if self._book is None or _is_repeated(it.number, self._number):
             return ()  # it belongs to a book that broke, or was sent again
         if not _follows(it.number, self._number):
-            return self._break(it.number)
+            return self._break(f"update {it.number} came after {self._number}")
         self._number = it.number
         return self._book.change(bids, asks, time, receipt)
 
@@ -152,9 +160,14 @@ class Books(Stream):
         if self._book:
             self._book.renew()
 
-    def _break(self, number: int | None) -> Outputs:
-        self._book = None
-        reason = f"update {number} came after {self._number}"
+    @override
+    def unread(self, *, complete: bool) -> Outputs:
+        if self._waits and not complete:
+            return ()
+        return self._break("a message of the book cannot be read")
+
+    def _break(self, reason: str) -> Outputs:
+        self._book, self._waits = None, True
         return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, _again(self.topic))]
 
 
@@ -201,7 +214,7 @@ class BestPrices(Stream):
         if _is_repeated(it.number, self._number):
             return [Confirmed(self.subscriptions, "data")]
         if not _follows(it.number, self._number):
-            return self._break(it.number)
+            return self._break(f"update {it.number} came after {self._number}")
         self._number = it.number
         self._bids.change(bids)
         self._asks.change(asks)
@@ -224,9 +237,14 @@ class BestPrices(Stream):
             return []
         return _best(self, time, receipt, (*bids[0], *asks[0]))
 
-    def _break(self, number: int | None) -> Outputs:
+    @override
+    def unread(self, *, complete: bool) -> Outputs:
+        if self._broken and not complete:
+            return ()
+        return self._break("a message of the best prices cannot be read")
+
+    def _break(self, reason: str) -> Outputs:
         self._broken = True
-        reason = f"update {number} came after {self._number}"
         breaks = [Break(each, reason, renewed=True) for each in self.subscriptions]
         return [*breaks, Renew(self.subscriptions, _again(self.topic))]
 

@@ -1,7 +1,7 @@
 """One connection to COINBASE."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import batched, chain
 from typing import TYPE_CHECKING, Any, override
@@ -140,8 +140,12 @@ class CoinbaseSession(Session):
             time = rfc3339(message.timestamp)
             self._candles.hear(time)
         except UNREADABLE as error:
-            malformed = Malformed(str(error), self._about_unread(channel, frame))
-            return [*self._missed(_number(frame)), malformed]
+            about = self._about_unread(channel, frame)
+            return [
+                *self._missed(_number(frame)),
+                Malformed(str(error), about),
+                *self._books_unread(about, complete=b'"snapshot"' in frame),
+            ]
         if self._is_repeated(message.number):
             return (Ignored(f"{channel}, sent again"),)
         missed = self._missed(message.number)
@@ -195,8 +199,25 @@ class CoinbaseSession(Session):
             try:
                 outputs += make(subscription, *arguments)
             except UNREADABLE as error:
-                outputs.append(Malformed(str(error), (subscription,)))
+                part = arguments[0]
+                complete = isinstance(part, messages.Book) and part.type == "snapshot"
+                unread = self._books_unread((subscription,), complete=complete)
+                outputs += [Malformed(str(error), (subscription,)), *unread]
         return outputs
+
+    def _books_unread(self, about: Iterable[Subscription], *, complete: bool) -> Outputs:
+        """Begin those books again that a message was about which cannot be read.
+
+        Until they do, their changes do not matter; a message that is ``complete`` would have begun them.
+        """
+        books = [each for each in about if each.channel == "l2_book" and not self._listening_to]
+        books = [each for each in books if complete or each not in self._renewed]
+        for each in books:
+            self._books.pop(each.symbol, None)
+        self._renewed.update(books)
+        reason = "a message of the book cannot be read"
+        frames = *self._subscribe(books, "unsubscribe"), *self._subscribe(books)
+        return [*(Break(each, reason) for each in books), Renew(tuple(books), frames)] if books else []
 
     def _books_of(self, part: messages.Book, time: int, receipt: int) -> Outputs:
         return self._read("level2", part.product, self._book, part, time, receipt)

@@ -42,6 +42,7 @@ _SYMBOLS_PER_FRAME = 50
 CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book": "book", "candles": "ohlc"}
 
 _BEGINNING = b'{"channel":"'
+_DISAGREES = "the checksum of the book does not come out"
 
 
 class KrakenSession(Session):
@@ -65,6 +66,7 @@ class KrakenSession(Session):
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
         self._routes: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._books: dict[str, CheckedBook] = {}
+        self._waiting: set[str] = set()  # symbols whose books broke and are subscribed to again
         self._tickers: dict[str, messages.Ticker] = {}  # the last ones
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
         self._candles = RunningCandles()
@@ -128,7 +130,8 @@ class KrakenSession(Session):
         try:
             message = messages.decode[channel](frame)
         except UNREADABLE as error:
-            return (Malformed(str(error), self._about_unread(channel, frame)),)
+            complete = b'"snapshot"' in frame
+            return self._unread(error, self._about_unread(channel, frame), complete=complete)
         if channel == "status":
             return [self._status(part.system) for part in message.data]
         outputs: list[AnyRecord | Event] = []
@@ -148,11 +151,22 @@ class KrakenSession(Session):
         try:
             outputs = self._readers[channel](part, symbol, snapshot, receipt)
         except UNREADABLE as error:
-            return (Malformed(str(error), about),)
+            return self._unread(error, about, complete=snapshot)
         if (channel, symbol) in self._flowing:
             return outputs
         self._flowing.add((channel, symbol))
         return [Confirmed(about, "data"), *outputs]
+
+    def _unread(self, error: Exception, about: tuple[Subscription, ...], *, complete: bool) -> Outputs:
+        """Begin those books again that a message was about which cannot be read.
+
+        Until they do, their changes do not matter; a message that is ``complete`` would have begun them.
+        """
+        books = [symbol for channel, symbol in about if channel == "l2_book" and not self._listening_to]
+        books = [each for each in books if complete or each not in self._waiting]
+        reason = "a message of the book cannot be read"
+        again = [output for symbol in books for output in self._begin_again(symbol, reason)]
+        return [Malformed(str(error), about), *again]
 
     def _symbol(self, exchange_symbol: str) -> str:
         return exchange_symbol if self._listening_to else self._names.get(exchange_symbol, "")
@@ -183,6 +197,7 @@ class KrakenSession(Session):
         bids, asks = _levels(part.bids), _levels(part.asks)
         time = rfc3339(part.timestamp) if part.timestamp else receipt
         if snapshot:
+            self._waiting.discard(symbol)
             self._books[symbol] = new = self._new_book(symbol)
             records = new.book.begin(bids, asks, time, receipt)
             return [Resync(Subscription("l2_book", symbol)), *records, *self._first_check(new, part)]
@@ -194,7 +209,7 @@ class KrakenSession(Session):
             return ()  # it was sent again
         checked.last = change
         records = checked.book.change(bids, asks, time, receipt)
-        return records if checked.agrees(part.checksum) else self._begin_again(symbol)
+        return records if checked.agrees(part.checksum) else self._begin_again(symbol, _DISAGREES)
 
     def _new_book(self, symbol: str) -> CheckedBook:
         depth = self._depths.get(self._exchange_symbol(symbol), self._exchange.depth)
@@ -207,12 +222,12 @@ class KrakenSession(Session):
             return ()
         return (Notice(f"{part.symbol}: the checksum of the book's snapshot does not come out: unchecked"),)
 
-    def _begin_again(self, symbol: str) -> Outputs:
-        del self._books[symbol]
+    def _begin_again(self, symbol: str, reason: str) -> Outputs:
+        self._books.pop(symbol, None)
+        self._waiting.add(symbol)
         subscription = Subscription("l2_book", symbol)
         methods = "unsubscribe", "subscribe"
         frames = tuple(self._subscribe("book", [subscription], method) for method in methods)
-        reason = "the checksum of the book does not come out"
         return [Break(subscription, reason), Renew((subscription,), frames)]
 
     def _trades(self, part: messages.Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:

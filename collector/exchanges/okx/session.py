@@ -104,13 +104,13 @@ class OkxSession(Session):
         try:
             message = stream.decode(frame)
         except UNREADABLE as error:
-            return (Malformed(str(error), stream.subscriptions),)
+            return self._unread(stream, frame, error)
         outputs: list[AnyRecord | Event] = []
         for part in message.data:
             try:
                 found = stream.read(part, message.action, receipt)
             except UNREADABLE as error:
-                outputs.append(Malformed(str(error), stream.subscriptions))
+                outputs += self._unread(stream, frame, error)
                 continue
             if not stream.flows:
                 stream.flows = True
@@ -118,6 +118,10 @@ class OkxSession(Session):
                 outputs.append(Confirmed(stream.subscriptions, "data"))
             outputs += found
         return outputs
+
+    def _unread(self, stream: streams.Stream, frame: bytes, error: Exception) -> Outputs:
+        follows = () if self._listening_to else stream.unread(complete=b'"snapshot"' in frame)
+        return [Malformed(str(error), stream.subscriptions), *follows]
 
     def _other(self, frame: bytes, receipt: int) -> Outputs:
         try:

@@ -72,6 +72,13 @@ class Stream:
     def renew(self) -> None:
         """Have a complete book follow the next change, where it is a book."""
 
+    def unread(self, *, complete: bool) -> Outputs:  # noqa: ARG002 - of most nothing follows
+        """Return what follows from a message that cannot be read: a book has to begin again.
+
+        Until it does, its changes do not matter; a message that is ``complete`` would have begun it.
+        """
+        return ()
+
     def symbols(self) -> Sequence[str]:
         """Return the symbols that it is of."""
         return [subscription.symbol for subscription in self.subscriptions]
@@ -128,11 +135,21 @@ class WholeBooks(Stream):
     def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
         super().__init__(exchange, argument, subscriptions)
         self._book = Book(exchange.id, self.subscriptions[0].symbol, exchange.options.storing)
+        self._broken = False
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        take = self._book.show if self.flows else self._book.begin
-        return take(_side(part.bids), _side(part.asks), messages.time(part.ts), receipt)
+        state = _side(part.bids), _side(part.asks), messages.time(part.ts), receipt
+        if self._broken:
+            self._broken = False
+            return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
+        return self._book.show(*state) if self.flows else self._book.begin(*state)
+
+    @override
+    def unread(self, *, complete: bool) -> Outputs:
+        """Return that something is missing until the next one, which is all of them again."""
+        self._broken = True
+        return (Break(self.subscriptions[0], "a message of the book cannot be read"),)
 
     @override
     def renew(self) -> None:
@@ -148,6 +165,7 @@ class Books(Stream):
         super().__init__(exchange, argument, subscriptions)
         self._book: Book | None = None
         self._last: int | None = None
+        self._waits = False  # it broke, and is subscribed to again
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
@@ -155,7 +173,7 @@ class Books(Stream):
         (subscription,) = self.subscriptions
         if action == "snapshot":
             self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
-            self._last = part.seq_id
+            self._last, self._waits = part.seq_id, False
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
         follows = None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
         if self._book is None or (part.seq_id == self._last and not follows):
@@ -172,8 +190,14 @@ class Books(Stream):
         if self._book:
             self._book.renew()
 
+    @override
+    def unread(self, *, complete: bool) -> Outputs:
+        if self._waits and not complete:
+            return ()
+        return self._break("a message of the book cannot be read")
+
     def _break(self, reason: str) -> Outputs:
-        self._book = None
+        self._book, self._waits = None, True
         frames = tuple(messages.request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
         return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
 

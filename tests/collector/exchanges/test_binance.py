@@ -663,3 +663,20 @@ def test_a_symbol_that_is_a_streams_name_is_malformed():
     frame = b'{"s":"btcusd_perp@markPrice@1s","e":"markPriceUpdate","E":1790000000000,"p":"1","r":"0"}'
     (output,) = it.receive(frame, NOW)
     assert isinstance(output, Malformed)
+
+
+@pytest.mark.parametrize("exchange", [BinanceFutures, BinanceDelivery])
+def test_updates_that_do_not_name_the_one_before_are_taken_unchecked_and_that_is_told_once(exchange):
+    def update(number):
+        message = msgspec.json.decode(futures_update(number))
+        del message["data"]["pu"]
+        return msgspec.json.encode(message)
+
+    it = session(exchange)
+    outputs = follow(it, exchange, update, [1, 2, 2, 3, 4])
+    assert not [each for each in outputs if isinstance(each, Break)]
+    assert [each for each in prices(outputs) if each != "0.25"] == ["1.50", "2.50", "3.50", "4.50"]
+    assert len([each for each in outputs if isinstance(each, Resync)]) == 1
+    (told,) = [each.text for each in outputs if isinstance(each, Notice)]
+    assert told == "BTC-USDT: updates of the book do not name the one before: unchecked"
+    assert [each for each in it.receive(futures_update(6), NOW) if isinstance(each, Break)]  # 5 is missing

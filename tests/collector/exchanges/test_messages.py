@@ -1,13 +1,14 @@
 """What becomes of an exchange's messages when one lacks a field, cannot be read, or comes again."""
 
 import json
+import re
 from itertools import chain
 
 import pytest
 from played import ALL, ORIGIN, RECEIPT, Played
 from scripted import SCRIPTS, Script, address, text_of
 
-from collector.exchanges.protocol import Break, Malformed, Request
+from collector.exchanges.protocol import Break, Malformed, Renew, Request
 from collector.exchanges.records import L2Book, Record
 
 #: When messages are received; no exchange says that it is then.
@@ -229,3 +230,46 @@ def test_a_row_that_cannot_be_read_costs_itself_alone(path, row):
         assert found.instruments == listed.instruments
         assert len(found.unread) == len(listed.unread) + 1
         assert found.unread[-1].reason
+
+
+def without_numbers(frame):
+    """The message with no number in place of each size of a level; None where it has none."""
+    found, count = re.subn(rb'(\["[0-9.]+",|"qty":|"new_quantity":)"?[0-9.]+"?', rb'\1"NaN"', frame)
+    return found if count else None
+
+
+@ALL
+def test_a_message_of_a_book_that_cannot_be_read_begins_that_book_again(path):
+    it = Connections.of(path)
+    found = 0
+    for plan, frames in it:
+        for number, frame in enumerate(frames):
+            changed = without_numbers(frame)
+            if changed is None:
+                continue
+            session = it.exchange.session(plan.subscriptions, it.listing.instruments)
+            session.opening()
+
+            def received(frames, session=session):
+                return [
+                    each for frame in frames for each in it.answered(session, session.receive(frame, NOW))
+                ]
+
+            before = [each for each in received(frames[:number]) if isinstance(each, L2Book)]
+            outputs = session.receive(changed, NOW)
+            about = {
+                each.channel for output in outputs if isinstance(output, Malformed) for each in output.about
+            }
+            if "l2_book" not in about:
+                continue
+            found += 1
+            # without a book, BINANCE's next update asks for the snapshot
+            asks = not before and it.exchange.id.startswith("BINANCE")
+            assert asks or any(isinstance(each, Renew | Request) for each in outputs)
+            assert not before or any(isinstance(each, Break) for each in outputs)
+            if before:  # the next ones do not matter
+                again = it.answered(session, session.receive(changed, NOW))
+                assert not any(isinstance(each, Break | Renew) for each in again) or b'"snapshot"' in changed
+            after = [each for each in received(frames[number + 1 :]) if isinstance(each, L2Book)]
+            assert not after or not after[0].delta, "a change of a book that is not right"
+    assert found > 1
