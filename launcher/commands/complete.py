@@ -18,7 +18,7 @@ import msgspec
 
 from collector import typed_json
 from collector.completeness_table import HEADINGS, cells, check_order
-from launcher import local_run
+from launcher import local_run, names
 from launcher.commands import DONE, FAILED, InputError
 from launcher.commands.files import load
 from launcher.console import Console, Table
@@ -131,9 +131,9 @@ def _asking(fleet: FleetSpec, command: Sequence[str]) -> Iterator[_Ask]:
     engine = chosen.connect(fleet, len(fleet.collectors))
     engine.require_place(fleet)
     fleet, holding, faults = held(engine, fleet, purpose=Purpose.READ)
-    if faults:
-        whose = "; ".join(fault.detail for fault in faults)
-        raise EngineError(f"nothing was asked: {whose}; use the file that it was made from")
+    # Spools are not asked.
+    if of_others := [each.detail for each in faults if not _is_spool(fleet, each.volume)]:
+        raise EngineError(f"nothing was asked: {'; '.join(of_others)}; `launcher doctor` says what to do")
     fleet = with_passwords_of(engine, fleet, holding.ours, volumes=True)
     key = engine.key(holding.ours)
     specs = {spec.name: spec for spec in fleet.collectors}
@@ -145,6 +145,11 @@ def _asking(fleet: FleetSpec, command: Sequence[str]) -> Iterator[_Ask]:
             if each.name.endswith(CHECK):  # a check that was killed left it
                 engine.discard(each.id)
         yield lambda spec: _in_a_container(engine, specs[spec.name], command, key, network)
+
+
+def _is_spool(fleet: FleetSpec, volume: str) -> bool:
+    role = names.parse(fleet.name, volume)
+    return role is not None and role.role == names.SPOOL
 
 
 def _has_containers(fleet: FleetSpec) -> bool:

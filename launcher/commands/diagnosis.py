@@ -95,7 +95,7 @@ class _Diagnosis:
         try:
             self._fleet, holding, _ = held(self._engine, self._fleet)
         except EngineError as error:
-            yield Finding(what="fleet", state=FAULT, detail=str(error))
+            yield Finding(what="fleet", state=FAULT, detail=str(error).removeprefix("nothing was touched: "))
             yield from _without_container(self._fleet, "the fleet is another's")
             return
         self._observed = holding.ours

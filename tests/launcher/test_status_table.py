@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from collector.health import ChannelStatus, SpoolStatus, Status, StoreStatus
 from launcher import overview, status_table
+from launcher.engines import Condition, Observed
 from launcher.overview import Row
 
 NOW = 1_795_000_000.0
@@ -45,6 +47,54 @@ def test_backlog_lag_dropped_and_gaps_of_today_are_seen_at_80_columns():
     heading, line = (" ".join(each.split()) for each in drawn([trouble], 80))
     assert heading.endswith(" BACKLOG LAG DROPPED GAPS TODAY DETAIL")
     assert " 1,234,567 2 h 38,991 12 store away" in line
+
+
+class Engine:
+    """Containers of which the engine knows more than they say."""
+
+    def __init__(self, **condition):
+        fields = {"health": None, "said": "", "exit_code": 0, "error": "", "restarts": 0, "started": NOW}
+        self._condition = Condition(**fields | condition)
+
+    def key(self, _):
+        return b""
+
+    def status(self, *_):
+        return None
+
+    def condition(self, _):
+        return self._condition
+
+    def passwords(self, _):
+        return ("canary",)
+
+
+@pytest.mark.parametrize(
+    ("condition", "state", "why"),
+    [
+        (
+            {"state": "running", "health": "unhealthy", "said": "stuck: no sign of life\nfor canary"},
+            "unhealthy",
+            "stuck: no sign of life for ***",
+        ),
+        (
+            {"state": "running", "health": "unhealthy"},
+            "unhealthy",
+            "its health check fails, and says nothing",
+        ),
+        ({"state": "exited", "exit_code": 137}, "exited", "exit status 137"),
+        ({"state": "restarting", "exit_code": 1}, "restarting", "exit status 1"),
+        ({"state": "exited", "exit_code": 127, "error": "no such file"}, "exited", "no such file"),
+        ({"state": "paused"}, "paused", ""),
+    ],
+)
+def test_what_is_not_well_has_a_reason(condition, state, why):
+    there = Observed(
+        id="1", name="desk-c", fleet="desk", collector="c", config_hash="", manager="launcher", image="image",
+        state=condition["state"], health=condition.get("health"), created=0,
+    )  # fmt: skip
+    (row,) = overview.rows(Engine(**condition), None, [there], 1)
+    assert (row.state, row.detail) == (state, why)
 
 
 def test_a_wide_terminal_and_a_pipe_show_all():
