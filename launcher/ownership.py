@@ -115,6 +115,11 @@ def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, .
     return tuple(each for each in theirs if _claim(fleet.name, fleet.owner, each) is Claim.FOREIGN)
 
 
+def has_own(fleet: FleetSpec, observed: Collection[Observed]) -> bool:
+    """Return whether some of the containers are not another fleet's of the same name."""
+    return len(foreign(fleet, observed)) < len(observed)
+
+
 def whose(foreign: Sequence[Observed]) -> str:
     """Return which containers are another fleet's, by whom, and since when."""
     return f"{_named(foreign)} of another fleet {foreign[0].fleet}, by {_who(foreign)}"

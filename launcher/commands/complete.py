@@ -29,7 +29,7 @@ from launcher.engines.passwords import with_passwords_of
 from launcher.engines.process import environment
 from launcher.names import CHECK
 from launcher.owner import whoami
-from launcher.ownership import Purpose
+from launcher.ownership import Purpose, has_own
 from launcher.spec import CollectorSpec, FleetSpec, Network
 
 _ANSWERED = (0, 1)  # exit statuses
@@ -154,7 +154,7 @@ def _is_spool(fleet: FleetSpec, volume: str) -> bool:
 
 def _has_containers(fleet: FleetSpec) -> bool:
     try:
-        return bool(chosen.connect(fleet, 1).observe(fleet.name))
+        return has_own(fleet, chosen.connect(fleet, 1).observe(fleet.name))
     except EngineError:
         return False
 

@@ -170,7 +170,8 @@ def _wanted(options: argparse.Namespace) -> LogLines:
 
 def _has_containers(selection: _Selection, options: argparse.Namespace) -> bool:
     try:
-        return bool(selection.connect(options.parallel).observe(selection.name))
+        observed = selection.connect(options.parallel).observe(selection.name)
+        return ownership.has_own(selection.fleet, observed) if selection.fleet else bool(observed)
     except EngineError:
         return False
 

@@ -360,6 +360,9 @@ def test_what_is_shown_of_another_fleet_is_said_to_be_its_with_who_and_since_whe
     there = [container("one", FOREIGN), container("two"), container("three", OURS)]
     theirs = ownership.foreign(fleet("one", "two", "three"), there)
     assert theirs == (there[0],)
+    assert ownership.has_own(fleet("one", "two", "three"), there)
+    assert not ownership.has_own(fleet("one"), theirs)
+    assert not ownership.has_own(fleet("one"), [])
     assert ownership.whose(theirs) == (
         "one of another fleet desk, by eve@three (/home/eve/fleet.yaml), since 2026-01-01 00:00 UTC"
     )
