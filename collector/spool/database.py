@@ -24,7 +24,15 @@ from collector.spool.incarnations import Incarnation, Incarnations, next_first
 from collector.spool.losses import Loss, merged
 from collector.spool.recovery import SpoolFolder, transaction
 from collector.spool.repair import SEAL, decoded, repair, seal
-from collector.spool.schema import BROKEN, SpoolError, connect, log_ahead, store_losses, stored_losses
+from collector.spool.schema import (
+    BROKEN,
+    SpoolError,
+    connect,
+    is_broken,
+    log_ahead,
+    store_losses,
+    stored_losses,
+)
 
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
 INCARNATIONS_KEPT = 10_000
@@ -130,7 +138,7 @@ class SpoolFile:
                 self._begin_with(sound)
             except BROKEN as error:
                 sound.close()
-                if isinstance(error, sqlite3.OperationalError):
+                if not is_broken(error):
                     raise
                 LOG.error("the spool %s is broken: %s", self.path, error)  # noqa: TRY400
             else:

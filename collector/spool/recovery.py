@@ -23,6 +23,7 @@ from collector.spool.schema import (
     SpoolError,
     SpoolInUseError,
     connect,
+    is_broken,
     log_ahead,
     store_losses,
     stored_losses,
@@ -84,10 +85,10 @@ class SpoolFolder:
             if self._suspected.exists():
                 raise sqlite3.DatabaseError("it broke while it was in use")
             (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-        except (sqlite3.OperationalError, SpoolError):
-            db.close()
-            raise
-        except BROKEN as error:
+        except (*BROKEN, SpoolError) as error:
+            if not is_broken(error):
+                db.close()
+                raise
             verdict = str(error)
         if verdict == "ok":
             verdict = _lacking(db) or verdict
@@ -107,7 +108,7 @@ class SpoolFolder:
                 f"the spool {self.path} has format {version}, this version reads {FORMAT}: "
                 "let the version that wrote it deliver what is in it, or move the file away"
             )
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+        if not _is_empty(db):
             raise SpoolError(f"{self.path} is a database, but not a spool: move it away")
         db.executescript(SCHEMA)
 
@@ -179,6 +180,16 @@ def _all_losses(db: sqlite3.Connection, written: float) -> tuple[Loss, ...]:
     # How many came after the last good record, nobody knows.
     unknown = Loss("corrupt", end, end, None, last or _opened(db) or written, None)
     return (*losses, *holes(places, known), unknown)
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    try:
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        if is_broken(error):
+            return False
+        raise
+    return bool(tables == 0)
 
 
 def _lacking(db: sqlite3.Connection) -> str | None:

@@ -46,6 +46,13 @@ TABLES = {
 BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
+def is_broken(error: Exception) -> bool:
+    """Return whether the database is broken, rather than its disk full, or the database locked."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR  # "unsupported file format"
+    return isinstance(error, BROKEN)
+
+
 class SpoolError(Exception):
     """The spool cannot be used; the message says why and what would help."""
 

@@ -367,6 +367,20 @@ async def test_a_corrupt_database_gives_its_good_records_and_is_kept(tmp_path, w
     await spool.close()
 
 
+async def test_a_header_that_sqlite_does_not_support_is_damage_too(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append(list(trades(100)))
+    await spool.close()
+    with (tmp_path / "spool.db").open("r+b") as file:
+        file.seek(44)  # sqlite.org/fileformat.html, 2026-11-28: the schema format number, 1 to 4
+        file.write(b"\0\0\0\x09")
+    spool = await Spool.open(tmp_path)
+    assert [loss.reason for loss in spool.losses] == ["corrupt"]
+    assert (tmp_path / "spool.broken-1.db").exists()
+    await spool.append(list(trades(1)))
+    await spool.close()
+
+
 @pytest.mark.parametrize("step", range(1, 10))
 async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_path, monkeypatch, step):
     spool = await Spool.open(tmp_path)
