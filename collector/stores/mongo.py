@@ -381,11 +381,8 @@ async def _failed(
     collection: AsyncIOMotorCollection[_Document], writes: Sequence[_Document]
 ) -> list[_Document]:
     """Return those of the writes that failed for another reason than that their ``_id`` is there already."""
-    nameless = [write["op"]["_id"] for write in writes if _is_duplicate(write) and "keyPattern" not in write]
-    there = set()
-    if nameless:  # FerretDB does not say in which index a key is there already
-        async for each in collection.find({"_id": {"$in": nameless}}, {"_id": 1}):
-            there.add(each["_id"])
+    nameless = [write["op"] for write in writes if _is_duplicate(write) and "keyPattern" not in write]
+    there = await _there(collection, nameless) if nameless else set()
     return [
         write
         for write in writes
@@ -393,6 +390,25 @@ async def _failed(
             _is_duplicate(write) and (write["op"]["_id"] in there or write.get("keyPattern") == {"_id": 1})
         )
     ]
+
+
+async def _there(collection: AsyncIOMotorCollection[_Document], documents: Sequence[_Document]) -> set[Any]:
+    """Return the ids of the documents that are there, where the server does not say which key is.
+
+    FerretDB reads the whole collection to find some of it. Where no other index is unique, it is their id;
+    whoever inserts them again knows that the index was not dropped a moment ago.
+    """
+    ids = {document["_id"] for document in documents}
+    indexes = await collection.index_information()
+    if any(index.get("unique") for name, index in indexes.items() if name != "_id_"):
+        return {each["_id"] async for each in collection.find({"_id": {"$in": list(ids)}}, {"_id": 1})}
+    try:
+        await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        return ids - {
+            write["op"]["_id"] for write in error.details["writeErrors"] if not _is_duplicate(write)
+        }
+    return ids
 
 
 def _is_duplicate(write: _Document) -> bool:

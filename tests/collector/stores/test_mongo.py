@@ -36,6 +36,23 @@ COLLECTIONS = [
 D = Decimal
 
 
+class Commands(pymongo.monitoring.CommandListener):
+    """Notes in which collections something is looked for."""
+
+    def __init__(self):
+        self.searched = []
+
+    def started(self, event):
+        if event.command_name == "find":
+            self.searched.append(event.command["find"])
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+
 @pytest.fixture(scope="module")
 def server():
     with MongoServer() as server:
@@ -240,6 +257,39 @@ async def test_what_a_collection_takes_again_in_the_middle_of_a_batch_is_not_ref
     await store.open(NAME)
     assert not await store.commit(NAME, batch(sent), None, at(5))
     assert [each["id"] for each in database.trades.find(sort=[("sequence", 1)])] == list("01234")
+
+
+async def test_an_index_that_goes_as_soon_as_it_has_refused_costs_nothing(store, database, monkeypatch):
+    """A server that does not say which key is there already is asked when the index is gone."""
+    database.trades.create_index("exchange", unique=True)
+    there = mongo._there
+
+    async def dropped(collection, documents):
+        if "exchange_1" in database.trades.index_information():
+            database.trades.drop_index("exchange_1")
+        return await there(collection, documents)
+
+    monkeypatch.setattr(mongo, "_there", dropped)
+    trade = next(record for record in EVERY_KIND if channel_of(type(record)) == "trades")
+    sent = [replace(trade, id=str(number)) for number in range(5)]
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(5))
+    if "exchange_1" not in database.trades.index_information():
+        assert [each["id"] for each in database.trades.find(sort=[("sequence", 1)])] == list("01234")
+
+
+async def test_a_batch_that_is_there_already_costs_no_search(store, database, monkeypatch):
+    """FerretDB reads the whole collection for one: with many records no batch would ever be done in time."""
+    sent = list(EVERY_KIND)
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(len(sent)))
+    database["cryptostore_position"].delete_one({"_id": NAME})
+    commands, options = Commands(), mongo._options
+    monkeypatch.setattr(mongo, "_options", lambda *of: options(*of) | {"event_listeners": [commands]})
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(len(sent)))
+    assert stored(database) == expected(sent)
+    assert set(commands.searched) == {"cryptostore_position"}
 
 
 async def test_a_name_that_no_database_has_is_refused(address):
