@@ -36,6 +36,19 @@ def test_nothing_is_compiled():
         assert [name for name, urls in wheels.items() if not any(map(fits.search, urls))] == []
 
 
+def test_a_collector_brings_neither_numpy_nor_pandas():
+    """They would be 40 MiB more in its memory: pyarrow imports them where they are."""
+    packages = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
+    needed, names = packages["cryptostore"], set()
+    found = [*needed["dependencies"], *needed["optional-dependencies"]["collector"]]
+    while found:
+        if (name := found.pop()["name"]) not in names:
+            names.add(name)
+            found += packages.get(name, {}).get("dependencies", ())
+    assert "pyarrow" in names
+    assert names.isdisjoint({"numpy", "pandas"})
+
+
 @pytest.mark.docker
 def test_a_package_to_be_compiled_where_there_is_no_compiler(image):
     status, said = set_up("UV_NO_BINARY_PACKAGE=order-book")
