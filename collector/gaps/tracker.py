@@ -178,7 +178,7 @@ class Gaps:
             for known in (self.earlier, self._holes, self._known, self._carrier_of):
                 known.pop(key, None)
             self.questions = [it for it in self.questions if (it.channel, it.symbol) != key]
-            for place in (marks.seen, marks.questions, marks.last_recorded):
+            for place in (marks.seen, marks.questions, marks.last_recorded, marks.last_content):
                 self._marks.drop(place(self.exchange, key))
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:

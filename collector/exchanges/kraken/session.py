@@ -13,7 +13,7 @@ from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.kraken import messages
 from collector.exchanges.kraken.checked_book import CheckedBook
-from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, levels, raw_number
+from collector.exchanges.numbers import UNREADABLE, ZEROS, Level, MalformedError, levels, raw_number
 from collector.exchanges.protocol import (
     Break,
     Closing,
@@ -241,7 +241,7 @@ class KrakenSession(Session):
             return ()  # it was sent again
         self._tickers[symbol] = part
         bid, ask = raw_number(part.bid), raw_number(part.ask)
-        if bid == ask == "0":
+        if bid in ZEROS and ask in ZEROS:
             return ()  # an instrument without a market: its time is that of 1970
         time = rfc3339(part.timestamp) if part.timestamp else receipt
         records: list[AnyRecord] = []

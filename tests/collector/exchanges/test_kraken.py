@@ -106,9 +106,10 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     assert records(session("ticker").receive(message("ticker", without_time), NOW))[0].timestamp == NOW
 
 
-def test_an_instrument_without_a_market_has_no_best_prices():
+@pytest.mark.parametrize("zero", ["#0", "#0.0", "#0.00000"])
+def test_an_instrument_without_a_market_has_no_best_prices(zero):
     part = {
-        "symbol": "BTC/USD", "bid": "#0", "bid_qty": "#0", "ask": "#0", "ask_qty": "#0",
+        "symbol": "BTC/USD", "bid": zero, "bid_qty": zero, "ask": zero, "ask_qty": zero,
         "timestamp": "1970-01-01T00:00:00.000000Z",
     }  # fmt: skip
     assert records(session("ticker").receive(message("ticker", part), NOW)) == []
