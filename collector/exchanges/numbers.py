@@ -50,6 +50,16 @@ def number(text: str) -> str:
     return text if _usual(text) else _plain(text)
 
 
+def amount(text: str) -> str:
+    """Return the number that ``text`` is, as ``number`` does; one below zero is malformed."""
+    if _usual(text):
+        return text
+    plain = _plain(text)
+    if plain.startswith("-"):
+        raise MalformedError(f"{text[:60]!r} is below zero, which no amount is")
+    return plain
+
+
 def number_or_none(text: str | None) -> str | None:
     """Return the number that ``text`` is, or None where the exchange sent nothing: null or an empty text."""
     return number(text) if text else None
@@ -58,6 +68,11 @@ def number_or_none(text: str | None) -> str | None:
 def raw_number(raw: msgspec.Raw) -> str:
     """Return the number of a JSON value by its digits, whether it is a JSON number or a text."""
     return number(str(raw, "utf-8").strip('"'))
+
+
+def raw_amount(raw: msgspec.Raw) -> str:
+    """Return the amount that a JSON value is, as ``raw_number`` does."""
+    return amount(str(raw, "utf-8").strip('"'))
 
 
 def scaled_number(value: int, digits: int) -> str:
@@ -77,7 +92,7 @@ def sides(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level
     joined = ",".join([*_chained(bids), *_chained(asks), ""])
     if _all_usual(joined) and joined.count(",") == 2 * (len(bids) + len(asks)):
         return bids, asks
-    checked = [[(number(price), number(size)) for price, size in side] for side in (bids, asks)]
+    checked = [[(number(price), amount(size)) for price, size in side] for side in (bids, asks)]
     return checked[0], checked[1]
 
 

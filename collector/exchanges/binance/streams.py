@@ -10,7 +10,15 @@ import msgspec
 from collector.exchanges import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
-from collector.exchanges.numbers import UNREADABLE, MalformedError, number, number_or_none, numbers, raw_sides
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    MalformedError,
+    amount,
+    number,
+    number_or_none,
+    numbers,
+    raw_sides,
+)
 from collector.exchanges.protocol import (
     Break,
     Malformed,
@@ -88,9 +96,9 @@ class Trades(Stream):
     @override
     def read(self, message: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if message.buyer_is_maker else "buy"
-        amount, price = number(message.amount), number(message.price)
+        size, price = amount(message.amount), number(message.price)
         time, identity = message.time * MILLISECOND, str(message.id)
-        return (records.Trade(self.exchange, self.symbol, time, receipt, side, amount, price, identity),)
+        return (records.Trade(self.exchange, self.symbol, time, receipt, side, size, price, identity),)
 
 
 class AggregateTrades(Trades):

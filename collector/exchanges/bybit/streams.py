@@ -12,6 +12,7 @@ from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
     MalformedError,
+    amount,
     number,
     number_or_none,
     numbers,
@@ -109,9 +110,9 @@ class Trades(Stream):
             if symbol is None:
                 found.append(Ignored(f"{self.topic} {it.symbol}"))
                 continue
-            amount, price = number(it.amount), number(it.price)
+            size, price = amount(it.amount), number(it.price)
             start = self.exchange, symbol, it.time * MILLISECOND, receipt
-            found.append(Trade(*start, it.side.lower(), amount, price, it.id))
+            found.append(Trade(*start, it.side.lower(), size, price, it.id))
         return found
 
     def _named(self, exchange_symbol: str) -> str | None:  # noqa: ARG002 - one topic, one symbol

@@ -12,7 +12,7 @@ from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.coinbase import messages
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, levels, number, numbers
+from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, amount, levels, number, numbers
 from collector.exchanges.protocol import (
     Break,
     Confirmed,
@@ -257,7 +257,7 @@ class CoinbaseSession(Session):
     def _trade(self, subscription: Subscription, it: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if it.side == "BUY" else "buy"
         start = self._exchange.id, subscription.symbol, rfc3339(it.time), receipt
-        return (Trade(*start, side, number(it.size), number(it.price), it.id),)
+        return (Trade(*start, side, amount(it.size), number(it.price), it.id),)
 
     def _tickers_of(self, part: messages.Tickers, time: int, receipt: int) -> Outputs:
         read = (self._read("ticker", it.product, self._ticker, it, time, receipt) for it in part.tickers)

@@ -13,7 +13,15 @@ from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.kraken import messages
 from collector.exchanges.kraken.checked_book import CheckedBook
-from collector.exchanges.numbers import UNREADABLE, ZEROS, Level, MalformedError, levels, raw_number
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    ZEROS,
+    Level,
+    MalformedError,
+    levels,
+    raw_amount,
+    raw_number,
+)
 from collector.exchanges.protocol import (
     Break,
     Closing,
@@ -231,7 +239,7 @@ class KrakenSession(Session):
         return [Break(subscription, reason), Renew((subscription,), frames)]
 
     def _trades(self, part: messages.Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
-        amount, price = raw_number(part.qty), raw_number(part.price)
+        amount, price = raw_amount(part.qty), raw_number(part.price)
         start = self._exchange.id, symbol, rfc3339(part.timestamp), receipt
         trade = Trade(*start, part.side, amount, price, str(part.trade_id), part.ord_type)
         return (Repeated((trade,)),) if snapshot else (trade,)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 import msgspec
 
 from collector.exchanges.book import Book
-from collector.exchanges.numbers import Level, MalformedError, levels, number, number_or_none, numbers
+from collector.exchanges.numbers import Level, MalformedError, amount, levels, number, number_or_none, numbers
 from collector.exchanges.okx import messages
 from collector.exchanges.okx.messages import Argument
 from collector.exchanges.protocol import (
@@ -96,9 +96,9 @@ class Trades(Stream):
 
     @override
     def read(self, part: messages.Trade, action: str, receipt: int) -> Outputs:
-        time, (amount, price) = messages.time(part.ts), numbers(part.sz, part.px)
+        time, size, price = messages.time(part.ts), amount(part.sz), number(part.px)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
-        trade = Trade(*start, part.side, amount, price, part.trade_id)
+        trade = Trade(*start, part.side, size, price, part.trade_id)
         return (Repeated((trade,)),) if time < self.since else (trade,)
 
 

@@ -9,7 +9,7 @@ from played import ALL, ORIGIN, RECEIPT, Played
 from scripted import SCRIPTS, Script, address, text_of
 
 from collector.exchanges.protocol import Break, Malformed, Renew, Request
-from collector.exchanges.records import L2Book, Record
+from collector.exchanges.records import L2Book, Record, Trade
 
 #: When messages are received; no exchange says that it is then.
 NOW = RECEIPT + 1
@@ -232,19 +232,41 @@ def test_a_row_that_cannot_be_read_costs_itself_alone(path, row):
         assert found.unread[-1].reason
 
 
-def without_numbers(frame):
-    """The message with no number in place of each size of a level; None where it has none."""
-    found, count = re.subn(rb'(\["[0-9.]+",|"qty":|"new_quantity":)"?[0-9.]+"?', rb'\1"NaN"', frame)
+#: What no amount is.
+NO_AMOUNT = pytest.mark.parametrize("wrong", [b'"NaN"', b'"-1"'])
+
+
+def with_sizes(frame, wrong):
+    """The message with another size of each level; None where it has none."""
+    found, count = re.subn(rb'(\["[0-9.]+",|"qty":|"new_quantity":)"?[0-9.]+"?', rb"\1" + wrong, frame)
     return found if count else None
 
 
 @ALL
-def test_a_message_of_a_book_that_cannot_be_read_begins_that_book_again(path):
+@NO_AMOUNT
+def test_an_amount_that_is_none_is_malformed(path, wrong):
+    it = Connections.of(path)
+    found = 0
+    for plan, frames, number in it.messages():
+        (outputs,) = it.outputs(plan, frames[number : number + 1])
+        if not any(isinstance(each, Trade) for each in outputs):
+            continue
+        changed = re.sub(rb'("q":|"v":|"size":|"qty":|"sz":)"?[0-9.]+"?', rb"\1" + wrong, frames[number])
+        (outputs,) = it.outputs(plan, [changed])
+        assert not records(outputs)
+        assert any(isinstance(each, Malformed) for each in outputs)
+        found += 1
+    assert found
+
+
+@ALL
+@NO_AMOUNT
+def test_a_message_of_a_book_that_cannot_be_read_begins_that_book_again(path, wrong):
     it = Connections.of(path)
     found = 0
     for plan, frames in it:
         for number, frame in enumerate(frames):
-            changed = without_numbers(frame)
+            changed = with_sizes(frame, wrong)
             if changed is None:
                 continue
             session = it.exchange.session(plan.subscriptions, it.listing.instruments)
