@@ -9,6 +9,7 @@ import pytest
 from comparing import digits
 from conformance import HARNESSES, NAME, WAYS, Pipeline, deliver
 from crashes import die, lives
+from holes import a_hundred_holes
 from msgspec.structs import replace
 from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
@@ -75,7 +76,7 @@ async def test_every_record_is_stored_digit_for_digit(harness, server, tmp_path)
 
 @in_every_way
 async def test_nothing_is_lost_or_stored_twice_whatever_the_store_does(harness, server, tmp_path):
-    sent = list(stream(6000))
+    sent = [*a_hundred_holes(), *stream(6000)][:6000]
     faults = [server.restart, server.kill, server.restart, server.pause, server.kill]
 
     async def strike(fault):
