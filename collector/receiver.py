@@ -78,13 +78,12 @@ class Receiver:
 
     async def run(self) -> None:
         """Append bursts to the spool, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._something.wait()
-            try:
-                async with asyncio.timeout(BURST_SECONDS):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
+            old_enough = loop.call_later(BURST_SECONDS, self._due.set)
+            await self._due.wait()
+            old_enough.cancel()
             await self.append()
 
     async def drain(self) -> None:
