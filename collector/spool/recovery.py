@@ -58,16 +58,17 @@ class SpoolFolder:
         """Return the lock of the folder, ours until it is closed. Raises SpoolInUseError, and OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         path = self.path.with_name("spool.lock")
-        lock = path.open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            holder = path.read_text().strip() or "another process"
-            raise SpoolInUseError(f"the spool in {self.path.parent} is in use by {holder}") from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        with contextlib.ExitStack() as opened:
+            lock = opened.enter_context(path.open("a+"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = path.read_text().strip() or "another process"
+                raise SpoolInUseError(f"the spool in {self.path.parent} is in use by {holder}") from None
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            opened.pop_all()
         return lock
 
     def suspect(self, error: Exception) -> None:

@@ -66,7 +66,10 @@ class _DiskThread:
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
         self._waiting.put(partial(_carry_out, work, outcome, loop))
-        return await outcome
+        try:
+            return await outcome
+        finally:
+            del outcome  # an error that this frame holds would hold this frame, and whatever failed with it
 
     def end(self) -> None:
         """Return when all work is done and the thread has ended."""
@@ -82,15 +85,15 @@ class _DiskThread:
 def _carry_out(
     work: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop
 ) -> None:
-    settle: Callable[[Any], None]
     try:
-        result, settle = work(), outcome.set_result
+        settle = partial(outcome.set_result, work())
     except BaseException as error:  # noqa: BLE001 - whatever it is, who waits gets it
-        result, settle = error, outcome.set_exception
+        settle = partial(outcome.set_exception, error)
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(_settle, outcome, settle, result)
+        loop.call_soon_threadsafe(_settle, outcome, settle)
+    del outcome, settle  # as in DiskThread.run
 
 
-def _settle(outcome: asyncio.Future[Any], settle: Callable[[Any], None], result: Any) -> None:
+def _settle(outcome: asyncio.Future[Any], settle: Callable[[], None]) -> None:
     if not outcome.done():
-        settle(result)
+        settle()

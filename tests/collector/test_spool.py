@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -316,6 +317,19 @@ async def test_while_the_disk_takes_nothing_records_stay_in_memory(tmp_path, mon
 async def test_one_process_at_a_time(spool):
     with pytest.raises(SpoolError, match=rf"in use by process {os.getpid()} on "):
         await Spool.open(spool.folder)
+
+
+async def test_an_opening_that_fails_keeps_no_lock(tmp_path, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery.socket, "gethostname", full)  # what is written into the lock's file
+        with pytest.raises(SpoolError, match="No space left") as raised:
+            await Spool.open(tmp_path)
+    error = raised.value  # whoever keeps it keeps no file open
+    await (await Spool.open(tmp_path)).close()
+    assert error.__traceback__
 
 
 async def test_another_format_is_refused_and_left_alone(tmp_path):
