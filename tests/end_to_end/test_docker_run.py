@@ -20,7 +20,7 @@ def status(container):
 
 #: The collector, which gives up sooner where another one stores all that it would store.
 IMPATIENT = (
-    "import sys; from collector import cli, overlap;"
+    "import sys; from collector import cli; from collector.gaps import overlap;"
     " overlap.HANDOVER = overlap.PROBE = 0.5; sys.exit(cli.main())"
 )
 
