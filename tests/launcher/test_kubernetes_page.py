@@ -16,6 +16,7 @@ COMMAND = re.compile(r"^\$ (.*\n(?:> .*\n)*)((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # it drains a node, on which other tests may have pods
 def test_the_page_does_what_it_says(tmp_path):
     programs = tmp_path / "programs"
     programs.mkdir()
