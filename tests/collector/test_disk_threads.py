@@ -1,7 +1,4 @@
-"""What a spool's threads owe to those who wait for them, and to those who have ceased to."""
-
-import asyncio
-import threading
+"""What a spool's threads owe to those who wait for them."""
 
 import pytest
 
@@ -15,24 +12,6 @@ async def threads(tmp_path):
     threads = DiskThreads(SpoolFile(tmp_path))
     yield threads
     await threads.end()
-
-
-async def test_work_is_done_in_its_order_though_nobody_waits_for_it_any_more(threads):
-    begun, go_on, done = threading.Event(), threading.Event(), []
-
-    def first():
-        begun.set()
-        go_on.wait()
-        done.append("first")
-
-    waiting = [asyncio.create_task(threads.work(work)) for work in (first, lambda: done.append("second"))]
-    await asyncio.to_thread(begun.wait)
-    for task in waiting:
-        task.cancel()
-    await asyncio.wait(waiting)
-    go_on.set()
-    await threads.work(done.append, "third")
-    assert done == ["first", "second", "third"]
 
 
 async def test_an_error_reaches_who_waits_and_the_next_work_is_done(threads):
@@ -50,20 +29,3 @@ async def test_an_error_of_the_disk_is_remembered(threads):
         await threads.work(fail)
     with pytest.raises(SpoolError, match="it is gone"):
         threads.see_that_it_is_well()
-
-
-def test_work_outlives_the_loop_that_asked_for_it(tmp_path):
-    threads, go_on, done = DiskThreads(SpoolFile(tmp_path)), threading.Event(), threading.Event()
-
-    def work():
-        go_on.wait()
-        done.set()
-
-    async def ask():
-        asyncio.create_task(threads.work(work))  # noqa: RUF006 - the loop is closed before it ends
-        await asyncio.sleep(0)
-
-    asyncio.run(ask())
-    go_on.set()
-    assert done.wait(10)
-    asyncio.run(threads.end())
