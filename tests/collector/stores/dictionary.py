@@ -1,6 +1,6 @@
 """The data dictionary of docs/stores.md, from what is found in real stores and from the texts below.
 
-python dictionary.py      writes it anew (with tests/ and this folder on PYTHONPATH)
+python dictionary.py      rewrites it (with tests/ and this folder on PYTHONPATH)
 """
 
 import asyncio
@@ -25,10 +25,10 @@ _SENT = "the exchange"
 _OURS = "the collector"
 #: Unit and source of a field, by its name, or by table and name where tables differ.
 FIELDS = {
-    "id": ("none", "the exchange; none where it gives none"),
+    "id": ("none", "the exchange; none if it sends none"),
     "_id": ("none", "the collector: second of the receipt, incarnation, sequence"),
-    "sequence": ("count", "the collector: its records in the order in which they came"),
-    "timestamp": ("time, UTC", "the exchange's time of the event; the receipt where it gives none"),
+    "sequence": ("count", "the collector: numbers its records in the order of arrival"),
+    "timestamp": ("time, UTC", "the exchange's time of the event; the receipt if it sends none"),
     "receipt_timestamp": ("time, UTC", "the collector's clock when the message arrived"),
     "timestamp_seconds": ("seconds since 1970, UTC", "`timestamp`, to the microsecond"),
     "receipt_timestamp_seconds": ("seconds since 1970, UTC", "`receipt_timestamp`, to the microsecond"),
@@ -40,58 +40,58 @@ FIELDS = {
     "amount": (_AMOUNT, _SENT),
     "quantity": (_AMOUNT, _SENT),
     "price": (_PRICE, _SENT),
-    "trade_id": ("none", "the exchange; none where it gives none"),
-    "type": ("limit, market, ...", "the exchange; none where it gives none"),
-    "order_type": ("limit, market, ...", "the exchange; none where it gives none"),
+    "trade_id": ("none", "the exchange; none if it sends none"),
+    "type": ("limit, market, ...", "the exchange; none if it sends none"),
+    "order_type": ("limit, market, ...", "the exchange; none if it sends none"),
     "bid": (_PRICE, "the exchange: the best bid"),
     "ask": (_PRICE, "the exchange: the best ask"),
     "bid_price": (_PRICE, "the exchange: the best bid"),
     "bid_size": (_AMOUNT, _SENT),
     "ask_price": (_PRICE, "the exchange: the best ask"),
     "ask_size": (_AMOUNT, _SENT),
-    "book.bid": ("price and size a level", "the exchange; in a delta, size 0 removes the level"),
-    "book.ask": ("price and size a level", "the exchange; in a delta, size 0 removes the level"),
+    "book.bid": ("price and size per level", "the exchange; in a delta, size 0 removes the level"),
+    "book.ask": ("price and size per level", "the exchange; in a delta, size 0 removes the level"),
     "l3_book.bid": ("order, price and size", "the exchange; in a delta, size 0 removes the order"),
     "l3_book.ask": ("order, price and size", "the exchange; in a delta, size 0 removes the order"),
-    "book": ("price and size a level", "the exchange: the whole book; there is this or `delta`"),
-    "delta": ("price and size a level", "the exchange: what changed; size 0 removes"),
-    "flag.delta": ("yes or no", "the collector: changes, or a whole book"),
-    "data": ("price and size a level", "the exchange: `snapshot` is a whole book, `delta` what changed"),
+    "book": ("price and size per level", "the exchange: the whole book; a record has either this or `delta`"),
+    "delta": ("price and size per level", "the exchange: what changed; size 0 removes the level"),
+    "flag.delta": ("yes or no", "the collector: yes for changes, no for a whole book"),
+    "data": ("price and size per level", "the exchange: `snapshot` is a whole book, `delta` what changed"),
     "mark_price": (_PRICE, _SENT),
     "rate": ("fraction per funding period", _SENT),
     "next_funding_time": ("time, UTC", _SENT),
     "predicted_rate": ("fraction per funding period", _SENT),
     "open_interest": ("contracts, or base currency", _SENT),
-    "status": ("filled, unfilled, ...", "the exchange; none where it gives none"),
-    "start": ("time, UTC", "the exchange: of the candle"),
-    "stop": ("time, UTC", "the exchange: of the candle"),
-    "candle_start": ("time, UTC", "the exchange: of the candle"),
-    "candle_stop": ("time, UTC", "the exchange: of the candle"),
+    "status": ("filled, unfilled, ...", "the exchange; none if it sends none"),
+    "start": ("time, UTC", "the exchange: when the candle begins"),
+    "stop": ("time, UTC", "the exchange: when the candle ends"),
+    "candle_start": ("time, UTC", "the exchange: when the candle begins"),
+    "candle_stop": ("time, UTC", "the exchange: when the candle ends"),
     "interval": ("1m, 1h, ...", _SENT),
-    "trades": ("count", "the exchange; none where it gives none"),
+    "trades": ("count", "the exchange; none if it sends none"),
     "open": (_PRICE, _SENT),
     "close": (_PRICE, _SENT),
     "high": (_PRICE, _SENT),
     "low": (_PRICE, _SENT),
     "volume": (_AMOUNT, _SENT),
-    "closed": ("yes or no", "the exchange; none where it does not tell"),
-    "missed": ("channel", "the collector: whose records are missing"),
-    "gaps.start": ("time, UTC", "the collector: up to then everything was seen"),
-    "gaps.end": ("time, UTC", "the collector: from then on it is seen again"),
+    "closed": ("yes or no", "the exchange; none if it does not say"),
+    "missed": ("channel", "the collector: the channel whose records are missing"),
+    "gaps.start": ("time, UTC", "the collector: everything before was seen"),
+    "gaps.end": ("time, UTC", "the collector: everything after is seen again"),
     "gaps.timestamp": ("time, UTC", "the collector: `end`"),
-    "gaps.receipt_timestamp": ("time, UTC", "the collector's clock when it noticed"),
-    "reason": ("word", "the collector: why; see Gaps"),
-    "count": ("records", "the collector: how many; none where nobody knows"),
+    "gaps.receipt_timestamp": ("time, UTC", "the collector's clock when it recorded the gap"),
+    "reason": ("word", "the collector; see Gaps"),
+    "count": ("records", "the collector: how many are missing; none if unknown"),
     "name": ("NAME", _OURS),
-    "owner": ("random id", "the collector: of the spool that the records come from"),
-    "incarnation": ("random id", "the collector: of a run of that spool"),
-    "position.sequence": ("count", "the collector: of the next record to store"),
+    "owner": ("random id", "the collector: the spool that the records come from"),
+    "incarnation": ("random id", "the collector: one opening of that spool"),
+    "position.sequence": ("count", "the collector: the next record to store"),
     "who": ("process and host", "the collector that stored last"),
     "seen": ("time", "the store's clock: last sign of life"),
-    "note": ("JSON", "the collector: up to when it had seen what"),
+    "note": ("JSON", "the collector: what it records and up to when it has seen it"),
 }
 #: Identifiers that are ours, not the exchange's.
-OUR_IDS = ("count", "the store: in the order of storing")
+OUR_IDS = ("count", "the store: in the order in which it stored them")
 
 
 def describe(backend, table, columns, column):
@@ -115,7 +115,7 @@ def describe(backend, table, columns, column):
     if column.endswith(TEXT):
         source = f"{source}; every digit: **this is the record**"
     elif f"{column}{TEXT}" in columns:
-        source = f"the double nearest to `{column}{TEXT}`, to reckon with"
+        source = f"the double nearest to `{column}{TEXT}`, for calculations"
     if unit.startswith("time") and types & {"text", "number", "double"}:
         unit = "seconds since 1970, UTC"
     return f"| `{column}` | {_joined(types)} | {unit} | {source} |\n"
