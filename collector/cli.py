@@ -18,22 +18,22 @@ from collector.printable import printable, printable_json
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
 _DESCRIPTION = """\
-Records the market data of one exchange. Without a command it runs until it is stopped; what it
-records is said by environment variables:
+Records the market data of one exchange. Without a command it runs until it is stopped. It is configured
+by environment variables:
 """
 
 _EPILOG = """\
 exit status: 0 stopped by a signal, 1 something in it failed (start it again), 2 wrong command or option,
              69 (check --connect, complete, db init) spool, store or exchange cannot be reached,
-             78 wrong settings, 141 cut short because nobody read on
+             78 wrong settings, 141 the reader of its output closed the pipe
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
 """
 
 _COMPLETE = """\
-Says of each channel and symbol of this collector up to when all that was seen is stored, and which gaps
-there are before that, by reason and seconds. It asks the store alone, so the collector may be down.
+Says for each channel and symbol of this collector up to what time the stored data is complete, and which
+gaps there are before that, by reason and seconds. It queries only the store, so the collector may be down.
 
-What was before the first record is no gap, but not complete either. A TIME is 2026-11-28, 2026-11-28T08:30
+The time before the first record is no gap, but not complete either. A TIME is 2026-11-28, 2026-11-28T08:30
 (UTC), or an age: 2h, 7d.
 """
 
@@ -69,7 +69,7 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
         case "check":
             for warning in settings.warnings:
                 _say(f"collector: warning: {warning}", sys.stderr)
-            _say(f"{settings.name}: the settings are fine")
+            _say(f"{settings.name}: the settings are valid")
             return 0
         case "health":
             found = health.verdict(settings.home)
@@ -88,7 +88,7 @@ def _say(text: str, file: TextIO | None = None) -> None:
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     width = max(len(variable.name) for variable in VARIABLES)
     variables = "\n".join(f"  {variable.name:{width}}  {_about(variable)}" for variable in VARIABLES)
     parser = Parser(
@@ -99,12 +99,12 @@ def parser() -> Parser:
     )
     parser.add_version()
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("run", help="record (what happens without a command, too)")
-    check = commands.add_parser("check", help="check the settings and exit; nothing is connected to")
+    commands.add_parser("run", help="record; the default without a command")
+    check = commands.add_parser("check", help="check the settings and exit, without connecting to anything")
     check.add_argument(
         "--connect",
         action="store_true",
-        help="also try the spool's folder, the store and its credentials, the exchange and its symbols, and"
+        help="also check the spool's folder, the store and its credentials, the exchange and its symbols, and"
         " whether another collector stores the same there",
     )
     check.add_argument(
@@ -112,50 +112,50 @@ def parser() -> Parser:
         action="append",
         default=[],
         choices=("store", "exchange"),
-        help="with --connect: leave this out, as it cannot be reached yet; may be given twice",
+        help="with --connect: do not check this, as it cannot be reached yet; repeatable",
     )
     check.add_argument(
         "--replacing",
         action="append",
         default=[],
         metavar="NAME",
-        help="with --connect: a collector that hands over to this one, which may ask for what that"
-        " stores; may be given more than once",
+        help="with --connect: a collector that hands over to this one, so that both may ask for the same;"
+        " repeatable",
     )
-    check.add_argument("--json", action="store_true", help="with --connect: each finding as a line of JSON")
+    check.add_argument("--json", action="store_true", help="with --connect: one JSON object per finding")
     alive = commands.add_parser("health", help="say whether the collector with these settings is alive")
     alive.add_argument(
         "--ready",
         action="store_true",
-        help="also whether its store takes records and, since its start, some have come",
+        help="also require that its store accepts records and that some have arrived since its start",
     )
     alive.add_argument(
-        "--json", action="store_true", help="the answer as JSON, with all that the collector said last"
+        "--json", action="store_true", help="print JSON, with everything that the collector last reported"
     )
     _add_complete(commands)
-    database = commands.add_parser("db", help="what the store needs before anything is stored")
+    database = commands.add_parser("db", help="prepare the store")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("init", help="create and mend the tables (POSTGRES), and say what was done")
-    commands.add_parser("decode", help="show what becomes of an exchange's messages (decode --help)")
+    actions.add_parser("init", help="create and update the tables (POSTGRES), and say what was done")
+    commands.add_parser("decode", help="show what becomes of an exchange's messages (see decode --help)")
     return parser
 
 
 def _add_complete(commands: "argparse._SubParsersAction[Parser]") -> None:
     complete = commands.add_parser(
         "complete",
-        help="say up to when what is stored is complete, and what is missing, from the store alone",
+        help="say up to what time the stored data is complete, and what is missing",
         description=_COMPLETE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, meaning in (
-        ("since", "leave out what was missing before; default: all that the store knows"),
-        ("until", "leave out what was missing after, and say what is not stored up to then"),
+        ("since", "leave out what was missing before then [all that the store knows]"),
+        ("until", "leave out what was missing after then, and report what is not stored up to then"),
     ):
         complete.add_argument(f"--{name}", type=_moment, metavar="TIME", help=meaning)
     complete.add_argument(
-        "--exit-code", action="store_true", help="exit status 1 if anything is missing, or not stored yet"
+        "--exit-code", action="store_true", help="exit with 1 if anything is missing or not stored yet"
     )
-    complete.add_argument("--json", action="store_true", help="each channel and symbol as a line of JSON")
+    complete.add_argument("--json", action="store_true", help="one JSON object per channel and symbol")
 
 
 def _moment(text: str) -> float:
@@ -199,7 +199,7 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
     from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415 - other commands do without
 
     if settings.backend == "TTY":
-        _say("collector: BACKEND = TTY keeps nothing, so nothing can be said of it", sys.stderr)
+        _say("collector: BACKEND = TTY keeps no records, so nothing can be said about them", sys.stderr)
         return 78
     try:
         completeness_table.check_order(options.since, options.until)
@@ -214,7 +214,7 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
         _say(f"collector: {error}", sys.stderr)
         return 69
     for what in damaged:
-        _say(f"collector: warning: {what} is damaged, and ignored", sys.stderr)
+        _say(f"collector: warning: {what} is damaged and was ignored", sys.stderr)
     if all(row.until is None for row in rows):
         _say(
             f"collector: warning: no collector has stored any of these in {_place(settings)} yet", sys.stderr
@@ -247,12 +247,12 @@ def _prepare_store(settings: Settings) -> int:
     except (StoreRefusedError, StoreUnavailableError) as error:
         _say(f"collector: {error}", sys.stderr)
         return 69
-    _say("\n".join(done or ["everything is there already"]))
+    _say("\n".join(done or ["everything exists already"]))
     return 0
 
 
 def _run(settings: Settings) -> int:
-    # Importing cryptofeed takes a second: only what records needs to.
+    # Importing cryptofeed takes a second: only the command that records does it.
     import uvloop  # noqa: PLC0415
 
     from collector.supervisor import collect  # noqa: PLC0415
@@ -260,8 +260,8 @@ def _run(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format, settings.secrets)
     for warning in settings.warnings:
         logging.getLogger(__name__).warning("%s", warning)
-    # Records make no cycles. Looking through those under way for some, and through all that was imported, is
-    # a tenth of the work under load, and now and then a pause.
+    # Records form no cycles. Searching them, and everything that was imported, for cycles is a tenth of the
+    # work under load, and causes pauses.
     gc.freeze()
     gc.set_threshold(200_000)
     status = uvloop.run(collect(settings))

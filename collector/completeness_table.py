@@ -19,7 +19,7 @@ def moment(text: str) -> float:
     """
     with contextlib.suppress(ValueError):
         return time.time() - duration(text) if text[-1:].isalpha() and text[-1:] != "Z" else _parsed(text)
-    raise ValueError(f"{text!r} is no time such as 2026-11-28, 2026-11-28T08:30 or 2h")
+    raise ValueError(f"{text!r} is not a time such as 2026-11-28, 2026-11-28T08:30 or 2h")
 
 
 def check_order(since: float | None, until: float | None) -> None:

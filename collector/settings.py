@@ -367,18 +367,18 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "SYMBOLS_REFRESH",
         duration,
-        "time between two looks at what the exchange lists: new symbols come in, delisted ones go",
+        "how often to read the exchange's list of symbols, to add new ones and drop delisted ones",
         "1h",
     ),
     Variable(
         "SHARD",
         Shard.parse,
-        "the collector's share of the symbols: 3/8 is the third of eight; all by default",
+        "the collector's share of the symbols: 3/8 is the third of eight shares; all by default",
     ),
     Variable(
         "REQUESTS_SHARED_BY",
         Whole(1, 1000),
-        "how many collectors of the exchange share an internet address, and the requests that it allows",
+        "how many collectors of the exchange share an internet address, and so its request limit",
         "1",
     ),
     Variable(
@@ -387,7 +387,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "ENDPOINT",
         endpoint,
-        "addresses in place of the exchange's own: a region that it has (`eea`), or "
+        "addresses to use instead of the exchange's default: a region that it has (`eea`), or "
         "`websocket=wss://HOST:PORT,rest=https://HOST`",
     ),
     Variable(
@@ -398,21 +398,21 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("CONFIG", existing_file, "path of a cryptofeed configuration file (API keys)"),
     Variable(
-        "SNAPSHOT_ONLY", boolean, "order books: store a complete book at every update, no deltas", "false"
+        "SNAPSHOT_ONLY", boolean, "order books: store a complete book at every update, never deltas", "false"
     ),
     Variable(
         "SNAPSHOT_INTERVAL",
         Whole(1, 10**9),
-        "order books: a complete book follows after this many deltas of a symbol",
+        "order books: store a complete book after this many deltas of a symbol",
         "1000",
     ),
     Variable(
         "MAX_DEPTH",
         Whole(0, 10**5),
-        "order books: levels kept a side; 0 keeps all that the exchange sends",
+        "order books: levels kept per side; 0 keeps all that the exchange sends",
         "0",
     ),
-    Variable("CANDLE_INTERVAL", str, "length of a candle, as the exchange offers it", "1m"),
+    Variable("CANDLE_INTERVAL", str, "length of a candle; one that the exchange offers", "1m"),
     Variable(
         "URL",
         StoreUrl.parse,
@@ -422,34 +422,32 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("URL_FILE", existing_file, "file that holds the URL, instead of URL"),
     Variable("HOST", host, "host of the backend", "localhost"),
-    Variable("PORT", Whole(1, 65535), "port of the backend; the backend's own by default"),
+    Variable("PORT", Whole(1, 65535), "port of the backend; its usual port by default"),
     Variable(
         "DATABASE",
         str,
-        "database of the backend: MONGO and POSTGRES need one; for REDIS and REDISSTREAM a number",
+        "database of the backend: required for MONGO and POSTGRES; a number for REDIS and REDISSTREAM",
     ),
-    Variable(
-        "USER", str, "user of the backend; without PASSWORD or PASSWORD_FILE it counts for POSTGRES alone"
-    ),
+    Variable("USER", str, "user of the backend; without PASSWORD or PASSWORD_FILE, only POSTGRES uses it"),
     Variable("USER_FILE", existing_file, "file that holds the user, instead of USER"),
     Variable("PASSWORD", str, "password of the backend", secret=True),
     Variable("PASSWORD_FILE", existing_file, "file that holds the password, instead of PASSWORD"),
     Variable(
         "CREATE_TABLES",
         boolean,
-        "POSTGRES: create and mend the tables at start; without it `collector db init` does",
+        "POSTGRES: create and update the tables at start; if false, `collector db init` does it",
         "true",
     ),
     Variable(
         "PARTITION",
         OneOf(("none", "day", "week", "month")),
-        "POSTGRES: new tables have a partition for each of these, by receipt; with TimescaleDB, chunks",
+        "POSTGRES: partition new tables by day, week or month of receipt; with TimescaleDB, chunks",
         "none",
     ),
     Variable(
         "RETENTION",
         retention,
-        "REDIS and REDISSTREAM: how long records stay (30d), or how many of a key (1000000)",
+        "REDIS and REDISSTREAM: how long records are kept (30d), or how many per key (1000000)",
     ),
     Variable("PARQUET_DIR", Path, "PARQUET: folder of the dataset", "data"),
     Variable(
@@ -458,35 +456,38 @@ VARIABLES: tuple[Variable, ...] = (
             r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
             "up to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit",
         ),
-        "the collector's name in the store; made from exchange, channels and symbols by default",
+        "the collector's name in the store; derived from exchange, channels and symbols by default",
     ),
     Variable(
         "ALLOW_OVERLAP",
         boolean,
-        "record also what another collector records into the same store: it is stored twice then",
+        "also record what another collector records into the same store; it is then stored twice",
         "false",
     ),
-    Variable("SPOOL_DIR", Path, "folder of the spool, on a disk that outlives the process", "spool"),
+    Variable("SPOOL_DIR", Path, "folder of the spool, on a disk that outlives the container", "spool"),
     Variable(
-        "SPOOL_MAX_BYTES", size, "most bytes of undelivered records on disk; beyond it the oldest go", "2GiB"
+        "SPOOL_MAX_BYTES",
+        size,
+        "limit of undelivered records on disk; beyond it the oldest are dropped",
+        "2GiB",
     ),
     Variable(
         "SPOOL_KEEP",
         duration,
-        "how long delivered records are kept, to send again what a store forgot",
+        "how long delivered records are kept, to resend what the store may lose",
         "60s",
     ),
-    Variable("SPOOL_SYNC", duration, "most that a power failure may cost", "1s"),
+    Variable("SPOOL_SYNC", duration, "how much a power failure may cost at most", "1s"),
     Variable(
         "REPORT_INTERVAL",
         duration,
-        "time between the log lines that say what was received and stored",
+        "time between log lines that say what was received and stored",
         "60s",
     ),
     Variable(
-        "LOG_LEVEL", OneOf(("DEBUG", "INFO", "WARNING", "ERROR")), "least severity that is logged", "INFO"
+        "LOG_LEVEL", OneOf(("DEBUG", "INFO", "WARNING", "ERROR")), "lowest severity that is logged", "INFO"
     ),
-    Variable("LOG_FORMAT", OneOf(("text", "json")), "form of the log lines on standard error", "text"),
+    Variable("LOG_FORMAT", OneOf(("text", "json")), "format of the log lines on standard error", "text"),
     Variable(
         "HTTPS_PROXY",
         proxy,
@@ -495,7 +496,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "HTTPS_PROXY_FILE",
         existing_file,
-        "file that holds the proxy's URL, instead of HTTPS_PROXY: for one with a password",
+        "file that holds the proxy's URL, instead of HTTPS_PROXY, so that a password stays out of sight",
     ),
     Variable(
         "SSL_CERT_FILE", existing_file, "certificate authorities to trust instead of the system's (PEM)"

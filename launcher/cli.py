@@ -19,23 +19,23 @@ Turns a fleet file, which lists the exchanges to record, into one collector cont
 _EPILOG = """\
 examples:
   launcher init                         write a commented fleet.yaml to start from
-  launcher run                          try it: the fleet as local processes, without Docker
-  launcher up                           make the containers as fleet.yaml says; again after every edit
-  launcher plan                         what would `up` do? Exit status 2 if it would do something
-  launcher doctor                       can it run here? Store, credentials, exchange, symbols, disk, clock
+  launcher run                          try the fleet as local processes, without Docker
+  launcher up                           create or update the containers; run it again after every edit
+  launcher plan                         show what `up` would do; exit status 2 if it would do anything
+  launcher doctor                       check store, credentials, exchange, symbols, disk and clock
   launcher up desk.yaml --wait-timeout 2m
-  launcher status                       how each collector is doing
+  launcher status                       show how each collector is doing
   launcher logs 'binance*' -f           follow the logs of some of them
-  launcher symbols kraken '*-USD'       what an exchange lists now; `exchanges` and `channels` likewise
-  launcher down desk.yaml --volumes     remove it all, what is stored in its volumes too
+  launcher symbols kraken '*-USD'       list an exchange's symbols; see also `exchanges` and `channels`
+  launcher down desk.yaml --volumes     remove everything, including the data in its volumes
 
-FILE is fleet.yaml in the working folder by default. Of several files, each overrides those before it, key by
-key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects collectors by name,
-with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
+FILE is fleet.yaml in the working folder by default. If there are several, each overrides those before it,
+key by key and collector by collector: `launcher up fleet.yaml production.yaml`. PATTERN selects collectors by
+name, with * and ?. An argument that contains a / or ends in .yaml or .yml is a FILE, any other a PATTERN.
 
-exit status: 0 done, 1 something failed, 2 wrong file, pattern or option (of a plan that is 1, and 2 says
+exit status: 0 done, 1 something failed, 2 wrong file, pattern or option (for a plan that is 1, and 2 means
 that it has changes), 3 doctor found no fault but could not make every check, 130 interrupted,
-141 cut short because nobody read on
+141 the reader of its output closed the pipe
 """
 
 type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name
@@ -46,23 +46,23 @@ _JSON = {
     "validate": "the collectors as JSON",
     "render": "the files that were written, as JSON",
     "run": "what was stored, as JSON, at the end",
-    "version": "the same as JSON",
-    "schema": "the same: it is JSON",
-    "explain": "the same as JSON",
-    "exchanges": "the same as JSON",
-    "channels": "the same as JSON",
-    "symbols": "the same as JSON",
+    "version": "print JSON",
+    "schema": "no effect: the schema is JSON",
+    "explain": "print JSON",
+    "exchanges": "print JSON",
+    "channels": "print JSON",
+    "symbols": "print JSON",
     "plan": "the plan as JSON",
-    "up": "each event as a line of JSON, the counts in the last; with --dry-run the plan",
+    "up": "one JSON object per event, the last with the counts; with --dry-run the plan",
     "doctor": "all findings as JSON",
     "complete": "each channel and symbol of each collector, with its gaps, as JSON",
     "status": "everything that is known, as JSON",
-    "logs": "each line as an object of JSON, with its collector",
-    "restart": "each event as a line of JSON, the counts in the last",
-    "down": "each event as a line of JSON, what is gone and what is kept in the last",
+    "logs": "one JSON object per line, with its collector",
+    "restart": "one JSON object per event, the last with the counts",
+    "down": "one JSON object per event, the last with what was removed and what was kept",
 }
 
-#: What changes containers: it is not cut short because nobody reads what it says.
+#: Commands that change containers; they finish even if nobody reads their output.
 _CHANGING = ("up", "restart", "down")
 _TIMES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(str(error))
         return wrong
     except KeyboardInterrupt:
-        _say("interrupted; the same command again goes on from here")
+        _say("interrupted; run the same command again to continue")
         return INTERRUPTED
     except BrokenPipeError:  # whoever read our output has enough
         return leave_unread()
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(words: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; words may stand before and behind options, which argparse does not take."""
+    """Read the command line; words may come before and after options, which argparse does not accept."""
     reader = parser()
     if not [word for word in words if word != "--no-color"]:
         reader.print_help(sys.stderr)
@@ -108,14 +108,14 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _only_plans(words: Sequence[str]) -> bool:
-    """Return whether exit status 2 says that a plan has changes, and so nothing else."""
+    """Return whether exit status 2 means that a plan has changes, and so nothing else."""
     command = next((word for word in words if not word.startswith("-")), None)
     is_dry = any(word.startswith("--d") and "--dry-run".startswith(word) for word in words)  # --dry will do
     return command == "plan" or (command == "up" and is_dry)
 
 
 def _open_closed_streams() -> None:
-    """Whoever starts us with a closed standard stream wants to see nothing of it."""
+    """Open closed standard streams on the null device: whoever closed one wants to see nothing of it."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
@@ -152,7 +152,7 @@ class _Parser(Parser):
 
 
 def parser() -> _Parser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     top = _Parser(
         prog="launcher",
         description=_DESCRIPTION,
@@ -180,7 +180,7 @@ def _add(commands: _Commands, module: str, name: str, about: str) -> _Parser:
 
 def _add_file_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "files")
-    init = add("init", "write a commented fleet file to start from; one that exists is left alone")
+    init = add("init", "write a commented fleet file to start from; an existing file is left alone")
     init.add_argument(
         "file",
         nargs="?",
@@ -189,12 +189,16 @@ def _add_file_commands(commands: _Commands) -> None:
         metavar="FILE",
         help=f"the fleet file [{DEFAULT_FILE}]",
     )
-    _file(add("validate", "check a fleet file and say everything that is wrong with it"))
+    _file(add("validate", "check a fleet file and report everything that is wrong with it"))
     _add_render(add("render", "write the fleet as files for docker compose, a swarm, Kubernetes or systemd"))
     run = add("run", "run the fleet as local processes until Ctrl-C, then say what was stored")
     _file(run)
     run.add_argument(
-        "--for", type=_seconds, metavar="TIME", dest="seconds", help="end 20s, 5m, ... after all are ready"
+        "--for",
+        type=_seconds,
+        metavar="TIME",
+        dest="seconds",
+        help="stop this long (20s, 5m) after all are ready",
     )
     _adopt(run)
     add("version", "print the version")
@@ -206,22 +210,26 @@ def _add_render(render: argparse.ArgumentParser) -> None:
         "--format",
         choices=("compose", "swarm", "kubernetes", "quadlet"),
         default="compose",
-        help="compose: a compose file, and an env file for each collector; swarm: a stack file; "
+        help="compose: a compose file and an env file for each collector; swarm: a stack file; "
         "kubernetes: manifests with a kustomization; quadlet: units for systemd and Podman [compose]",
     )
     render.add_argument(
-        "--output", type=Path, metavar="DIR", default=Path("rendered"), help="the folder [rendered]"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("rendered"),
+        help="the folder to write to [rendered]",
     )
 
 
 def _add_reference_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "reference")
-    completion = add("completion", "print the script with which a shell completes commands and options")
+    completion = add("completion", "print a script that lets the shell complete commands and options")
     completion.add_argument(
         "shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh"
     )
     add("schema", "print the JSON Schema of the fleet file, for editors")
-    explain = add("explain", "say what a key of the fleet file means, and where its values come from")
+    explain = add("explain", "say what a key of the fleet file means and where its values come from")
     explain.add_argument("key", metavar="KEY", help="the key, such as max_depth or limits.memory")
     explain.add_argument(
         "file",
@@ -229,16 +237,16 @@ def _add_reference_commands(commands: _Commands) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="shows each collector's value, and where it comes from; of several files, each overrides those "
-        "before it",
+        help="also show each collector's value and where it comes from; if there are several files, each "
+        "overrides those before it",
     )
 
 
 def _add_exchange_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "exchanges")
     add("exchanges", "list the exchanges and their channels")
-    channels = add("channels", "list an exchange's channels, with the intervals of its candles")
-    symbols = add("symbols", "ask an exchange what it lists now: types, steps, contract sizes, expiries")
+    channels = add("channels", "list an exchange's channels, candle intervals and limits")
+    symbols = add("symbols", "ask an exchange for its symbols: types, steps, contract sizes, expiries")
     for command in (channels, symbols):
         command.add_argument("exchange", metavar="EXCHANGE", help="the exchange, in any case")
     symbols.add_argument(
@@ -246,13 +254,13 @@ def _add_exchange_commands(commands: _Commands) -> None:
         nargs="*",
         default=[],
         metavar="PATTERN",
-        help="only what these select, as `symbols` of a fleet file: '*-USDT' '!*-PERP' type:spot",
+        help="only symbols that these select, as in a fleet file: '*-USDT' '!*-PERP' type:spot",
     )
     symbols.add_argument(
         "--endpoint",
         default="",
         metavar="ENDPOINT",
-        help="ask at another address, as `endpoint` of a fleet file: eea, or rest=https://host",
+        help="ask at another address, as with `endpoint` in a fleet file: eea, or rest=https://host",
     )
 
 
@@ -262,19 +270,19 @@ def _add_container_commands(commands: _Commands) -> None:
         commands,
         "doctor",
         "doctor",
-        "try everything the fleet needs, from where it will run; each fault with its remedy",
+        "check everything that the fleet needs, from where it will run, and say how to fix each fault",
     )
     _file(doctor)
     add = partial(_add, commands, "containers")
     status = add("status", "show how each collector is doing")
     _selection(status)
     status.add_argument(
-        "--all", action="store_true", help="every collector, also where the terminal has fewer lines"
+        "--all", action="store_true", help="show every collector, even if they do not fit on the terminal"
     )
     status.add_argument(
         "--exit-code",
         action="store_true",
-        help="exit status 1 unless every collector is ready and has lost nothing",
+        help="exit with 1 unless every collector is ready and has lost nothing",
     )
     complete = _add_complete(commands)
     logs = add("logs", "show the collectors' logs")
@@ -292,47 +300,52 @@ def _add_container_commands(commands: _Commands) -> None:
         type=_lines,
         default=argparse.SUPPRESS,
         metavar="N",
-        help="this many lines of each, or all [100; with --since all]",
+        help="lines of each collector: a number, or all [100; with --since all]",
     )
-    restart = add("restart", "restart containers as they are")
+    restart = add("restart", "restart the containers as they are")
     _selection(restart)
     _waiting(restart)
-    down = add("down", "stop and remove the containers, and the network that `up` made")
+    down = add("down", "stop and remove the containers, and the network that `up` created")
     _selection(down)
     down.add_argument(
         "--volumes",
         action="store_true",
-        help="remove the volumes too: spools with what is not stored yet, and Parquet data kept in a volume",
+        help="remove the volumes too: spools with records not stored yet, Parquet files and managed stores",
     )
     down.add_argument(
         "--yes",
         action="store_true",
-        help="do not ask: with --volumes, remove also those with data that nobody else has; with --fleet or "
-        "--adopt, remove what may be another's",
+        help="do not ask: with --volumes, remove data that exists nowhere else; with --fleet or --adopt, "
+        "remove what may belong to somebody else",
     )
     for command in (plan, up, restart, down):
         _adopt(command)
     for command in (plan, up, doctor, complete, status, logs, restart):
         command.add_argument(
-            "--parallel", type=_count, default=16, metavar="N", help="containers at a time [16]"
+            "--parallel", type=_count, default=16, metavar="N", help="containers to work on at a time [16]"
         )
-    down.add_argument("--parallel", type=_count, metavar="N", help="containers at a time [all; over ssh 16]")
+    down.add_argument(
+        "--parallel", type=_count, metavar="N", help="containers to work on at a time [all; over ssh 16]"
+    )
 
 
 def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
     add = partial(_add, commands, "converge")
-    plan = add("plan", "show what `up` would do to each collector, key by key; nothing is touched")
+    plan = add("plan", "show what `up` would do to each collector, key by key; change nothing")
     plan.set_defaults(function="show_plan")
-    up = add("up", "make the containers what the file says; those that are so already are not touched")
+    up = add("up", "make the containers match the file; those that already do are not touched")
     up.add_argument("--dry-run", action="store_true", help="only show what would happen, as `plan` does")
     up.add_argument(
-        "--plan", type=Path, metavar="PLAN", help="only if it would still do what `plan --out PLAN` wrote"
+        "--plan",
+        type=Path,
+        metavar="PLAN",
+        help="carry out what `plan --out PLAN` wrote, and nothing if `up` would do something else by now",
     )
-    plan.add_argument("--out", type=Path, metavar="PLAN", help="write it to a file, for `up --plan`")
+    plan.add_argument("--out", type=Path, metavar="PLAN", help="write the plan to a file, for `up --plan`")
     plan.add_argument(
         "--resolve",
         action="store_true",
-        help="also ask the exchanges what each collector would take of what they list now",
+        help="also ask the exchanges which symbols each collector would record",
     )
     up.set_defaults(out=None, resolve=False)
     for command in (plan, up):
@@ -340,21 +353,23 @@ def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
         command.add_argument(
             "--keep-orphans",
             action="store_true",
-            help="keep containers of collectors no longer in the file",
+            help="keep containers of collectors that are no longer in the file",
         )
     up.add_argument(
         "--parallelism",
         type=_count,
         metavar="N",
-        help="collectors replaced at a time [the file's `parallelism`, else 4]",
+        help="collectors to replace at a time [the file's `parallelism`, else 4]",
     )
     up.add_argument(
         "--no-check",
         action="store_true",
-        help="do not try a new configuration before the container of the old one stops",
+        help="do not try a new configuration before stopping the old container",
     )
     up.add_argument(
-        "--yes", action="store_true", help="do not ask before a collector that left the file is removed"
+        "--yes",
+        action="store_true",
+        help="do not ask before removing a collector that is no longer in the file",
     )
     _waiting(up)
     return plan, up
@@ -365,20 +380,20 @@ def _add_complete(commands: _Commands) -> _Parser:
         commands,
         "complete",
         "complete",
-        "show up to when what is stored is complete, and what is missing, by reason and seconds",
+        "show up to what time the stored data is complete, and what is missing, by reason and seconds",
     )
     complete.epilog = (
-        "The stores alone are asked, so collectors may be down. What was before the first record is no gap. "
+        "Only the stores are queried, so collectors may be down. The time before the first record is no gap. "
         "A TIME is 2026-11-28, 2026-11-28T08:30 (UTC), or an age: 2h, 7d."
     )
     _file(complete)
     for name, meaning in (
-        ("since", "leave out what was missing before [all that the stores know]"),
-        ("until", "leave out what was missing after, and say what is not stored up to then"),
+        ("since", "leave out what was missing before then [all that the stores know]"),
+        ("until", "leave out what was missing after then, and report what is not stored up to then"),
     ):
         complete.add_argument(f"--{name}", type=_moment, metavar="TIME", help=meaning)
     complete.add_argument(
-        "--exit-code", action="store_true", help="exit status 1 if anything is missing, or not stored yet"
+        "--exit-code", action="store_true", help="exit with 1 if anything is missing or not stored yet"
     )
     return complete
 
@@ -399,7 +414,7 @@ def _file(command: argparse.ArgumentParser) -> None:
         type=Path,
         default=[Path(DEFAULT_FILE)],
         metavar="FILE",
-        help=f"the fleet file [{DEFAULT_FILE}]; of several, each overrides those before it",
+        help=f"the fleet file [{DEFAULT_FILE}]; if there are several, each overrides those before it",
     )
     _only(command)
     command.add_argument(
@@ -407,7 +422,7 @@ def _file(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also collectors that have this among their `profiles`; may be given several times",
+        help="include collectors that have this among their `profiles`; repeatable",
     )
 
 
@@ -417,8 +432,8 @@ def _only(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="only collectors whose names match, with * and ?, or with ! before it those that do not; "
-        "others are left as they are; may be given several times",
+        help="only collectors whose names match, with * and ?; !PATTERN excludes; others stay as they are; "
+        "repeatable",
     )
 
 
@@ -430,7 +445,7 @@ def _selection(command: argparse.ArgumentParser) -> None:
         metavar="FILE, PATTERN",
         help=f"the fleet file [{DEFAULT_FILE}], and patterns of collectors' names [all]",
     )
-    command.add_argument("--fleet", metavar="NAME", help="the fleet by its name, if its file is not at hand")
+    command.add_argument("--fleet", metavar="NAME", help="the fleet's name, if its file is not at hand")
     _only(command)
 
 
@@ -438,7 +453,7 @@ def _adopt(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--adopt",
         action="store_true",
-        help="take over what is of another fleet of this name, or of nobody by its labels",
+        help="take over what belongs to another fleet of this name, or by its labels to nobody",
     )
 
 
@@ -448,20 +463,20 @@ def _waiting(command: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=60.0,
         metavar="TIME",
-        help="how long a collector may take until it is ready; 0 does not wait [60s]",
+        help="how long a collector may take to become ready; 0 does not wait [60s]",
     )
 
 
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 20s, 5m or 1h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 20s, 5m or 1h")
     return float(match[1]) * _TIMES[match[2]]
 
 
 def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 9999")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 9999")
     return int(text)
 
 
@@ -469,5 +484,5 @@ def _lines(text: str) -> int | None:
     if text == "all":
         return None
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines, and not 'all'")
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of lines nor 'all'")
     return int(text)

@@ -34,23 +34,23 @@ _TABLES: Mapping[str, Keys] = {
 #: What some keys take, where reading a wrong value does not say so.
 _TAKEN = {
     "exchange": ", ".join(catalog.usable()),
-    "symbols": "one or a list of symbols and patterns; in YAML those that begin with * or ! need quotes",
+    "symbols": "a symbol or pattern, or a list of them; in YAML those that begin with * or ! need quotes",
     "channels": f"one or a list of {', '.join(catalog.CHANNELS)}",
     "backend": ", ".join(BACKENDS),
-    "simulator.symbols": "the name of an exchange, and one or a list of symbols, for each",
-    **dict.fromkeys(FILES, "the path of a file, from the folder of the fleet file on"),
+    "simulator.symbols": "for each exchange, its name with a symbol or a list of symbols",
+    **dict.fromkeys(FILES, "the path of a file, relative to the folder of the fleet file"),
 }
 
 
-_ANYWHERE = "at a collector, its store or in defaults; the first of these that has it counts"
+_ANYWHERE = "in a collector, its store or `defaults`; the first of these that has it wins"
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """A key with its whole name, such as limits.memory, and where in a file it stands."""
+    """A key with its full name, such as limits.memory, and the places in a file where it is allowed."""
 
     name: str
     key: Key
-    stands: str
+    place: str
 
     @property
     def takes(self) -> str:
@@ -68,7 +68,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explanations() -> dict[str, Explanation]:
-    """All keys by their whole names."""
+    """Return all keys by their full names."""
     return {each.name: each for each in _all()}
 
 
@@ -79,17 +79,17 @@ def _all() -> Iterable[Explanation]:
         for key in _TABLES[outer].values():
             yield Explanation(f"{outer}.{key.name}", key, f"in `{outer}`")
     for key in COLLECTOR.values():
-        yield Explanation(key.name, key, _stands(key.name))
+        yield Explanation(key.name, key, _place(key.name))
     for name in ("path", "manage"):
-        yield Explanation(name, STORE[name], "at a store")
-    yield Explanation("stores.image", STORE["image"], "at a store")
+        yield Explanation(name, STORE[name], "in a store")
+    yield Explanation("stores.image", STORE["image"], "in a store")
     for key in LIMITS.values():
-        yield Explanation(f"limits.{key.name}", key, "in `limits`, at a collector or in defaults")
+        yield Explanation(f"limits.{key.name}", key, "in `limits`, in a collector or `defaults`")
     for key in KUBERNETES.values():
         yield Explanation(f"kubernetes.{key.name}", key, f"in `kubernetes`, {_ANYWHERE}")
 
 
-def _stands(name: str) -> str:
+def _place(name: str) -> str:
     if name in SETTINGS or name == "kubernetes":
         return _ANYWHERE
-    return "at a collector or in defaults" if name in DEFAULTS else "at a collector"
+    return "in a collector or `defaults`" if name in DEFAULTS else "in a collector"

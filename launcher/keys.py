@@ -69,7 +69,7 @@ def ports(text: str) -> tuple[int, ...]:
 def memory(text: str) -> int:
     """Read a limit of memory; bytes. Raises ValueError."""
     if (read := size(text)) < LEAST_MEMORY:
-        raise ValueError("takes at least 6MiB: Docker makes no container with less")
+        raise ValueError("takes at least 6MiB: Docker creates no container with less")
     return read
 
 
@@ -84,14 +84,14 @@ def _keys(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
-#: Bytes; with a lower limit Docker refuses to make a container.
+#: Bytes; with a lower limit Docker refuses to create a container.
 LEAST_MEMORY = 6 * 2**20
 #: Variables that the launcher sets by itself, with the key to use instead.
 OURS = {
-    "NAME": "`name` on a collector names it",
-    "SHARD": "`shards` on a collector makes several of it, each with a share of the symbols",
+    "NAME": "set `name` on the collector instead",
+    "SHARD": "set `shards` on the collector instead: how many containers share its symbols",
     "SPOOL_DIR": "each collector gets a volume for its spool",
-    "PARQUET_DIR": "`path` on a PARQUET store says where",
+    "PARQUET_DIR": "set `path` on the PARQUET store instead",
 }
 #: Keys that may be written as YAML lists.
 LISTS = ("symbols", "channels", "endpoint", "secret_keys", "ports")
@@ -116,21 +116,21 @@ _OBJECT = Matching(
 _SERVER_IMAGES = ", ".join(server.image for server in SERVERS.values())
 _NETWORK = Matching(
     r"(?!(bridge|host|none)$)[A-Za-z0-9][A-Za-z0-9_.-]*",
-    "a network's name, or {name: ..., external: true} for one that is there already; Docker's own bridge, "
-    "host and none give containers no names",
+    "a network's name, or {name: ..., external: true} for one that exists already; not bridge, host or none, "
+    "where containers cannot find one another by name",
 )
 
 FLEET = _keys(
     Key(
         "fleet",
-        "the name of the fleet; its containers, volumes and network are called after it",
+        "the name of the fleet; its containers, volumes and network are named after it",
         _LABEL,
         required=True,
     ),
     Key(
         "id",
-        "what tells this fleet from another of its name, wherever the file lies: a text that no other fleet "
-        "has; `launcher init` makes one",
+        "what distinguishes this fleet from others of the same name, wherever the file is: a text that no "
+        "other fleet has; `launcher init` writes one",
         _ID,
         "the fleet's name and the folder of the file",
     ),
@@ -140,12 +140,10 @@ FLEET = _keys(
         _IMAGE,
         "cryptostore:latest",
     ),
-    Key(
-        "network", "the network that the containers join, made where it is not there", _NETWORK, "the fleet's"
-    ),
+    Key("network", "the network that the containers join; created if it is missing", _NETWORK, "the fleet's"),
     Key(
         "source",
-        "where the data comes from: the exchanges, or the simulator to try things out",
+        "where the data comes from: the exchanges, or a simulator for trying things out",
         OneOf(("live", "simulated")),
         "live",
     ),
@@ -156,31 +154,33 @@ FLEET = _keys(
         "docker",
     ),
     Key("parallelism", "how many collectors an update replaces at a time", Whole(1, 9999), "4"),
-    Key("simulator", "how the simulator behaves, where `source` is simulated"),
-    Key("stores", "where the data goes: stores by names of your own"),
-    Key("defaults", "what holds for every collector that does not say otherwise"),
-    Key("collectors", "the collectors, one or more of each exchange", required=True),
+    Key("simulator", "how the simulator behaves, if `source` is simulated"),
+    Key("stores", "where the data goes: stores, under names of your choice"),
+    Key("defaults", "values for every collector that does not set its own"),
+    Key("collectors", "the collectors, one or more for each exchange", required=True),
 )
 NETWORK = _keys(
     Key("name", "the name of the network", _NETWORK, "the fleet's"),
-    Key("external", "whether it is there already, and stays when the fleet goes", boolean, "false"),
+    Key("external", "whether it exists already, and stays when the fleet is removed", boolean, "false"),
 )
 SIMULATOR = _keys(
-    Key("rate", "updates a second, of each symbol on each channel", Number(0, "a number of 0 or more"), "10"),
-    Key("seed", "the same seed makes the same data", Whole(0, 10**9)),
-    Key("messages", "it ends after this many", Whole(1, 10**9), "without end"),
-    Key("duration", "it ends after this time", duration, "without end"),
-    Key("symbols", "what each exchange lists: symbols by exchange"),
+    Key(
+        "rate", "updates per second of each symbol on each channel", Number(0, "a number of 0 or more"), "10"
+    ),
+    Key("seed", "the same seed produces the same data", Whole(0, 10**9)),
+    Key("messages", "stop after this many messages", Whole(1, 10**9), "no limit"),
+    Key("duration", "stop after this time", duration, "no limit"),
+    Key("symbols", "the symbols that each exchange lists, by exchange"),
 )
 LIMITS = _keys(
-    Key("memory", "most memory of a container", memory, "no limit"),
+    Key("memory", "the most memory that a container may use", memory, "no limit"),
     Key(
         "cpus",
-        "most processor time of a container, in processors",
+        "the most processor time that a container may use, in processors",
         Number(0.01, "a number of processors such as 0.5, from 0.01 to 9999", 9999),
         "no limit",
     ),
-    Key("pids", "most processes and threads of a container", Whole(1, 2**22), "256"),
+    Key("pids", "the most processes and threads that a container may have", Whole(1, 2**22), "256"),
 )
 _POD = Kubernetes()
 #: What only `launcher render --format kubernetes` uses.
@@ -189,13 +189,13 @@ KUBERNETES = _keys(
         "request_memory",
         "memory that the scheduler reserves for each pod, at most the limit",
         memory,
-        f"{_quantity(_POD.request_memory)}, or the limit where that is less",
+        f"{_quantity(_POD.request_memory)}, or the limit if that is less",
     ),
     Key(
         "request_cpus",
         "processor time that the scheduler reserves for each pod, in processors, at most the limit",
         Number(0.01, "a number of processors such as 0.5, from 0.01 to 9999", 9999),
-        f"{_POD.request_cpus}, or the limit where that is less",
+        f"{_POD.request_cpus}, or the limit if that is less",
     ),
     Key(
         "spool_size",
@@ -206,17 +206,17 @@ KUBERNETES = _keys(
     Key("spool_class", "storage class of that claim", _OBJECT, "the cluster's"),
     Key("data_size", "PARQUET: size of the claim for a collector's files", size, _quantity(_POD.data_size)),
     Key("data_class", "PARQUET: storage class of that claim", _OBJECT, "the cluster's"),
-    Key("secret", "a Secret that exists in the namespace; `secret_keys` says what it holds", _OBJECT),
+    Key("secret", "an existing Secret in the namespace; `secret_keys` says what it holds", _OBJECT),
     Key(
         "secret_keys",
-        f"what `secret` holds, one or a list of {', '.join(SECRET_FILES)}",
+        f"what `secret` holds: one or more of {', '.join(SECRET_FILES)}",
         secret_keys,
         ", ".join(_POD.secret_keys),
     ),
     Key(
         "ports",
-        "one or a list of further TCP ports that a collector may connect to, such as those of the servers "
-        "that Sentinels or a replica set name",
+        "additional TCP ports that a collector may connect to, such as those of the servers that Sentinels "
+        "or a replica set name",
         ports,
         "those of the exchange, the store and the proxy",
     ),
@@ -245,21 +245,21 @@ STORE = SETTINGS | _keys(
     ),
     Key(
         "manage",
-        "whether the store's server runs with the fleet: Redis, Postgres or MongoDB, with a volume and a "
-        "password of its own",
+        "whether the fleet runs the store's server too (Redis, Postgres or MongoDB), with a volume and a "
+        "generated password",
         boolean,
         "false",
     ),
-    Key("image", "the image of the server, where `manage` is true", _IMAGE, _SERVER_IMAGES),
-    Key("kubernetes", "what only the rendering for Kubernetes uses"),
+    Key("image", "the image of the server, if `manage` is true", _IMAGE, _SERVER_IMAGES),
+    Key("kubernetes", "settings that only `launcher render --format kubernetes` uses"),
 )
 DEFAULTS = SETTINGS | _keys(
-    Key("store", "the store of the data, by its name in `stores`", default="the only one"),
-    Key("limits", "what a container may use"),
-    Key("kubernetes", "what only the rendering for Kubernetes uses"),
+    Key("store", "where the data goes: the name of a store in `stores`", default="the only one"),
+    Key("limits", "limits of a container"),
+    Key("kubernetes", "settings that only `launcher render --format kubernetes` uses"),
     Key(
         "restart",
-        "when the engine starts a container again by itself",
+        "when the engine restarts a container by itself",
         Matching(
             r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,8})?",
             "unless-stopped, always, on-failure, on-failure:3 or no",
@@ -271,14 +271,15 @@ COLLECTOR = DEFAULTS | _keys(
     Key("name", "the name of the collector in the fleet", _LABEL, "the exchange, in lower case"),
     Key(
         "profiles",
-        "one or a list of names; a collector with profiles is left out unless `--profile` names one of them",
+        "a name or a list of names; a collector with profiles is left out unless `--profile` names one of "
+        "them",
         labels,
-        "always there",
+        "never left out",
     ),
     Key(
         "shards",
-        "how many containers share its symbols; they are called NAME-1, NAME-2, ...",
+        "how many containers share its symbols; they are named NAME-1, NAME-2, ...",
         Whole(1, MOST),
-        "not shared",
+        "one",
     ),
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from collector import catalog
 from launcher.keys import FLEET
 
-_LONGEST = 24  # characters of a name that is made; a swarm takes 43 of a fleet's and a collector's together
+_LONGEST = 24  # characters of a generated name; a swarm allows 43 for a fleet's and a collector's together
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe", "å": "aa"})
 
@@ -20,7 +20,7 @@ def starter(folder: Path, fleet_id: str) -> str:
 
 
 def _fleet_name(folder: str) -> str:
-    """Return the folder's name as a fleet may be called."""
+    """Return a valid fleet name made from the folder's."""
     spelt = folder.lower().translate(_UMLAUTS)
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST].strip("-")
@@ -31,38 +31,38 @@ _TEXT = """\
 # yaml-language-server: $schema=fleet.schema.json
 # A fleet file: one collector for each exchange that you want to record.
 #
-#   launcher validate fleet.yaml    says what is wrong with this file, if anything is
-#   launcher run fleet.yaml         runs it as processes of this machine, until Ctrl-C
-#   launcher up fleet.yaml          runs it as containers; again after each change of this file
-#   launcher status fleet.yaml      says how each collector is doing
-#   launcher down fleet.yaml        removes them
+#   launcher validate fleet.yaml    check this file
+#   launcher run fleet.yaml         run the fleet as processes on this machine, until Ctrl-C
+#   launcher up fleet.yaml          run it as containers; run it again after each change to this file
+#   launcher status fleet.yaml      show how each collector is doing
+#   launcher down fleet.yaml        remove the containers
 
 # The fleet's name: its containers, volumes and network are named after it.
 fleet: FLEET
-# What tells it from any other fleet of that name, wherever this file lies. Give a copy that is to be a fleet
-# of its own another name and another id.
+# Distinguishes it from any other fleet of that name, wherever this file is. If you copy this file to make
+# another fleet, change both.
 id: ID
 
-# Where the data comes from: live, or simulated to try things out without the exchanges.
+# Where the data comes from: live, or simulated for trying things out without the exchanges.
 source: live
 
-# Where the data goes. A store's name is yours to choose.
+# Where the data goes. The names of the stores are up to you.
 stores:
   files:
     backend: PARQUET
-    # Containers write into a volume, `launcher run` into ./data; or into a folder that you choose:
-    # path: ./records # relative paths begin where this file is
+    # Containers write into a volume, `launcher run` into ./data. To choose a folder:
+    # path: ./records # relative to this file
 
   # streams:
   #   backend: REDISSTREAM          # or REDIS for sorted sets
   #   host: redis                   # as the containers see it: localhost would be the container itself
   #   password: ${REDIS_PASSWORD}   # from your environment; ${REDIS_PASSWORD:-text} has a default
 
-# The network of the containers. Where your database has one of its own, join it:
+# The network of the containers. If your database has its own, join it:
 # network: {name: my-databases, external: true}
 
-# What holds for all collectors. Any setting of the collector can stand here, at a store or at a collector;
-# a store's count before these, and a collector's own before both.
+# Settings of all collectors. Every setting is allowed here, in a store and in a collector; a store's override
+# these, and a collector's own override both.
 defaults:
   store: files
   channels: [trades, ticker, l2_book]
@@ -83,7 +83,7 @@ collectors:
   #   symbols: BTC-USD
   #   channels: candles
 
-# `launcher exchanges` lists what can be recorded, `launcher channels kraken` says what each channel's records
-# are and how a lost one is noticed. This project itself speaks to
+# `launcher exchanges` lists what can be recorded; `launcher channels kraken` says what each channel's records
+# are and how a lost one is noticed. Supported natively:
 # OURS.
 """

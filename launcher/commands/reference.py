@@ -38,7 +38,7 @@ def explain(options: argparse.Namespace, console: Console) -> int:
         console.json(_as_json(options, explanation))
         return DONE
     console.say(f"{explanation.name}: {key.meaning}")
-    console.say(f"  stands    {explanation.stands}")
+    console.say(f"  allowed   {explanation.place}")
     console.say(f"  takes     {explanation.takes}")
     console.say(f"  default   {'none, it is required' if key.required else key.default or 'not set'}")
     if key.variable:
@@ -54,7 +54,7 @@ def _as_json(options: argparse.Namespace, explanation: Explanation) -> dict[str,
     about: dict[str, object] = {
         "key": explanation.name,
         "meaning": key.meaning,
-        "stands": explanation.stands,
+        "allowed": explanation.place,
         "takes": explanation.takes,
         "default": key.default,
         "required": key.required,
@@ -81,7 +81,7 @@ def _find(name: str) -> Explanation:
 
 
 def _table(options: argparse.Namespace, explanation: Explanation) -> Table:
-    table = Table("FLEET" if explanation.stands == "at the top" else "COLLECTOR", "VALUE", "FROM")
+    table = Table("FLEET" if explanation.place == "at the top" else "COLLECTOR", "VALUE", "FROM")
     for row in _origins(options, explanation):
         table.add(*row)
     return table

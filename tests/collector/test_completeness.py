@@ -241,7 +241,7 @@ def test_an_age_is_a_time():
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 fortnights", "-1", "2025-13-01", "9" * 5000])
 def test_what_is_no_time_is_said_to_be_none(text):
-    with pytest.raises(ValueError, match="is no time such as"):
+    with pytest.raises(ValueError, match="is not a time such as"):
         completeness_table.moment(text)
 
 
@@ -309,12 +309,12 @@ class TestCommand:
     def test_a_terminal_keeps_nothing(self, environment):
         told = self.run(environment | {"BACKEND": "TTY"})
         assert told.returncode == 78
-        assert "keeps nothing" in told.stderr
+        assert "keeps no records" in told.stderr
 
     def test_a_wrong_time_is_refused(self, environment):
         told = self.run(environment, "--since", "lunch")
         assert told.returncode == 2
-        assert "'lunch' is no time such as 2026-11-28" in told.stderr
+        assert "'lunch' is not a time such as 2026-11-28" in told.stderr
         assert "Traceback" not in told.stderr
 
     def test_an_interval_that_ends_before_it_begins_is_refused(self, environment):

@@ -572,4 +572,4 @@ def test_help_names_every_variable():
 def test_check_connects_to_nothing_and_says_so():
     ended = collector(GOOD, "check")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert "the settings are fine" in ended.stdout
+    assert "the settings are valid" in ended.stdout

@@ -351,7 +351,7 @@ def test_both_programs_say_their_version_and_revision(capsys):
         (["launcher", "render", "--format", "k8s"], "invalid choice 'k8s'; did you mean kubernetes?"),
         (["launcher", "symbols"], "the following arguments are required: EXCHANGE\n"),
         (["launcher", "explain"], "the following arguments are required: KEY\n"),
-        (["launcher", "up", "--wait-timeout", "-5s"], "--wait-timeout: '-5s' is no time such as 20s, 5m or"),
+        (["launcher", "up", "--wait-timeout", "-5s"], "--wait-timeout: '-5s' is not a time such as 20s, 5m"),
         (["launcher", "version", "foo"], "launcher version: error: unexpected argument foo"),
         (["collector", "helth"], "collector: error: unknown command helth; did you mean health?"),
         (

@@ -101,8 +101,8 @@ def test_a_managed_stores_host_is_explained_as_made_by_the_launcher(tmp_path, mo
 def test_a_key_is_explained(explain):
     about, rows = explain("MAX_DEPTH")
     assert about.splitlines() == [
-        "max_depth: order books: levels kept a side; 0 keeps all that the exchange sends",
-        "  stands    at a collector, its store or in defaults; the first of these that has it counts",
+        "max_depth: order books: levels kept per side; 0 keeps all that the exchange sends",
+        "  allowed   in a collector, its store or `defaults`; the first of these that has it wins",
         "  takes     a whole number from 0 to 100000",
         "  default   0",
         "  variable  MAX_DEPTH",

@@ -34,7 +34,7 @@ def test_a_rolling_update_stops_soon_and_the_next_one_goes_on(fleet):
     status, said = interrupted(fleet, "waiting (store away", "--wait-timeout", "10m")
     assert status == 130
     assert said.count("stopping...") == 1
-    assert said.endswith("interrupted; the same command again goes on from here\n")
+    assert said.endswith("interrupted; run the same command again to continue\n")
     assert not docker("ps", "-aq", "--filter", f"name={fleet.name}.lock")
     fleet.write(dict.fromkeys(TWO, "SOL-USD"))
     assert fleet.launch("up") == 0

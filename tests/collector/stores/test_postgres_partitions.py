@@ -143,7 +143,7 @@ async def test_the_command_makes_what_the_collector_is_not_to_make(server, clien
     assert (ended.returncode, ended.stderr) == (0, "")
     assert {f"created table {table.name}" for table in TABLES.values()} < set(ended.stdout.splitlines())
     assert ended.stdout.count("created partition trades_") == 8
-    assert init(server, PARTITION="day").stdout == "everything is there already\n"
+    assert init(server, PARTITION="day").stdout == "everything exists already\n"
     await store.open(NAME)
     assert not await store.commit(NAME, Batch("incarnation", 0, received(time.time())), None, at(1))
     with pytest.raises(StoreRefusedError, match="no partition of relation"):
