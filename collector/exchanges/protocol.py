@@ -208,6 +208,12 @@ class Session(ABC):
         """Return the frames that make the exchange say something, sent when it has been silent for long."""
         return ()
 
+    def follow(self, before: "Session") -> None:  # noqa: B027 - most exchanges send all of it again
+        """Begin where ``before`` is, a session of the same subscriptions, where that saves requests.
+
+        Called before anything is received, and while ``before`` goes on.
+        """
+
     def renew_books(self, symbols: Collection[str]) -> None:  # noqa: B027 - there may be no books
         """Have a complete book follow the next change of the books of ``symbols``."""
 

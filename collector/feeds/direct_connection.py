@@ -185,6 +185,7 @@ class DirectConnection(Connection):
         """
         lasting = Lasting()  # what is live comes before what it asks for
         link = self._new_link(lasting)
+        link.session.follow(self._link.session)
         handover = Handover(self.keys, self._subscriptions.confirmed, self._exchange.identity)
         handover.note(self._intake.last_quotes(self.keys))
         link.take = partial(self._hold, link, handover)

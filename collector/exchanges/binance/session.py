@@ -136,6 +136,13 @@ class BinanceSession(Session):
         return [msgspec.json.encode({"method": "LIST_SUBSCRIPTIONS", "id": self._number}).decode()]
 
     @override
+    def follow(self, before: Session) -> None:
+        if isinstance(before, BinanceSession):
+            for name, stream in self._streams.items():
+                if known := before._streams.get(name):  # noqa: SLF001 - one of our own
+                    stream.follow(known)
+
+    @override
     def renew_books(self, symbols: Collection[str]) -> None:
         for stream in self._streams.values():
             if stream.symbol in symbols:

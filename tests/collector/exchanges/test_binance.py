@@ -316,6 +316,102 @@ def test_two_updates_that_change_places_are_noticed(exchange, update, swapped):
     assert [each for each in outputs if isinstance(each, Break)]
 
 
+# -- books that begin where those of another connection are --------------------------------------------
+
+
+def begun(exchange, update, last):
+    """A session whose book is that after update ``last``."""
+    it = session(exchange)
+    follow(it, exchange, update, range(1, last + 1))
+    return it
+
+
+def following(before, exchange):
+    """A session that is to take over from another."""
+    it = session(exchange)
+    it.follow(before)
+    return it
+
+
+def receive(it, update, numbers):
+    return [output for number in numbers for output in it.receive(update(number), NOW + number)]
+
+
+@FAMILIES
+def test_a_book_begins_where_that_of_the_connection_before_is_and_asks_for_nothing(exchange, update):
+    before = begun(exchange, update, 5)
+    it = following(before, exchange)
+    confirmed, resync, book = receive(it, update, [5])
+    assert (confirmed, resync) == (Confirmed((BTC,), "data"), Resync(BTC))
+    assert (book.delta, book.receipt_timestamp, book.ask) == (False, NOW + 5, [("100", "8")])
+    assert dict(book.bid).keys() == {"0.25", "1.50", "2.50", "3.50", "4.50", "5.50"}
+    for each in (it, before):  # each has a book of its own from here on
+        assert [record.bid for record in records(receive(each, update, [6]))] == [[("6.50", "1.0")]]
+
+
+@FAMILIES
+def test_a_connection_that_is_ahead_waits_until_the_one_before_has_reached_its_beginning(exchange, update):
+    before = begun(exchange, update, 5)
+    it = following(before, exchange)
+    assert receive(it, update, [7, 8, 9]) == [Confirmed((BTC,), "data")]
+    receive(before, update, [6])
+    outputs = receive(it, update, [10])
+    assert prices(outputs) == sorted(f"{number}.50" for number in range(1, 11))
+    assert [record.delta for record in records(outputs)] == [False, True, True, True, True]
+
+
+@FAMILIES
+def test_a_book_that_the_connection_before_does_not_have_is_asked_for(exchange, update):
+    waiting, broken = session(exchange), begun(exchange, update, 5)
+    receive(waiting, update, [1])
+    sessions = [following(before, exchange) for before in (waiting, broken, session(exchange))]
+    receive(broken, update, [7])
+    assert all(isinstance(receive(it, update, [7])[-1], Request) for it in sessions)
+
+
+@FAMILIES
+def test_a_connection_that_stays_behind_is_not_waited_for_for_long(exchange, update):
+    it = following(begun(exchange, update, 5), exchange)
+    assert [type(each) for each in receive(it, update, range(8, 40))] == [Confirmed, Request]
+
+
+@FAMILIES
+@given(data=st.data())
+def test_whatever_a_connection_that_follows_another_misses_its_book_is_whole_or_breaks(
+    exchange, update, data
+):
+    fault = data.draw(st.sampled_from(["none", "left out", "doubled", "swapped"]))
+    first, at = data.draw(st.integers(3, 9)), data.draw(st.integers(0, 8))
+    frames = list(range(first, first + 10))
+    place = slice(at, at + 2)
+    one, two = frames[place]
+    frames[place] = {
+        "none": [one, two],
+        "left out": [two],
+        "doubled": [one, one, two],
+        "swapped": [two, one],
+    }[fault]
+    before, reached, outputs = begun(exchange, update, 4), 4, []
+    it = following(before, exchange)
+    for number in frames:
+        reach = data.draw(st.integers(reached, 20))
+        receive(before, update, range(reached + 1, reach + 1))
+        reached = reach
+        outputs += receive(it, update, [number])
+    if any(isinstance(each, Break) for each in outputs):
+        assert fault in {"left out", "swapped"}
+        return
+    receive(before, update, range(reached + 1, first + 10))
+    outputs += receive(it, update, [first + 10])
+    assert not [each for each in outputs if isinstance(each, Request)]
+    found = {int(price.removesuffix(".50")) for price in prices(outputs)}
+    assert max(found) >= first + 10
+    assert found == set(range(1, max(found) + 1))
+
+
+# -- snapshots that are not given ------------------------------------------------------------------------
+
+
 @FAMILIES
 @pytest.mark.parametrize("status", [403, 418, 429, 500, 503])
 def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, status):

@@ -10,6 +10,7 @@ from simulated import Simulator
 from spooled import spooled
 
 from collector.feeds import direct_connection
+from collector.feeds.rest import Rest
 
 CHANNELS = {
     "BINANCE": "trades,ticker,l2_book,candles",
@@ -26,9 +27,7 @@ def _all_lines(caplog):
 @contextlib.asynccontextmanager
 async def closing(exchange, folder):
     with Simulator(rate=50) as simulator:
-        # all levels there are; their snapshots weigh less
-        variables = {"CHANNELS": CHANNELS[exchange], "MAX_DEPTH": "500"}
-        async with recording(simulator, folder, exchange, **variables) as it:
+        async with recording(simulator, folder, exchange, CHANNELS=CHANNELS[exchange]) as it:
             await it.confirmed()
             yield it
 
@@ -63,8 +62,9 @@ async def test_ten_closings_leave_no_hole_and_nothing_twice(exchange, tmp_path, 
         await check(it)
 
 
-async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog):
+async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog, monkeypatch):
     async with closing("BINANCE", tmp_path) as it:
+        monkeypatch.setattr(Rest, "get", None)  # the books of the next connections are not asked for
         await announced(it, caplog, 2)
         await check(it)
         assert not lines(caplog, "connection lost")
