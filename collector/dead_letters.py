@@ -16,7 +16,7 @@ import msgspec
 
 from collector import lines, typed_json
 from collector.batch import Batch, Refusal
-from collector.gap_records import joined
+from collector.gap_records import in_microseconds, joined
 from collector.records import Gap, channel_of
 
 LETTERS_BYTES = 64 * 2**20  # in one file
@@ -145,7 +145,7 @@ def _gap(letter: _Letter) -> Gap:
         start, end = _moment(record.get("start"), receipt), _moment(record.get("end"), receipt)
         missed, reason, count = str(record.get("missed")), str(record.get("reason")), record.get("count")
     exchange, symbol = str(record.get("exchange")), str(record.get("symbol"))
-    return Gap(exchange, symbol, end, now, missed, start, end, reason, count)
+    return in_microseconds(Gap(exchange, symbol, end, now, missed, start, end, reason, count))
 
 
 def _moment(value: object, otherwise: float) -> float:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
+from msgspec import structs
+
 from collector.records import AnyRecord, Gap, channel_of
 
 #: gaps/tracker.py says what each means.
@@ -21,6 +23,17 @@ Reason = Literal[
     "refused",
     "overlap",
 ]
+
+_TIMES = ("timestamp", "receipt_timestamp", "start", "end")
+
+
+def in_microseconds(gap: Gap) -> Gap:
+    """Return the gap with its times in whole microseconds, which every store holds as they are.
+
+    Some stores hold floats, and others round: of a finer time two would say different things.
+    """
+    times = {name: round(getattr(gap, name), 6) for name in _TIMES}
+    return structs.replace(gap, **times)
 
 
 def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:

@@ -179,10 +179,10 @@ class _Excuses:
         )
 
     def lies_in_gap(self, record: AnyRecord) -> bool:
-        """Whether the record was received in a gap of its own."""
+        """Whether the record was received in a gap of its own, whose times are rounded to microseconds."""
         return any(
             (record.exchange, channel_of(record), record.symbol) == (gap.exchange, gap.missed, gap.symbol)
-            and gap.start < record.receipt_timestamp < gap.end
+            and gap.start + 1e-6 < record.receipt_timestamp < gap.end - 1e-6
             for gap in self._gaps
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from collector.gap_records import in_microseconds
 from collector.gaps.marks import GAPS_OF_DAY, GapsOfDay, Marks
 from collector.records import AnyRecord, Gap
 
@@ -51,6 +52,7 @@ class Recorder:
 
     def report(self, gap: Gap) -> None:
         """Put a gap on record."""
+        gap = in_microseconds(gap)
         self._burst.put(gap)
         if gap.reason in BETWEEN_PROCESSES:
             start, end = self._between or (gap.start, gap.end)

@@ -116,6 +116,11 @@ async def test_what_two_connections_bring_before_an_announced_closing_is_stored_
     assert not lines(caplog, "connection lost")
 
 
+def rounded(*receipts):
+    """Receipts in microseconds, as gap records have them."""
+    return tuple(round(receipt, 6) for receipt in receipts)
+
+
 async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
     script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
     async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):
@@ -123,7 +128,7 @@ async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
         await it.until(lambda: it.receiver.gaps, "a gap")
     (gap,) = it.receiver.gaps
     assert (gap.missed, gap.symbol, gap.reason, gap.count) == ("trades", BTC, "sequence", 2)
-    assert (gap.start, gap.end) == (first.receipt_timestamp, second.receipt_timestamp)
+    assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
 
 
 async def test_a_trade_that_is_waited_for_when_the_collector_stops_is_a_gap(tmp_path):
@@ -292,7 +297,7 @@ async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, m
         first, second = await received(it, 2, "l2_book")
         await it.until(lambda: it.receiver.gaps, "a gap")
     (gap,) = it.receiver.gaps
-    assert (gap.start, gap.end) == (first.receipt_timestamp, second.receipt_timestamp)
+    assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
     assert lines(caplog, f"l2_book {BTC} did not begin again within")
 
 
@@ -471,4 +476,5 @@ async def test_a_gap_ends_with_the_record_of_the_message_that_tells_of_it(tmp_pa
         await it.until(lambda: it.receiver.gaps, "a gap")
         assert ("ticker", "BTC-USD") in it.feed.subscriptions.confirmed
     (gap,) = it.receiver.gaps
-    assert (gap.reason, gap.start, gap.end) == ("sequence", first.receipt_timestamp, second.receipt_timestamp)
+    assert gap.reason == "sequence"
+    assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
