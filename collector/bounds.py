@@ -75,6 +75,14 @@ def decimal(value: Any) -> Decimal:
     raise ValueError(_out_of_bounds(value))
 
 
+def amount(value: Any) -> str:
+    """Return ``number``. Raises ValueError for one below zero as well, which no amount is."""
+    found = number(value)
+    if found.startswith("-"):
+        raise ValueError(f"{_short(value)} is below zero, which no amount is")
+    return found
+
+
 def optional_number(value: Any) -> str | None:
     """Return ``number``, or None where there is none."""
     return None if value is None else number(value)

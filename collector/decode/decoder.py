@@ -14,7 +14,7 @@ import msgspec
 from msgspec import structs
 
 from collector.exchanges.numbers import UNREADABLE
-from collector.exchanges.protocol import Event, Exchange, Malformed, Outputs, Repeated, Subscription
+from collector.exchanges.protocol import Event, Exchange, Ignored, Malformed, Outputs, Repeated, Subscription
 from collector.exchanges.records import Record
 
 #: A longer line is no message of an exchange; websockets are read with a bound as well.
@@ -34,6 +34,8 @@ class _Reply(msgspec.Struct):
     symbol: str = ""
 
 
+#: What is told of a line of which nothing is stored by itself: a candle that is not closed, a repetition.
+_NOTHING = Ignored("nothing to store")
 _reply = msgspec.json.Decoder(_Reply).decode
 
 
@@ -78,7 +80,7 @@ class Decoder:
         """Yield what the lines mean, as objects for JSON."""
         for line in lines:
             if frame := line.strip():
-                found = [*self._read(frame), *self._answered()]
+                found = [*self._read(frame), *self._answered()] or [_NOTHING]
                 self.malformed += any(isinstance(each, Malformed) for each in found)
                 for each in found:
                     if isinstance(each, Repeated):

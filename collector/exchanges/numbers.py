@@ -3,6 +3,9 @@
 A number is a plain decimal of at most 40 digits, such as ``0.01862000``: every digit that was sent is kept,
 and none is made up. An exponent (within +-40) is written out, ``-0`` is ``0``. Anything else - ``NaN``,
 ``Infinity``, ``+1``, a text with a quote in it - is malformed.
+
+A price may be below zero, as that of oil was. No amount is: not of a trade, a level, a volume or open
+interest; and what was traded or liquidated is more than nothing.
 """
 
 import re
@@ -23,10 +26,13 @@ type Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 type Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 #: A word that an exchange uses: an interval, a status.
 type Word = Annotated[str, msgspec.Meta(max_length=64)]
+#: What tells one thing from another: a trade's id, an instrument's name.
+type Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 _WHOLE = r"(?:0|[1-9][0-9]{0,19}+)"
 _FRACTION = r"(?:\.[0-9]{1,20}+)?+"
 _usual = re.compile(_WHOLE + _FRACTION).fullmatch
+_usual_traded = re.compile(rf"(?=[0.]*+[1-9]){_WHOLE}{_FRACTION}").fullmatch
 _all_usual = re.compile(rf"(?:{_WHOLE}{_FRACTION},)*+").fullmatch
 _chained = chain.from_iterable
 _LEVEL = rf'\["{_WHOLE}{_FRACTION}","{_WHOLE}{_FRACTION}"\]'
@@ -60,6 +66,16 @@ def amount(text: str) -> str:
     return plain
 
 
+def traded(text: str) -> str:
+    """Return the amount that was traded, as ``amount`` does; nothing at all is malformed."""
+    if _usual_traded(text):
+        return text
+    plain = amount(text)
+    if plain in ZEROS:
+        raise MalformedError(f"{text[:60]!r} is zero, which no trade is of")
+    return plain
+
+
 def number_or_none(text: str | None) -> str | None:
     """Return the number that ``text`` is, or None where the exchange sent nothing: null or an empty text."""
     return number(text) if text else None
@@ -73,6 +89,11 @@ def raw_number(raw: msgspec.Raw) -> str:
 def raw_amount(raw: msgspec.Raw) -> str:
     """Return the amount that a JSON value is, as ``raw_number`` does."""
     return amount(str(raw, "utf-8").strip('"'))
+
+
+def raw_traded(raw: msgspec.Raw) -> str:
+    """Return the amount that was traded, as ``raw_number`` does."""
+    return traded(str(raw, "utf-8").strip('"'))
 
 
 def scaled_number(value: int, digits: int) -> str:
@@ -111,6 +132,19 @@ def numbers(*texts: str) -> tuple[str, ...]:
     if _all_usual(joined) and joined.count(",") == len(texts):
         return texts
     return tuple(map(number, texts))
+
+
+def quote(bid: str, bid_size: str, ask: str, ask_size: str) -> tuple[str, str, str, str]:
+    """Return the best prices with their sizes, checked all at once. Raises MalformedError."""
+    joined = f"{bid},{bid_size},{ask},{ask_size},"
+    if _all_usual(joined) and joined.count(",") == 4:
+        return bid, bid_size, ask, ask_size
+    return number(bid), amount(bid_size), number(ask), amount(ask_size)
+
+
+def candle(opened: str, closed: str, high: str, low: str, volume: str) -> tuple[str, ...]:
+    """Return the prices of a candle and its volume, checked. Raises MalformedError."""
+    return *numbers(opened, closed, high, low), amount(volume)
 
 
 def _plain(text: str) -> str:

@@ -13,8 +13,10 @@ MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
 
 #: Times end in the year 2286: what is beyond was not meant as a time.
 _LATEST = 10**13  # milliseconds
-#: What most exchanges send: milliseconds since 1970.
-type Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=_LATEST)]
+#: What most exchanges send: milliseconds since 1970. 0 is what is sent by mistake.
+type Milliseconds = Annotated[int, msgspec.Meta(gt=0, lt=_LATEST)]
+#: The same, of what may have no time: it is 0 then.
+type MillisecondsOrZero = Annotated[int, msgspec.Meta(ge=0, lt=_LATEST)]
 
 _rfc3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z"
@@ -29,6 +31,13 @@ def rfc3339(text: str) -> int:
     return _second(found[1]) + int((found[2] or "").ljust(9, "0"))
 
 
+def milliseconds(text: str) -> int:
+    """Return the time of a text such as 1790000000000. Raises MalformedError."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 13 or not int(text):
+        raise MalformedError(f"{text[:40]!r} is no time in milliseconds since 1970")
+    return int(text) * MILLISECOND
+
+
 def rfc3339_text(time: int) -> str:
     """Return a time to the second, as in 2026-12-25T08:00:00Z."""
     return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}"
@@ -40,6 +49,6 @@ def _second(text: str) -> int:
         second = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
         raise MalformedError(f"{text!r}: {error}") from error
-    if not 0 <= second < _LATEST // 1000:
+    if not 0 < second < _LATEST // 1000:
         raise MalformedError(f"{text!r} is not between the years 1970 and 2286")
     return second * SECOND

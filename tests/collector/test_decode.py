@@ -23,6 +23,7 @@ UPDATE = (
     '{"e":"depthUpdate","E":9,"s":"BTCUSDT","U":11,"u":12,"b":[["1.0","2"]],"a":[]}}'
 )
 SNAPSHOT = '{"lastUpdateId":10,"bids":[["0.5","1"]],"asks":[["3","1"]]}'
+QUOTE = '{"stream":"btcusdt@bookTicker","data":{"u":7,"s":"BTCUSDT","b":"1","B":"2","a":"3","A":"4"}}'
 LISTING = json.dumps(
     {"symbols": [{"symbol": "BTCUSDT", "baseAsset": "BTC", "quoteAsset": "USDT", "status": "TRADING"}]}
 )
@@ -73,6 +74,12 @@ def test_other_symbols_and_channels_are_ignored(decode, tmp_path):
     _, shown = decode(TRADE, options=[*listing, "--symbols", "ETH-USDT"])
     assert [each["event"] for each in shown] == ["confirmed", "ignored"]
     assert decode(TRADE, options=["--channels", "ticker"]) == (0, [{"event": "ignored", "kind": "trade"}])
+
+
+def test_a_line_of_which_nothing_is_stored_is_told(decode):
+    status, (_, _, again) = decode(QUOTE, QUOTE, options=["--channels", "ticker"])
+    assert again == {"event": "ignored", "kind": "nothing to store"}
+    assert status == 0
 
 
 def test_what_cannot_be_read_is_shown_with_its_reason_and_status_65(decode):

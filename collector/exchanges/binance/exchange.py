@@ -20,7 +20,7 @@ from collector.exchanges.binance import messages, streams
 from collector.exchanges.binance.session import FRAME_BYTES, BinanceSession
 from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
 from collector.exchanges.limits import Limits
-from collector.exchanges.numbers import UNREADABLE, MalformedError, number
+from collector.exchanges.numbers import UNREADABLE, MalformedError, amount
 from collector.exchanges.protocol import (
     Channel,
     ConnectionPlan,
@@ -319,10 +319,11 @@ class BinanceFutures(Binance):
     def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
         try:
             answer = messages.open_interest(body)
-            amount = number(answer.open_interest)
+            contracts = amount(answer.open_interest)
         except UNREADABLE as error:
             return (Malformed(str(error), (subscription,)),)
-        return (OpenInterest(self.id, subscription.symbol, answer.time * MILLISECOND, receipt, amount),)
+        time = answer.time * MILLISECOND or receipt
+        return (OpenInterest(self.id, subscription.symbol, time, receipt, contracts),)
 
 
 class BinanceDelivery(BinanceFutures):

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from collector.exchanges.numbers import Count, Whole, Word
-from collector.exchanges.times import Milliseconds
+from collector.exchanges.times import Milliseconds, MillisecondsOrZero
 
 
 class Trade(msgspec.Struct, gc=False):
     """A trade; spot's Trade Streams."""
 
-    id: Whole = msgspec.field(name="t")
+    id: Count = msgspec.field(name="t")
     price: str = msgspec.field(name="p")
     amount: str = msgspec.field(name="q")
     time: Milliseconds = msgspec.field(name="T")
@@ -21,7 +21,7 @@ class Trade(msgspec.Struct, gc=False):
 class AggregateTrade(Trade, gc=False):
     """Several fills as one; derivatives' Aggregate Trade Streams."""
 
-    id: Whole = msgspec.field(name="a")
+    id: Count = msgspec.field(name="a")
 
 
 class Quote(msgspec.Struct, gc=False):
@@ -62,7 +62,7 @@ class MarkPrice(msgspec.Struct, gc=False):
     mark_price: str = msgspec.field(name="p")
     index_price: str | None = msgspec.field(name="i", default=None)
     rate: str | None = msgspec.field(name="r", default=None)
-    next_funding: Milliseconds = msgspec.field(name="T", default=0)
+    next_funding: MillisecondsOrZero = msgspec.field(name="T", default=0)
 
 
 class Order(msgspec.Struct, gc=False):
@@ -81,12 +81,16 @@ class ForcedOrder(msgspec.Struct, gc=False):
     order: Order = msgspec.field(name="o")
 
 
+#: 1m, 4h, 1M.
+type Interval = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]?[smhdwM]$")]
+
+
 class Kline(msgspec.Struct, gc=False):
     """The candle of a ``KlineEvent``."""
 
     start: Milliseconds = msgspec.field(name="t")
     stop: Milliseconds = msgspec.field(name="T")
-    interval: Word = msgspec.field(name="i")
+    interval: Interval = msgspec.field(name="i")
     trades: Count = msgspec.field(name="n")
     open: str = msgspec.field(name="o")
     close: str = msgspec.field(name="c")
@@ -134,6 +138,7 @@ class Anything(msgspec.Struct):
     event: str | None = msgspec.field(name="e", default=None)
     symbol: SymbolName | None = msgspec.field(name="s", default=None)
     order: Symbol | str | None = msgspec.field(name="o", default=None)
+    update: msgspec.Raw = msgspec.field(name="u", default_factory=msgspec.Raw)
     id: Whole | str | None = None
     result: msgspec.Raw = msgspec.Raw()
     error: Error | None = None
@@ -161,7 +166,7 @@ class Row(msgspec.Struct):
     contract_type: str | None = msgspec.field(name="contractType", default=None)
     contract_size: Whole | None = msgspec.field(name="contractSize", default=None)
     settlement: str | None = msgspec.field(name="marginAsset", default=None)
-    delivery: Milliseconds | None = msgspec.field(name="deliveryDate", default=None)
+    delivery: MillisecondsOrZero | None = msgspec.field(name="deliveryDate", default=None)
 
 
 class ExchangeInfo(msgspec.Struct):
@@ -174,7 +179,7 @@ class OpenInterestAnswer(msgspec.Struct):
     """Open contracts (REST openInterest)."""
 
     open_interest: str = msgspec.field(name="openInterest")
-    time: Milliseconds
+    time: MillisecondsOrZero
 
 
 anything = msgspec.json.Decoder(Anything).decode

@@ -9,7 +9,7 @@ import msgspec
 
 from collector.exchanges.binance import messages, streams
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.numbers import UNREADABLE
+from collector.exchanges.numbers import UNREADABLE, MalformedError
 from collector.exchanges.protocol import (
     Closing,
     Confirmed,
@@ -154,7 +154,10 @@ class BinanceSession(Session):
         reader = self._exchange.partial_books if partial else _READERS[word]
         storing = self._exchange.options.storing
         chained = self._exchange.channels["l2_book"].loss == "chain"
-        place = streams.Place(self._exchange.id, symbol, tuple(channels), storing, self.request, chained)
+        interval = name.partition("@kline_")[2]
+        place = streams.Place(
+            self._exchange.id, symbol, tuple(channels), storing, self.request, chained, interval
+        )
         stream = reader(place)
         stream.word = word
         self._streams[name.encode()] = self._events[word, self._exchange_symbol(symbol)] = stream
@@ -185,17 +188,18 @@ class BinanceSession(Session):
         """Read what does not begin with the name of a stream of ours."""
         try:
             it = messages.anything(frame)
-            data = bytes(it.data) if it.stream else frame
+            data = frame if it.stream is None else bytes(it.data)
             inner = messages.anything(data) if data.startswith(b"{") else messages.Anything()
+            event = inner.event or ("bookTicker" if _is_quote(it, inner) else None)
+            stream = self._stream(it.stream, event, inner)
         except UNREADABLE as error:
             return (Malformed(str(error)),)
         if inner.event == "serverShutdown":  # developers.binance.com, spot web-socket-streams, 2026-11-28
             self._closing = True
             return (Closing("the exchange shuts this server down"),)
-        event = inner.event or ("bookTicker" if inner.symbol else None)  # spot's has no type
         if it.stream is None and event is None:
             return self._answered(it, frame)
-        if stream := self._stream(it.stream, event, inner):
+        if stream:
             return self._read(stream, data, receipt, bare=True)
         return (Ignored(event or str(it.stream)),)
 
@@ -212,6 +216,8 @@ class BinanceSession(Session):
         channels = [each for each in self._exchange.channels_of(word) if each in self._listening_to]
         if not channels:
             return None
+        if not symbol:
+            raise MalformedError(f"nothing says of which symbol a {word} is")
         named_so = name if found and found["word"] == word else None  # !forceOrder@arr is of all symbols
         return self._add(named_so or f"{symbol.lower()}@{word}", symbol, channels)
 
@@ -238,6 +244,11 @@ class BinanceSession(Session):
 
     def _subscriptions(self, names: Sequence[str]) -> tuple[Subscription, ...]:
         return tuple(each for name in names for each in self._streams[name.encode()].subscriptions)
+
+
+def _is_quote(it: messages.Anything, inner: messages.Anything) -> bool:
+    """Return whether an event without its type is one of the best prices, as spot sends them."""
+    return it.stream is None and inner.symbol is not None and bool(bytes(inner.update))
 
 
 def _event(frame: bytes, *, bare: bool) -> str | None:

@@ -1,7 +1,7 @@
 """Streams of the BINANCE family: how the messages of each become records."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, ClassVar, override
 
@@ -14,11 +14,13 @@ from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
     MalformedError,
-    amount,
+    candle,
     number,
     number_or_none,
     numbers,
+    quote,
     raw_sides,
+    traded,
 )
 from collector.exchanges.protocol import (
     Break,
@@ -41,6 +43,13 @@ _MOST_BEHIND = 20  # updates that wait for the connection before to get as far
 _TRANSIENT = frozenset({403, 408, 418, 429})
 
 
+#: What is told of a forced order; None of what nobody knows.
+_STATUSES: Mapping[str, str] = {
+    "FILLED": "filled",
+    **dict.fromkeys(("NEW", "PARTIALLY_FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH"), "unfilled"),
+}
+
+
 class Place(msgspec.Struct, frozen=True):
     """What a stream belongs to.
 
@@ -50,6 +59,7 @@ class Place(msgspec.Struct, frozen=True):
         storing: how books are stored.
         request: makes the request for a snapshot of a book.
         chained: each update of a book names the one before it.
+        interval: of candles, where the stream's name says it.
     """
 
     exchange: str
@@ -58,6 +68,7 @@ class Place(msgspec.Struct, frozen=True):
     storing: Storing
     request: "Callable[[Books], Request]"
     chained: bool = False
+    interval: str = ""
 
 
 @cache
@@ -101,7 +112,7 @@ class Trades(Stream):
     @override
     def read(self, message: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if message.buyer_is_maker else "buy"
-        size, price = amount(message.amount), number(message.price)
+        size, price = traded(message.amount), number(message.price)
         time, identity = message.time * MILLISECOND, str(message.id)
         return (records.Trade(self.exchange, self.symbol, time, receipt, side, size, price, identity),)
 
@@ -139,8 +150,8 @@ class Quotes(Stream):
         if self._l1_book:
             if not message.bid_size or not message.ask_size:
                 raise MalformedError("the best prices have no sizes")
-            sizes = message.bid, message.bid_size, message.ask, message.ask_size
-            bid, bid_size, ask, ask_size = numbers(*sizes)
+            best = message.bid, message.bid_size, message.ask, message.ask_size
+            bid, bid_size, ask, ask_size = quote(*best)
             found.append(records.L1Book(*place, bid, bid_size, ask, ask_size, update))
         return found
 
@@ -177,8 +188,8 @@ class Liquidations(Stream):
     @override
     def read(self, message: messages.ForcedOrder, receipt: int) -> Outputs:
         order = message.order
-        quantity, price = numbers(order.quantity, order.price)
-        status = "filled" if order.status == "FILLED" else "unfilled"
+        quantity, price = traded(order.quantity), number(order.price)
+        status = _STATUSES.get(order.status)
         start = self.exchange, self.symbol, message.time * MILLISECOND, receipt
         return (records.Liquidation(*start, order.side.lower(), quantity, price, None, status),)
 
@@ -188,14 +199,22 @@ class Candles(Stream):
 
     message = messages.KlineEvent
 
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._interval = place.interval
+
     @override
     def read(self, message: messages.KlineEvent, receipt: int) -> Outputs:
         it = message.kline
+        if self._interval not in ("", it.interval):
+            raise MalformedError(f"a candle of another interval, {it.interval!r}")
+        if it.start >= it.stop:
+            raise MalformedError("a candle that ends before it begins")
         if not it.closed:
             return ()
         place = self.exchange, self.symbol, message.time * MILLISECOND, receipt
         span = it.start * MILLISECOND, it.stop * MILLISECOND, it.interval, it.trades
-        opened, closed, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
+        opened, closed, high, low, volume = candle(it.open, it.close, it.high, it.low, it.volume)
         return (records.Candle(*place, *span, opened, closed, high, low, volume, True),)
 
 

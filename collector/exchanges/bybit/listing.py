@@ -8,7 +8,7 @@ import msgspec
 from collector.exchanges.bybit import messages
 from collector.exchanges.instruments import Instrument, Kind, contract_date, name
 from collector.exchanges.numbers import MalformedError, number_or_none
-from collector.exchanges.times import SECOND
+from collector.exchanges.times import SECOND, milliseconds
 
 _KINDS: Mapping[str | None, tuple[Kind, str]] = {
     None: ("spot", "spot"),
@@ -36,7 +36,7 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
     if kind == "option" and len(parts) < 4:
         raise MalformedError(f"the name {row.symbol!r} is no option's")
     strike, right = (parts[2], row.options_type or "") if kind == "option" else ("", "")
-    expiry = messages.time(row.delivery_time) if dated else None
+    expiry = milliseconds(row.delivery_time) if dated else None
     return Instrument(
         symbol=name(
             kind,

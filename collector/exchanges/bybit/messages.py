@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Level, MalformedError, Whole, Word
+from collector.exchanges.numbers import Level, Name, Whole, Word
 from collector.exchanges.times import MILLISECOND, Milliseconds
 
 
@@ -16,7 +16,7 @@ class Trade(msgspec.Struct, gc=False):
     side: Literal["Buy", "Sell"] = msgspec.field(name="S")
     amount: str = msgspec.field(name="v")
     price: str = msgspec.field(name="p")
-    id: Word = msgspec.field(name="i")
+    id: Name = msgspec.field(name="i")
     symbol: str = msgspec.field(name="s", default="")  # options' topics are of many
 
 
@@ -70,7 +70,7 @@ class Message[Data](msgspec.Struct, gc=False):
     """What every message of a topic has."""
 
     data: Data
-    type: Literal["snapshot", "delta"] = "snapshot"
+    type: Literal["snapshot", "delta"] | None = None
     ts: Milliseconds | None = None
 
     def time(self, receipt: int) -> int:
@@ -142,13 +142,6 @@ other = msgspec.json.Decoder(Other).decode
 topics = msgspec.json.Decoder(Topics).decode
 answer = msgspec.json.Decoder(Answer).decode
 row = msgspec.json.Decoder(Row).decode
-
-
-def time(text: str) -> int:
-    """Return the time of a text in milliseconds."""
-    if not text.isdecimal() or not text.isascii() or len(text) > 13:
-        raise MalformedError(f"{text[:40]!r} is no time in milliseconds since 1970")
-    return int(text) * MILLISECOND
 
 
 def request(operation: str, topics: Sequence[str], number: int | None = None) -> str:

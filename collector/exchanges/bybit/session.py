@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, override
 
 from collector.exchanges.bybit import messages, streams
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.numbers import UNREADABLE
+from collector.exchanges.numbers import UNREADABLE, MalformedError
 from collector.exchanges.protocol import (
     Confirmed,
     Event,
@@ -113,9 +113,10 @@ class BybitSession(Session):
             return (Malformed(str(error)),)
         if it.op == "subscribe":
             return self._answered(it)
-        if it.op or it.ret_msg:
-            return (Ignored(it.op or it.ret_msg),)
-        return (Malformed("neither data nor an answer"),)
+        if not it.op and not it.ret_msg:
+            return (Malformed("neither data nor an answer"),)
+        refused = it.success is False
+        return (Notice(it.ret_msg or f"{it.op} is refused") if refused else Ignored(it.op or it.ret_msg),)
 
     def _topic(self, topic: str, frame: bytes, receipt: int) -> Outputs:
         stream = self._streams.get(topic) or self._listened(topic)
@@ -127,7 +128,10 @@ class BybitSession(Session):
         channels = [each for each in self._exchange.channels_of(topic) if each in self._listening_to]
         if word not in streams.READERS or not channels:
             return None
-        return self._add(topic, {symbol.rpartition(".")[2]: channels})
+        symbol = symbol.rpartition(".")[2]
+        if not symbol:
+            raise MalformedError(f"the topic {topic!r} names no symbol")
+        return self._add(topic, {symbol: channels})
 
     # -- answers -------------------------------------------------------------------------------------
 

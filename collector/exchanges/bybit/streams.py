@@ -13,10 +13,12 @@ from collector.exchanges.numbers import (
     Level,
     MalformedError,
     amount,
+    candle,
     number,
     number_or_none,
-    numbers,
+    quote,
     sides,
+    traded,
 )
 from collector.exchanges.protocol import (
     Break,
@@ -40,7 +42,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import MILLISECOND
+from collector.exchanges.times import MILLISECOND, milliseconds
 
 if TYPE_CHECKING:
     from collector.exchanges.bybit.exchange import Bybit
@@ -110,7 +112,7 @@ class Trades(Stream):
             if symbol is None:
                 found.append(Ignored(f"{self.topic} {it.symbol}"))
                 continue
-            size, price = amount(it.amount), number(it.price)
+            size, price = traded(it.amount), number(it.price)
             start = self.exchange, symbol, it.time * MILLISECOND, receipt
             found.append(Trade(*start, it.side.lower(), size, price, it.id))
         return found
@@ -145,7 +147,7 @@ class Books(Stream):
         it, time = message.data, message.time(receipt)
         bids, asks = sides(it.bids, it.asks)
         (subscription,) = self.subscriptions
-        if message.type == "snapshot" or it.number == 1:
+        if _begins(message):
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)
             self._number, self._waits = it.number, False
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
@@ -172,8 +174,19 @@ class Books(Stream):
         return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, _again(self.topic))]
 
 
-def _time_or_none(text: str) -> int | None:
-    return messages.time(text) if text else None
+def _begins(message: messages.Message[messages.Book]) -> bool:
+    """Return whether a book is complete, or begins again: 1 does. Raises MalformedError."""
+    if message.type is None:
+        raise MalformedError("a book that is neither a snapshot nor a delta")
+    return message.type == "snapshot" or message.data.number == 1
+
+
+def _time_or_none(text: str | None) -> int | None:
+    return milliseconds(text) if text and text != "0" else None
+
+
+def _amount_or_none(text: str) -> str | None:
+    return amount(text) if text else None
 
 
 def _is_repeated(number: int | None, last: int | None) -> bool:
@@ -208,7 +221,7 @@ class BestPrices(Stream):
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
         it = message.data
         bids, asks = sides(it.bids, it.asks)
-        if message.type == "snapshot" or it.number == 1:
+        if _begins(message):
             return self._begin(it, bids, asks, message.time(receipt), receipt)
         if self._broken:
             return ()
@@ -250,7 +263,11 @@ class BestPrices(Stream):
         return [*breaks, Renew(self.subscriptions, _again(self.topic))]
 
 
-_CHECKS: Mapping[str, Callable[[str], object]] = {"symbol": str, "next_funding_time": _time_or_none}
+_CHECKS: Mapping[str, Callable[[str], object]] = {
+    "symbol": str,
+    "next_funding_time": _time_or_none,
+    **dict.fromkeys(("open_interest", "bid_size", "ask_size"), _amount_or_none),
+}
 
 
 class Tickers(Stream):
@@ -268,16 +285,28 @@ class Tickers(Stream):
         found: list[AnyRecord | Event] = list(self._take(it))
         start = self.exchange, self.symbol, message.time(receipt), receipt
         if "funding" in self.channels and (it.funding_rate or it.mark_price or it.next_funding_time):
-            rate, following = number_or_none(state.funding_rate), state.next_funding_time
-            mark = number_or_none(state.mark_price)
-            found.append(Funding(*start, mark, rate, messages.time(following) if following else None, None))
+            mark, rate = number_or_none(state.mark_price), number_or_none(state.funding_rate)
+            found.append(Funding(*start, mark, rate, _time_or_none(state.next_funding_time), None))
         if "open_interest" in self.channels and it.open_interest:
             found.append(OpenInterest(*start, number(it.open_interest)))
         if "index" in self.channels and it.index_price:
             found.append(Index(*start, number(it.index_price)))
         if it.bid_price and it.ask_price:
-            prices = numbers(it.bid_price, it.bid_size or "0", it.ask_price, it.ask_size or "0")
-            found += _best(self, start[2], receipt, prices)
+            found += self._quote(it, it.bid_price, it.ask_price, start)
+        return found
+
+    def _quote(
+        self, it: messages.Ticker, bid: str, ask: str, start: tuple[str, str, int, int]
+    ) -> list[AnyRecord | Event]:
+        """Return the best prices of an option; without their sizes they are a ticker alone."""
+        if it.bid_size and it.ask_size:
+            return [*_best(self, *start[2:], quote(bid, it.bid_size, ask, it.ask_size))]
+        l1_books = tuple(each for each in self.subscriptions if each.channel == "l1_book")
+        found: list[AnyRecord | Event] = []
+        if "ticker" in self.channels:
+            found.append(Ticker(*start, number(bid), number(ask)))
+        if l1_books:
+            found.append(Malformed("the best prices have no sizes", l1_books))
         return found
 
     def _take(self, it: messages.Ticker) -> Iterator[Event]:
@@ -305,7 +334,7 @@ class Liquidations(Stream):
         return [self._record(it, receipt) for it in message.data]
 
     def _record(self, it: messages.Liquidation, receipt: int) -> Liquidation:
-        quantity, price = number(it.quantity), number(it.price)
+        quantity, price = traded(it.quantity), number(it.price)
         start = self.exchange, self.symbol, it.time * MILLISECOND, receipt
         # Buy: a long position was liquidated, so the order sold
         return Liquidation(*start, "sell" if it.side == "Buy" else "buy", quantity, price, None, None)
@@ -322,9 +351,11 @@ class Candles(Stream):
         return [self._record(it, time, receipt) for it in message.data if it.confirm]
 
     def _record(self, it: messages.Kline, time: int, receipt: int) -> Candle:
-        if it.interval not in _OURS:
-            raise MalformedError(f"a candle of the unknown interval {it.interval!r}")
-        opened, last, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
+        if it.interval not in _OURS or it.interval != self.topic.split(".")[1]:
+            raise MalformedError(f"a candle of another interval, {it.interval!r}")
+        if it.start >= it.end:
+            raise MalformedError("a candle that ends before it begins")
+        opened, last, high, low, volume = candle(it.open, it.close, it.high, it.low, it.volume)
         start = self.exchange, self.symbol, time, receipt
         span = it.start * MILLISECOND, it.end * MILLISECOND, _OURS[it.interval], None
         return Candle(*start, *span, opened, last, high, low, volume, True)

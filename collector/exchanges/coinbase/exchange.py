@@ -21,7 +21,7 @@ from collector.exchanges.coinbase.listing import instrument
 from collector.exchanges.coinbase.session import CHANNELS, CoinbaseSession
 from collector.exchanges.instruments import Instrument, Listing, read_listing
 from collector.exchanges.limits import Limits
-from collector.exchanges.numbers import UNREADABLE, MalformedError, number
+from collector.exchanges.numbers import UNREADABLE, MalformedError, amount, number
 from collector.exchanges.protocol import (
     Channel,
     ConnectionPlan,
@@ -173,5 +173,7 @@ def _record(subscription: Subscription, it: messages.Contract, receipt: int) -> 
             return None
         time = rfc3339(it.funding_time)
         return Funding(Coinbase.id, symbol, time, receipt, None, number(it.funding_rate), None, None)
-    kind, text = (Index, it.index_price) if channel == "index" else (OpenInterest, it.open_interest)
-    return kind(Coinbase.id, symbol, receipt, receipt, number(text)) if text else None
+    start = Coinbase.id, symbol, receipt, receipt
+    if channel == "index":
+        return Index(*start, number(it.index_price)) if it.index_price else None
+    return OpenInterest(*start, amount(it.open_interest)) if it.open_interest else None

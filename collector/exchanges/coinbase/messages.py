@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Whole, Word
+from collector.exchanges.numbers import Name, Whole, Word
 
 
 class Level(msgspec.Struct, gc=False):
@@ -20,15 +20,15 @@ class Book(msgspec.Struct, gc=False):
     """A book, or changes of one; Level2 Channel."""
 
     type: Literal["snapshot", "update"]
-    product: str = msgspec.field(name="product_id")
+    product: Name = msgspec.field(name="product_id")
     updates: list[Level]
 
 
 class Trade(msgspec.Struct, gc=False):
     """A trade; ``side`` is the maker's."""
 
-    id: Word = msgspec.field(name="trade_id")
-    product: str = msgspec.field(name="product_id")
+    id: Name = msgspec.field(name="trade_id")
+    product: Name = msgspec.field(name="product_id")
     price: str
     size: str
     side: Literal["BUY", "SELL"]
@@ -45,10 +45,10 @@ class Trades(msgspec.Struct, gc=False):
 class Ticker(msgspec.Struct, gc=False):
     """The best prices of a product."""
 
-    product: str = msgspec.field(name="product_id")
-    bid: str = msgspec.field(name="best_bid", default="")
+    product: Name = msgspec.field(name="product_id")
+    bid: str = msgspec.field(name="best_bid")  # empty where there is none
+    ask: str = msgspec.field(name="best_ask")
     bid_size: str = msgspec.field(name="best_bid_quantity", default="")
-    ask: str = msgspec.field(name="best_ask", default="")
     ask_size: str = msgspec.field(name="best_ask_quantity", default="")
 
 
@@ -61,7 +61,7 @@ class Tickers(msgspec.Struct, gc=False):
 class Candle(msgspec.Struct, gc=False):
     """The running candle of a product."""
 
-    product: str = msgspec.field(name="product_id")
+    product: Name = msgspec.field(name="product_id")
     start: Word  # seconds since 1970
     open: str
     close: str

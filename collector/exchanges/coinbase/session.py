@@ -12,7 +12,17 @@ from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.coinbase import messages
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.numbers import UNREADABLE, Level, MalformedError, amount, levels, number, numbers
+from collector.exchanges.numbers import (
+    UNREADABLE,
+    Level,
+    MalformedError,
+    candle,
+    levels,
+    number,
+    numbers,
+    quote,
+    traded,
+)
 from collector.exchanges.protocol import (
     Break,
     Confirmed,
@@ -257,7 +267,7 @@ class CoinbaseSession(Session):
     def _trade(self, subscription: Subscription, it: messages.Trade, receipt: int) -> Outputs:
         side = "sell" if it.side == "BUY" else "buy"
         start = self._exchange.id, subscription.symbol, rfc3339(it.time), receipt
-        return (Trade(*start, side, amount(it.size), number(it.price), it.id),)
+        return (Trade(*start, side, traded(it.size), number(it.price), it.id),)
 
     def _tickers_of(self, part: messages.Tickers, time: int, receipt: int) -> Outputs:
         read = (self._read("ticker", it.product, self._ticker, it, time, receipt) for it in part.tickers)
@@ -267,10 +277,10 @@ class CoinbaseSession(Session):
         if not it.bid or not it.ask:
             return ()  # there is no market
         start = self._exchange.id, subscription.symbol, time, receipt
-        bid, ask = numbers(it.bid, it.ask)
         if subscription.channel == "ticker":
+            bid, ask = numbers(it.bid, it.ask)
             return (Ticker(*start, bid, ask),)
-        return (L1Book(*start, bid, number(it.bid_size), ask, number(it.ask_size)),)
+        return (L1Book(*start, *quote(it.bid, it.bid_size, it.ask, it.ask_size)),)
 
     def _candles_of(self, part: messages.Candles, time: int, receipt: int) -> Outputs:
         oldest_first = sorted(part.candles, key=lambda it: it.start)
@@ -282,7 +292,7 @@ class CoinbaseSession(Session):
 
     def _candle(self, subscription: Subscription, it: messages.Candle, time: int, receipt: int) -> Outputs:
         begin = _seconds(it.start)
-        opened, last, high, low, volume = numbers(it.open, it.close, it.high, it.low, it.volume)
+        opened, last, high, low, volume = candle(it.open, it.close, it.high, it.low, it.volume)
         start = self._exchange.id, subscription.symbol, time, receipt
         span = begin, begin + 300 * SECOND, "5m", None
         closed = self._candles.take(Candle(*start, *span, opened, last, high, low, volume, None))
@@ -360,6 +370,6 @@ def _side(part: messages.Book, side: str) -> list[Level]:
 
 
 def _seconds(text: str) -> int:
-    if not text.isdecimal() or len(text) > 11:
+    if not text.isdecimal() or not text.isascii() or len(text) > 11 or not int(text):
         raise MalformedError(f"{text!r} is no time in seconds since 1970")
     return int(text) * SECOND

@@ -35,6 +35,7 @@ _MINUTES = {
     "1w": 10080,
     "15d": 21600,
 }
+_INTERVALS = {minutes: interval for interval, minutes in _MINUTES.items()}
 
 _DOCS = "docs.kraken.com spot-websocket-v2"
 
@@ -133,6 +134,12 @@ class Kraken(Exchange):
     @override
     def listener(self, channels: Collection[str]) -> KrakenSession:
         return KrakenSession(self, (), {}, listening_to=channels)
+
+    def interval(self, minutes: int) -> str:
+        """Return the name of an interval. Raises MalformedError for one that there is none of."""
+        if minutes not in _INTERVALS:
+            raise MalformedError(f"a candle of the unknown interval of {minutes} minutes")
+        return _INTERVALS[minutes]
 
     def parameters(self, channel: str) -> dict[str, object]:
         """Return what a subscription to a channel of the exchange's is asked with."""

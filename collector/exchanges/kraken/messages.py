@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from collector.exchanges.numbers import Count, Whole, Word
+from collector.exchanges.numbers import Count, Name, Whole, Word
 
 
 class Level(msgspec.Struct, gc=False):
@@ -18,7 +18,7 @@ class Level(msgspec.Struct, gc=False):
 class Book(msgspec.Struct, gc=False):
     """A book, or changes of one; Book (Level 2)."""
 
-    symbol: str
+    symbol: Name
     bids: list[Level]
     asks: list[Level]
     checksum: Whole | None = None
@@ -28,11 +28,11 @@ class Book(msgspec.Struct, gc=False):
 class Trade(msgspec.Struct, gc=False):
     """A trade; Trade."""
 
-    symbol: str
+    symbol: Name
     side: Literal["buy", "sell"]
     price: msgspec.Raw
     qty: msgspec.Raw
-    trade_id: Whole
+    trade_id: Count
     timestamp: Word
     ord_type: Word | None = None
 
@@ -40,7 +40,7 @@ class Trade(msgspec.Struct, gc=False):
 class Ticker(msgspec.Struct, gc=False):
     """The best prices; Ticker (Level 1)."""
 
-    symbol: str
+    symbol: Name
     bid: msgspec.Raw
     ask: msgspec.Raw
     bid_qty: msgspec.Raw = msgspec.Raw()
@@ -51,7 +51,7 @@ class Ticker(msgspec.Struct, gc=False):
 class Candle(msgspec.Struct, gc=False):
     """A running candle; Candles (OHLC)."""
 
-    symbol: str
+    symbol: Name
     open: msgspec.Raw
     high: msgspec.Raw
     low: msgspec.Raw

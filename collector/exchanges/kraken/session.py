@@ -21,6 +21,7 @@ from collector.exchanges.numbers import (
     levels,
     raw_amount,
     raw_number,
+    raw_traded,
 )
 from collector.exchanges.protocol import (
     Break,
@@ -50,6 +51,7 @@ _SYMBOLS_PER_FRAME = 50
 CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book": "book", "candles": "ohlc"}
 
 _BEGINNING = b'{"channel":"'
+_NEVER = "1970-01-01T00:00:00"
 _DISAGREES = "the checksum of the book does not come out"
 
 
@@ -203,7 +205,7 @@ class KrakenSession(Session):
 
     def _book(self, part: messages.Book, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         bids, asks = _levels(part.bids), _levels(part.asks)
-        time = rfc3339(part.timestamp) if part.timestamp else receipt
+        time = _time(part.timestamp, receipt)
         if snapshot:
             self._waiting.discard(symbol)
             self._books[symbol] = new = self._new_book(symbol)
@@ -239,7 +241,7 @@ class KrakenSession(Session):
         return [Break(subscription, reason), Renew((subscription,), frames)]
 
     def _trades(self, part: messages.Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
-        amount, price = raw_amount(part.qty), raw_number(part.price)
+        amount, price = raw_traded(part.qty), raw_number(part.price)
         start = self._exchange.id, symbol, rfc3339(part.timestamp), receipt
         trade = Trade(*start, part.side, amount, price, str(part.trade_id), part.ord_type)
         return (Repeated((trade,)),) if snapshot else (trade,)
@@ -251,12 +253,12 @@ class KrakenSession(Session):
         bid, ask = raw_number(part.bid), raw_number(part.ask)
         if bid in ZEROS and ask in ZEROS:
             return ()  # an instrument without a market: its time is that of 1970
-        time = rfc3339(part.timestamp) if part.timestamp else receipt
+        time = _time(part.timestamp, receipt)
         records: list[AnyRecord] = []
         if self._carries("ticker", "ticker", symbol):
             records.append(Ticker(self._exchange.id, symbol, time, receipt, bid, ask))
         if self._carries("ticker", "l1_book", symbol):
-            sizes = raw_number(part.bid_qty), raw_number(part.ask_qty)
+            sizes = raw_amount(part.bid_qty), raw_amount(part.ask_qty)
             records.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
         return records
 
@@ -265,11 +267,14 @@ class KrakenSession(Session):
             self._candles.compare(rfc3339(timestamp), receipt)
 
     def _candle(self, part: messages.Candle, symbol: str, snapshot: bool, receipt: int) -> Outputs:
-        begin, options = rfc3339(part.interval_begin), self._exchange.options
+        begin = rfc3339(part.interval_begin)
         start = self._exchange.id, symbol, begin, receipt
-        span = begin, begin + part.interval * 60 * SECOND, options.candle_interval, part.trades
+        interval = self._exchange.interval(part.interval)
+        if not self._listening_to and interval != self._exchange.options.candle_interval:
+            raise MalformedError(f"a candle of another interval, {interval}")
+        span = begin, begin + part.interval * 60 * SECOND, interval, part.trades
         opened, last, high, low = map(raw_number, (part.open, part.close, part.high, part.low))
-        candle = Candle(*start, *span, opened, last, high, low, raw_number(part.volume), None)
+        candle = Candle(*start, *span, opened, last, high, low, raw_amount(part.volume), None)
         closed = self._candles.take(candle)
         if closed is None:
             return ()
@@ -327,6 +332,11 @@ class KrakenSession(Session):
         channel = CHANNELS[subscriptions[0].channel]
         halves = batched(subscriptions, (len(subscriptions) + 1) // 2)
         return [Send(self._subscribe(channel, half)) for half in halves]
+
+
+def _time(text: str | None, receipt: int) -> int:
+    """Return the exchange's time; the receipt where there is none, or that of 1970: without a market."""
+    return rfc3339(text) if text and not text.startswith(_NEVER) else receipt
 
 
 def _levels(side: Iterable[messages.Level]) -> list[Level]:

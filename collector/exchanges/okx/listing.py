@@ -8,6 +8,7 @@ import msgspec
 from collector.exchanges.instruments import Instrument, Kind, contract_date, name
 from collector.exchanges.numbers import MalformedError, number, number_or_none
 from collector.exchanges.okx import messages
+from collector.exchanges.times import milliseconds
 
 _LISTED = frozenset({"live", "suspend"})
 _KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
@@ -40,7 +41,7 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         contract_size=_contract_size(row),
         contract_unit=row.ct_val_ccy or None,
         settlement=row.settle_ccy or None,
-        expiry=messages.time(row.exp_time) if row.exp_time and expiry else None,
+        expiry=milliseconds(row.exp_time) if row.exp_time and expiry else None,
         strike=number_or_none(row.stk),
         index=row.uly or None,
     )

@@ -5,8 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from collector.exchanges.numbers import MalformedError, Whole, Word
-from collector.exchanges.times import MILLISECOND
+from collector.exchanges.numbers import Name, Whole, Word
 
 
 class Argument(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -20,18 +19,22 @@ class Argument(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 class Trade(msgspec.Struct, rename="camel", gc=False):
     """A trade; All trades channel."""
 
-    trade_id: Word
+    trade_id: Name
     px: str
     sz: str
     side: Literal["buy", "sell"]
     ts: Word
 
 
+#: Price, size, a zero, number of orders.
+type Level = tuple[str, str, str, str]
+
+
 class Book(msgspec.Struct, rename="camel", gc=False):
     """A book, or changes of one; Order book channel."""
 
-    asks: list[list[str]]  # price, size, a zero, number of orders
-    bids: list[list[str]]
+    asks: list[Level]
+    bids: list[Level]
     ts: Word
     seq_id: Whole | None = None
     prev_seq_id: Whole | None = None
@@ -72,7 +75,7 @@ class LiquidationDetail(msgspec.Struct, rename="camel", gc=False):
 class Liquidations(msgspec.Struct, rename="camel", gc=False):
     """Liquidations of one instrument; Liquidation orders channel."""
 
-    inst_id: str
+    inst_id: Name
     details: list[LiquidationDetail]
 
 
@@ -123,13 +126,6 @@ class Answer(msgspec.Struct):
 other = msgspec.json.Decoder(Other).decode
 answer = msgspec.json.Decoder(Answer).decode
 row = msgspec.json.Decoder(Row).decode
-
-
-def time(text: str) -> int:
-    """Return the time of a text in milliseconds."""
-    if not text.isdecimal() or not text.isascii() or len(text) > 13:
-        raise MalformedError(f"{text[:40]!r} is no time in milliseconds since 1970")
-    return int(text) * MILLISECOND
 
 
 def request(operation: str, arguments: Sequence[Argument], number: int | None = None) -> str:

@@ -146,9 +146,9 @@ class OkxSession(Session):
         channels = [
             each for each in self._exchange.channels_of(argument.channel) if each in self._listening_to
         ]
-        if not channels:
-            return None
         symbol = argument.inst_id or argument.inst_type
+        if not channels or not symbol:
+            return None
         carried = [Subscription(channel, symbol) for channel in channels]
         stream = self._streams[argument] = _reader(argument)(self._exchange, argument, carried)
         return stream

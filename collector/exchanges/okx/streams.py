@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 import msgspec
 
 from collector.exchanges.book import Book
-from collector.exchanges.numbers import Level, MalformedError, amount, levels, number, number_or_none, numbers
+from collector.exchanges.numbers import (
+    Level,
+    MalformedError,
+    amount,
+    candle,
+    levels,
+    number,
+    number_or_none,
+    traded,
+)
 from collector.exchanges.okx import messages
 from collector.exchanges.okx.messages import Argument
 from collector.exchanges.protocol import (
@@ -31,7 +40,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import SECOND
+from collector.exchanges.times import SECOND, milliseconds
 
 if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx
@@ -96,7 +105,7 @@ class Trades(Stream):
 
     @override
     def read(self, part: messages.Trade, action: str, receipt: int) -> Outputs:
-        time, size, price = messages.time(part.ts), amount(part.sz), number(part.px)
+        time, size, price = milliseconds(part.ts), traded(part.sz), number(part.px)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
         trade = Trade(*start, part.side, size, price, part.trade_id)
         return (Repeated((trade,)),) if time < self.since else (trade,)
@@ -119,7 +128,7 @@ class BestPrices(Stream):
         (bid, bid_size), (ask, ask_size) = bids[0], asks[0]
         found: list[AnyRecord] = []
         for channel, symbol in self.subscriptions:
-            start = self.exchange.id, symbol, messages.time(part.ts), receipt
+            start = self.exchange.id, symbol, milliseconds(part.ts), receipt
             if channel == "ticker":
                 found.append(Ticker(*start, bid, ask))
             elif channel == "l1_book":
@@ -139,7 +148,7 @@ class WholeBooks(Stream):
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        state = _side(part.bids), _side(part.asks), messages.time(part.ts), receipt
+        state = _side(part.bids), _side(part.asks), milliseconds(part.ts), receipt
         if self._broken:
             self._broken = False
             return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
@@ -169,12 +178,14 @@ class Books(Stream):
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        bids, asks, time = _side(part.bids), _side(part.asks), messages.time(part.ts)
+        bids, asks, time = _side(part.bids), _side(part.asks), milliseconds(part.ts)
         (subscription,) = self.subscriptions
         if action == "snapshot":
             self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
             self._last, self._waits = part.seq_id, False
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
+        if action != "update":
+            raise MalformedError(f"a book that is neither a snapshot nor an update: {action!r}")
         follows = None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
         if self._book is None or (part.seq_id == self._last and not follows):
             return ()  # it belongs to a book that broke, or was sent again
@@ -209,10 +220,10 @@ class FundingRates(Stream):
 
     @override
     def read(self, part: messages.Funding, action: str, receipt: int) -> Outputs:
-        time = receipt if part.ts is None else messages.time(part.ts)
+        time = receipt if part.ts is None else milliseconds(part.ts)
         rates = number_or_none(part.funding_rate), number_or_none(part.next_funding_rate)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
-        return (Funding(*start, None, rates[0], messages.time(part.funding_time), rates[1]),)
+        return (Funding(*start, None, rates[0], milliseconds(part.funding_time), rates[1]),)
 
 
 class OpenInterests(Stream):
@@ -223,7 +234,7 @@ class OpenInterests(Stream):
     @override
     def read(self, part: messages.OpenInterest, action: str, receipt: int) -> Outputs:
         symbol = self.subscriptions[0].symbol
-        return (OpenInterest(self.exchange.id, symbol, messages.time(part.ts), receipt, number(part.oi)),)
+        return (OpenInterest(self.exchange.id, symbol, milliseconds(part.ts), receipt, amount(part.oi)),)
 
 
 class Indices(Stream):
@@ -233,7 +244,7 @@ class Indices(Stream):
 
     @override
     def read(self, part: messages.Index, action: str, receipt: int) -> Outputs:
-        price, time = number(part.idx_px), messages.time(part.ts)
+        price, time = number(part.idx_px), milliseconds(part.ts)
         return [Index(self.exchange.id, symbol, time, receipt, price) for symbol in self.symbols()]
 
 
@@ -254,8 +265,8 @@ class LiquidationOrders(Stream):
         return [self._record(symbol, detail, receipt) for detail in part.details]
 
     def _record(self, symbol: str, it: messages.LiquidationDetail, receipt: int) -> Liquidation:
-        quantity, price = numbers(it.sz, it.bk_px)
-        start = self.exchange.id, symbol, messages.time(it.ts), receipt
+        quantity, price = traded(it.sz), number(it.bk_px)
+        start = self.exchange.id, symbol, milliseconds(it.ts), receipt
         return Liquidation(*start, it.side, quantity, price, None, None)
 
 
@@ -270,10 +281,11 @@ class Candles(Stream):
             raise MalformedError("a candle of fewer than nine fields")
         if part[8] != "1":
             return ()
-        begin, interval = messages.time(part[0]), self.argument.channel.removeprefix("candle")
+        begin, interval = milliseconds(part[0]), self.argument.channel.removeprefix("candle")
         if interval not in INTERVALS:
             raise MalformedError(f"a candle of the unknown interval {interval!r}")
-        opened, high, low, last, volume = numbers(*part[1:6])
+        opened, high, low, last, volume = part[1:6]
+        opened, last, high, low, volume = candle(opened, last, high, low, volume)
         stop = begin + INTERVALS[interval] * SECOND
         start = self.exchange.id, self.subscriptions[0].symbol, stop, receipt
         return (Candle(*start, begin, stop, interval, None, opened, last, high, low, volume, True),)
@@ -292,8 +304,5 @@ READERS: Mapping[str, type[Stream]] = {
 }
 
 
-def _side(side: list[list[str]]) -> list[Level]:
-    try:
-        return levels([(level[0], level[1]) for level in side])
-    except IndexError:
-        raise MalformedError("a level without a price and a size") from None
+def _side(side: list[messages.Level]) -> list[Level]:
+    return levels([(price, size) for price, size, _, _ in side])

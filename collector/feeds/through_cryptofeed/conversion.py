@@ -5,6 +5,7 @@ from typing import Any
 
 from collector.bounds import (
     LATEST,
+    amount,
     count,
     moment,
     number,
@@ -133,7 +134,7 @@ def _trade(it: Any, receipt: float) -> Trade:
         _time(it.timestamp, receipt),
         receipt,
         side if side in _SIDES else text(side),
-        number(it.amount),
+        amount(it.amount),
         number(it.price),
         None if identity is None else text(identity),
         None if kind is None else text(kind),
@@ -153,9 +154,9 @@ def _l1_book(it: Any, receipt: float) -> L1Book:
         _time(it.timestamp, receipt),
         receipt,
         number(it.bid_price),
-        number(it.bid_size),
+        amount(it.bid_size),
         number(it.ask_price),
-        number(it.ask_size),
+        amount(it.ask_size),
     )
 
 
@@ -174,7 +175,7 @@ def _funding(it: Any, receipt: float) -> Funding:
 
 def _open_interest(it: Any, receipt: float) -> OpenInterest:
     return OpenInterest(
-        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.open_interest)
+        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, amount(it.open_interest)
     )
 
 
@@ -185,7 +186,7 @@ def _liquidation(it: Any, receipt: float) -> Liquidation:
         _time(it.timestamp, receipt),
         receipt,
         text(it.side),
-        number(it.quantity),
+        amount(it.quantity),
         number(it.price),
         optional_text(it.id),
         optional_text(it.status),
@@ -210,7 +211,7 @@ def _candle(it: Any, receipt: float) -> Candle:
         number(it.close),
         number(it.high),
         number(it.low),
-        number(it.volume),
+        amount(it.volume),
         None if it.exchange in _CLOSED_UNTOLD else it.closed,
     )
 

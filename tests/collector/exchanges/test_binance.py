@@ -172,6 +172,39 @@ def test_a_candle_is_stored_once_when_it_is_closed():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("change", [{"i": "1M"}, {"i": "5m"}, {"i": ""}, {"T": 60_000}, {"v": "-1"}])
+def test_a_candle_that_is_none_is_malformed(change):
+    kline = {"t": 60_000, "T": 119_999, "i": "1m", "n": 1, "x": True} | dict.fromkeys("oclhv", "1")
+    data = {"e": "kline", "E": 120_000, "s": "BTCUSDT", "k": kline | change}
+    (malformed,) = session(channels=["candles"]).receive(combined("btcusdt@kline_1m", **data), NOW)
+    assert isinstance(malformed, Malformed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"), [("FILLED", "filled"), ("EXPIRED", "unfilled"), ("NEW", "unfilled"), ("FROZEN", None)]
+)
+def test_the_status_of_a_liquidation_is_told_where_it_is_known(sent, stored):
+    order = {"S": "SELL", "q": "1", "p": "9", "X": sent, "s": "BTCUSDT"}
+    it = session(BinanceFutures, channels=["liquidations"])
+    frame = combined("btcusdt@forceOrder", e="forceOrder", E=5, o=order)
+    assert [record.status for record in records(it.receive(frame, NOW))] == [stored]
+
+
+def test_only_what_has_a_number_of_a_book_is_taken_for_best_prices():
+    prices = {"s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4"}
+    it = Binance().listener(["ticker"])
+    (malformed,) = it.receive(msgspec.json.encode(prices), NOW)
+    assert isinstance(malformed, Malformed)
+    assert it.receive(combined("btcusdt@ticker", **prices, u=7), NOW) == (Ignored("btcusdt@ticker"),)
+    assert len(records(it.receive(msgspec.json.encode(prices | {"u": 7}), NOW))) == 1
+
+
+def test_an_event_that_names_no_symbol_is_malformed():
+    frame = b'{"e":"trade","E":1,"t":1,"p":"1","q":"1","T":1,"m":true}'
+    (malformed,) = Binance().listener(["trades"]).receive(frame, NOW)
+    assert malformed.reason == "nothing says of which symbol a trade is"
+
+
 def test_open_interest_is_asked_for():
     exchange, wanted = BinanceFutures(), Subscription("open_interest", "BTC-USDT")
     (poll,) = exchange.polls([wanted], instruments("BTC-USDT"))
@@ -582,7 +615,9 @@ def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
         ({"p": "NaN"}, "'NaN' is not a number"),
         ({"p": 'a"b'}, "is not a number"),
         ({"q": "1e999"}, "out of bounds"),
-        ({"T": -1}, "Expected `int` >= 0"),
+        ({"T": -1}, "Expected `int` >= 1"),
+        ({"T": 0}, "Expected `int` >= 1"),
+        ({"q": "0.000"}, "'0.000' is zero, which no trade is of"),
         ({"T": 10**17}, "Expected `int` <"),
         ({"t": "x"}, "Expected `int`"),
         ({"p": None}, "Expected `str`"),

@@ -160,6 +160,31 @@ def test_the_best_prices_of_options_come_with_their_ticker():
     assert kinds(it.receive(message(topic, part), NOW)) == [Confirmed, Index, Ticker]
 
 
+@pytest.mark.parametrize("size", [{"bidSize": ""}, {"askSize": "-1"}])
+def test_the_best_prices_of_options_without_their_sizes_are_a_ticker_alone(size):
+    it = session("ticker", "l1_book", symbols=("BTC-USDT-100-26Z25-call",))
+    part = {"symbol": "BTC-26DEC25-100-C-USDT", "bidPrice": "5", "bidSize": "1", "askPrice": "10"}
+    outputs = it.receive(message("tickers.BTC-26DEC25-100-C-USDT", part | {"askSize": "2"} | size), NOW)
+    assert records(outputs) == [Ticker("BYBIT", "BTC-USDT-100-26Z25-call", TIME, NOW, "5", "10")]
+    assert {each.about[-1].channel for each in outputs if isinstance(each, Malformed)} == {"l1_book"}
+
+
+@pytest.mark.parametrize("time", ["", "0"])
+def test_a_contract_without_funding_has_no_time_of_it(time):
+    part = {"symbol": "BTCUSDT", "markPrice": "1", "nextFundingTime": time}
+    (funding,) = records(session("funding").receive(message("tickers.BTCUSDT", part), NOW))
+    assert funding.next_funding_time is None
+
+
+def test_a_candle_of_another_interval_is_malformed():
+    it = session("candles")
+    prices = {"open": "1", "close": "2.50", "high": "3", "low": "0.5", "volume": "2.081"}
+    kline = {"start": 60000, "end": 119999, "interval": "60", "confirm": True, "timestamp": TS} | prices
+    assert kinds(it.receive(message("kline.1.BTCUSDT", [kline]), NOW)) == [Malformed]
+    other = kline | {"interval": "1", "end": 60000}
+    assert kinds(it.receive(message("kline.1.BTCUSDT", [other]), NOW)) == [Malformed]
+
+
 def test_a_liquidation_has_the_side_of_its_order():
     part = {"T": TS, "s": "BTCUSDT", "S": "Buy", "v": "20000", "p": "0.04499"}
     outputs = session("liquidations").receive(
@@ -175,7 +200,7 @@ def test_a_liquidation_has_the_side_of_its_order():
 def test_a_candle_is_stored_once_when_it_is_closed():
     it = session("candles", candle_interval="1h")
     prices = {"open": "1", "close": "2.50", "high": "3", "low": "0.5", "volume": "2.081"}
-    kline = {"start": 0, "end": 3599999, "interval": "60", "confirm": False, "timestamp": TS} | prices
+    kline = {"start": 3600000, "end": 7199999, "interval": "60", "confirm": False, "timestamp": TS} | prices
     assert kinds(it.receive(message("kline.60.BTCUSDT", [kline]), NOW)) == [Confirmed]
     (candle,) = it.receive(message("kline.60.BTCUSDT", [kline | {"confirm": True}]), NOW)
     assert (candle.open, candle.close, candle.high, candle.low, candle.volume) == (
@@ -186,8 +211,8 @@ def test_a_candle_is_stored_once_when_it_is_closed():
         "2.081",
     )
     assert (candle.start, candle.stop, candle.interval, candle.closed) == (
-        0,
-        3599999 * MILLISECOND,
+        3600000 * MILLISECOND,
+        7199999 * MILLISECOND,
         "1h",
         True,
     )
@@ -209,6 +234,18 @@ def test_a_book_begins_with_its_snapshot_and_is_changed():
     assert (complete.bid, complete.ask, complete.timestamp) == ([("5.50", "2.0")], [("100", "1")], TIME)
     (delta,) = it.receive(book(6), NOW)
     assert (delta.delta, delta.bid, delta.ask) == (True, [("6.50", "2.0")], [])
+
+
+def test_changes_of_a_book_are_not_taken_for_a_complete_one():
+    it = session("l2_book")
+    it.receive(book(5, "snapshot"), NOW)
+    without = message("orderbook.1000.BTCUSDT", {"b": [], "a": [["7", "1"]], "u": 6}, type=None)
+    assert kinds(it.receive(without, NOW)) == [Malformed, Break, Renew]
+
+
+def test_a_refusal_of_what_nobody_asked_for_is_told():
+    refused = b'{"success":false,"ret_msg":"too many visits","op":"ping"}'
+    assert session("trades").receive(refused, NOW) == (Notice("too many visits"),)
 
 
 @pytest.mark.parametrize("lost", range(6, 12))

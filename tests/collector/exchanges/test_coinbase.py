@@ -95,6 +95,18 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     assert records(session("l1_book").receive(frame, NOW)) == [l1_book]
 
 
+@pytest.mark.parametrize(
+    "change", [{"best_bid": None}, {"best_ask_quantity": ""}, {"best_bid_quantity": "-1"}, {"product_id": ""}]
+)
+def test_best_prices_that_lack_something_are_malformed(change):
+    quote = {"product_id": "BTC-USD", "best_bid": "1", "best_ask": "2"}
+    sizes = {"best_bid_quantity": "1.5", "best_ask_quantity": "0.5"}
+    quote = {field: value for field, value in (quote | sizes | change).items() if value is not None}
+    outputs = session("l1_book").receive(message("ticker", {"type": "update", "tickers": [quote]}), NOW)
+    assert not records(outputs)
+    assert any(isinstance(each, Malformed) for each in outputs)
+
+
 def test_a_product_without_a_market_has_no_best_prices():
     frame = message("ticker", {"type": "update", "tickers": [{"product_id": "BTC-USD", "best_bid": ""}]})
     assert records(session("ticker").receive(frame, NOW)) == []

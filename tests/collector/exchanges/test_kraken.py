@@ -115,14 +115,27 @@ def test_an_instrument_without_a_market_has_no_best_prices(zero):
     assert records(session("ticker").receive(message("ticker", part), NOW)) == []
 
 
-def candle(minute, close, kind="update"):
+def candle(minute, close, kind="update", interval=1):
     part = {
         "symbol": "BTC/USD", "open": "#1.0", "high": "#2.50", "low": "#0.5", "close": f"#{close}",
         "trades": 12, "volume": "#30.67", "vwap": "#1.2",
         "interval_begin": f"2026-10-04T16:{minute:02}:00.000000000Z",
-        "interval": 1, "timestamp": "2026-10-04T16:59:00.000000Z",
+        "interval": interval, "timestamp": "2026-10-04T16:59:00.000000Z",
     }  # fmt: skip
     return message("ohlc", part, kind=kind)
+
+
+@pytest.mark.parametrize("interval", [5, 7])
+def test_a_candle_of_another_interval_is_malformed(interval):
+    (malformed,) = session("candles").receive(candle(25, "1", interval=interval), NOW)
+    assert "interval" in malformed.reason
+
+
+def test_who_listens_is_told_the_interval_that_was_sent():
+    it = Kraken().listener(["candles"])
+    it.receive(candle(25, "1", interval=5), NOW)
+    (stored,) = records(it.receive(candle(30, "1", interval=5), NOW))
+    assert (stored.interval, stored.stop - stored.start) == ("5m", 300 * SECOND)
 
 
 def test_a_candle_is_stored_once_when_the_next_one_begins():

@@ -11,12 +11,16 @@ from collector.exchanges.numbers import (
     Count,
     MalformedError,
     Whole,
+    amount,
+    candle,
     levels,
     number,
     numbers,
+    quote,
     raw_number,
     scaled_number,
     sides,
+    traded,
 )
 
 PLAIN = st.from_regex(r"(0|[1-9][0-9]{0,19})(\.[0-9]{1,20})?", fullmatch=True)
@@ -96,6 +100,33 @@ def test_several_numbers_are_checked_at_once():
     assert numbers("1", "1E-2") == ("1", "0.01")
     with pytest.raises(MalformedError):
         numbers("1", "2,3")
+
+
+@pytest.mark.parametrize("text", ["-1", "-0.000", "-1e-5", "-0", "0", "0.00", "0e5", "000"])
+def test_no_amount_is_below_zero_and_nothing_was_not_traded(text):
+    if Decimal(text):
+        with pytest.raises(MalformedError, match="below zero"):
+            amount(text)
+    else:
+        assert amount(text).strip("0.") == ""
+    with pytest.raises(MalformedError, match=r"below zero|is zero"):
+        traded(text)
+
+
+@given(PLAIN)
+def test_what_was_traded_stays_as_it_was_sent(text):
+    if Decimal(text):
+        assert traded(text) == text == amount(text)
+
+
+def test_a_price_may_be_below_zero_and_a_size_may_not():
+    assert quote("-37.63", "1", "1e1", "0") == ("-37.63", "1", "10", "0")
+    assert candle("-1", "2", "3", "-4", "5") == ("-1", "2", "3", "-4", "5")
+    for broken in (("1", "-2", "3", "4"), ("1", "2", "3", "NaN"), ("1", "2,3", "", "4")):
+        with pytest.raises(MalformedError):
+            quote(*broken)
+    with pytest.raises(MalformedError, match="below zero"):
+        candle("1", "2", "3", "4", "-5")
 
 
 @pytest.mark.parametrize(

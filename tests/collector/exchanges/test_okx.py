@@ -371,7 +371,23 @@ def test_one_bad_trade_costs_itself(change):
 def test_a_book_without_numbers_is_had_all_the_same():
     it = session("l2_book")
     it.receive(message("books", quote(), action="snapshot"), NOW)
-    assert kinds(it.receive(message("books", quote(bids=[["1", "1"]]), action="update"), NOW)) == [L2Book]
+    update = quote(bids=[["1", "1", "0", "1"]])
+    assert kinds(it.receive(message("books", update, action="update"), NOW)) == [L2Book]
+
+
+@pytest.mark.parametrize("level", [["1"], ["1", "0", "1"], ["1", "1", "0", "1", "1"], []])
+def test_a_level_without_all_its_fields_is_malformed(level):
+    it = session("l2_book")
+    it.receive(message("books", quote(), action="snapshot"), NOW)
+    update = message("books", quote(bids=[level]), action="update")
+    assert kinds(it.receive(update, NOW)) == [Malformed, Break, Renew]
+
+
+@pytest.mark.parametrize("action", ["", "Update", "partial"])
+def test_a_book_that_does_not_say_what_it_is_is_malformed(action):
+    it = session("l2_book")
+    it.receive(message("books", quote(), action="snapshot"), NOW)
+    assert kinds(it.receive(message("books", quote(), action=action), NOW)) == [Malformed, Break, Renew]
 
 
 JSON = st.recursive(

@@ -10,7 +10,7 @@ from collector.exchanges.numbers import MalformedError
 from collector.exchanges.times import SECOND, rfc3339
 
 
-@given(st.timedeltas(timedelta(0), timedelta(days=80_000)), st.integers(0, 999))
+@given(st.timedeltas(timedelta(seconds=1), timedelta(days=80_000)), st.integers(0, 999))
 def test_a_time_keeps_its_nanoseconds(since_1970, nanoseconds):
     moment = datetime(1970, 1, 1, tzinfo=UTC) + since_1970
     text = f"{moment.strftime('%Y-%m-%dT%H:%M:%S')}.{moment.microsecond:06}{nanoseconds:03}Z"
@@ -27,7 +27,8 @@ def test_a_fraction_may_be_short_or_missing():
     "text",
     [
         *("", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00.0000000001Z"),
-        *("0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2286-11-20T17:46:40Z", "9999-12-31T23:59:59Z"),
+        *("0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z"),
+        *("2286-11-20T17:46:40Z", "9999-12-31T23:59:59Z"),
     ],
 )
 def test_what_is_no_time_is_malformed(text):

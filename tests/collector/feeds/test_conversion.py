@@ -178,6 +178,21 @@ async def test_what_is_no_number_is_malformed(bid, conversion, receiver):
     assert not receiver._records
 
 
+async def test_an_amount_below_zero_is_malformed(conversion, receiver):
+    one, below = D(1), D("-0.5")
+    for channel, it in (
+        ("trades", types.Trade(*PLACE, "buy", below, one, TIME)),
+        ("l1_book", types.L1Book(*PLACE, one, below, one, one, TIME)),
+        ("l1_book", types.L1Book(*PLACE, one, one, one, below, TIME)),
+        ("open_interest", types.OpenInterest(*PLACE, below, None)),
+        ("liquidations", types.Liquidation(*PLACE, "sell", below, one, None, "filled", TIME)),
+        ("candles", types.Candle(*PLACE, 60, 120, "1m", 5, one, one, one, one, below, True, TIME)),
+    ):
+        with pytest.raises(ValueError, match="is below zero, which no amount is"):
+            await callback(conversion, channel)(it, RECEIPT)
+    assert not receiver._records
+
+
 POISON = [
     *("1e999999999", "-1e41", "1e-41", "0e-999999", "1" * 41, "0." + "1" * 41),
     *("NaN", "sNaN", "Infinity", "-Infinity"),

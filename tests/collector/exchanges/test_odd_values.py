@@ -1,0 +1,213 @@
+"""A message with one odd value in it: malformed, with its reason, or a right record; never silence.
+
+Each message of the scripts, and of the recordings where they are, is sent with a value of chance changed.
+"""
+
+import contextlib
+import copy
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from random import Random
+
+import pytest
+from played import ALL, RECEIPT, Played
+from scripted import SCRIPTS, Script, text_of
+
+from collector.decode.decoder import Decoder
+from collector.exchanges.directory import EXCHANGES
+
+#: Recorded messages, which are not the project's to publish.
+RECORDINGS = Path(__file__).parents[4] / "shared" / "messages"
+CHANGES = 800  # of each exchange's script, and of its recordings
+MOST_BEFORE = 12  # messages that come before the changed one
+
+MISSING, OTHER_CASE, IN_A_LIST = object(), object(), object()
+ODD = [
+    *(MISSING, OTHER_CASE, IN_A_LIST, None, True, "", " 1", "zzz", {"no": "value"}, [], ["1", "2"]),
+    *(7, -1, 0, 1.5, 10**25, 10**400, "-1", "0", "+1", "1e5", "NaN", "1e400", "9" * 41, "x" * 300),
+]
+AMOUNTS = {"amount", "quantity", "volume", "open_interest", "bid_size", "ask_size"}
+PRICES = {"price", "bid", "ask", "bid_price", "ask_price", "mark_price", "open", "close", "high", "low"}
+LEVELS = {"b", "a", "bids", "asks", "updates"}  # what is stored of a book comes of earlier messages as well
+TRADED = {("trades", "amount"), ("liquidations", "quantity")}
+TIMES = {"timestamp", "receipt_timestamp", "start", "stop", "next_funding_time"}
+_is_number = re.compile(r"-?[0-9]{1,80}(\.[0-9]{1,80})?").fullmatch
+
+
+def places(value, path=()):
+    """The path to each value in a message; of a list, to the first two."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list):
+        for number in range(min(len(value), 2)):
+            yield from places(value[number], (*path, number))
+
+
+def read(frame):
+    """A message; its numbers with a point are marked texts, which keep their digits."""
+    return json.loads(frame, parse_float="@{}@".format)
+
+
+def written(message):
+    return json.dumps(message, separators=(",", ":")).replace('"@', "").replace('@"', "").encode()
+
+
+def changed(message, path, odd):
+    """The message with another value at one place."""
+    message = holder = copy.deepcopy(message)
+    *way, last = path
+    for key in way:
+        holder = holder[key]
+    if odd is MISSING:
+        del holder[last]
+    elif odd is OTHER_CASE:
+        holder[last] = holder[last].swapcase() if isinstance(holder[last], str) else holder[last]
+    else:
+        holder[last] = [holder[last]] if odd is IN_A_LIST else odd
+    return message
+
+
+def scripted(name):
+    """The messages of each connection of a script, and what its requests are answered with."""
+    it = Played(Script.read(SCRIPTS / f"{name}.jsonl", RECEIPT // 10**9))
+    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
+    for connection in it.script.connections:
+        frames = [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
+        yield [frame for frame in frames if frame.startswith(b"{")], answers
+
+
+def recorded(name):
+    for path in sorted((RECORDINGS / name.replace("BINANCE_US", "BINANCE")).glob("*.json*")):
+        if not path.name.endswith("received_ns.jsonl"):
+            lines = [line for line in path.read_bytes().splitlines()[:40] if line.startswith(b"{")]
+            yield lines, ()
+
+
+def sent(name, connections, seed):
+    """Lines of a connection, the last of them with an odd value, and that value."""
+    draw = Random(f"{name} {seed}")
+    messages = [
+        (frames[max(0, number - MOST_BEFORE) : number], read(frame), listings)
+        for frames, listings in connections
+        for number, frame in enumerate(frames)
+    ]
+    for _ in range(CHANGES):
+        before, message, listings = draw.choice(messages)
+        path, odd = draw.choice(list(places(message))), draw.choice(ODD)
+        yield before, message, changed(message, path, odd), odd, path, listings
+
+
+def decoded(name, listings, before, message):
+    decoder = Decoder(EXCHANGES[name](), listings=listings, receipt=RECEIPT)
+    list(decoder.decode(before))
+    shown = list(decoder.decode([written(message)]))
+    json.dumps(shown, allow_nan=False)
+    return shown
+
+
+def records(shown):
+    return [each["record"] for each in shown if "record" in each]
+
+
+def check(record):
+    """See that a record is one: nothing in it that no exchange could have meant."""
+    channel = record["channel"]
+    for field, value in record.items():
+        if field in TIMES:
+            assert value is None or 0 < value < 10**19, record
+        elif isinstance(value, list):
+            for *_, price, size in value:
+                assert _is_number(price), record
+                assert _is_number(size), record
+                assert not size.startswith("-"), record
+        elif field in AMOUNTS | PRICES | {"rate", "predicted_rate"}:
+            assert value is None or _is_number(value), record
+            assert field not in AMOUNTS or not value.startswith("-"), record
+            assert (channel, field) not in TRADED or Decimal(value), record
+    assert record.get("id") != "", record
+    assert record.get("side") in (None, "buy", "sell"), record
+    assert "start" not in record or record["start"] < record["stop"], record
+    assert record["exchange_symbol"], record
+
+
+def said(odd):
+    """What a field of a record may be that has an odd value."""
+    yield from (None, RECEIPT)
+    if isinstance(odd, bool):
+        yield from (True, "sell", "buy")
+    elif isinstance(odd, int | float):
+        yield from (str(odd), odd, odd * 10**6)
+    elif isinstance(odd, str):
+        yield from (odd, odd.lower())
+        with contextlib.suppress(InvalidOperation):
+            yield format(Decimal(odd), "f")
+    elif isinstance(odd, list):
+        for each in odd:
+            yield from said(each)
+
+
+def explains(odd, before, after):
+    """Whether a record with an odd value differs from the one without it in that value alone."""
+    if before["exchange_symbol"] != after["exchange_symbol"] or before["channel"] != after["channel"]:
+        return before["channel"] == after["channel"]
+    possible = list(said(odd))
+    for field, value in after.items():
+        if value == before[field]:
+            continue
+        if isinstance(value, list) and isinstance(before[field], list):
+            new = [level for level in value if level not in before[field]]
+            if all(any(part in possible for part in level) for level in new):
+                continue
+        if value not in possible:
+            return False
+    return True
+
+
+def see(name, before, message, spoilt, odd, path, listings):
+    """Send a message as it was and as it is spoilt, and compare what is made of it."""
+    if odd is OTHER_CASE or odd is IN_A_LIST:
+        holder = spoilt
+        for key in path:
+            holder = holder[key]
+        odd = holder
+    was = records(decoded(name, listings, before, message))
+    shown = decoded(name, listings, before, spoilt)
+    assert shown, f"nothing is said of {written(spoilt)[:500]!r}"
+    for each in shown:
+        assert "malformed" not in each or each["malformed"]
+    for record in records(shown):
+        check(record)
+        if was and not LEVELS & set(path):
+            assert any(explains(odd, each, record) for each in was), (path, odd, record, was)
+
+
+@ALL
+def test_an_odd_value_is_malformed_or_stored_as_it_was_sent(path):
+    for case in sent(path.stem, list(scripted(path.stem)), 1):
+        see(path.stem, *case)
+
+
+@ALL
+@pytest.mark.parametrize("odd", ["-1", "0"])
+def test_no_amount_is_below_zero_and_none_of_a_trade_is_nothing(path, odd):
+    tried = 0
+    for frames, listings in scripted(path.stem):
+        for number, frame in enumerate(frames):
+            message, before = read(frame), frames[max(0, number - MOST_BEFORE) : number]
+            for place in places(message):
+                spoilt = changed(message, place, odd)
+                see(path.stem, before, message, spoilt, odd, place, listings)
+                tried += 1
+    assert tried
+
+
+@pytest.mark.skipif(not RECORDINGS.exists(), reason="there are no recorded messages beside the project")
+@pytest.mark.parametrize("name", sorted(EXCHANGES))
+def test_an_odd_value_in_what_was_recorded(name):
+    for case in sent(name, list(recorded(name)), 2):
+        see(name, *case)
