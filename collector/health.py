@@ -5,6 +5,7 @@ rewrites the file: a store or an exchange that is away makes it degraded, becaus
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ STATUS_FILE = "status.json"
 STANDBY_FILE = "standby.json"  # what a collector writes that waits for another to let go of its spool
 INTERVAL = 1.0  # seconds between two writings
 STALE = 15.0  # seconds without one after which the process counts as stuck
-_NAMED = 3  # subscriptions that are named where more are waited for
+_NAMED = 3  # subscriptions that are named of many, and reasons
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +61,10 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return what is waited for, in one line: how many, and the first by name."""
         count, acknowledged = len(self.pending), len({*self.pending} & {*self.acknowledged})
-        named = ", ".join(self.pending[:_NAMED])
-        more = f" and {count - _NAMED} more" if count > _NAMED else ""
         which = "" if acknowledged == count else f"; {acknowledged} of them"
         silent = f"{which} acknowledged, but no data has come" if acknowledged else ""
         said = f" (the exchange says: {self.notice})" if self.notice else ""
-        return f"waiting for {count} subscription{'s' * (count != 1)}: {named}{more}{silent}{said}"
+        return f"waiting for {count} subscription{'s' * (count != 1)}: {_listed(self.pending)}{silent}{said}"
 
 
 class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,14 +133,12 @@ def judge(  # noqa: PLR0911 - the gravest first
     ``idle`` is the reason where there is nothing to subscribe to, ``failure`` why the reference data could
     not be read.
     """
-    if subscriptions.refused:
-        name, reason = next(iter(subscriptions.refused.items()))
-        return "degraded", f"the exchange refused {len(subscriptions.refused)}: {name}: {reason}"
+    if refused := subscriptions.refused:
+        return "degraded", f"the exchange refused {len(refused)}: {by_reason(refused)}"
     if store.state == "refused":
         return "degraded", f"the store refuses us: {store.error}"
-    if subscriptions.overlapping:
-        name, reason = next(iter(subscriptions.overlapping.items()))
-        return "degraded", f"left out {len(subscriptions.overlapping)} of the subscriptions: {name}: {reason}"
+    if left_out := subscriptions.overlapping:
+        return "degraded", f"left out {len(left_out)} of the subscriptions: {by_reason(left_out)}"
     pending = "degraded" if was_ready else "starting"
     if store.state != "connected":
         return pending, f"store {store.state}" + (f": {store.error}" if store.error else "")
@@ -152,6 +149,21 @@ def judge(  # noqa: PLR0911 - the gravest first
         confirmed = f"{subscriptions.confirmed} subscriptions{silent if subscriptions.silent else ''}"
         return "ready", f"{idle or confirmed}, store connected"
     return pending, f"{failure}; trying again" if failure else "reading the exchange's reference data"
+
+
+def by_reason(reasons: Mapping[str, str]) -> str:
+    """Return the names of what has each reason, with it: the first few of many names, and of many reasons."""
+    grouped: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        grouped.setdefault(reason, []).append(name)
+    told = [f"{_listed(names)}: {reason}" for reason, names in grouped.items()]
+    rest = sum(map(len, [*grouped.values()][_NAMED:]))
+    return "; ".join([*told[:_NAMED], *([f"and {rest} more, for other reasons"] if rest else [])])
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def write(folder: Path, status: Status | Standby) -> None:

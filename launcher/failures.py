@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from collector.health import Status
-from launcher.console import listed
+from collector.health import Status, by_reason
 from launcher.engines import Condition
 
 #: What the last lines of a log are for.
@@ -39,9 +38,8 @@ def of_status(status: Status) -> Cause | None:
     if status.state == "failed":
         return Cause(status.detail)
     if refused := status.subscriptions.refused:
-        what = "; ".join(f"{name}: {why}" for name, why in refused.items())
         remedy = f"`launcher symbols {status.exchange}` lists what the exchange has now"
-        return Cause(f"refused by the exchange: {what}", remedy)
+        return Cause(f"refused by the exchange: {by_reason(refused)}", remedy)
     if status.store.state == "refused":
         remedy = "see to the store's `user`, `password`, `database`, and to what that user may do"
         return Cause(f"refused by the store: {status.store.error}", remedy)
@@ -70,12 +68,8 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
 
 def of_overlap(overlapping: Mapping[str, str]) -> Cause:
     """Return what a collector leaves out, and who has it; ``overlapping`` has why, by channel and symbol."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in overlapping.items():
-        by_reason.setdefault(reason, []).append(name)
-    told = "; ".join(f"{listed(names, 3)}: {reason}" for reason, names in by_reason.items())
     return Cause(
-        f"left out {len(overlapping):,} of its subscriptions: {told}",
+        f"left out {len(overlapping):,} of its subscriptions: {by_reason(overlapping)}",
         "stop the other collector, leave these symbols out of one of the two, or set `allow_overlap: true` to"
         " store them twice",
     )

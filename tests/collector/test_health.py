@@ -154,6 +154,34 @@ def test_ready_means_store_reached_and_every_subscription_confirmed():
     )
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ({"trades A": "no such product"}, "trades A: no such product"),
+        (
+            dict.fromkeys(("trades A", "trades B", "ticker A", "ticker B", "l2_book A"), "no such product")
+            | {"trades C": "not in your region"},
+            "trades A, trades B, ticker A and 2 more: no such product; trades C: not in your region",
+        ),
+        (
+            {f"trades {symbol}": f"{symbol} is unknown" for symbol in "ABCDE"},
+            "trades A: A is unknown; trades B: B is unknown; trades C: C is unknown; and 2 more, for other"
+            " reasons",
+        ),
+    ],
+    ids=["one", "of two reasons", "of many reasons"],
+)
+def test_what_is_refused_or_left_out_is_named_by_its_reason(reasons, told):
+    refused = SubscriptionStatus(confirmed=1, refused=reasons)
+    assert health.judge(CONNECTED, refused, was_ready=True)[1] == (
+        f"the exchange refused {len(reasons)}: {told}"
+    )
+    left_out = SubscriptionStatus(confirmed=1, overlapping=reasons)
+    assert health.judge(CONNECTED, left_out, was_ready=True)[1] == (
+        f"left out {len(reasons)} of the subscriptions: {told}"
+    )
+
+
 def test_a_collector_that_cannot_ask_the_exchange_says_why():
     failure = "no list of KRAKEN's symbols: TimeoutError"
     assert health.judge(CONNECTED, SubscriptionStatus(), was_ready=False, failure=failure) == (
