@@ -5,9 +5,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from launcher.console import listed
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
-from launcher.names import CHECK, NEXT, PREVIOUS
+from launcher.names import CHECK, COMPOSE, NEXT, PREVIOUS
 from launcher.plan import Action, Kind, Obstacle, Plan
 
 
@@ -27,9 +28,31 @@ def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
     ]
 
 
+def conflicts(plan: Plan) -> Iterator[Obstacle]:
+    """Yield what containers are in the way that have the fleet's label; `plan` shows them as actions."""
+    found = {action.container.name: action for action in plan.of(Kind.CONFLICT) if action.container}
+    composed = {
+        name: action.collector
+        for name, action in found.items()
+        if action.container and action.container.manager == COMPOSE
+    }
+    if composed:
+        verb, them = ("is", "it") if len(composed) == 1 else ("are", "them")
+        yield Obstacle(
+            what="name",
+            collectors=tuple(composed.values()),
+            detail=f"{', '.join(composed)} {verb} managed by compose",
+            remedy=f"take {them} down with `docker compose down`, or name the fleet otherwise",
+        )
+    for name, action in found.items():
+        if name not in composed:
+            remedy = "rename or remove it, or name the fleet otherwise"
+            yield Obstacle(what="name", collectors=(action.collector,), detail=action.reason, remedy=remedy)
+
+
 def refuse(engine: DockerEngine, plan: Plan) -> None:
     """Raise EngineError with all obstacles of a plan, if there are any."""
-    found = [str(obstacle) for obstacle in find(engine, plan)]
+    found = [str(obstacle) for obstacle in (*find(engine, plan), *conflicts(plan))]
     if found:
         told = f" {found[0]}" if len(found) == 1 else "".join(f"\n  {each}" for each in found)
         raise EngineError(f"nothing was touched:{told}")
@@ -39,13 +62,20 @@ def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterat
     """Find names of containers to make that containers of others have."""
     wanted = {name: action for action in making for name in _wanted(action)}
     ours = {action.container.id for action in plan.actions if action.container}
-    for name, owner in engine.owners(wanted).items():
-        if owner not in ours:
-            detail = f"the name {name} is taken by container {owner[:12]}, which is not of this fleet"
-            remedy = (
-                "give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
-            )
-            yield Obstacle(what="name", collectors=(wanted[name].collector,), detail=detail, remedy=remedy)
+    taken = {name: owner[:12] for name, owner in engine.owners(wanted).items() if owner not in ours}
+    if len(taken) == 1:
+        ((name, owner),) = taken.items()
+        detail = f"the name {name} is taken by container {owner}, which is not of this fleet"
+        remedy = (
+            "give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
+        )
+    else:
+        told = listed([f"{name} by {owner}" for name, owner in sorted(taken.items())])
+        detail = f"{len(taken)} names are taken by containers that are not of this fleet: {told}"
+        remedy = "give this fleet (`fleet:`) another name, or rename those containers"
+    if taken:
+        collectors = tuple(dict.fromkeys(wanted[name].collector for name in wanted if name in taken))
+        yield Obstacle(what="name", collectors=collectors, detail=detail, remedy=remedy)
 
 
 def _wanted(action: Action) -> list[str]:

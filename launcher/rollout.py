@@ -119,9 +119,9 @@ class Rollout:
     def up(self, plan: Plan, key: bytes) -> None:
         """Makes the fleet as planned and waits for its collectors; ``key`` seals their secrets.
 
-        Raises EngineError, and has touched no container, when a name is compose's or the network is missing.
+        Nothing may stand in its way (obstacles.py). Raises EngineError, and has touched no container, where
+        there is no network.
         """
-        _refuse_conflicts(plan)
         self._pace = None if plan.fleet.simulator else Pace()
         self._replacing = replacing(
             action.container for action in plan.actions if action.container and action.kind is not Kind.KEEP
@@ -601,23 +601,6 @@ class Rollout:
             self._last[event.collector] = event
             if before is None or (before.state, before.detail) != (event.state, event.detail):
                 self._tell_user(event)
-
-
-def _refuse_conflicts(plan: Plan) -> None:
-    conflicts = [action for action in plan.of(Kind.CONFLICT) if action.container]
-    composed = [each.container.name for each in conflicts if each.container and _is_composed(each.container)]
-    others = [each.reason for each in conflicts if each.container and not _is_composed(each.container)]
-    if composed:
-        others.append(
-            f"{', '.join(composed)} already there and managed by compose;"
-            " take them down with `docker compose down` first, or name the fleet otherwise"
-        )
-    if others:
-        raise EngineError("nothing was touched: " + "\n  ".join(others))
-
-
-def _is_composed(container: Observed) -> bool:
-    return container.manager == COMPOSE
 
 
 def _shares_spool(spec: CollectorSpec, old: Observed) -> bool:

@@ -21,10 +21,10 @@ from launcher.engines import Check, EngineError, LogLines, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
 from launcher.engines.passwords import with_passwords_of
-from launcher.names import CHECK, COMPOSE, SIMULATOR
+from launcher.names import CHECK, SIMULATOR
 from launcher.owner import Claim, whoami
 from launcher.ownership import seal_of
-from launcher.plan import Kind, Obstacle
+from launcher.plan import Obstacle
 from launcher.rollout import replacing
 from launcher.spec import USER, CollectorSpec, FleetSpec, Mount, Network
 
@@ -121,7 +121,7 @@ class _Diagnosis:
         """Find what is in the way on the engine, and say of the rest that it is fine."""
         try:
             planned, _ = plan_of(self._engine, self._fleet)
-            found = [*obstacles.find(self._engine, planned), *_conflicts(planned)]
+            found = [*obstacles.find(self._engine, planned), *obstacles.conflicts(planned)]
         except EngineError as error:
             return [Finding(what="plan", state=FAULT, detail=str(error))]
         self._network_fault = next((each.detail for each in found if each.what == "network"), "")
@@ -311,14 +311,6 @@ class _Place(msgspec.Struct, frozen=True):
         if mount.source not in self.volumes:
             return mount
         return msgspec.structs.replace(mount, source=f"{mount.source}{CHECK}")
-
-
-def _conflicts(planned: plan.Plan) -> Iterator[Obstacle]:
-    for action in planned.of(Kind.CONFLICT):
-        composed = action.container is not None and action.container.manager == COMPOSE
-        way = "take it down with `docker compose down`" if composed else "rename or remove it"
-        remedy = f"{way}, or name the fleet otherwise"
-        yield Obstacle(what="name", collectors=(action.collector,), detail=action.reason, remedy=remedy)
 
 
 def _fault(obstacle: Obstacle) -> Finding:
