@@ -495,7 +495,7 @@ class SwarmEngine(DockerEngine):
         with explained("the log cannot be read"):
             text = self._api.service_logs(
                 container, timestamps=True, tail="all" if tail is None else tail,
-                since=int(wanted.since or 0), stdout=True, stderr=True, is_tty=False,
+                since=wanted.since or 0, stdout=True, stderr=True, is_tty=False,
             )  # fmt: skip
             text = text if isinstance(text, bytes) else b"".join(text)
         # Of each task; those of before are kept for a while.
@@ -507,7 +507,7 @@ class SwarmEngine(DockerEngine):
         with explained("the log cannot be read"):
             stream = self._api.service_logs(
                 container, timestamps=True, tail="all" if wanted.tail is None else wanted.tail,
-                since=int(wanted.since or 0),
+                since=wanted.since or 0,
                 stdout=True, stderr=True, follow=True, is_tty=False,
             )  # fmt: skip
             yield from map(stamped, log_lines(stream))

@@ -164,6 +164,12 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     )
     assert fleet.launch("logs", "one", "--tail", "1") == 0
     assert "INFO standin: starting ADA-USD" in capsys.readouterr().out
+    command = ["docker", "service", "logs", "--raw", "--timestamps", f"{fleet.name}-one"]
+    stamped = subprocess.run(command, capture_output=True, check=True, text=True).stderr.splitlines()
+    times, lines = zip(*sorted(line.split(" ", 1) for line in stamped), strict=True)
+    for since, shown in (("1h", lines), (times[-1], lines[-1:]), ("2100-01-01", ())):
+        assert fleet.launch("logs", "one", "--since", since) == 0
+        assert tuple(capsys.readouterr().out.splitlines()) == shown
     assert cli.main(["down", "--fleet", fleet.name, "--volumes", "--yes"]) == 0
     said = capsys.readouterr().out
     assert f"3 removed, network {fleet.name} removed, 4 volumes removed" in said
