@@ -82,12 +82,8 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
 
     One that nobody signed is taken where all spools in it are of collectors that the fleet's file has.
     """
-    path = state / _OWNER
-    try:
-        found = typed_json.decode(path.read_bytes(), dict[str, str]) if path.exists() else {}
-    except (OSError, typed_json.DecodeError) as error:
-        raise EngineError(f"{path} cannot be read: {error}; remove it if the fleet is yours") from error
-    claim = fleet.owner.claim(found, "run", fleet.name)
+    found = _signature(state)
+    claim = _claim(fleet, found)
     if claim is Claim.UNMARKED and not adopt:
         known = {*(spec.name for spec in fleet.collectors), *fleet.left_out}
         ours = {names.container(fleet.name, each) for each in known}
@@ -101,15 +97,40 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
             )
     if claim in (Claim.FOREIGN, Claim.FORGED) and not adopt:
         raise EngineError(
-            f"nothing was touched: {state} belongs to another fleet named {fleet.name}, started by"
-            f" {names.maker(found) or 'an unknown user'}, since {found.get(_SINCE, 'an unknown time')};"
-            " give this fleet another name (`fleet:`), or take that one over with --adopt"
+            f"nothing was touched: {state} belongs to {_whose(fleet, found)}; give this fleet another name"
+            " (`fleet:`), or take that one over with --adopt"
         )
     if claim is not Claim.OURS or found[LABEL_OWNER] != fleet.owner.mark:
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        aside = path.with_suffix(".part")
+        aside = (state / _OWNER).with_suffix(".part")
         aside.write_bytes(msgspec.json.encode(fleet.owner.labels("run", fleet.name) | {_SINCE: since}))
-        aside.replace(path)
+        aside.replace(state / _OWNER)
+
+
+def of_another(fleet: FleetSpec) -> str:
+    """Return whose the state in this folder is where it is another fleet's, else an empty text.
+
+    Raises EngineError where its signature cannot be read.
+    """
+    found = _signature(folder(fleet.name))
+    return _whose(fleet, found) if _claim(fleet, found) in (Claim.FOREIGN, Claim.FORGED) else ""
+
+
+def _signature(state: Path) -> dict[str, str]:
+    path = state / _OWNER
+    try:
+        return typed_json.decode(path.read_bytes(), dict[str, str]) if path.exists() else {}
+    except (OSError, typed_json.DecodeError) as error:
+        raise EngineError(f"{path} cannot be read: {error}; remove it if the fleet is yours") from error
+
+
+def _claim(fleet: FleetSpec, signature: Mapping[str, str]) -> Claim:
+    return fleet.owner.claim(signature, "run", fleet.name)
+
+
+def _whose(fleet: FleetSpec, signature: Mapping[str, str]) -> str:
+    maker, since = names.maker(signature), signature.get(_SINCE, "an unknown time")
+    return f"another fleet named {fleet.name}, started by {maker or 'an unknown user'}, since {since}"
 
 
 def _lock(file: IO[str]) -> None:

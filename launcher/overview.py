@@ -85,10 +85,11 @@ def rows(
         return list(pool.map(row, observed))
 
 
-def rows_of_run(fleet: str, run: LocalRun) -> list[Row]:
-    """Return a row for each process of a `launcher run`."""
+def rows_of_run(fleet: str, run: LocalRun, *, foreign: bool = False) -> list[Row]:
+    """Return a row for each process of a `launcher run`; ``foreign`` is whether it is another fleet's."""
     simulator = [_process(SIMULATOR, "running", "", None, run)] if run.simulated else []
-    return simulator + [_collector(name, local_run.status(fleet, name, run), run) for name in run.collectors]
+    rows = simulator + [_collector(name, local_run.status(fleet, name, run), run) for name in run.collectors]
+    return [msgspec.structs.replace(row, config="foreign") for row in rows] if foreign else rows
 
 
 def _collector(name: str, status: Status | None, run: LocalRun) -> Row:

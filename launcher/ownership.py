@@ -16,6 +16,7 @@ from launcher.owner import Claim, Owner
 from launcher.spec import CollectorSpec, FleetSpec, Mount
 
 _NAMED = 5  # collectors that a message names
+_RUNNING = ("running", "restarting", "paused")  # states of containers
 
 
 class Purpose(enum.Enum):
@@ -307,8 +308,10 @@ def _is_of_file(fleet: str, container: Observed, known: Collection[str]) -> bool
 
 def _refusal(name: str, owner: Owner, foreign: Sequence[Observed], purpose: Purpose) -> str:
     same = "give both files the same `id`" if owner.id else "give the file an `id` (docs/launcher.md)"
+    runs = any(each.state in _RUNNING for each in foreign)
     return (
-        f"nothing was touched: another fleet named {name} runs here: {_named(foreign)} by {_who(foreign)};"
+        f"nothing was touched: another fleet named {name} {'runs here' if runs else 'is here, stopped'}:"
+        f" {_named(foreign)} by {_who(foreign)};"
         f" {_advice(owner, purpose)}, or, if both are the same fleet, {same}"
     )
 

@@ -78,7 +78,7 @@ def complete(options: argparse.Namespace, console: Console) -> int:
     for name in ("since", "until"):
         if (moment := getattr(options, name)) is not None:
             command += [f"--{name}", datetime.fromtimestamp(moment, UTC).isoformat()]
-    with _asking(fleet, command) as ask, ThreadPoolExecutor(options.parallel) as pool:
+    with _asking(fleet, command, console) as ask, ThreadPoolExecutor(options.parallel) as pool:
         answers = list(pool.map(lambda spec: _answer(spec, ask), fleet.collectors))
     rows = [{"collector": answer.collector} | row for answer in answers for row in answer.rows]
     if options.json:
@@ -123,9 +123,11 @@ def _fault(spec: CollectorSpec, said: Check, told: str) -> str:
 
 
 @contextlib.contextmanager
-def _asking(fleet: FleetSpec, command: Sequence[str]) -> Iterator[_Ask]:
+def _asking(fleet: FleetSpec, command: Sequence[str], console: Console) -> Iterator[_Ask]:
     state = local_run.folder(fleet.name).absolute()
-    if local_run.find(fleet.name) or (state.is_dir() and not _has_containers(fleet)):
+    if others := local_run.of_another(fleet):
+        console.remark(f"not asked: {state}, which belongs to {others}")
+    elif local_run.find(fleet.name) or (state.is_dir() and not _has_containers(fleet)):
         yield lambda spec: _here(spec, command, state)
         return
     engine = chosen.connect(fleet, len(fleet.collectors))

@@ -76,7 +76,8 @@ def status(options: argparse.Namespace, console: Console) -> int:
     """Shows how each collector is doing."""
     selection = _select(options)
     run = local_run.find(selection.name)
-    there = overview.rows_of_run(selection.name, run) if run else []
+    others = _tell_run_of_another(selection, console) if run else False
+    there = overview.rows_of_run(selection.name, run, foreign=others) if run else []
     try:
         engine = selection.connect(options.parallel)
         observed = engine.observe(selection.name)
@@ -96,6 +97,14 @@ def status(options: argparse.Namespace, console: Console) -> int:
         console.say(f"fleet {selection.name} has no containers")
     well = bool(rows) and all(row.is_well for row in rows)
     return FAILED if options.exit_code and not well else DONE
+
+
+def _tell_run_of_another(selection: _Selection, console: Console) -> bool:
+    """Say whose the `launcher run` of this folder is where it is another fleet's; return whether it is."""
+    others = local_run.of_another(selection.fleet) if selection.fleet else ""
+    if others:
+        console.remark(f"not this file's: the `launcher run` in this folder, which is of {others}")
+    return bool(others)
 
 
 def _tell_foreign(selection: _Selection, observed: Sequence[Observed], console: Console) -> None:
@@ -152,6 +161,7 @@ def _lines_of_run(selection: _Selection, options: argparse.Namespace, console: C
     running = local_run.find(selection.name) is not None
     if not names or (not running and _has_containers(selection, options)):
         return None
+    _tell_run_of_another(selection, console)
     if not running:
         console.remark("logs of the last `launcher run`, which has ended")
     selection.require(names)
@@ -234,8 +244,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
             removed = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 removed = kept
-            with ThreadPoolExecutor(how.parallel) as pool:
-                list(pool.map(engine.remove_volume, removed))
+            removed = _remove_volumes(engine, removed, how.parallel, console)
         elif not options.volumes:
             _tell_waiting(rollout, console)
     if node := engine.elsewhere(selection.name):
@@ -389,6 +398,25 @@ def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Co
         kept = "it is" if len(full) == 1 else "they are"
         console.remark(f"{kept} kept: there is no terminal to ask at; --yes removes {_them(full)}")
     return bool(answer)
+
+
+def _remove_volumes(
+    engine: DockerEngine, volumes: Sequence[str], parallel: int, console: Console
+) -> list[str]:
+    """Remove volumes; return those that are gone, and say of each other one why it is not."""
+
+    def fault(volume: str) -> str:
+        try:
+            engine.remove_volume(volume)
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(parallel) as pool:
+        faults = dict(zip(volumes, pool.map(fault, volumes), strict=True))
+    for told in filter(None, faults.values()):
+        console.remark(told)
+    return [volume for volume in volumes if not faults[volume]]
 
 
 def _tell_waiting(rollout: Rollout, console: Console) -> None:

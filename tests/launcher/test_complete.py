@@ -50,6 +50,20 @@ def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
     assert "--since is later than --until" in capsys.readouterr().err
 
 
+def test_what_another_fleet_of_that_name_ran_here_is_not_asked(silent, tmp_path, monkeypatch, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    theirs = tmp_path / "elsewhere" / "fleet.yaml"
+    theirs.write_text((tmp_path / "fleet.yaml").read_text())
+    local_run.take_possession(local_run.folder("desk"), fleet.load(theirs, {}), adopt=False)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    assert cli.main(["complete"]) == 1
+    said = capsys.readouterr().err
+    assert "not asked: " in said
+    assert ".cryptostore/desk, which belongs to another fleet named desk, started by " in said
+    assert f"({theirs}), since 20" in said
+    assert "no Docker engine" in said
+
+
 SIMULATED = """
 fleet: desk
 source: simulated

@@ -81,6 +81,22 @@ def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):
     assert not fleet.things("volume")
 
 
+def test_every_volume_that_cannot_be_removed_is_told_and_the_others_go(fleet, capsys):
+    fleet.write({"one": "BTC-USD", "two": "BTC-USD", "three": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    used = [f"{fleet.name}-{name}-spool" for name in ("one", "two")]
+    strangers = [docker("create", "--volume", f"{volume}:/theirs", fleet.image) for volume in used]
+    try:
+        assert fleet.launch("down", "--volumes") == 1
+        said = capsys.readouterr()
+        assert all(f"volume {volume} cannot be removed: " in said.err for volume in used)
+        assert "3 removed" in said.out
+        assert "1 volume removed, 2 volumes kept" in said.out
+        assert spools(fleet) == used
+    finally:
+        docker("rm", "--volumes", *strangers)
+
+
 def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
     fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
     assert fleet.launch("up") == 0

@@ -98,6 +98,24 @@ def test_anothers_fleet_is_refused_with_who_and_since_when(made_by, here, who):
 
 
 @pytest.mark.parametrize(
+    ("states", "where"),
+    [
+        (("running", "exited"), "runs here"),
+        (("restarting", "exited"), "runs here"),
+        (("paused", "exited"), "runs here"),
+        (("created", "exited"), "is here, stopped"),
+    ],
+)
+def test_another_fleet_that_is_stopped_is_not_said_to_run(states, where):
+    there = [
+        msgspec.structs.replace(container(name, FOREIGN), state=state)
+        for name, state in zip(("one", "two"), states, strict=True)
+    ]
+    with pytest.raises(EngineError, match=rf"another fleet named desk {where}: one, two by eve@three"):
+        held(fleet("one", "two"), *there)
+
+
+@pytest.mark.parametrize(
     ("purpose", "advice"),
     [
         (

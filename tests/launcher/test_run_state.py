@@ -113,6 +113,29 @@ def test_run_refuses_before_it_starts_anything(load, state, tmp_path, monkeypatc
     assert sorted(path.name for path in state.iterdir()) == ["lock", "owner.json"]
 
 
+def test_a_run_of_another_fleet_of_that_name_is_shown_and_said_to_be_its(
+    load, state, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    (state / "coinbase.log").write_text("2026-11-28T08:30:00.000Z INFO ready\n")
+    take(state, load("elsewhere"))
+    load()
+    told = "not this file's: the `launcher run` in this folder, which is of another fleet named desk, started"
+    with local_run.held(state, ["coinbase"], simulated=False):
+        assert cli.main(["status", "here/fleet.yaml", "--json"]) == 0
+        said = capsys.readouterr()
+        assert told in said.err
+        assert [(row["collector"], row["config"]) for row in json.loads(said.out)] == [
+            ("kraken", None),
+            ("coinbase", "foreign"),
+        ]
+        assert cli.main(["status", "elsewhere/fleet.yaml"]) == 0
+        assert told not in capsys.readouterr().err
+    assert cli.main(["logs", "here/fleet.yaml"]) == 0
+    assert told in capsys.readouterr().err
+
+
 def test_init_names_the_fleet_after_its_folder(tmp_path, capsys):
     said = {}
     for folder, name in (
