@@ -304,7 +304,7 @@ def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_s
         ({"defaults": {"config": "keys.yaml"}}, "there is no such file"),
         ({"stores": {"r": {"backend": "REDIS", "password_file": "secret"}}}, "there is no such file"),
         ({"stores": {"r": {"backend": "REDIS", "host": "${NOT_SET_ANYWHERE}"}}}, "NOT_SET_ANYWHERE"),
-        ({"network": "host"}, "Docker's own bridge"),
+        ({"network": "host"}, "not bridge, host or none"),
     ],
 )
 def test_what_the_file_alone_shows_both_say_before_they_ask_the_engine(fleet, capsys, keys, said):
