@@ -23,6 +23,7 @@ from collector.feeds import creation
 from collector.gaps.ceded import Ceded
 from collector.gaps.continuity import Continuity
 from collector.gaps.overlap import Overlap
+from collector.lease import AnotherWriterError
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Key
@@ -31,7 +32,7 @@ from collector.spool.database import RESERVE_BYTES
 from collector.spool.spool import Spool, SpoolError, SpoolInUseError
 from collector.stores.terminal import ClosedOutputError
 from collector.successor import Successor
-from collector.writer import AnotherWriterError, Writer
+from collector.writer import Writer
 
 if TYPE_CHECKING:
     from collector.feeds.access import Listed

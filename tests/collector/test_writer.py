@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from streams import trades
 from waiting import PATIENCE, eventually
 
-from collector import dead_letters, watch
+from collector import dead_letters, lease, store_state, watch
 from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
@@ -85,7 +85,7 @@ async def says_nothing(*_):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(writing, "PATIENCE", 0.1)
+    monkeypatch.setattr(lease, "PATIENCE", 0.1)
     monkeypatch.setattr(writing, "MOST_PAUSE", 0.02)
     monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.02)
 
@@ -131,21 +131,21 @@ async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer
             seen.append(writer.state.error)
         await asyncio.sleep(0.001)
     assert seen == ["away for now", "go away"]
-    lines = [record.message for record in caplog.records if record.name == "collector.writer"]
+    lines = [record.message for record in caplog.records if record.name == "collector.store_state"]
     assert lines[0] == "the store is connected"
     assert "the store is away: away for now" in lines
     assert "the store refuses: go away" in lines
 
 
 async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, store, caplog, monkeypatch):
-    monkeypatch.setattr(writing, "SAY_EVERY", 3600.0)
+    monkeypatch.setattr(store_state, "SAY_EVERY", 3600.0)
     writer = Writer("name", store, spool, Metrics())
     tries = [StoreUnavailableError(reason) for reason in ["no route"] + ["no answer"] * 1000]
     store.open = lambda _: asyncio.sleep(0, raising(tries.pop(0)))
     run = asyncio.create_task(writer.run())
     await eventually(lambda: len(tries) < 1000 - 2)  # the other reason is there
     assert [record.message for record in caplog.records] == ["the store is away: no route"]
-    monkeypatch.setattr(writing, "SAY_EVERY", 0.0)
+    monkeypatch.setattr(store_state, "SAY_EVERY", 0.0)
     await eventually(lambda: len(caplog.records) == 2)
     assert caplog.messages[1] == "the store is still away: no answer"
     run.cancel()
@@ -172,7 +172,7 @@ async def test_it_may_be_told_to_stop_in_the_moment_in_which_a_batch_is_large_en
     writer = Writer("name", store, spool, Metrics())
     run = asyncio.create_task(writer.run())
     await spool.append(list(trades(5)))
-    while not (writer._gathering and writer._gathering.expired()):  # noqa: ASYNC110 - it is so for one turn
+    while not (writer._gathering._waiting and writer._gathering._waiting.expired()):  # noqa: ASYNC110 - it is so for one turn
         await asyncio.sleep(0)
     await writer.drain(PATIENCE)
     assert store.stored == list(trades(5))
@@ -245,7 +245,7 @@ async def test_a_lone_record_waits_for_one_of_its_table_that_is_taken(store, spo
 
 
 async def test_a_refusal_that_lasts_is_logged_again_and_again(store, spool, writer, caplog, monkeypatch):
-    monkeypatch.setattr(writing, "SAY_EVERY", 0.1)
+    monkeypatch.setattr(store_state, "SAY_EVERY", 0.1)
     store.refuses = lambda record: True
     await spool.append(list(trades(3)))
     await eventually(lambda: caplog.text.count("the store still refuses: the table trades takes none") >= 2)

@@ -174,7 +174,7 @@ async def test_of_two_that_start_at_once_one_stores_it(stage):  # noqa: F811
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_whoever_left_it_out_takes_over_when_the_first_ends(stage, end, monkeypatch):  # noqa: F811
     monkeypatch.setattr("collector.stores.GONE", 3.0)
-    monkeypatch.setattr("collector.writer.BEAT", 0.5)
+    monkeypatch.setattr("collector.lease.BEAT", 0.5)
     one, two = collectors(stage, "BTC-USD", "BTC-USD,ETH-USD", CHANNELS="trades,l2_book")
     async with one.running():
         await one.more()
@@ -183,7 +183,7 @@ async def test_whoever_left_it_out_takes_over_when_the_first_ends(stage, end, mo
             await two.until(lambda: taken(two) == {"BTC-USD"}, "it is left out")
             await two.more()
             if end == "kill":
-                one.collector.writer._expected = None  # it says no farewell
+                one.collector.writer._lease._expected = None  # it says no farewell
             ending = time.time()
             await getattr(one, end)()
             ended = time.time()  # the other may have taken over by now

@@ -7,7 +7,7 @@ import pytest
 from fuzz import stores
 from fuzz.trials import bounded
 
-from collector import writer
+from collector import lease
 from collector.settings import Settings
 from collector.stores import StoreUnavailableError, create
 
@@ -75,7 +75,7 @@ BEGINNINGS = {
 @pytest.mark.parametrize("backend", BEGINNINGS)
 async def test_a_store_that_answers_a_byte_at_a_time_is_given_up(backend, tmp_path, monkeypatch):
     """Each byte comes soon enough; all of them would take forever."""
-    monkeypatch.setattr(writer, "PATIENCE", 0.3)
+    monkeypatch.setattr(lease, "PATIENCE", 0.3)
     said = asyncio.Event()
 
     async def trickle(reader, writer, _draw):
@@ -89,9 +89,9 @@ async def test_a_store_that_answers_a_byte_at_a_time_is_given_up(backend, tmp_pa
     async with asyncio.timeout(5):
         store = await served(backend, trickle)
         with pytest.raises(StoreUnavailableError, match="no answer within"):
-            await writer._answer(store.open("a"))
+            await lease.answer(store.open("a"))
         assert said.is_set()
         await store.close()
         with pytest.raises(StoreUnavailableError, match="no answer within"):  # and so the next time
-            await writer._answer(store.open("a"))
+            await lease.answer(store.open("a"))
         await store.close()

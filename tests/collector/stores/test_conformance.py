@@ -15,14 +15,15 @@ from servers import Toxiproxy, free_port
 from streams import one_of_each, stream
 from waiting import PATIENCE
 
+from collector import lease
 from collector import writer as writing
 from collector.batch import Batch, Position
 from collector.dead_letters import DeadLetters
+from collector.lease import AnotherWriterError
 from collector.records import L2Book, Trade
 from collector.spool.spool import Spool
 from collector.stores import PositionLostError, create, mongo, postgres
 from collector.stores import notes as codec
-from collector.writer import AnotherWriterError
 
 pytestmark = pytest.mark.redis
 
@@ -59,7 +60,7 @@ def faulty(server, toxiproxy):
 @pytest.fixture(autouse=True)
 def impatient(harness, monkeypatch):
     """Real waits, but none that a test has to sit out."""
-    monkeypatch.setattr(writing, "PATIENCE", harness.patience)
+    monkeypatch.setattr(lease, "PATIENCE", harness.patience)
     monkeypatch.setattr(writing, "MOST_PAUSE", 0.5)
     monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.2)
     monkeypatch.setattr(mongo, "CONNECT_SECONDS", 0.3)
@@ -186,7 +187,7 @@ async def test_what_a_store_refuses_of_every_record_waits_and_is_no_dead_letter(
     harness, server, tmp_path, caplog, monkeypatch
 ):
     """A right, a column, an index: somebody changes what the store takes, and nothing is lost by that."""
-    monkeypatch.setattr(writing, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(lease, "PATIENCE", PATIENCE)
     caplog.set_level("INFO")
     sent = list(stream(130))
     first = [each for each in sent[:30] if isinstance(each, L2Book)]
@@ -374,7 +375,7 @@ async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(harness, serv
 async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(
     harness, server, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(writing, "BEAT", 0.3)
+    monkeypatch.setattr(lease, "BEAT", 0.3)
     async with Pipeline(harness.settings(server, tmp_path / "first")) as first:
         await first.send(stream(10))
         await first.delivered()
@@ -405,7 +406,7 @@ async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, ser
 @over_a_network  # a file's lock tells by itself
 async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tmp_path, monkeypatch):
     """The copy is refused while the first is alive. When the first comes back after it, that one is."""
-    monkeypatch.setattr(writing, "BEAT", 0.3)
+    monkeypatch.setattr(lease, "BEAT", 0.3)
     sent = list(stream(400))
     settings = harness.settings(server, tmp_path / "first")
     async with Pipeline(harness.settings(faulty, tmp_path / "first")) as first:

@@ -12,6 +12,7 @@ from servers import RedisServer
 from streams import AT, one_of_each, stream, trades, written
 from waiting import eventually
 
+from collector import lease
 from collector import records as r
 from collector import writer as writing
 from collector.batch import Batch, Position
@@ -56,7 +57,7 @@ async def store(harness, server, tmp_path):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     monkeypatch.setattr(writing, "MOST_PAUSE", 0.3)
-    monkeypatch.setattr(writing, "BEAT", 0.3)  # an idle writer notices that its server was killed
+    monkeypatch.setattr(lease, "BEAT", 0.3)  # an idle writer notices that its server was killed
     monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.1)
 
 
