@@ -22,6 +22,8 @@ import msgspec
 
 #: What records are about: channel and symbol, both in cryptofeed's words.
 type Key = tuple[str, str]
+#: Channels of books.
+BOOKS = frozenset({"l2_book", "l3_book"})
 #: A number as text.
 Number = Annotated[str, msgspec.Meta(description="a plain decimal")]
 #: One level of an aggregated book: price and size. In a delta, size 0 removes the level.

@@ -23,9 +23,9 @@ from collector.feeds.polls import Polls
 from collector.feeds.reference import in_thread
 from collector.feeds.repeats import NEVER
 from collector.feeds.rest import SHARE, Budget, Rest
-from collector.feeds.subscriptions import BOOKS
 from collector.patterns import is_plain
 from collector.receiver import Receiver
+from collector.records import BOOKS
 from collector.settings import Fault, Settings, SettingsError
 
 LOG = logging.getLogger(__name__)

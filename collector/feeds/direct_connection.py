@@ -24,9 +24,8 @@ from collector.feeds.handover import Handover, HandoverError, NoPlaceError
 from collector.feeds.left_out import without
 from collector.feeds.link import Lasting, Link, Shared
 from collector.feeds.malformed import describe
-from collector.feeds.subscriptions import BOOKS
 from collector.gap_records import Reason
-from collector.records import Key
+from collector.records import BOOKS, Key
 
 LOG = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from collector import pace
 from collector.feeds import reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.connection import Connection, Patience
-from collector.feeds.subscriptions import BOOKS, Subscriptions
+from collector.feeds.subscriptions import Subscriptions
 from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.receiver import Receiver
-from collector.records import Key
+from collector.records import BOOKS, Key
 from collector.settings import SettingsError
 
 LOG = logging.getLogger(__name__)

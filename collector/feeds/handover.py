@@ -30,8 +30,7 @@ from collector.exchanges.protocol import (
 from collector.exchanges.records import AnyRecord, L2Book, L3Book, Record
 from collector.exchanges.times import SECOND
 from collector.feeds.repeats import MOST_MISSING, number_of
-from collector.feeds.subscriptions import BOOKS
-from collector.records import Key
+from collector.records import BOOKS, Key
 
 #: Records that are held of all subscriptions together.
 MOST_HELD = 50_000

@@ -28,13 +28,13 @@ from collector.exchanges.protocol import (
 from collector.exchanges.times import SECOND
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
-from collector.feeds.subscriptions import BOOKS, Subscriptions
+from collector.feeds.subscriptions import Subscriptions
 from collector.gaps import marks
 from collector.gaps.marks import Hole, LastContent
 from collector.gaps.tracker import Gaps
 from collector.printable import printable
 from collector.receiver import Receiver
-from collector.records import Key, channel_of
+from collector.records import BOOKS, Key, channel_of
 
 LOG = logging.getLogger(__name__)
 

@@ -52,14 +52,13 @@ from collector.gaps.marks import (
     Slot,
 )
 from collector.gaps.tracker import Gaps
-from collector.records import AnyRecord, Gap, Key, channel_of
+from collector.records import BOOKS, AnyRecord, Gap, Key, channel_of
 from collector.spool.spool import Loss, Spool
 from collector.stores import notes as codec
 from collector.stores.notes import Moment, Note
 
 LOG = logging.getLogger(__name__)
 
-BOOKS = ("l2_book", "l3_book")
 #: Seconds between two marks of how far we have got.
 PERIOD = 1.0
 #: Marks without which nobody knows up to when their pair was seen.

@@ -23,10 +23,9 @@ from collector.feeds.connection import (
     first_failure,
 )
 from collector.feeds.malformed import Malformed, describe
-from collector.feeds.subscriptions import BOOKS
 from collector.feeds.through_cryptofeed.supervised import Supervised
 from collector.gap_records import Reason
-from collector.records import Key
+from collector.records import BOOKS, Key
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from reported import Reported
 
 from collector import catalog
 from collector.exchanges.directory import EXCHANGES
-from collector.feeds import subscriptions as module
+from collector.feeds import silence
+from collector.feeds import subscriptions as subscriptions_module
 from collector.feeds.subscriptions import Subscriptions
 from collector.feeds.through_cryptofeed.corrections import _CHECKING_BOOKS, supervised
 from collector.gaps.recorder import Lines
@@ -90,7 +91,8 @@ class Watched:
     def __init__(self, gaps, monkeypatch, *, with_trades=("l2_book",), **quiet):
         self.now = 1000.0
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
-        monkeypatch.setattr(module, "time", clock)
+        for module in (subscriptions_module, silence):
+            monkeypatch.setattr(module, "time", clock)
         self.it = Subscriptions(Gaps("X", gaps), quiet=quiet, checked=["l2_book"], with_trades=with_trades)
 
     def begin(self, *keys):
