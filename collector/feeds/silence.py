@@ -71,7 +71,7 @@ class Silences:
             known.pop(key, None)
 
     def look(self, confirmed: AbstractSet[Key], awaited: Mapping[str, set[str]]) -> Iterator[Silent]:
-        """Yield what of the confirmed is unusually silent; have data told of, by ``awaited``, that ends it."""
+        """Yield what of the confirmed is unusually silent; await what would end a long silence."""
         now = time.monotonic()
         for key, (receipt, heard) in list(self._heard.items()):
             channel, symbol = key

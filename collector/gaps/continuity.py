@@ -18,9 +18,6 @@ no gap either. While the store is away, questions wait, in the spool's marks.
 
 Exchanges repeat the last trades when they are subscribed to. Of these, the newer ones than the last that was
 recorded are stored, where it is sure which that is; otherwise none are: they lie in a gap.
-
-What the spool lost (dropped, corrupt), and what the store forgot, become gap records here too, when the store
-has taken what comes after: then such a loss cannot grow any more.
 """
 
 import asyncio
@@ -30,30 +27,22 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
-from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from collector.gaps import marks
+from collector.gaps.losses import Losses
 from collector.gaps.marks import (
-    Carried,
     DamagedMarkError,
     Hole,
     LastContent,
     LastRecorded,
-    LossesTold,
-    Missing,
-    MissingRecords,
-    Progress,
     Question,
-    Questions,
-    Seen,
-    Slot,
 )
+from collector.gaps.remembered import Remembered
 from collector.gaps.tracker import Gaps
-from collector.records import BOOKS, AnyRecord, Gap, Key, channel_of
-from collector.spool.spool import Loss, Spool
+from collector.records import AnyRecord, Key
+from collector.spool.spool import Spool
 from collector.stores import notes as codec
 from collector.stores.notes import Moment, Note
 
@@ -61,8 +50,6 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds between two marks of how far we have got.
 PERIOD = 1.0
-#: Marks without which nobody knows up to when their pair was seen.
-_TELL_WHAT_WAS_SEEN = (Seen, Questions, MissingRecords)
 
 
 class _Heard(msgspec.Struct):
@@ -91,8 +78,8 @@ class Continuity:
         renew_books: Callable[[Iterable[Key]], None],
         wants: Callable[[Key], bool],
     ) -> None:
-        self._spool, self._gaps, self._renew_books = spool, gaps, renew_books
-        self._recorder, self._marks = gaps.recorder, gaps.recorder.marks
+        self._spool, self._gaps, self._marks = spool, gaps, gaps.recorder.marks
+        self._losses = Losses(spool, gaps, renew_books)
         self._wants = cache(wants)
         self._name = ""
         self._heard: dict[str, _Heard] = {}
@@ -101,14 +88,13 @@ class Continuity:
         self._begun_noted: list[Moment] = []  # the same, as our note has it
         self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
         self._stopped = False
-        self._told: set[str] = set()
         self.noted = codec.blank(gaps.exchange)
 
     # -- the spool -----------------------------------------------------------------------------------
 
     async def begin(self) -> None:
         """Takes up what earlier processes marked."""
-        left = _Remembered(self._gaps.exchange, self._spool.marks)
+        left = Remembered(self._gaps.exchange, self._spool.marks)
         await left.look_at_the_tail(self._spool)
         ended = partial(Hole, reason="stopped" if self._spool.clean else "killed")
         holes = left.holes | {key: ended(start) for key, start in left.seen().items()}
@@ -125,9 +111,8 @@ class Continuity:
         for key, missing in left.missing.items():
             self._gaps.report_missing(key, missing)
         self._forget_last_records()
-        told = self._marks.get(marks.LOSSES_TOLD)
-        self._told = set(told.losses) if told else set()
-        await self._recorder.save()
+        self._losses.begin()
+        await self._gaps.recorder.save()
 
     def _drop(self, damaged: Mapping[str, str]) -> None:
         """What they may have been about is known by now, and saved in one step with their removal."""
@@ -156,56 +141,19 @@ class Continuity:
         """Nothing more will be received: marks how far we have got."""
         self._stopped, self._snapshot = True, None
         await self._save()
-        self._recorder.tell()
+        self._gaps.recorder.tell()
 
     async def _save(self) -> None:
-        self._report_losses()
+        self._losses.report(self._stored)
         seen = self._gaps.seen_until()
         self._gaps.save()
-        await self._recorder.save()
+        await self._gaps.recorder.save()
         if self._snapshot is None:
             self._snapshot = self._spool.end, seen
 
-    def _report_losses(self) -> None:
-        losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
-        for loss in losses:
-            for gap in loss.gaps or self._spread(loss):
-                self._report(gap)
-        if losses:
-            self._told |= {_id(loss) for loss in losses}
-            self._told &= {_id(loss) for loss in self._spool.losses}
-            self._marks.put(marks.LOSSES_TOLD, LossesTold(frozenset(self._told)))
-
-    def _report(self, gap: Gap) -> None:
-        """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
-        now = time.time()
-        if gap.missed in BOOKS:
-            self._renew_books([(gap.missed, gap.symbol)])
-            gap = structs.replace(gap, end=max(gap.end, now), timestamp=max(gap.end, now))
-        self._recorder.report(structs.replace(gap, receipt_timestamp=now))
-
     def is_put_aside(self, records: Iterable[AnyRecord]) -> None:
-        """These are dead letters: changes of a book mean nothing without those before."""
-        changed = {(channel_of(each), each.symbol) for each in records}
-        self._renew_books(key for key in changed if key[0] in BOOKS)
-
-    def _is_over(self, loss: Loss) -> bool:
-        """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""
-        over = (
-            loss.end <= self._spool.acknowledged
-            if loss.reason == "forgotten"
-            else loss.end < self._spool.acknowledged
-        )
-        return over and loss.since is not None and loss.until is not None
-
-    def _spread(self, loss: Loss) -> Iterable[Gap]:
-        """A loss of which nobody knows what was in it may be of anything."""
-        for channel, symbol in self._gaps.seen_until():
-            start, end = loss.since or 0.0, loss.until or 0.0
-            if loss.reason == "forgotten":
-                start = max(start, self._stored.get((channel, symbol), 0.0))
-            start, end = sorted((start, end))
-            yield Gap(self._gaps.exchange, symbol, end, end, channel, start, end, loss.reason, loss.count)
+        """These are dead letters."""
+        self._losses.put_aside(records)
 
     # -- the store -----------------------------------------------------------------------------------
 
@@ -314,78 +262,3 @@ class Continuity:
         if hole:
             self._gaps.report(key, hole, question.end)
         self._gaps.answered(question)
-
-
-class _Remembered:
-    """What earlier processes remembered about one exchange.
-
-    Attributes:
-        damaged: marks that cannot be read, by name.
-        doubtful: the pairs that these may have been about; nobody knows up to when they were seen.
-        nameless: whether one of these may have been about any pair.
-    """
-
-    def __init__(self, exchange: str, saved: Mapping[str, str]) -> None:
-        self.holes: dict[Key, Hole] = {}
-        self.questions: list[Question] = []
-        self.missing: dict[Key, tuple[Missing, ...]] = {}
-        self.damaged: dict[str, str] = {}
-        self.doubtful: set[Key] = set()
-        self.nameless = False
-        self._on: dict[Key, int] = {}
-        self._connections: dict[int, Progress] = {}
-        for name, text in saved.items():
-            try:
-                place = marks.slot(name)
-            except DamagedMarkError:
-                self.nameless = True
-                self.damaged[name] = text
-                continue
-            if text and place.exchange in {exchange, ""}:
-                self._take(place, text)
-        for key, number in [*self._on.items()]:
-            if number not in self._connections:
-                del self._on[key]
-                self._doubt(marks.seen(exchange, key), Carried(number).text)
-
-    def _take(self, place: Slot[Any], text: str) -> None:
-        key = place.key
-        try:
-            mark = place.read(text)
-        except DamagedMarkError:
-            self._doubt(place, text)
-            return
-        match mark, key:
-            case Progress(), None:
-                self._connections[int(place.name.split()[1])] = mark
-            case Carried(), (_, _):
-                self._on[key] = mark.connection
-            case Hole(), (_, _):
-                self.holes[key] = mark
-            case Questions(), (_, _):
-                self.questions += mark.open
-            case MissingRecords(), (_, _):
-                self.missing[key] = mark.spans
-
-    def _doubt(self, place: Slot[Any], text: str) -> None:
-        self.damaged[place.name] = text
-        if place.kind in _TELL_WHAT_WAS_SEEN and place.key:
-            self.doubtful.add(place.key)
-
-    async def look_at_the_tail(self, spool: Spool) -> None:
-        """A connection's last record is as good as a mark."""
-        sequences = {self._connections[number].sequence for number in self._on.values()}
-        if not sequences:
-            return
-        for record in await spool.tail(min(sequences)):
-            number = self._on.get((channel_of(record), record.symbol))
-            if number is not None and not isinstance(record, Gap):
-                self._connections[number] = Progress(record.receipt_timestamp, 0)
-
-    def seen(self) -> dict[Key, float]:
-        """The pairs that were seen when the process ended, and up to when."""
-        return {key: self._connections[number].until for key, number in self._on.items()}
-
-
-def _id(loss: Loss) -> str:
-    return f"{loss.reason} {loss.first} {loss.end}"

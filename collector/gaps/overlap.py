@@ -34,6 +34,8 @@ from msgspec import structs
 
 from collector.batch import Batch
 from collector.gaps.ceded import Ceded
+from collector.gaps.claims import Claims, in_notes, named_in_notes, of_ours
+from collector.gaps.liveness import Liveness
 from collector.gaps.tracker import Gaps
 from collector.records import Key
 from collector.settings import Fault, Settings, SettingsError
@@ -65,7 +67,6 @@ class Overlap:
         taken: what is left out, with the name of the collector that stores it.
         undecided: what nobody knows yet of whether we may store it; until then nothing is stored.
         waits: whether it is another collector that leaves it undecided.
-        claims, choosing: what our note has to say, of which notes.Note knows the meaning.
     """
 
     def __init__(
@@ -78,23 +79,24 @@ class Overlap:
     ) -> None:
         self.taken: dict[Key, str] = {}
         self.undecided: set[Key] = set()
-        self._settings, self._subscribed, self._gaps = settings, subscribed, gaps
-        self._renew_books = renew_books
-        self._known: AbstractSet[Key] = frozenset()
         self.waits = False
-        self._choosing: set[Key] = set()
-        self._since: dict[Key, float] = {}  # what we claim
-        self._held: set[Key] = set()  # of that, what is surely ours
-        self._just_left: set[Key] = set()  # what nobody stores, and is not to be taken over yet
-        self._ever_held: set[Key] = set()
-        self._ceded = ceded
-        self._signs: dict[str, float] = {}  # others' first sign of life, by time.monotonic()
-        self._watching = False  # whether the same collectors are to be looked at soon again
-        self._who: dict[str, str] = {}
+        self._settings, self._subscribed, self._gaps = settings, subscribed, gaps
+        self._renew_books, self._ceded = renew_books, ceded
+        self._known: AbstractSet[Key] = frozenset()
+        self._ours = Claims(settings.name)
+        self._others = Liveness()
         self._next = 0.0  # when to look again, by time.monotonic()
         self._nothing_left_since: float | None = None
-        self.claims: list[Moment] = []
-        self.choosing: dict[str, list[str]] = {}
+
+    @property
+    def claims(self) -> list[Moment]:
+        """What our note has to say of our claims."""
+        return self._ours.moments
+
+    @property
+    def choosing(self) -> dict[str, list[str]]:
+        """What our note has to say of what we are about to claim."""
+        return self._ours.choosing
 
     @property
     def is_due(self) -> bool:
@@ -105,13 +107,11 @@ class Overlap:
     @property
     def is_settled(self) -> bool:
         """Whether it is decided of all that is confirmed who stores it."""
-        return all(key in self._held or key in self.taken for key in self._subscribed.confirmed)
+        return all(key in self._ours.held or key in self.taken for key in self._subscribed.confirmed)
 
     def reconnect(self) -> None:
         """Take note that the store was away, or we: others may have taken over what is ours."""
-        self._choosing.clear()
-        self._since.clear()
-        self._held.clear()
+        self._ours.begin_anew()
         self._next = 0.0
 
     async def look(
@@ -122,19 +122,17 @@ class Overlap:
         Our own note has to say what ``claims`` and ``choosing`` are then, before the next look. Raises
         SettingsError where others store all that there is.
         """
-        if not self._watching:
-            self._signs.clear()
         self._follow()
         exchange, ours = self._settings.exchange, self._settings.name
-        names = {key: (self._name(key[0]), key[1]) for key in self._known}
+        names = named_in_notes(self._known, self._settings.candle_interval)
         of_exchange = {name: note for name, note in notes.items() if note.exchange == exchange}
-        claims = {name: _ours_of(names, codec.pairs(note.claims)) for name, note in of_exchange.items()}
+        claims = {name: of_ours(names, codec.pairs(note.claims)) for name, note in of_exchange.items()}
         choosing = {
-            name: {*_ours_of(names, dict.fromkeys(codec.apart(note.choosing), 0.0))}
+            name: {*of_ours(names, dict.fromkeys(codec.apart(note.choosing), 0.0))}
             for name, note in of_exchange.items()
         }
         own, _ = claims.pop(ours, {}), choosing.pop(ours, None)
-        alive, doubtful = await self._living(
+        alive, doubtful = await self._others.look(
             [name for name in claims if claims[name] or choosing[name]], holder
         )
         claims = {name: claims[name] for name in alive | doubtful}
@@ -143,21 +141,22 @@ class Overlap:
         self.undecided, self.waits = set(), False
         left = {name: notes[name].until() for name in {*self.taken.values()} if name in notes}
         unclaimed = [key for key in self.taken if not any(key in claimed for claimed in claims.values())]
-        self._just_left = {key for key in unclaimed if self._has_just_left(key, left)}
+        just_left = {key for key in unclaimed if self._has_just_left(key, left)}
         for key in self._known:
-            rivals = self._rivals(key, claims)
+            rivals = self._ours.rivals(key, claims)
             if rival := min(rivals & alive, default=None):
                 lost[rival].append(key)
-            elif key not in self._held and (rivals or (self._is_claimed(key) and key in about_to_claim)):
+            elif key not in self._ours.held and (
+                rivals or (self._ours.stands(key) and key in about_to_claim)
+            ):
                 self.undecided.add(key)
                 self.waits = True
-            elif not rivals and key not in self._just_left:
+            elif not rivals and key not in just_left:
                 self._claim(key, own.get(key))
         for name, keys in lost.items():
             self._lose(name, keys, claims[name])
-        self._wait(doubtful)
-        self.claims = codec.moments({names[key]: since for key, since in self._since.items()})
-        self.choosing = codec.joined(names[key] for key in self._choosing)
+        self._wait(doubtful, just_left=bool(just_left))
+        self._ours.write(names)
         self._see_that_something_is_left()
 
     def without(self, batch: Batch) -> Batch:
@@ -171,103 +170,59 @@ class Overlap:
     @property
     def reasons(self) -> dict[Key, str]:
         """Why something is left out, by pair."""
-        return {key: f"{self._called(name)} stores it already" for key, name in self.taken.items()}
+        return {key: f"{self._others.called(name)} stores it already" for key, name in self.taken.items()}
 
     def _follow(self) -> None:
         """Forget what is not subscribed to any more."""
         self._known = frozenset({*self._subscribed.confirmed, *self._subscribed.pending})
-        self._held &= self._known
-        self._choosing &= self._known
-        for gone in [key for key in self._since if key not in self._known]:
-            del self._since[gone]
+        self._ours.keep(self._known)
         for gone in [key for key in self.taken if key not in self._known]:
             del self.taken[gone]
             self._ceded.end(gone, time.time())
             self._gaps.elsewhere.discard(gone)
 
-    def _name(self, channel: str) -> str:
-        return in_notes(channel, self._settings.candle_interval)
-
-    async def _living(
-        self, names: Iterable[str], holder: Callable[[str], Awaitable[Holder | None]]
-    ) -> tuple[set[str], set[str]]:
-        """Return who gave a sign of life since we looked first, and who may do so yet."""
-        alive: set[str] = set()
-        doubtful: set[str] = set()
-        for name in names:
-            found = await holder(name)
-            if found is None or found.is_gone:
-                self._signs.pop(name, None)
-                continue
-            self._who[name] = found.who
-            sign = time.monotonic() - found.idle
-            is_newer = sign > self._signs.setdefault(name, sign) + 0.5
-            (alive if is_newer else doubtful).add(name)
-        return alive, doubtful
-
-    def _rivals(self, key: Key, claims: Mapping[str, Mapping[Key, float]]) -> set[str]:
-        """Return who has the key rather than we: before we claim it, whoever claims it."""
-        mine = self._since[key] if self._is_claimed(key) else None
-        return {
-            name
-            for name, claimed in claims.items()
-            if key in claimed and (mine is None or (claimed[key], name) < (mine, self._settings.name))
-        }
-
-    def _is_claimed(self, key: Key) -> bool:
-        """Whether our note claims the key, and we are through with choosing."""
-        return key in self._since and key not in self._choosing
-
     def _claim(self, key: Key, noted: float | None) -> None:
         """Take the next step towards what nobody else has; ``noted`` is our claim as the store has it."""
-        if key in self._choosing:
-            self._choosing.discard(key)
+        if self._ours.is_chosen(key):
+            now = time.time()
             if key in self.taken:
-                LOG.warning("%s has ended: storing %s", self._called(self.taken[key]), named([key]))
-                self._take_over(key)
-            elif key not in self._since:
-                self._since[key] = self._gaps.seen_since(key) or time.time()
-            self.undecided.add(key)
-        elif noted is not None and noted == self._since.get(key):
-            self._held.add(key)
-            self._ever_held.add(key)
+                LOG.warning("%s has ended: storing %s", self._others.called(self.taken[key]), named([key]))
+                self._take_over(key, now)
+                self._ours.claim(key, now)
+            else:
+                self._ours.claim(key, self._gaps.seen_since(key) or now)
+        elif self._ours.hold(key, noted):
+            return
         else:
-            if noted is not None and key not in self.taken:
-                self._since[key] = noted  # by the process before: it stays claimed meanwhile
-            self._choosing.add(key)
-            self._held.discard(key)
-            self.undecided.add(key)
+            self._ours.choose(key, noted if key not in self.taken else None)
+        self.undecided.add(key)
 
     def _has_just_left(self, key: Key, left: Mapping[str, Mapping[Key, float]]) -> bool:
         """Whether the last that who had ``key`` has stored of it may still be on its way to us."""
         until = left.get(self.taken[key], {}).get(key)
         return until is not None and abs(time.time() - until) < SKEW  # a clock that is wrong says nothing
 
-    def _take_over(self, key: Key) -> None:
-        now = time.time()
+    def _take_over(self, key: Key, now: float) -> None:
         del self.taken[key]
-        self._since[key] = now
         self._ceded.end(key, now)
         self._renew_books([key])
         self._gaps.take_back(key, now if key in self._subscribed.confirmed else None)
 
     def _lose(self, name: str, keys: list[Key], since: Mapping[Key, float]) -> None:
         new = [key for key in keys if key not in self.taken]
-        for key in keys:
-            self.taken[key] = name
-            self._since.pop(key, None)
-            self._choosing.discard(key)
+        doubled = [key for key in new if key in self._ours.held]
+        self.taken |= dict.fromkeys(keys, name)
+        self._ours.give_up(keys)
         for key in new:
             self._cede(key, since[key])
         if new:
-            LOG.error("left out, because %s stores it already: %s", self._called(name), named(new))
-        if doubled := [key for key in new if key in self._held]:
+            LOG.error("left out, because %s stores it already: %s", self._others.called(name), named(new))
+        if doubled:
             LOG.error("until now we stored these too, so some of it may be there twice: %s", named(doubled))
-        self._held.difference_update(keys)
 
     def _cede(self, key: Key, since: float) -> None:
         """Leave ``key`` to another collector, which stores what it has received ``since`` then."""
-        if key in self._ever_held:
+        if self._ours.was_held(key):
             self._ceded.begin(key, since)
             self._gaps.cede(key, since)
             return
@@ -277,13 +232,15 @@ class Overlap:
         if received is not None and received < since:
             self._gaps.report_overlap(key, max(received, since - SKEW), since)
 
-    def _wait(self, doubtful: AbstractSet[str]) -> None:
+    def _wait(self, doubtful: AbstractSet[str], *, just_left: bool) -> None:
         if self.undecided and doubtful:
-            called = ", ".join(map(self._called, sorted(doubtful)))
+            called = ", ".join(map(self._others.called, sorted(doubtful)))
             LOG.info("waiting to see whether %s still stores what we subscribe to", called)
-        self._watching = bool(self.undecided or self.taken or doubtful)
-        soon = SKEW if self._just_left else PROBE
-        pause = 0.0 if self.undecided else soon if self._watching else RECHECK
+        watching = bool(self.undecided or self.taken or doubtful)
+        if not watching:
+            self._others.begin_anew()
+        soon = SKEW if just_left else PROBE
+        pause = 0.0 if self.undecided else soon if watching else RECHECK
         self._next = time.monotonic() + pause
 
     def _see_that_something_is_left(self) -> None:
@@ -295,32 +252,19 @@ class Overlap:
         if now - self._nothing_left_since < HANDOVER:
             return
         names = sorted(set(self.taken.values()))
+        who = ", ".join(map(self._others.called, names))
         them = "it" if len(names) == 1 else "them"
         raise SettingsError(
             [
                 Fault(
                     "SYMBOLS",
                     ",".join(self._settings.symbols),
-                    f"all of it is stored already, into this store, by {', '.join(map(self._called, names))};"
+                    f"all of it is stored already, into this store, by {who};"
                     f" stop {them}, ask for other symbols or channels here, or set ALLOW_OVERLAP=true to"
                     " store it twice",
                 )
             ]
         )
-
-    def _called(self, name: str) -> str:
-        who = self._who.get(name)
-        return f"collector {name}" + (f" ({who})" if who else "")
-
-
-def _ours_of(names: Mapping[Key, Key], claimed: Mapping[Key, float]) -> dict[Key, float]:
-    """Return what is claimed of our subscriptions, whose names in notes are ``names``."""
-    return {key: claimed[name] for key, name in names.items() if name in claimed} if claimed else {}
-
-
-def in_notes(channel: str, interval: str) -> str:
-    """Return a channel as notes name it; ``interval`` is that of candles."""
-    return f"{channel} {interval}" if channel == "candles" else channel
 
 
 async def holders(

@@ -10,7 +10,7 @@ from reported import Reported
 
 from collector.batch import Batch
 from collector.gaps import ceded as ceded_module
-from collector.gaps import marks, overlap
+from collector.gaps import liveness, marks, overlap
 from collector.gaps.ceded import Ceded
 from collector.gaps.marks import Marks
 from collector.gaps.overlap import Overlap
@@ -94,6 +94,7 @@ def clock(monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     clock.time = clock.monotonic = lambda: clock.now
     monkeypatch.setattr(overlap, "time", clock)
+    monkeypatch.setattr(liveness, "time", clock)
     monkeypatch.setattr(ceded_module, "time", clock)
     return clock
 

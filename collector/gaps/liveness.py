@@ -1,0 +1,40 @@
+"""Whether other collectors are alive, by the signs of life that they give the store."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from collector.stores import Holder
+
+
+class Liveness:
+    """What was seen of other collectors' signs of life."""
+
+    def __init__(self) -> None:
+        self._signs: dict[str, float] = {}  # the first one, by time.monotonic()
+        self._who: dict[str, str] = {}
+
+    async def look(
+        self, names: Iterable[str], holder: Callable[[str], Awaitable[Holder | None]]
+    ) -> tuple[set[str], set[str]]:
+        """Return who gave a sign of life since we looked first, and who may do so yet."""
+        alive: set[str] = set()
+        doubtful: set[str] = set()
+        for name in names:
+            found = await holder(name)
+            if found is None or found.is_gone:
+                self._signs.pop(name, None)
+                continue
+            self._who[name] = found.who
+            sign = time.monotonic() - found.idle
+            is_newer = sign > self._signs.setdefault(name, sign) + 0.5
+            (alive if is_newer else doubtful).add(name)
+        return alive, doubtful
+
+    def begin_anew(self) -> None:
+        """What was seen until now says nothing about the next look."""
+        self._signs.clear()
+
+    def called(self, name: str) -> str:
+        """Return a collector for a person to read."""
+        who = self._who.get(name)
+        return f"collector {name}" + (f" ({who})" if who else "")
