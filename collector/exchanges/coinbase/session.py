@@ -40,6 +40,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.records import AnyRecord, Candle, L1Book, Ticker, Trade
+from collector.exchanges.routes import Routes
 from collector.exchanges.times import SECOND, rfc3339
 
 if TYPE_CHECKING:
@@ -74,16 +75,12 @@ class CoinbaseSession(Session):
         listening_to: Collection[str] = (),
     ) -> None:
         self._exchange = exchange
-        self._names = {instruments[each.symbol].exchange_symbol: each.symbol for each in subscriptions}
-        self._products = {symbol: product for product, symbol in self._names.items()}
-        self._listening_to = frozenset(listening_to)
-        self._asked_for = frozenset(subscriptions)
+        self._routes = Routes(CHANNELS, subscriptions, instruments, listening_to)
         self._pending = set(subscriptions)  # neither acknowledged nor refused
         self._refused: set[Subscription] = set()
         self._flowing: set[Subscription] = set()
         self._next_number: int | None = None
         self._skipped: dict[int, None] = {}  # numbers that have not come, the last of them
-        self._routes: dict[tuple[str, str], Sequence[Subscription]] = {}
         self._books: dict[str, Book] = {}
         self._renewed: set[Subscription] = set()  # being subscribed to again
         self._standing: dict[Subscription, int] = {}  # renewed trades that stand again, since when
@@ -98,7 +95,7 @@ class CoinbaseSession(Session):
     @override
     def opening(self) -> Sequence[str]:
         # heartbeats keep subscriptions open on which nothing happens
-        return [*self._subscribe(self._asked_for), _request("subscribe", "heartbeats", ())]
+        return [*self._subscribe(self._routes.subscriptions), _request("subscribe", "heartbeats", ())]
 
     @override
     def receive(self, frame: bytes, receipt: int) -> Outputs:
@@ -120,27 +117,12 @@ class CoinbaseSession(Session):
     def _subscribe(self, subscriptions: Collection[Subscription], kind: str = "subscribe") -> list[str]:
         products: dict[str, set[str]] = defaultdict(set)
         for subscription in subscriptions:
-            products[CHANNELS[subscription.channel]].add(self._product_of(subscription.symbol))
+            products[CHANNELS[subscription.channel]].add(self._routes.exchange_symbol(subscription.symbol))
         return [
             _request(kind, channel, some)
             for channel, of_channel in sorted(products.items())
             for some in batched(sorted(of_channel), _PRODUCTS_PER_FRAME)
         ]
-
-    def _product_of(self, symbol: str) -> str:
-        return self._products.get(symbol, symbol)
-
-    def _carried(self, channel: str, product: str) -> Sequence[Subscription]:
-        """Return the subscriptions that a channel of the exchange's carries for a product."""
-        known = self._routes.get((channel, product))
-        if known is None:
-            known = self._routes[channel, product] = self._route(channel, product)
-        return known
-
-    def _route(self, channel: str, product: str) -> Sequence[Subscription]:
-        symbol = product if self._listening_to else self._names.get(product, "")
-        carried = (Subscription(ours, symbol) for ours, theirs in CHANNELS.items() if theirs == channel)
-        return [each for each in carried if each.channel in self._listening_to or each in self._asked_for]
 
     # -- data ----------------------------------------------------------------------------------------
 
@@ -150,7 +132,7 @@ class CoinbaseSession(Session):
             time = rfc3339(message.timestamp)
             self._candles.hear(time)
         except UNREADABLE as error:
-            about = self._about_unread(channel, frame)
+            about = self._routes.named_in("level2" if channel == "l2_data" else channel, frame)
             return [
                 *self._missed(_number(frame)),
                 Malformed(str(error), about),
@@ -169,7 +151,7 @@ class CoinbaseSession(Session):
 
         Who listens to whatever comes may hear several connections.
         """
-        if self._listening_to or sequence is None or sequence >= (self._next_number or 0):
+        if self._routes.is_listening or sequence is None or sequence >= (self._next_number or 0):
             return False
         return sequence not in self._skipped
 
@@ -186,7 +168,7 @@ class CoinbaseSession(Session):
         for excess in list(self._skipped)[:-_MOST_SKIPPED]:
             del self._skipped[excess]
         self._books.clear()
-        subscriptions = sorted((self._asked_for or self._flowing) - self._refused)
+        subscriptions = sorted((self._routes.subscriptions or self._flowing) - self._refused)
         renewed = [each for each in subscriptions if CHANNELS[each.channel] in _RENEWED]
         frames = *self._subscribe(renewed, "unsubscribe"), *self._subscribe(renewed)
         reason = f"message {sequence} came where {expected} was due"
@@ -197,7 +179,7 @@ class CoinbaseSession(Session):
 
     def _read(self, channel: str, product: str, make: Callable[..., Outputs], *arguments: Any) -> Outputs:
         """Return what ``make(subscription, *arguments)`` makes of it for each subscription to a product."""
-        carried = self._carried(channel, product)
+        carried = self._routes.carried(channel, product)
         if not carried:
             return (Ignored(f"{channel} {product}"),)
         outputs: list[AnyRecord | Event] = []
@@ -220,7 +202,7 @@ class CoinbaseSession(Session):
 
         Until they do, their changes do not matter; a message that is ``complete`` would have begun them.
         """
-        books = [each for each in about if each.channel == "l2_book" and not self._listening_to]
+        books = [each for each in about if each.channel == "l2_book" and not self._routes.is_listening]
         books = [each for each in books if complete or each not in self._renewed]
         for each in books:
             self._books.pop(each.symbol, None)
@@ -300,12 +282,6 @@ class CoinbaseSession(Session):
 
     # -- the rest ------------------------------------------------------------------------------------
 
-    def _about_unread(self, channel: str, frame: bytes) -> tuple[Subscription, ...]:
-        """Return what a message that cannot be read may be about: the products that are named in it."""
-        theirs = "level2" if channel == "l2_data" else channel
-        named = [product for product in self._names if f'"{product}"'.encode() in frame]
-        return tuple(each for product in named for each in self._carried(theirs, product))
-
     def _acknowledged(self, events: Sequence[messages.Subscriptions], receipt: int) -> Outputs:
         """The exchange says what stands by now, all of it each time."""
         standing = {
@@ -313,7 +289,7 @@ class CoinbaseSession(Session):
             for event in events
             for channel, products in event.subscriptions.items()
             for product in products
-            for each in self._carried(channel, product)
+            for each in self._routes.carried(channel, product)
         }
         trades = {each for each in self._renewed & standing if each.channel == "trades"}
         self._standing = {each: self._standing.get(each, receipt) for each in trades}
@@ -340,7 +316,7 @@ class CoinbaseSession(Session):
         """One product that is refused costs the whole request: the rest of its channel is asked for again."""
         words = set(text.replace(",", " ").replace(":", " ").replace("[", " ").replace("]", " ").split())
         unanswered = self._pending | self._renewed
-        about = {each for each in unanswered if self._product_of(each.symbol) in words}
+        about = {each for each in unanswered if self._routes.exchange_symbol(each.symbol) in words}
         refused = {each for each in about if CHANNELS[each.channel] in words} or about
         if not refused:
             return (Notice(text),)

@@ -41,6 +41,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.records import AnyRecord, Candle, L1Book, Ticker, Trade
+from collector.exchanges.routes import Routes
 from collector.exchanges.times import SECOND, rfc3339
 
 if TYPE_CHECKING:
@@ -67,14 +68,10 @@ class KrakenSession(Session):
         listening_to: Collection[str] = (),
     ) -> None:
         self._exchange = exchange
-        self._names = {instruments[each.symbol].exchange_symbol: each.symbol for each in subscriptions}
-        self._exchange_symbols = {symbol: exchange_symbol for exchange_symbol, symbol in self._names.items()}
-        self._listening_to = frozenset(listening_to)
-        self._asked_for = frozenset(subscriptions)
+        self._routes = Routes(CHANNELS, subscriptions, instruments, listening_to)
         self._requests: dict[int, tuple[Subscription, ...]] = {}
         self._number = 0
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
-        self._routes: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._books: dict[str, CheckedBook] = {}
         self._waiting: set[str] = set()  # symbols whose books broke and are subscribed to again
         self._tickers: dict[str, messages.Ticker] = {}  # the last ones
@@ -91,7 +88,7 @@ class KrakenSession(Session):
     @override
     def opening(self) -> Sequence[str]:
         by_channel: dict[str, list[Subscription]] = defaultdict(list)
-        for subscription in sorted(self._asked_for):
+        for subscription in sorted(self._routes.subscriptions):
             by_channel[CHANNELS[subscription.channel]].append(subscription)
         return [
             self._subscribe(channel, some)
@@ -126,13 +123,10 @@ class KrakenSession(Session):
     ) -> str:
         self._number += 1
         self._requests[self._number] = tuple(subscriptions)
-        symbols = sorted({self._exchange_symbol(each.symbol) for each in subscriptions})
+        symbols = sorted({self._routes.exchange_symbol(each.symbol) for each in subscriptions})
         params = {"channel": channel, "symbol": symbols} | self._exchange.parameters(channel)
         request = {"method": method, "params": params, "req_id": self._number}
         return msgspec.json.encode(request).decode()
-
-    def _exchange_symbol(self, symbol: str) -> str:
-        return self._exchange_symbols.get(symbol, symbol)
 
     # -- data ----------------------------------------------------------------------------------------
 
@@ -141,7 +135,7 @@ class KrakenSession(Session):
             message = messages.decode[channel](frame)
         except UNREADABLE as error:
             complete = b'"snapshot"' in frame
-            return self._unread(error, self._about_unread(channel, frame), complete=complete)
+            return self._unread(error, self._routes.named_in(channel, frame), complete=complete)
         if channel == "status":
             return [self._status(part.system) for part in message.data]
         outputs: list[AnyRecord | Event] = []
@@ -154,10 +148,10 @@ class KrakenSession(Session):
         return outputs
 
     def _part(self, channel: str, part: Any, snapshot: bool, receipt: int) -> Outputs:
-        symbol = self._symbol(part.symbol)
-        about = self._about(channel, symbol) if symbol else ()
+        about = self._routes.carried(channel, part.symbol)
         if not about:
             return (Ignored(f"{channel} {part.symbol}"),)
+        symbol = about[0].symbol
         try:
             outputs = self._readers[channel](part, symbol, snapshot, receipt)
         except UNREADABLE as error:
@@ -172,36 +166,13 @@ class KrakenSession(Session):
 
         Until they do, their changes do not matter; a message that is ``complete`` would have begun them.
         """
-        books = [symbol for channel, symbol in about if channel == "l2_book" and not self._listening_to]
+        books = [
+            symbol for channel, symbol in about if channel == "l2_book" and not self._routes.is_listening
+        ]
         books = [each for each in books if complete or each not in self._waiting]
         reason = "a message of the book cannot be read"
         again = [output for symbol in books for output in self._begin_again(symbol, reason)]
         return [Malformed(str(error), about), *again]
-
-    def _symbol(self, exchange_symbol: str) -> str:
-        return exchange_symbol if self._listening_to else self._names.get(exchange_symbol, "")
-
-    def _about(self, channel: str, symbol: str) -> tuple[Subscription, ...]:
-        """Return the subscriptions that a channel of the exchange's carries for a symbol."""
-        known = self._routes.get((channel, symbol))
-        if known is None:
-            carried = (
-                Subscription(each, symbol) for each in CHANNELS if self._carries(channel, each, symbol)
-            )
-            known = self._routes[channel, symbol] = tuple(carried)
-        return known
-
-    def _carries(self, channel: str, ours: str, symbol: str) -> bool:
-        if CHANNELS[ours] != channel:
-            return False
-        return ours in self._listening_to or (ours, symbol) in self._asked_for
-
-    def _about_unread(self, channel: str, frame: bytes) -> tuple[Subscription, ...]:
-        """Return what a message that cannot be read may be about: the symbols that are named in it."""
-        about = [
-            self._about(channel, name) for raw, name in self._names.items() if f'"{raw}"'.encode() in frame
-        ]
-        return tuple(each for subscriptions in about for each in subscriptions)
 
     def _book(self, part: messages.Book, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         bids, asks = _levels(part.bids), _levels(part.asks)
@@ -222,7 +193,7 @@ class KrakenSession(Session):
         return records if checked.agrees(part.checksum) else self._begin_again(symbol, _DISAGREES)
 
     def _new_book(self, symbol: str) -> CheckedBook:
-        depth = self._depths.get(self._exchange_symbol(symbol), self._exchange.depth)
+        depth = self._depths.get(self._routes.exchange_symbol(symbol), self._exchange.depth)
         return CheckedBook(Book(self._exchange.id, symbol, self._exchange.options.storing, depth=depth))
 
     def _first_check(self, checked: CheckedBook, part: messages.Book) -> Outputs:
@@ -255,9 +226,9 @@ class KrakenSession(Session):
             return ()  # an instrument without a market: its time is that of 1970
         time = _time(part.timestamp, receipt)
         records: list[AnyRecord] = []
-        if self._carries("ticker", "ticker", symbol):
+        if self._routes.wants(("ticker", symbol)):
             records.append(Ticker(self._exchange.id, symbol, time, receipt, bid, ask))
-        if self._carries("ticker", "l1_book", symbol):
+        if self._routes.wants(("l1_book", symbol)):
             sizes = raw_amount(part.bid_qty), raw_amount(part.ask_qty)
             records.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
         return records
@@ -270,7 +241,7 @@ class KrakenSession(Session):
         begin = rfc3339(part.interval_begin)
         start = self._exchange.id, symbol, begin, receipt
         interval = self._exchange.interval(part.interval)
-        if not self._listening_to and interval != self._exchange.options.candle_interval:
+        if not self._routes.is_listening and interval != self._exchange.options.candle_interval:
             raise MalformedError(f"a candle of another interval, {interval}")
         span = begin, begin + part.interval * 60 * SECOND, interval, part.trades
         opened, last, high, low = map(raw_number, (part.open, part.close, part.high, part.low))
@@ -315,7 +286,7 @@ class KrakenSession(Session):
         docs.kraken.com spot-websocket-v2/status, 2026-11-28). One that begins in it waits for its end: else
         there would be a new one again and again.
         """
-        begins = self._system is None and not self._listening_to
+        begins = self._system is None and not self._routes.is_listening
         self._system = system
         if system == "maintenance" and not begins:
             return Closing("the exchange says that it goes into maintenance")
@@ -325,7 +296,7 @@ class KrakenSession(Session):
         """Return the subscriptions of the symbol that an answer names, else all of its request."""
         asked = self._requests.get(it.req_id or 0, ())
         named = (it.result.symbol if it.result else None) or it.symbol
-        return tuple(each for each in asked if named in (None, self._exchange_symbol(each.symbol)))
+        return tuple(each for each in asked if named in (None, self._routes.exchange_symbol(each.symbol)))
 
     def _halves(self, subscriptions: Sequence[Subscription]) -> Outputs:
         """Ask again for what was refused without a name."""
