@@ -29,36 +29,56 @@ def questions(draw):
     return marks.questions(exchange, key), marks.Questions(tuple(asked))
 
 
-EVERY_KIND = st.one_of(
-    questions(),
-    st.tuples(st.builds(marks.seen, WORDS, KEYS), HOLES | st.builds(marks.Carried, WHOLE)),
-    st.tuples(st.builds(marks.connection, st.integers(0, 10**6)), st.builds(marks.Progress, MOMENTS, WHOLE)),
-    st.tuples(
-        st.builds(marks.missing, WORDS, KEYS),
+def at(place, *arguments):
+    """Where marks of a kind may be."""
+    return st.builds(place, *arguments)
+
+
+COUNTED = st.builds("{} {} {}".format, WORDS, WHOLE, WHOLE)
+NUMBERED = st.tuples(st.sampled_from(["trades", "candles"]), WORDS)
+#: Places and marks of each kind.
+KINDS = {
+    marks.Questions: questions(),
+    marks.Hole: st.tuples(at(marks.seen, WORDS, KEYS), HOLES),
+    marks.Carried: st.tuples(at(marks.seen, WORDS, KEYS), st.builds(marks.Carried, WHOLE)),
+    marks.Progress: st.tuples(
+        at(marks.connection, st.integers(0, 10**6)), st.builds(marks.Progress, MOMENTS, WHOLE)
+    ),
+    marks.MissingRecords: st.tuples(
+        at(marks.missing, WORDS, KEYS),
         st.builds(marks.MissingRecords, st.lists(MISSING, min_size=1).map(tuple)),
     ),
-    st.tuples(
-        st.builds(marks.last_recorded, WORDS, st.tuples(st.sampled_from(["trades", "candles"]), WORDS)),
-        st.builds(marks.LastRecorded, WHOLE, st.none() | WHOLE),
+    marks.LastRecorded: st.tuples(
+        at(marks.last_recorded, WORDS, NUMBERED), st.builds(marks.LastRecorded, WHOLE, st.none() | WHOLE)
     ),
-    st.tuples(
-        st.builds(marks.ceded, WORDS, KEYS), st.builds(marks.Ceded, st.lists(CEDED, min_size=1).map(tuple))
+    marks.LastContent: st.tuples(
+        at(marks.last_content, WORDS, KEYS), st.builds(marks.LastContent, st.text(min_size=1))
     ),
-    st.tuples(st.builds(marks.listed, WORDS, WORDS), st.just(marks.Listed())),
-    st.tuples(st.just(marks.LOSSES_TOLD), st.builds(marks.LossesTold, st.frozensets(st.text()))),
-    st.tuples(
-        st.just(marks.LETTERS_GONE),
-        st.builds(marks.LettersGone, st.builds("{} {} {}".format, WORDS, WHOLE, WHOLE)),
+    marks.Ceded: st.tuples(
+        at(marks.ceded, WORDS, KEYS), st.builds(marks.Ceded, st.lists(CEDED, min_size=1).map(tuple))
     ),
-    st.tuples(
+    marks.Listed: st.tuples(at(marks.listed, WORDS, WORDS), st.just(marks.Listed())),
+    marks.LossesTold: st.tuples(
+        st.just(marks.LOSSES_TOLD), st.builds(marks.LossesTold, st.frozensets(st.text()))
+    ),
+    marks.LettersGone: st.tuples(st.just(marks.LETTERS_GONE), st.builds(marks.LettersGone, COUNTED)),
+    marks.Suspicion: st.tuples(
         st.just(marks.WRITING),
         st.builds(marks.Suspicion, WHOLE, WHOLE, WHOLE, st.integers(0, 9), st.booleans()),
     ),
-    st.tuples(
+    marks.GapsOfDay: st.tuples(
         st.just(marks.GAPS_OF_DAY),
         st.builds(marks.GapsOfDay, st.dates().map(str), st.integers(0, 10**15 - 1)),
     ),
-)
+}
+EVERY_KIND = st.one_of(*KINDS.values())
+
+
+def test_these_are_all_kinds_that_there_are():
+    concrete = [
+        kind for kind in vars(marks).values() if isinstance(kind, type) and issubclass(kind, marks.Mark)
+    ]
+    assert KINDS.keys() == {*concrete} - {marks.Mark, marks.Seen}
 
 
 @given(EVERY_KIND)
