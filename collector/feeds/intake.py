@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from collector import records
 from collector.bounds import LONGEST_TEXT
 from collector.exchanges import records as exchange_records
@@ -26,22 +24,17 @@ from collector.exchanges.protocol import (
     Repeated,
 )
 from collector.exchanges.times import SECOND
+from collector.feeds.contents import UNNUMBERED, Contents, content
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import Subscriptions
-from collector.gaps import marks
-from collector.gaps.marks import Hole, LastContent
+from collector.gaps.marks import Hole
 from collector.gaps.tracker import Gaps
 from collector.printable import printable
 from collector.receiver import Receiver
-from collector.records import BOOKS, Key, channel_of
+from collector.records import BOOKS, Key
 
 LOG = logging.getLogger(__name__)
-
-#: Channels whose records have no numbers: the content of the last one tells whether it is sent again after a
-#: restart. It is marked after so long (nanoseconds); what was recorded since is in the spool.
-UNNUMBERED = frozenset({"ticker", "l1_book", "funding", "open_interest", "index", "liquidations"})
-MARKED = 10 * SECOND
 
 
 class Intake:
@@ -58,9 +51,7 @@ class Intake:
         self._last_quotes: dict[str, dict[str, Any]] = defaultdict(dict)  # by channel and symbol
         self._begun: dict[str, set[str]] = defaultdict(set)  # symbols: the last may be repeated
         self._last: dict[str, dict[str, Any]] = defaultdict(dict)  # others without numbers, in the same way
-        self._recalled: dict[str, dict[str, str]] = defaultdict(dict)  # contents, of earlier processes
-        self._contents: dict[Key, Any] = {}  # records whose content is marked
-        self._marked = 0  # when that was
+        self._contents = Contents(exchange.id, receiver.marks, _content)
         self._renewed: set[Key] = set()  # what broke and is subscribed to again
         self._told: dict[str, float] = {}
         self._takers: dict[type[Any], Callable[[Any], None]] = {
@@ -93,11 +84,7 @@ class Intake:
 
     def recall(self, recorded: Iterable[records.AnyRecord]) -> None:
         """Take up what earlier processes recorded last; ``recorded`` is the newest of it, oldest first."""
-        for (channel, symbol), mark in self._receiver.marks.of_pairs(self._exchange.id, LastContent):
-            self._recalled[channel][symbol] = mark.content
-        for record in recorded:
-            if (channel := channel_of(record)) in UNNUMBERED:
-                self._recalled[channel][record.symbol] = _content(record)
+        self._contents.recall(recorded)
 
     def broke(self, key: Key, handled: float, *, renewed: bool) -> None:
         """Something of ``key`` is missing: of a book since its last record, else since ``handled``.
@@ -134,7 +121,7 @@ class Intake:
         self.repeats.interrupt(keys)
         for channel, symbol in keys:
             self._last_books.pop((channel, symbol), None)
-            if symbol in self._last_quotes[channel] or symbol in self._recalled[channel]:
+            if symbol in self._last_quotes[channel] or self._contents.are_recalled((channel, symbol)):
                 self._begun[channel].add(symbol)
 
     def forget(self, keys: Iterable[Key]) -> None:
@@ -144,30 +131,16 @@ class Intake:
         self._renewed.difference_update(keys)
         for channel, symbol in keys:
             self._last_books.pop((channel, symbol), None)
-            for kept in (self._last_quotes, self._last, self._recalled):
+            for kept in (self._last_quotes, self._last):
                 kept[channel].pop(symbol, None)
-            if self._contents.pop((channel, symbol), None):
-                self._receiver.marks.drop(marks.last_content(self._exchange.id, (channel, symbol)))
+            self._contents.forget((channel, symbol))
             self._begun[channel].discard(symbol)
 
     def report_losses(self, now: int) -> None:
         """Report what has not come by ``now``: numbered records, and what would bridge a gap."""
         self._report(self.repeats.overdue(now))
         self._subscriptions.give_up_bridges(now / SECOND)
-        if not 0 <= now - self._marked < MARKED:
-            self._marked = now
-            self._mark_contents()
-
-    def _mark_contents(self) -> None:
-        """Remember the last records that the exchange gave a time: without one, none is known again."""
-        for kept in (self._last_quotes, self._last):
-            for channel, by_symbol in kept.items():
-                for symbol, it in by_symbol.items():
-                    key = channel, symbol
-                    if it.timestamp != it.receipt_timestamp and self._contents.get(key) is not it:
-                        self._contents[key] = it
-                        place = marks.last_content(self._exchange.id, key)
-                        self._receiver.marks.put(place, LastContent(_content(_CONVERTED[channel](it))))
+        self._contents.mark(now, self._last_quotes, self._last)
 
     def _report(self, losses: Iterable[Loss]) -> None:
         for key, start, end, count in losses:
@@ -179,7 +152,7 @@ class Intake:
         """Return what takes a record that is stored unless it was before."""
         is_new: Callable[[str, Any], bool] = self.repeats.is_new
         if channel in UNNUMBERED:
-            is_new = self._new_since_restart(channel, convert)
+            is_new = self._new_since_restart(channel)
         put = self._receiver.put
         awaited = self._subscriptions.awaited[channel]
 
@@ -191,9 +164,7 @@ class Intake:
 
         return take
 
-    def _new_since_restart(
-        self, channel: str, convert: Callable[[Any], records.AnyRecord]
-    ) -> Callable[[str, Any], bool]:
+    def _new_since_restart(self, channel: str) -> Callable[[str, Any], bool]:
         """Return what tells whether a record is new, also by what earlier processes recorded last."""
         last = self._last[channel]
 
@@ -201,16 +172,9 @@ class Intake:
             if not self.repeats.is_new(channel, it):
                 return False
             last[it.symbol] = it
-            return not self._is_recalled(channel, it, convert)
+            return not self._contents.is_recalled(channel, it)
 
         return is_new
-
-    def _is_recalled(self, channel: str, it: Any, convert: Callable[[Any], records.AnyRecord]) -> bool:
-        """Return whether the first record of this process is the last one of an earlier process."""
-        content = self._recalled[channel].pop(it.symbol, None) if self._recalled[channel] else None
-        return (
-            content is not None and it.timestamp != it.receipt_timestamp and content == _content(convert(it))
-        )
 
     def _quotes(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
         """Return what takes best prices: the session itself knows whether they were sent before.
@@ -225,7 +189,7 @@ class Intake:
             before = last.get(it.symbol)
             if before is None:
                 last[it.symbol] = it
-                return self._is_recalled(channel, it, convert)
+                return self._contents.is_recalled(channel, it)
             return it.timestamp != it.receipt_timestamp and identity(it) == identity(before)
 
         def take(it: Any) -> None:
@@ -322,10 +286,8 @@ class Intake:
 # -- the records that are stored -------------------------------------------------------------------
 
 
-def _content(record: records.AnyRecord) -> str:
-    """Return what a record says, whoever receives it whenever."""
-    _, _, timestamp, _, *said = msgspec.structs.astuple(record)
-    return msgspec.json.encode((timestamp, *said)).decode()
+def _content(channel: str, it: Any) -> str:
+    return content(_CONVERTED[channel](it))
 
 
 def _place(it: exchange_records.AnyRecord) -> tuple[str, str, float, float]:
