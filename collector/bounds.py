@@ -20,13 +20,14 @@ from typing import Any
 
 from collector import records
 from collector.records import AnyRecord
+from collector.times import nanoseconds
 
 #: A number has at most so many digits, and lies between 10 to the power of -EXPONENT and of EXPONENT.
 DIGITS = EXPONENT = 40
 #: Characters of a text: an id, a side, a type.
 LONGEST_TEXT = 256
-#: Seconds since 1970, in the year 5138: what is beyond was not meant as seconds.
-LATEST = 1e11
+#: Seconds since 1970, in the year 2286: what is beyond was not meant as seconds.
+LATEST = 1e10
 #: The largest whole number that every store has.
 LARGEST_COUNT = 2**63 - 1
 
@@ -126,11 +127,11 @@ def optional_text(value: Any) -> str | None:
     return None if value is None else text(value)
 
 
-def moment(value: Any) -> float:
-    """Return a time, seconds since 1970. Raises ValueError for one that cannot be."""
+def moment(value: Any) -> int:
+    """Return a time as records have it, of seconds since 1970. Raises ValueError for one that cannot be."""
     seconds = value if type(value) is float else float(value)
     if 0 <= seconds < LATEST:
-        return seconds
+        return nanoseconds(seconds)
     raise ValueError(f"{_short(value)} is no time in seconds since 1970")
 
 

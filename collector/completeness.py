@@ -16,8 +16,9 @@ import msgspec
 
 from collector import stores
 from collector.bounds import LATEST
+from collector.gap_records import StoredGap
 from collector.patterns import is_plain
-from collector.records import Gap, Key
+from collector.records import Key
 from collector.settings import Settings
 from collector.stores import notes as codec
 from collector.stores.notes import Note
@@ -101,7 +102,7 @@ async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[
     seen: dict[Key, float | None] = dict.fromkeys(filter(settings.records, named))
     damaged: list[str] = []
     since: Mapping[Key, float] = {}
-    found: Sequence[Gap] = ()
+    found: Sequence[StoredGap] = ()
     try:
         await store.open_to_read()
         notes, damaged = read_notes(await store.notes())
@@ -168,7 +169,7 @@ def begun(notes: Iterable[Note], exchange: str) -> dict[Key, float]:
 def rows(
     exchange: str,
     seen: Mapping[Key, float | None],
-    gaps: Iterable[Gap],
+    gaps: Iterable[StoredGap],
     interval: Interval,
     since: Mapping[Key, float] = MappingProxyType({}),
 ) -> list[Row]:

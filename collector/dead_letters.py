@@ -17,7 +17,8 @@ import msgspec
 from collector import lines, typed_json
 from collector.batch import Batch, Refusal
 from collector.gap_records import in_microseconds, joined
-from collector.records import Gap, channel_of
+from collector.records import Gap, channel_of, fields
+from collector.times import nanoseconds
 
 LETTERS_BYTES = 64 * 2**20  # in one file
 
@@ -130,13 +131,13 @@ def _letter(incarnation: str, refusal: Refusal) -> dict[str, object]:
         "sequence": refusal.sequence,
         "reason": refusal.reason,
         "channel": channel_of(refusal.record),
-        "record": msgspec.structs.asdict(refusal.record),
+        "record": fields(refusal.record),
     }
 
 
 def _gap(letter: _Letter) -> Gap:
     """Return the gap that one record leaves; a gap leaves itself."""
-    record, now = letter.record, time.time()
+    record = letter.record
     receipt = _moment(record.get("receipt_timestamp"), letter.time)
     start = end = receipt
     missed, reason = letter.channel, "refused"
@@ -145,7 +146,9 @@ def _gap(letter: _Letter) -> Gap:
         start, end = _moment(record.get("start"), receipt), _moment(record.get("end"), receipt)
         missed, reason, count = str(record.get("missed")), str(record.get("reason")), record.get("count")
     exchange, symbol = str(record.get("exchange")), str(record.get("symbol"))
-    return in_microseconds(Gap(exchange, symbol, end, now, missed, start, end, reason, count))
+    begun, ended = nanoseconds(start), nanoseconds(end)
+    now = time.time_ns()
+    return in_microseconds(Gap(exchange, symbol, ended, now, missed, begun, ended, reason, count))
 
 
 def _moment(value: object, otherwise: float) -> float:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import Literal
 
+import msgspec
 from msgspec import structs
 
 from collector.records import AnyRecord, Gap, channel_of
@@ -32,8 +33,19 @@ def in_microseconds(gap: Gap) -> Gap:
 
     Some stores hold floats, and others round: of a finer time two would say different things.
     """
-    times = {name: round(getattr(gap, name), 6) for name in _TIMES}
+    times = {name: round(getattr(gap, name), -3) for name in _TIMES}
     return structs.replace(gap, **times)
+
+
+class StoredGap(msgspec.Struct, frozen=True):
+    """A gap as it is read out of a store: of ``missed`` of ``symbol``; times are float seconds."""
+
+    symbol: str
+    missed: str
+    start: float
+    end: float
+    reason: str
+    count: int | None
 
 
 def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
@@ -41,7 +53,7 @@ def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
 
     A gap among them is not lost with them: it is part of what is missing.
     """
-    spans: dict[tuple[type[AnyRecord], str, str], list[float]] = {}
+    spans: dict[tuple[type[AnyRecord], str, str], list[int]] = {}
     gaps = []
     for record in records:
         if isinstance(record, Gap):
@@ -50,9 +62,9 @@ def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
         receipt = record.receipt_timestamp
         span = spans.setdefault((type(record), record.exchange, record.symbol), [receipt, receipt, 0])
         span[0], span[1], span[2] = min(span[0], receipt), max(span[1], receipt), span[2] + 1
-    now = time.time()
+    now = time.time_ns()
     for (kind, exchange, symbol), (start, end, count) in spans.items():
-        gaps.append(Gap(exchange, symbol, end, now, channel_of(kind), start, end, reason, int(count)))
+        gaps.append(Gap(exchange, symbol, end, now, channel_of(kind), start, end, reason, count))
     return joined(gaps)
 
 

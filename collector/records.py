@@ -1,14 +1,14 @@
 """What is stored: one small typed record per public channel.
 
 Fields have cryptofeed's names. Numbers are the texts that the exchange sent, so that every digit survives:
-plain decimals, without an exponent, which ``exchanges.numbers`` or ``bounds`` has checked. Times are float
-seconds since 1970, UTC. ``timestamp`` is the exchange's own time of the event, or the receipt where the
+plain decimals, without an exponent, which ``exchanges.numbers`` or ``bounds`` has checked. Times are integer
+nanoseconds since 1970, UTC. ``timestamp`` is the exchange's own time of the event, or the receipt where the
 exchange gives none; ``receipt_timestamp`` is when the message arrived.
 
 Records are encoded as arrays that begin with the channel, so a blob of them can be read back
-without knowing what is in it: ``decode(encode(records)) == records``. Versions whose numbers were Decimals
-encoded them as texts too, some of them with an exponent: they read what this one writes, and the other way
-round.
+without knowing what is in it: ``decode(encode(records)) == records``. Earlier versions encoded times as float
+seconds, and some of them numbers with an exponent; ``decode`` reads that as well, and
+``encode_for_earlier_versions`` writes what they read.
 """
 
 import re
@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import msgspec
+
+from collector.times import SECOND, nanoseconds
 
 #: What records are about: channel and symbol, both in cryptofeed's words.
 type Key = tuple[str, str]
@@ -26,6 +28,8 @@ type Key = tuple[str, str]
 BOOKS = frozenset({"l2_book", "l3_book"})
 #: A number as text.
 Number = Annotated[str, msgspec.Meta(description="a plain decimal")]
+#: When something happened.
+Time = Annotated[int, msgspec.Meta(description="nanoseconds since 1970, UTC")]
 #: One level of an aggregated book: price and size. In a delta, size 0 removes the level.
 Level = tuple[Number, Number]
 #: One order of a book by order: order id, price, size. In a delta, size 0 removes the order.
@@ -37,8 +41,8 @@ class Record(msgspec.Struct, array_like=True, tag_field="channel", gc=False):
 
     exchange: str
     symbol: str
-    timestamp: float
-    receipt_timestamp: float
+    timestamp: Time
+    receipt_timestamp: Time
 
 
 class Trade(Record, array_like=True, tag="trades", gc=False):
@@ -48,7 +52,7 @@ class Trade(Record, array_like=True, tag="trades", gc=False):
     amount: Number
     price: Number
     id: str | None
-    type: str | None
+    type: str | None = None
 
 
 class Ticker(Record, array_like=True, tag="ticker", gc=False):
@@ -88,7 +92,7 @@ class Funding(Record, array_like=True, tag="funding", gc=False):
 
     mark_price: Number | None
     rate: Number | None
-    next_funding_time: float | None
+    next_funding_time: Time | None
     predicted_rate: Number | None
 
 
@@ -117,8 +121,8 @@ class Index(Record, array_like=True, tag="index", gc=False):
 class Candle(Record, array_like=True, tag="candles", gc=False):
     """One candle from ``start`` to ``stop``; ``closed`` is None where the exchange does not tell."""
 
-    start: float
-    stop: float
+    start: Time
+    stop: Time
     interval: str
     trades: int | None
     open: Number
@@ -138,8 +142,8 @@ class Gap(Record, array_like=True, tag="gaps", gc=False):
     """
 
     missed: str
-    start: float
-    end: float
+    start: Time
+    end: Time
     reason: str
     count: int | None
 
@@ -148,19 +152,26 @@ AnyRecord = (
     Trade | Ticker | L1Book | L2Book | L3Book | Funding | OpenInterest | Liquidation | Index | Candle | Gap
 )
 
+
+def channel_of(record: Record | type[Record]) -> str:
+    """Return the channel that a record belongs to, in cryptofeed's spelling."""
+    return str(record.__struct_config__.tag)
+
+
+_KINDS: dict[str, type[Record]] = {channel_of(kind): kind for kind in get_args(AnyRecord)}
+
+_anything = msgspec.msgpack.Decoder()
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[AnyRecord])
 _gap_decoder = msgspec.msgpack.Decoder(list[Gap])
+
+#: Seconds since 1970 whose nanoseconds MessagePack has no room for.
+_LATEST = 2**63 / SECOND
 
 #: What a number with an exponent looks like; so may an id, which is left as it is.
 _exponent = re.compile(rb"[0-9]E[+-][0-9]").search
 #: An exponent that is written out.
 _short_exponent = re.compile(r"-?[0-9]+(?:\.[0-9]+)?E[+-][0-9]{1,2}").fullmatch
-
-
-def channel_of(record: Record | type[Record]) -> str:
-    """Return the channel that a record belongs to, in cryptofeed's spelling."""
-    return str(record.__struct_config__.tag)
 
 
 def counts(records: Iterable[Record]) -> dict[str, int]:
@@ -173,12 +184,14 @@ def encode(records: Sequence[Record]) -> bytes:
     return _encoder.encode(records)
 
 
+def encode_for_earlier_versions(records: Iterable[Record]) -> bytes:
+    """Return many records as versions before this one encoded them: times are float seconds."""
+    return _encoder.encode([[channel_of(record), *fields(record).values()] for record in records])
+
+
 def decode(blob: bytes) -> list[AnyRecord]:
-    """Return the records of ``encode``. Raises msgspec.DecodeError when the blob is not one."""
-    try:
-        records = _decoder.decode(blob)
-    except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(str(error)) from error
+    """Return a blob's records, whichever version wrote it. Raises msgspec.DecodeError when it is none."""
+    records = _decoded(blob, _decoder)
     if _exponent(blob):
         for record in records:
             _write_out(record)
@@ -186,14 +199,54 @@ def decode(blob: bytes) -> list[AnyRecord]:
 
 
 def decode_gaps(blob: bytes) -> list[Gap]:
-    """Return the gaps of ``encode``, where there is nothing else.
+    """Return the gaps of a blob that holds nothing else, as ``decode`` does.
 
     Raises msgspec.DecodeError when they are none.
     """
+    return _decoded(blob, _gap_decoder)
+
+
+def _decoded[R: Record](blob: bytes, decoder: msgspec.msgpack.Decoder[list[R]]) -> list[R]:
     try:
-        return _gap_decoder.decode(blob)
-    except UnicodeDecodeError as error:
+        try:
+            return decoder.decode(blob)
+        except msgspec.ValidationError:
+            return msgspec.convert(_with_times(_anything.decode(blob)), decoder.type)
+    except (UnicodeDecodeError, OverflowError) as error:
         raise msgspec.DecodeError(str(error)) from error
+
+
+def _with_times(arrays: Any) -> Any:
+    """Return the records of an earlier version with times in place of float seconds.
+
+    What is no record is left to be found. Raises msgspec.DecodeError where a time is no finite number.
+    """
+    for array in arrays if isinstance(arrays, list) else ():
+        kind = _KINDS.get(str(array[0])) if isinstance(array, list) and array else None
+        for place in _time_places(kind) if kind else ():
+            if place < len(array) and type(array[place]) in {float, int}:
+                array[place] = _nanoseconds(array[place])
+    return arrays
+
+
+def _nanoseconds(seconds: float) -> int:
+    if not abs(seconds) < _LATEST:
+        raise msgspec.DecodeError(f"{seconds} is no time")
+    return nanoseconds(seconds)
+
+
+def fields(record: Record) -> dict[str, Any]:
+    """Return the fields of a record by name, as they are read: times are float seconds since 1970, UTC."""
+    found = msgspec.structs.asdict(record)
+    for name in time_fields(type(record)):
+        if found[name] is not None:
+            found[name] /= SECOND
+    return found
+
+
+def span(records: Sequence[Record]) -> tuple[float, float]:
+    """Return the receipts of the first record and of the last one, in seconds."""
+    return records[0].receipt_timestamp / SECOND, records[-1].receipt_timestamp / SECOND
 
 
 def numbers(record: Record) -> Iterator[str]:
@@ -211,8 +264,19 @@ def numbers(record: Record) -> Iterator[str]:
 @cache
 def number_fields(kind: type[Record]) -> tuple[str, ...]:
     """Return the names of the fields that are numbers."""
-    fields = msgspec.structs.fields(kind)
-    return tuple(field.name for field in fields if field.type in (Number, Number | None))
+    return tuple(it.name for it in msgspec.structs.fields(kind) if it.type in (Number, Number | None))
+
+
+@cache
+def time_fields(kind: type[Record]) -> tuple[str, ...]:
+    """Return the names of the fields that are times."""
+    return tuple(it.name for it in msgspec.structs.fields(kind) if it.type in (Time, Time | None))
+
+
+@cache
+def _time_places(kind: type[Record]) -> tuple[int, ...]:
+    """Return where in an encoded record, which begins with the channel, the times are."""
+    return tuple(1 + kind.__struct_fields__.index(name) for name in time_fields(kind))
 
 
 def _write_out(record: Record) -> None:

@@ -24,6 +24,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from streams import in_seconds
+
 from collector.records import (
     AnyRecord,
     Candle,
@@ -78,8 +80,9 @@ def compare(log: Iterable[Entry], records: Iterable[AnyRecord], *, excuse_cut: b
 
     Gaps among the records excuse what lies in them; without ``excuse_cut`` nothing else does.
     """
-    log, records = list(log), list(records)
-    excuses = _Excuses(log if excuse_cut else (), gaps_in(records), max(SLACK, _longest_delay(records)))
+    log, gaps = list(log), gaps_in(records := list(records))
+    records = list(map(in_seconds, records))
+    excuses = _Excuses(log if excuse_cut else (), gaps, max(SLACK, _longest_delay(records)))
     sent: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry in _told(log):
         if not _never_stored(entry):
@@ -147,8 +150,8 @@ def _key(entry: Entry) -> tuple[str, str, str]:
 
 
 def gaps_in(records: Iterable[AnyRecord]) -> list[Gap]:
-    """The gaps among the records."""
-    return [record for record in records if isinstance(record, Gap)]
+    """The gaps among the records, their times in seconds."""
+    return [in_seconds(record) for record in records if isinstance(record, Gap)]
 
 
 def _longest_delay(records: Iterable[AnyRecord]) -> float:

@@ -1,10 +1,12 @@
 """A recorder of gaps that is a list, where no spool is needed."""
 
+from streams import in_seconds
+
 from collector.gaps.marks import Marks
 
 
 class Reported(list):
-    """The gaps that were reported; ``marks`` is what was marked."""
+    """The gaps that were reported, their times in seconds; ``marks`` is what was marked."""
 
     next_sequence = 0
 
@@ -13,4 +15,4 @@ class Reported(list):
         self.marks = Marks({})
 
     def report(self, gap):
-        self.append(gap)
+        self.append(in_seconds(gap))

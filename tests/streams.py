@@ -2,23 +2,38 @@
 
 from decimal import Decimal
 
+from msgspec import structs
+
 from collector import bounds
 from collector import records as r
+from collector.times import nanoseconds
 
 D = Decimal
 AT = 1_700_000_000.0
 
 
 def written(record):
-    """The record with its Decimals as the texts that records have."""
-    values = {name: _written(getattr(record, name)) for name in record.__struct_fields__}
-    return type(record)(**values)
+    """The record with its Decimals as the texts that records have, and its float seconds as nanoseconds."""
+    return timed(type(record)(**{name: _written(getattr(record, name)) for name in record.__struct_fields__}))
+
+
+def timed(record):
+    """The record with its float seconds as nanoseconds."""
+    times = {name: getattr(record, name) for name in r.time_fields(type(record))}
+    return structs.replace(
+        record, **{name: nanoseconds(time) for name, time in times.items() if isinstance(time, float)}
+    )
 
 
 def _written(value):
     if isinstance(value, list | tuple):
         return type(value)(map(_written, value))
     return bounds.written(value) if isinstance(value, Decimal) else value
+
+
+def in_seconds(record):
+    """The record with its times as float seconds."""
+    return structs.replace(record, **{name: r.fields(record)[name] for name in r.time_fields(type(record))})
 
 
 def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
@@ -51,7 +66,7 @@ def trades(number, start=0, symbol="BTC-USD"):
     """``number`` different trades, 1 ms apart, two by two in one frame."""
     for index in range(start, start + number):
         at = AT + index // 2 / 1000
-        yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
+        yield timed(r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None))
 
 
 def stream(number, symbols=("BTC-USD", "ETH-USD")):
@@ -60,6 +75,8 @@ def stream(number, symbols=("BTC-USD", "ETH-USD")):
         symbol = symbols[index % len(symbols)]
         at = AT + index // 4 / 1000
         if index % 3:
-            yield r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
+            yield timed(
+                r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
+            )
         else:
-            yield r.L2Book("COINBASE", symbol, at, at + 0.01, True, [("1.10", str(index))], [])
+            yield timed(r.L2Book("COINBASE", symbol, at, at + 0.01, True, [("1.10", str(index))], []))

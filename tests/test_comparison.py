@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from comparison import compare
+from streams import in_seconds, timed
 
 from collector.records import Gap, L2Book, Ticker, Trade
 
@@ -28,7 +29,7 @@ def trade(sequence, number, amount="1.5", **where):
 
 
 def stored_trade(number, amount="1.50", exchange="COINBASE"):
-    return Trade(exchange, "BTC-USD", START + 1e-6, START, "buy", D(amount), D(10), number, None)
+    return timed(Trade(exchange, "BTC-USD", START + 1e-6, START, "buy", D(amount), D(10), number, None))
 
 
 def ticker(sequence, bid, **where):
@@ -37,7 +38,7 @@ def ticker(sequence, bid, **where):
 
 
 def stored_ticker(bid):
-    return Ticker("COINBASE", "BTC-USD", START, START, D(bid), D(99))
+    return timed(Ticker("COINBASE", "BTC-USD", START, START, D(bid), D(99)))
 
 
 def book(sequence, kind, bid, ask=(), exchange="COINBASE", connection=1, **ids):
@@ -51,7 +52,7 @@ def book(sequence, kind, bid, ask=(), exchange="COINBASE", connection=1, **ids):
 
 
 def stored_book(delta, bid, exchange="COINBASE", receipt=START):
-    return L2Book(exchange, "BTC-USD", START, receipt, delta, [(D(p), D(s)) for p, s in bid], [])
+    return timed(L2Book(exchange, "BTC-USD", START, receipt, delta, [(D(p), D(s)) for p, s in bid], []))
 
 
 def cut(connection, reason="reset"):
@@ -125,7 +126,7 @@ def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it()
 
 def test_what_lies_in_a_gap_is_excused():
     span = START + 0.5, START + 1.5
-    gap = Gap("COINBASE", "BTC-USD", START, START, "ticker", *span, "disconnect", None)
+    gap = timed(Gap("COINBASE", "BTC-USD", START, START, "ticker", *span, "disconnect", None))
     sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3")]
     assert compare(sent, [stored_ticker("1"), stored_ticker("3"), gap]).exact
     assert not compare(sent, [stored_ticker("1"), stored_ticker("2"), gap]).exact
@@ -137,7 +138,7 @@ def test_a_book_after_a_delta_must_be_what_the_deltas_made():
     right = stored_book(False, [("2", "6"), ("1", "5")], receipt=START + 1)
     wrong = stored_book(False, [("2", "6")], receipt=START + 1)
     assert compare(sent, [start, delta, right]).exact
-    assert compare(sent, [start, delta, wrong]).unexpected == [wrong]
+    assert compare(sent, [start, delta, wrong]).unexpected == [in_seconds(wrong)]
     assert not compare(sent, [delta]).exact
 
 
@@ -180,7 +181,7 @@ def test_two_connections_may_send_the_same_in_different_orders():
     one, two, three = (stored_ticker(bid) for bid in "123")
     assert compare(log, [one, two, three]).exact
     assert compare(log, [one, three, two]).exact
-    assert compare(log, [one, three, two, three]).unexpected == [three]
+    assert compare(log, [one, three, two, three]).unexpected == [in_seconds(three)]
     assert [it["sequence"] for it in compare(log, [one, three]).missing] == [3]
 
 

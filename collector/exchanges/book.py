@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 
 from collector.exchanges.numbers import ZEROS, Level
-from collector.exchanges.records import L2Book
+from collector.records import L2Book
 
 #: A price as it is compared: a float where that is exact enough (15 digits are), a Decimal for a longer one.
 type Key = float | Decimal

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from collector.exchanges.records import Candle
-from collector.exchanges.times import SECOND
+from collector.records import Candle
+from collector.times import SECOND
 
 #: Nanoseconds between two ticks, which come every second, beyond which the clock was set.
 _LEAP = 60 * SECOND

@@ -15,7 +15,7 @@ import msgspec
 from collector.exchanges.book import Storing
 from collector.exchanges.instruments import Instrument, Listing
 from collector.exchanges.limits import Limits
-from collector.exchanges.records import AnyRecord
+from collector.records import AnyRecord
 
 #: How a loss can be noticed: by sequence numbers, by each message naming the one before, by a checksum over
 #: the book, by ids without holes; or not at all.

@@ -8,8 +8,7 @@ from typing import Annotated
 import msgspec
 
 from collector.exchanges.numbers import MalformedError
-
-MICROSECOND, MILLISECOND, SECOND = 1_000, 1_000_000, 1_000_000_000
+from collector.times import MILLISECOND, SECOND
 
 #: Times end in the year 2286: what is beyond was not meant as a time.
 _LATEST = 10**13  # milliseconds

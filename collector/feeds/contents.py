@@ -5,15 +5,16 @@ marked now and then; what was recorded since is in the spool.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from collector.exchanges.times import SECOND
+from collector.exchanges.quotes import stored
 from collector.gaps import marks
 from collector.gaps.marks import LastContent, Marks
-from collector.records import AnyRecord, Key, channel_of
+from collector.records import AnyRecord, Key, channel_of, fields
+from collector.times import SECOND
 
 #: Channels whose records have no numbers.
 UNNUMBERED = frozenset({"ticker", "l1_book", "funding", "open_interest", "index", "liquidations"})
@@ -22,14 +23,10 @@ MARKED = 10 * SECOND
 
 
 class Contents:
-    """The contents of one exchange's last records.
+    """The contents of one exchange's last records."""
 
-    Args:
-        content: tells what a record of a channel says, whoever receives it whenever.
-    """
-
-    def __init__(self, exchange: str, remembered: Marks, content: Callable[[str, Any], str]) -> None:
-        self._exchange, self._marks, self._content = exchange, remembered, content
+    def __init__(self, exchange: str, remembered: Marks) -> None:
+        self._exchange, self._marks = exchange, remembered
         self._recalled: dict[str, dict[str, str]] = defaultdict(dict)  # of earlier processes
         self._marked: dict[Key, Any] = {}  # records whose content is marked
         self._when = 0  # when that was
@@ -50,9 +47,7 @@ class Contents:
         """Return whether the first record of this process is the last one of an earlier process."""
         recalled = self._recalled[channel]
         known = recalled.pop(it.symbol, None) if recalled else None
-        return (
-            known is not None and it.timestamp != it.receipt_timestamp and known == self._content(channel, it)
-        )
+        return known is not None and it.timestamp != it.receipt_timestamp and known == content(it)
 
     def forget(self, key: Key) -> None:
         """Nothing of ``key`` is taken in any more."""
@@ -75,10 +70,10 @@ class Contents:
                     if it.timestamp != it.receipt_timestamp and self._marked.get(key) is not it:
                         self._marked[key] = it
                         place = marks.last_content(self._exchange, key)
-                        self._marks.put(place, LastContent(self._content(channel, it)))
+                        self._marks.put(place, LastContent(content(it)))
 
 
 def content(record: AnyRecord) -> str:
     """Return what a record says, whoever receives it whenever."""
-    _, _, timestamp, _, *said = msgspec.structs.astuple(record)
+    _, _, timestamp, _, *said = fields(stored(record)).values()
     return msgspec.json.encode((timestamp, *said)).decode()

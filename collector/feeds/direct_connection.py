@@ -16,7 +16,6 @@ from typing import override
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.numbers import MalformedError
 from collector.exchanges.protocol import Break, Event, Malformed, Outputs, Resync, Subscription
-from collector.exchanges.times import SECOND
 from collector.feeds import connection
 from collector.feeds.backoff import Backoff
 from collector.feeds.connection import Connection, EmptyError, SuspectBookError, first_failure
@@ -26,6 +25,7 @@ from collector.feeds.link import Lasting, Link, Shared
 from collector.feeds.malformed import describe
 from collector.gap_records import Reason
 from collector.records import BOOKS, Key
+from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from collector.exchanges import quotes
 from collector.exchanges.protocol import (
     Break,
     Closing,
@@ -27,10 +28,9 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.records import AnyRecord, L2Book, L3Book, Record
-from collector.exchanges.times import SECOND
 from collector.feeds.repeats import MOST_MISSING, number_of
-from collector.records import BOOKS, Key
+from collector.records import BOOKS, AnyRecord, Key, L2Book, L3Book, Record, channel_of
+from collector.times import SECOND
 
 #: Records that are held of all subscriptions together.
 MOST_HELD = 50_000
@@ -310,11 +310,12 @@ def _place(record: AnyRecord) -> int | None:
     number = number_of(record)
     if number is not None:
         return number
-    return None if record.place == record.receipt_timestamp else record.place
+    found = quotes.place(record)
+    return None if found == record.receipt_timestamp else found
 
 
 def _content(record: AnyRecord) -> tuple[object, ...]:
-    return msgspec.structs.astuple(record)[4:-1]
+    return msgspec.structs.astuple(quotes.stored(record))[4:]
 
 
 def _is_whole(record: AnyRecord) -> bool:
@@ -322,4 +323,4 @@ def _is_whole(record: AnyRecord) -> bool:
 
 
 def _key(record: Record) -> Key:
-    return str(record.__struct_config__.tag), record.symbol
+    return channel_of(record), record.symbol

@@ -1,8 +1,4 @@
-"""What comes of an exchange's messages is taken in: records go to the receiver, events to who must know.
-
-Here, and nowhere else, the records of ``collector.exchanges`` (times are nanoseconds) become those that are
-spooled and stored.
-"""
+"""What comes of an exchange's messages is taken in: records go to the receiver, events to who must know."""
 
 import logging
 import time
@@ -12,7 +8,6 @@ from typing import Any
 
 from collector import records
 from collector.bounds import LONGEST_TEXT
-from collector.exchanges import records as exchange_records
 from collector.exchanges.protocol import (
     Confirmed,
     Event,
@@ -23,8 +18,8 @@ from collector.exchanges.protocol import (
     Refused,
     Repeated,
 )
-from collector.exchanges.times import SECOND
-from collector.feeds.contents import UNNUMBERED, Contents, content
+from collector.exchanges.quotes import NumberedL1Book, NumberedTicker, stored
+from collector.feeds.contents import UNNUMBERED, Contents
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
 from collector.feeds.subscriptions import Subscriptions
@@ -32,7 +27,8 @@ from collector.gaps.marks import Hole
 from collector.gaps.tracker import Gaps
 from collector.printable import printable
 from collector.receiver import Receiver
-from collector.records import BOOKS, Key
+from collector.records import BOOKS, Key, channel_of
+from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 
@@ -51,16 +47,16 @@ class Intake:
         self._last_quotes: dict[str, dict[str, Any]] = defaultdict(dict)  # by channel and symbol
         self._begun: dict[str, set[str]] = defaultdict(set)  # symbols: the last may be repeated
         self._last: dict[str, dict[str, Any]] = defaultdict(dict)  # others without numbers, in the same way
-        self._contents = Contents(exchange.id, receiver.marks, _content)
+        self._contents = Contents(exchange.id, receiver.marks)
         self._renewed: set[Key] = set()  # what broke and is subscribed to again
         self._told: dict[str, float] = {}
         self._takers: dict[type[Any], Callable[[Any], None]] = {
-            kind: self._once(channel, convert) for kind, (channel, convert) in _ONCE.items()
+            kind: self._once(channel) for kind, channel in _ONCE.items()
         }
-        self._takers[exchange_records.Ticker] = self._quotes("ticker", _ticker)
-        self._takers[exchange_records.L1Book] = self._quotes("l1_book", _l1_book)
-        self._takers[exchange_records.L2Book] = self._books("l2_book", records.L2Book)
-        self._takers[exchange_records.L3Book] = self._books("l3_book", records.L3Book)
+        for kind in (records.Ticker, NumberedTicker, records.L1Book, NumberedL1Book):
+            self._takers[kind] = self._quotes(channel_of(kind))
+        for book in (records.L2Book, records.L3Book):
+            self._takers[book] = self._books(channel_of(book))
 
     def take(
         self, outputs: Outputs, receipt: int, act: Callable[[Event, int], None] | None = None
@@ -148,7 +144,7 @@ class Intake:
 
     # -- records -------------------------------------------------------------------------------------
 
-    def _once(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
+    def _once(self, channel: str) -> Callable[[Any], None]:
         """Return what takes a record that is stored unless it was before."""
         is_new: Callable[[str, Any], bool] = self.repeats.is_new
         if channel in UNNUMBERED:
@@ -158,7 +154,7 @@ class Intake:
 
         def take(it: Any) -> None:
             if is_new(channel, it):
-                put(convert(it))
+                put(it)
             if it.symbol in awaited:
                 self._arrived(channel, it)
 
@@ -176,7 +172,7 @@ class Intake:
 
         return is_new
 
-    def _quotes(self, channel: str, convert: Callable[[Any], records.AnyRecord]) -> Callable[[Any], None]:
+    def _quotes(self, channel: str) -> Callable[[Any], None]:
         """Return what takes best prices: the session itself knows whether they were sent before.
 
         A new session knows nothing: some exchanges begin a subscription with what they sent last.
@@ -194,26 +190,23 @@ class Intake:
 
         def take(it: Any) -> None:
             if it.symbol not in begun or not is_the_last_again(it):
-                put(convert(it))
+                put(stored(it))
                 last[it.symbol] = it
             if it.symbol in awaited:
                 self._arrived(channel, it)
 
         return take
 
-    def _books(
-        self, channel: str, convert: Callable[..., records.L2Book | records.L3Book]
-    ) -> Callable[[Any], None]:
+    def _books(self, channel: str) -> Callable[[Any], None]:
         """Return what takes books, complete ones and changes."""
         put, awaited, last = self._receiver.put, self._subscriptions.awaited[channel], self._last_books
 
         def take(it: Any) -> None:
-            symbol, receipt, bid, ask = it.symbol, it.receipt_timestamp, it.bid, it.ask
-            last[channel, symbol] = receipt
-            times = it.timestamp / SECOND, receipt / SECOND
-            put(convert(it.exchange, symbol, *times, it.delta, bid, ask), 1 + len(bid) + len(ask))
+            symbol = it.symbol
+            last[channel, symbol] = it.receipt_timestamp
+            put(it, 1 + len(it.bid) + len(it.ask))
             if symbol in awaited:
-                self._subscriptions.arrived(channel, symbol, receipt / SECOND)
+                self._subscriptions.arrived(channel, symbol, it.receipt_timestamp / SECOND)
 
         return take
 
@@ -249,15 +242,14 @@ class Intake:
                 return False
         return True
 
-    def _repeated(self, repeated: Iterable[exchange_records.AnyRecord]) -> None:
+    def _repeated(self, repeated: Iterable[records.AnyRecord]) -> None:
         for record in repeated:
-            found = _ONCE.get(type(record))
-            if found is None:
+            channel = _ONCE.get(type(record))
+            if channel is None:
                 self._takers[type(record)](record)
                 continue
-            channel, convert = found
             if self.repeats.fills(channel, record):
-                self._receiver.put(convert(record))
+                self._receiver.put(record)
             if record.symbol in self._subscriptions.awaited[channel]:
                 self._arrived(channel, record, repeated=True)
 
@@ -283,75 +275,11 @@ class Intake:
             LOG.warning("%s says: %s", self._exchange.id, text)
 
 
-# -- the records that are stored -------------------------------------------------------------------
-
-
-def _content(channel: str, it: Any) -> str:
-    return content(_CONVERTED[channel](it))
-
-
-def _place(it: exchange_records.AnyRecord) -> tuple[str, str, float, float]:
-    return it.exchange, it.symbol, it.timestamp / SECOND, it.receipt_timestamp / SECOND
-
-
-def _trade(it: exchange_records.Trade) -> records.Trade:
-    return records.Trade(
-        it.exchange,
-        it.symbol,
-        it.timestamp / SECOND,
-        it.receipt_timestamp / SECOND,
-        it.side,
-        it.amount,
-        it.price,
-        it.id,
-        it.type,
+#: Records that are told from those before, with their channels.
+_ONCE: dict[type[Any], str] = {
+    kind: channel_of(kind)
+    for kind in (
+        *(records.Trade, records.Funding, records.OpenInterest, records.Liquidation, records.Index),
+        records.Candle,
     )
-
-
-def _ticker(it: exchange_records.Ticker) -> records.Ticker:
-    return records.Ticker(*_place(it), it.bid, it.ask)
-
-
-def _l1_book(it: exchange_records.L1Book) -> records.L1Book:
-    return records.L1Book(*_place(it), it.bid_price, it.bid_size, it.ask_price, it.ask_size)
-
-
-def _funding(it: exchange_records.Funding) -> records.Funding:
-    following = None if it.next_funding_time is None else it.next_funding_time / SECOND
-    rates = it.mark_price, it.rate, following, it.predicted_rate
-    return records.Funding(*_place(it), *rates)
-
-
-def _open_interest(it: exchange_records.OpenInterest) -> records.OpenInterest:
-    return records.OpenInterest(*_place(it), it.open_interest)
-
-
-def _liquidation(it: exchange_records.Liquidation) -> records.Liquidation:
-    return records.Liquidation(*_place(it), it.side, it.quantity, it.price, it.id, it.status)
-
-
-def _index(it: exchange_records.Index) -> records.Index:
-    return records.Index(*_place(it), it.price)
-
-
-def _candle(it: exchange_records.Candle) -> records.Candle:
-    span = it.start / SECOND, it.stop / SECOND, it.interval, it.trades
-    prices = it.open, it.close, it.high, it.low
-    return records.Candle(*_place(it), *span, *prices, it.volume, it.closed)
-
-
-#: Records that are told from those before: their channel, and what makes of them what is stored.
-_ONCE: dict[type[Any], tuple[str, Callable[[Any], records.AnyRecord]]] = {
-    exchange_records.Trade: ("trades", _trade),
-    exchange_records.Funding: ("funding", _funding),
-    exchange_records.OpenInterest: ("open_interest", _open_interest),
-    exchange_records.Liquidation: ("liquidations", _liquidation),
-    exchange_records.Index: ("index", _index),
-    exchange_records.Candle: ("candles", _candle),
-}
-#: By channel, what makes of a record what is stored.
-_CONVERTED: dict[str, Callable[[Any], records.AnyRecord]] = {
-    **dict(_ONCE.values()),
-    "ticker": _ticker,
-    "l1_book": _l1_book,
 }

@@ -16,8 +16,7 @@ from collector.exchanges.protocol import (
     Request,
     Resync,
 )
-from collector.exchanges.records import AnyRecord, Record
-from collector.records import Key
+from collector.records import AnyRecord, Key, Record, channel_of
 
 
 def without(gone: Collection[Key], outputs: Outputs) -> Outputs:
@@ -51,4 +50,4 @@ def _without(gone: Collection[Key], output: AnyRecord | Event) -> AnyRecord | Ev
 
 
 def _key(record: Record) -> Key:
-    return str(record.__struct_config__.tag), record.symbol
+    return channel_of(record), record.symbol

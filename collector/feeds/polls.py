@@ -8,7 +8,6 @@ from typing import override
 
 from collector.exchanges.numbers import MalformedError
 from collector.exchanges.protocol import Malformed, Poll
-from collector.exchanges.times import SECOND
 from collector.feeds.backoff import Backoff
 from collector.feeds.connection import Connection
 from collector.feeds.http import AnswerError, retry_after
@@ -16,6 +15,7 @@ from collector.feeds.link import Shared
 from collector.feeds.malformed import describe
 from collector.gap_records import Reason
 from collector.records import Key
+from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 

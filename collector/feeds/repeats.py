@@ -17,11 +17,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from collector.exchanges.records import AnyRecord, Candle, Trade
-from collector.exchanges.times import SECOND
 from collector.gaps import marks
 from collector.gaps.marks import LastRecorded, Marks, Missing, MissingRecords, Slot
-from collector.records import Key
+from collector.records import AnyRecord, Candle, Key, Trade
+from collector.times import SECOND
 
 #: Records of one symbol: trades, and whatever else there is.
 MOST_REMEMBERED, FEW_REMEMBERED = 500, 16

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collector.gaps import marks
 from collector.gaps.marks import Marks
 from collector.records import AnyRecord, Gap, Key, channel_of
+from collector.times import SECOND
 
 _KEPT = 8  # spans of a channel and symbol that are remembered: the spool rarely goes back to two of them
 _NEVER = float("inf")
@@ -52,7 +53,8 @@ class Ceded:
             return False  # it says what nobody stores
         channel = record.missed if isinstance(record, Gap) else channel_of(record)
         spans = self._spans.get((channel, record.symbol), ())
-        return any(start <= record.receipt_timestamp < end for start, end in spans)
+        receipt = record.receipt_timestamp / SECOND
+        return any(start <= receipt < end for start, end in spans)
 
     def _remember(self, key: Key) -> None:
         del self._spans[key][:-_KEPT]

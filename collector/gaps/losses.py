@@ -13,6 +13,7 @@ from collector.gaps.marks import LossesTold
 from collector.gaps.tracker import Gaps
 from collector.records import BOOKS, AnyRecord, Gap, Key, channel_of
 from collector.spool.spool import Loss, Spool
+from collector.times import nanoseconds
 
 
 class Losses:
@@ -46,7 +47,7 @@ class Losses:
 
     def _report(self, gap: Gap) -> None:
         """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
-        now = time.time()
+        now = time.time_ns()
         if gap.missed in BOOKS:
             self._renew_books([(gap.missed, gap.symbol)])
             gap = structs.replace(gap, end=max(gap.end, now), timestamp=max(gap.end, now))
@@ -67,7 +68,7 @@ class Losses:
             start, end = loss.since or 0.0, loss.until or 0.0
             if loss.reason == "forgotten":
                 start = max(start, stored.get((channel, symbol), 0.0))
-            start, end = sorted((start, end))
+            start, end = sorted((nanoseconds(start), nanoseconds(end)))
             yield Gap(self._gaps.exchange, symbol, end, end, channel, start, end, loss.reason, loss.count)
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from collector.gap_records import in_microseconds
 from collector.gaps.marks import GAPS_OF_DAY, GapsOfDay, Marks
 from collector.records import AnyRecord, Gap
+from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Recorder:
         self._burst = burst
         self.marks = burst.marks
         self._lines = Lines()
-        self._between: tuple[float, float] | None = None
+        self._between: tuple[int, int] | None = None
 
     def report(self, gap: Gap) -> None:
         """Put a gap on record."""
@@ -66,7 +67,7 @@ class Recorder:
 
         What that process did not record any more has been unseen for longer.
         """
-        return self._between and self._between[1] - self._between[0]
+        return self._between and (self._between[1] - self._between[0]) / SECOND
 
     @property
     def today(self) -> int:
@@ -106,7 +107,7 @@ class Lines:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        alike: dict[tuple[str, float, str], list[Gap]] = defaultdict(list)
+        alike: dict[tuple[str, int, str], list[Gap]] = defaultdict(list)
         for gap in self._gaps:
             alike[gap.exchange, gap.start, gap.reason].append(gap)
         self._gaps = []
@@ -118,16 +119,17 @@ def _line(gaps: Sequence[Gap]) -> str:
     first, end = gaps[0], max(gap.end for gap in gaps)
     channels, symbols = sorted({gap.missed for gap in gaps}), sorted({gap.symbol for gap in gaps})
     more = f" and {len(symbols) - NAMED} more" if len(symbols) > NAMED else ""
-    counts = {gap.count for gap in gaps}
+    counts, lasted = {gap.count for gap in gaps}, (end - first.start) / SECOND
     count = f", {sum(gap.count or 0 for gap in gaps)} records" if None not in counts else ""
     return (
         f"gap: {first.exchange} {','.join(channels)} {','.join(symbols[:NAMED])}{more}: not seen for "
-        f"{end - first.start:.3f} s, from {_utc(first.start)} to {_utc(end)} ({first.reason}{count})"
+        f"{lasted:.3f} s, from {_utc(first.start)} to {_utc(end)} ({first.reason}{count})"
     )
 
 
-def _utc(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _utc(time: int) -> str:
+    moment = datetime.fromtimestamp(time / SECOND, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _today() -> str:

@@ -18,6 +18,7 @@ from collector.gaps.marks import (
 )
 from collector.records import Gap, Key, channel_of
 from collector.spool.spool import Spool
+from collector.times import SECOND
 
 #: Marks without which nobody knows up to when their pair was seen.
 _TELL_WHAT_WAS_SEEN = (Seen, Questions, MissingRecords)
@@ -87,7 +88,7 @@ class Remembered:
         for record in await spool.tail(min(sequences)):
             number = self._on.get((channel_of(record), record.symbol))
             if number is not None and not isinstance(record, Gap):
-                self._connections[number] = Progress(record.receipt_timestamp, 0)
+                self._connections[number] = Progress(record.receipt_timestamp / SECOND, 0)
 
     def seen(self) -> dict[Key, float]:
         """The pairs that were seen when the process ended, and up to when."""

@@ -39,6 +39,7 @@ from collector.gaps import marks
 from collector.gaps.marks import Carried, Hole, Missing, Progress, Question, Questions
 from collector.gaps.recorder import Recorder
 from collector.records import Gap, Key
+from collector.times import nanoseconds
 
 LOG = logging.getLogger(__name__)
 
@@ -185,8 +186,9 @@ class Gaps:
         """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
         start, end = sorted((hole.start, end))
         channel, symbol = key
+        begun, ended = nanoseconds(start), nanoseconds(end)
         self.recorder.report(
-            Gap(self.exchange, symbol, end, time.time(), channel, start, end, hole.reason, count)
+            Gap(self.exchange, symbol, ended, time.time_ns(), channel, begun, ended, hole.reason, count)
         )
 
     def report_missing(self, key: Key, missing: Iterable[Missing]) -> None:

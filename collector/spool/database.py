@@ -11,23 +11,26 @@ import secrets
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 
+from collector import records as codec
 from collector.file_identity import identity
 from collector.gap_records import missing
-from collector.records import AnyRecord, Gap
+from collector.records import AnyRecord, Gap, Record
 from collector.spool.incarnations import Incarnation, Incarnations, next_first
 from collector.spool.losses import Loss, merged
 from collector.spool.recovery import SpoolFolder, transaction
 from collector.spool.repair import SEAL, decoded, repair, seal
 from collector.spool.schema import (
     BROKEN,
+    FORMAT,
     SpoolError,
     connect,
+    encoder,
     is_broken,
     log_ahead,
     store_losses,
@@ -64,8 +67,8 @@ class Blob(msgspec.Struct, frozen=True):
 
     @property
     def span(self) -> tuple[float, float]:
-        """Receipt of the first and of the last record."""
-        return self.records[0].receipt_timestamp, self.records[-1].receipt_timestamp
+        """Receipt (seconds) of the first and of the last record."""
+        return codec.span(self.records)
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class SpoolFile:
 
     Attributes:
         opening, incarnations, marks, bounds: what it said when it was opened.
+        encode: what encodes records in its format.
         losses: what was lost, oldest first.
         dropped: what the last writes lost, with the bytes; for the caller to take away.
         bytes: of all records.
@@ -100,6 +104,7 @@ class SpoolFile:
     """
 
     opening: Opening
+    encode: Callable[[Sequence[Record]], bytes]
     incarnations: Incarnations
     marks: dict[str, str]
     bounds: dict[int, int]
@@ -168,7 +173,7 @@ class SpoolFile:
         mended: bool = False,
     ) -> None:
         """Begin an incarnation; the database is closed where that fails."""
-        self.db = db
+        self.db, self.encode = db, encoder(db)
         with self._transaction():
             repaired = repair(db)
         if repaired.faults:
@@ -417,10 +422,17 @@ class SpoolFile:
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
+            self._raise_format(acknowledged)
         self.bytes -= sum(size for (size,) in rows)
         with _needing_room():
             self._give_back()
         self.look_around()
+
+    def _raise_format(self, acknowledged: int) -> None:
+        """Write in our own format once the store has all that an earlier version wrote."""
+        if self.encode is not codec.encode and acknowledged >= self.incarnations.present.first:
+            self.db.execute(f"PRAGMA user_version = {FORMAT}")
+            self.encode = codec.encode
 
     def _see_that_it_is_there(self) -> None:
         """Files that were deleted can be written to, and nobody will ever read that."""

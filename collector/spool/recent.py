@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from collector.spool.database import Blob
 from collector.spool.losses import Loss
+from collector.times import SECOND
 
 
 class Recent:
@@ -42,11 +43,11 @@ class Recent:
         return bool(self._blobs) and self._blobs[0].first <= sequence
 
     def receipt_of(self, sequence: int) -> float | None:
-        """Return the receipt of the first record from ``sequence`` on, if that is here."""
+        """Return the receipt (seconds) of the first record from ``sequence`` on, if that is here."""
         if self.begin_before(sequence):
             for blob in self._blobs:
                 if blob.end > sequence:
-                    return blob.records[max(0, sequence - blob.first)].receipt_timestamp
+                    return blob.records[max(0, sequence - blob.first)].receipt_timestamp / SECOND
         return None
 
     def saved(self, count: int) -> None:

@@ -17,12 +17,14 @@ from collector.spool.repair import repair
 from collector.spool.schema import (
     APPLICATION,
     BROKEN,
+    EARLIER_FORMAT,
     FORMAT,
     SCHEMA,
     TABLES,
     SpoolError,
     SpoolInUseError,
     connect,
+    format_of,
     is_broken,
     log_ahead,
     store_losses,
@@ -101,12 +103,13 @@ class SpoolFolder:
 
     def _check_format(self, db: sqlite3.Connection) -> None:
         (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if (application, version) == (APPLICATION, FORMAT):
+        version = format_of(db)
+        if application == APPLICATION and version in (EARLIER_FORMAT, FORMAT):
             return
         if application == APPLICATION:
             raise SpoolError(
-                f"the spool {self.path} has format {version}, this version reads {FORMAT}: "
+                f"the spool {self.path} has format {version}, this version reads "
+                f"{EARLIER_FORMAT} and {FORMAT}: "
                 "let the version that wrote it deliver what is in it, or move the file away"
             )
         if not _is_empty(db):
@@ -122,6 +125,9 @@ class SpoolFolder:
         self._fresh.unlink(missing_ok=True)
         with contextlib.closing(connect(self._fresh)) as db, contextlib.closing(connect(self.path)) as broken:
             db.executescript(SCHEMA)
+            with contextlib.suppress(*BROKEN):
+                if format_of(broken) == EARLIER_FORMAT:
+                    db.execute(f"PRAGMA user_version = {EARLIER_FORMAT}")
             marks_whole = "marks" in _salvage(broken, db)
             with transaction(db):
                 marks_whole &= repair(db).marks_whole

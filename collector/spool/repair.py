@@ -22,6 +22,7 @@ from collector.gap_records import joined, missing
 from collector.records import AnyRecord, Gap
 from collector.spool.incarnations import Ranges
 from collector.spool.losses import Place
+from collector.spool.schema import encoder
 
 #: Where the sealed copy is kept, in the table ``meta``.
 SEAL = "identity"
@@ -236,8 +237,7 @@ def _repair_header(db: sqlite3.Connection, first: int, faults: list[str]) -> Non
     if not 0 <= first < _MOST or not isinstance(data, bytes):
         _remove(db, first, faults)
     elif records:
-        since, until = records[0].receipt_timestamp, records[-1].receipt_timestamp
-        right = [len(records), len(data), since, until]
+        right = [len(records), len(data), *codec.span(records)]
         if header != right:
             faults.append(f"the blob at {first} says {_shown(header)}")
             db.execute(
@@ -323,8 +323,7 @@ def _remove(db: sqlite3.Connection, first: int, faults: list[str]) -> None:
     row = db.execute("SELECT max(first + count) FROM blobs WHERE first < ?", (first,)).fetchone()
     near = Place(row[0] or 0, row[0] or 0)
     if records:
-        span = (records[0].receipt_timestamp, records[-1].receipt_timestamp)
-        _lose(db, near, len(records), span, missing(records, "corrupt"))
+        _lose(db, near, len(records), codec.span(records), missing(records, "corrupt"))
     else:
         _lose(db, near, None, (_opened(db), time.time()), ())
 
@@ -347,7 +346,7 @@ def _lose(
         count = None if count is None or row[1] is None else count + row[1]
         before = tuple(codec.decode_gaps(row[4]))
         told = joined((*before, *told)) if before and told else ()
-    values = (place.first, "corrupt", end, count, since, until, codec.encode(told))
+    values = (place.first, "corrupt", end, count, since, until, encoder(db)(told))
     db.execute("INSERT OR REPLACE INTO losses VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
 

@@ -1,15 +1,19 @@
 """The tables of a spool's database, and what is the same wherever it is opened."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from collector import records as codec
+from collector.records import Record
 from collector.spool.losses import Loss
 
-FORMAT = 2  # of the database; a change of the tables, or of how records.py encodes, makes a new one
+FORMAT = 3  # of the database; a change of the tables, or of how records.py encodes, makes a new one
+#: Its records have times in float seconds. What it holds is read; what is added is written likewise until the
+#: store has all that an earlier version wrote, so that going back to that version works until then.
+EARLIER_FORMAT = 2
 APPLICATION = 0x43535031  # tells a spool from other SQLite files
 
 SCHEMA = f"""
@@ -80,6 +84,17 @@ def log_ahead(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write
 
 
+def format_of(db: sqlite3.Connection) -> int:
+    """Return the format that the database says it has."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def encoder(db: sqlite3.Connection) -> Callable[[Sequence[Record]], bytes]:
+    """Return what encodes records in the database's format."""
+    return codec.encode if format_of(db) == FORMAT else codec.encode_for_earlier_versions
+
+
 def stored_losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
     """Return the losses that are stored, oldest first."""
     rows = db.execute("SELECT reason, first, end, count, since, until, gaps FROM losses ORDER BY first")
@@ -91,7 +106,8 @@ def stored_losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
 
 def store_losses(db: sqlite3.Connection, losses: Iterable[Loss]) -> None:
     """Store losses, over those of the same places and reasons."""
+    encode = encoder(db)
     db.executemany(
         "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until, :gaps)",
-        [msgspec.structs.asdict(loss) | {"gaps": codec.encode(loss.gaps)} for loss in losses],
+        [msgspec.structs.asdict(loss) | {"gaps": encode(loss.gaps)} for loss in losses],
     )

@@ -22,7 +22,6 @@ from types import MappingProxyType
 
 import msgspec
 
-from collector import records as codec
 from collector.batch import Batch, Position
 from collector.gap_records import missing
 from collector.records import AnyRecord
@@ -201,7 +200,7 @@ class Spool:
         Raises SpoolError where the database broke; opening it again recovers what can be.
         """
         self._threads.see_that_it_is_well()
-        for blob in _blobs(self.end, records):
+        for blob in _blobs(self.end, records, self._file.encode):
             self._recent.add(blob)
             self._backlog.add(blob)
         if marks:
@@ -442,13 +441,15 @@ class Spool:
             LOG.error("%s", line)
 
 
-def _blobs(first: int, records: Sequence[AnyRecord]) -> Iterator[Blob]:
+def _blobs(
+    first: int, records: Sequence[AnyRecord], encode: Callable[[Sequence[AnyRecord]], bytes]
+) -> Iterator[Blob]:
     if not records:
         return
-    data = codec.encode(records)
+    data = encode(records)
     if len(data) <= BLOB_BYTES or len(records) == 1:
         yield Blob(first, records, data)
         return
     middle = len(records) // 2
-    yield from _blobs(first, records[:middle])
-    yield from _blobs(first + middle, records[middle:])
+    yield from _blobs(first, records[:middle], encode)
+    yield from _blobs(first + middle, records[middle:], encode)

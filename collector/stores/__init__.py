@@ -14,7 +14,8 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from collector.batch import Batch, Position, Refusal
-from collector.records import AnyRecord, Gap
+from collector.gap_records import StoredGap
+from collector.records import AnyRecord
 from collector.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class ReadableStore(Store, Protocol):
         Raises NothingStoredError, StoreUnavailableError or StoreRefusedError.
         """
 
-    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
         """Return the gaps of an exchange's symbols, in no order.
 
         Raises StoreUnavailableError or StoreRefusedError.

@@ -42,7 +42,8 @@ from pymongo.errors import (
 )
 
 from collector.batch import UNKNOWN, Batch, Position, Refusal
-from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of
+from collector.gap_records import StoredGap
+from collector.records import AnyRecord, Gap, L2Book, L3Book, Level, Order, channel_of, fields
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
@@ -54,6 +55,7 @@ from collector.stores import (
     tell_damage,
 )
 from collector.stores.network_errors import unnumbered
+from collector.times import SECOND
 
 _POSITIONS = "cryptostore_position"
 _NOTES = "cryptostore_note"
@@ -119,7 +121,7 @@ class MongoStore:
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
 
-    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
         """Return the gaps of an exchange's symbols."""
         asked = {"exchange": exchange, "symbol": {"$in": list(symbols)}}
         with self._failures():
@@ -306,7 +308,7 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
     for sequence, record in zip(*batch.kept, strict=True):
         try:
             document = _document(record)
-            second = int(record.receipt_timestamp) % 2**32
+            second = record.receipt_timestamp // SECOND % 2**32
             document["sequence"] = sequence
             document["_id"] = ObjectId(second.to_bytes(4) + incarnation + (sequence % 2**32).to_bytes(4))
         except _RECORD_ERRORS as error:
@@ -317,7 +319,7 @@ def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int,
 
 
 def _document(record: AnyRecord) -> _Document:
-    document = structs.asdict(record)
+    document = fields(record)
     for name in ("timestamp", "receipt_timestamp"):
         seconds = document[name]
         document[name] = DatetimeMS(round(seconds * 1e6) // 1000)
@@ -329,10 +331,9 @@ def _document(record: AnyRecord) -> _Document:
     return document
 
 
-def _gap(document: _Document) -> Gap:
+def _gap(document: _Document) -> StoredGap:
     """Return the gap that a document was made of. Raises msgspec.ValidationError where it is none."""
-    told = [document.get(f"{name}_seconds", document.get(name)) for name in Gap.__struct_fields__]
-    return msgspec.convert([channel_of(Gap), *told], Gap)
+    return msgspec.convert({name: document.get(name) for name in StoredGap.__struct_fields__}, StoredGap)
 
 
 def _levels(levels: Iterable[Level]) -> bytes:

@@ -50,7 +50,8 @@ import pyarrow.parquet as pq
 
 from collector import typed_json
 from collector.batch import UNKNOWN, Batch, Position, Refusal
-from collector.records import AnyRecord, Gap, channel_of
+from collector.gap_records import StoredGap
+from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
     Holder,
@@ -63,23 +64,24 @@ from collector.stores import (
 )
 from collector.stores.parquet_columns import gap, table
 from collector.stores.parquet_compaction import Compaction, sync
+from collector.times import SECOND
 
 #: Folder of the datasets whose columns are of this version.
 VERSION = "v2"
 _EMPTY = "empty.parquet"
 _LISTINGS = 5
 
-_DAY = 86400
+_DAY = 86400 * SECOND
 _LONGEST_NAME = 255
 #: The first files soon, for whoever is watching; each later one after twice as long, up to this.
 _FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
 #: A day is closed when it is over for so long; records that come later are looked after for some days.
-_CLOSED_SECONDS, _LATE_DAYS = 3600.0, 7
+_CLOSED_SECONDS, _LATE_DAYS = 3600, 7
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
 #: What a file holds: the record's type, exchange, symbol and the receipt's day since 1970.
-_Partition = tuple[type[AnyRecord], str, str, float]
+_Partition = tuple[type[AnyRecord], str, str, int]
 
 
 class _Position(msgspec.Struct):
@@ -115,7 +117,7 @@ class ParquetStore:
         self._background = ThreadPoolExecutor(1, "compaction")
         self._compaction: Compaction | None = None
         self._compacting: Future[None] | None = None  # its end
-        self._compacted = -math.inf  # days up to this one, since 1970
+        self._compacted = -1  # days up to this one, since 1970
         self._can_be_read = False  # each channel has a file
 
     async def open(self, name: str) -> Position | None:
@@ -162,18 +164,18 @@ class ParquetStore:
         if not await self._on_thread((self._root / "_positions").is_dir, "read"):
             raise NothingStoredError
 
-    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
         """Return the gaps of an exchange's symbols, from files of both versions."""
         return await self._on_thread(
             lambda: [gap for symbol in symbols for gap in self._gaps(exchange, symbol)], "read"
         )
 
-    def _gaps(self, exchange: str, symbol: str) -> Iterator[Gap]:
+    def _gaps(self, exchange: str, symbol: str) -> Iterator[StoredGap]:
         for root in self._roots:
             place = root / "channel=gaps" / _part("exchange", exchange) / _part("symbol", symbol)
             for day in sorted(place.glob("date=*")):
                 for row in _rows_of(day):
-                    yield gap(exchange, symbol, row)
+                    yield gap(symbol, row)
 
     async def holder(self, name: str) -> Holder | None:
         """Who moved the position last; it is gone for good as soon as it does not hold its lock."""
@@ -275,7 +277,7 @@ class ParquetStore:
             dataset = self._root / VERSION / f"channel={channel}"
             if channel not in (*self._settings.channels, "gaps") or next(dataset.rglob("*.parquet"), None):
                 continue
-            partition = record_type, self._settings.exchange, "none", time.time() // _DAY
+            partition = record_type, self._settings.exchange, "none", time.time_ns() // _DAY
             folder = self._root / VERSION / _folder(partition)
             self._make_durable(folder)
             self._write(name, table(record_type, [], []), folder / _EMPTY)
@@ -326,7 +328,7 @@ class ParquetStore:
 
     def _compact_closed_days(self) -> None:
         """Once a day, in the background."""
-        today = (time.time() - _CLOSED_SECONDS) // _DAY
+        today = (time.time_ns() - _CLOSED_SECONDS * SECOND) // _DAY
         if today <= self._compacted:
             return
         self._compacted = today
@@ -449,7 +451,7 @@ def _folder(partition: _Partition) -> Path:
     )
 
 
-def _day(day: float) -> str:
+def _day(day: int) -> str:
     return f"date={date(1970, 1, 1) + timedelta(days=day)}"
 
 

@@ -16,7 +16,6 @@ too small for some amounts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -26,7 +25,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.records import AnyRecord, Gap, Level, Number, Order, Record
+from collector.gap_records import StoredGap
+from collector.records import AnyRecord, Level, Number, Order, Record, Time
+from collector.times import SECOND
 
 #: What the name of a number's column ends with where it holds the exchange's digits.
 TEXT = "_text"
@@ -48,14 +49,10 @@ def table(record_type: type[AnyRecord], sequences: Sequence[int], records: Seque
     return pa.table(columns)
 
 
-def gap(exchange: str, symbol: str, row: Mapping[str, Any]) -> Gap:
+def gap(symbol: str, row: Mapping[str, Any]) -> StoredGap:
     """Return the gap that a row was made of."""
-    values: dict[str, Any] = {
-        name: value.timestamp() if isinstance(value, datetime) else value
-        for name, value in row.items()
-        if name != "sequence"
-    }
-    return Gap(exchange=exchange, symbol=symbol, **values)
+    start, end = row["start"].timestamp(), row["end"].timestamp()
+    return StoredGap(symbol, row["missed"], start, end, row["reason"], row["count"])
 
 
 @cache
@@ -74,8 +71,9 @@ def _plain(type_: pa.DataType) -> Callable[[list[Any]], _Columns]:
     return convert
 
 
-def _times(values: list[float | None]) -> _Columns:
-    microseconds = pc.round(pc.multiply(pa.array(values, pa.float64()), 1e6))
+def _times(values: list[int | None]) -> _Columns:
+    seconds = [None if value is None else value / SECOND for value in values]
+    microseconds = pc.round(pc.multiply(pa.array(seconds, pa.float64()), 1e6))
     yield "", microseconds.cast(pa.int64()).cast(TIME)
 
 
@@ -121,8 +119,8 @@ def _sides(
 
 
 _CONVERTERS: dict[Any, Callable[[list[Any]], _Columns]] = {
-    float: _times,
-    float | None: _times,
+    Time: _times,
+    Time | None: _times,
     Number: _numbers,
     Number | None: _numbers,
     str: _plain(pa.string()),

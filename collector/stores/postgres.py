@@ -13,7 +13,8 @@ from asyncpg.pgproto.pgproto import BufferError as CutError
 from msgspec import structs
 
 from collector.batch import Batch, Position, Refusal
-from collector.records import AnyRecord, Gap
+from collector.gap_records import StoredGap
+from collector.records import AnyRecord
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
@@ -68,9 +69,7 @@ _HOLDER = """
     FROM cryptostore_position WHERE name = $1"""
 
 _GAPS = """
-    SELECT exchange, symbol, missed, reason, count::bigint,
-        extract(epoch FROM timestamp)::float AS timestamp,
-        extract(epoch FROM receipt_timestamp)::float AS receipt_timestamp,
+    SELECT symbol, missed, reason, count::bigint,
         extract(epoch FROM start)::float AS start, extract(epoch FROM "end")::float AS "end"
     FROM gaps WHERE exchange = $1 AND symbol = ANY($2)"""
 
@@ -217,14 +216,14 @@ class PostgresStore:
         if not there:
             raise NothingStoredError
 
-    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
         """Return the gaps of an exchange's symbols."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
             rows = await connection.fetch(_GAPS, exchange, list(symbols))
             await connection.execute("COMMIT")
-        return [Gap(**row) for row in rows]
+        return [StoredGap(**row) for row in rows]
 
     async def close(self) -> None:
         """Says goodbye to the server, if it listens."""

@@ -6,15 +6,18 @@ when the first of its records comes, aside, and attached, which no reader has to
 somebody else has made for that time is as good.
 """
 
+import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import asyncpg
 
+from collector.times import SECOND
+
 SCHEMA_LOCK = 0x63727970746F  # any number that every collector takes
 LOCK_WAIT = "10s"
-_DAY = 86400.0
-_LATEST = 4e9  # seconds; what is received after that is no record, and the table says so
+_DAY = 86400 * SECOND
+_LATEST = 4 * 10**9 * SECOND  # nanoseconds; what is received after that is no record, and the table says so
 
 #: The days since 1970 of some receipts, by table.
 type Days = Mapping[str, set[int]]
@@ -57,7 +60,7 @@ class Partitions:
 
     async def provide_ahead(self, connection: asyncpg.Connection, count: int) -> list[str]:
         """The same for now and the ``count`` partitions that follow."""
-        starts = [_start(self._period, int(datetime.now(UTC).timestamp() // _DAY))]
+        starts = [_start(self._period, time.time_ns() // _DAY)]
         for _ in range(count):
             starts.append(_end(self._period, starts[-1]))
         days = {(start - date(1970, 1, 1)).days for start in starts}
@@ -81,9 +84,9 @@ class Partitions:
         return name
 
 
-def days_of(receipts: Iterable[float]) -> set[int]:
-    """The days since 1970 of receipts (seconds), but of those that are no time."""
-    return {int(receipt // _DAY) for receipt in receipts if 0 <= receipt < _LATEST}
+def days_of(receipts: Iterable[int]) -> set[int]:
+    """The days since 1970 of receipts (nanoseconds), but of those that are no time."""
+    return {receipt // _DAY for receipt in receipts if 0 <= receipt < _LATEST}
 
 
 def _start(period: str, day: int) -> date:

@@ -30,10 +30,12 @@ from collector.records import (
     Liquidation,
     OpenInterest,
     Ticker,
+    Time,
     Trade,
 )
 from collector.stores import StoreRefusedError, book_json
 from collector.stores.postgres_partitions import LOCK_WAIT, SCHEMA_LOCK
+from collector.times import SECOND
 
 _log = logging.getLogger(__name__)
 
@@ -101,10 +103,10 @@ def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat(" ")
 
 
-def _time(value: float | None) -> str:
+def _time(value: Time | None) -> str:
     if value is None:
         return _NULL
-    seconds, microseconds = divmod(round(value * 1e6), 1_000_000)
+    seconds, microseconds = divmod(round(value / SECOND * 1e6), 1_000_000)
     return f"{_second(seconds)}.{microseconds:06}+00"  # a column without a zone ignores the zone
 
 
@@ -122,9 +124,9 @@ def _starts(records: Sequence[AnyRecord]) -> list[str]:
     ]
 
 
-def _times(times: Sequence[float]) -> list[str]:
+def _times(times: Sequence[Time]) -> list[str]:
     """Return ``_time`` of each; most share their second, and are digits of one text."""
-    microseconds = [round(time * 1e6) for time in times]
+    microseconds = [round(time / SECOND * 1e6) for time in times]
     if min(microseconds, default=0) < 1_000_000:
         return list(map(_time, times))
     seconds: dict[str, str] = {}

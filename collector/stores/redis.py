@@ -23,8 +23,9 @@ from msgspec import structs
 from redis import exceptions
 
 from collector.batch import UNKNOWN, Batch, Position, Refusal
+from collector.gap_records import StoredGap
 from collector.patterns import is_plain
-from collector.records import AnyRecord, Gap, channel_of
+from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
@@ -39,13 +40,14 @@ from collector.stores import redis_layout as layout
 from collector.stores.network_errors import in_words
 from collector.stores.redis_connection import connect
 from collector.stores.redis_retention import Commands, Trimming
+from collector.times import MILLISECOND
 
 if TYPE_CHECKING:
     from redis.asyncio import Connection
 
 _OLD_NOTES = "cryptostore:notes"  # of all exchanges, as collectors of the first version left them
 BATCH_RECORDS = 500  # the server answers nobody else for the 3 ms that as many take it
-LATEST = 1e12  # seconds; a receipt beyond is no time, and would not fit into a stream's id
+LATEST = 10**21  # nanoseconds; a receipt beyond is no time, and would not fit into a stream's id
 
 #: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
 #: batch's first sequence, ARGV[9] its rows, one after the other in one array, which is faster than one each,
@@ -225,7 +227,7 @@ class RedisStore:
         except (TypeError, ValueError) as error:
             raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
 
-    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[Gap]:
+    async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
         """Return the gaps of an exchange's symbols, each symbol's from its key."""
         found = []
         for symbol in symbols:
@@ -483,7 +485,7 @@ class _Packing:
             number = numbers.get(form)
             if number is None:
                 number = numbers[form] = self._new_form(shape, record)
-            rows += number, f"{int(record.receipt_timestamp * 1000)}-{sequence}"
+            rows += number, f"{record.receipt_timestamp // MILLISECOND}-{sequence}"
             rows += texts
 
     def _add_members(self, batch: Batch) -> None:

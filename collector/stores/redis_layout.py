@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from collector.gap_records import StoredGap
 from collector.records import (
     AnyRecord,
     Candle,
@@ -26,8 +27,10 @@ from collector.records import (
     Trade,
     channel_of,
     number_fields,
+    time_fields,
 )
 from collector.stores import book_json
+from collector.times import SECOND
 
 #: First part of a key, by channel; ``{this}-{exchange}-{symbol}`` is the key.
 KEYS: dict[str, str] = {
@@ -56,15 +59,31 @@ class Shape:
         key: the first part of their key.
         fields: their names between ``symbol`` and ``timestamp``.
         numbers: those of them that hold numbers as text.
+        times: the places of those that hold times.
     """
 
     key: str
     fields: tuple[str, ...]
     numbers: frozenset[str] = frozenset()
+    times: tuple[int, ...] = ()
+
+    def values(self, record: AnyRecord) -> list[Any]:
+        """Return what the fields of a record hold; times are seconds."""
+        values = [getattr(record, field) for field in self.fields]
+        for place in self.times:
+            if values[place] is not None:
+                values[place] /= SECOND
+        return values
+
+
+def _shape(kind: type[AnyRecord]) -> Shape:
+    fields = kind.__struct_fields__[4:]
+    times = tuple(fields.index(name) for name in time_fields(kind) if name in fields)
+    return Shape(KEYS[channel_of(kind)], fields, frozenset(number_fields(kind)), times)
 
 
 _SHAPES: dict[type[AnyRecord], Shape] = {
-    kind: Shape(KEYS[channel_of(kind)], kind.__struct_fields__[4:], frozenset(number_fields(kind)))
+    kind: _shape(kind)
     for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
 }
 TRADE = _SHAPES[Trade]
@@ -114,7 +133,7 @@ def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]
             yield BOOK[type(record), record.delta], (book_json.text(record), timestamp, receipt)
         else:
             shape = _SHAPES[type(record)]
-            yield shape, (*[_text(getattr(record, field)) for field in shape.fields], timestamp, receipt)
+            yield shape, (*map(_text, shape.values(record)), timestamp, receipt)
 
 
 def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str]]:
@@ -135,9 +154,9 @@ def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str
             yield shape, f'"{shape.fields[0]}":{book_json.text(record)}', timestamp, receipt
         else:
             shape = _SHAPES[type(record)]
-            values = {field: getattr(record, field) for field in shape.fields}
             inside = ",".join(
-                f'"{field}":{_json(value, number=field in shape.numbers)}' for field, value in values.items()
+                f'"{field}":{_json(value, number=field in shape.numbers)}'
+                for field, value in zip(shape.fields, shape.values(record), strict=True)
             )
             yield shape, inside, timestamp, receipt
 
@@ -147,7 +166,7 @@ def times(records: Iterable[AnyRecord]) -> list[str]:
 
     The texts are those of ``repr``, made many times as fast; of what is no finite number it is ``null``.
     """
-    floats = [time for record in records for time in (record.timestamp, record.receipt_timestamp)]
+    floats = [time / SECOND for record in records for time in (record.timestamp, record.receipt_timestamp)]
     return _encode(floats).decode()[1:-1].split(",") if floats else []
 
 
@@ -156,14 +175,11 @@ def _changes(records: Iterable[AnyRecord]) -> Iterator[str]:
     return iter(book_json.changed_books([it for it in records if type(it) is L2Book and it.delta]))
 
 
-def gap(fields: Mapping[str, Any]) -> Gap:
+def gap(fields: Mapping[str, Any]) -> StoredGap:
     """Return the gap that an entry's fields, or a member's, were made of. Raises ValueError or KeyError."""
     count = fields["count"]
-    return Gap(
-        exchange=fields["exchange"],
+    return StoredGap(
         symbol=fields["symbol"],
-        timestamp=float(fields["timestamp"]),
-        receipt_timestamp=float(fields["receipt_timestamp"]),
         missed=fields["missed"],
         start=float(fields["start"]),
         end=float(fields["end"]),

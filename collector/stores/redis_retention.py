@@ -12,6 +12,7 @@ from typing import Any
 
 from collector.records import AnyRecord, Gap
 from collector.settings import Retention
+from collector.times import SECOND
 
 SECONDS = 5.0  # between two rounds
 #: Most records of a key in one round; Redis answers nobody else meanwhile. Streams have the same bound.
@@ -93,7 +94,7 @@ class Trimming:
         ((seconds, microseconds),) = await self._ask([("TIME",)])
         # A receipt in place of the time that an exchange does not tell is our own clock again.
         told = (
-            record.timestamp
+            record.timestamp / SECOND
             for record in records
             if not isinstance(record, Gap) and record.timestamp != record.receipt_timestamp
         )

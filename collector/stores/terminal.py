@@ -17,7 +17,7 @@ import msgspec
 from collector import typed_json
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.printable import printable_json
-from collector.records import AnyRecord, channel_of
+from collector.records import AnyRecord, channel_of, fields
 from collector.settings import Settings
 from collector.stores import PositionLostError, StoreRefusedError, tell_damage
 
@@ -99,9 +99,7 @@ class TerminalStore:
 
 
 def _fields(record: AnyRecord) -> dict[str, object]:
-    return {"channel": channel_of(record)} | {
-        name: getattr(record, name) for name in record.__struct_fields__
-    }
+    return {"channel": channel_of(record)} | fields(record)
 
 
 def _print(lines: bytes) -> None:

@@ -7,6 +7,7 @@ from array import array
 from pathlib import Path
 
 from collector import cli, stores
+from collector.times import SECOND
 
 create = stores.create
 file = Path(os.environ["DELAYS"]).open("ab", buffering=0)  # noqa: SIM115 - as long as the process lives
@@ -19,8 +20,8 @@ def observed(settings):
 
     async def note(name, batch, expected, after):
         refusals = await commit(name, batch, expected, after)
-        now = time.time()
-        file.write(array("d", [now - record.receipt_timestamp for record in batch.records]).tobytes())
+        now = time.time_ns()
+        file.write(array("d", [(now - it.receipt_timestamp) / SECOND for it in batch.records]).tobytes())
         return refusals
 
     store.commit = note

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from collector.feeds.through_cryptofeed.books import Books
 from collector.records import L2Book, L3Book
+from collector.times import SECOND
 
 D = Decimal
-RECEIPT = 1700000000.5
+RECEIPT, RECEIVED = 1700000000.5, 1700000000500000000
+TIME = 1700000000250000000
 
 
 def books(record=L2Book, *, snapshot_only=False, interval=1000, depth=0):
@@ -35,12 +37,12 @@ def change(book, side, price, size, timestamp=None):
 def test_a_complete_book_comes_first_then_deltas():
     it, book = books(), order_book()
     assert it.take(book, RECEIPT) == (
-        [L2Book("KRAKEN", "BTC-USD", RECEIPT, RECEIPT, False, [("9", "1"), ("8", "2")], [("10", "3")])],
+        [L2Book("KRAKEN", "BTC-USD", RECEIVED, RECEIVED, False, [("9", "1"), ("8", "2")], [("10", "3")])],
         None,
     )
-    change(book, "bid", D(9), D("1.50"), timestamp=1700000000.25)
+    change(book, "bid", D(9), D("1.50"), timestamp=TIME / SECOND)
     ((delta,), broken) = it.take(book, RECEIPT + 1)
-    assert delta == L2Book("KRAKEN", "BTC-USD", 1700000000.25, RECEIPT + 1, True, [("9", "1.50")], [])
+    assert delta == L2Book("KRAKEN", "BTC-USD", TIME, RECEIVED + SECOND, True, [("9", "1.50")], [])
     assert broken is None
 
 
@@ -136,7 +138,7 @@ def test_books_by_order():
     assert full.ask == [("x", "10", "4")]
     book.delta = {"bid": [(1, D(9), 0)], "ask": []}
     (delta,), _ = it.take(book, RECEIPT)
-    assert delta == L3Book("BITFINEX", "BTC-USD", RECEIPT, RECEIPT, True, [("1", "9", "0")], [])
+    assert delta == L3Book("BITFINEX", "BTC-USD", RECEIVED, RECEIVED, True, [("1", "9", "0")], [])
 
 
 changes = st.lists(

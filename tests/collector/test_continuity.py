@@ -1,8 +1,6 @@
 import pytest
 from spooled import spooled
 
-from collector.exchanges.records import Trade
-from collector.exchanges.times import SECOND
 from collector.feeds.repeats import Repeats
 from collector.gaps import tracker
 from collector.gaps.continuity import Continuity
@@ -11,9 +9,11 @@ from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
+from collector.records import Trade
 from collector.spool.spool import Spool
 from collector.stores import notes as codec
 from collector.stores.notes import Note
+from collector.times import SECOND
 
 TRADES, ETHER = ("trades", "BTC-USD"), ("trades", "ETH-USD")
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
@@ -125,7 +125,7 @@ async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
     gaps = Gaps("KRAKEN", Recorder(receiver))
     await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
     (gap,) = await spooled(spool)
-    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*trades, 5.0, 8.0)
+    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*trades, 5 * SECOND, 8 * SECOND)
     assert (gap.reason, gap.count) == ("sequence", 2)
     assert not spool.marks.get("missing KRAKEN trades BTC-USD")
     await spool.close()

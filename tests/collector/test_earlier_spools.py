@@ -9,12 +9,15 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
+from streams import one_of_each
 from waiting import PATIENCE
 
 from collector.batch import Position
 from collector.metrics import Metrics
-from collector.records import channel_of, decode, encode
+from collector.records import channel_of, decode, encode, encode_for_earlier_versions, fields
+from collector.spool.schema import EARLIER_FORMAT, FORMAT
 from collector.spool.spool import Spool
 from collector.writer import Writer
 
@@ -49,9 +52,7 @@ class ListStore:
 
 
 def told(records):
-    fields = [[getattr(it, name) for name in it.__struct_fields__] for it in records]
-    named = [[channel_of(it), *values] for it, values in zip(records, fields, strict=True)]
-    return json.loads(json.dumps(named))
+    return json.loads(json.dumps([[channel_of(it), *fields(it).values()] for it in records]))
 
 
 @pytest.fixture(params=FILES)
@@ -89,12 +90,44 @@ async def test_what_an_earlier_version_left_is_delivered(tmp_path, file, expecte
     assert not (tmp_path / "dead-letters.jsonl").exists()
 
 
-def test_what_this_version_writes_an_earlier_one_reads(file):
-    """Its records have the same form: a roll-back needs no other spool."""
+def user_version(file):
     with sqlite3.connect(file) as db:
-        blobs = [blob for (blob,) in db.execute("SELECT data FROM blobs")]
-    assert blobs
-    for blob in blobs:
-        again = encode(decode(blob))
-        assert decode(again) == decode(blob)
-        assert again == blob or b"E-" in blob
+        return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+async def test_what_is_added_before_all_that_an_earlier_version_left_is_stored_that_version_reads(file):
+    """So a roll-back works as long as it is of use."""
+    with sqlite3.connect(file) as db:
+        left = [blob for (blob,) in db.execute("SELECT data FROM blobs")]
+    for blob in left:
+        assert encode_for_earlier_versions(decode(blob)) == blob or b"E-" in blob
+    spool = await Spool.open(file.parent)
+    added = one_of_each()
+    await spool.append(added)
+    await spool.tend()
+    await spool.close()
+    assert user_version(file) == EARLIER_FORMAT
+    with sqlite3.connect(file) as db:
+        (blob,) = db.execute("SELECT data FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
+    assert msgspec.msgpack.decode(blob) == told(added)
+    assert decode(blob) == added
+
+
+async def test_the_format_is_raised_when_all_that_an_earlier_version_left_is_stored(file):
+    spool = await Spool.open(file.parent)
+    await spool.append(one_of_each())
+    end = spool.end
+    await spool.acknowledge(Position(spool.owner, spool.incarnation, end - 1))
+    await spool.tend()
+    assert user_version(file) == FORMAT
+    await spool.append(one_of_each("KRAKEN"))
+    batch = await spool.read(Position(spool.owner, spool.incarnation, end - 1), 100)
+    assert batch.records == [*one_of_each()[-1:], *one_of_each("KRAKEN")]
+    await spool.close()
+    spool = await Spool.open(file.parent)
+    batch = await spool.read(Position(spool.owner, spool.incarnation, end), 100)
+    assert batch.records == one_of_each("KRAKEN")
+    await spool.close()
+    with sqlite3.connect(file) as db:
+        (blob,) = db.execute("SELECT data FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
+    assert blob == encode(one_of_each("KRAKEN"))

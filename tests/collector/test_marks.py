@@ -13,7 +13,7 @@ from collector.gaps.marks import DamagedMarkError, Marks
 KEY = ("trades", "BTC-USD")
 WORDS = st.from_regex(r"[^\s\0]{1,9}", fullmatch=True)
 KEYS = st.tuples(WORDS, WORDS)
-MOMENTS = st.floats(0, 1e11, exclude_max=True)
+MOMENTS = st.floats(0, 1e10, exclude_max=True)
 WHOLE = st.integers(0, 2**62 - 1)
 HOLES = st.builds(marks.Hole, MOMENTS, st.sampled_from(["stale", "killed", "delisted", "corrupt"]))
 MISSING = st.builds(marks.Missing, MOMENTS, MOMENTS, st.integers(1, 2**40))

@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from reported import Reported
+from streams import timed
 
 from collector.batch import Batch
 from collector.gaps import ceded as ceded_module
@@ -209,7 +210,7 @@ async def test_what_two_received_before_one_of_them_claimed_it_is_not_stored_twi
     assert (gap.missed, gap.reason, gap.start, gap.end) == (
         "trades", "overlap", 1000.0 - min(earlier, overlap.SKEW), 1000.0,
     )  # fmt: skip
-    assert two.overlap.without(Batch("run", 0, [gap])).kept[1] == [gap]
+    assert two.overlap.without(Batch("run", 0, [timed(gap)])).kept[1] == [timed(gap)]
     assert one.overlap.without(Batch("run", 0, both)).kept[1] == both
 
 
@@ -361,8 +362,8 @@ def test_a_note_of_an_earlier_version_claims_nothing():
 
 
 def _trade(receipt):
-    return Trade("KRAKEN", "BTC-USD", receipt, receipt, "buy", "1", "1", "7", None)
+    return timed(Trade("KRAKEN", "BTC-USD", receipt, receipt, "buy", "1", "1", "7", None))
 
 
 def _gap(receipt):
-    return Gap("KRAKEN", "BTC-USD", receipt, receipt, "trades", receipt - 1, receipt, "stopped", None)
+    return timed(Gap("KRAKEN", "BTC-USD", receipt, receipt, "trades", receipt - 1, receipt, "stopped", None))

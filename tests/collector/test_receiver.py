@@ -86,7 +86,7 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
 
 
 async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(receiver, spool):
-    gap = Gap("KRAKEN", "BTC-USD", 2.0, 2.0, "trades", 1.0, 2.0, "disconnect", None)
+    gap = Gap("KRAKEN", "BTC-USD", 2000, 2000, "trades", 1000, 2000, "disconnect", None)
     recorder = Recorder(receiver)
     recorder.report(gap)
     recorder.report(gap)
@@ -110,7 +110,7 @@ async def test_received_records_are_counted(spool):
     metrics = Metrics()
     receiver = Receiver(spool, metrics)
     await receive(receiver)
-    receiver.put(Ticker("KRAKEN", "BTC-USD", 1.0, 1.0, "1", "2"))
+    receiver.put(Ticker("KRAKEN", "BTC-USD", 1, 1, "1", "2"))
     await receiver.drain()
     assert metrics.received == {"trades": 1, "ticker": 1}
     assert metrics.last_received is not None

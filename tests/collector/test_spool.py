@@ -22,6 +22,7 @@ from collector.spool.database import NoRoomError
 from collector.spool.losses import merged
 from collector.spool.schema import FORMAT
 from collector.spool.spool import Loss, Spool, SpoolError
+from collector.times import SECOND
 
 
 async def contents(spool, after=None, limit=100):
@@ -159,12 +160,12 @@ async def test_the_oldest_record_that_is_not_delivered_is_known_in_memory_and_on
     first, second = list(trades(3)), list(trades(3, 10))
     await spool.append(first)
     await spool.append(second)
-    assert await spool.oldest() == first[0].receipt_timestamp
+    assert await spool.oldest() == first[0].receipt_timestamp / SECOND
     await deliver(spool, 3)
-    assert await spool.oldest() == second[0].receipt_timestamp
+    assert await spool.oldest() == second[0].receipt_timestamp / SECOND
     monkeypatch.undo()
     await spool.append(list(trades(3, 20)))
-    assert await spool.oldest() == second[0].receipt_timestamp
+    assert await spool.oldest() == second[0].receipt_timestamp / SECOND
     await deliver(spool, 9)
     assert await spool.oldest() is None
 
@@ -336,7 +337,9 @@ async def test_another_format_is_refused_and_left_alone(tmp_path):
     await (await Spool.open(tmp_path)).close()
     execute(tmp_path, f"PRAGMA user_version = {FORMAT + 1}")
     before = (tmp_path / "spool.db").read_bytes()
-    with pytest.raises(SpoolError, match=f"has format {FORMAT + 1}, this version reads {FORMAT}"):
+    with pytest.raises(
+        SpoolError, match=f"has format {FORMAT + 1}, this version reads {FORMAT - 1} and {FORMAT}"
+    ):
         await Spool.open(tmp_path)
     assert (tmp_path / "spool.db").read_bytes() == before
 
@@ -430,7 +433,7 @@ async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_pa
 async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     await spool.append(list(trades(5)))
-    wrong = Candle("X", "A-B", 1.0, 2.0, 1.0, 2.0, "1m", True, *5 * ["1"], None)  # True is no count
+    wrong = Candle("X", "A-B", 1, 2, 1, 2, "1m", True, *5 * ["1"], None)  # True is no count
     await spool.append([wrong])
     await spool.append(list(trades(5, start=5)))
     await spool.let_go()  # a crash

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 from fuzz.spools import KEY, SEEN_AGAIN, fill, garble, start, values
-from streams import trades
+from streams import in_seconds, trades
 
 from collector.gaps.continuity import Continuity
 from collector.gaps.recorder import Recorder
@@ -19,6 +19,7 @@ from collector.records import Gap
 from collector.spool import database
 from collector.spool.schema import TABLES
 from collector.spool.spool import Spool, SpoolError
+from collector.times import SECOND
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,9 @@ def test_every_mark_whose_text_is_damaged_is_said_and_costs_a_gap(spool, tmp_pat
         got, _, _ = asyncio.run(start(copy))
         gaps = [each for each in got.values() if isinstance(each, Gap)]
         assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
-        assert [gap.reason for gap in gaps if (gap.missed, gap.symbol, gap.end) == (*KEY, SEEN_AGAIN)]
+        assert [
+            gap.reason for gap in gaps if (gap.missed, gap.symbol, gap.end) == (*KEY, SEEN_AGAIN * SECOND)
+        ]
         assert "cannot be read" in caplog.text
         caplog.clear()
         asyncio.run(start(copy))
@@ -88,7 +91,7 @@ def test_a_mark_whose_name_is_damaged_is_said_and_may_have_been_about_any_pair(s
     copy = shutil.copytree(folder, tmp_path / "copy")
     changed(copy, "UPDATE marks SET key = 'sXen COINBASE trades BTC-USD' WHERE key LIKE 'seen%'")
     got, _, _ = asyncio.run(start(copy))
-    (gap,) = [each for each in got.values() if isinstance(each, Gap) and each.end == SEEN_AGAIN]
+    (gap,) = [each for each in got.values() if isinstance(each, Gap) and each.end == SEEN_AGAIN * SECOND]
     assert (gap.missed, gap.symbol, gap.reason) == (*KEY, "corrupt")
     assert "cannot be read: sXen COINBASE trades BTC-USD" in caplog.text
 
@@ -108,7 +111,7 @@ async def test_a_garbled_mark_is_said_and_a_gap(spool, tmp_path, mark, caplog):
     seen = {"exchange": "COINBASE", "stopped": False, "good_for": 3.0}
     seen["seen"] = [[spool.begun + 10, {"trades": ["BTC-USD"]}]]  # what the store knows
     continuity.meet("test", {"test": json.dumps(seen)})
-    found = [each for each in receiver._records if isinstance(each, Gap) and each.reason == "corrupt"]
+    found = [in_seconds(it) for it in receiver._records if isinstance(it, Gap) and it.reason == "corrupt"]
     assert [(gap.start, gap.end) for gap in found] == [(spool.begun + 10, spool.begun + 20)]
     assert "marks that cannot be read" in caplog.text
     await spool.close()

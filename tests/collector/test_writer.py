@@ -212,7 +212,7 @@ async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
 async def test_a_table_that_takes_no_record_is_waited_for_and_what_comes_before_it_is_stored(
     store, spool, writer, caplog
 ):
-    ticks = [Ticker("X", "A-B", 1.0, float(index), "1", "2") for index in range(5)]
+    ticks = [Ticker("X", "A-B", 1, index, "1", "2") for index in range(5)]
     store.refuses = lambda record: isinstance(record, Trade)
     await spool.append([*ticks, *trades(40)])
     await eventually(lambda: len(store.tried) > 6)
@@ -232,7 +232,7 @@ async def test_a_lone_record_waits_for_one_of_its_table_that_is_taken(store, spo
     """Only that shows that it is the record, and not the table; it may come many batches later."""
     bad = next(trades(1))
     bad.id = "refused"
-    ticks = [Ticker("X", "A-B", 1.0, float(index), "1", "2") for index in range(30)]
+    ticks = [Ticker("X", "A-B", 1, index, "1", "2") for index in range(30)]
     await spool.append([bad, *ticks])
     await eventually(lambda: writer.state.state == "refused")
     assert "wait for another record of it" in writer.state.error
@@ -373,7 +373,7 @@ async def test_a_number_without_bounds_that_an_earlier_version_took_is_put_aside
     sent = list(trades(3))
     bad = replace(sent[1], amount=huge)
     if field == "bid":
-        bad = L2Book("X", "A-B", 1.0, 2.0, True, [("1", huge)], [])
+        bad = L2Book("X", "A-B", 1, 2, True, [("1", huge)], [])
     spool = await Spool.open(tmp_path)
     await spool.append([sent[0], bad, sent[2]])
     await spool.close()

@@ -27,7 +27,7 @@ from collector.exchanges.protocol import (
     Session,
     Subscription,
 )
-from collector.exchanges.records import Record
+from collector.records import Record
 
 ORIGIN = 1_790_000_000
 RECEIPT = (ORIGIN + 1) * 10**9

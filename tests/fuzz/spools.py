@@ -26,11 +26,12 @@ from collector.receiver import Receiver
 from collector.records import Gap, Ticker
 from collector.spool.schema import TABLES
 from collector.spool.spool import Loss, Spool, SpoolError
+from collector.times import SECOND
 from collector.watch import Watch
 
 VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 KEY = ("trades", "BTC-USD")
-SEEN_AGAIN = 1_800_000_000.0
+SEEN_AGAIN = 1_800_000_000
 GARBAGE = [
     *(None, 0, -1, 1, 7, 2**40, 2**62, 2**63 - 1, -(2**63), 0.5, float("inf"), 1e300),
     *("", "garbage", "on", "on 9", "until", "until nan killed", "until 1.0 odd", "nan 1", "inf 1", "1e400 x"),
@@ -81,7 +82,7 @@ async def fill(folder):
             gone = missing(lost, "dropped")
             spool._file.lose(Loss("dropped", row[0], row[0] + 4, 4, 1.7e9, 1.7e9 + 1, gone), 0)
             spool._file.dropped.clear()
-            await spool.append([Ticker("COINBASE", "BTC-USD", 1.7e9, 1.7e9, *2 * [lost[0].price])])
+            await spool.append([Ticker("COINBASE", "BTC-USD", *2 * [17 * 10**17], *2 * [lost[0].price])])
             sent[spool.end - 1] = (await spool.tail(spool.end - 1))[-1]
         await spool.tend()
         spool._tending.cancel()
@@ -113,7 +114,7 @@ async def start(folder, notes=None):
         await continuity.begin()
         Watch(spool).begin(spool.acknowledged)
         gaps.carried(Carrier(), [KEY])
-        gaps.end(KEY, SEEN_AGAIN)
+        gaps.end(KEY, float(SEEN_AGAIN))
         continuity.meet("test", notes or {})
         await continuity._save()
         got = {}
@@ -223,9 +224,9 @@ class Spools:
         assert not lost or None in corrupt or sum(corrupt) >= lost, f"{lost} lost without a word: {losses}"
         gaps = [record for record in got.values() if isinstance(record, Gap)]
         none = what == "values" and any(it[0] == "marks" and not it[3] for it in damages)  # an empty text
-        assert notes or none or any((it.missed, it.symbol, it.end) == (*KEY, SEEN_AGAIN) for it in gaps), (
-            "no gap"
-        )
+        assert (
+            notes or none or any((it.missed, it.symbol, it.end) == (*KEY, SEEN_AGAIN * SECOND) for it in gaps)
+        ), "no gap"
         read, _ = completeness.read_notes(notes)
         seen = completeness.pairs(read, "COINBASE", lambda _key: True)
         completeness.rows("COINBASE", seen, gaps, Interval())

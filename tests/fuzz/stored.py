@@ -8,29 +8,16 @@ import msgspec
 
 from collector import records as codec
 from collector.batch import Batch
-from collector.exchanges import records as received
-from collector.feeds import intake
+from collector.exchanges.quotes import stored
 from collector.records import AnyRecord
 from collector.stores import mongo, parquet_columns
 from collector.stores import redis_layout as layout
 from collector.stores.postgres_tables import TABLES
 
-_BOOKS = {received.L2Book: codec.L2Book, received.L3Book: codec.L3Book}
 
-
-def converted(record: received.AnyRecord) -> AnyRecord:
-    """Return a record as the intake hands it to the receiver."""
-    kind = type(record)
-    if kind in intake._ONCE:
-        return intake._ONCE[kind][1](record)
-    if kind in _BOOKS:
-        return _BOOKS[kind](*intake._place(record), record.delta, record.bid, record.ask)
-    return {received.Ticker: intake._ticker, received.L1Book: intake._l1_book}[kind](record)
-
-
-def check(found: Iterable[received.AnyRecord]) -> None:
+def check(found: Iterable[AnyRecord]) -> None:
     """See that the records can be kept, and that none of their texts is taken for something else."""
-    records = [converted(record) for record in found]
+    records = [stored(record) for record in found]
     assert codec.decode(codec.encode(records)) == records
     for record, (_, inside, *times) in zip(records, layout.members(records), strict=True):
         member = f'{{"symbol":{layout.quoted(record.symbol)},{inside},"times":[{",".join(times)}]}}'

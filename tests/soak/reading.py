@@ -13,6 +13,7 @@ import pymongo
 from conformance import RedisHarness
 from databases import MongoHarness, PostgresHarness
 from ledger import Stored, microseconds
+from streams import in_seconds
 
 from collector.records import Gap
 
@@ -27,7 +28,9 @@ def redis(client, backend: str, stored: Stored) -> None:
         symbol = rest.partition("-")[2]
         rows = _stream(client, key) if backend == "REDISSTREAM" else _sorted_set(client, key)
         if kind == "gaps":
-            stored.gaps += [harness._record("gaps", fields) for fields in harness._fields(client, key)]
+            stored.gaps += [
+                in_seconds(harness._record("gaps", fields)) for fields in harness._fields(client, key)
+            ]
         elif kind == "trades":
             for order, it in rows:
                 times = float(it["receipt_timestamp"]), microseconds(float(it["timestamp"]))
@@ -81,7 +84,7 @@ async def _postgres(address, stored):
         bid, ask = _levels(sides["bid"]), _levels(sides["ask"])
         stored.book(order, symbol, receipt.timestamp(), kind == "delta", bid, ask, _micro(at))
     async for row in _rows(connection, "gaps"):
-        stored.gaps.append(PostgresHarness._record(Gap, list(row.values())[1:]))
+        stored.gaps.append(in_seconds(PostgresHarness._record(Gap, list(row.values())[1:])))
     await connection.close()
 
 
@@ -107,7 +110,7 @@ def mongo(database: pymongo.database.Database, stored: Stored) -> None:
         times = it["receipt_timestamp_seconds"], microseconds(it["timestamp_seconds"])
         bid, ask = (bson.decode(it[side]).items() for side in ("bid", "ask"))
         stored.book(it["sequence"], it["symbol"], times[0], it["delta"], bid, ask, times[1])
-    stored.gaps += [MongoHarness._record(Gap, document) for document in database["gaps"].find()]
+    stored.gaps += [in_seconds(MongoHarness._record(Gap, it)) for it in database["gaps"].find()]
 
 
 def parquet(folder, stored: Stored) -> None:

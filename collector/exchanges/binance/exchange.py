@@ -30,8 +30,8 @@ from collector.exchanges.protocol import (
     Poll,
     Subscription,
 )
-from collector.exchanges.records import OpenInterest
-from collector.exchanges.times import MILLISECOND
+from collector.records import OpenInterest
+from collector.times import MILLISECOND
 
 _STREAMS_PER_CONNECTION = 200  # of 1024 that are allowed: a connection that breaks costs fewer
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, override
 
 import msgspec
 
-from collector.exchanges import records
+from collector import records
 from collector.exchanges.binance import messages
 from collector.exchanges.book import Book, Storing
 from collector.exchanges.numbers import (
@@ -32,7 +32,8 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.times import MILLISECOND
+from collector.exchanges.quotes import NumberedL1Book, NumberedTicker
+from collector.times import MILLISECOND
 
 _UNREAD = "a message of the book cannot be read"
 _QUOTES_REMEMBERED = 16  # numbers of the last best prices
@@ -146,13 +147,19 @@ class Quotes(Stream):
         found: list[records.AnyRecord] = []
         if self._ticker:
             bid, ask = numbers(message.bid, message.ask)
-            found.append(records.Ticker(*place, bid, ask, update))
+            found.append(
+                records.Ticker(*place, bid, ask)
+                if update is None
+                else NumberedTicker(*place, bid, ask, update)
+            )
         if self._l1_book:
             if not message.bid_size or not message.ask_size:
                 raise MalformedError("the best prices have no sizes")
-            best = message.bid, message.bid_size, message.ask, message.ask_size
-            bid, bid_size, ask, ask_size = quote(*best)
-            found.append(records.L1Book(*place, bid, bid_size, ask, ask_size, update))
+            sizes = message.bid, message.bid_size, message.ask, message.ask_size
+            best = quote(*sizes)
+            found.append(
+                records.L1Book(*place, *best) if update is None else NumberedL1Book(*place, *best, update)
+            )
         return found
 
 

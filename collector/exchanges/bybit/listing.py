@@ -8,7 +8,8 @@ import msgspec
 from collector.exchanges.bybit import messages
 from collector.exchanges.instruments import Instrument, Kind, contract_date, name
 from collector.exchanges.numbers import MalformedError, number_or_none
-from collector.exchanges.times import SECOND, milliseconds
+from collector.exchanges.times import milliseconds
+from collector.times import SECOND
 
 _KINDS: Mapping[str | None, tuple[Kind, str]] = {
     None: ("spot", "spot"),

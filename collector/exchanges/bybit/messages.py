@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 
 from collector.exchanges.numbers import Level, Name, Whole, Word
-from collector.exchanges.times import MILLISECOND, Milliseconds
+from collector.exchanges.times import Milliseconds
+from collector.times import MILLISECOND
 
 
 class Trade(msgspec.Struct, gc=False):

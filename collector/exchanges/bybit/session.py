@@ -19,7 +19,7 @@ from collector.exchanges.protocol import (
     Session,
     Subscription,
 )
-from collector.exchanges.times import SECOND
+from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.bybit.exchange import Bybit

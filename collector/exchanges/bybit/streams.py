@@ -31,7 +31,8 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.records import (
+from collector.exchanges.times import milliseconds
+from collector.records import (
     AnyRecord,
     Candle,
     Funding,
@@ -42,7 +43,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import MILLISECOND, milliseconds
+from collector.times import MILLISECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.bybit.exchange import Bybit

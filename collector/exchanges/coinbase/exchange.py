@@ -32,8 +32,8 @@ from collector.exchanges.protocol import (
     Refused,
     Subscription,
 )
-from collector.exchanges.records import AnyRecord, Funding, Index, OpenInterest
 from collector.exchanges.times import rfc3339
+from collector.records import AnyRecord, Funding, Index, OpenInterest
 
 _PRODUCTS_PER_CONNECTION = 50
 _DOCS = "docs.cdp.coinbase.com advanced-trade-apis/websocket/websocket-channels"

@@ -40,9 +40,10 @@ from collector.exchanges.protocol import (
     Session,
     Subscription,
 )
-from collector.exchanges.records import AnyRecord, Candle, L1Book, Ticker, Trade
 from collector.exchanges.routes import Routes
-from collector.exchanges.times import SECOND, rfc3339
+from collector.exchanges.times import rfc3339
+from collector.records import AnyRecord, Candle, L1Book, Ticker, Trade
+from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.kraken.exchange import Kraken

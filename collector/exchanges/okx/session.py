@@ -22,11 +22,11 @@ from collector.exchanges.protocol import (
     Session,
     Subscription,
 )
-from collector.exchanges.times import SECOND
+from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx
-    from collector.exchanges.records import AnyRecord
+    from collector.records import AnyRecord
 
 _ARGUMENTS_PER_FRAME = 200  # 64 KB are allowed; an argument takes less than 100 bytes
 #: After so long without a message the exchange is asked for one. It closes a connection on which it has sent

@@ -29,7 +29,8 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.records import (
+from collector.exchanges.times import milliseconds
+from collector.records import (
     AnyRecord,
     Candle,
     Funding,
@@ -40,7 +41,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import SECOND, milliseconds
+from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx

@@ -17,6 +17,7 @@ from typing import Any
 
 from collector.bounds import decimal, levels, moment, text, written
 from collector.records import L2Book, L3Book
+from collector.times import nanoseconds
 
 _ZERO = Decimal()
 
@@ -98,10 +99,8 @@ class Books:
     ) -> list[L2Book | L3Book]:
         if not bids and not asks:
             return []
-        timestamp = _timestamp(book, receipt)
-        records = [
-            self._record(book.exchange, book.symbol, timestamp, receipt, True, _written(bids), _written(asks))
-        ]
+        when = times(book.timestamp, receipt)
+        records = [self._record(book.exchange, book.symbol, *when, True, _written(bids), _written(asks))]
         progress.deltas += 1
         if progress.deltas >= self._interval:
             records.append(self._full(book, receipt, progress))
@@ -118,10 +117,8 @@ class Books:
         bids, asks = self._sides(book)
         if self._depth:
             progress.view = bids, asks
-        timestamp = _timestamp(book, receipt)
-        return self._record(
-            book.exchange, book.symbol, timestamp, receipt, False, _written(bids), _written(asks)
-        )
+        when = times(book.timestamp, receipt)
+        return self._record(book.exchange, book.symbol, *when, False, _written(bids), _written(asks))
 
     def _sides(self, book: Any) -> tuple[list[Any], list[Any]]:
         bids, asks = book.book.bids.to_list(), book.book.asks.to_list()
@@ -130,8 +127,10 @@ class Books:
         return self._full_side(bids), self._full_side(asks)
 
 
-def _timestamp(book: Any, receipt: float) -> float:
-    return moment(book.timestamp) if book.timestamp else receipt
+def times(value: Any, receipt: float) -> tuple[int, int]:
+    """Return the exchange's time, or the receipt where there is none, and the receipt."""
+    received = nanoseconds(receipt)
+    return moment(value) if value else received, received
 
 
 def _written(side: Iterable[Any]) -> list[Any]:

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from collector.bounds import (
-    LATEST,
     amount,
     count,
     moment,
@@ -13,7 +12,7 @@ from collector.bounds import (
     optional_text,
     text,
 )
-from collector.feeds.through_cryptofeed.books import Books
+from collector.feeds.through_cryptofeed.books import Books, times
 from collector.gaps.marks import Hole
 from collector.gaps.tracker import Gaps
 from collector.receiver import Receiver
@@ -120,19 +119,12 @@ class Conversion:
         return take
 
 
-def _time(value: Any, receipt: float) -> float:
-    if not value:
-        return receipt
-    return value if type(value) is float and 0 < value < LATEST else moment(value)
-
-
 def _trade(it: Any, receipt: float) -> Trade:
     side, identity, kind = it.side, it.id, it.type
     return Trade(
         it.exchange,
         it.symbol,
-        _time(it.timestamp, receipt),
-        receipt,
+        *times(it.timestamp, receipt),
         side if side in _SIDES else text(side),
         amount(it.amount),
         number(it.price),
@@ -142,17 +134,14 @@ def _trade(it: Any, receipt: float) -> Trade:
 
 
 def _ticker(it: Any, receipt: float) -> Ticker:
-    return Ticker(
-        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.bid), number(it.ask)
-    )
+    return Ticker(it.exchange, it.symbol, *times(it.timestamp, receipt), number(it.bid), number(it.ask))
 
 
 def _l1_book(it: Any, receipt: float) -> L1Book:
     return L1Book(
         it.exchange,
         it.symbol,
-        _time(it.timestamp, receipt),
-        receipt,
+        *times(it.timestamp, receipt),
         number(it.bid_price),
         amount(it.bid_size),
         number(it.ask_price),
@@ -164,8 +153,7 @@ def _funding(it: Any, receipt: float) -> Funding:
     return Funding(
         it.exchange,
         it.symbol,
-        _time(it.timestamp, receipt),
-        receipt,
+        *times(it.timestamp, receipt),
         optional_number(it.mark_price),
         optional_number(it.rate),
         None if it.next_funding_time is None else moment(it.next_funding_time),
@@ -174,17 +162,14 @@ def _funding(it: Any, receipt: float) -> Funding:
 
 
 def _open_interest(it: Any, receipt: float) -> OpenInterest:
-    return OpenInterest(
-        it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, amount(it.open_interest)
-    )
+    return OpenInterest(it.exchange, it.symbol, *times(it.timestamp, receipt), amount(it.open_interest))
 
 
 def _liquidation(it: Any, receipt: float) -> Liquidation:
     return Liquidation(
         it.exchange,
         it.symbol,
-        _time(it.timestamp, receipt),
-        receipt,
+        *times(it.timestamp, receipt),
         text(it.side),
         amount(it.quantity),
         number(it.price),
@@ -194,15 +179,14 @@ def _liquidation(it: Any, receipt: float) -> Liquidation:
 
 
 def _index(it: Any, receipt: float) -> Index:
-    return Index(it.exchange, it.symbol, _time(it.timestamp, receipt), receipt, number(it.price))
+    return Index(it.exchange, it.symbol, *times(it.timestamp, receipt), number(it.price))
 
 
 def _candle(it: Any, receipt: float) -> Candle:
     return Candle(
         it.exchange,
         it.symbol,
-        _time(it.timestamp, receipt),
-        receipt,
+        *times(it.timestamp, receipt),
         moment(it.start),
         moment(it.stop),
         text(it.interval),

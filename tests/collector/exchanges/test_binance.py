@@ -28,15 +28,14 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.records import (
+from collector.exchanges.quotes import NumberedL1Book, NumberedTicker
+from collector.records import (
     Candle,
     Funding,
     Index,
-    L1Book,
     Liquidation,
     OpenInterest,
     Record,
-    Ticker,
     Trade,
 )
 
@@ -104,8 +103,8 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
         "btcusdt@bookTicker", u=4, s="BTCUSDT", b="25.35190000", B="31.2", a="25.36520000", A="40.66"
     )
     assert records(it.receive(frame, NOW)) == [
-        Ticker("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "25.36520000", 4),
-        L1Book("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "31.2", "25.36520000", "40.66", 4),
+        NumberedTicker("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "25.36520000", 4),
+        NumberedL1Book("BINANCE", "BTC-USDT", NOW, NOW, "25.35190000", "31.2", "25.36520000", "40.66", 4),
     ]
 
 
@@ -121,7 +120,7 @@ def test_a_quote_that_comes_twice_is_one():
 def test_what_was_not_asked_for_of_a_shared_stream_is_no_record():
     it = session(channels=["l1_book"])
     frame = combined("btcusdt@bookTicker", u=4, s="BTCUSDT", b="1", B="2", a="3", A="4")
-    assert [type(each) for each in records(it.receive(frame, NOW))] == [L1Book]
+    assert [type(each) for each in records(it.receive(frame, NOW))] == [NumberedL1Book]
 
 
 def test_a_mark_price_is_funding_and_index():

@@ -24,7 +24,7 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.records import (
+from collector.records import (
     Funding,
     Index,
     L1Book,
@@ -35,7 +35,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import MILLISECOND, SECOND
+from collector.times import MILLISECOND, SECOND
 
 NOW = 1_790_000_000 * SECOND
 TS = 1790000000123

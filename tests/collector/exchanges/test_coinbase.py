@@ -24,8 +24,9 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.records import Funding, Index, L1Book, L2Book, Record, Ticker, Trade
-from collector.exchanges.times import SECOND, rfc3339
+from collector.exchanges.times import rfc3339
+from collector.records import Funding, Index, L1Book, L2Book, Record, Ticker, Trade
+from collector.times import SECOND
 
 NOW = 1_790_000_000 * SECOND
 AT = "2026-04-07T14:30:02.789012345Z"

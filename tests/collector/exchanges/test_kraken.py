@@ -26,8 +26,9 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.records import L1Book, L2Book, Record, Ticker, Trade
-from collector.exchanges.times import SECOND, rfc3339
+from collector.exchanges.times import rfc3339
+from collector.records import L1Book, L2Book, Record, Ticker, Trade
+from collector.times import SECOND
 
 NOW = 1_790_000_000 * SECOND
 BOOK = Subscription("l2_book", "BTC-USD")

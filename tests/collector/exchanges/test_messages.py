@@ -9,7 +9,7 @@ from played import ALL, ORIGIN, RECEIPT, Played
 from scripted import SCRIPTS, Script, address, text_of
 
 from collector.exchanges.protocol import Break, Malformed, Renew, Request
-from collector.exchanges.records import L2Book, Record, Trade
+from collector.records import L2Book, Record, Trade
 
 #: When messages are received; no exchange says that it is then.
 NOW = RECEIPT + 1

@@ -26,7 +26,7 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.records import (
+from collector.records import (
     Funding,
     Index,
     L1Book,
@@ -37,7 +37,7 @@ from collector.exchanges.records import (
     Ticker,
     Trade,
 )
-from collector.exchanges.times import MILLISECOND, SECOND
+from collector.times import MILLISECOND, SECOND
 
 NOW = 1_790_000_000 * SECOND
 TS = "1790000000123"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exchanges.numbers import MalformedError
-from collector.exchanges.times import SECOND, rfc3339
+from collector.exchanges.times import rfc3339
+from collector.times import SECOND
 
 
 @given(st.timedeltas(timedelta(seconds=1), timedelta(days=80_000)), st.integers(0, 999))

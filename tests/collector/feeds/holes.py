@@ -4,15 +4,16 @@ import random
 
 from msgspec.structs import replace
 from reported import Reported
+from streams import timed
 
 from collector.exchanges.coinbase.exchange import Coinbase
 from collector.exchanges.protocol import Confirmed, Repeated, Subscription
-from collector.exchanges.records import Trade
-from collector.exchanges.times import MILLISECOND, SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
 from collector.gaps.marks import Marks
 from collector.gaps.tracker import Gaps
+from collector.records import Trade
+from collector.times import MILLISECOND, SECOND
 
 TRADES = Subscription("trades", "BTC-USD")
 LAG = 50 * MILLISECOND  # from the exchange's time to the receipt
@@ -107,6 +108,6 @@ def a_hundred_holes():
     market.holes(repeats=True, consecutive=False)
     assert market.gaps
     # a receipt has no more digits than each store keeps
-    gaps = [replace(gap, receipt_timestamp=gap.end) for gap in market.gaps]
+    gaps = [timed(replace(gap, receipt_timestamp=gap.end)) for gap in market.gaps]
     records = *market.stored.trades, *gaps
     return [replace(record, exchange="COINBASE", symbol="SOL-USD") for record in records]

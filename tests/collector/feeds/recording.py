@@ -10,6 +10,7 @@ from typing import Any
 from comparison import Comparison, compare
 from simulated import Simulator
 from spooled import spooled
+from streams import in_seconds
 from waiting import eventually
 
 from collector.feeds import creation
@@ -31,13 +32,13 @@ HASTY = Patience(shortest_pause=0.05, longest_pause=0.4, useful=2.0)
 
 
 class GapCollector(Receiver):
-    """A receiver that remembers the gaps it was told of."""
+    """A receiver that remembers the gaps it was told of, with times in seconds."""
 
     gaps: list[Gap]
 
     def put(self, record: AnyRecord, weight: int = 1) -> None:
         if isinstance(record, Gap):
-            self.gaps.append(record)
+            self.gaps.append(in_seconds(record))
         super().put(record, weight)
 
 

@@ -29,6 +29,7 @@ from collector.records import (
 )
 from collector.settings import Settings
 from collector.spool.spool import Spool
+from collector.times import nanoseconds
 
 D = Decimal
 RECEIPT = 1700000000.5
@@ -299,7 +300,10 @@ async def test_a_book_that_begins_anew_is_a_gap(conversion, receiver):
     await take(book, RECEIPT + 2)
     (gap,) = [it for it in receiver._records if isinstance(it, Gap)]
     assert (gap.missed, gap.symbol) == ("l2_book", "BTC-USD-PERP")
-    assert (gap.start, gap.end, gap.reason) == (RECEIPT + 1, RECEIPT + 2, "sequence")
+    assert (gap.start, gap.end, gap.reason) == (
+        *(nanoseconds(RECEIPT + 1), nanoseconds(RECEIPT + 2)),
+        "sequence",
+    )
     conversion.forget_books([("l2_book", "BTC-USD-PERP")])
     await take(book, RECEIPT + 3)
     assert len([it for it in receiver._records if isinstance(it, Gap)]) == 1

@@ -9,6 +9,7 @@ import pytest
 from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
+from streams import in_seconds
 
 from collector import receiver
 from collector.exchanges.binance.exchange import BinanceFutures
@@ -40,7 +41,7 @@ async def received(it, count, channel):
     """Waits for so many records of a channel; all that there are."""
     await it.until(lambda: it.metrics.received[channel] >= count, f"{count} records of {channel}")
     await it.receiver.drain()
-    return [record for record in await spooled(it.spool) if channel_of(record) == channel]
+    return [in_seconds(record) for record in await spooled(it.spool) if channel_of(record) == channel]
 
 
 # -- OKX -----------------------------------------------------------------------------------------------

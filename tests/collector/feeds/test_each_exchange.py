@@ -11,11 +11,11 @@ from scripted import SCRIPTS, Script, address, text_of
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.protocol import Break, Request, Subscription
-from collector.exchanges.times import SECOND
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
 from collector.gaps.tracker import Gaps
 from collector.records import channel_of
+from collector.times import SECOND
 
 NOW = (ORIGIN + 10**8) * SECOND
 

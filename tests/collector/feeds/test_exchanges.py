@@ -20,6 +20,7 @@ from collector.receiver import Receiver
 from collector.records import Trade
 from collector.settings import Settings
 from collector.spool.spool import Spool
+from collector.times import MILLISECOND, SECOND
 
 
 async def test_every_connection_to_kucoin_has_a_fresh_address(monkeypatch):
@@ -106,7 +107,7 @@ async def test_poloniex_trades_are_of_poloniex_and_in_the_base_currency(tmp_path
     other = trade | {"id": "60183608", "takerSide": "buy"}
     message = json.dumps({"channel": "trades", "data": [trade, other]})
     records = await through_the_spool(tmp_path, "POLONIEX", {"BTC-USDT": "BTC_USDT"}, [message])
-    place = ("POLONIEX", "BTC-USDT", 1661120814.823, 1671187816.0)
+    place = ("POLONIEX", "BTC-USDT", 1661120814823 * MILLISECOND, 1671187816 * SECOND)
     assert records == [
         Trade(*place, "sell", "0.017", "21464.69", "60183607", None),
         Trade(*place, "buy", "0.017", "21464.69", "60183608", None),

@@ -19,6 +19,7 @@ from collector.feeds import network
 from collector.feeds.connection import Patience
 from collector.records import Trade
 from collector.settings import SettingsError
+from collector.times import SECOND
 
 EXCHANGES = ("COINBASE", "KRAKEN", "BINANCE")
 
@@ -213,7 +214,7 @@ async def test_a_book_of_kraken_begins_anew_when_its_checksum_fails(simulator, t
         records, log = await it.settled(), await asyncio.to_thread(simulator.log)
         assert {gap.reason for gap in it.receiver.gaps} == {"sequence"}
         anew = [entry for entry in log if entry.get("event") == "open"][-1]
-        since = [record for record in records if record.receipt_timestamp >= anew["time"]]
+        since = [record for record in records if record.receipt_timestamp / SECOND >= anew["time"]]
         comparison = compare([entry for entry in log if entry["connection"] == anew["connection"]], since)
         assert comparison.exact, comparison
         assert comparison.matched > 40

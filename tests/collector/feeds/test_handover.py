@@ -17,8 +17,9 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.records import Funding, L2Book, Liquidation, Ticker, Trade
+from collector.exchanges.quotes import NumberedTicker
 from collector.feeds.handover import GRACE, MOST_HELD, Handover, HandoverError
+from collector.records import Funding, L2Book, Liquidation, Ticker, Trade
 
 TICKER, BOOK = Subscription("ticker", "BTC-USD"), Subscription("l2_book", "BTC-USD")
 TRADES = Subscription("trades", "BTC-USD")
@@ -27,7 +28,8 @@ NOW = 1_790_000_000 * 10**9
 
 
 def ticker(time, content="1", number=None, receipt=None):
-    return Ticker("X", "BTC-USD", NOW + time, receipt or NOW + time + 50, content, "9", number)
+    fields = "X", "BTC-USD", NOW + time, receipt or NOW + time + 50, content, "9"
+    return Ticker(*fields) if number is None else NumberedTicker(*fields, number)
 
 
 def change(time, content="1"):

@@ -6,8 +6,8 @@ from holes import LAG, Market
 from collector.exchanges.coinbase.exchange import Coinbase
 from collector.exchanges.kraken.exchange import Kraken
 from collector.exchanges.okx.exchange import Okx
-from collector.exchanges.times import SECOND
 from collector.feeds.subscriptions import BRIDGING
+from collector.times import SECOND
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exchanges.protocol import Exchange
-from collector.exchanges.records import Candle, Trade
-from collector.exchanges.times import SECOND
 from collector.feeds.repeats import LATE, MOST_MISSING, MOST_REMEMBERED, Repeats
 from collector.gaps.marks import Marks, last_recorded, missing
+from collector.records import Candle, Trade
+from collector.times import SECOND
 
 KEY = ("trades", "BTC-USD")
 NOW = 1_700_000_000 * SECOND

@@ -12,6 +12,7 @@ from waiting import PATIENCE
 
 from collector.exchanges.directory import EXCHANGES
 from collector.records import Gap, channel_of
+from collector.times import SECOND
 
 pytestmark = pytest.mark.redis
 
@@ -49,7 +50,7 @@ def shown(record, expected):
     del fields["exchange"], fields["receipt_timestamp"]
     for name, value in fields.items():
         if name in TIMES and value is not None:
-            fields[name] = f"{value:.3f}"
+            fields[name] = f"{value / SECOND:.3f}"
         elif isinstance(value, bool | int):
             fields[name] = str(value).lower()
         elif isinstance(value, list):
@@ -70,7 +71,7 @@ def test_what_is_sent_is_stored_value_for_value(name, redis, tmp_path):
             assert collector.stop() == 0
         records = stored_by(collector, redis)
     assert not [record for record in records if isinstance(record, Gap)]
-    assert all(begun < record.receipt_timestamp < time.time() for record in records)
+    assert all(begun < record.receipt_timestamp / SECOND < time.time() for record in records)
     stored = by_stream((channel_of(type(record)), record.symbol, record) for record in records)
     expected = by_stream((record["channel"], record["symbol"], record) for record in script.records)
     assert stored.keys() == expected.keys()

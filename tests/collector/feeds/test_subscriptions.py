@@ -8,6 +8,7 @@ import pytest
 from cryptofeed.exchanges import EXCHANGE_MAP
 from cryptofeed.symbols import Symbols
 from reported import Reported
+from streams import timed
 
 from collector import catalog
 from collector.exchanges.directory import EXCHANGES
@@ -223,7 +224,7 @@ async def test_the_log_tells_of_gaps_that_began_together_in_one_line(subscriptio
     subscriptions.arrived(*BOOK, 4.25)
     lines = Lines()
     for gap in gaps:
-        lines.add(gap)
+        lines.add(timed(gap))
     lines.tell()
     (line,) = caplog.messages
     assert "X l2_book,trades BTC-USD: not seen for 2.250 s, from 1970-01-01T00:00:02.000Z" in line

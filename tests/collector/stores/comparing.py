@@ -7,7 +7,7 @@ from collector import records as r
 
 def digits(record):
     """A record as text, digit for digit: 1.50 is not 1.5, but 1E-8 is 0.00000001."""
-    return r.channel_of(record), *(_digits(getattr(record, name)) for name in record.__struct_fields__)
+    return r.channel_of(record), *map(_digits, r.fields(record).values())
 
 
 def _digits(value):

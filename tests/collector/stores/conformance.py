@@ -8,6 +8,7 @@ from typing import get_args
 from comparing import per_key
 from databases import MongoHarness, PgbouncerHarness, PostgresHarness
 from folders import ParquetHarness
+from msgspec.structs import replace
 from servers import RedisServer
 from streams import written
 from waiting import PATIENCE, eventually
@@ -42,6 +43,10 @@ class RedisHarness:
     def server(self, **options):
         secrets = {"password": "the-password", "tls": True} if self.secured else {}
         return RedisServer(**options, **secrets)
+
+    def unwritable(self, record):
+        """``record``, changed into one that the store cannot take."""
+        return replace(record, receipt_timestamp=-1)
 
     def hurry(self, monkeypatch):
         """Nothing of it is slow."""
@@ -104,12 +109,12 @@ class RedisHarness:
     @staticmethod
     def _value(kind, name, value):
         annotation = str(kind.__annotations__.get(name) or r.Record.__annotations__[name])
+        if name in r.time_fields(kind):
+            return None if value == "None" else float(value)
         if value == "None" and ("None" in annotation or "Optional" in annotation):
             return None
         if "Meta" in annotation and not isinstance(value, list):
             return bounds.number(value)
-        if "float" in annotation:
-            return float(value)
         if "bool" in annotation:
             return value in (True, "True")
         return int(value) if "int" in annotation else value

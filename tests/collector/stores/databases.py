@@ -73,6 +73,10 @@ class PostgresHarness(DatabaseHarness):
         """Makes the note one that cannot be read; a position's columns take nothing of the kind."""
         return _apart(self._damage(server, ("owner", "sequence")[index]))
 
+    def unwritable(self, record):
+        """``record``, changed into one that the store cannot take."""
+        return structs.replace(record, symbol="\0")
+
     def spoil(self, server):
         """Makes the store refuse every trade; ``correct`` ends that."""
         _apart(self._execute(server, "ALTER TABLE trades ADD COLUMN desk text NOT NULL CHECK (desk <> '')"))
@@ -165,6 +169,11 @@ class MongoHarness(DatabaseHarness):
             options = f"authSource=admin&tls=true&tlsCAFile={server.ca}"
             address = {"url": f"mongodb://{login}@{server.host}:{server.port}/{DATABASE}?{options}"}
         return settings(self.backend, **address, spool_dir=folder, **more)
+
+    def unwritable(self, record):
+        """A record like ``record`` that the store cannot take."""
+        times = record.timestamp, record.receipt_timestamp
+        return r.L3Book(record.exchange, record.symbol, *times, True, [("\0", "1", "1")], [])
 
     def spoil(self, server):
         """Makes the store refuse every trade; ``correct`` ends that. FerretDB knows no validators."""

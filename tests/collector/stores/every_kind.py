@@ -19,6 +19,7 @@ from collector.records import (
     Ticker,
     Trade,
 )
+from collector.times import MICROSECOND
 
 D = Decimal
 _PLACE = ("COINBASE", "BTC-USD", 1736899200.123456, 1736899200.234567)
@@ -51,8 +52,8 @@ EVERY_KIND = list(map(written, _RECORDS))
 numbers = st.decimals(
     min_value=-(10**20) + 1, max_value=10**20 - 1, places=18, allow_nan=False, allow_infinity=False
 ).map(bounds.written)
-#: Float seconds as they come from a clock or an exchange: microseconds.
-times = st.integers(0, 4 * 10**15).map(lambda microseconds: microseconds / 1e6)
+#: Whole microseconds, as they come from a clock or an exchange.
+times = st.integers(0, 4 * 10**15).map(lambda microseconds: microseconds * MICROSECOND)
 #: Text that a database can be asked to hold.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 _levels = st.lists(st.tuples(numbers, numbers), max_size=3)

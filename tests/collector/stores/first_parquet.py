@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import structs
 
-from collector.records import Level, Number, channel_of
+from collector.records import Level, Number, Time, channel_of
+from collector.times import MICROSECOND, SECOND
 
 NUMBER = pa.decimal128(38, 18)
 _LEVELS = pa.list_(pa.struct([("price", NUMBER), ("size", NUMBER)]))
 _TYPES = {
-    float: pa.timestamp("us", tz="UTC"),
+    Time: pa.timestamp("us", tz="UTC"),
     Number: NUMBER,
     str: pa.string(),
     str | None: pa.string(),
@@ -30,7 +31,7 @@ def write(root, name, records, first=0, incarnation="incarnation"):
             values = [_value(getattr(record, field.name), field.type) for record in records]
             columns[field.name] = pa.array(values, _TYPES[field.type])
     record = records[0]
-    day = datetime.fromtimestamp(record.receipt_timestamp, UTC).date()
+    day = datetime.fromtimestamp(record.receipt_timestamp / SECOND, UTC).date()
     place = f"channel={channel_of(record)}/exchange={record.exchange}/symbol={record.symbol}/date={day}"
     file = root / place / f"{name}-{incarnation}-{first:012}-{first + len(records):012}.parquet"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +40,8 @@ def write(root, name, records, first=0, incarnation="incarnation"):
 
 
 def _value(value, kind):
-    if kind is float:
-        return round(value * 1e6)
+    if kind is Time:
+        return value // MICROSECOND
     if isinstance(value, list):
         return [{"price": Decimal(price), "size": Decimal(size)} for price, size in value]
     return Decimal(value) if kind is Number else value

@@ -8,6 +8,7 @@ from typing import get_args
 from comparing import per_key
 from databases import settings
 from msgspec import structs
+from streams import timed
 
 from collector import records as r
 from collector.stores import parquet
@@ -66,6 +67,10 @@ class ParquetHarness:
     def settings(self, server, folder, **more):
         return settings(self.backend, parquet_dir=server.data, spool_dir=folder, **more)
 
+    def unwritable(self, record):
+        """``record``, changed into one that the store cannot take."""
+        return structs.replace(record, price="NaN")
+
     def damage(self, server, index):
         """Makes position and note unreadable, in one way or another; whether the server let us."""
         for file in (server.data / "_positions").iterdir():
@@ -101,7 +106,7 @@ def record_of(kind, row):
             assert _is_nearest(value, text)
             value = text
         values[field.name] = value.timestamp() if hasattr(value, "timestamp") else value
-    return kind(**values)
+    return timed(kind(**values))
 
 
 def _exact(digits):

@@ -9,6 +9,7 @@ from collector.batch import Batch
 from collector.gap_records import in_microseconds
 from collector.records import Gap
 from collector.stores import mongo, parquet_columns, postgres_tables, redis_layout
+from collector.times import MICROSECOND, SECOND
 
 NAMES = ("timestamp", "receipt_timestamp", "start", "end")
 
@@ -48,11 +49,12 @@ def from_mongo(gap):
     ]
 
 
-@given(st.lists(st.floats(1.0, 4e9), min_size=4, max_size=4))
+@given(st.lists(st.integers(SECOND, 4 * 10**18), min_size=4, max_size=4))
 def test_every_store_holds_the_same_microsecond(times):
     timestamp, receipt, start, end = times
     gap = in_microseconds(Gap("X", "BTC-USD", timestamp, receipt, "trades", start, end, "disconnect", None))
-    expected = [getattr(gap, name) for name in NAMES]
-    assert all(abs(one - other) <= 1e-6 for one, other in zip(expected, times, strict=True))
+    held = [getattr(gap, name) for name in NAMES]
+    assert all(abs(one - other) <= MICROSECOND for one, other in zip(held, times, strict=True))
+    expected = [time / SECOND for time in held]
     for read in (from_redis_streams, from_redis_sets, from_postgres, from_parquet, from_mongo):
         assert read(gap) == expected, read.__name__

@@ -11,11 +11,11 @@ from every_kind import EVERY_KIND, records
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 from servers import MongoServer
 
 from collector.batch import Batch, Position
-from collector.records import L2Book, L3Book, channel_of
+from collector.records import L2Book, L3Book, channel_of, fields
 from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError, mongo
 from collector.stores.mongo import MongoStore
 
@@ -97,7 +97,7 @@ def at(sequence):
 
 def expected_document(record):
     """What a reader is to see of a record, but its id."""
-    document = {name: str(value) if isinstance(value, D) else value for name, value in asdict(record).items()}
+    document = {name: str(value) if isinstance(value, D) else value for name, value in fields(record).items()}
     for name in ("timestamp", "receipt_timestamp"):
         exact = datetime.fromtimestamp(document[name], UTC).replace(tzinfo=None)
         document[f"{name}_seconds"] = document[name]
@@ -148,7 +148,7 @@ async def test_any_record_comes_back_as_it_was(address, database, sent):
     store = store_of(address)
     position = await store.open(NAME)
     after = at(position.sequence + 1 if position else 0)
-    second = 1_700_000_000.5
+    second = 1_700_000_000_500_000_000
     sent = [replace(record, receipt_timestamp=second) for record in sent]  # ids in the order of sequence
     assert not await store.commit(NAME, batch(sent), position, after)
     await store.close()
@@ -169,13 +169,11 @@ async def test_an_id_tells_when_a_record_was_received_and_sorts_as_it_was_receiv
     "wrong",
     [
         replace(EVERY_KIND[0], side="\ud800"),
-        replace(EVERY_KIND[0], timestamp=float("nan")),
-        replace(EVERY_KIND[0], receipt_timestamp=float("inf")),
         replace(EVERY_KIND[7], bid=[("\0", "1", "1")]),
         replace(EVERY_KIND[14], trades=2**63),
         replace(EVERY_KIND[0], id="i" * 48_000_000),
     ],
-    ids=["surrogate", "nan", "inf", "nul in a key", "64 bits", "48 MB"],
+    ids=["surrogate", "nul in a key", "64 bits", "48 MB"],
 )
 async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
     sent = [*EVERY_KIND, *EVERY_KIND]

@@ -41,6 +41,7 @@ from collector.stores import (
     parquet,
 )
 from collector.stores.parquet import VERSION, ParquetStore
+from collector.times import SECOND, nanoseconds
 
 D = Decimal
 
@@ -144,7 +145,7 @@ async def test_texts_are_encoded_by_a_dictionary(store, tmp_path):
 
 
 async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
-    times = [1.7e9 + micro / 1e6 for micro in range(0, 10**6, 997)]
+    times = [nanoseconds(1.7e9 + micro / 1e6) for micro in range(0, 10**6, 997)]
     sent = [replace(EVERY_KIND[0], timestamp=time) for time in times]
     await store.open(NAME)
     await store.commit(NAME, batch(sent), None, at(len(sent)))
@@ -154,7 +155,7 @@ async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
 
 async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
     symbols = ["BTC/USD", "a=b", "100%", "..", "../../etc", "ü"]
-    before_midnight, midnight = 1735689599.999, 1735689600.0
+    before_midnight, midnight = 1735689599_999000000, 1735689600 * SECOND
     sent = [replace(EVERY_KIND[0], symbol=symbol, receipt_timestamp=before_midnight) for symbol in symbols]
     sent.append(replace(sent[0], receipt_timestamp=midnight))
     await store.open(NAME)
@@ -172,10 +173,7 @@ async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
         {"price": "NaN"},
         {"amount": "-Infinity"},
         {"price": "1E+400"},
-        {"timestamp": float("nan")},
-        {"timestamp": float("inf")},
-        {"receipt_timestamp": float("nan")},
-        {"receipt_timestamp": 1e12},
+        {"receipt_timestamp": 10**21},
         {"side": "\ud800"},
         {"symbol": "\ud800"},
         {"symbol": "/" * 100},

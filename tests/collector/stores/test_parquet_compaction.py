@@ -19,8 +19,9 @@ from collector.records import Gap, Trade
 from collector.stores import parquet_compaction
 from collector.stores.parquet import ParquetStore
 from collector.stores.parquet_compaction import Compaction
+from collector.times import SECOND
 
-DAY = 86400.0
+DAY = 86400
 TRADE = EVERY_KIND[0]
 assert isinstance(TRADE, Trade)
 
@@ -33,7 +34,7 @@ async def store_batches(root, number, *, days_ago=2.0, name=NAME, first=0, recor
     """Stores ``number`` batches of three records."""
     store = ParquetStore(settings(root))
     position = await store.open(name)
-    receipt = time.time() - days_ago * DAY
+    receipt = time.time_ns() - int(days_ago * DAY * SECOND)
     for start in range(first, first + 3 * number, 3):
         records = [replace(record, receipt_timestamp=receipt) for _ in range(3)]
         await store.commit(name, Batch("incarnation", start, records), position, position := at(start + 3))
@@ -72,7 +73,7 @@ async def test_a_collector_compacts_the_closed_days_of_its_symbols(symbols, left
 
 
 async def test_files_of_the_first_version_are_compacted_among_themselves(tmp_path):
-    record = replace(TRADE, receipt_timestamp=time.time() - 2 * DAY)
+    record = replace(TRADE, receipt_timestamp=time.time_ns() - 2 * DAY * SECOND)
     for first in (100, 103):
         old = first_parquet.write(tmp_path, NAME, [record] * 3, first)
     await store_batches(tmp_path, 40)
@@ -210,7 +211,7 @@ async def test_the_store_compacts_closed_days_and_no_other(tmp_path, monkeypatch
     await store_batches(tmp_path, 2, days_ago=0, first=6)
     store = ParquetStore(settings(tmp_path))
     await store.open(NAME)
-    record = replace(TRADE, receipt_timestamp=time.time())
+    record = replace(TRADE, receipt_timestamp=time.time_ns())
     await store.commit(NAME, Batch("incarnation", 12, [record]), at(12), at(13))
     await asyncio.to_thread(store._background.shutdown)
     await store.close()

@@ -17,9 +17,10 @@ from collector.batch import Batch, Position
 from collector.stores import StoreRefusedError
 from collector.stores.postgres import PostgresStore
 from collector.stores.postgres_tables import TABLES
+from collector.times import SECOND
 
 NAME = "collector"
-DAY = 86400
+DAY = 86400 * SECOND
 AT = EVERY_KIND[0].receipt_timestamp  # 2025-01-15, a Wednesday
 PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'trades'::regclass ORDER BY 1"
 
@@ -76,7 +77,7 @@ def init(server, **given):
 async def test_partitions_are_made_when_their_records_come(server, client, period, made):
     store = PostgresStore(of(server, partition=period))
     await store.open(NAME)
-    sent = received(AT, AT - DAY, AT + 5 * DAY, float("nan"), AT)
+    sent = received(AT, AT - DAY, AT + 5 * DAY, 10**21, AT)
     batch = Batch("incarnation", 0, sent)
     refusals = await store.commit(NAME, batch, None, at(5))
     assert [refusal.sequence for refusal in refusals] == [3]
@@ -145,7 +146,7 @@ async def test_the_command_makes_what_the_collector_is_not_to_make(server, clien
     assert ended.stdout.count("created partition trades_") == 8
     assert init(server, PARTITION="day").stdout == "everything exists already\n"
     await store.open(NAME)
-    assert not await store.commit(NAME, Batch("incarnation", 0, received(time.time())), None, at(1))
+    assert not await store.commit(NAME, Batch("incarnation", 0, received(time.time_ns())), None, at(1))
     with pytest.raises(StoreRefusedError, match="no partition of relation"):
         await store.commit(NAME, Batch("incarnation", 1, received(AT)), at(1), at(2))
     await store.close()

@@ -17,10 +17,11 @@ import polars as pl
 import pytest
 from conformance import HARNESSES, NAME, Pipeline
 from simulated import Simulator
-from streams import written
+from streams import timed, written
 
 from collector.records import Gap, L2Book, Ticker, Trade
 from collector.stores.notes import Note
+from collector.times import SECOND
 
 D = Decimal
 ROOT = Path(__file__).parents[3]
@@ -54,7 +55,7 @@ def book(second, price):
     """A whole book every quarter of an hour; between two a level comes and another goes."""
     times = START + second, START + second
     if second % 900 == 0:
-        return L2Book(*PLACE, *times, False, [("96999", "1"), ("96998", "2")], [("97001", "1.50")])
+        return timed(L2Book(*PLACE, *times, False, [("96999", "1"), ("96998", "2")], [("97001", "1.50")]))
     return written(
         L2Book(*PLACE, *times, True, [(D(96998), D(0)), (D(96999) + price, D(3))], [(D(97001) + price, D(4))])
     )
@@ -68,12 +69,12 @@ def average(trades):
 #: Of three hours, of which the recipes read the second.
 TRADES = [trade(second) for second in range(-3600, 7200, 10)]
 TICKERS = [
-    Ticker(*PLACE, START + second, START + second, str(97000 + second), str(97001 + second))
+    timed(Ticker(*PLACE, START + second, START + second, str(97000 + second), str(97001 + second)))
     for second in range(-3600, 7200, 60)
 ]
 BOOKS = [book(second, D(second % 900) / 1000) for second in range(0, 3600, 100)]
 GAPS = [
-    Gap(*PLACE, START + end, START + end + 1, missed, START + start, START + end, reason, count)
+    timed(Gap(*PLACE, START + end, START + end + 1, missed, START + start, START + end, reason, count))
     for missed, start, end, reason, count in (
         ("trades", 100, 102.5, "disconnect", None),
         ("trades", -200, -100, "stopped", None),
@@ -83,7 +84,7 @@ GAPS = [
     )
 ]
 RECORDS = sorted([*TRADES, *TICKERS, *BOOKS, *GAPS], key=lambda record: record.receipt_timestamp)
-HOUR = [each for each in TRADES if START <= each.receipt_timestamp < START + 3600]
+HOUR = [each for each in TRADES if START <= each.receipt_timestamp / SECOND < START + 3600]
 #: Of the first minute of that hour.
 VWAP = average(HOUR[:6])
 
@@ -138,7 +139,8 @@ def check_trades(it):
     exact = average(HOUR)
     assert it["vwap"].to_list() == pytest.approx([float(exact)])
     assert len(it["met"]) == len(HOUR)
-    assert it["met"]["bid"].to_list() == [97000.0 + int(each.timestamp - START) // 60 * 60 for each in HOUR]
+    minutes = [int(each.timestamp / SECOND - START) // 60 for each in HOUR]
+    assert it["met"]["bid"].to_list() == [97000.0 + minute * 60 for minute in minutes]
 
 
 def check_books(it):

@@ -17,6 +17,7 @@ from collector import records as r
 from collector import writer as writing
 from collector.batch import Batch, Position
 from collector.stores import StoreRefusedError, StoreUnavailableError, create
+from collector.times import nanoseconds
 
 pytestmark = pytest.mark.redis
 D = Decimal
@@ -255,7 +256,7 @@ async def test_another_record_under_a_taken_id_is_added(harness, store, client, 
 
 async def test_a_record_refused_for_what_it_is_goes_to_the_dead_letters(harness, server, tmp_path):
     good = list(trades(4))
-    bad = replace(good[0], receipt_timestamp=float("nan"), id="bad")
+    bad = replace(good[0], receipt_timestamp=-1, id="bad")
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
         await pipeline.send([*good[:2], bad, *good[2:]])
         await pipeline.delivered()
@@ -271,11 +272,13 @@ async def test_a_record_without_a_time_is_refused_alone(server, tmp_path):
     """A sorted set takes no score that is not a number."""
     store = create(RedisHarness("REDIS").settings(server, tmp_path))
     await begin(store)
-    records = [replace(trade, timestamp=float("nan") if trade.id == "1" else AT) for trade in trades(3)]
+    records = [
+        replace(trade, timestamp=10**21 if trade.id == "1" else nanoseconds(AT)) for trade in trades(3)
+    ]
     batch = Batch("run", 0, records)
     (refusal,) = await store.commit(NAME, batch, at(0), at(3))
     assert (refusal.sequence, refusal.record.id) == (1, "1")
-    assert "timestamp nan" in refusal.reason
+    assert f"timestamp {10**21}" in refusal.reason
     assert refusal.unwritable
     assert await store.open(NAME) == at(0)
     assert not await store.commit(NAME, batch.without([refusal]), at(0), at(3))

@@ -9,7 +9,7 @@ import pytest
 from conformance import NAME, Pipeline, RedisHarness, per_key
 from msgspec.structs import replace
 from servers import RedisServer
-from streams import one_of_each, stream, trades
+from streams import one_of_each, stream, timed, trades
 from waiting import wait_until
 
 from collector.settings import Retention, Settings
@@ -151,14 +151,14 @@ async def test_retention(server, tmp_path, monkeypatch, backend, kept):
         client.flushall()
     ages = [7200] * 700 + [60] * 300
     sent = [
-        replace(trade, timestamp=now - age, receipt_timestamp=now - age)
+        timed(replace(trade, timestamp=now - age, receipt_timestamp=now - age))
         for symbol in ("BTC-USD", "ETH-USD")
         for age, trade in zip(ages, trades(1000, symbol=symbol), strict=True)
     ]
     async with Pipeline(harness.settings(server, tmp_path, RETENTION=kept)) as pipeline:
         await pipeline.send(sent, burst=250)
         await pipeline.delivered()
-        latest = replace(next(trades(1)), timestamp=now - 1, receipt_timestamp=now)
+        latest = timed(replace(next(trades(1)), timestamp=now - 1, receipt_timestamp=now))
         await pipeline.send([latest])  # what trims what came before
         await pipeline.delivered()
     slack = 100 if backend == "REDISSTREAM" else 0  # a stream gives up whole nodes
@@ -189,7 +189,8 @@ async def test_a_clock_that_is_a_year_ahead_removes_nothing(server, monkeypatch,
         trimming = redis_retention.Trimming(
             Retention(86400.0, None), ["trades"], ask, "Redis", streams=streams
         )
-        trade = replace(next(trades(1)), timestamp=now - 0.1, receipt_timestamp=redis_retention.time.time())
+        received = redis_retention.time.time()
+        trade = timed(replace(next(trades(1)), timestamp=now - 0.1, receipt_timestamp=received))
         late = replace(trade, timestamp=trade.receipt_timestamp)  # one without the exchange's time
         await trimming.trim([trade, late])
         assert (client.xlen if streams else client.zcard)("trades") == 1000
