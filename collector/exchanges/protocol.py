@@ -229,6 +229,8 @@ class Exchange(ABC):
     #: Its addresses elsewhere, by the name of the region: what differs from ``endpoints``.
     regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     candle_intervals: ClassVar[Sequence[str]] = ()
+    #: REST weight of each request of the listing.
+    listing_weight: ClassVar[int] = 1
     #: Seconds without any whole message after which a connection is dead: before, ``Session.probe`` makes the
     #: exchange say something. Bytes alone, as of a message that does not end, keep nothing alive.
     silence: ClassVar[float]

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import msgspec
 
 from collector.exchanges.instruments import Instrument
+from collector.feeds import reference
 from collector.settings import Settings
 
 
@@ -26,7 +28,14 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Access(ABC):
-    """One exchange, with the proxy, the authorities and the options of ``settings``."""
+    """One exchange, with the proxy, the authorities and the options of ``settings``.
+
+    Attributes:
+        patience: seconds for one attempt to ask what it lists; None where each request has its own bounds,
+            and may have to wait for its turn besides.
+    """
+
+    patience: ClassVar[float | None] = reference.ATTEMPT
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

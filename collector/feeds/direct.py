@@ -39,6 +39,8 @@ _SHOWN = 3  # rows that cannot be read
 class DirectAccess(Access):
     """An exchange as its own class of ours asks it."""
 
+    patience = None
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.network = Network(settings)
@@ -47,6 +49,7 @@ class DirectAccess(Access):
             candle_interval=settings.candle_interval, storing=books, endpoints=settings.endpoint
         )
         self.exchange: Exchange = EXCHANGES[settings.exchange](options)
+        self.rest = Rest(self.exchange.id, self.network, _budget(self.exchange, settings))
         self._told: set[Unread] = set()
 
     @property
@@ -100,7 +103,7 @@ class DirectAccess(Access):
         while following:
             if len(pages) == _MOST_PAGES:
                 raise AnswerError(f"{address} has more than {_MOST_PAGES} pages; not taken")
-            answer = await self.network.get(following)
+            answer = await self.rest.get(following, self.exchange.listing_weight, urgent=True)
             if answer.status != 200:
                 said = answer.body[:200].decode(errors="replace")
                 raise AnswerError(f"{urlsplit(address).hostname} answers {answer.status}: {said}")
@@ -143,7 +146,7 @@ class DirectFeed(Feed):
         self._shared = Shared(
             exchange=exchange,
             network=access.network,
-            rest=Rest(exchange.id, access.network, _budget(exchange, self._settings)),
+            rest=access.rest,
             intake=Intake(exchange, self.subscriptions, self.gaps, receiver),
             subscriptions=self.subscriptions,
             receiver=receiver,
@@ -179,9 +182,14 @@ class DirectFeed(Feed):
 
 
 def _budget(exchange: Exchange, settings: Settings) -> Budget | None:
-    """Return what a collector may spend: the collectors of an exchange share an address."""
+    """Return what a collector may spend: the collectors of an exchange share an address.
+
+    Where that is less than a list of symbols takes, it may be spent at once, in a longer time.
+    """
     if exchange.limits.weight is None:
         return None
     weight, seconds = exchange.limits.weight
     shards = settings.shard.count if settings.shard else 1
-    return Budget(weight * SHARE / max(shards, settings.requests_shared_by), seconds)
+    share = weight * SHARE / max(shards, settings.requests_shared_by)
+    longer = max(1.0, exchange.listing_weight * len(exchange.listing()) / share)
+    return Budget(share * longer, seconds * longer)

@@ -108,7 +108,8 @@ class Feed(ABC):
 
     async def _list(self) -> Listed:
         what = f"list of {self._settings.exchange}'s symbols"
-        return await reference.retried(what, self._access.listed, note=self._note)
+        listed, patience = self._access.listed, self._access.patience
+        return await reference.retried(what, listed, note=self._note, patience=patience)
 
     async def _retried(
         self, listed: Listed, symbols: Sequence[str], channels: Sequence[str]

@@ -26,15 +26,17 @@ async def retried[T](
     backoff: Backoff | None = None,
     *,
     note: Callable[[str | None], None] = lambda _: None,
+    patience: float | None = ATTEMPT,
 ) -> T:
     """Return what ``attempt`` returns, called again and again while it fails; SettingsError ends it.
 
-    ``note`` gets what the last attempt failed with, and None once one has succeeded.
+    An attempt may take ``patience`` seconds. ``note`` gets what the last attempt failed with, and None once
+    one has succeeded.
     """
     backoff = backoff or Backoff(shortest=1.0)
     while True:
         try:
-            async with asyncio.timeout(ATTEMPT):
+            async with asyncio.timeout(patience):
                 result = await attempt()
         except SettingsError:
             raise

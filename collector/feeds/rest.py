@@ -25,29 +25,32 @@ TELL_FROM, TELL_AGAIN = 2.0, 30.0
 
 
 class Budget:
-    """Weight that may be spent: ``weight`` within any ``seconds``; all times are arguments, in seconds."""
+    """Weight that may be spent: ``weight`` within any ``seconds``; all times are arguments, in seconds.
+
+    A request that weighs more than that goes alone, and takes as much longer to be forgotten.
+    """
 
     def __init__(self, weight: float, seconds: float) -> None:
         self._weight, self._seconds = weight, seconds
-        self._spent: deque[tuple[float, float]] = deque()  # when, and how much
+        self._spent: deque[tuple[float, float]] = deque()  # until when it counts, and how much
         self._sum = 0.0
         self.paused_until = 0.0
 
     def delay(self, weight: float, now: float) -> float:
         """Return the seconds until ``weight`` may be spent; one that is larger than all, alone."""
-        while self._spent and self._spent[0][0] <= now - self._seconds:
+        while self._spent and self._spent[0][0] <= now:
             self._sum -= self._spent.popleft()[1]
         excess = self._sum + min(weight, self._weight) - self._weight
         free = now
-        for when, spent in self._spent:
+        for until, spent in self._spent:
             if excess <= 0:
                 break
-            excess, free = excess - spent, when + self._seconds
+            excess, free = excess - spent, until
         return max(free, self.paused_until) - now if max(free, self.paused_until) > now else 0.0
 
     def spend(self, weight: float, now: float) -> None:
         """Note that ``weight`` is spent."""
-        self._spent.append((now, weight))
+        self._spent.append((now + self._seconds * max(1.0, weight / self._weight), weight))
         self._sum += weight
 
     def pause(self, seconds: float, now: float) -> None:

@@ -418,7 +418,7 @@ async def test_all_faults_together_cost_nothing_but_gaps_where_they_struck(tmp_p
                 EXCHANGE=name,
                 SYMBOLS=TOGETHER[name][0],
                 CHANNELS=TOGETHER[name][1],
-                SYMBOLS_REFRESH="1",
+                SYMBOLS_REFRESH="3",  # lists and snapshots have one budget
                 MAX_DEPTH="500",  # all levels there are; their snapshots weigh less
             )
             for name in symbols

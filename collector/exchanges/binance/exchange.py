@@ -15,6 +15,7 @@ from itertools import batched
 from typing import ClassVar, override
 
 import msgspec
+from msgspec import structs
 
 from collector.exchanges.binance import messages, streams
 from collector.exchanges.binance.session import FRAME_BYTES, BinanceSession
@@ -182,6 +183,7 @@ class Binance(Exchange):
     default_path = "/stream"
     #: Weight of a snapshot of so many levels.
     snapshots: ClassVar[Mapping[int, int]] = {1000: 50, 5000: 250}
+    listing_weight = 20
 
     @override
     def listing(self) -> Sequence[str]:
@@ -259,9 +261,17 @@ class Binance(Exchange):
 
 
 class BinanceUS(Binance):
-    """BINANCE_US: spot, with streams and limits of its own."""
+    """BINANCE_US: spot, with limits and weights of its own."""
 
     id = "BINANCE_US"
+    limits = structs.replace(
+        Binance.limits,
+        weight=(1200, 60.0),
+        source="github.com/binance-us/binance-us-api-docs web-socket-streams.md (2022-09-30) and rest-api.md "
+        "(2021-06-21); weights as in ccxt's binanceus, 2026-11-29; how many connections: as BINANCE",
+    )
+    snapshots: ClassVar[Mapping[int, int]] = {1000: 10, 5000: 50}
+    listing_weight = 10
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://stream.binance.us:9443",
         "rest": "https://api.binance.us/api/v3",
@@ -302,6 +312,7 @@ class BinanceFutures(Binance):
     paths: ClassVar[Mapping[str, str]] = {"bookTicker": "/public/stream", "depth": "/public/stream"}
     default_path = "/market/stream"
     snapshots: ClassVar[Mapping[int, int]] = {1000: 20}
+    listing_weight = 1
 
     @override
     def polls(

@@ -48,13 +48,10 @@ class Answers:
     async def get(self, _url):
         return Answer(self.status, self.body)
 
-    async def close(self):
-        pass
-
 
 async def test_a_row_that_cannot_be_read_costs_itself_and_is_named_once(caplog):
     it = access()
-    it.network = Answers(LISTING)
+    it.network.get = Answers(LISTING).get
     for _ in range(2):
         listed = await it.listed()
     assert dict(listed.types) == {"BTC-USDT": "spot", "ETH-USDT": "spot"}
@@ -64,7 +61,7 @@ async def test_a_row_that_cannot_be_read_costs_itself_and_is_named_once(caplog):
 
 async def test_what_no_connection_carries_is_a_fault_before_the_start():
     it = access(SYMBOLS="BTC-USDT,ETH-USDT", CHANNELS="trades")
-    it.network = Answers(LISTING)
+    it.network.get = Answers(LISTING).get
     listed = await it.listed()
     symbols = ["BTC-USDT", "ETH-USDT"]
     assert await it.connections(listed, symbols, ["trades", "l2_book"]) == 1

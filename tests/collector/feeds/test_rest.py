@@ -8,14 +8,17 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted import SCRIPTS, Script, address
 from test_http import network, serving
 
 from collector.exchanges.binance.exchange import Binance
+from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.protocol import Request, Resync, Session, Subscription
 from collector.feeds import rest
 from collector.feeds.backoff import Backoff, Paces
-from collector.feeds.direct import _budget
+from collector.feeds.direct import DirectAccess, _budget
 from collector.feeds.http import RateLimitedError
+from collector.feeds.network import Answer
 from collector.feeds.requests import Requests
 from collector.feeds.rest import Budget, Rest
 from collector.settings import Settings
@@ -37,6 +40,58 @@ def test_collectors_of_an_exchange_share_what_it_allows_their_address(variables,
     assert requests == 6000 * 0.8 // collectors // 250
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize("collectors", [1, 40, 1000])
+def test_a_share_is_enough_for_a_list_at_once_and_no_more_than_its_part_in_the_long_run(exchange, collectors):
+    needed = {"EXCHANGE": exchange, "SYMBOLS": "ALL", "CHANNELS": "trades", "BACKEND": "TTY"}
+    it = EXCHANGES[exchange]()
+    budget = _budget(it, Settings.read(needed | {"REQUESTS_SHARED_BY": str(collectors)}))
+    for _ in it.listing():
+        assert budget.delay(it.listing_weight, 0.0) == 0
+        budget.spend(it.listing_weight, 0.0)
+    now, spent = 0.0, 0
+    while now < 86_400 and spent < 300:
+        now += budget.delay(it.listing_weight, now)
+        budget.spend(it.listing_weight, now)
+        spent += 1
+    allowed, seconds = it.limits.weight
+    part = allowed * 0.8 / collectors * now / seconds
+    assert spent * it.listing_weight <= part + 2 * it.listing_weight * len(it.listing()) + allowed
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+async def test_each_request_of_a_list_carries_its_weight(name, tmp_path):
+    script = Script.read(SCRIPTS / f"{name}.jsonl", 1_790_000_000)
+    access = DirectAccess(Settings.read(script.collector | {"BACKEND": "TTY", "SPOOL_DIR": str(tmp_path)}))
+    asked = []
+
+    async def get(url):
+        asked.append(url)
+        return Answer(200, bytes(script.answers[address(url)][0].body))
+
+    access.network.get = get
+    spent = []
+    access.rest._budget.spend = lambda weight, _: spent.append(weight)
+    assert (await access.listed()).instruments
+    assert len(asked) >= len(access.exchange.listing())
+    assert spent == [access.exchange.listing_weight] * len(asked)
+    await access.close()
+
+
+async def test_a_list_that_is_refused_for_a_time_pauses_all_requests(tmp_path):
+    needed = {"EXCHANGE": "BINANCE", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND": "TTY"}
+    access = DirectAccess(Settings.read(needed | {"SPOOL_DIR": str(tmp_path)}))
+
+    async def get(url):
+        return Answer(418, b"{}")
+
+    access.network.get = get
+    with pytest.raises(RateLimitedError):
+        await access.listed()
+    assert access.rest._budget.delay(1, time.monotonic()) > 1
+    await access.close()
+
+
 def test_a_budget_is_spent_and_comes_back():
     budget = Budget(10, 60)
     assert budget.delay(10, 100.0) == 0
@@ -52,8 +107,8 @@ def test_a_request_that_weighs_more_than_all_goes_alone():
     budget = Budget(10, 60)
     assert budget.delay(50, 0.0) == 0
     budget.spend(50, 0.0)
-    assert budget.delay(1, 1.0) == 59.0
-    assert budget.delay(50, 60.0) == 0
+    assert budget.delay(1, 1.0) == 299.0  # five times as much takes five times as long
+    assert budget.delay(50, 300.0) == 0
 
 
 def test_a_pause_is_for_all():
@@ -75,7 +130,7 @@ def test_no_window_ever_has_more_than_is_allowed(weight, requests):
         budget.spend(cost, now)
         spent.append((now, cost))
     for end, _ in spent:
-        window = [cost for when, cost in spent if end - 60 < when <= end]
+        window = [cost for when, cost in spent if end - 59.999 < when <= end]
         assert sum(window) <= weight or len(window) == 1
 
 
