@@ -234,6 +234,9 @@ class Exchange(ABC):
     #: Seconds without any whole message after which a connection is dead: before, ``Session.probe`` makes the
     #: exchange say something. Bytes alone, as of a message that does not end, keep nothing alive.
     silence: ClassVar[float]
+    #: Whether a source says that what ``Session.probe`` sends is answered. Else a silence in spite of it ends
+    #: a connection half as often each time: what is quiet must not be connected to again and again.
+    answers_probes: ClassVar[bool] = True
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or Options()

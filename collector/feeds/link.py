@@ -39,6 +39,11 @@ LOG = logging.getLogger(__name__)
 #: Messages that are handled before the rest of the process has its turn, however many there are.
 TURN = 64
 
+#: Seconds within which a sign of life is answered.
+ANSWERED = 5.0
+#: How often the silence that ends a connection is doubled, where nobody knows whether it would be broken.
+MOST_DOUBLED = 6
+
 #: Gets what a message, an answer or time has brought, with what it was made of and its receipt.
 type Taker = Callable[[Outputs, bytes, int], None]
 
@@ -57,18 +62,20 @@ class Shared:
     patience: Patience
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lasting:
     """What a connection knows of its subscriptions for longer than a link.
 
     Attributes:
         asked, renewed: when each may be asked for by HTTP, and be subscribed to, again.
         urgent: what was live before.
+        in_vain: how many links in a row ended in silence though they were asked for a sign of life.
     """
 
     asked: Paces[Key] = field(default_factory=lambda: Paces(SHORTEST))
     renewed: Paces[Key] = field(default_factory=Paces)
     urgent: set[Key] = field(default_factory=set)
+    in_vain: int = 0
 
 
 class Link:
@@ -94,6 +101,7 @@ class Link:
         self._shared, self._url = shared, plan.url
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
         self._requests = Requests(name, shared.rest, lasting.asked, lasting.urgent)
+        self._lasting = lasting
         self._received = 0
         self._waits_for_room = False
 
@@ -165,22 +173,33 @@ class Link:
 
     async def _watch(self) -> None:
         """Do what is due; end a connection on which nothing comes, and ask for a sign of life before."""
-        limit = self._shared.patience.silence or self._shared.exchange.silence
-        heard, since = -1, time.monotonic()
+        limit = self._limit()
+        heard, since, probes, probed = -1, time.monotonic(), 0, 0.0
         while True:
             await asyncio.sleep(min(1.0, limit / 8))
             now = time.time_ns()
             self.take(self.session.tick(now), b"", now)
             self.renewals.check(self._shared.subscriptions.refused, sending=not self._outbox.empty())
             if self._received != heard or self._waits_for_room:
-                heard, since = self._received, time.monotonic()
+                if probes and time.monotonic() - probed < ANSWERED:
+                    self._lasting.in_vain = 0
+                    limit = self._limit()
+                heard, since, probes = self._received, time.monotonic(), 0
                 continue
             silence = time.monotonic() - since
             if silence > limit:
+                self._lasting.in_vain += 1
                 raise SilentError(f"nothing came for {silence:.1f} s")
-            if silence > limit / 2 and self._outbox.empty():
+            if silence > limit * (1 / 2 + probes / 8) and self._outbox.empty():
+                probes, probed = probes + 1, time.monotonic()
                 for frame in self.session.probe():
                     self._send(frame)
+
+    def _limit(self) -> float:
+        """Return the seconds of silence that end the connection."""
+        exchange = self._shared.exchange
+        limit = self._shared.patience.silence or exchange.silence
+        return limit if exchange.answers_probes else limit * 2.0 ** min(self._lasting.in_vain, MOST_DOUBLED)
 
     def _send(self, frame: str) -> None:
         self._outbox.put_nowait(frame)

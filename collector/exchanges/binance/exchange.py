@@ -311,6 +311,7 @@ class BinanceFutures(Binance):
     }
     paths: ClassVar[Mapping[str, str]] = {"bookTicker": "/public/stream", "depth": "/public/stream"}
     default_path = "/market/stream"
+    answers_probes = False  # "Listing Subscriptions" is described of the path that there was before
     snapshots: ClassVar[Mapping[int, int]] = {1000: 20}
     listing_weight = 1
 
@@ -347,6 +348,7 @@ class BinanceDelivery(BinanceFutures):
     }
     paths: ClassVar[Mapping[str, str]] = {}
     default_path = "/stream"
+    answers_probes = True
 
 
 #: Statuses of what is traded, or will be again soon.

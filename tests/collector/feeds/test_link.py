@@ -5,11 +5,14 @@ import base64
 import contextlib
 import hashlib
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
+from test_http import serving
 
-from collector.exchanges.binance.exchange import Binance
+from collector.exchanges.binance.exchange import Binance, BinanceFutures
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.protocol import ConnectionPlan
 from collector.feeds.connection import Patience, SilentError
@@ -26,6 +29,84 @@ def test_silence_ends_a_connection_to_every_exchange(name):
     exchange = EXCHANGES[name]()
     assert 0 < exchange.silence <= 300
     assert exchange.listener(["trades"]).probe() or name in LIVELY
+
+
+@contextlib.asynccontextmanager
+async def linked(tmp_path, exchange, handle, silence=0.4):
+    """Makes links, one after the other, to a server that handles a websocket so."""
+    variables = {"EXCHANGE": exchange.id, "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND": "TTY"}
+    shared = SimpleNamespace(
+        exchange=exchange,
+        network=Network(Settings.read({**variables, "SPOOL_DIR": str(tmp_path)})),
+        patience=Patience(silence=silence),
+        receiver=SimpleNamespace(is_due=False),
+        rest=None,
+        subscriptions=SimpleNamespace(refused={}),
+    )
+    lasting = Lasting()
+    async with serving(handle) as server:
+        plan = ConnectionPlan(server.url.replace("http", "ws"), ())
+
+        def link():
+            made = Link("X.ws.1", shared, plan, exchange.session((), {}), lasting)
+            made.take = lambda *_: None
+            return made
+
+        yield link, lasting
+
+
+def quiet(asked, answer=None):
+    """A websocket that is open and says nothing, or ``answer`` to whatever is asked."""
+
+    async def handle(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            asked.append(message.data)
+            if answer:
+                await socket.send_str(answer)
+        return socket
+
+    return handle
+
+
+async def lasted(link):
+    began = time.monotonic()
+    with pytest.raises(SilentError, match="nothing came for"):
+        await link.run(lambda: None)
+    return time.monotonic() - began
+
+
+async def test_who_may_not_answer_is_asked_and_given_up_half_as_often_each_time(tmp_path):
+    asked = []
+    async with linked(tmp_path, BinanceFutures(), quiet(asked)) as (link, lasting):
+        assert await lasted(link()) > 0.4
+        assert len(asked) <= 5
+        assert await lasted(link()) > 0.8
+        assert lasting.in_vain == 2
+
+
+async def test_who_is_known_to_answer_is_given_up_as_often(tmp_path):
+    async with linked(tmp_path, Binance(), quiet([])) as (link, _):
+        for _ in range(3):
+            began = link()
+            await lasted(began)
+            assert began._limit() == 0.4
+
+
+async def test_an_answer_keeps_a_quiet_connection_up(tmp_path):
+    asked = []
+    answering = quiet(asked, '{"result":[],"id":1}')
+    async with linked(tmp_path, BinanceFutures(), answering, silence=2.0) as (link, lasting):
+        lasting.in_vain = 1
+        running = asyncio.create_task(link().run(lambda: None))
+        async with asyncio.timeout(30):
+            while lasting.in_vain:  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.05)
+        assert asked
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def drip(reader, writer):
