@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import msgspec
+from msgspec import structs
 
-from collector.exchanges.numbers import UNREADABLE, MalformedError
+from collector.exchanges.numbers import UNREADABLE, MalformedError, traded
 
 type Kind = Literal["spot", "perpetual", "future", "option"]
 
@@ -96,6 +97,7 @@ def read_listing(rows: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], Inst
     for row in rows:
         try:
             instrument = read(row)
+            instrument = instrument and _checked(instrument)
         except UNREADABLE as error:
             unread.append(_unread(row, str(error)))
         else:
@@ -109,6 +111,24 @@ def read_listing(rows: Iterable[msgspec.Raw], read: Callable[[msgspec.Raw], Inst
         else:
             unread += [_unread(row, f"{count} instruments would be {symbol}") for _, row in same]
     return Listing(instruments, tuple(unread))
+
+
+def _checked(it: Instrument) -> Instrument:
+    """Return an instrument without the steps that are none. Raises MalformedError where more is wrong."""
+    if not it.exchange_symbol:
+        raise MalformedError("an instrument without the exchange's own name of it")
+    if it.contract_size is not None and _step(it.contract_size) is None:
+        raise MalformedError(f"a contract of the size {it.contract_size!r}")
+    tick, lot = _step(it.tick), _step(it.lot)
+    return it if (tick, lot) == (it.tick, it.lot) else structs.replace(it, tick=tick, lot=lot)
+
+
+def _step(text: str | None) -> str | None:
+    """Return a number above zero; None for anything else, without which an instrument can be recorded."""
+    try:
+        return traded(text) if text else None
+    except MalformedError:
+        return None
 
 
 def _unread(row: msgspec.Raw, reason: str) -> Unread:

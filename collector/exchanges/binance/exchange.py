@@ -11,6 +11,7 @@ web-socket-streams.md, rest-api.md; recorded messages of 2019 to 2026.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from itertools import batched
 from typing import ClassVar, override
 
@@ -138,6 +139,16 @@ def _derivative_channels() -> dict[str, Channel]:
     }
 
 
+_CONTRACTS: Mapping[str | None, Kind] = {
+    "PERPETUAL": "perpetual",
+    "TRADIFI_PERPETUAL": "perpetual",  # stocks, metals: XAUUSDT, TSLAUSDT
+    "CURRENT_MONTH": "future",
+    "NEXT_MONTH": "future",
+    "CURRENT_QUARTER": "future",
+    "NEXT_QUARTER": "future",
+}
+
+
 class Binance(Exchange):
     """BINANCE, spot."""
 
@@ -181,6 +192,9 @@ class Binance(Exchange):
     #: Where a stream is to be had: the endpoint's name and the path, by word.
     paths: ClassVar[Mapping[str, str]] = {}
     default_path = "/stream"
+    #: Kinds of instruments, by the type of their contract.
+    kinds: ClassVar[Mapping[str | None, Kind]] = {None: "spot"}
+    inverse = False  # amounts are contracts, of a size that the listing says
     #: Weight of a snapshot of so many levels.
     snapshots: ClassVar[Mapping[int, int]] = {1000: 50, 5000: 250}
     listing_weight = 20
@@ -195,7 +209,7 @@ class Binance(Exchange):
             rows = [row for body in answers for row in messages.exchange_info(body).symbols]
         except UNREADABLE as error:
             raise MalformedError(f"no listing of {self.id}: {error}") from error
-        return read_listing(rows, _instrument)
+        return read_listing(rows, partial(_instrument, inverse=self.inverse, kinds=self.kinds))
 
     @override
     def connections(
@@ -302,6 +316,7 @@ class BinanceFutures(Binance):
     regions: ClassVar[Mapping[str, Mapping[str, str]]] = {}
     candle_intervals = Binance.candle_intervals[1:]
     partial_books = streams.PartialUpdates
+    kinds = _CONTRACTS
     words: ClassVar[Mapping[str, str]] = {
         **Binance.words,
         "trades": "aggTrade",
@@ -349,30 +364,26 @@ class BinanceDelivery(BinanceFutures):
     paths: ClassVar[Mapping[str, str]] = {}
     default_path = "/stream"
     answers_probes = True
+    inverse = True
 
 
 #: Statuses of what is traded, or will be again soon.
 _LISTED = frozenset({"TRADING", "HALT", "TRADING_HALT", "TRADING_CANCEL_ONLY"})
-_KINDS: Mapping[str | None, Kind] = {
-    None: "spot",
-    "PERPETUAL": "perpetual",
-    "TRADIFI_PERPETUAL": "perpetual",  # stocks, metals: XAUUSDT, TSLAUSDT
-    "CURRENT_MONTH": "future",
-    "NEXT_MONTH": "future",
-    "CURRENT_QUARTER": "future",
-    "NEXT_QUARTER": "future",
-}
 
 
-def _instrument(raw: msgspec.Raw) -> Instrument | None:
+def _instrument(raw: msgspec.Raw, kinds: Mapping[str | None, Kind], *, inverse: bool) -> Instrument | None:
     row = messages.row(raw)
-    if (row.status or row.contract_status) not in _LISTED:
+    status = row.status or row.contract_status
+    if not status:
+        raise MalformedError("nothing says whether it is traded")
+    if status not in _LISTED:
         return None
-    kind = _KINDS.get(row.contract_type)
+    kind = kinds.get(row.contract_type)
     if kind is None:
         raise MalformedError(f"a contract of the unknown type {row.contract_type!r}")
     expiry = contract_date(row.symbol.partition("_")[2]) if kind == "future" else ""
-    inverse = row.contract_size is not None
+    if inverse and row.contract_size is None:
+        raise MalformedError("a contract without its size")
     return Instrument(
         symbol=name(kind, row.base, row.quote, expiry=expiry),
         exchange_symbol=row.symbol,

@@ -32,6 +32,8 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
     if known is None:
         raise MalformedError(f"a contract of the unknown type {row.contract_type!r}")
     kind, market = known
+    if market == "spot" and row.lot_size_filter.qty_step:
+        raise MalformedError("a contract without its type")
     dated = kind in ("future", "option")
     parts = row.symbol.split("-")
     if kind == "option" and len(parts) < 4:
@@ -51,8 +53,8 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         kind=kind,
         base=row.base_coin,
         quote=row.quote_coin,
-        tick=number_or_none(row.price_filter.tick_size),
-        lot=number_or_none(row.lot_size_filter.qty_step or row.lot_size_filter.base_precision),
+        tick=row.price_filter.tick_size,
+        lot=row.lot_size_filter.qty_step or row.lot_size_filter.base_precision,
         contract_size="1" if market == "inverse" else None,
         contract_unit=row.quote_coin if market == "inverse" else None,
         settlement=row.settle_coin,

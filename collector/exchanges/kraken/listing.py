@@ -21,6 +21,6 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         kind="spot",
         base=base,
         quote=quote,
-        tick=pair.tick_size and number(pair.tick_size),
+        tick=pair.tick_size,
         lot=None if pair.lot_decimals is None else number(f"1e-{pair.lot_decimals}"),
     )

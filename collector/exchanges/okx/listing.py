@@ -36,9 +36,9 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         kind=kind,
         base=base,
         quote=quote,
-        tick=number_or_none(row.tick_sz),
-        lot=number_or_none(row.lot_sz),
-        contract_size=_contract_size(row),
+        tick=row.tick_sz,
+        lot=row.lot_sz,
+        contract_size=None if kind == "spot" else _contract_size(row),
         contract_unit=row.ct_val_ccy or None,
         settlement=row.settle_ccy or None,
         expiry=milliseconds(row.exp_time) if row.exp_time and expiry else None,
@@ -47,8 +47,8 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
     )
 
 
-def _contract_size(row: messages.Row) -> str | None:
+def _contract_size(row: messages.Row) -> str:
     if not row.ct_val:
-        return None
+        raise MalformedError("a contract without its size")
     size = Decimal(number(row.ct_val)) * Decimal(number(row.ct_mult or "1"))
     return number(format(size.normalize(), "f"))

@@ -232,6 +232,129 @@ def test_a_row_that_cannot_be_read_costs_itself_alone(path, row):
         assert found.unread[-1].reason
 
 
+#: How rows of a listing name their parts: the exchange's own name, and the steps of price and amount.
+FIELDS = {
+    "BINANCE": ({"symbol"}, {"tickSize"}, {"stepSize"}),
+    "BYBIT": ({"symbol"}, {"tickSize"}, {"qtyStep", "basePrecision"}),
+    "COINBASE": ({"product_id"}, {"price_increment"}, {"base_increment"}),
+    "KRAKEN": ({"wsname"}, {"tick_size"}, {"lot_decimals"}),
+    "OKX": ({"instId"}, {"tickSz"}, {"lotSz"}),
+}
+#: What says of which kind a row is, or how large a contract: without it, it would be another.
+KIND = {"contractType", "contractSize", "ctVal", "product_type", "instType", "future_product_details"}
+
+
+def listings(path):
+    """Each field of an exchange's listing, with what makes the listing with another value of it."""
+    it = Connections.of(path)
+    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
+    for number, answer in enumerate(answers):
+        for field in leaves(json.loads(answer)):
+
+            def changed_to(change, number=number, answer=answer, field=field):
+                spoilt, *_ = changed([answer], 0, field, change)
+                return it.exchange.instruments([*answers[:number], spoilt, *answers[number + 1 :]])
+
+            yield it, field[-1], changed_to
+
+
+def to(value):
+    def change(holder, key):
+        holder[key] = value
+
+    return change
+
+
+@ALL
+def test_an_instrument_without_a_name_never_gets_in(path):
+    tried = 0
+    for it, field, listing in listings(path):
+        for change in (left_out, to(""), to(None), to("-"), to("/")):
+            listed = listing(change)
+            for symbol, instrument in listed.instruments.items():
+                assert all(symbol.split("-")), symbol
+                assert instrument.exchange_symbol
+            if field in FIELDS[it.exchange.id.partition("_")[0]][0] and change == left_out:
+                told = len(listed.unread) > len(it.listing.unread)
+                assert told or listed.instruments == it.listing.instruments
+                tried += 1
+    assert tried
+
+
+@ALL
+@pytest.mark.parametrize("wrong", ["", "NaN", "-1", "0", "x"])
+def test_a_step_that_cannot_be_read_costs_itself_alone(path, wrong):
+    tried = 0
+    for it, field, listing in listings(path):
+        _, ticks, lots = FIELDS[it.exchange.id.partition("_")[0]]
+        if field in ticks | lots and field != "lot_decimals":
+            for change in (left_out, to(wrong)):
+                listed = listing(change)
+                assert listed.instruments.keys() == it.listing.instruments.keys()
+                for instrument in listed.instruments.values():
+                    assert instrument.tick is None or float(instrument.tick) > 0
+                    assert instrument.lot is None or float(instrument.lot) > 0
+                tried += 1
+    assert tried
+
+
+#: What is not traded any more.
+GONE = {
+    "BINANCE": {"status": "BREAK", "contractStatus": "CLOSE"},
+    "BYBIT": {"status": "Closed"},
+    "COINBASE": {"status": "delisted"},
+    "KRAKEN": {"status": "cancel_only"},
+    "OKX": {"state": "expired"},
+}
+
+
+def first_row(answer, name):
+    """The first row of a listing, under another name of the exchange's."""
+    rows = json.loads(answer)
+    while isinstance(rows, dict):
+        inner = [rows[key] for key in ("symbols", "products", "result", "list", "data") if key in rows]
+        rows = inner[0] if inner else list(rows.values())
+    row = rows[0]
+    return row | {name: f"X{row[name]}"}
+
+
+@ALL
+def test_two_instruments_under_one_name_are_both_left_out_and_told(path):
+    it = Connections.of(path)
+    family = it.exchange.id.partition("_")[0]
+    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
+    (name,) = FIELDS[family][0]
+    row = first_row(answers[0], name)
+    listed = it.exchange.instruments([with_row(answers[0], row), *answers[1:]])
+    if family == "KRAKEN":  # its names are made of the currencies: another name is another instrument
+        assert listed.instruments.keys() > it.listing.instruments.keys()
+        return
+    (gone,) = it.listing.instruments.keys() - listed.instruments.keys()
+    told = [row.reason for row in listed.unread]
+    assert told[-2:] == [f"2 instruments would be {gone}"] * 2
+
+
+@ALL
+def test_what_is_not_traded_any_more_is_not_listed(path):
+    it = Connections.of(path)
+    family = it.exchange.id.partition("_")[0]
+    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
+    (name,) = FIELDS[family][0]
+    row = first_row(answers[0], name) | GONE[family]
+    listed = it.exchange.instruments([with_row(answers[0], row), *answers[1:]])
+    assert listed.instruments == it.listing.instruments
+    assert len(listed.unread) == len(it.listing.unread)
+
+
+@ALL
+def test_a_contract_is_not_listed_as_something_else(path):
+    for it, field, listing in listings(path):
+        if field in KIND:
+            for change in (left_out, to(None), to("")):
+                listed = listing(change)
+                assert listed.instruments.items() <= it.listing.instruments.items(), field
+
+
 #: What no amount is.
 NO_AMOUNT = pytest.mark.parametrize("wrong", [b'"NaN"', b'"-1"'])
 

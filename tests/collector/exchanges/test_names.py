@@ -49,12 +49,14 @@ def kraken(name):
 
 def okx(name, kind, base="", quote="", **others):
     row = {"instId": name, "instType": kind, "baseCcy": base, "quoteCcy": quote, "state": "live"}
-    return row | {"tickSz": "0.1", "lotSz": "1", "ctVal": "", "ctMult": ""} | others
+    size = "" if kind == "SPOT" else "0.01"
+    return row | {"tickSz": "0.1", "lotSz": "1", "ctVal": size, "ctMult": size and "1"} | others
 
 
 def bybit(symbol, base, quote, kind=None, **others):
     row = {"symbol": symbol, "baseCoin": base, "quoteCoin": quote, "status": "Trading", "settleCoin": quote}
-    row |= {"priceFilter": {"tickSize": "0.1"}, "lotSizeFilter": {"qtyStep": "0.001"}}
+    lot = {"qtyStep": "0.001"} if kind or "optionsType" in others else {"basePrecision": "0.001"}
+    row |= {"priceFilter": {"tickSize": "0.1"}, "lotSizeFilter": lot}
     return row | ({"contractType": kind} if kind else {}) | others
 
 
