@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from shutil import disk_usage
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import structs
@@ -26,7 +26,15 @@ from collector.gaps import overlap
 from collector.gaps.marks import Slot
 from collector.settings import BACKENDS, Settings, SettingsError
 from collector.spool.database import RESERVE_BYTES
-from collector.stores import NoTablesError, SharedStore, StoreRefusedError, StoreUnavailableError
+from collector.stores import (
+    Holder,
+    NoTablesError,
+    ProbedStore,
+    SharedStore,
+    Store,
+    StoreRefusedError,
+    StoreUnavailableError,
+)
 from collector.stores import notes as notebook
 
 #: Exit statuses, as in sysexits.h.
@@ -38,6 +46,7 @@ _PATIENCE = 20.0  # seconds for one thing
 _OWNED = "the folder, or volume, must belong to the user that the collector runs as: `chown -R {user} FOLDER`"
 _CLOCK = 2.0  # seconds of difference that no exchange's time stamps explain
 _READS = 3
+_PAUSE = 1.0  # seconds between two looks for a sign of life
 _SMALL_FILE = 64 * 1024  # bytes
 #: Free bytes, and the free share, of a dataset's disk below which somebody should know of it.
 _LITTLE_ROOM, _LITTLE_SHARE = 2**30, 0.05
@@ -90,7 +99,7 @@ async def findings(
     yield _spool(settings)
     has_store = False
     if "store" not in without:
-        store = await _store(settings)
+        store = await _store(settings, replacing)
         has_store = store.state in ("fine", "warning")
         yield store
     if "exchange" not in without:
@@ -151,14 +160,14 @@ def _spool(settings: Settings) -> Finding:
     return _fine("spool", f"{folder} is writable, {_gib(free)} free")
 
 
-async def _store(settings: Settings) -> Finding:
+async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
     apart = BACKENDS[settings.backend] is None
     where = settings.backend if apart else f"{settings.backend} at {settings.where}"
     # it looks, and makes no table
     store = stores.create(structs.replace(settings, create_tables=False))
     try:
         async with asyncio.timeout(_PATIENCE):
-            position = await store.open(settings.name)
+            return await _opened(store, settings, where, replacing)
     except NoTablesError as error:
         if not settings.create_tables:
             return _fault(
@@ -175,10 +184,48 @@ async def _store(settings: Settings) -> Finding:
         return _fault("store", f"{where} {why}: {error or 'no answer'}", _store_remedy(settings), UNAVAILABLE)
     finally:
         await store.close()
+
+
+async def _opened(store: Store, settings: Settings, where: str, replacing: Collection[str]) -> Finding:
+    """Try a store that may be reached. Raises what ``open`` does."""
+    position = await store.open(settings.name)
+    if isinstance(store, ProbedStore) and (fault := await _no_writes(store, settings, where)):
+        return fault
+    if position and settings.name not in replacing and (who := await _other(store, settings)):
+        detail = f"{who} writes into {where} under the name {settings.name!r} already"
+        return _fault("store", detail, "stop it, or give this collector another NAME", UNAVAILABLE)
     if settings.backend == "PARQUET" and (full := _without_room(settings.parquet_dir)):
         return full
     known = "knows this collector" if position else "sees this collector for the first time"
     return _fine("store", f"{where} {known}")
+
+
+async def _no_writes(store: ProbedStore, settings: Settings, where: str) -> Finding | None:
+    """Find that a store that can be reached takes no records."""
+    try:
+        await store.probe(settings.name)
+    except StoreUnavailableError as error:
+        detail, remedy = f"{where} takes no records: {error}", "see what the server says, and its log"
+        return _fault("store", detail, remedy, UNAVAILABLE)
+    return None
+
+
+async def _other(store: Store, settings: Settings) -> str:
+    """Return which process writes under this collector's name, from another spool; empty where none lives.
+
+    One that gives a sign of life is alive; one that has given none for long is gone.
+    """
+    if not isinstance(store, SharedStore):
+        return ""
+    last: Holder | None = None
+    while (holder := await store.holder(settings.name)) and not holder.is_gone:
+        if holder.owner == _Known(settings.home).owner:
+            return ""
+        if last and (holder.owner != last.owner or holder.idle < last.idle + _PAUSE / 2):
+            return holder.who
+        last = holder
+        await asyncio.sleep(_PAUSE)
+    return ""
 
 
 def _without_room(folder: Path) -> Finding | None:
@@ -311,7 +358,7 @@ def _ahead(url: str, network: Network) -> float:
 
 
 class _Known:
-    """Which marks the collector has in its spool.
+    """What the collector has in its spool: who owns it, and its marks.
 
     A collector that runs lets nobody else into its database, so the file is read as it lies there: what was
     remembered in the last second may not be in it yet.
@@ -321,16 +368,22 @@ class _Known:
         self._address = f"{(home.absolute() / 'spool.db').as_uri()}?mode=ro&immutable=1"
 
     def __contains__(self, place: object) -> bool:
-        if not isinstance(place, Slot):
-            return False
+        return isinstance(place, Slot) and bool(self._value("marks", place.name))
+
+    @property
+    def owner(self) -> str:
+        """Return the spool's owner; empty where there is no spool yet."""
+        return str(self._value("meta", "owner") or "")
+
+    def _value(self, table: Literal["marks", "meta"], key: str) -> Any:
         for _ in range(_READS):  # what changes meanwhile may look broken
             with (
                 contextlib.suppress(sqlite3.Error),
                 contextlib.closing(sqlite3.connect(self._address, uri=True)) as db,
             ):
-                row = db.execute("SELECT value FROM marks WHERE key = ?", [place.name]).fetchone()
-                return bool(row and row[0])
-        return False
+                row = db.execute(f"SELECT value FROM {table} WHERE key = ?", [key]).fetchone()  # noqa: S608 - one of two
+                return row and row[0]
+        return None
 
 
 def _gib(size: int) -> str:

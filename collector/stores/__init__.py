@@ -117,6 +117,17 @@ class FixedStore(Store, Protocol):
         """
 
 
+@runtime_checkable
+class ProbedStore(Store, Protocol):
+    """A store that says whether it would take records, without taking one."""
+
+    async def probe(self, name: str) -> None:
+        """See whether collector ``name`` may do all that a commit takes.
+
+        Raises StoreUnavailableError or StoreRefusedError.
+        """
+
+
 class Holder(msgspec.Struct, frozen=True):
     """Who moved a position last.
 

@@ -292,6 +292,33 @@ class RedisStore:
             if found.decode() not in (kind, "none"):
                 raise self._wrong_kind(key, found.decode())
 
+    async def probe(self, name: str) -> None:
+        """See whether collector ``name`` may write; see ProbedStore.probe.
+
+        Each command has an argument that it cannot take, so none does anything: a server looks at rights,
+        and at whether it takes writes at all, before it looks at arguments.
+        """
+        wrong = ("none", "of", "these") if self._streams else ("none", "of these")
+        write = "XADD" if self._streams else "ZADD"
+        commands: Commands = [(write, key, *wrong) for key in self._keys()]
+        commands += [("HSET", key, "a", "pair", "more") for key in (_position_key(name), self._notes)]
+        commands += [("EVALSHA", "0" * 40, "0")]
+        for command in commands:
+            await self._send(*command)
+        for _ in commands:
+            await self._see_that_arguments_are_wrong()
+
+    async def _see_that_arguments_are_wrong(self) -> None:
+        """Read an error. Raises StoreUnavailableError or StoreRefusedError where it is about more."""
+        try:
+            await self._answer()
+        except StoreUnavailableError as error:
+            cause = error.__cause__
+            if not isinstance(cause, exceptions.ResponseError):
+                raise
+            if (_code(cause) + str(cause)).startswith(_TAKES_NO_WRITES):
+                raise
+
     def _keys(self) -> Iterator[str]:
         for channel in (*self._settings.channels, "gaps"):
             for symbol in filter(is_plain, self._settings.symbols):
@@ -429,6 +456,9 @@ class RedisStore:
         kind = StoreRefusedError if refused else StoreUnavailableError
         return kind(f"{self._where}: {text}")
 
+
+#: How errors begin of a server that takes no writes for now.
+_TAKES_NO_WRITES = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ")
 
 #: How errors begin that only a person can end, and what they mean.
 _REFUSING = {

@@ -186,6 +186,63 @@ def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
         assert collector.stop() == 0
 
 
+def test_another_process_that_writes_under_its_name_is_a_fault(tmp_path, simulator, redis):
+    """It is named, unless it hands over, or it is the one whose spool this is."""
+    environment = variables(tmp_path, simulator, redis, NAME="twice", ALLOW_OVERLAP="true")
+    elsewhere = environment | {"SPOOL_DIR": str(tmp_path / "elsewhere")}
+    with Collector(tmp_path, **environment) as collector:
+        collector.wait_until_ready()
+        status, found = check(elsewhere)
+        assert (status, found["store"]["state"]) == (preflight.UNAVAILABLE, "fault")
+        told = f"process {collector.process.pid} on "
+        assert told in found["store"]["detail"]
+        assert "under the name 'twice' already" in found["store"]["detail"]
+        assert "another NAME" in found["store"]["remedy"]
+        assert check(environment)[0] == preflight.FINE
+        assert check(elsewhere, "--replacing=twice")[0] == preflight.FINE
+        assert collector.stop() == 0
+    assert check(elsewhere)[0] == preflight.FINE
+
+
+READS = ("+@read", "+@connection", "+info", "+config|get", "+time", "+script")
+WRITES = {"REDISSTREAM": "+xadd", "REDIS": "+zadd"}
+
+
+@pytest.mark.parametrize("backend", WRITES)
+def test_a_right_to_write_that_is_missing_is_found_and_nothing_is_written(
+    tmp_path, simulator, redis, backend
+):
+    login = {"USER": "reader", "PASSWORD": "canary-of-a-reader", "DATABASE": "1"}
+    environment = variables(tmp_path, simulator, redis, NAME="reader", BACKEND=backend, **login)
+    rights = [*READS, "+hset", "+evalsha", WRITES[backend]]
+    with redis.client() as client:
+        for lacking in rights[len(READS) :]:
+            granted = [right for right in rights if right != lacking]
+            client.execute_command(
+                "ACL", "SETUSER", "reader", "reset", "on", ">canary-of-a-reader", "~*", *granted
+            )
+            status, found = check(environment)
+            assert (status, found["store"]["state"]) == (preflight.MISCONFIGURED, "fault")
+            assert "the user lacks a right" in found["store"]["detail"]
+            assert lacking.removeprefix("+") in found["store"]["detail"]
+        client.execute_command("ACL", "SETUSER", "reader", "~*", *rights)
+        assert check(environment)[0] == preflight.FINE
+        assert client.execute_command("INFO", "keyspace").get("db1") is None
+
+
+def test_a_server_that_takes_no_writes_is_found(tmp_path, simulator):
+    with RedisServer() as server, server.client() as client:
+        environment = variables(tmp_path, simulator, server, PASSWORD="")
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        client.config_set("replica-serve-stale-data", "yes")
+        status, found = check(environment)
+        assert (status, found["store"]["state"]) == (preflight.UNAVAILABLE, "fault")
+        assert "takes no records: Redis at 127.0.0.1:" in found["store"]["detail"]
+        assert "READONLY" in found["store"]["detail"]
+        client.execute_command("REPLICAOF", "NO", "ONE")
+        assert check(environment)[0] == preflight.FINE
+
+
 def test_what_another_collector_stores_already_is_a_fault(tmp_path, simulator, redis):
     """It is named, with its process; unless it hands over, or both are wanted."""
     folder = tmp_path / "spools"
