@@ -8,16 +8,13 @@ import json
 import subprocess
 
 import pytest
-from engines import LABEL
 from fleets import docker
+from worlds import IN_FILE, NO_ENGINE, ON_ENGINE, ONE, WORLDS, Scene
 
 pytestmark = pytest.mark.docker
 
-ONE = {"one": "BTC-USD"}
-#: Nothing is ever tagged with it.
-NOT_BUILT = "cryptostore-not-built:test"
-#: What the stand-in is built on: no collector, no simulator and no server.
-BASE = "python:3.13-slim-trixie"
+#: What is wrong in these is seen before anything is touched.
+SEEN_BEFORE = {"fleet", "image", "limits", "lock", "name", "network", "volume"}
 
 
 def found(fleet, capsys, *arguments):
@@ -109,228 +106,69 @@ def test_what_a_doctor_left_that_was_killed_is_not_in_the_way(fleet, capsys):
     assert everything(fleet) == []
 
 
-class World:
-    """Something that is not as ``up`` needs it.
-
-    Attributes:
-        fleet: the fleet.
-        keys: what its file has beside the usual keys.
-    """
-
-    def __init__(self, fleet):
-        self.fleet = fleet
-        self.folder = fleet.path.parent
-        self.collectors = ONE
-        self.keys = {}
-        self.undo = []
-
-    def write(self):
-        self.fleet.write(self.collectors, **self.keys)
-
-    def make(self, *words):
-        """Has Docker make something of somebody else's; ``mend`` removes it."""
-        verb = next(place for place, word in enumerate(words) if word in ("create", "run")) + 1
-        made = docker(*words[:verb], "--label", LABEL, *words[verb:])
-        kind = words[0] if words[0] in ("network", "volume") else "container"
-        options = ("--force", "--volumes") if kind == "container" else ()
-        self.undo.append(lambda: docker(kind, "rm", *options, made))
-
-    def mend(self):
-        for undo in reversed(self.undo):
-            undo()
-        self.undo.clear()
-
-
-def missing_image(world):
-    good, world.fleet.image = world.fleet.image, NOT_BUILT
-    world.undo.append(lambda: setattr(world.fleet, "image", good))
-
-
-def missing_network(world):
-    world.keys["network"] = {"name": f"{world.fleet.name}-outside", "external": True}
-    world.undo.append(lambda: docker("network", "create", "--label", LABEL, f"{world.fleet.name}-outside"))
-
-
-def taken_network(world):
-    world.make("network", "create", world.fleet.name)
-
-
-def taken_container(world):
-    world.make("create", "--name", f"{world.fleet.name}-one", world.fleet.image)
-
-
-def taken_by_compose(world):
-    labels = f"--label=cryptostore.fleet={world.fleet.name}", "--label=cryptostore.collector=one"
-    world.make("create", *labels, "--name", f"{world.fleet.name}-one", world.fleet.image)
-
-
-def _changed(world):
-    """A fleet that runs, and whose collector has to be replaced."""
-    world.write()
-    assert world.fleet.launch("up") == 0
-    world.collectors = {"one": "ETH-USD"}
-
-
-def taken_successor(world):
-    _changed(world)
-    world.make("create", "--name", f"{world.fleet.name}-one.next", world.fleet.image)
-
-
-def taken_predecessor(world):
-    _changed(world)
-    world.make("create", "--name", f"{world.fleet.name}-one.previous", world.fleet.image)
-
-
-def taken_simulator(world):
-    world.keys["source"] = "simulated"
-    world.make("create", "--name", f"{world.fleet.name}-simulator", world.fleet.image)
-
-
-def taken_lock(world):
-    world.make("run", "--detach", "--name", f"{world.fleet.name}.lock", world.fleet.image, "sleep")
-
-
-def too_many_processors(world):
-    world.keys["defaults"] = {"limits": {"cpus": 4000}}
-    world.undo.append(world.keys.clear)
-
-
-def missing_folder(world):
-    folder = world.folder / "records"
-    world.keys["stores"] = {"files": {"backend": "PARQUET", "path": str(folder)}}
-    world.undo.append(folder.mkdir)
-
-
-def wrong_settings(world):
-    world.collectors = {"one": "WRONG-SETTINGS"}
-    world.undo.append(lambda: setattr(world, "collectors", ONE))
-
-
-def image_of_another_program(world):
-    good, world.fleet.image = world.fleet.image, BASE
-    world.undo.append(lambda: setattr(world.fleet, "image", good))
-
-
-def simulator_that_ends(world):
-    good, world.fleet.image = world.fleet.image, f"{world.fleet.name}:broken"
-    world.fleet.build(f'FROM {BASE}\nENTRYPOINT ["python", "-m", "collector"]\n', world.folder)
-    world.undo.append(lambda: docker("rmi", "--force", f"{world.fleet.name}:broken"))
-    world.undo.append(lambda: setattr(world.fleet, "image", good))
-    world.keys["source"] = "simulated"
-
-
-def _managed(world, image):
-    world.keys["stores"] = {"db": {"backend": "REDIS", "manage": True, "image": image}}
-
-
-def missing_image_of_a_store(world):
-    _managed(world, NOT_BUILT)
-    world.undo.append(world.keys.clear)
-
-
-def store_that_ends(world):
-    _managed(world, BASE)
-    world.undo.append(world.keys.clear)
-
-
-def lost_password(world):
-    store = {"backend": "POSTGRES", "manage": True, "database": "market", "image": world.fleet.image}
-    world.keys["stores"] = {"db": store}
-    label = f"cryptostore.fleet={world.fleet.name}"
-    world.make("volume", "create", "--label", label, f"{world.fleet.name}-db-postgres-data")
-    world.undo.append(world.keys.clear)
-
-
-#: Each world, with whose what ``doctor`` finds wrong, and what ``up`` says of it, too.
-WORLDS = [
-    (missing_image, ("one", "image"), "no image cryptostore-not-built:test on the engine"),
-    (missing_image_of_a_store, ("db", "image"), "`docker pull cryptostore-not-built:test`"),
-    (missing_network, (None, "network"), "-outside does not exist"),
-    (taken_network, (None, "network"), "is there already and not of fleet"),
-    (taken_container, ("one", "name"), "-one is taken by container"),
-    (taken_by_compose, ("one", "name"), "managed by compose"),
-    (taken_successor, ("one", "name"), "-one.next is taken by container"),
-    (taken_predecessor, ("one", "name"), "-one.previous is taken by container"),
-    (taken_simulator, ("simulator", "name"), "-simulator is taken by container"),
-    (taken_lock, (None, "lock"), ".lock is there, and it is no lock of a launcher"),
-    (too_many_processors, ("one", "limits"), "limits.cpus 4000: the engine's machine has"),
-    (missing_folder, ("one", "container"), "records is not on the engine's machine; make it there"),
-    (wrong_settings, ("one", "settings"), "SYMBOLS = 'WRONG-SETTINGS': no such symbol"),
-    (image_of_another_program, ("one", "image"), "is another program's: it starts `python3`"),
-    (simulator_that_ends, ("simulator", "server"), "No module named 'collector'"),
-    (store_that_ends, ("db", "server"), "exec redis-server failed"),
-    (lost_password, ("db", "store"), "the password that it opens to is lost"),
-]
-
-
 @pytest.fixture
-def world(fleet):
-    world = World(fleet)
-    yield world
+def scene(fleet):
+    scene = Scene(fleet)
+    yield scene
     with contextlib.suppress(subprocess.CalledProcessError):
-        world.mend()
+        scene.mend()
 
 
-@pytest.mark.parametrize(("broken", "where", "said"), WORLDS, ids=[broken.__name__ for broken, *_ in WORLDS])
-def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_succeeds(
-    world, capsys, broken, where, said
-):
-    broken(world)
-    world.write()
-    before = world.fleet.identities()
-    status, findings = found(world.fleet, capsys)
-    assert status == 1
-    assert where in faults(findings)
-    assert said in f"{findings[where]['detail']} {findings[where]['remedy']}"
-    assert world.fleet.launch("up", "--wait-timeout", "20s") == 1
-    assert said in capsys.readouterr().err
-    if where[1] in ("image", "network", "name", "lock", "limits"):
-        assert world.fleet.identities() == before  # nothing was touched
-    if where[1] in ("image", "network", "name", "limits"):
-        assert world.fleet.launch("plan") == 1
-        assert said in capsys.readouterr().out
+def named(worlds):
+    return [
+        pytest.param(world, id=world.name, marks=[pytest.mark.slow] if world.is_slow else [])
+        for world in worlds
+    ]
 
-    world.mend()
-    world.write()
-    status, findings = found(world.fleet, capsys)
+
+def test_there_are_many_worlds_of_which_each_is_another():
+    assert len({world.name for world in WORLDS}) == len(WORLDS) >= 30
+
+
+@pytest.mark.parametrize("world", named(ON_ENGINE))
+def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_succeeds(scene, capsys, world):
+    world.breaks(scene)
+    scene.write()
+    before = scene.fleet.identities()
+    status, findings = found(scene.fleet, capsys)
+    fault = findings[world.whose, world.what]
+    assert (status, fault["state"]) == (1, "fault")
+    assert world.said in f"{fault['detail']} {fault['remedy']}"
+    assert scene.fleet.launch("up", "--wait-timeout", "20s") == 1
+    assert world.said in capsys.readouterr().err
+    if world.what in SEEN_BEFORE:
+        assert scene.fleet.identities() == before  # nothing was touched
+    if world.what in SEEN_BEFORE - {"lock"}:
+        assert scene.fleet.launch("plan") == 1
+        assert world.said in "".join(capsys.readouterr())
+
+    scene.mend()
+    scene.write()
+    status, findings = found(scene.fleet, capsys)
     assert (status, faults(findings)) == (0, set())
-    assert world.fleet.launch("up", "--yes") == 0
+    assert scene.fleet.launch("up", "--yes") == 0
 
 
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        ({"defaults": {"limits": {"memory": "5MiB"}}}, "memory '5MiB': takes at least 6MiB"),
-        ({"defaults": {"config": "keys.yaml"}}, "there is no such file"),
-        ({"stores": {"r": {"backend": "REDIS", "password_file": "secret"}}}, "there is no such file"),
-        ({"stores": {"r": {"backend": "REDIS", "host": "${NOT_SET_ANYWHERE}"}}}, "NOT_SET_ANYWHERE"),
-        ({"network": "host"}, "not bridge, host or none"),
-    ],
-)
-def test_what_the_file_alone_shows_both_say_before_they_ask_the_engine(fleet, capsys, keys, said):
-    fleet.write(ONE, **keys)
+@pytest.mark.parametrize("world", named(IN_FILE))
+def test_what_the_file_alone_shows_both_say_before_they_ask_the_engine(fleet, capsys, world):
+    fleet.write(ONE, **world.keys)
+    said = []
     for command in "doctor", "up":
         assert fleet.launch(command) == 2
-        assert said in capsys.readouterr().err
+        said.append(capsys.readouterr().err)
+    assert world.said in said[0]
+    assert said[0] == said[1]
 
 
-@pytest.mark.parametrize(
-    ("keys", "address", "said"),
-    [
-        ({}, "unix:///nowhere/docker.sock", "no Docker engine is reachable"),
-        ({"engine": "swarm"}, None, "is no manager of a swarm"),
-    ],
-)
-def test_without_an_engine_every_check_of_a_collector_is_counted(
-    fleet, capsys, monkeypatch, keys, address, said
-):
-    fleet.write(ONE, **keys)
+@pytest.mark.parametrize("world", named(NO_ENGINE))
+def test_without_an_engine_every_check_of_a_collector_is_counted(fleet, capsys, monkeypatch, world):
+    fleet.write(ONE, **world.keys)
     with monkeypatch.context() as context:
-        if address:
-            context.setenv("DOCKER_HOST", address)
+        if world.address:
+            context.setenv("DOCKER_HOST", world.address)
         status, findings = found(fleet, capsys)
-        assert (status, faults(findings)) == (1, {(None, "engine")})
-        assert said in findings[None, "engine"]["detail"]
+        assert (status, faults(findings)) == (1, {(world.whose, world.what)})
+        assert world.said in findings[world.whose, world.what]["detail"]
         assert sum(each["state"] == "skipped" for each in findings.values()) == 5
         assert fleet.launch("up") == 1
-        assert said in capsys.readouterr().err
+        assert world.said in capsys.readouterr().err
