@@ -451,7 +451,7 @@ class RedisStore:
         """An error of the server, or of the way to it, under its right name."""
         text = self._settings.masked(text)
         for beginning, advice in _REFUSING.items():
-            if text.upper().startswith(beginning):
+            if text.upper().removeprefix("ERR ").startswith(beginning):
                 return StoreRefusedError(f"{self._where}: {advice} ({text})")
         kind = StoreRefusedError if refused else StoreUnavailableError
         return kind(f"{self._where}: {text}")
@@ -460,7 +460,7 @@ class RedisStore:
 #: How errors begin of a server that takes no writes for now.
 _TAKES_NO_WRITES = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ")
 
-#: How errors begin that only a person can end, and what they mean.
+#: How errors begin that only a person can end, and what they mean; the client takes ERR off some.
 _REFUSING = {
     "WRONGPASS": "USER or PASSWORD is wrong",
     "NOAUTH": "it wants a password: set PASSWORD",
@@ -468,14 +468,13 @@ _REFUSING = {
     "INVALID USERNAME": "USER or PASSWORD is wrong",
     "INVALID PASSWORD": "PASSWORD is wrong",
     "AUTH ": "it knows no password: unset PASSWORD",
-    "ERR AUTH": "it knows no password: unset PASSWORD",
     "DENIED": "it is in protected mode: give it a password, and set PASSWORD",
     "NOPERM": "the user lacks a right",
-    "ERR THE USER EXECUTING THE SCRIPT": "the user lacks a right",
+    "THE USER EXECUTING THE SCRIPT": "the user lacks a right",
+    "ACL FAILURE IN SCRIPT": "the user lacks a right",
     "WRONGTYPE": "a key has another type",
     "DB INDEX": "there is no such DATABASE",
-    "ERR DB INDEX": "there is no such DATABASE",
-    "ERR UNKNOWN COMMAND": "it lacks a command",
+    "UNKNOWN COMMAND": "it lacks a command",
 }
 
 

@@ -338,17 +338,28 @@ async def test_a_server_that_is_full_or_read_only_for_a_while_is_waited_for(
     assert per_key(harness.stored(server)) == per_key(trades(30))
 
 
-async def test_a_lost_right_stops_a_batch_where_it_was_and_goes_on_there(harness, server, client, tmp_path):
+@pytest.mark.parametrize(
+    ("revoked", "granted"),
+    [
+        (("resetkeys", "~crypto*", "~trades*", "%R~book*"), ("~*",)),
+        (("-@write",), ("+@all",)),
+        (("-hset",), ("+hset",)),
+    ],
+    ids=["to a key", "to write", "to a command"],
+)
+async def test_a_lost_right_stops_a_batch_where_it_was_and_goes_on_there(
+    harness, server, client, tmp_path, revoked, granted
+):
     client.execute_command("ACL", "SETUSER", "collector", "on", ">secret", "+@all", "~*")
     settings = harness.settings(server, tmp_path, USER="collector", PASSWORD="secret")
     async with Pipeline(settings) as pipeline:
         await pipeline.send(trades(2))
         await pipeline.delivered()
-        client.execute_command("ACL", "SETUSER", "collector", "resetkeys", "~crypto*", "~trades*", "%R~book*")
+        client.execute_command("ACL", "SETUSER", "collector", *revoked)
         await pipeline.send(stream(10))
         await pipeline.until("refused")
         assert "lacks a right" in pipeline.writer.state.error
-        client.execute_command("ACL", "SETUSER", "collector", "~*")
+        client.execute_command("ACL", "SETUSER", "collector", *granted)
         await pipeline.delivered()
     assert per_key(harness.stored(server)) == per_key([*trades(2), *stream(10)])
     client.execute_command("ACL", "DELUSER", "collector")
