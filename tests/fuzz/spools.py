@@ -95,6 +95,7 @@ def _mark_every_kind(remembered):
     exchange = "COINBASE"
     remembered.put(marks.last_recorded(exchange, KEY), marks.LastRecorded(17, 1_700_000_000))
     remembered.put(marks.missing(exchange, KEY), marks.MissingRecords((marks.Missing(1.7e9, 1.7e9, 2),)))
+    remembered.put(marks.last_content(exchange, ("ticker", "BTC-USD")), marks.LastContent("[1.5]"))
     remembered.put(marks.ceded(exchange, KEY), marks.Ceded(((1.6e9, 1.6e9 + 1),)))
     remembered.put(marks.listed(exchange, "BTC-USD"), marks.Listed())
     remembered.put(marks.LOSSES_TOLD, marks.LossesTold(frozenset({"dropped 1 2"})))
@@ -176,6 +177,11 @@ class Spools:
         folder = Path(self._folder.name) / "whole"
         sent = asyncio.run(fill(folder))
         return folder, sent, list(values(folder))
+
+    @property
+    def places(self):
+        """Every stored value."""
+        return self._whole[2]
 
     def draw(self, draw: Random) -> object:
         folder, _, places = self._whole
