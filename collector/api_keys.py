@@ -35,7 +35,9 @@ def read(content: bytes) -> tuple[str, ...]:
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError("is not YAML") from None  # PyYAML lets out what its constructors stumble over
     if not isinstance(configuration, dict) or not all(isinstance(key, str) for key in configuration):
-        raise ValueError("line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`")
+        raise ValueError(
+            "line 1 does not begin a mapping of names to values, such as `coinbase: {key_id: ...}`"
+        )
     return tuple(dict.fromkeys(filter(None, _secrets(configuration))))
 
 

@@ -132,7 +132,7 @@ def moment(value: Any) -> int:
     seconds = value if type(value) is float else float(value)
     if 0 <= seconds < LATEST:
         return nanoseconds(seconds)
-    raise ValueError(f"{_short(value)} is no time in seconds since 1970")
+    raise ValueError(f"{_short(value)} is not a time in seconds since 1970")
 
 
 def count(value: Any) -> int:
@@ -140,7 +140,7 @@ def count(value: Any) -> int:
     whole = int(value)
     if 0 <= whole <= LARGEST_COUNT:
         return whole
-    raise ValueError(f"{_short(value)} is no count")
+    raise ValueError(f"{_short(value)} is not a count")
 
 
 def _decimal(value: Any) -> Decimal:
@@ -162,7 +162,9 @@ def _is_within(text: str) -> bool:
 
 
 def _out_of_bounds(value: Any) -> str:
-    return f"{_short(value)} is no number of at most {DIGITS} digits between 1e-{EXPONENT} and 1e{EXPONENT}"
+    return (
+        f"{_short(value)} is not a number of at most {DIGITS} digits between 1e-{EXPONENT} and 1e{EXPONENT}"
+    )
 
 
 def _short(value: Any) -> str:

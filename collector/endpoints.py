@@ -30,7 +30,7 @@ class Endpoint(msgspec.Struct, frozen=True):
             if not separator or "://" in name:
                 raise ValueError(f"takes the name of a region, or {_PAIRS}")
             if name in addresses:
-                raise ValueError(f"says twice what {name} is")
+                raise ValueError(f"gives {name} twice")
             _check(name, address)
             addresses[name] = address
         return cls(addresses=addresses)
@@ -50,7 +50,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         for given in self.addresses:
             if given not in exchange.endpoints:
                 there = ", ".join(exchange.endpoints)
-                raise ValueError(f"{name} has no address called {quoted(given)}; there are {there}")
+                raise ValueError(f"{name} has no address called {quoted(given)}; choose from {there}")
         return {
             given: _with_path(address, exchange.endpoints[given]) for given, address in self.addresses.items()
         }
@@ -61,7 +61,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         regions = ", ".join(exchange.regions)
         near = catalog.nearest(self.region or "", exchange.regions)
         hint = f"; did you mean {near[0]}?" if near else ""
-        there = f"it knows {regions}" if regions else "it knows none"
+        there = f"it has {regions}" if regions else "it has none"
         raise ValueError(f"{name} has no region of that name{hint}: {there}; else {_PAIRS}")
 
 
@@ -76,7 +76,9 @@ def _check(name: str, address: str) -> None:
     if wanted and url.scheme != wanted:
         raise ValueError(f"{name}: takes an address that begins with {wanted}://")
     if url.login is not None:
-        raise ValueError(f"{quoted(name)}: the address has a user in it, and no exchange takes one here")
+        raise ValueError(
+            f"{quoted(name)}: the address has a user in it, which no exchange takes; leave it out"
+        )
     if not host or url.query:
         raise ValueError(f"{quoted(name)}: takes a host, a port and a path, such as wss://host:443/path")
 

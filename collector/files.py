@@ -31,7 +31,7 @@ def _read(descriptor: int, path: str, largest: int) -> bytes:
     waiting.register(descriptor, select.POLLIN)
     while len(content) <= largest:
         if not waiting.poll(max(0.0, end - time.monotonic()) * 1000):
-            raise OSError(errno.ETIMEDOUT, f"it has no end within {PATIENCE:.0f} s", path)
+            raise OSError(errno.ETIMEDOUT, f"it does not end within {PATIENCE:.0f} s", path)
         chunk = os.read(descriptor, largest + 1 - len(content))
         if not chunk:
             return bytes(content)

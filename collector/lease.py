@@ -119,7 +119,7 @@ class Lease:
             if last and (holder.owner != last.owner or holder.idle < last.idle + 0.5):
                 copy = " with a copy of our spool" if holder.owner == self._spool.owner else ""
                 raise AnotherWriterError(
-                    f"{holder.who} writes into this store under the name {self._name!r} too{copy}: "
+                    f"{holder.who} writes to this store under the name {self._name!r} too{copy}: "
                     "stop it, or give this collector another NAME"
                 )
             last = holder

@@ -162,4 +162,4 @@ def _within_limit[T](exchange: str, work: Coroutine[Any, Any, T]) -> T:
     except SettingsError:
         raise
     except Exception as error:
-        raise AwayError(f"{exchange} does not tell its symbols: {describe(error)}") from error
+        raise AwayError(f"{exchange} does not return its symbols: {describe(error)}") from error

@@ -40,9 +40,9 @@ class Selection(msgspec.Struct, frozen=True):
         included = tuple(item for item in spelt if not item.startswith("!"))
         excluded = tuple(item[1:] for item in spelt if item.startswith("!"))
         if not included:
-            raise ValueError(f"only leaves out; {ALL},{','.join(spelt)} is everything else")
+            raise ValueError(f"only excludes; for everything else write {ALL},{','.join(spelt)}")
         if ALL in excluded:
-            raise ValueError(f"!{ALL} leaves nothing")
+            raise ValueError(f"!{ALL} excludes everything")
         return cls(included, excluded)
 
     def wants(self, symbol: str, kind: str) -> bool:
@@ -72,7 +72,7 @@ def spelling(item: str) -> str:
     """A symbol or pattern in the one spelling that it has here. Raises ValueError."""
     sign, rest = ("!", item[1:].strip()) if item.startswith("!") else ("", item)
     if not rest or rest.startswith("!"):
-        raise ValueError(f"{item!r} leaves out nothing; write !BTC-USD or !*-PERP")
+        raise ValueError(f"{item!r} excludes nothing; write !BTC-USD or !*-PERP")
     if rest.upper() == ALL:
         return sign + ALL
     if rest.lower().startswith(TYPE):
@@ -84,8 +84,8 @@ def _type(text: str) -> str:
     if text in TYPES:
         return text
     near = nearest(text, TYPES)
-    hint = f"did you mean {TYPE}{near[0]}?" if near else f"there are {', '.join(TYPES)}"
-    raise ValueError(f"{TYPE + text!r} is no type of symbols; {hint}")
+    hint = f"did you mean {TYPE}{near[0]}?" if near else f"choose from {', '.join(TYPES)}"
+    raise ValueError(f"{TYPE + text!r} is not a type of symbol; {hint}")
 
 
 def is_plain(item: str) -> bool:

@@ -120,7 +120,9 @@ def _way(settings: Settings) -> str:
     noticed = [f"{channel} ({how})" for channel, how in loss.items() if how != "nothing"]
     unseen = [channel for channel, how in loss.items() if how == "nothing"]
     parts = [f"a lost message is noticed in {', '.join(noticed)}"] if noticed else []
-    parts += [f"none is noticed in {', '.join(unseen)}"] if unseen else []
+    parts += (
+        [f"{'' if noticed else 'a lost message is '}not noticed in {', '.join(unseen)}"] if unseen else []
+    )
     return f"native: {', '.join(parts)}"
 
 
@@ -146,8 +148,8 @@ def _spool(settings: Settings) -> Finding:
     if free < RESERVE_BYTES:
         return _fault(
             "spool",
-            f"the disk of {folder} has {_mib(free)} free; a collector waits for {_mib(RESERVE_BYTES)}",
-            "make room there",
+            f"the disk of {folder} has {_mib(free)} free; a collector needs {_mib(RESERVE_BYTES)} to start",
+            "free some space there",
             UNAVAILABLE,
         )
     most = settings.spool_max_bytes
@@ -155,7 +157,7 @@ def _spool(settings: Settings) -> Finding:
         return _warning(
             "spool",
             f"{folder} has {_gib(free)} free, less than SPOOL_MAX_BYTES = {_gib(most)}",
-            "make room, or lower SPOOL_MAX_BYTES: a full disk drops records before that bound does",
+            "free some space, or lower SPOOL_MAX_BYTES: a full disk drops records earlier than that",
         )
     return _fine("spool", f"{folder} is writable, {_gib(free)} free")
 
@@ -173,10 +175,10 @@ async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
             return _fault(
                 "store", str(error), "run `collector db init`, as a user who may create tables", MISCONFIGURED
             )
-        return _fine("store", f"{where} lacks tables; the collector creates them at its start")
+        return _fine("store", f"{where} lacks tables; the collector creates them when it starts")
     except StoreRefusedError as error:
         why = "cannot be used" if apart else "refuses us"
-        login = "see to USER, PASSWORD or PASSWORD_FILE, DATABASE, and to what that user may do"
+        login = "check USER, PASSWORD or PASSWORD_FILE, DATABASE, and that user's permissions"
         remedy = _store_remedy(settings) if apart else login
         return _fault("store", f"{where} {why}: {error}", remedy, MISCONFIGURED)
     except (StoreUnavailableError, TimeoutError) as error:
@@ -237,15 +239,17 @@ def _without_room(folder: Path) -> Finding | None:
         disk = disk_usage(folder)
     except OSError as error:
         detail = f"PARQUET cannot write a file into {folder}: {error.strerror}"
-        return _fault("store", detail, "make room there", UNAVAILABLE)
+        return _fault("store", detail, "free some space there", UNAVAILABLE)
     if disk.free < RESERVE_BYTES:
         least = f"the files of a batch may take {_mib(RESERVE_BYTES)}"
         detail = f"the disk of {folder} has {_mib(disk.free)} free; {least}"
-        return _fault("store", detail, "make room there", UNAVAILABLE)
+        return _fault("store", detail, "free some space there", UNAVAILABLE)
     share = disk.free / disk.total
     if disk.free < _LITTLE_ROOM or share < _LITTLE_SHARE:
         size = _gib(disk.free) if disk.free >= 2**30 else _mib(disk.free)
-        remedy = "make room there: once it is full, records wait in the spool, and then the oldest go"
+        remedy = (
+            "free some space there: once it is full, records wait in the spool until the oldest are dropped"
+        )
         return _warning("store", f"the disk of {folder} has {size} free, {share:.0%} of it", remedy)
     return None
 
@@ -259,7 +263,7 @@ def _store_remedy(settings: Settings) -> str:
             " network that the collector joins too, or its machine's address"
         )
     return (
-        f"is it running, is HOST = {settings.host} the right name from here, does a firewall stand between?"
+        f"is it running, is HOST = {settings.host} the right name from here, is there a firewall in between?"
     )
 
 
@@ -280,7 +284,7 @@ async def _overlap(settings: Settings, symbols: list[str], replacing: Collection
     except NoTablesError:
         return None
     except (StoreRefusedError, StoreUnavailableError, TimeoutError) as error:
-        detail = f"the store does not tell what other collectors store: {error or 'no answer'}"
+        detail = f"cannot read from the store what other collectors store: {error or 'no answer'}"
         return Finding(what="overlap", state="skipped", detail=detail)
     finally:
         await store.close()
@@ -315,7 +319,7 @@ async def _symbols(settings: Settings) -> tuple[Finding, list[str]]:
     except Exception as error:  # noqa: BLE001 - also of an answer that cannot be read
         return _no_symbols(
             _UNREACHABLE,
-            f"{exchange} does not tell its symbols: {describe(error)}",
+            f"{exchange} does not return its symbols: {describe(error)}",
             "can this network reach the exchange (DNS, firewall, HTTPS_PROXY, its own restrictions)?",
             UNAVAILABLE,
         )
@@ -335,7 +339,7 @@ async def _clock(settings: Settings) -> Finding:
         async with asyncio.timeout(_PATIENCE):
             ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))
     except Exception as error:  # noqa: BLE001 - what cannot be told is no fault
-        detail = f"{host} does not tell the time: {describe(error)}"
+        detail = f"cannot read the time of {host}: {describe(error)}"
         return Finding(what="clock", state="skipped", detail=detail)
     if abs(ahead) > _CLOCK:
         return _warning(

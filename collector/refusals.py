@@ -67,7 +67,7 @@ class Refusals:
                 await self._rotate_letters()
             await asyncio.to_thread(self._letters.add, batch, refusals)
         except OSError as error:
-            raise StoreUnavailableError(f"no place for what it refuses: {error}") from error
+            raise StoreUnavailableError(f"no space for the records it refuses: {error}") from error
         self._metrics.put_aside += len(refusals)
         if self._continuity:
             self._continuity.is_put_aside(each.record for each in refusals)
@@ -86,7 +86,9 @@ class Refusals:
         leaving = await asyncio.to_thread(self._letters.leaving)
         if leaving and recall(self._spool.marks, LETTERS_GONE) != (gone := LettersGone(leaving.identity)):
             count = sum(gap.count or 0 for gap in leaving.gaps)
-            LOG.error("the dead letters are full: the oldest %d records go, and are a gap now", count)
+            LOG.error(
+                "the dead letters are full: the oldest %d records were dropped, and are now a gap", count
+            )
             await self._spool.append(leaving.gaps, {LETTERS_GONE.name: gone.text})
             await self._spool.tend()
         await asyncio.to_thread(self._letters.rotate)
@@ -95,8 +97,8 @@ class Refusals:
 def _words(place: str, count: int, reason: str) -> str:
     """Tell what is wrong with a place, and what would help."""
     if count > 1:
-        return f"{place} takes none of {count} records: {reason}; correct that: they wait in the spool"
+        return f"{place} accepts none of {count} records: {reason}; fix that: they wait in the spool"
     return (
-        f"{place} does not take a record: {reason}; correct that, or wait for another record of it, which "
-        "shows whether it takes any: they wait in the spool"
+        f"{place} does not accept a record: {reason}; fix that, or wait until another record for it shows "
+        "whether it accepts any: they wait in the spool"
     )

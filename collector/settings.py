@@ -256,7 +256,7 @@ def listed(text: str) -> tuple[str, ...]:
     """Reads a comma-separated list. Raises ValueError."""
     items = [item.strip() for item in text.split(",")]
     if not all(items):
-        raise ValueError("takes one value or a comma-separated list without empty places")
+        raise ValueError("takes one value or a comma-separated list without empty items")
     return tuple(dict.fromkeys(items))
 
 
@@ -266,7 +266,7 @@ def symbols(text: str) -> tuple[str, ...]:
     for item in items:
         if re.search(r"\s", item):
             raise ValueError(
-                f"{item!r} has a blank in it; put commas between symbols: {','.join(item.split())}"
+                f"{item!r} contains a space; put commas between symbols: {','.join(item.split())}"
             )
     Selection.parse(items)
     return items
@@ -275,11 +275,11 @@ def symbols(text: str) -> tuple[str, ...]:
 def host(text: str) -> str:
     """Reads the name or address of a machine, or the path of a socket. Raises ValueError."""
     if not text.startswith("/") and re.search(r"://|@|\s", text):
-        raise ValueError("takes the name or address of a machine; a whole URL goes into URL")
+        raise ValueError("takes a host name or address; a whole URL goes into URL")
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
-        raise ValueError("takes the name or address of a machine; its port goes into PORT")
+        raise ValueError("takes a host name or address; its port goes into PORT")
     if not text.isprintable():
-        raise ValueError("takes the name or address of a machine, without control characters")
+        raise ValueError("takes a host name or address, without control characters")
     return text
 
 
@@ -301,7 +301,7 @@ def existing_file(text: str) -> Path:
     except OSError as error:  # a folder that is closed to us, a name that is too long
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if not there:
-        raise ValueError("is no regular file" if path.exists() else "there is no such file")
+        raise ValueError("is not a regular file" if path.exists() else "there is no such file")
     return path
 
 
@@ -325,11 +325,11 @@ def exchange(text: str) -> str:
     name = text.upper()
     known = catalog.exchanges().get(name)
     if known and known.trouble:
-        raise ValueError(f"{known.trouble}; there are {', '.join(catalog.usable())}")
+        raise ValueError(f"{known.trouble}; choose from {', '.join(catalog.usable())}")
     if known:
         return name
     near = catalog.nearest(name, catalog.exchanges())
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(catalog.usable())}"
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(catalog.usable())}"
     raise ValueError(f"no such exchange; {hint}")
 
 
@@ -338,7 +338,7 @@ def backend(text: str) -> str:
     name = text.upper()
     if name in BACKENDS:
         return name
-    there = f"there are {', '.join(BACKENDS)}"
+    there = f"choose from {', '.join(BACKENDS)}"
     if name in FORMER_BACKENDS:
         raise ValueError(f"a backend of the original cryptostore, which this one does not have; {there}")
     near = catalog.nearest(name, BACKENDS)
@@ -506,7 +506,7 @@ VARIABLES: tuple[Variable, ...] = (
 
 #: A password, or a name in a database, may be meant with the quotes that other values are wrong with.
 _MAY_HAVE_QUOTES = ("PASSWORD", "USER")
-_REMOVE_QUOTES = "docker's --env-file keeps them: remove them"
+_REMOVE_QUOTES = "remove them: docker's --env-file keeps them"
 
 
 #: A count of records as small as that was probably meant as days.
@@ -593,7 +593,7 @@ class _Reader:
                 self._missing(variable)
             return None
         if not _is_unicode(text):
-            self._fault(variable.name, "it is no UTF-8 text")
+            self._fault(variable.name, "it is not UTF-8 text")
             return None
         if _is_quoted(text) and variable.name not in _MAY_HAVE_QUOTES:
             self._fault(variable.name, f"the value has quotes around it; {_REMOVE_QUOTES}")
@@ -610,10 +610,10 @@ class _Reader:
         if values["CONFIG"] and known.by == "cryptostore":
             yield f"CONFIG is not used: {exchange} is recorded without cryptofeed and keys; leave it out"
         if not known.verified:
-            yield f"{exchange}: nothing was found that says whether what is recorded of it still works"
+            yield f"{exchange}: nobody has been able to verify that recording it still works"
         for name in _MAY_HAVE_QUOTES:
             if _is_quoted(self.given.get(name, "")):
-                yield f"{name} has quotes around its value, as part of it; if not meant so, {_REMOVE_QUOTES}"
+                yield f"{name} has quotes around its value, which count; if not meant, {_REMOVE_QUOTES}"
         for symbol in filter(_is_in_other_naming, values["SYMBOLS"]):
             meant = re.sub("[/_]", "-", symbol).upper()
             yield f"SYMBOLS: {quoted(symbol)!r} is not in cryptofeed's naming; did you mean {meant}?"
@@ -625,8 +625,8 @@ class _Reader:
             )
         if values["SPOOL_MAX_BYTES"] < _SMALL_SPOOL:
             yield (
-                f"SPOOL_MAX_BYTES = {self.given['SPOOL_MAX_BYTES']} holds little more than what is under way:"
-                " while the store is away, records are dropped almost at once"
+                f"SPOOL_MAX_BYTES = {self.given['SPOOL_MAX_BYTES']} has room for little more than the records"
+                " in transit: while the store is away, records are dropped almost at once"
             )
         yield from self._misspelt()
 
@@ -644,7 +644,7 @@ class _Reader:
     def _missing(self, variable: Variable) -> None:
         known = {each.name for each in VARIABLES}
         near = catalog.nearest(variable.name, [name for name in self.environment if name not in known])
-        hint = f" ({near[0]} is set: a slip of the pen?)" if near else ""
+        hint = f" ({near[0]} is set: a typo?)" if near else ""
         self.faults.append(Fault(variable.name, None, f"{variable.meaning}{hint}"))
 
     def _fault(self, name: str, message: str) -> None:
@@ -664,7 +664,7 @@ class _Reader:
                 continue
             near = catalog.nearest(channel, offered)
             hint = f"did you mean {near[0]}? " if near else ""
-            of = f"{exchange} offers" if exchange else "there are"
+            of = f"{exchange} offers" if exchange else "choose from"
             self._fault("CHANNELS", f"no channel {quoted(channel)!r}; {hint}{of} {', '.join(offered)}")
         return channels
 
@@ -718,7 +718,7 @@ class _Reader:
     def _check_retention(self, values: dict[str, Any]) -> None:
         backend = values["BACKEND"]
         if backend and values["RETENTION"] and backend not in ("REDIS", "REDISSTREAM"):
-            self._fault("RETENTION", f"nothing is removed from {backend}; it is for REDIS and REDISSTREAM")
+            self._fault("RETENTION", f"{backend} keeps everything; only REDIS and REDISSTREAM support it")
 
     def _from_file(self, values: dict[str, Any], name: str) -> None:
         """The value that ``{name}_FILE`` holds. A login shell sets USER: its file is what is meant."""
@@ -726,7 +726,7 @@ class _Reader:
         if path is None:
             return
         if name in self.given and name != "USER":
-            self._fault(f"{name}_FILE", f"{name} is set too; one of the two, please")
+            self._fault(f"{name}_FILE", f"{name} is set too; set only one of them")
             return
         try:
             variable = next(each for each in VARIABLES if each.name == name)
@@ -735,7 +735,7 @@ class _Reader:
                 raise ValueError("it is empty")  # noqa: TRY301 - told like any other fault of the file
             values[name] = variable.parse(text)
         except UnicodeDecodeError:
-            self._fault(f"{name}_FILE", "its content is no text")
+            self._fault(f"{name}_FILE", "its content is not text")
         except OSError as error:
             self._fault(f"{name}_FILE", f"cannot be read: {error.strerror}")
         except ValueError as error:
@@ -761,7 +761,7 @@ class _Reader:
         for name, says in told.items():
             said = next((each for each in (name, f"{name}_FILE") if each in self.given), None)
             if says and said:
-                self._fault(said, f"{given} says it too; leave one of the two out")
+                self._fault(said, f"{given} says it too; set only one of them")
         values["HOST"], values["PORT"] = url.hosts[0]
         values["DATABASE"] = url.database or values["DATABASE"]
         values["PASSWORD"] = url.password or values["PASSWORD"]

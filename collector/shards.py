@@ -25,7 +25,7 @@ class Shard(msgspec.Struct, frozen=True):
         """Reads ``3/8``. Raises ValueError."""
         match = re.fullmatch(r"([0-9]{1,3})\s*/\s*([0-9]{1,3})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]) <= MOST:
-            raise ValueError(f"takes a number and how many there are, such as 1/8 to 8/8, {MOST} at most")
+            raise ValueError(f"takes a shard and their number, such as 1/8 to 8/8, {MOST} at most")
         return cls(int(match[1]), int(match[2]))
 
     def takes(self, symbol: str) -> bool:

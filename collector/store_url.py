@@ -63,12 +63,12 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
         if url.scheme != "unix":
             hosts = [_place(each) for each in where.split(",")]
         if not all(host for host, _ in hosts):
-            raise ValueError("names no host")
+            raise ValueError("has no host")
         _check_hosts(url, where, options)
         before = {"user": user, "password": password, "database": database}
         said = {part: options.get(name) for part, name in _OPTIONS.get(url.scheme, {}).items()}
         if twice := [part for part, value in said.items() if value and before[part]]:
-            raise ValueError(f"says its {twice[0]} twice, in front of the ? and after it")
+            raise ValueError(f"gives its {twice[0]} twice, before the ? and after it")
         return cls(
             text=text,
             scheme=url.scheme,
@@ -92,7 +92,7 @@ def _path(url: Url) -> tuple[str | None, str]:
             raise ValueError("has more than the database after its host")
         return None, first
     if not first:
-        raise ValueError("names no service: redis+sentinel://host:26379,other:26379/SERVICE/0")
+        raise ValueError("has no service: write redis+sentinel://host:26379,other:26379/SERVICE/0")
     return first, second
 
 
@@ -101,18 +101,18 @@ def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
     if url.scheme == "unix" and url.hosts:
         raise ValueError("takes the path of a socket: unix:///PATH")
     if any(map(_has_encoded_port, url.hosts.split(","))):
-        raise ValueError("has % in a port: write HOST:PORT with digits alone")
+        raise ValueError("has % in a port: write the port of HOST:PORT in digits")
     redis, mongo = url.scheme in _REDIS, url.scheme in SCHEMES["MONGO"]
     if redis and "," in where and not url.scheme.endswith("+sentinel"):
         raise ValueError(
-            "names several hosts: only Sentinels may be several, redis+sentinel://HOST,HOST/SERVICE"
+            "has several hosts, which only Sentinels may be: write redis+sentinel://HOST,HOST/SERVICE"
         )
     if redis and where.startswith("/") and url.scheme != "unix":
-        raise ValueError("has the path of a socket for a host: write unix:///PATH")
+        raise ValueError("has the path of a socket as its host: write unix:///PATH")
     if mongo and any(map(_is_encoded, url.hosts.split(","))):
         raise ValueError("has % in its host, which only the path of a socket may have: %2Frun%2Fx.sock")
     if "port" in options or (options.get("host") and (redis or mongo)):
-        raise ValueError("has host or port among its options: write HOST:PORT in front of the ?")
+        raise ValueError("has host or port among its options: write HOST:PORT before the ?")
 
 
 def _place(where: str) -> tuple[str, int | None]:
@@ -140,7 +140,7 @@ def _mongo_login(url: Url) -> tuple[str, str]:
     """The user and the password, where ``+`` is a space, as MongoDB's drivers have it. Raises ValueError."""
     user, password = url.user, url.password or ""
     if url.login is not None and not user:
-        raise ValueError("names no user in front of its @")
+        raise ValueError("has no user before its @")
     if ":" in password or _BARE_PERCENT.search(url.login or ""):
         raise ValueError("has : or % in its user or password: write %3A and %25")
     return decoded(user.replace("+", " ")), decoded(password.replace("+", " "))

@@ -38,7 +38,7 @@ class Successor:
         if self._end is None:
             self._end = time.monotonic() + PATIENCE
             LOG.warning(
-                "%s; waiting up to %.0f s for it to stop. Where both should run, give them different NAMEs",
+                "%s; waiting up to %.0f s for it to stop. If both should run, give them different NAMEs",
                 error,
                 PATIENCE,
             )

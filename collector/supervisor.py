@@ -58,7 +58,9 @@ async def collect(settings: Settings) -> int:
     try:
         spool = await _spool(settings, successor, stop)
     except (OSError, SpoolError) as error:
-        LOG.critical("no spool in SPOOL_DIR = %s: %s%s", settings.spool_dir, error, _remedy(error))
+        LOG.critical(
+            "cannot open the spool in SPOOL_DIR = %s: %s%s", settings.spool_dir, error, _remedy(error)
+        )
         return DIED
     finally:
         successor.over()
@@ -87,7 +89,7 @@ async def _spool(settings: Settings, successor: Successor, stop: asyncio.Event) 
         except (OSError, SpoolError) as error:
             if not _is_full(settings.spool_dir):
                 raise
-            LOG.warning("waiting for room on the disk of SPOOL_DIR = %s: %s", settings.spool_dir, error)
+            LOG.warning("waiting for space on the disk of SPOOL_DIR = %s: %s", settings.spool_dir, error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), ROOM_PAUSE)
     return None
@@ -116,7 +118,7 @@ def _remedy(error: Exception) -> str:
     """Who must own the folder, where that is what is wrong."""
     if not isinstance(error, PermissionError) and not isinstance(error.__cause__, PermissionError):
         return ""
-    return f": it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
+    return f": it must belong to user {os.geteuid()}, who runs the collector (chown {os.geteuid()} ...)"
 
 
 class _Collector:
@@ -286,15 +288,15 @@ class _Death:
 
     def __init__(self, name: str, error: BaseException | None) -> None:
         self.exit_status = MISCONFIGURED if isinstance(error, SettingsError) else DIED
-        reason = "it returned" if error is None else f"{type(error).__name__}: {error}"
-        self.status = ("failed", f"{name} died: {reason}")
+        reason = "it ended" if error is None else f"{type(error).__name__}: {error}"
+        self.status = ("failed", f"{name} failed: {reason}")
         if isinstance(error, SettingsError):
             self.status = ("failed", "; ".join(str(error).splitlines()))
             for fault in error.faults:
                 LOG.error("%s", fault)
         else:
             told = isinstance(error, SpoolError | AnotherWriterError | ClosedOutputError)
-            LOG.critical("%s died: %s; ending", name, reason, exc_info=None if told else error)
+            LOG.critical("%s failed: %s; exiting", name, reason, exc_info=None if told else error)
 
 
 class _Guard:

@@ -49,7 +49,7 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
         """Read a URL. Raises ValueError, which repeats nothing of the text."""
         scheme, separator, rest = text.partition("://")
         if not separator or not _SCHEME.fullmatch(scheme):
-            raise ValueError("has no scheme, such as http://, in front")
+            raise ValueError("has no scheme such as http://")
         if _UNFIT.search(rest):
             raise ValueError("has a space or a control character in it: write %20, or leave it out")
         authority, path, query = _split(rest)
@@ -58,7 +58,9 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
         if late or "#" in rest or any(sign in login for sign in _RESERVED):
             raise ValueError(_RESERVED_FAULT)
         if not all(_OPTION.match(option) for option in re.split("[&;]", query) if option):
-            raise ValueError("has something else than NAME=VALUE after its ?; in a password write %3F for it")
+            raise ValueError(
+                "has something other than NAME=VALUE after its ?; in a password write %3F for it"
+            )
         user, colon, password = login.partition(":")
         return cls(
             scheme=scheme.lower(),
@@ -102,7 +104,7 @@ def decoded(text: str) -> str:
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
-        raise ValueError("has a percent-encoded part that is no UTF-8") from None
+        raise ValueError("has a percent-encoded part that is not UTF-8") from None
 
 
 class ProxyUrl(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,9 +128,9 @@ class ProxyUrl(msgspec.Struct, frozen=True, kw_only=True):
         user = decoded(url.user) if url.login is not None else None
         password = decoded(url.password) if url.password is not None else None
         if ":" in (user or ""):
-            raise ValueError("has a colon in its user, which HTTP cannot tell from that before a password")
+            raise ValueError("has a colon in its user, which HTTP cannot tell from the one before a password")
         if not ((user or "") + (password or "")).isprintable() or not _is_latin(f"{user}{password}"):
-            raise ValueError("has a character in its user or password that clients of proxies cannot send")
+            raise ValueError("has a character in its user or password that proxy clients cannot send")
         default = 443 if url.scheme == "https" else 80
         return cls(text=text, host=host, port=port or default, user=user, password=password)
 

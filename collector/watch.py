@@ -50,7 +50,7 @@ class Watch:
                 *(noted.first, max(1, noted.size // 2), noted.until, noted.deaths + 1, noted.size == 1)
             )
             LOG.error(
-                "the %d records from sequence %d on have ended the collector: they are tried %d at a time",
+                "the %d records from sequence %d on have crashed the collector: trying them %d at a time",
                 *(noted.size, noted.first, self.suspect.size),
             )
         self._watching = self._spool.clean is False or self.suspect is not None

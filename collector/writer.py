@@ -105,7 +105,7 @@ class Writer:
             self.state.enter("refused", str(error))
             return max(REFUSED_PAUSE, backoff)
         except PositionLostError as error:
-            LOG.warning("%s; looking again", error)
+            LOG.warning("%s; reading it again", error)
         return backoff
 
     async def _connect(self) -> None:
@@ -114,7 +114,7 @@ class Writer:
         start = await self._spool.resume(stored)
         self._progress.set()  # the store may have all there is
         if start.forgotten:
-            LOG.error("the store lacks what the spool no longer has: %s", start.forgotten)
+            LOG.error("the store has lost records that the spool no longer has: %s", start.forgotten)
         self._lease.begin(stored, start.after)
         await self._see_what_ended_us(start.after)
         await self._lease.renew()
@@ -158,7 +158,7 @@ class Writer:
     async def _commit(self, batch: Batch) -> None:
         if self._watch.is_proven(batch):
             record = batch.records[0]
-            reason = f"it ended the collector each of {self._watch.deaths} times that it was written"
+            reason = f"it crashed the collector each of the {self._watch.deaths} times it was written"
             refusal = Refusal(batch.first, record, reason, unwritable=True)
             await self._refusals.put_aside(batch, [refusal])
             batch = batch.without([refusal])
@@ -201,7 +201,9 @@ class Writer:
         try:
             await self._spool.fix(batch)
         except NoRoomError as error:
-            raise StoreUnavailableError(f"no room in the spool for the bounds of a batch: {error}") from error
+            raise StoreUnavailableError(
+                f"no space in the spool for the bounds of a batch: {error}"
+            ) from error
 
     def _count(self, batch: Batch) -> None:
         _, records = batch.kept

@@ -191,7 +191,7 @@ class _Composer:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"the environment variable {name} is no UTF-8 text") from None
+            raise ValueError(f"the environment variable {name} is not UTF-8 text") from None
         return value
 
     def _items(self, start: Any) -> Items:

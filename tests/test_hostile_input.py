@@ -64,14 +64,14 @@ def test_aliases_of_aliases_of_aliases_are_nested_too_deeply(fleet, capsys):
 def test_a_variable_that_is_no_text_is_a_fault_at_its_reference(fleet, capsys, monkeypatch):
     monkeypatch.setenv("BAD", NO_UTF8)
     said = faults(capsys, "validate", fleet("a.yaml", 'fleet: desk\ncollectors: [{exchange: "${BAD}"}]'))
-    assert "a.yaml:2:25: the environment variable BAD is no UTF-8 text" in said
-    with pytest.raises(SettingsError, match=r"SYMBOLS = .*: it is no UTF-8 text"):
+    assert "a.yaml:2:25: the environment variable BAD is not UTF-8 text" in said
+    with pytest.raises(SettingsError, match=r"SYMBOLS = .*: it is not UTF-8 text"):
         Settings.read({"SYMBOLS": NO_UTF8})
     with pytest.raises(SettingsError) as found:
         Settings.read({"CHANNELS": f"u:{SECRET}@h"})
     assert SECRET not in str(found.value)
     candles = {"EXCHANGE": "COINBASE", "CHANNELS": "candles", "CANDLE_INTERVAL": NO_UTF8}
-    with pytest.raises(SettingsError, match=r"CANDLE_INTERVAL = .*: it is no UTF-8 text"):
+    with pytest.raises(SettingsError, match=r"CANDLE_INTERVAL = .*: it is not UTF-8 text"):
         Settings.read(candles)
 
 
@@ -124,13 +124,13 @@ def test_aliases_of_a_configuration_may_go_round_double_or_be_many(tmp_path):
 def test_a_file_that_never_ends_or_never_begins_is_a_fault(fleet, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "pipe")
-    assert "pipe: cannot be read: it has no end within" in faults(capsys, "validate", tmp_path / "pipe")
+    assert "pipe: cannot be read: it does not end within" in faults(capsys, "validate", tmp_path / "pipe")
     assert "/dev/zero: cannot be read: it has more than 8,388,608 bytes" in faults(
         capsys, "validate", "/dev/zero"
     )
     for name in ("CONFIG", "PASSWORD_FILE", "SSL_CERT_FILE", "URL_FILE"):
         for path in ("/dev/zero", str(tmp_path / "pipe")):
-            with pytest.raises(SettingsError, match=f"{name} = '{path}': is no regular file"):
+            with pytest.raises(SettingsError, match=f"{name} = '{path}': is not a regular file"):
                 Settings.read({name: path})
         (tmp_path / "large").write_bytes(bytes(LARGEST_FILE + 1))
         with pytest.raises(SettingsError, match=f"{name} = .* it has more than 1,048,576 bytes"):
@@ -148,7 +148,7 @@ def test_a_fleet_file_may_come_through_a_pipe(fleet, capsys):
 
 @pytest.mark.parametrize("sign", ["\u202e", "\x1b", "\x7f", "\u2028"])
 def test_a_host_has_no_control_characters(sign):
-    with pytest.raises(SettingsError, match=r"HOST = .*(has a control character|machine)"):
+    with pytest.raises(SettingsError, match=r"HOST = .*(has a control character|host name)"):
         Settings.read({"HOST": f"db{sign}x"})
 
 

@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _receipt(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,10}(\.[0-9]+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds since 1970, such as 1795891394.68")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time in seconds since 1970, such as 1795891394.68"
+        )
     return float(text)
 
 
@@ -121,7 +123,9 @@ def _exchange(name: str) -> type[Exchange]:
     if name.upper() in EXCHANGES:
         return EXCHANGES[name.upper()]
     if "." in name or "/" in name:
-        raise InputError(f"{name} is no exchange; its name comes first: `collector decode EXCHANGE {name}`")
+        raise InputError(
+            f"{name} is not an exchange; its name comes first: `collector decode EXCHANGE {name}`"
+        )
     hint = f"did you mean {near[0]}? " if (near := catalog.nearest(name, EXCHANGES)) else ""
     raise InputError(f"decode cannot read {name}; {hint}it reads {', '.join(EXCHANGES)}")
 

@@ -74,14 +74,14 @@ def name(kind: Kind, base: str, quote: str, *, expiry: str = "", strike: str = "
         raise MalformedError(f"a {kind} without its expiry, strike or right")
     symbol = "-".join((pair, *parts))
     if not symbol.isprintable() or _unfit(symbol) or len(symbol) > _LONGEST_NAME:
-        raise MalformedError(f"{symbol[:_LONGEST_NAME]!r} is no name of a symbol")
+        raise MalformedError(f"{symbol[:_LONGEST_NAME]!r} is not a symbol's name")
     return symbol
 
 
 def contract_date(date: str) -> str:
     """Return the date of a contract as names have it, 26Z25 of ``261225``. Raises MalformedError."""
     if len(date) != 6 or not date.isdecimal() or not 1 <= int(date[2:4]) <= 12:
-        raise MalformedError(f"{date!r} is no date of the form YYMMDD")
+        raise MalformedError(f"{date!r} is not a date of the form YYMMDD")
     return date[:2] + _MONTHS[int(date[2:4]) - 1] + date[4:]
 
 

@@ -26,14 +26,14 @@ def rfc3339(text: str) -> int:
     """Return the time of a text such as 2026-07-19T17:54:39.768901Z. Raises MalformedError."""
     found = _rfc3339(text)
     if not found:
-        raise MalformedError(f"{text[:40]!r} is no time of the form 2026-07-19T17:54:39.768901Z")
+        raise MalformedError(f"{text[:40]!r} is not a time of the form 2026-07-19T17:54:39.768901Z")
     return _second(found[1]) + int((found[2] or "").ljust(9, "0"))
 
 
 def milliseconds(text: str) -> int:
     """Return the time of a text such as 1790000000000. Raises MalformedError."""
     if not text.isdecimal() or not text.isascii() or len(text) > 13 or not int(text):
-        raise MalformedError(f"{text[:40]!r} is no time in milliseconds since 1970")
+        raise MalformedError(f"{text[:40]!r} is not a time in milliseconds since 1970")
     return int(text) * MILLISECOND
 
 

@@ -97,7 +97,7 @@ def select(settings: Settings, listed: Mapping[str, str], known: Container[Slot[
         LOG.error("%s does not list %s any more: left out, the others go on", exchange, item)
     for item in selection.excluded:
         if not selected(item, listed):
-            LOG.warning("SYMBOLS: !%s leaves out nothing that %s lists", item, exchange)
+            LOG.warning("SYMBOLS: !%s excludes nothing that %s lists", item, exchange)
     return wanted(settings, listed)
 
 

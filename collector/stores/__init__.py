@@ -31,7 +31,7 @@ GONE = 15.0  # seconds without a sign of life after which a holder counts as gon
 def tell_damage(where: str, what: object) -> None:
     """Says that a position cannot be read, and what becomes of it."""
     _log.warning(
-        "%s: the position is damaged and begins anew; the spool knows what was acknowledged: %s", where, what
+        "%s: the position is damaged and starts over; the spool knows what was acknowledged: %s", where, what
     )
 
 

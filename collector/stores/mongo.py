@@ -229,7 +229,7 @@ class MongoStore:
         raise self._lost(name)
 
     def _lost(self, name: str) -> PositionLostError:
-        return PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+        return PositionLostError(f"{self._where}: the position of {name} was changed by another process")
 
     def _collection(self, name: str) -> AsyncIOMotorCollection[_Document]:
         if self._client is None:
@@ -253,7 +253,7 @@ class MongoStore:
         ) as error:
             raise self._failure(StoreRefusedError, str(error)) from error
         except (*UNINTELLIGIBLE, BSONError) as error:
-            why = f"it answers as no MongoDB does ({type(error).__name__}: {error})"
+            why = f"it does not answer like MongoDB ({type(error).__name__}: {error})"
             raise self._failure(StoreUnavailableError, why) from error
         except (PyMongoError, OSError) as error:
             # what follows is the driver's view of the whole deployment
@@ -273,7 +273,7 @@ def _options(settings: Settings) -> _Document:
     """
     told = {name.lower(): value for name, value in settings.url.options.items()} if settings.url else {}
     if not (told.get("w") or "1").strip("+-0"):
-        raise ValueError("w=0 in the URL: nobody would know whether a record is stored; take majority")
+        raise ValueError("w=0 in the URL would hide whether a record is stored; write w=majority")
     defaults = {
         "appname": "cryptostore",
         "w": "majority",

@@ -135,7 +135,7 @@ def decode(name: str, text: str) -> Note:
     try:
         return read(text)
     except typed_json.DecodeError as error:
-        LOG.warning("the note of collector %s in the store is damaged, and ignored: %s", name, error)
+        LOG.warning("the note of collector %s in the store is damaged and ignored: %s", name, error)
         return blank()
 
 

@@ -369,7 +369,7 @@ class ParquetStore:
             raise StoreRefusedError(f"another collector named {name} is writing to {self._root}")
         found = self._read_position(name)
         if (found.position if found else None) != expected:
-            raise PositionLostError(f"{self._position_file(name)} is not as it was left")
+            raise PositionLostError(f"{self._position_file(name)} was changed by another process")
 
     def _take_lock(self, name: str) -> None:
         """Takes the lock if it is free."""
@@ -409,11 +409,11 @@ class ParquetStore:
 def _advice(error: OSError, doing: str) -> str | None:
     """Return what would help where only a person can; None where waiting may help."""
     if error.errno == errno.EROFS:
-        return "mount it so that it can be written to"
+        return "mount it writable"
     if error.errno in (errno.EACCES, errno.EPERM):
         if doing == "read":
-            return f"user {os.geteuid()}, as which this runs, needs the right to read it"
-        return f"it must belong to the user that this runs as, {os.geteuid()} (chown {os.geteuid()} ...)"
+            return f"user {os.geteuid()}, who runs the collector, needs permission to read it"
+        return f"it must belong to user {os.geteuid()}, who runs the collector (chown {os.geteuid()} ...)"
     return None
 
 
@@ -423,7 +423,7 @@ def _rows_of(day: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(FileNotFoundError):
             files = sorted(day.glob("*.parquet"))
             return [row for file in files for row in _rows_in(file)]
-    raise StoreUnavailableError(f"the files in {day} are gone as soon as they are listed")
+    raise StoreUnavailableError(f"the files in {day} disappear as soon as they are listed")
 
 
 def _rows_in(file: Path) -> list[dict[str, Any]]:

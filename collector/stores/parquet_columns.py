@@ -87,7 +87,7 @@ def _doubles(texts: pa.Array) -> pa.Array:
     """Return the doubles nearest to the numbers. Raises ValueError for what is none, or is infinite."""
     doubles = texts.cast(pa.float64())
     if pc.all(pc.is_finite(doubles)).as_py() is False:
-        raise ValueError("a number is infinite, or none at all")
+        raise ValueError("a number is infinite or NaN")
     return doubles
 
 

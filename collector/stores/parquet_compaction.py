@@ -63,7 +63,7 @@ class Compaction:
                 for folder in folders:
                     self._compact(folder)
         except (OSError, ValueError, pa.ArrowException) as error:
-            _log.warning("small files in %s stay as they are: %s", self._root, error)
+            _log.warning("small files in %s were not merged: %s", self._root, error)
         except _StoppedError:
             pass
 
@@ -100,7 +100,7 @@ class Compaction:
         sync(folder.parent)
         sync(staged.parent)
         self._put_away(staged, folder)
-        _log.info("%d files in %s are one now", len(small), folder)
+        _log.info("merged %d files in %s", len(small), folder)
 
     def _may_be_merged(self, file: Path) -> bool:
         match = _SMALL.fullmatch(file.name)
@@ -177,7 +177,7 @@ def _exchange(one: Path, other: Path) -> None:
     """Exchanges two folders in one step, which Linux can and Python cannot."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
-        raise OSError(errno.ENOSYS, "this system cannot exchange two folders")
+        raise OSError(errno.ENOSYS, "this system cannot swap two folders")
     paths = os.fsencode(one), os.fsencode(other)
     if call(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))

@@ -238,7 +238,7 @@ class PostgresStore:
                 _log.info("%s", done)
         elif lacking := await missing(connection):
             raise NoTablesError(
-                f"{self._where}: there is no table {', '.join(lacking)}, and CREATE_TABLES=false: "
+                f"{self._where}: table {', '.join(lacking)} does not exist, and CREATE_TABLES=false: "
                 "run `collector db init`"
             )
         if self._partitions:
@@ -279,7 +279,7 @@ class PostgresStore:
             )
         if not done.endswith(" 1"):
             await connection.execute("ROLLBACK")
-            raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+            raise PositionLostError(f"{self._where}: the position of {name} was changed by another process")
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -306,7 +306,7 @@ class PostgresStore:
         except (*UNINTELLIGIBLE, CutError) as error:
             self._drop()
             why = self._settings.masked(f"{type(error).__name__}: {error}")
-            raise StoreUnavailableError(f"{self._where}: it answers as no Postgres does ({why})") from error
+            raise StoreUnavailableError(f"{self._where}: it does not answer like Postgres ({why})") from error
         except BaseException:
             self._drop()
             raise
@@ -366,7 +366,7 @@ async def _see_that_they_last(
 
 
 def _changed(table: Table) -> StoreUnavailableError:
-    return StoreUnavailableError(f"what the table {table.name} takes was changed in the middle of a batch")
+    return StoreUnavailableError(f"the rules of table {table.name} changed in the middle of a batch")
 
 
 async def _reason_for_all(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> str | None:

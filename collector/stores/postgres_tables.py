@@ -387,8 +387,8 @@ async def _adopt(
         ours = name == "id" or name in table.columns or _former(table, name)
         if column.required and not ours and not column.identity and column.default is None:
             raise StoreRefusedError(
-                f"table {table.name} has a column {name} that must have a value, which we have not;"
-                f' ALTER TABLE "{table.name}" ALTER "{name}" DROP NOT NULL'
+                f"table {table.name} requires a value in column {name}, which the collector does not have;"
+                f' run ALTER TABLE "{table.name}" ALTER "{name}" DROP NOT NULL'
             )
     done = []
     size = await connection.fetchval("SELECT pg_total_relation_size(quote_ident($1)::regclass)", table.name)

@@ -355,7 +355,9 @@ class RedisStore:
         with self._understanding():
             verdict, *details = answer
             if verdict == b"lost":
-                raise PositionLostError(f"{self._where}: the position of {name} is not as it was left")
+                raise PositionLostError(
+                    f"{self._where}: the position of {name} was changed by another process"
+                )
             if verdict == b"kind":
                 raise self._wrong_kind(*(each.decode() for each in details))
             if verdict == b"stopped":

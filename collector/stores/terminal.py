@@ -63,7 +63,7 @@ class TerminalStore:
     ) -> Sequence[Refusal]:
         """Prints a batch, then writes the position. Raises ClosedOutputError where nobody reads."""
         if self._position != expected:
-            raise PositionLostError(f"{self._path(name)} is not as it was left")
+            raise PositionLostError(f"{self._path(name)} was changed by another process")
         lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)
         await asyncio.to_thread(_print, lines)
         self._position = after

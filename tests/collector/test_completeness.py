@@ -320,4 +320,4 @@ class TestCommand:
     def test_an_interval_that_ends_before_it_begins_is_refused(self, environment):
         told = self.run(environment, "--since", "1h", "--until", "2h")
         assert told.returncode == 2
-        assert told.stderr == "collector: --since is later than --until, so nothing lies between\n"
+        assert told.stderr == "collector: --since is later than --until; swap them\n"

@@ -154,7 +154,7 @@ def test_a_frame_that_is_no_text_is_shown_as_base64(tmp_path, capsysbinary):
         (["BINANC"], "decode cannot read BINANC; did you mean BINANCE? it reads BINANCE, "),
         (
             ["messages.json"],
-            "messages.json is no exchange; its name comes first: `collector decode EXCHANGE ",
+            "messages.json is not an exchange; its name comes first: `collector decode EXCHANGE ",
         ),
         (["BINANCE", "/nowhere"], "cannot read /nowhere: No such file or directory"),
         (["BINANCE", "--channels", "funding"], "BINANCE has no channel funding; it has trades, "),
@@ -238,4 +238,4 @@ def test_a_receipt_that_is_no_time_is_refused(receipt, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["decode", "BINANCE", "--receipt", receipt])
     assert ended.value.code == 2
-    assert f"--receipt: '{receipt}' is no time in seconds since 1970" in capsys.readouterr().err
+    assert f"--receipt: '{receipt}' is not a time in seconds since 1970" in capsys.readouterr().err

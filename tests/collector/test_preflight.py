@@ -80,7 +80,7 @@ def test_everything_is_fine(tmp_path, simulator, redis):
         ({"PASSWORD": "canary-wrong"}, 78, "store", "refuses us"),
         ({"PORT": "1"}, 69, "store", "is not reachable"),
         ({"SYMBOLS": "BTC-USD,ETH-USDX"}, 78, "symbols", "did you mean ETH-USD"),
-        ({"HTTPS_PROXY": "http://127.0.0.1:1"}, 69, "exchange", "does not tell its symbols"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:1"}, 69, "exchange", "does not return its symbols"),
         ({"SPOOL_DIR": "/proc/nowhere"}, 69, "spool", "cannot be written to"),
     ],
 )
@@ -114,7 +114,7 @@ async def of_dataset(folder, spool):
     about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "PARQUET"}
     settings = Settings.read(about | {"PARQUET_DIR": str(folder), "SPOOL_DIR": str(spool)})
     (found,) = [each async for each in preflight.findings(settings, ["exchange"]) if each.what == "store"]
-    assert found.remedy.startswith("make room there") == (found.state != "fine")
+    assert found.remedy.startswith("free some space there") == (found.state != "fine")
     return found.state, found.exit_status, found.detail
 
 
@@ -144,7 +144,7 @@ async def test_a_large_disk_that_is_nearly_full_is_told(tmp_path, monkeypatch):
 def test_a_full_disk_of_a_spool_is_found(tmp_path, simulator, redis, disk):
     status, found = check(variables(disk("1m"), simulator, redis))
     assert (status, found["spool"]["state"]) == (preflight.UNAVAILABLE, "fault")
-    assert "a collector waits for" in found["spool"]["detail"]
+    assert "a collector needs" in found["spool"]["detail"]
 
 
 def test_what_cannot_be_reached_yet_is_left_out(tmp_path, simulator, redis):

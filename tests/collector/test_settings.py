@@ -17,7 +17,7 @@ GOOD = {
     "BACKEND": "REDISSTREAM",
 }
 COINBASE_OFFERS = "COINBASE offers trades, ticker, l1_book, l2_book, funding, open_interest, index, candles"
-BACKENDS = "there are REDIS, REDISSTREAM, MONGO, POSTGRES, PARQUET, TTY"
+BACKENDS = "choose from REDIS, REDISSTREAM, MONGO, POSTGRES, PARQUET, TTY"
 
 # What is changed in GOOD, and the lines that follow the first one of the message.
 BAD = {
@@ -36,7 +36,7 @@ BAD = {
     "empty place in a list": (
         {"SYMBOLS": "BTC-USD,,ETH-USD"},
         [
-            "SYMBOLS = 'BTC-USD,,ETH-USD': takes one value or a comma-separated list without empty places",
+            "SYMBOLS = 'BTC-USD,,ETH-USD': takes one value or a comma-separated list without empty items",
         ],
     ),
     "backend misspelt": (
@@ -60,14 +60,14 @@ BAD = {
     "blanks between symbols": (
         {"SYMBOLS": "BTC-USD ETH-USD,LTC-USD"},
         [
-            "SYMBOLS = 'BTC-USD ETH-USD,LTC-USD': 'BTC-USD ETH-USD' has a blank in it; "
+            "SYMBOLS = 'BTC-USD ETH-USD,LTC-USD': 'BTC-USD ETH-USD' contains a space; "
             "put commas between symbols: BTC-USD,ETH-USD"
         ],
     ),
     "quotes that --env-file keeps": (
         {"EXCHANGE": '"COINBASE"', "SYMBOLS": "'BTC-USD'", "DATABASE": '"0"', "URL": '"redis://canary@db"'},
         [
-            f"{shown}: the value has quotes around it; docker's --env-file keeps them: remove them"
+            f"{shown}: the value has quotes around it; remove them: docker's --env-file keeps them"
             for shown in (
                 "EXCHANGE = '\"COINBASE\"'",
                 "SYMBOLS = \"'BTC-USD'\"",
@@ -170,7 +170,7 @@ BAD = {
         {"URL": "redis://me:canary@db/market"},
         ["URL = '***': a Redis database is a number, 0 by default"],
     ),
-    "url without a host": ({"URL": "redis:///1"}, ["URL = '***': names no host"]),
+    "url without a host": ({"URL": "redis:///1"}, ["URL = '***': has no host"]),
     "url with a password that is not encoded": (
         {"URL": "redis://me:can/ary@db"},
         [
@@ -183,7 +183,7 @@ BAD = {
     ),
     "sentinels without a service": (
         {"URL": "redis+sentinel://db:26379"},
-        ["URL = '***': names no service: redis+sentinel://host:26379,other:26379/SERVICE/0"],
+        ["URL = '***': has no service: write redis+sentinel://host:26379,other:26379/SERVICE/0"],
     ),
     "parts that the url says too": (
         {
@@ -194,10 +194,10 @@ BAD = {
             "PASSWORD": "canary",
         },
         [
-            "HOST = 'db': URL says it too; leave one of the two out",
-            "PORT = '1': URL says it too; leave one of the two out",
-            "DATABASE = '2': URL says it too; leave one of the two out",
-            "PASSWORD = '***': URL says it too; leave one of the two out",
+            "HOST = 'db': URL says it too; set only one of them",
+            "PORT = '1': URL says it too; set only one of them",
+            "DATABASE = '2': URL says it too; set only one of them",
+            "PASSWORD = '***': URL says it too; set only one of them",
         ],
     ),
     "url of postgres without a database": (
@@ -214,7 +214,7 @@ BAD = {
     ),
     "retention where nothing is removed": (
         {"BACKEND": "PARQUET", "RETENTION": "30d"},
-        ["RETENTION = '30d': nothing is removed from PARQUET; it is for REDIS and REDISSTREAM"],
+        ["RETENTION = '30d': PARQUET keeps everything; only REDIS and REDISSTREAM support it"],
     ),
     "partition of an odd length": (
         {"PARTITION": "fortnight"},
@@ -234,26 +234,26 @@ BAD = {
             "BACKEND is not set: where records go: REDIS (sorted sets), REDISSTREAM, MONGO, POSTGRES, PARQUET or TTY",
         ],
     ),
-    "a slip of the pen": (
+    "a typo": (
         {"SYMBOLS": "", "SYMBOL": "BTC-USD"},
         [
             "SYMBOLS is not set: symbols in cryptofeed's naming (BTC-USD), "
-            "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot` (SYMBOL is set: a slip of the pen?)",
+            "and patterns: `ALL`, `*-USDT`, `!*-PERP`, `type:spot` (SYMBOL is set: a typo?)",
         ],
     ),
     "patterns that only leave out": (
         {"SYMBOLS": "!*-PERP"},
-        ["SYMBOLS = '!*-PERP': only leaves out; ALL,!*-PERP is everything else"],
+        ["SYMBOLS = '!*-PERP': only excludes; for everything else write ALL,!*-PERP"],
     ),
     "a type of symbols that there is not": (
         {"SYMBOLS": "type:perpetuals"},
         [
-            "SYMBOLS = 'type:perpetuals': 'type:perpetuals' is no type of symbols; did you mean type:perpetual?"
+            "SYMBOLS = 'type:perpetuals': 'type:perpetuals' is not a type of symbol; did you mean type:perpetual?"
         ],
     ),
     "a shard that there is not": (
         {"SHARD": "9/8"},
-        ["SHARD = '9/8': takes a number and how many there are, such as 1/8 to 8/8, 100 at most"],
+        ["SHARD = '9/8': takes a shard and their number, such as 1/8 to 8/8, 100 at most"],
     ),
     "many at once": (
         {"EXCHANGE": "KRAKN", "PORT": "x", "LOG_LEVEL": "y"},
@@ -315,8 +315,8 @@ def test_quotes_around_a_password_are_kept_and_warned_of():
     settings = Settings.read(GOOD | {"PASSWORD": '"canary"'})
     assert settings.password == '"canary"'
     assert settings.warnings == (
-        "PASSWORD has quotes around its value, as part of it; "
-        "if not meant so, docker's --env-file keeps them: remove them",
+        "PASSWORD has quotes around its value, which count; "
+        "if not meant, remove them: docker's --env-file keeps them",
     )
     assert not Settings.read(GOOD | {"PASSWORD": "canary", "USER": "me"}).warnings
 
@@ -338,8 +338,8 @@ def test_quotes_around_a_password_are_kept_and_warned_of():
         ({"SYMBOLS": "btc-usd"}, "SYMBOLS: 'btc-usd' is not in cryptofeed's naming; did you mean BTC-USD?"),
         (
             {"SPOOL_MAX_BYTES": "1"},
-            "SPOOL_MAX_BYTES = 1 holds little more than what is under way: while the store is away, records "
-            "are dropped almost at once",
+            "SPOOL_MAX_BYTES = 1 has room for little more than the records in transit: while the store is away, "
+            "records are dropped almost at once",
         ),
     ],
 )
@@ -446,7 +446,7 @@ def test_a_proxy_from_a_file(tmp_path):
     file.write_text("http://me:canary@proxy:3128\n")
     given = GOOD | {"HTTPS_PROXY_FILE": str(file)}
     assert Settings.read(given).https_proxy == "http://me:canary@proxy:3128"
-    with pytest.raises(SettingsError, match="HTTPS_PROXY is set too; one of the two, please"):
+    with pytest.raises(SettingsError, match="HTTPS_PROXY is set too; set only one of them"):
         Settings.read(given | {"HTTPS_PROXY": "http://proxy:3128"})
     file.write_text("me:canary@proxy")
     with pytest.raises(SettingsError, match="takes a URL such as") as caught:
@@ -494,9 +494,12 @@ okx: {sub: [{api_token: canary 3}, {api_token: canary4}, {key_id: canary4}]}
         ("canary \x00", "is not YAML"),
         ("when: 2020-13-45", "is not YAML"),
         ("[" * 5000, "is nested too deeply"),
-        ("- canary", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
-        ("", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
-        ("1: canary", "line 1 begins no mapping of names to values, such as `coinbase: {key_id: ...}`"),
+        ("- canary", "line 1 does not begin a mapping of names to values, such as `coinbase: {key_id: ...}`"),
+        ("", "line 1 does not begin a mapping of names to values, such as `coinbase: {key_id: ...}`"),
+        (
+            "1: canary",
+            "line 1 does not begin a mapping of names to values, such as `coinbase: {key_id: ...}`",
+        ),
     ],
 )
 def test_a_configuration_that_is_none_is_a_fault_of_its_variable(tmp_path, content, fault):

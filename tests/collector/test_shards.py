@@ -33,7 +33,7 @@ def test_places_are_the_same_on_every_machine():
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "1/0", "1/101", "3", "3/", "a/b", "-1/8", "1/8/9", ""])
 def test_what_is_no_shard(text):
-    with pytest.raises(ValueError, match="takes a number"):
+    with pytest.raises(ValueError, match="takes a shard"):
         Shard.parse(text)
 
 

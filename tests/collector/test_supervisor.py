@@ -29,13 +29,13 @@ async def test_a_spool_in_a_folder_of_another_says_whose_it_must_be(tmp_path, re
     settings = Settings.read(WHAT | {"SPOOL_DIR": str(tmp_path / "spool")})
     assert await supervisor.collect(settings) == supervisor.DIED
     (line,) = [record.message for record in caplog.records if record.name == "collector.supervisor"]
-    assert line.startswith(f"no spool in SPOOL_DIR = {tmp_path}")
-    assert line.endswith(f"it must belong to the user that this runs as, {user} (chown {user} ...)")
+    assert line.startswith(f"cannot open the spool in SPOOL_DIR = {tmp_path}")
+    assert line.endswith(f"it must belong to user {user}, who runs the collector (chown {user} ...)")
 
 
 def test_nobody_who_reads_is_told_in_one_line(caplog):
     death = supervisor._Death("writer", ClosedOutputError("standard output: Broken pipe"))
     (record,) = caplog.records
-    assert record.message == "writer died: ClosedOutputError: standard output: Broken pipe; ending"
+    assert record.message == "writer failed: ClosedOutputError: standard output: Broken pipe; exiting"
     assert not record.exc_info
     assert death.exit_status == supervisor.DIED

@@ -22,7 +22,7 @@ def test_what_has_closed_or_is_broken_is_refused_with_date_and_source(exchange):
     trouble = troubles.CLOSED.get(exchange) or next(iter(troubles.BROKEN[exchange].values()))
     with pytest.raises(SettingsError) as raised:
         read(exchange)
-    assert f"EXCHANGE = '{exchange}': {trouble.what} ({trouble.source}); there are " in str(raised.value)
+    assert f"EXCHANGE = '{exchange}': {trouble.what} ({trouble.source}); choose from " in str(raised.value)
     assert catalog.exchanges()[exchange].state.endswith(f" since {trouble.since}")
     assert exchange not in catalog.usable()
 
@@ -40,7 +40,7 @@ def test_a_channel_that_is_broken_is_refused_and_the_others_are_not(monkeypatch)
 
 def test_who_records_what_nobody_verified_is_warned():
     (warning,) = read("HITBTC").warnings
-    assert warning == "HITBTC: nothing was found that says whether what is recorded of it still works"
+    assert warning == "HITBTC: nobody has been able to verify that recording it still works"
     assert catalog.exchanges()["HITBTC"].state == "not verified"
     assert not read("COINBASE").warnings
 

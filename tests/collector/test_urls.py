@@ -109,7 +109,7 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
     assert StoreUrl.parse("mongodb://me:a+b@h/d").password == "a b"
     assert StoreUrl.parse("mongodb://h/d?w=0;journal=true").options["w"] == "0"
     for zero in ("w=0", "w=00", "journal=true;w=0"):
-        with pytest.raises(ValueError, match="nobody would know"):
+        with pytest.raises(ValueError, match="would hide whether"):
             _options(Settings.read(MONGO | {"URL": f"mongodb://h/d?{zero}"}))
     cosmos = "mongodb://me:key==@me.cosmos.example:10255/?ssl=true&appName=@me@"
     assert StoreUrl.parse(cosmos).hosts == [("me.cosmos.example", 10255)]
@@ -118,18 +118,18 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("redis://one:1,two:2/0", "names several hosts: only Sentinels may be several"),
+        ("redis://one:1,two:2/0", "has several hosts, which only Sentinels may be"),
         ("redis://%2Frun%2Fredis.sock", "write unix:///PATH"),
         ("unix://h/run/redis.sock", "unix:///PATH"),
         ("redis://h?port=2", "has host or port among its options"),
         ("postgresql://h/d?port=2", "has host or port among its options"),
         ("postgresql://h/d/e", "has more than the database after its host"),
         ("mongodb://h/d%2Fe", "has more than the database after its host"),
-        ("redis://h/15?db=1", "says its database twice"),
-        ("postgresql://u@h/d?user=v", "says its user twice"),
-        ("postgresql://,h/d", "names no host"),
+        ("redis://h/15?db=1", "gives its database twice"),
+        ("postgresql://u@h/d?user=v", "gives its user twice"),
+        ("postgresql://,h/d", "has no host"),
         ("postgresql://%2Frun:1:2/d", "no valid path of a socket's folder"),
-        ("redis://:1/0", "names no host"),
+        ("redis://:1/0", "has no host"),
         ("mongodb://h%2Ex/d", "has % in its host"),
         ("mongodb://%2Frun:x,h/d", "no valid path of a socket's folder"),
         ("mongodb://%2Frun,h/d", "has % in its host"),

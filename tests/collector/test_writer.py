@@ -217,7 +217,7 @@ async def test_a_table_that_takes_no_record_is_waited_for_and_what_comes_before_
     await spool.append([*ticks, *trades(40)])
     await eventually(lambda: len(store.tried) > 6)
     assert writer.state.state == "refused"
-    assert "the table trades takes none of 40 records: odd" in writer.state.error
+    assert "the table trades accepts none of 40 records: odd" in writer.state.error
     assert store.stored == ticks
     assert not (spool.folder / "dead-letters.jsonl").exists()
     assert caplog.text.count("the store refuses") == 1
@@ -235,7 +235,7 @@ async def test_a_lone_record_waits_for_one_of_its_table_that_is_taken(store, spo
     ticks = [Ticker("X", "A-B", 1, index, "1", "2") for index in range(30)]
     await spool.append([bad, *ticks])
     await eventually(lambda: writer.state.state == "refused")
-    assert "wait for another record of it" in writer.state.error
+    assert "wait until another record for it" in writer.state.error
     assert not store.stored
     await spool.append(list(trades(1, start=1)))
     await writer.drain(PATIENCE)
@@ -248,7 +248,7 @@ async def test_a_refusal_that_lasts_is_logged_again_and_again(store, spool, writ
     monkeypatch.setattr(store_state, "SAY_EVERY", 0.1)
     store.refuses = lambda record: True
     await spool.append(list(trades(3)))
-    await eventually(lambda: caplog.text.count("the store still refuses: the table trades takes none") >= 2)
+    await eventually(lambda: caplog.text.count("the store still refuses: the table trades accepts none") >= 2)
     assert caplog.text.count("the store still refuses") < len(store.tried) / 2
 
 
@@ -327,7 +327,7 @@ async def test_bounds_of_a_batch_that_cannot_be_kept_are_waited_for(spool, store
         await spool.append(sent[index : index + 100])
     while writer.state.state != "away":  # noqa: ASYNC110 - the state is for people, it has no event
         await asyncio.sleep(0.005)
-    assert "no room in the spool for the bounds of a batch" in writer.state.error
+    assert "no space in the spool for the bounds of a batch" in writer.state.error
     await spool._on_disk(file.db.execute, "PRAGMA max_page_count = 100000")
     await writer.drain(20)
     assert store.stored == sent
@@ -340,7 +340,7 @@ async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):
     (spool.folder / "dead-letters.jsonl").mkdir()
     await spool.append([first, bad, last])
     await eventually(lambda: writer.state.state == "away")
-    assert "no place for what it refuses" in writer.state.error
+    assert "no space for the records it refuses" in writer.state.error
     assert not store.stored
     (spool.folder / "dead-letters.jsonl").rmdir()
     await writer.drain(PATIENCE)
@@ -387,7 +387,7 @@ async def test_a_number_without_bounds_that_an_earlier_version_took_is_put_aside
     assert store.stored == [sent[0], sent[2]]
     (line,) = (tmp_path / "dead-letters.jsonl").read_text().splitlines()
     assert "1E+999999999" in line
-    assert "is no number of at most 40 digits" in json.loads(line)["reason"]
+    assert "is not a number of at most 40 digits" in json.loads(line)["reason"]
 
 
 async def test_a_record_that_makes_the_writer_fail_is_put_aside_after_some_starts(tmp_path, store):
@@ -439,7 +439,7 @@ async def test_a_collector_killed_while_its_store_is_away_suspects_no_batch(
         await asyncio.wait([running])
         spool._tending.cancel()
         await spool.let_go()
-    assert "have ended the collector" not in caplog.text
+    assert "have crashed the collector" not in caplog.text
     store.trouble = []
     spool = await Spool.open(tmp_path)
     writer = Writer("name", store, spool, Metrics())

@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(image):
         *("--entrypoint", "sh", image, "-c", "cat /dev/zero > /spool/filler; exec python -m collector 2>&1"),
     )
     try:
-        wait_until(lambda: "waiting for room" in docker("logs", name))
+        wait_until(lambda: "waiting for space" in docker("logs", name))
         docker("exec", name, "rm", "/spool/filler")
         assert wait_until(lambda: status(name).get("state")) == "starting"
         assert inspect(name)["RestartCount"] == 0

@@ -148,7 +148,7 @@ def test_what_a_contract_is(capsys, monkeypatch):
     ("pattern", "said"),
     [
         ("*-usd", "SYMBOLS = '*-usd': KRAKEN lists no symbols like that; did you mean *-USD?"),
-        ("!*-USD", "SYMBOLS = '!*-USD': only leaves out; ALL,!*-USD is everything else"),
+        ("!*-USD", "SYMBOLS = '!*-USD': only excludes; for everything else write ALL,!*-USD"),
         ("type:option", "SYMBOLS = 'type:option': KRAKEN lists none; there are spot"),
     ],
 )
@@ -172,7 +172,7 @@ def test_an_exchange_that_is_away(launch, monkeypatch, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = launch("symbols", "kraken")
     assert (status, out) == (1, "")
-    assert "KRAKEN does not tell its symbols" in err
+    assert "KRAKEN does not return its symbols" in err
     assert "503" in err
     monkeypatch.setenv("HTTPS_PROXY", "nowhere")
     assert launch("symbols", "kraken")[0] == 2

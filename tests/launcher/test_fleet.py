@@ -338,7 +338,7 @@ def test_what_the_catalogue_warns_of_is_a_hint(load, tmp_path):
         "  - {exchange: KRAKEN, symbols: BTC-USD, channels: trades, config: keys.yaml}\n"
     )
     hitbtc, kraken = map(str, spec.hints)
-    assert "HITBTC: nothing was found that says whether" in hitbtc
+    assert "HITBTC: nobody has been able to verify" in hitbtc
     assert "CONFIG is not used: KRAKEN is recorded without cryptofeed and keys; leave it out" in kraken
 
 
@@ -417,7 +417,7 @@ collectors:
 @pytest.mark.parametrize("host", ["redis://:hunter2@redis", "me:hunter2@redis", "redis:6379", "a b"])
 def test_a_host_is_no_url_and_what_it_hides_is_not_told(faults, host):
     (fault,) = faults(HEAD.replace("host: redis", f'host: "{host}"') + COINBASE)
-    assert "takes the name or address of a machine" in fault
+    assert "takes a host name or address" in fault
     assert "hunter2" not in fault
 
 

@@ -103,7 +103,7 @@ def test_an_exchange_that_is_away_is_named(plan, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = plan(SHARDED)
     assert (status, out) == (1, "")
-    assert "KRAKEN does not tell its symbols" in err
+    assert "KRAKEN does not return its symbols" in err
 
 
 def test_simulated_exchanges_are_not_asked(fleet, capsys):

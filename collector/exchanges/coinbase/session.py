@@ -348,5 +348,5 @@ def _side(part: messages.Book, side: str) -> list[Level]:
 
 def _seconds(text: str) -> int:
     if not text.isdecimal() or not text.isascii() or len(text) > 11 or not int(text):
-        raise MalformedError(f"{text!r} is no time in seconds since 1970")
+        raise MalformedError(f"{text!r} is not a time in seconds since 1970")
     return int(text) * SECOND

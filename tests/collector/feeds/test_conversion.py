@@ -174,7 +174,7 @@ async def test_what_json_had_becomes_what_the_record_has(channel, it, numbers, c
 
 @pytest.mark.parametrize("bid", [None, "", True, "much"])
 async def test_what_is_no_number_is_malformed(bid, conversion, receiver):
-    with pytest.raises(ValueError, match="is no number"):
+    with pytest.raises(ValueError, match="is not a number"):
         await callback(conversion, "ticker")(types.Ticker(*PLACE, bid, D(1), TIME), RECEIPT)
     assert not receiver._records
 
@@ -227,7 +227,7 @@ async def test_a_number_out_of_bounds_is_malformed_wherever_it_comes(
             changed.delta = {"bid": [], "ask": []} | {side: [(one, one), level]}
             hostile.append(("l2_book", changed))
     for channel, it in hostile:
-        with pytest.raises(ValueError, match="is no number"):
+        with pytest.raises(ValueError, match="is not a number"):
             await callback(conversion, channel)(it, RECEIPT)
     assert len(await stored(receiver, spool)) == 1  # the book from before
 
@@ -241,7 +241,7 @@ async def test_a_number_within_the_bounds_is_stored_digit_for_digit(text, conver
 
 async def test_a_book_that_could_not_be_taken_begins_with_a_complete_one(conversion, receiver, spool):
     take = callback(conversion, "l2_book")
-    with pytest.raises(ValueError, match="is no number"):
+    with pytest.raises(ValueError, match="is not a number"):
         await take(types.OrderBook(*PLACE, bids={D(1): D("1e50")}), RECEIPT)
     book = types.OrderBook(*PLACE, bids={D(1): D(2)})
     book.delta = {"bid": [(D(1), D(2))], "ask": []}
@@ -272,7 +272,7 @@ async def test_a_text_or_a_time_out_of_bounds_is_malformed(it, conversion, recei
 @pytest.mark.parametrize("trades", [-1, 2**63, 10**5000], ids=["negative", "64 bits", "endless"])
 async def test_a_count_that_no_store_has_is_malformed(trades, conversion):
     it = types.Candle(*PLACE, 60.0, 120.0, "1m", trades, D(1), D(1), D(1), D(1), D(1), True, TIME)
-    with pytest.raises(ValueError, match="is no count"):
+    with pytest.raises(ValueError, match="is not a count"):
         await callback(conversion, "candles")(it, RECEIPT)
 
 

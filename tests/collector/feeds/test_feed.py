@@ -418,7 +418,7 @@ async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_p
     async with recording(several, tmp_path, "KRAKEN", SYMBOLS=asked, CHANNELS="trades") as it:
         await it.confirmed()
         assert it.feed.subscriptions.confirmed == {("trades", symbol) for symbol in found}
-        assert bool(lines(caplog, "!XRP-USD leaves out nothing")) == ("!XRP-USD" in asked)
+        assert bool(lines(caplog, "!XRP-USD excludes nothing")) == ("!XRP-USD" in asked)
 
 
 async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path, monkeypatch):

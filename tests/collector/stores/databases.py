@@ -59,7 +59,7 @@ class PostgresHarness(DatabaseHarness):
         return PostgresServer(tls=self.secured)
 
     def settings(self, server, folder, **more):
-        password = getattr(server, "password", "the-password")  # a proxy in front of it knows none
+        password = getattr(server, "password", "the-password")  # a proxy in front of it has none
         url = f"postgresql://cryptostore:{password}@{server.host}:{server.port}/{DATABASE}"
         if self.secured:
             url += f"?sslmode=verify-full&sslrootcert={server.ca}"

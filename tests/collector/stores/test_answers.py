@@ -42,7 +42,7 @@ async def test_an_answer_of_redis_that_announces_more_than_memory_is_told():
 async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
     store = await served("MONGO", stores._mongo)  # which says nothing of the time
     await store.open("a")
-    with pytest.raises(StoreUnavailableError, match="it answers as no MongoDB does"):
+    with pytest.raises(StoreUnavailableError, match="it does not answer like MongoDB"):
         await store.holder("a")
     await store.close()
 
@@ -58,7 +58,7 @@ async def test_an_answer_of_postgres_without_its_end_is_told(answered):
             writer.write(answered + stores._READY)
 
     store = await served("POSTGRES", answer)
-    with pytest.raises(StoreUnavailableError, match="it answers as no Postgres does"):
+    with pytest.raises(StoreUnavailableError, match="it does not answer like Postgres"):
         await store.open("a")
     await store.close()
 

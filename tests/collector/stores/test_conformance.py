@@ -450,7 +450,7 @@ def test_a_position_or_note_that_cannot_be_read_costs_nothing(harness, server, t
     harness.damage(server, 1)
     asyncio.run(deliver(settings, sent[2300:]))
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
-    assert caplog.text.count("the position is damaged and begins anew") == 2 * damaged
+    assert caplog.text.count("the position is damaged and starts over") == 2 * damaged
     after, _ = asyncio.run(reads())
     assert after.owner == before.owner
 

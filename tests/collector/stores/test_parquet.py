@@ -302,7 +302,9 @@ async def test_a_folder_that_became_read_only_is_refused_and_the_records_wait(tm
                 folder.chmod(0o500)
             await pipeline.send(trades(10, start=10))
             await pipeline.until("refused")
-            assert f"must belong to the user that this runs as, {os.geteuid()}" in pipeline.writer.state.error
+            assert (
+                f"must belong to user {os.geteuid()}, who runs the collector" in pipeline.writer.state.error
+            )
             assert pipeline.spool.undelivered[0] == 10
             for folder in folders:
                 folder.chmod(0o700)

@@ -78,7 +78,7 @@ def start_until_it_lives(settings, deadly):
 def check(harness, server, settings, sent):
     (letter,) = map(json.loads, (settings.home / "dead-letters.jsonl").read_text().splitlines())
     assert letter["record"]["id"] == "poison"
-    assert "it ended the collector each of" in letter["reason"]
+    assert "it crashed the collector each of" in letter["reason"]
     others = [each for each in sent if not is_poison(each)]
     assert harness.per_key(harness.stored(server)) == harness.per_key(others)
 

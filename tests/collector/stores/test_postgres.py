@@ -344,7 +344,7 @@ async def test_a_column_that_we_cannot_fill_is_refused_at_the_start(store, datab
     async with client(database) as connection:
         await connection.execute("CREATE TABLE trades (id bigserial, desk text NOT NULL)")
     with pytest.raises(
-        StoreRefusedError, match=r'column desk that must have a value.*ALTER "desk" DROP NOT NULL'
+        StoreRefusedError, match=r'requires a value in column desk.*ALTER "desk" DROP NOT NULL'
     ):
         await store.open(NAME)
 
@@ -418,7 +418,7 @@ async def test_what_a_table_takes_may_change_in_the_middle_of_a_batch(
 
         monkeypatch.setattr(postgres, "_copy", change)
         sent = [replace(EVERY_KIND[0], id=str(number)) for number in range(6)]
-        with pytest.raises(StoreUnavailableError, match="table trades takes was changed in the middle"):
+        with pytest.raises(StoreUnavailableError, match="rules of table trades changed in the middle"):
             await store.commit(NAME, batch(sent), None, at(6))
         await connection.execute(takes)
         assert await store.open(NAME) is None

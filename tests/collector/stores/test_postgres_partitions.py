@@ -138,7 +138,7 @@ async def test_nobody_waits_for_a_new_partition(server, client):
 
 async def test_the_command_makes_what_the_collector_is_not_to_make(server, client):
     store = PostgresStore(of(server, create_tables="false", partition="day"))
-    with pytest.raises(StoreRefusedError, match=r"there is no table .*trades.* run `collector db init`"):
+    with pytest.raises(StoreRefusedError, match=r"table .*trades.* does not exist.* run `collector db init`"):
         await store.open(NAME)
     ended = init(server, PARTITION="day")
     assert (ended.returncode, ended.stderr) == (0, "")
