@@ -9,7 +9,7 @@ from launcher.engines import Condition
 #: What the last lines of a log are for.
 _SEE_LOG = "the last lines of its log say why"
 _MEANINGS = {
-    78: ("wrong settings", "correct what its log names"),
+    78: ("wrong settings", "fix what its log says"),
     137: ("killed, or out of memory", "raise `limits.memory`, if it is limited; `launcher doctor` tries it"),
 }
 
@@ -29,7 +29,7 @@ def of_death(condition: Condition) -> Cause:
     told = f" ({meaning})" if meaning else ""
     if condition.state == "running":
         times = "once" if condition.restarts == 1 else f"{condition.restarts} times"
-        return Cause(f"ended, and was restarted {times}", _SEE_LOG)
+        return Cause(f"exited, and was restarted {times}", _SEE_LOG)
     return Cause(f"{condition.state}: ended with status {condition.exit_code}{told}", remedy)
 
 
@@ -41,7 +41,7 @@ def of_status(status: Status) -> Cause | None:
         remedy = f"`launcher symbols {status.exchange}` lists what the exchange has now"
         return Cause(f"refused by the exchange: {by_reason(refused)}", remedy)
     if status.store.state == "refused":
-        remedy = "see to the store's `user`, `password`, `database`, and to what that user may do"
+        remedy = "check the store's `user`, `password`, `database`, and that user's permissions"
         return Cause(f"refused by the store: {status.store.error}", remedy)
     return None
 

@@ -299,7 +299,7 @@ class _Builder:
             if place and most and place.kubernetes[key] > most:
                 node = _found(place.keys, f"kubernetes.{key}") or place.place
                 said = f"{key} {text_of(node)!r}: is more than {limit}"
-                self._fault(node, f"{said}; lower the one, or raise the other")
+                self._fault(node, f"{said}; lower one or raise the other")
         if not kubernetes.secret:
             for place in (layer for layer in layers if "secret_keys" in layer.kubernetes):
                 node = _found(place.keys, "kubernetes.secret_keys") or place.place
@@ -406,7 +406,7 @@ class _Builder:
             return
         if exchange not in SIMULATED:
             speaks = ", ".join(SIMULATED)
-            self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator speaks {speaks} only")
+            self._fault(given["EXCHANGE"], f"exchange {exchange}: the simulator only offers {speaks}")
         for variable in (_PROXY, f"{_PROXY}_FILE", "SSL_CERT_FILE", "ENDPOINT"):
             if text_of(given.get(variable, UNSET)):
                 self._fault(
@@ -423,7 +423,7 @@ class _Builder:
                     return next(iter(stores.values()))
                 if not stores:
                     return None
-                self._fault(collector.place, f"store is not set; there are {', '.join(stores)}")
+                self._fault(collector.place, f"store is not set; choose from {', '.join(stores)}")
         elif wanted.text in stores:
             return stores[wanted.text]
         else:
@@ -446,7 +446,7 @@ class _Builder:
 
     def _take(self, name: str, collector: Collector, place: Node) -> None:
         if name == SIMULATOR:
-            self._fault(place, f"name {name}: the simulator is called that")
+            self._fault(place, f"name {name}: the simulator has that name; choose another")
         elif name in self.names:
             first = self.names[name].place
             where = f"line {first.line}" if first.file == place.file else f"{first.file}:{first.line}"
@@ -510,7 +510,7 @@ class _Builder:
         if (text := (text_of(backend) or "").upper()) and managed.BACKENDS.get(text) != server.server:
             self._fault(backend, f"backend {text}: store {server.name}, which is managed, is {server.server}")
             return list(layers)
-        told = managed.settings(server, self._login(store)) | {"PASSWORD": "made by `up`"}
+        told = managed.settings(server, self._login(store)) | {"PASSWORD": "created by `up`"}
         place = store.place
         made: Given = {
             variable: Scalar(place.file, place.line, place.column, text)
@@ -541,11 +541,13 @@ class _Builder:
     def _check_store_names(self) -> None:
         for name in self.managed:
             if name == SIMULATOR:
-                self._fault(self.file.stores[name].place, f"store {name}: the simulator is called that")
+                self._fault(
+                    self.file.stores[name].place, f"store {name}: the simulator has that name; choose another"
+                )
             elif name in self.names:
                 self._fault(
                     self.file.stores[name].place,
-                    f"store {name}: a collector is called that, too; name one of them otherwise",
+                    f"store {name}: a collector has that name, too; rename one of them",
                 )
 
     def _check_unused_stores(self) -> None:
@@ -584,7 +586,9 @@ class _Builder:
             if (text_of(store.settings["BACKEND"]) or "").upper() == "PARQUET" and not store.path
         ]
         for place in without[1:]:
-            self._fault(place, f"this store would mix with that of line {without[0].line}; give it a `path`")
+            self._fault(
+                place, f"this store would be mixed with the one in line {without[0].line}; give it a `path`"
+            )
 
     def _check_swarm(self) -> None:
         if self.file.simulated:

@@ -44,8 +44,8 @@ SIMULATED = {
     "BINANCE": ("api.binance.com", "stream.binance.com"),
     "BINANCE_FUTURES": ("fapi.binance.com", "fstream.binance.com"),
 }
-_WRITE_ONE = "`launcher init` writes one to begin with"
-_NUL = "no environment can hold the character NUL"
+_WRITE_ONE = "`launcher init` writes one to start from"
+_NUL = "the character NUL is not allowed in an environment variable"
 _MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
 
 #: Where nothing stands.
@@ -250,7 +250,7 @@ class _Reader:
             name = (exchange.text or "").upper()
             text = self._list(listed, f"symbols of {name}")
             if name not in SIMULATED:
-                self._fault(exchange, f"symbols: the simulator speaks {', '.join(SIMULATED)} only")
+                self._fault(exchange, f"symbols: the simulator only offers {', '.join(SIMULATED)}")
             options += ("--symbols", f"{name}={text}") if text else ()
         return tuple(options)
 
@@ -360,7 +360,7 @@ class _Reader:
                 continue
             good = False
             if not isinstance(item, Scalar) or not (item.faulty or item.text):
-                self._fault(item, f"{key}: each item of the list has to be a text")
+                self._fault(item, f"{key}: each item of the list has to be text")
             elif item.text:
                 self._fault(item, f"{key} {item.text!r}: {_NUL}")
         return text_of(node) if good else None

@@ -136,7 +136,7 @@ class _Run:
             elif self.seconds is not None and not collector.ever_ready:
                 said = collector.status()
                 self.console.remark(
-                    f"{collector.name} was not ready in time: {said.detail if said else 'it said nothing'}"
+                    f"{collector.name} was not ready in time: {said.detail if said else 'it printed nothing'}"
                 )
                 status = 1
         return status

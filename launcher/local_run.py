@@ -70,7 +70,7 @@ def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator
             file.flush()
         except BlockingIOError:
             raise EngineError(
-                f"this fleet runs here already ({state} is in use); stop that one first"
+                f"this fleet is already running here ({state} is in use); stop it first"
             ) from None
         except OSError as error:
             raise EngineError(f"the state folder {state} cannot be used: {error.strerror}") from error

@@ -42,11 +42,11 @@ def conflicts(plan: Plan) -> Iterator[Obstacle]:
             what="name",
             collectors=tuple(composed.values()),
             detail=f"{', '.join(composed)} {verb} managed by compose",
-            remedy=f"take {them} down with `docker compose down`, or name the fleet otherwise",
+            remedy=f"take {them} down with `docker compose down`, or give the fleet another name",
         )
     for name, action in found.items():
         if name not in composed:
-            remedy = "rename or remove it, or name the fleet otherwise"
+            remedy = "rename or remove it, or give the fleet another name"
             yield Obstacle(what="name", collectors=(action.collector,), detail=action.reason, remedy=remedy)
 
 
@@ -65,13 +65,13 @@ def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterat
     taken = {name: owner[:12] for name, owner in engine.owners(wanted).items() if owner not in ours}
     if len(taken) == 1:
         ((name, owner),) = taken.items()
-        detail = f"the name {name} is taken by container {owner}, which is not of this fleet"
+        detail = f"the name {name} is taken by container {owner}, which is not part of this fleet"
         remedy = (
             "give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
         )
     else:
         told = listed([f"{name} by {owner}" for name, owner in sorted(taken.items())])
-        detail = f"{len(taken)} names are taken by containers that are not of this fleet: {told}"
+        detail = f"{len(taken)} names are taken by containers that are not part of this fleet: {told}"
         remedy = "give this fleet (`fleet:`) another name, or rename those containers"
     if taken:
         collectors = tuple(dict.fromkeys(wanted[name].collector for name in wanted if name in taken))
@@ -97,7 +97,7 @@ def _images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle
         yield Obstacle(
             what="image",
             collectors=tuple(spec.name for spec in users),
-            detail=f"no image {image} on the engine",
+            detail=f"the engine has no image {image}",
             remedy=f"build or pull it: {' or '.join(ways)}",
         )
 

@@ -178,7 +178,7 @@ def _why(engine: DockerEngine, container: Observed) -> str:
     except EngineError:
         return ""
     if condition.state == "running":
-        return " ".join(said.split()) or "its health check fails, and says nothing"
+        return " ".join(said.split()) or "its health check fails without saying why"
     return condition.error or f"exit status {condition.exit_code}"
 
 

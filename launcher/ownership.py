@@ -26,8 +26,8 @@ class Purpose(enum.Enum):
     """
 
     MAKE = "take the other one over with `up --adopt`"
-    RESTART = "restart it all the same with --adopt"
-    REMOVE = "remove it all the same with --adopt"
+    RESTART = "restart it anyway with --adopt"
+    REMOVE = "remove it anyway with --adopt"
     READ = ""
 
 
@@ -72,7 +72,7 @@ def hold(
 
     What has no word of an owner, as the first version made it, is ours where all of it is of collectors that
     are ``known`` to the fleet's file. ``adopt`` takes over everything, and so does who knows no more of the
-    fleet than its name. Raises EngineError where the fleet is another's.
+    fleet than its name. Raises EngineError where the fleet belongs to somebody else.
     """
     observed = tuple(observed)
     claims = {each.id: _claim(name, owner, each) for each in observed if each.manager != COMPOSE}
@@ -86,7 +86,7 @@ def hold(
             raise EngineError(_refusal(name, owner, found[Claim.FOREIGN], purpose))
         if strange:
             raise EngineError(_unmarked_refusal(name, owner, strange, purpose))
-    why = {each.id: f"it is of another fleet {name}, by {_who([each])}" for each in found[Claim.FOREIGN]}
+    why = {each.id: f"it belongs to another fleet {name}, by {_who([each])}" for each in found[Claim.FOREIGN]}
     why |= {each.id: f"it has the labels of fleet {name}, but not its seal" for each in strange}
     why |= {
         each.id: f"its labels say fleet {name}, but its seal is not valid" for each in found[Claim.FORGED]

@@ -164,7 +164,7 @@ def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[Collecto
 
 
 def _in_the_way(spec: CollectorSpec, container: Observed, why: str) -> Action:
-    reason = f"{container.name} is there and not this fleet's: {why}"
+    reason = f"{container.name} exists and does not belong to this fleet: {why}"
     return Action(kind=Kind.CONFLICT, collector=spec.name, reason=reason, spec=spec, container=container)
 
 
@@ -172,7 +172,7 @@ def _for_spec(
     spec: CollectorSpec, container: Observed | None, changes: Mapping[str, Sequence[Change]]
 ) -> Action:
     if container is None:
-        return Action(kind=Kind.CREATE, collector=spec.name, reason="is not there yet", spec=spec)
+        return Action(kind=Kind.CREATE, collector=spec.name, reason="does not exist yet", spec=spec)
     differing = tuple(changes.get(container.id, ()))
     kind, reason = _compare(spec, container, differing)
     return Action(
@@ -196,7 +196,7 @@ def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
     fixed = [change.key for change in changes if not change.in_place]
     keys = ", ".join(fixed or [change.key for change in changes])
     if fixed == ["image"]:
-        return "its image is another one now"
+        return "its image has changed"
     unhashed = all(key == "owner" or key.startswith("secret ") for key in fixed) and bool(fixed)
     return f"{keys} changed by hand" if by_hand and not unhashed else f"{keys} changed"
 

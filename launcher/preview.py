@@ -77,7 +77,7 @@ def moved(saved: Any, plan: Plan) -> list[str]:
             if then.get(key) != today.get(key)
         ]
     except (KeyError, TypeError) as error:
-        raise ValueError("is no plan that `launcher plan --out` wrote") from error
+        raise ValueError("is not a plan written by `launcher plan --out`") from error
 
 
 def _action(action: Action) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def _kind(action: dict[str, Any] | None) -> str:
 def _told(change: Change) -> str:
     how = "in place" if change.in_place else _FIXED
     if (change.old, change.new) == ("***", "***"):
-        return f"{change.key}: *** -> *** (another one; {how})"
+        return f"{change.key}: *** -> *** (changed; {how})"
     return f"{change.key}: {_short(change.old)} -> {_short(change.new)} ({how})"
 
 

@@ -96,7 +96,7 @@ def _warning(name: str, shard: str | None, share: Share) -> str | None:
     enough = ceil(shards * share.subscriptions / MOST_SUBSCRIPTIONS)
     return (
         f"{name}: {share.subscriptions:,} subscriptions (connections: {share.connections}) are many for one "
-        f"container, which is fit for about {MOST_SUBSCRIPTIONS:,}: take `shards: {enough}`"
+        f"container, which is fit for about {MOST_SUBSCRIPTIONS:,}: set `shards: {enough}`"
     )
 
 

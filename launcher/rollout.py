@@ -212,7 +212,7 @@ class Rollout:
         """Says what it costs that a shard was removed, and one that takes its symbols was not updated."""
         event = self._last[action.collector]
         if event.state == "removed":
-            cost = f"until {self._halted_by} is updated, some of its symbols are seen by nobody"
+            cost = f"until {self._halted_by} is updated, some of its symbols are recorded by nobody"
             detail = "; ".join(filter(None, [event.detail, cost]))
             self._tell(msgspec.structs.replace(event, detail=detail))
 
@@ -294,7 +294,7 @@ class Rollout:
         with self._pace.turn(exchange) as seconds:
             if seconds:
                 self._say(
-                    spec.name, "waiting", f"{seconds:.0f} s for its turn: {exchange} counts connections"
+                    spec.name, "waiting", f"{seconds:.0f} s for its turn: {exchange} limits connections"
                 )
                 self._stop.wait(seconds)
             yield not self._stopped()
@@ -443,7 +443,7 @@ class Rollout:
 
     def _fail_check(self, collector: str, lines: Sequence[str]) -> None:
         detail = "the new configuration does not work, so the old container was left as it is"
-        remedy = "what is wrong stands below; --no-check replaces the container anyway"
+        remedy = "the fault is shown below; --no-check replaces the container anyway"
         log = tuple(lines[-_LOG_LINES:])
         self._tell(Event(collector=collector, state="failed", detail=detail, remedy=remedy, log=log))
 
@@ -510,7 +510,9 @@ class Rollout:
         elif condition.elsewhere:
             state = "ready" if condition.health == "healthy" else "waiting"
             self._say(
-                started.collector, state, f"on {condition.elsewhere}, where only its log is read from here"
+                started.collector,
+                state,
+                f"on {condition.elsewhere}, where only its log can be read from here",
             )
         elif started.speaks:
             self._look_at_status(started, self._engine.status(started.id, started.name), condition)

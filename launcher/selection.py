@@ -47,7 +47,11 @@ def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -
             raise NothingSelectedError(f"no profile {profile}; fleet {fleet.name} has {there}")
     chosen = tuple(spec for spec in fleet.collectors if _is_selected(spec, only, profiles))
     if not chosen:
-        why = f"all its collectors have profiles ({', '.join(known)}): --profile selects" if not only else ""
+        why = (
+            f"all its collectors have profiles ({', '.join(known)}); choose some with --profile"
+            if not only
+            else ""
+        )
         raise NothingSelectedError(f"nothing of fleet {fleet.name} is selected" + (f"; {why}" if why else ""))
     left_out = [spec for spec in fleet.collectors if spec not in chosen]
     return msgspec.structs.replace(

@@ -60,7 +60,7 @@ def _remark(row: Row) -> str:
     remarks = {
         "changed": "the file has changed",
         "orphan": "not in the file",
-        "foreign": "of another fleet of this name",
+        "foreign": "belongs to another fleet of this name",
     }
     return remarks.get(row.config or "", "")
 
@@ -77,5 +77,5 @@ def fitting(rows: Sequence[Row], lines: int) -> tuple[Sequence[Row], str]:
         return rows, ""
     rest = rows[room:]
     unwell = sum(not row.is_well for row in rest)
-    what = f"{unwell} of them unwell" if unwell else "all well"
+    what = f"{unwell} of them with problems" if unwell else "all fine"
     return rows[:room], f"and {len(rest)} more, {what}; --all shows every collector"

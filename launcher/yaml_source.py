@@ -142,7 +142,7 @@ class _Composer:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if event.tag is not None:
-            remedy = "; a text that begins with ! needs quotes" if event.tag.startswith("!") else ""
+            remedy = "; text that begins with ! needs quotes" if event.tag.startswith("!") else ""
             self._fault_at(event, f"tags are not used in a fleet file{remedy}")
             if isinstance(event, yaml.ScalarEvent):
                 return Scalar(*self._place(event), None, faulty=True)
@@ -160,7 +160,7 @@ class _Composer:
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self.anchors:
             problem = "this alias has no complete anchor of its name before it"  # which may be a password
-            self._fault_at(event, f"{problem}; a text that begins with * needs quotes")
+            self._fault_at(event, f"{problem}; text that begins with * needs quotes")
             return Scalar(*self._place(event), None, faulty=True)
         return self.anchors[event.anchor]
 
@@ -182,7 +182,7 @@ class _Composer:
             return "${"
         name, default = match["name"], match["default"]
         if name is None:
-            raise ValueError("${ begins neither ${VAR} nor ${VAR:-default}; $${ is a plain ${")
+            raise ValueError("${ begins neither ${VAR} nor ${VAR:-default}; write $${ for a plain ${")
         value = self.environ.get(name)
         if default is not None:
             value = value or default[2:]
@@ -244,7 +244,7 @@ class _Composer:
             before = self.text.encode()[: error.position].decode()
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
             self._fault(
-                self.file, line, column, f"the character {chr(error.character)!r} has no place in YAML"
+                self.file, line, column, f"the character {chr(error.character)!r} is not allowed in YAML"
             )
         elif isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
             context = f" {error.context}" if error.context else ""
@@ -259,7 +259,7 @@ class _Composer:
         if text[column : column + 1] == "\t":
             return "; YAML is indented with spaces, not tabs"
         if "*" in text[column - 1 : column + 1]:
-            return "; a text that begins with * needs quotes"
+            return "; text that begins with * needs quotes"
         if text[column - 1 : column + 1] == "${":
             return '; between brackets a reference needs quotes: "${VAR}"'
         return ""

@@ -253,10 +253,10 @@ IN_FILE = (
 
 #: What an engine shows.
 ON_ENGINE = (
-    _on_engine(missing_image, "one", "image", "no image cryptostore-not-built:test on the engine"),
+    _on_engine(missing_image, "one", "image", "the engine has no image cryptostore-not-built:test"),
     _on_engine(missing_image_of_a_store, "db", "image", "`docker pull cryptostore-not-built:test`"),
     _on_engine(missing_network, None, "network", "-outside does not exist"),
-    _on_engine(taken_network, None, "network", "is there already and not of fleet"),
+    _on_engine(taken_network, None, "network", "exists and does not belong to fleet"),
     _on_engine(taken_container, "one", "name", "-one is taken by container"),
     _on_engine(taken_by_compose, "one", "name", "managed by compose"),
     _on_engine(taken_successor, "one", "name", "-one.next is taken by container"),
@@ -320,18 +320,18 @@ IN_CONTAINER = (
         "wrong-password",
         "store",
         "USER or PASSWORD is wrong",
-        "see to USER, PASSWORD",
+        "check USER, PASSWORD",
         STORE | {"password": "wrong-canary-5e1c"},
     ),
     _in_container(
         "unknown-user",
         "store",
         "USER or PASSWORD is wrong",
-        "see to USER, PASSWORD",
+        "check USER, PASSWORD",
         STORE | {"user": "nobody"},
     ),
     _in_container(
-        "no-password", "store", "it wants a password", "see to USER, PASSWORD", STORE | {"password": None}
+        "no-password", "store", "it wants a password", "check USER, PASSWORD", STORE | {"password": None}
     ),
     _in_container(
         "wrong-port",
@@ -354,7 +354,7 @@ IN_CONTAINER = (
         "reading-user",
         "store",
         "the user lacks a right",
-        "what that user may do",
+        "that user's permissions",
         STORE | {"user": "reader", "password": READER},
     ),
     _in_container(
@@ -385,9 +385,7 @@ IN_CONTAINER = (
         "can this network reach the exchange",
         ssl_cert_file=certifi.where(),
     ),
-    _in_container(
-        "little-memory", "memory", "limits.memory", "150 MiB to start with", limits={"memory": "24MiB"}
-    ),
+    _in_container("little-memory", "memory", "limits.memory", "at least 150 MiB", limits={"memory": "24MiB"}),
     _in_container(
         "foreign-folder",
         "store",
@@ -396,7 +394,7 @@ IN_CONTAINER = (
         PARQUET,
     ),
     _in_container("foreign-spool", "spool", "Permission denied", "-spool:/spool --entrypoint chown"),
-    _in_container("full-folder", "store", "No space left on device", "make room there", PARQUET),
+    _in_container("full-folder", "store", "No space left on device", "free some space there", PARQUET),
 )
 
 #: All of them.

@@ -103,7 +103,7 @@ class Feed(ABC):
     async def _wait_for_turn(self) -> None:
         """Other shards may begin in the same moment."""
         if seconds := self._turn(0):
-            LOG.info("waiting %.1f s for our turn: %s counts connections", seconds, self._settings.exchange)
+            LOG.info("waiting %.1f s for our turn: %s limits connections", seconds, self._settings.exchange)
             await asyncio.sleep(seconds)
 
     async def _list(self) -> Listed:

@@ -182,7 +182,7 @@ def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
 def _in_a_container(
     engine: DockerEngine, spec: CollectorSpec, command: Sequence[str], key: bytes, network: str
 ) -> Check:
-    """Ask in a container that has all of the collector's but its spool and what is not there yet."""
+    """Ask in a container that has all of the collector's but its spool and what does not exist yet."""
     left_out = [mount for mount in spec.container.mounts if mount.target == _SPOOL]
     if not engine.elsewhere(spec.fleet):
         volumes = [mount for mount in spec.container.mounts if mount.kind == "volume"]

@@ -9,7 +9,7 @@ from launcher.console import Console
 
 
 def ask(question: str, options: argparse.Namespace, console: Console) -> bool | None:
-    """Return the answer, which `--yes` gives beforehand; None where there is no terminal to ask at."""
+    """Return the answer, which `--yes` gives beforehand; None where there is no terminal to ask on."""
     if options.yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -24,11 +24,11 @@ def require(what: str, options: argparse.Namespace, console: Console, *, otherwi
     ``otherwise`` says how to do without.
     """
     hint = f" ({otherwise})" if otherwise else ""
-    answer = ask(f"this {what}{hint}. Go on?", options, console)
+    answer = ask(f"this {what}{hint}. Continue?", options, console)
     if answer is None:
         command = shlex.join(["launcher", *options.typed, "--yes"])
         raise InputError(
-            f"nothing was touched: this {what}{hint}, and there is no terminal to ask at; to do it:\n"
+            f"nothing was touched: this {what}{hint}, and there is no terminal to ask on; to do it:\n"
             f"  {command}"
         )
     if not answer:

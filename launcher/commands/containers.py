@@ -220,7 +220,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
     holding = selection.held(engine, Purpose.REMOVE, adopt=options.adopt)
     containers = _ours(selection, holding, console, "removes")
     if local_run.find(selection.name):
-        console.remark("`launcher run` goes on in this folder: Ctrl-C there ends it")
+        console.remark("`launcher run` is still running in this folder: stop it there with Ctrl-C")
     if containers and not holding.proven:
         consent.require(_removes_unproven(selection, containers), options, console)
     with _locked(engine, selection, containers):
@@ -315,7 +315,7 @@ def _ours(selection: _Selection, holding: Holding, console: Console, does: str) 
     """
     for container, why in holding.left_alone:
         if selection.matches(container.collector):
-            console.remark(f"{container.name} is left alone: {why}; --adopt {does} it all the same")
+            console.remark(f"{container.name} is left alone: {why}; --adopt {does} it anyway")
     ours = []
     for container in selection.of(holding.ours):
         if container.manager == COMPOSE:
@@ -344,7 +344,9 @@ def _volumes(
 def _whose(volume: Labelled, role: Volume | None) -> str:
     if role is None:
         return "it has the fleet's labels, and a name that no volume of the fleet has"
-    return f"it is not this fleet's, by its labels; {names.maker(volume.labels) or 'nobody'} made it"
+    return (
+        f"by its labels it does not belong to this fleet; {names.maker(volume.labels) or 'nobody'} created it"
+    )
 
 
 def _images(selection: _Selection) -> list[str]:
@@ -368,14 +370,14 @@ def _full(
     full = {}
     for volume, role in volumes.items():
         if role.server:
-            what = "the password of that data" if role.holds_password else "what was recorded into it"
+            what = "the password of that data" if role.holds_password else "the data recorded into it"
             full[volume] = f"{what} ({_SERVER_NAMES[role.server]})"
         elif role.holds_data:
-            full[volume] = "what was recorded into it"
+            full[volume] = "the data recorded into it"
         elif role.role == SPOOL:
             records = said[volume] if volume in said else _left_in(engine, volume, role, images)
             if records is None:
-                full[volume] = "nobody knows how many records that are not stored"
+                full[volume] = "an unknown number of records that are not stored"
             elif records:
                 full[volume] = f"{records:,} records that are not stored"
     return full
@@ -393,10 +395,10 @@ def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Co
     """Whether these volumes may go: --yes says so, or a person at a terminal."""
     for volume, what in full.items():
         console.remark(f"volume {volume} holds {what}")
-    answer = consent.ask("remove all of it for good?", options, console)
+    answer = consent.ask("remove all of it permanently?", options, console)
     if answer is None:
         kept = "it is" if len(full) == 1 else "they are"
-        console.remark(f"{kept} kept: there is no terminal to ask at; --yes removes {_them(full)}")
+        console.remark(f"{kept} kept: there is no terminal to ask on; --yes removes {_them(full)}")
     return bool(answer)
 
 

@@ -134,7 +134,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
 def _require_consent(planned: Plan, options: argparse.Namespace, console: Console) -> None:
     """Raise InputError where collectors would go to which nobody agrees. Who applies a saved plan has."""
     if planned.removals and not options.plan:
-        what = f"{_removes(planned.removals)}, not in the file any more"
+        what = f"{_removes(planned.removals)}, no longer in the file"
         consent.require(what, options, console, otherwise="--keep-orphans leaves it running")
 
 
@@ -162,7 +162,7 @@ def plan_of(
 ) -> tuple[Plan, bytes]:
     """Return the plan, and the key that seals the fleet's secrets; only read.
 
-    Raises EngineError where the fleet is another's, or a swarm has no place for it.
+    Raises EngineError where the fleet belongs to somebody else, or a swarm has no place for it.
     """
     engine.require_place(fleet)
     fleet, holding, faults = held(engine, fleet, adopt=adopt)
@@ -237,7 +237,9 @@ def _refuse_moved(path: Path, planned: Plan) -> None:
         raise InputError(f"{path}: {error}") from error
     if moved:
         told = "".join(f"\n  {each}" for each in moved)
-        raise EngineError(f"nothing was touched: it is not as it was when {path} was made; plan again{told}")
+        raise EngineError(
+            f"nothing was touched: the fleet has changed since {path} was made; plan again{told}"
+        )
 
 
 def _write_for_owner(path: Path, content: bytes) -> None:

@@ -96,13 +96,13 @@ class _Diagnosis:
             self._fleet, holding, _ = held(self._engine, self._fleet)
         except EngineError as error:
             yield Finding(what="fleet", state=FAULT, detail=str(error).removeprefix("nothing was touched: "))
-            yield from _without_container(self._fleet, "the fleet is another's")
+            yield from _without_container(self._fleet, "the fleet belongs to somebody else")
             return
         self._observed = holding.ours
         found = self._on_the_engine()
         yield from found
         if any(each.what == "volume" for each in found):
-            yield from _without_container(self._fleet, "a volume is another's")
+            yield from _without_container(self._fleet, "a volume belongs to somebody else")
             return
         if not self._blocked.keys().isdisjoint(spec.name for spec in self._fleet.collectors):
             yield from _without_container(self._fleet, "its image cannot be used")
@@ -113,7 +113,7 @@ class _Diagnosis:
                 locked.enter_context(self._engine.lock(self._fleet.name, image, whoami()))
             except EngineError as error:
                 yield Finding(what="lock", state=FAULT, detail=str(error))
-                yield from _without_container(self._fleet, "the fleet could not be held")
+                yield from _without_container(self._fleet, "the fleet could not be locked")
                 return
             yield from self._from_containers()
 
@@ -343,11 +343,7 @@ def _read(spec: CollectorSpec, checked: Check, without: dict[str, str]) -> Itera
         tried |= {"symbols", "clock"}
     for what in _TRIED:
         if what not in tried:
-            why = (
-                f"its check came no further than {failure.what}"
-                if failure
-                else "its check said nothing of it"
-            )
+            why = f"its check stopped at {failure.what}" if failure else "its check reported nothing about it"
             yield Finding(collector=spec.name, what=what, state=SKIPPED, detail=why)
 
 
@@ -363,7 +359,7 @@ def _failure(spec: CollectorSpec, checked: Check, tried: Iterable[str]) -> Findi
     memory = spec.container.memory
     if checked.out_of_memory:
         detail = f"the collector does not start in limits.memory = {(memory or 0) / 2**20:g} MiB"
-        remedy = "give it more: it takes 150 MiB to start with"
+        remedy = "give it more: it needs at least 150 MiB"
         return Finding(collector=spec.name, what="memory", state=FAULT, detail=detail, remedy=remedy)
     if tried:
         return None

@@ -91,12 +91,12 @@ def render(options: argparse.Namespace, console: Console) -> int:
     except RenderError as error:
         raise InputError(str(error)) from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"--output {options.output}: is a file, or lies in one; name a folder") from error
+        raise InputError(f"--output {options.output}: is a file, or inside one; name a folder") from error
     except OSError as error:
         raise InputError(f"--output {options.output}: cannot be written: {error.strerror}") from error
     for path in left_over(fleet, options.output) if options.format == "quadlet" else ():
         console.remark(
-            f"{path} is of a collector that the fleet has no more: remove it, here and for systemd"
+            f"{path} belongs to a collector that the fleet no longer has: remove it here and from systemd"
         )
     for step in changed_claims(before, claims_of(options.output)):
         console.remark(step)

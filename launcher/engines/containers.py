@@ -114,7 +114,7 @@ def container_labels(spec: CollectorSpec) -> dict[str, str]:
 
 
 def request(sealed: Sealed) -> dict[str, Any]:
-    """The body of Docker's request for a new container. A volume that is not there yet is made with it."""
+    """The body of Docker's request for a new container. A volume that does not exist yet is made with it."""
     spec, container = sealed.spec, sealed.container
     told = {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
     told |= {LABEL_STORE: spec.server} if spec.server else {}

@@ -104,7 +104,7 @@ class DockerEngine:
             return json.loads(self._get(path, **query))
         except ValueError as error:
             raise ApiError(
-                HTTPStatus.BAD_GATEWAY, f"what came for {path} is no answer of a Docker engine"
+                HTTPStatus.BAD_GATEWAY, f"what {path} returned is not an answer of a Docker engine"
             ) from error
 
     @property
@@ -114,7 +114,7 @@ class DockerEngine:
 
     def about(self) -> str:
         """What engine this is, and where."""
-        with explained("the engine does not tell its version"):
+        with explained("the engine's version cannot be read"):
             told = self._read("/version")
         return f"Docker {told['Version']} at {self._way.address}"
 
@@ -208,7 +208,7 @@ class DockerEngine:
 
     def processors(self) -> int | None:
         """Return how many processors a container can have; None where that depends on its node."""
-        with explained("the engine does not tell about its machine"):
+        with explained("the engine's machine cannot be read"):
             return int(self._read("/info")["NCPU"])
 
     def network_fault(self, fleet: FleetSpec) -> tuple[str, str] | None:
@@ -239,7 +239,7 @@ class DockerEngine:
             "give this fleet's network another name (`network: NAME` in the fleet file), or, to join that"
             f" one, write `network: {{name: {name}, external: true}}`"
         )
-        return f"network {name} is there already and not of fleet {fleet.name}", remedy
+        return f"network {name} exists and does not belong to fleet {fleet.name}", remedy
 
     def make_network(self, fleet: FleetSpec) -> None:
         """The network is there afterwards: made, or joined when it is external."""
@@ -282,7 +282,9 @@ class DockerEngine:
         if there := self.named_volumes([sealed.volume]):
             fleet = there[0].labels.get(LABEL_FLEET)
             if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume has been looked at
-                raise EngineError(f"volume {sealed.volume} is there and not of fleet {sealed.spec.fleet}")
+                raise EngineError(
+                    f"volume {sealed.volume} exists and does not belong to fleet {sealed.spec.fleet}"
+                )
             return
         writable = Mount(kind="volume", source=sealed.volume, target=SECRETS)
         mounts = [words.mount(sealed.spec, writable)]
@@ -327,7 +329,7 @@ class DockerEngine:
 
     def roll_back(self, container: str) -> None:
         """A service is as it was before its update; returns when it runs again."""
-        raise EngineError(f"{container} is no service")
+        raise EngineError(f"{container} is not a service")
 
     def start(self, container: str) -> None:
         """Starts a container that is not running; one that is paused goes on."""
@@ -773,7 +775,7 @@ def status_code(error: OSError) -> int | None:
 def _reason(text: str) -> str:
     if taken := re.search(r'The container name "/?([^"]+)" is already in use by container "?(\w{12})', text):
         return (
-            f"the name {taken[1]} is taken by container {taken[2]}, which is not of this fleet;"
+            f"the name {taken[1]} is taken by container {taken[2]}, which is not part of this fleet;"
             " give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
         )
     if "port is already allocated" in text:

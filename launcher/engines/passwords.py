@@ -25,10 +25,10 @@ def lost_passwords(
         if engine.has_volume(data) and not engine.has_volume(password):
             detail = (
                 f"store {spec.name}: its data is in volume {data}, but the password that it opens to is lost"
-                f" with volume {password}, and it would refuse a new one"
+                f" with volume {password}, and a new one would be refused"
             )
             remedy = (
-                "put that volume back (docs/launcher.md tells how to set another password), or give up the"
+                "restore that volume (docs/launcher.md says how to set another password), or delete the"
                 f" data, too: `docker volume rm {data}`"
             )
             yield spec, detail, remedy

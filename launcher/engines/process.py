@@ -236,7 +236,7 @@ class LocalCollector(_Process):
             if time.time() - self._since > _LIVED:
                 back_off, _ = _BACK_OFF
             self._show(
-                self.name, f"WARNING ended with status {self.exit_status}; starts again in {back_off:g} s"
+                self.name, f"WARNING ended with status {self.exit_status}; restarting in {back_off:g} s"
             )
             await asyncio.sleep(back_off)
             back_off = min(2 * back_off, longest)
@@ -330,7 +330,7 @@ class Simulator(_Process):
                     line = await self._process.stdout.readline()
                 return dict(json.loads(line))
         await self._stop_within(_SIMULATOR_STOP)
-        said = "\n".join(self.last_lines) or "it said nothing"
+        said = "\n".join(self.last_lines) or "it printed nothing"
         raise EngineError(f"the simulator did not start:\n{said}")
 
     async def watch(self) -> None:

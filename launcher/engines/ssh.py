@@ -18,11 +18,11 @@ from launcher.engines.ways import DIAL_SECONDS, Given, reason_of
 #: What there is to do, by what ssh says.
 _REMEDIES = {
     r"Permission denied \(|Too many authentication failures": (
-        "no key of ours is taken there: add one to ssh-agent (`ssh-add`), or name it in ~/.ssh/config;"
+        "it accepts none of your keys: add one to ssh-agent (`ssh-add`), or name it in ~/.ssh/config;"
         " {ssh} has to work without a question"
     ),
     r"Host key verification failed|IDENTIFICATION HAS CHANGED": (
-        "{ssh} shows the key of that machine, which is not, or not so, in ~/.ssh/known_hosts"
+        "{ssh} shows the key of that machine, which is not in ~/.ssh/known_hosts or differs from it"
     ),
     r"permission denied .* [Dd]ocker": "the user there has to be in the group docker",
 }
@@ -39,7 +39,7 @@ def _folder() -> Path:
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise EngineError(f"{folder} has to be a folder of our own that is closed to others; remove it")
+        raise EngineError(f"{folder} has to be a folder that only you can access; remove it")
     return folder
 
 

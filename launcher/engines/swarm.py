@@ -74,7 +74,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def require_manager(self) -> None:
-        with explained("the engine does not tell about its swarm"):
+        with explained("the engine's swarm cannot be read"):
             if self._swarm["ControlAvailable"]:
                 return
         raise NoManagerError(
@@ -185,7 +185,7 @@ class SwarmEngine(DockerEngine):
         if foreign:
             raise EngineError(
                 f"nothing was touched: {', '.join(foreign)} already there and of a stack; take it down with"
-                " `docker stack rm` first, or name the fleet otherwise"
+                " `docker stack rm` first, or give the fleet another name"
             )
         if found := super().observe(fleet.name):
             names = ", ".join(each.name for each in found)

@@ -176,7 +176,7 @@ def test_stores_live_with_their_fleet(fleet, capsys, tmp_path):
         assert fleet.identities().keys() == before.keys()
 
         assert launch("down", "--volumes") == 1
-        assert f"volume {fleet.name}-postgres-postgres-data holds what was recorded into it" in told[-2]
+        assert f"volume {fleet.name}-postgres-postgres-data holds the data recorded into it" in told[-2]
         assert {f"{fleet.name}-{each}" for each in KEPT} <= {*fleet.volumes()}
         assert launch("down", "--volumes", "--yes") == 0
         assert fleet.volumes() == []

@@ -89,7 +89,7 @@ def test_render_into_a_file_says_that_it_takes_a_folder(file, tmp_path, capsys):
     (tmp_path / "taken").touch()
     for output in ("taken", "taken/in"):
         assert cli.main(["render", "--output", output]) == 2
-        assert f"--output {output}: is a file, or lies in one; name a folder" in capsys.readouterr().err
+        assert f"--output {output}: is a file, or inside one; name a folder" in capsys.readouterr().err
 
 
 def test_render_where_nothing_can_be_written_names_the_option(file, capsys):
@@ -197,7 +197,7 @@ def test_what_answers_is_no_engine(file, monkeypatch, capsys):
         monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
         assert cli.main(["status"]) == 1
         server.shutdown()
-    assert "what came for /containers/json is no answer of a Docker engine" in capsys.readouterr().err
+    assert "what /containers/json returned is not an answer of a Docker engine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("config", ["[]", '{"currentContext": 5}', "nonsense"])

@@ -249,7 +249,7 @@ def test_a_network_of_somebody_else_is_not_taken(fleet, capsys):
     docker("network", "create", fleet.name)
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 1
-    assert "is there already and not of fleet" in capsys.readouterr().err
+    assert "exists and does not belong to fleet" in capsys.readouterr().err
     assert not fleet.containers()
 
 

@@ -84,8 +84,10 @@ def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("plan") == 1
     said = capsys.readouterr().out
-    assert "! no image cryptostore-not-built:test on the engine; build or pull it: `docker build . -t" in said
-    assert "+ one  create: is not there yet" in said
+    assert (
+        "! the engine has no image cryptostore-not-built:test; build or pull it: `docker build . -t" in said
+    )
+    assert "+ one  create: does not exist yet" in said
 
 
 def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
@@ -114,7 +116,7 @@ def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, ca
     fleet.build(f"FROM {STANDIN}\nLABEL newer=yes\nENV NEWER=yes\n", tmp_path)
     try:
         status, actions = planned(fleet, capsys)
-        assert (status, actions["one"]["reason"]) == (2, "its image is another one now")
+        assert (status, actions["one"]["reason"]) == (2, "its image has changed")
         ((key, old, new),) = changes(actions["one"])
         assert key == "image"
         assert old != new
@@ -165,16 +167,16 @@ def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_pa
     assert fleet.launch("plan", "--out", saved) == 2
     fleet.write({**TWO, "two": "SOL-USD"})
     assert fleet.launch("up", "--plan", saved) == 1
-    assert "nothing was touched: it is not as it was when" in capsys.readouterr().err
+    assert "nothing was touched: the fleet has changed since" in capsys.readouterr().err
     assert not fleet.containers()
     fleet.write(TWO)
     assert fleet.launch("up", "--plan", saved) == 0
     capsys.readouterr()
     assert fleet.launch("up", "--plan", saved) == 1
-    assert "one: planned was create (is not there yet), now it is unchanged" in capsys.readouterr().err
+    assert "one: planned was create (does not exist yet), now it is unchanged" in capsys.readouterr().err
     (tmp_path / "plan.json").write_text("[]")
     assert fleet.launch("up", "--plan", saved) == 2
-    assert "is no plan that `launcher plan --out` wrote" in capsys.readouterr().err
+    assert "is not a plan written by `launcher plan --out`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_pa
     [
         (
             '{"version": 1, "fleet": FLEET, "actions": [{"collector": "x", "config_hash": "y"}]}',
-            "is no plan that",
+            "is not a plan written by",
         ),
         ("[" * 100_000, "is nested too deeply"),
         (None, "cannot be read: No such file or directory"),
@@ -225,7 +227,7 @@ def test_an_update_whose_check_fails_touches_nothing(fleet, capsys):
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the old container was left as it is\n  what is wrong stands below; --no-check" in said.err
+    assert "the old container was left as it is\n  the fault is shown below; --no-check" in said.err
     assert "| SYMBOLS = 'WRONG-SETTINGS': no such symbol" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert "1 failed, 1 left as they were" in said.out
@@ -267,7 +269,7 @@ def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet
     assert fleet.identities() == before
     write_shards(fleet, 2, "ENDS-EARLY")  # though its check says that all is well
     assert fleet.launch("up", "--yes", "--parallelism", "1") == 1
-    assert "until all-1 is updated, some of its symbols are seen by nobody" in capsys.readouterr().out
+    assert "until all-1 is updated, some of its symbols are recorded by nobody" in capsys.readouterr().out
     write_shards(fleet, 3, "BTC-USD")
     assert fleet.launch("up") == 0
     capsys.readouterr()

@@ -51,7 +51,7 @@ def test_what_is_wrong_is_told_with_its_remedy_and_nothing_is_left_behind(fleet,
     assert fleet.launch("doctor") == 1
     said = capsys.readouterr().out
     assert "away             store     fault    connection refused" in said
-    assert "  spool, store, symbols, clock of wrong: its check came no further than settings" in said
+    assert "  spool, store, symbols, clock of wrong: its check stopped at settings" in said
     assert f"fleet {fleet.name}: 2 faults; 4 checks could not be made" in said
 
 

@@ -18,7 +18,7 @@ def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
     assert fleet.launch("down", "--volumes") == 1
     said = capsys.readouterr()
     assert f"volume {fleet.name}-full-spool holds 1,234 records that are not stored" in said.err
-    assert "there is no terminal to ask at; --yes removes it" in said.err
+    assert "there is no terminal to ask on; --yes removes it" in said.err
     assert "1 volume removed, 1 volume kept" in said.out
     assert spools(fleet) == [f"{fleet.name}-full-spool"]
     # Its container is gone, its status is in the volume.
@@ -101,7 +101,7 @@ def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
     fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
     assert fleet.launch("up") == 0
     assert fleet.launch("down", "--volumes") == 1
-    assert f"volume {fleet.name}-data holds what was recorded into it" in capsys.readouterr().err
+    assert f"volume {fleet.name}-data holds the data recorded into it" in capsys.readouterr().err
     assert fleet.launch("down", "--volumes", "--yes") == 0
     assert not fleet.things("volume")
 

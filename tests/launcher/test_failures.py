@@ -61,7 +61,7 @@ def condition(**values):
 
 
 CAUSES = {
-    "78": (failures.of_death(condition(exit_code=78)), "status 78 (wrong settings)", "correct"),
+    "78": (failures.of_death(condition(exit_code=78)), "status 78 (wrong settings)", "fix"),
     "137": (failures.of_death(condition(exit_code=137)), "out of memory", "`limits.memory`"),
     "1": (failures.of_death(condition()), "ended with status 1", "its log"),
     "restarts": (failures.of_death(condition(state="running", restarts=3)), "restarted 3 times", "its log"),
@@ -103,5 +103,5 @@ def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
 def test_how_often_a_container_was_restarted_is_told(restarts, told):
     assert (
         failures.of_death(condition(state="running", restarts=restarts)).detail
-        == f"ended, and was restarted {told}"
+        == f"exited, and was restarted {told}"
     )

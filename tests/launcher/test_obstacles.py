@@ -39,11 +39,12 @@ def refused(engine, planned):
 @pytest.mark.parametrize(
     ("taken", "told"),
     [
-        (1, "the name desk-c0 is taken by container 000000000000, which is not of this fleet; give"),
+        (1, "the name desk-c0 is taken by container 000000000000, which is not part of this fleet; give"),
         (
             3,
-            "3 names are taken by containers that are not of this fleet: desk-c0 by 000000000000, desk-c1 by"
-            " 000000000000, desk-c2 by 000000000000; give this fleet (`fleet:`) another name, or rename",
+            "3 names are taken by containers that are not part of this fleet: desk-c0 by 000000000000,"
+            " desk-c1 by 000000000000, desk-c2 by 000000000000; give this fleet (`fleet:`) another name, or"
+            " rename",
         ),
         (7, "desk-c4 by 000000000000 and 2 more; give this fleet"),
     ],
@@ -60,14 +61,14 @@ def test_names_that_containers_of_others_have(taken, told):
 @pytest.mark.parametrize(
     ("composed", "told"),
     [
-        (1, "desk-c0 is managed by compose; take it down with `docker compose down`, or name"),
-        (2, "desk-c0, desk-c1 are managed by compose; take them down with `docker compose down`, or name"),
+        (1, "desk-c0 is managed by compose; take it down with `docker compose down`, or give"),
+        (2, "desk-c0, desk-c1 are managed by compose; take them down with `docker compose down`, or give"),
     ],
 )
 def test_containers_that_compose_manages(composed, told):
     there = [running(each, manager=COMPOSE) for each in SPECS[:composed]]
     planned = plan.make(fleet(*SPECS), there, {})
-    assert refused(Engine(), planned) == f"nothing was touched: {told} the fleet otherwise"
+    assert refused(Engine(), planned) == f"nothing was touched: {told} the fleet another name"
 
 
 def test_all_that_is_in_the_way_is_told_at_once():

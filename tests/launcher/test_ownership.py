@@ -123,8 +123,8 @@ def test_another_fleet_that_is_stopped_is_not_said_to_run(states, where):
             "give this fleet another name (`fleet:` in fleet.yaml), take the other one over with"
             " `up --adopt`",
         ),
-        (Purpose.RESTART, "use the file that it was made from, restart it all the same with --adopt"),
-        (Purpose.REMOVE, "use the file that it was made from, remove it all the same with --adopt"),
+        (Purpose.RESTART, "use the file that it was made from, restart it anyway with --adopt"),
+        (Purpose.REMOVE, "use the file that it was made from, remove it anyway with --adopt"),
         (Purpose.READ, "use the file that it was made from"),
     ],
 )
@@ -152,7 +152,7 @@ def test_collectors_that_are_not_selected_are_those_of_the_file_too():
     [
         (container("two"), "has the labels of fleet desk, but not its seal"),
         (container("one", name="evil", id="evil"), "has the labels of fleet desk, but not its seal"),
-        (container("two", FOREIGN), "is of another fleet desk, by eve@three"),
+        (container("two", FOREIGN), "belongs to another fleet desk, by eve@three"),
         # The labels of a container of ours, on another container.
         (container("two", labels=container("one", OURS).labels), "its seal is not valid"),
         (container("one", OURS, labels={names.LABEL_SEAL: "0" * 16}), "its seal is not valid"),

@@ -14,7 +14,7 @@ def test_starts_on_one_exchange_take_turns(fleet, capsys):
     fleet.write({}, collectors=[*of_okx, other])
     assert fleet.launch("up") == 0
     told = capsys.readouterr().err
-    assert "for its turn: OKX counts connections" in told
+    assert "for its turn: OKX limits connections" in told
     assert "KRAKEN counts" not in told
     times = sorted(
         datetime.fromisoformat(each["State"]["StartedAt"])

@@ -62,7 +62,7 @@ SECRET = Change(key="secret password", old="***", new="***")
         ({}, [SYMBOLS], Kind.RECREATE, "SYMBOLS changed by hand"),
         ({}, [SECRET], Kind.RECREATE, "secret password changed"),
         ({}, [OWNER], Kind.RECREATE, "owner changed"),
-        ({}, [IMAGE], Kind.RECREATE, "its image is another one now"),
+        ({}, [IMAGE], Kind.RECREATE, "its image has changed"),
         ({"state": "exited"}, [], Kind.START, "is stopped"),
         ({"state": "created"}, [], Kind.START, "was never started"),
         ({"state": "paused"}, [], Kind.START, "is paused"),

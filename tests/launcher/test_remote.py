@@ -171,10 +171,7 @@ def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, temporary, c
     folder.chmod(0o755)
     command = [sys.executable, "-m", "launcher", "status", str(fleet.path)]
     refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (
-        refused.stderr
-        == f"launcher: {folder} has to be a folder of our own that is closed to others; remove it\n"
-    )
+    assert refused.stderr == f"launcher: {folder} has to be a folder that only you can access; remove it\n"
 
 
 def refused(capsys):
@@ -188,7 +185,7 @@ def refused(capsys):
 @pytest.mark.parametrize(
     ("key", "hosts", "says"),
     [
-        ("stranger", "known_hosts", "Permission denied (publickey); no key of ours is taken there"),
+        ("stranger", "known_hosts", "Permission denied (publickey); it accepts none of your keys"),
         ("key", "no_hosts", f"Host key verification failed; `ssh {HOST}` shows the key of that machine"),
         ("bare", "known_hosts", "there is no docker command on that machine; install it there"),
     ],

@@ -114,7 +114,7 @@ def test_the_unit_of_a_collector_that_left_is_told_of(tmp_path, capsys):
     (tmp_path / "fleet.yaml").write_text(FLEET.format(network="desk").partition("  - exchange: KRAKEN")[0])
     capsys.readouterr()
     assert cli.main(arguments) == 0
-    assert capsys.readouterr().err.startswith(f"{folder}/desk-kraken.container is of a collector that")
+    assert capsys.readouterr().err.startswith(f"{folder}/desk-kraken.container belongs to a collector that")
     (folder / "desk-kraken.container").unlink()
     assert cli.main(arguments) == 0
     assert not capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_a_shard_that_is_too_large_is_warned_of(plan, monkeypatch):
         "kraken-1   1/1               10            1        5  ADA-USD, BTC-USD, DOT-USD and 2 more" in out
     )
     assert "warning: kraken-1: 10 subscriptions (connections: 1) are many for one container" in err
-    assert "take `shards: 2`" in err
+    assert "set `shards: 2`" in err
 
 
 def test_all_that_is_not_listed_is_told_at_once(plan):
@@ -96,7 +96,7 @@ def test_what_patterns_of_two_collectors_select_is_refused(plan, fleet, simulato
     assert not fleet.containers()
     simulator.fault("refuse_reference", status=503, count=9)
     assert fleet.launch("up", "--wait-timeout", "0") == 0
-    assert "would record the same was not tried: KRAKEN does not tell" in capsys.readouterr().err
+    assert "would record the same was not tried: KRAKEN does not return" in capsys.readouterr().err
 
 
 def test_an_exchange_that_is_away_is_named(plan, simulator):

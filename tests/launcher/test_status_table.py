@@ -80,7 +80,7 @@ class Engine:
         (
             {"state": "running", "health": "unhealthy"},
             "unhealthy",
-            "its health check fails, and says nothing",
+            "its health check fails without saying why",
         ),
         ({"state": "exited", "exit_code": 137}, "exited", "exit status 137"),
         ({"state": "restarting", "exit_code": 1}, "restarting", "exit status 1"),
@@ -134,9 +134,10 @@ def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
     assert [each.collector for each in ordered[:4]] == ["gone", "slow", "dropping", "c000"]
     shown, rest = status_table.fitting(ordered, 24)
     assert len(shown) == 21
-    assert rest == "and 179 more, all well; --all shows every collector"
+    assert rest == "and 179 more, all fine; --all shows every collector"
     assert (
-        status_table.fitting(ordered, 5)[1] == "and 198 more, 1 of them unwell; --all shows every collector"
+        status_table.fitting(ordered, 5)[1]
+        == "and 198 more, 1 of them with problems; --all shows every collector"
     )
     assert status_table.fitting(ordered[:3], 24) == (ordered[:3], "")
 

@@ -58,7 +58,7 @@ def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet
             assert f"not this file's: one of another fleet {fleet.name}, by " in said.err, command
         assert f"not this file's: one of another fleet {fleet.name}, by " in said.err
         assert f"({fleet.path}), since 20" in said.err
-        assert "of another fleet of this name" in said.out
+        assert "belongs to another fleet of this name" in said.out
         assert fleet.launch("status") == 0
         assert "another fleet" not in "".join(capsys.readouterr())
     assert everything(fleet) == before
@@ -90,11 +90,11 @@ def test_a_collector_goes_only_when_somebody_agrees(fleet, at_a_terminal, capsys
     before = everything(fleet)
     assert fleet.launch("up") == 2
     said = capsys.readouterr().err
-    assert "nothing was touched: this removes collector two, not in the file any more" in said
+    assert "nothing was touched: this removes collector two, no longer in the file" in said
     assert f"launcher up {fleet.path} --yes" in said
     at_a_terminal("no")
     assert fleet.launch("up") == 2
-    assert "Go on? Type yes:" in capsys.readouterr().err
+    assert "Continue? Type yes:" in capsys.readouterr().err
     assert everything(fleet) == before
     assert fleet.launch("up", "--keep-orphans") == 0
     at_a_terminal("yes")

@@ -452,7 +452,7 @@ async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, 
     assert len(opened) == 2
     assert min(opened) >= 0.7
     assert max(opened) >= 1.4
-    assert "waiting 1.4 s for our turn: KRAKEN counts connections" in caplog.text
+    assert "waiting 1.4 s for our turn: KRAKEN limits connections" in caplog.text
     assert "429" in caplog.text
 
 

@@ -122,7 +122,7 @@ def test_a_collector_that_dies_is_started_again_and_ctrl_c_ends_in_order(run):
     endless.until("records are stored")
     killed = endless.collectors()[0]
     os.kill(killed, signal.SIGKILL)
-    endless.until("ended with status -9; starts again in 0.1 s")
+    endless.until("ended with status -9; restarting in 0.1 s")
     endless.until("2 of 2 ready")
     assert killed not in endless.children()
     endless.process.send_signal(signal.SIGINT)
@@ -197,7 +197,7 @@ def test_two_launchers_of_a_fleet_do_not_share_a_folder(run):
     second = run()
     second.finish()
     assert second.process.returncode == 1
-    assert "this fleet runs here already" in "".join(second.said)
+    assert "this fleet is already running here" in "".join(second.said)
     first.process.terminate()
     first.finish()
     assert first.process.returncode == 0

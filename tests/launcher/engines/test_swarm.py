@@ -91,7 +91,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     assert "manager of a swarm" in said
     assert "one              store     fine     everything is fine" in said
     assert [fleet.things(kind) for kind in ("service", "secret", "network", "volume")] == [[]] * 4
-    assert planned(fleet, capsys)[1]["one"] == ("create", "is not there yet", [])
+    assert planned(fleet, capsys)[1]["one"] == ("create", "does not exist yet", [])
     assert fleet.launch("up") == 0
     assert "3 created" in capsys.readouterr().out
     assert planned(fleet, capsys) == (
@@ -130,7 +130,7 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
             ["SYMBOLS", "replicas", "secret password"],
         ),
         "two": ("update", "memory, secret password changed by hand", ["memory", "secret password"]),
-        "new": ("create", "is not there yet", []),
+        "new": ("create", "does not exist yet", []),
         "gone": ("remove", "is not in the file", []),
     }
     fleet.launch("plan")
@@ -185,7 +185,7 @@ def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsy
     capsys.readouterr()
     assert fleet.launch("up", "--parallelism", "1") == 1
     said = capsys.readouterr()
-    assert "the old container was left as it is\n  what is wrong stands below; --no-check" in said.err
+    assert "the old container was left as it is\n  the fault is shown below; --no-check" in said.err
     assert "| a careless line with ***" in said.err
     assert "left as it was, because the update of one failed" in said.out
     assert {name: fleet.container(name)["Id"] for name in ("one", "two")} == before
