@@ -1,12 +1,12 @@
-"""One connection takes over from another that the exchange is about to close: nothing missing, nothing twice.
+"""Takeover of a connection that the exchange is about to close by another: nothing missing, nothing twice.
 
-For a while both bring the same. The old one is recorded, as ever; what the new one brings is held. The new
-one takes over only where it is certain of every subscription that the old one has brought all that came
-before the new one began; from then on what the new one brings is recorded, but for what the old one brought
-already. Where that does not become certain, the new one is let go, and the old one goes on.
+For a while both connections deliver the same data. The old one is recorded as before; records of the new one
+are held. The new one takes over only once it is certain, for every subscription, that the old one has
+delivered everything from before the new one began. From then on the new one is recorded, except for what the
+old one has delivered already. If that does not become certain, the new one is dropped and the old one stays.
 
-A subscription changes over at a place: the exchange's number, or its time. Trades and candles that have
-numbers are told apart by ``Repeats``, on whichever connection they come.
+A subscription switches over at a place: a number or a time of the exchange's. ``Repeats`` recognises trades
+and candles that have numbers, on whichever connection they arrive.
 """
 
 from collections import deque
@@ -32,14 +32,14 @@ from collector.feeds.repeats import MOST_MISSING, number_of
 from collector.records import BOOKS, AnyRecord, Key, L2Book, L3Book, Record, channel_of
 from collector.times import SECOND
 
-#: Records that are held of all subscriptions together.
+#: The most records that are held, of all subscriptions together.
 MOST_HELD = 50_000
-#: Nanoseconds after all of the new connection stands in which the two have to be seen to agree.
+#: Nanoseconds that the two connections have to agree, once the new one has all subscriptions.
 GRACE = 5 * SECOND
 _QUOTES = frozenset({"ticker", "l1_book"})
-#: Of these both connections bring each record as it happens; of others some begin with their last state.
+#: Channels whose records both connections deliver as they happen; some others begin with their last state.
 _PROMPT = BOOKS | _QUOTES | {"trades"}
-#: Of these a symbol's records have an order; others are told apart by their identity.
+#: Channels in which a symbol's records have an order; in others, records are recognised by their identity.
 _ORDERED = BOOKS | _QUOTES | {"funding", "index", "open_interest"}
 
 
@@ -48,7 +48,7 @@ class HandoverError(Exception):
 
 
 class NoPlaceError(HandoverError):
-    """Nor can any other: nothing says where one would."""
+    """No connection could take over: nothing says at which place."""
 
 
 class _Changeover:
@@ -56,12 +56,12 @@ class _Changeover:
 
     Attributes:
         last: the record of the old connection with the highest place.
-        there: identities of all that the old one brought at that place.
-        brought: receipt of the newest record of the old connection; 0 before the first.
+        there: the identities of the old connection's records at that place.
+        brought: when the newest record of the old connection was received; 0 before the first.
         beginning: the complete book that the new connection began with.
-        first: the first record that the new connection brought as it happened.
+        first: the first record that the new connection delivered as it happened.
         newest: the newest record of the new connection.
-        held: what the new connection brought, after its beginning.
+        held: the new connection's records after its beginning.
     """
 
     def __init__(self, channel: str, identity: Callable[[AnyRecord], object]) -> None:
@@ -78,13 +78,13 @@ class _Changeover:
 
     @property
     def reach(self) -> int | None:
-        """The place that the old connection has reached; None where that is not known."""
+        """The place that the old connection has reached; None if unknown."""
         return None if self.last is None else _place(self.last)
 
     def note(self, record: AnyRecord, *, begins: bool) -> None:
         """Note a record of the old connection.
 
-        One that a book begins with may have a later time than the changes that follow it.
+        A record that begins a book may have a later time than the changes that follow it.
         """
         self.brought = record.receipt_timestamp
         place, reach = _place(record), self.reach
@@ -100,14 +100,14 @@ class _Changeover:
     def hold(self, record: AnyRecord) -> int:
         """Hold a record of the new connection; return how many more are held now.
 
-        Raises NoPlaceError where the exchange tells no place of it.
+        Raises NoPlaceError if the exchange gives it neither a number nor a time.
         """
         if self._is_book and self.beginning is None:
             self.beginning = record
             return 0
         place = _place(record)
         if place is None:
-            raise NoPlaceError("the exchange tells neither a time nor a number of what it sends")
+            raise NoPlaceError("the exchange's messages have neither a time nor a number")
         if self._is_prompt and self.first is None and not self._is_state(record, place):
             self.first = record
         self.newest = record
@@ -115,18 +115,18 @@ class _Changeover:
         return 1 - self._trim()
 
     def is_reached(self, since: int, *, in_time: bool) -> bool:
-        """Return whether the old connection brought all that came before the new one began.
+        """Return whether the old connection has delivered everything from before the new one began.
 
         Args:
-            since: when all of the new connection stood.
-            in_time: whether the old connection has brought something that came later than that.
+            since: when the new connection had all subscriptions.
+            in_time: whether the old connection has delivered something later than that.
         """
         if self.first is not None:
             return self.has_reached(self.first)
         return in_time and (not self._is_prompt or self.brought <= since or self._agrees())
 
     def has_reached(self, record: AnyRecord) -> bool:
-        """Return whether the old connection brought a record of the new one, or a later one."""
+        """Return whether the old connection has delivered a record of the new one, or a later one."""
         place, reach = _place(record), self.reach
         if place is None or reach is None:
             return False
@@ -135,20 +135,20 @@ class _Changeover:
         return place != record.timestamp or self._identity(record) in self.there
 
     def passes(self, record: AnyRecord) -> bool:
-        """Return whether the old connection did not bring a record of the new one."""
+        """Return whether the old connection has not delivered a record of the new one."""
         place, reach = _place(record), self.reach
         if place is None or reach is None or number_of(record) is not None:
             return True
         if self._is_ordered and place != reach:
             return place > reach
         if place != record.timestamp:
-            return False  # two records have not the same number
+            return False  # no two records have the same number
         if _is_whole(record) and self.last is not None and not _is_whole(self.last):
             return False  # the complete book that follows a change
         return self._identity(record) not in self.there
 
     def _is_state(self, record: AnyRecord, place: int) -> bool:
-        """Return whether a quote is but the last one with a time of its own: a subscription may begin so."""
+        """Return whether a quote only repeats the last one under a new time, as a subscription may begin."""
         if not self._is_quote or self.held or self.last is None:
             return False
         return place > (self.reach or 0) and _content(record) == _content(self.last)
@@ -159,7 +159,7 @@ class _Changeover:
         return _content(self.newest) == _content(self.last)
 
     def _trim(self) -> int:
-        """Let go of what the old connection brought as well; return how many that are."""
+        """Drop what the old connection has delivered as well; return the number of records dropped."""
         reach, count = self.reach, 0
         if reach is None or not (self._is_ordered or number_of(self.held[0]) is not None):
             return 0
@@ -171,12 +171,12 @@ class _Changeover:
 
 
 class Handover:
-    """What two connections bring of the same subscriptions.
+    """The same subscriptions on two connections.
 
     Args:
         keys: the subscriptions.
-        confirmed: what stands on the old connection, at any time.
-        identity: what makes two sightings of a record one.
+        confirmed: the subscriptions confirmed on the old connection, kept up to date by their owner.
+        identity: returns equal values for two deliveries of one record.
     """
 
     def __init__(
@@ -184,20 +184,20 @@ class Handover:
     ) -> None:
         self._keys, self._confirmed, self._identity = set(keys), confirmed, identity
         self._standing = self._keys & confirmed  # on the old connection
-        self._following: set[Key] = set()  # what stands on the new one, its books complete
+        self._following: set[Key] = set()  # confirmed on the new one, its books complete
         self._acknowledged: set[Subscription] = set()
         self._refused: dict[Subscription, Refused] = {}
         self._repeated: list[Repeated] = []
         self._changes: dict[Key, _Changeover] = {}
-        self._broken = False  # something of the old one, since there are two
-        self._stood = 0  # when all of the new one stood
-        self._proofs: dict[Key, AnyRecord] = {}  # what the new one brought first after that
-        self._count = 0  # of what is held
+        self._broken = False  # whether a subscription of the old one broke since there are two
+        self._stood = 0  # when the new one had all subscriptions
+        self._proofs: dict[Key, AnyRecord] = {}  # the first records of the new one after that
+        self._count = 0  # of records held
 
     # -- while there are two ---------------------------------------------------------------------------
 
     def note(self, outputs: Outputs) -> None:
-        """Note what the old connection brought."""
+        """Note what the old connection delivered."""
         begins: set[Key] = set()
         for it in outputs:
             match it:
@@ -211,7 +211,7 @@ class Handover:
                     self._broken = True
 
     def hold(self, outputs: Outputs) -> None:
-        """Hold what the new connection brought. Raises HandoverError where it is not in order."""
+        """Hold what the new connection delivered. Raises HandoverError if something is wrong with it."""
         for it in outputs:
             match it:
                 case Record():
@@ -224,24 +224,24 @@ class Handover:
                     self._following.update(key for key in subscriptions if key[0] not in BOOKS)
                 case Refused(subscriptions, reason):
                     if not self._standing.isdisjoint(subscriptions):
-                        raise HandoverError(f"it is refused: {reason}")
+                        raise HandoverError(f"a subscription is refused: {reason}")
                     self._refused |= dict.fromkeys(subscriptions, it)
                 case Break(reason=reason) | Malformed(reason=reason) | Closing(reason=reason):
                     raise HandoverError(reason)
                 case Renew():
                     raise HandoverError("a subscription breaks")
         if self._count > MOST_HELD:
-            raise HandoverError(f"it brings more than {MOST_HELD} records before it can take over")
+            raise HandoverError(f"it delivers more than {MOST_HELD} records before it can take over")
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """These are not wanted any more."""
+        """Forget subscriptions that are no longer wanted."""
         self._keys.difference_update(keys)
         self._standing.difference_update(keys)
 
     def is_ready(self, now: int) -> bool:
         """Return whether the new connection can take over ``now`` (nanoseconds).
 
-        Raises HandoverError where something of the old one broke, or the two are not seen to agree in time.
+        Raises HandoverError if a subscription of the old one broke, or if the two do not agree in time.
         """
         self._standing |= self._keys & self._confirmed
         if self._broken or not self._standing <= self._confirmed:
@@ -262,7 +262,10 @@ class Handover:
 
     @property
     def _is_proven(self) -> bool:
-        """Whether the old connection brought what came after all of the new one stood, so all before too."""
+        """Whether the old connection has delivered something from after the new one had all subscriptions.
+
+        It has then delivered everything from before as well.
+        """
         return any(self._change(key).has_reached(record) for key, record in self._proofs.items())
 
     def _hold(self, record: AnyRecord) -> None:
@@ -281,9 +284,10 @@ class Handover:
     # -- when there is one -----------------------------------------------------------------------------
 
     def held(self) -> Outputs:
-        """Return what the new connection brought so far and the old one did not, in the order of receipt.
+        """Return what only the new connection has delivered so far, in the order of receipt.
 
-        Of what did not stand on the old one that is all, but for a quote that the old one had brought before.
+        Of subscriptions that were not confirmed on the old one that is everything, except for a quote that
+        the old one had delivered before.
         """
         later: list[AnyRecord] = []
         for key, change in self._changes.items():
@@ -297,7 +301,7 @@ class Handover:
         return [*begun, *self._repeated, *later, confirmed, *dict.fromkeys(self._refused.values())]
 
     def without_old(self, outputs: Outputs) -> Outputs:
-        """Return what the new connection brings now but for what the old one had brought already."""
+        """Return ``outputs`` of the new connection without what the old one has delivered already."""
         return [it for it in outputs if not isinstance(it, Record) or self._passes(it)]
 
     def _passes(self, record: AnyRecord) -> bool:
@@ -306,7 +310,7 @@ class Handover:
 
 
 def _place(record: AnyRecord) -> int | None:
-    """Return what puts a symbol's records in order: a number or a time; None where neither is told."""
+    """Return what orders a symbol's records, a number or a time; None if the record has neither."""
     number = number_of(record)
     if number is not None:
         return number

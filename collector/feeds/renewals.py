@@ -1,7 +1,7 @@
-"""What broke on a connection is subscribed to again: not too often, and it has to begin.
+"""Resubscribing to what broke on a connection: not too often, and data has to arrive.
 
-Who breaks again as soon as it stands waits longer each time, at most a minute; and some exchanges count how
-often is subscribed within an hour.
+A subscription that keeps breaking waits longer each time, at most a minute; some exchanges also limit the
+number of subscriptions within an hour.
 """
 
 import asyncio
@@ -17,20 +17,21 @@ from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds within which a subscription that is made again has to bring something.
+#: Seconds within which data has to arrive after resubscribing.
 RENEWAL = 60.0
-#: Of the operations that an exchange allows: first subscriptions, and those after a refusal, are some too.
+#: Share of the operations that an exchange allows; first subscriptions, and those after a refusal, need the
+#: rest.
 _SHARE = 0.8
 
 
 class Renewals:
-    """The subscriptions of one connection that are being made again.
+    """The subscriptions of one connection that are being renewed.
 
     Args:
         name: of the connection, for the log.
         limits: the exchange's.
         send: sends a frame at its turn.
-        paces: of what was subscribed to again, on an earlier websocket too.
+        paces: the pace of each renewed subscription, from earlier websockets too.
     """
 
     def __init__(
@@ -38,26 +39,26 @@ class Renewals:
     ) -> None:
         self._name, self._limits, self._send = name, limits, send
         self._paces: Paces[Key] = paces or Paces()
-        self._since: dict[Key, float] = {}  # what has to begin, by time.monotonic()
+        self._since: dict[Key, float] = {}  # since when data is due, by time.monotonic()
         self._turns: dict[Key, asyncio.TimerHandle] = {}
         self._operations = self._budget()
 
     def begin(self, opening: int) -> None:
-        """A connection begins, with so many frames that subscribe."""
+        """Begin a connection, with ``opening`` frames that subscribe."""
         self._operations.spend(opening, time.monotonic())
 
     def end(self) -> None:
-        """The connection has ended."""
+        """End the connection: drop what waits for its turn."""
         self.forget([*self._turns])
 
     def broke(self, key: Key) -> None:
-        """``key`` has to begin again: by what the exchange sends unasked, or by ``renew``."""
+        """Expect data of ``key``, which broke: the exchange sends it unasked, or ``renew`` asks for it."""
         self._since.setdefault(key, time.monotonic())
 
     def renew(self, keys: Sequence[Key], frames: Sequence[str]) -> None:
-        """Send the frames that subscribe to ``keys`` again, together, when they have their turn.
+        """Send the frames that resubscribe to ``keys``, together, when it is their turn.
 
-        They replace those of the same first key that still wait for theirs.
+        They replace frames of the same first key that are still waiting.
         """
         key, now = keys[0], time.monotonic()
         if turn := self._turns.pop(key, None):
@@ -69,47 +70,47 @@ class Renewals:
         if not delay:
             self._subscribe(key, frames)
             return
-        LOG.warning("%s: %s %s breaks again and again: subscribed to in %.1f s", self._name, *key, delay)
+        LOG.warning("%s: %s %s keeps breaking; resubscribing in %.1f s", self._name, *key, delay)
         loop = asyncio.get_running_loop()
         self._turns[key] = loop.call_later(delay, self._subscribe, key, frames)
 
     @property
     def waiting(self) -> str | None:
-        """What breaks again and again and waits for its turn, in words; None where nothing does."""
+        """What keeps breaking and waits for its turn, in words; None if nothing does."""
         if not self._turns:
             return None
         named = ", ".join(" ".join(key) for key in sorted(self._turns))
-        return f"breaks again and again, and waits to be subscribed to: {named}"
+        return f"keeps breaking and is waiting to be resubscribed: {named}"
 
     def asked(self, key: Key) -> None:
-        """A request for ``key`` is under way, and repeated until it is answered."""
+        """Note that a request for ``key`` is under way; it is repeated until it is answered."""
         self._since.pop(key, None)
 
     def settle(self, key: Key) -> None:
-        """``key`` has begun again."""
+        """Note that data of ``key`` has arrived."""
         self._since.pop(key, None)
         self._paces.settle(key, time.monotonic())
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """These are not wanted any more."""
+        """Forget subscriptions that are no longer wanted."""
         for key in keys:
             self._since.pop(key, None)
             if turn := self._turns.pop(key, None):
                 turn.cancel()
 
     def check(self, refused: Collection[Key], *, sending: bool) -> None:
-        """Raise SilentError where an exchange does not answer to a subscription that is made again.
+        """Raise SilentError if an exchange does not answer a renewed subscription.
 
         Args:
-            refused: what the exchange answered to with a refusal.
-            sending: whether frames wait to be sent: what asks for it may be one of them.
+            refused: subscriptions that the exchange has refused.
+            sending: whether frames are waiting to be sent, which may be the ones that ask for it.
         """
         now = time.monotonic()
         if sending:
             self._since = {key: max(since, now) for key, since in self._since.items()}
         for (channel, symbol), since in self._since.items():
             if now - since > RENEWAL and (channel, symbol) not in refused:
-                raise SilentError(f"{channel} {symbol} did not begin again within {RENEWAL:.0f} s")
+                raise SilentError(f"{channel} {symbol}: no data within {RENEWAL:.0f} s of resubscribing")
 
     def _subscribe(self, key: Key, frames: Sequence[str]) -> None:
         self._turns.pop(key, None)

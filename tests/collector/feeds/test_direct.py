@@ -299,7 +299,7 @@ async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, m
         await it.until(lambda: it.receiver.gaps, "a gap")
     (gap,) = it.receiver.gaps
     assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
-    assert lines(caplog, f"l2_book {BTC} did not begin again within")
+    assert lines(caplog, f"l2_book {BTC}: no data within")
 
 
 async def test_a_book_of_which_the_exchange_says_that_nothing_changes_is_not_silent(tmp_path):

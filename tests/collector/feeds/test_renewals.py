@@ -84,8 +84,8 @@ async def test_what_waits_is_told_and_sent_at_its_turn_once(caplog):
     assert it.waiting is None
     it.renew([BOOK], FRAMES)
     it.renew([BOOK], FRAMES)
-    assert it.waiting == "breaks again and again, and waits to be subscribed to: l2_book BTC-USDT"
-    assert "l2_book BTC-USDT breaks again and again" in caplog.text
+    assert it.waiting == "keeps breaking and is waiting to be resubscribed: l2_book BTC-USDT"
+    assert "l2_book BTC-USDT keeps breaking" in caplog.text
     it._turns[BOOK]._run()
     assert sent == [*FRAMES, *FRAMES]
     assert it.waiting is None
@@ -104,7 +104,7 @@ async def test_what_does_not_begin_again_in_its_time_is_told(clock):
     it.check((), sending=True)
     it.check((), sending=False)
     clock.now += renewals.RENEWAL + 1
-    with pytest.raises(SilentError, match="l2_book BTC-USDT did not begin again within 60 s"):
+    with pytest.raises(SilentError, match="l2_book BTC-USDT: no data within 60 s"):
         it.check((), sending=False)
 
 
