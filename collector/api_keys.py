@@ -19,7 +19,7 @@ class _UnfitError(Exception):
 def read(content: bytes) -> tuple[str, ...]:
     """Return the keys in such a file.
 
-    Raises ValueError where it is no configuration of cryptofeed; the message quotes nothing of it.
+    Raises ValueError if it is no configuration of cryptofeed; the message quotes nothing of it.
     """
     import yaml  # noqa: PLC0415 - only who has such a file waits for it
 
@@ -42,7 +42,7 @@ def read(content: bytes) -> tuple[str, ...]:
 
 
 def _check_events(events: Iterable[Any]) -> None:
-    """Raise _UnfitError where a file's lists and mappings would be too deep, or too many when merged."""
+    """Raise _UnfitError if a file's lists and mappings would be too deep, or too many when merged."""
     depth = 0
     for event in events:
         kind = type(event).__name__

@@ -68,7 +68,7 @@ class Batch(msgspec.Struct, frozen=True):
         return sequences, [self.records[sequence - self.first] for sequence in sequences]
 
     def without(self, refusals: Iterable[Refusal]) -> "Batch":
-        """The batch but for these."""
+        """Return the batch but for these."""
         refused = self.refused.union(refusal.sequence for refusal in refusals)
         return Batch(self.incarnation, self.first, self.records, refused)
 

@@ -85,7 +85,7 @@ def amount(value: Any) -> str:
 
 
 def optional_number(value: Any) -> str | None:
-    """Return ``number``, or None where there is none."""
+    """Return ``number``, or None if there is none."""
     return None if value is None else number(value)
 
 
@@ -104,7 +104,7 @@ def levels(pairs: Any) -> list[tuple[Decimal, Decimal]]:
 
 
 def excess(record: AnyRecord) -> str | None:
-    """Return what is out of bounds in a record's numbers; None where nothing is."""
+    """Return what is out of bounds in a record's numbers; None if nothing is."""
     texts = list(records.numbers(record))
     if _all_usual("".join([f"{text}," for text in texts])):
         return None
@@ -123,7 +123,7 @@ def text(value: Any) -> str:
 
 
 def optional_text(value: Any) -> str | None:
-    """Return ``text``, or None where there is none."""
+    """Return ``text``, or None if there is none."""
     return None if value is None else text(value)
 
 

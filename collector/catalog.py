@@ -45,8 +45,8 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         records: what one record is, in words.
         loss: how a missing message is noticed: by sequence, chain, checksum, ids; or nothing.
-        quiet: seconds without data that are normal; None where any silence is.
-        period: seconds between two polls; None where the exchange sends by itself.
+        quiet: seconds without data that are normal; None if any silence is.
+        period: seconds between two polls; None if the exchange sends by itself.
         source: the page that describes the format, and the date on which it was read.
     """
 
@@ -107,23 +107,23 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 @cache
 def exchanges() -> Mapping[str, Exchange]:
-    """All exchanges by cryptofeed's id."""
+    """Return all exchanges by cryptofeed's id."""
     return msgspec.json.decode(TABLE.read_bytes(), type=dict[str, Exchange])
 
 
 def usable() -> list[str]:
-    """The exchanges of which something can be recorded."""
+    """Return the exchanges of which something can be recorded."""
     return [name for name, exchange in exchanges().items() if not exchange.trouble]
 
 
 def canonical_channel(text: str) -> str:
-    """The channel that a user's spelling means: any case, and ``l2book`` for ``l2_book``."""
+    """Return the channel that a user's spelling means: any case, and ``l2book`` for ``l2_book``."""
     lowered = text.lower()
     return {channel.replace("_", ""): channel for channel in CHANNELS}.get(lowered, lowered)
 
 
 def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
-    """The ``count`` values of ``possible`` that look most like ``text``; none if nothing is near.
+    """Return the ``count`` values of ``possible`` that look most like ``text``; none if nothing is near.
 
     Nothing is near a long text: to compare two of them takes the product of their lengths.
     """

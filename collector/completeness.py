@@ -39,7 +39,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A gap, as far as it lies in the interval; ``count`` is that of the whole gap, None where unknown."""
+    """A gap, as far as it lies in the interval; ``count`` is that of the whole gap, None if unknown."""
 
     start: float
     end: float
@@ -51,8 +51,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """How complete one channel of one symbol is.
 
     Attributes:
-        since: when it was recorded first; None where that is not known.
-        until: all that was seen up to then is stored; None where no collector has noted anything.
+        since: when it was recorded first; None if that is not known.
+        until: all that was seen up to then is stored; None if no collector has noted anything.
         gaps: what is missing, oldest first.
         late: seconds between ``until`` and the end of the interval, or its beginning where it has no end, if
             that is later.
@@ -138,7 +138,7 @@ def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
 
 
 def _are_times(*seconds: float) -> bool:
-    """Whether these are seconds since 1970 that a clock may tell."""
+    """Return whether these are seconds since 1970 that a clock may tell."""
     return all(0 <= each < LATEST for each in seconds)
 
 

@@ -23,7 +23,7 @@ def moment(text: str) -> float:
 
 
 def check_order(since: float | None, until: float | None) -> None:
-    """Raise ValueError where an interval ends before it begins."""
+    """Raise ValueError if an interval ends before it begins."""
     if since is not None and until is not None and since > until:
         raise ValueError("--since is later than --until; swap them")
 

@@ -84,7 +84,7 @@ class DeadLetters:
         self.path.replace(self._before)
 
     def _known_of(self, batch: Batch) -> set[_Key]:
-        """The letters from the beginning of the batch on: it may have been tried before."""
+        """Return the letters from the beginning of the batch on: it may have been tried before."""
         if self._known is None:
             _cut_torn_line(self.path)
         known = self._read_keys() if self._known is None else self._known

@@ -38,7 +38,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     def of(self, name: str) -> Mapping[str, str]:
         """Return the addresses in place of those of the exchange ``name``, complete with their paths.
 
-        Raises ValueError where the exchange has no such region or address.
+        Raises ValueError if the exchange has no such region or address.
         """
         exchange = catalog.exchanges()[name]
         if not exchange.endpoints:
@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def _check(name: str, address: str) -> None:
-    """Raise ValueError where an address is none that a collector could open."""
+    """Raise ValueError if an address is none that a collector could open."""
     try:
         url = Url.parse(address)
         host, _ = host_and_port(url.hosts)

@@ -49,7 +49,7 @@ class StoredGap(msgspec.Struct, frozen=True):
 
 
 def missing(records: Iterable[AnyRecord], reason: Reason) -> tuple[Gap, ...]:
-    """The gaps that there are when ``records`` are lost, one for each channel of each symbol.
+    """Return the gaps that there are when ``records`` are lost, one for each channel of each symbol.
 
     A gap among them is not lost with them: it is part of what is missing.
     """

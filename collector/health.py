@@ -128,7 +128,7 @@ def judge(  # noqa: PLR0911 - the gravest first
     idle: str | None = None,
     failure: str | None = None,
 ) -> tuple[str, str]:
-    """The state (starting, ready or degraded) and one line that says why.
+    """Return the state (starting, ready or degraded) and one line that says why.
 
     ``idle`` is the reason where there is nothing to subscribe to, ``failure`` why the reference data could
     not be read.
@@ -167,7 +167,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def write(folder: Path, status: Status | Standby) -> None:
-    """Replaces the status file in one step; a full disk must not cost more than the file."""
+    """Replace the status file in one step; a full disk must not cost more than the file."""
     path = folder / (STATUS_FILE if isinstance(status, Status) else STANDBY_FILE)
     aside = path.with_suffix(".part")
     aside.write_bytes(msgspec.json.encode(status))
@@ -175,7 +175,7 @@ def write(folder: Path, status: Status | Standby) -> None:
 
 
 def read(folder: Path) -> Status:
-    """The last status. Raises OSError or msgspec.DecodeError."""
+    """Return the last status. Raises OSError or msgspec.DecodeError."""
     return typed_json.decode((folder / STATUS_FILE).read_bytes(), Status)
 
 
@@ -192,7 +192,7 @@ def is_ready(status: Status) -> bool:
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """How the collector of a folder is: ``healthy`` (alive), ``ready``, and one line that says why.
 
-    ``status`` is the last that it said of itself; None where there is nothing that can be read.
+    ``status`` is the last that it said of itself; None if there is nothing that can be read.
     """
 
     healthy: bool

@@ -22,7 +22,7 @@ class AnotherWriterError(Exception):
 
 
 async def answer[T](asked: Awaitable[T]) -> T:
-    """Return what the store answers. Raises StoreUnavailableError where it does not within PATIENCE."""
+    """Return what the store answers. Raises StoreUnavailableError if it does not within PATIENCE."""
     try:
         async with asyncio.timeout(PATIENCE):
             return await asked

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add(path: Path, lines: bytes, *, synced: bool = False) -> None:
-    """Appends ``lines``, all or none. Raises OSError.
+    """Append ``lines``, all or none. Raises OSError.
 
     A half line would take the next one with it, and what is whole would be there twice after the next try.
     """

@@ -33,13 +33,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """One symbol that an exchange lists. None where it, or cryptofeed, does not say.
+    """One symbol that an exchange lists. None if it, or cryptofeed, does not say.
 
     Attributes:
         type: as SYMBOLS knows it: spot, perpetual, futures, option ...
         exchange_symbol: the exchange's own name.
         tick, lot: the steps of a price and of an amount, in digits.
-        contract_size: of one contract, in ``contract_unit``; None where amounts are in the base currency.
+        contract_size: of one contract, in ``contract_unit``; None if amounts are in the base currency.
         settlement: the currency in which profit and loss are paid.
         expiry: UTC, as in 2026-12-25T08:00:00Z.
     """

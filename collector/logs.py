@@ -18,7 +18,7 @@ from collector.printable import printable, printable_json, shortened, worth_read
 
 
 def configure(level: str, form: str, secrets: Iterable[str] = ()) -> None:
-    """Sends every logger's lines of at least ``level`` to standard error, without ``secrets``.
+    """Send every logger's lines of at least ``level`` to standard error, without ``secrets``.
 
     ``form`` is text or json.
     """

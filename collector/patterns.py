@@ -35,7 +35,7 @@ class Selection(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, items: Iterable[str]) -> "Selection":
-        """The selection that ``items`` make. Raises ValueError."""
+        """Return the selection that ``items`` make. Raises ValueError."""
         spelt = [spelling(item) for item in items]
         included = tuple(item for item in spelt if not item.startswith("!"))
         excluded = tuple(item[1:] for item in spelt if item.startswith("!"))
@@ -46,13 +46,13 @@ class Selection(msgspec.Struct, frozen=True):
         return cls(included, excluded)
 
     def wants(self, symbol: str, kind: str) -> bool:
-        """Whether a symbol of the type ``kind`` is selected."""
+        """Return whether a symbol of the type ``kind`` is selected."""
         return any(matches(item, symbol, kind) for item in self.included) and not any(
             matches(item, symbol, kind) for item in self.excluded
         )
 
     def select(self, listed: Mapping[str, str]) -> list[str]:
-        """Those of the symbols ``listed``, each with its type, that are selected.
+        """Return those of the symbols ``listed``, each with its type, that are selected.
 
         They come in the order of the list's items, and those of a pattern by name.
         """
@@ -89,7 +89,7 @@ def _type(text: str) -> str:
 
 
 def is_plain(item: str) -> bool:
-    """Whether it is a symbol rather than a pattern."""
+    """Return whether it is a symbol rather than a pattern."""
     return item != ALL and not item.startswith(TYPE) and not _GLOB.search(item)
 
 
@@ -103,7 +103,7 @@ def matches(item: str, symbol: str, kind: str) -> bool:
 
 
 def type_by_form(symbol: str) -> str:
-    """The type of a symbol as cryptofeed writes it, from its form: BTC-USD-PERP is a perpetual."""
+    """Return the type of a symbol as cryptofeed writes it, from its form: BTC-USD-PERP is a perpetual."""
     parts = symbol.split("-")
     if parts[-1] == "PERP":
         return "perpetual"

@@ -127,7 +127,7 @@ def _way(settings: Settings) -> str:
 
 
 def exit_status(found: list[Finding]) -> int:
-    """The status to end with: that of the gravest finding."""
+    """Return the status to end with: that of the gravest finding."""
     return max(finding.exit_status for finding in found)
 
 
@@ -333,7 +333,7 @@ def _no_symbols(what: str, detail: str, remedy: str, exit_status: int) -> tuple[
 
 
 async def _clock(settings: Settings) -> Finding:
-    """Compares the clock with that of the exchange's web server, which tells whole seconds."""
+    """Compare the clock with that of the exchange's web server, which tells whole seconds."""
     host = creation.access(settings).host
     try:
         async with asyncio.timeout(_PATIENCE):

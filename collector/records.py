@@ -119,7 +119,7 @@ class Index(Record, array_like=True, tag="index", gc=False):
 
 
 class Candle(Record, array_like=True, tag="candles", gc=False):
-    """One candle from ``start`` to ``stop``; ``closed`` is None where the exchange does not tell."""
+    """One candle from ``start`` to ``stop``; ``closed`` is None if the exchange does not tell."""
 
     start: Time
     stop: Time
@@ -137,7 +137,7 @@ class Gap(Record, array_like=True, tag="gaps", gc=False):
     """From ``start`` to ``end`` (receipts) records of one channel of one symbol are missing, or may be.
 
     ``missed`` is that channel; ``timestamp`` is ``end``, ``receipt_timestamp`` when the gap was noticed.
-    ``count`` is how many records are missing, None where nobody knows. With the reasons ``forgotten`` and
+    ``count`` is how many records are missing, None if nobody knows. With the reasons ``forgotten`` and
     ``corrupt`` it counts all that was lost at once, of whatever channel and symbol. gaps/ has the reasons.
     """
 

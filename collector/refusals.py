@@ -33,7 +33,7 @@ class Refusals:
     async def without(self, refusals: Sequence[Refusal], batch: Batch) -> Batch:
         """Put aside the records that are what is wrong; return the rest, up to the first place that is.
 
-        Raises StoreRefusedError where the batch begins with such a place.
+        Raises StoreRefusedError if the batch begins with such a place.
         """
         if doubtful := self._doubtful(refusals, batch):
             first = doubtful[0]

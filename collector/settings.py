@@ -127,7 +127,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings that ``environment`` asks for. Raises SettingsError with all faults."""
+        """Return the settings that ``environment`` asks for. Raises SettingsError with all faults."""
         return _Reader(environment).settings()
 
     @property
@@ -136,7 +136,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.spool_dir / self.name
 
     def takes(self, symbol: str) -> bool:
-        """Whether a symbol, selected or not, is this shard's."""
+        """Return whether a symbol, selected or not, is this shard's."""
         return self.shard is None or self.shard.takes(symbol)
 
     def wants(self, symbol: str) -> bool:
@@ -144,7 +144,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.takes(symbol) and self.selection.wants(symbol, type_by_form(symbol))
 
     def records(self, pair: tuple[str, str]) -> bool:
-        """Whether a channel of a symbol is what this collector is for."""
+        """Return whether a channel of a symbol is what this collector is for."""
         channel, symbol = pair
         return channel in self.channels and self.wants(symbol)
 
@@ -176,7 +176,7 @@ class Whole(msgspec.Struct, frozen=True):
     most: int
 
     def __call__(self, text: str) -> int:
-        """The number. Raises ValueError."""
+        """Return the number. Raises ValueError."""
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not self.least <= int(text) <= self.most:
             raise ValueError(f"takes a whole number from {self.least} to {self.most}")
         return int(text)
@@ -188,7 +188,7 @@ class OneOf(msgspec.Struct, frozen=True):
     values: tuple[str, ...]
 
     def __call__(self, text: str) -> str:
-        """The word in its own case. Raises ValueError."""
+        """Return the word in its own case. Raises ValueError."""
         for value in self.values:
             if text.lower() == value.lower():
                 return value
@@ -205,14 +205,14 @@ class Matching(msgspec.Struct, frozen=True):
     taken: str
 
     def __call__(self, text: str) -> str:
-        """The text. Raises ValueError."""
+        """Return the text. Raises ValueError."""
         if not re.fullmatch(self.pattern, text):
             raise ValueError(f"takes {self.taken}")
         return text
 
 
 def boolean(text: str) -> bool:
-    """Reads a yes or no. Raises ValueError."""
+    """Read a yes or no. Raises ValueError."""
     if text.lower() in TRUE:
         return True
     if text.lower() in FALSE:
@@ -221,7 +221,7 @@ def boolean(text: str) -> bool:
 
 
 def size(text: str) -> int:
-    """Reads a size; bytes. Raises ValueError."""
+    """Read a size; bytes. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.lower())
     if not match or match[2] not in SIZES:
         raise ValueError("takes a size such as 2GiB, 512MB or a number of bytes")
@@ -231,7 +231,7 @@ def size(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Reads a duration; seconds. Raises ValueError."""
+    """Read a duration; seconds. Raises ValueError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)", text.lower())
     if not match or match[2] not in TIMES:
         raise ValueError("takes a duration such as 500ms, 10s, 5m, 1h or 7d (a bare number is seconds)")
@@ -241,7 +241,7 @@ def duration(text: str) -> float:
 
 
 def retention(text: str) -> Retention:
-    """Reads how much stays: a duration, or a count. Raises ValueError."""
+    """Read how much stays: a duration, or a count. Raises ValueError."""
     if re.fullmatch(r"[0-9]+", text):
         if not 0 < float(text) <= MOST_RECORDS:
             raise ValueError("takes a number of records from 1 to 10^15, or a duration such as 12h or 30d")
@@ -253,7 +253,7 @@ def retention(text: str) -> Retention:
 
 
 def listed(text: str) -> tuple[str, ...]:
-    """Reads a comma-separated list. Raises ValueError."""
+    """Read a comma-separated list. Raises ValueError."""
     items = [item.strip() for item in text.split(",")]
     if not all(items):
         raise ValueError("takes one value or a comma-separated list without empty items")
@@ -273,7 +273,7 @@ def symbols(text: str) -> tuple[str, ...]:
 
 
 def host(text: str) -> str:
-    """Reads the name or address of a machine, or the path of a socket. Raises ValueError."""
+    """Read the name or address of a machine, or the path of a socket. Raises ValueError."""
     if not text.startswith("/") and re.search(r"://|@|\s", text):
         raise ValueError("takes a host name or address; a whole URL goes into URL")
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
@@ -284,7 +284,7 @@ def host(text: str) -> str:
 
 
 def proxy(text: str) -> str:
-    """Reads the URL of a proxy. Raises ValueError."""
+    """Read the URL of a proxy. Raises ValueError."""
     return ProxyUrl.parse(text).text
 
 
@@ -294,7 +294,7 @@ def endpoint(text: str) -> Endpoint:
 
 
 def existing_file(text: str) -> Path:
-    """Reads the path of a file that is there. Raises ValueError."""
+    """Read the path of a file that is there. Raises ValueError."""
     path = Path(text)
     try:
         there = path.is_file()
@@ -310,7 +310,7 @@ def _read_api_keys(path: Path) -> tuple[str, ...]:
 
 
 def check_authorities(path: Path) -> None:
-    """Raises ValueError where a file holds no certificates."""
+    """Raise ValueError if a file holds no certificates."""
     import ssl  # noqa: PLC0415 - only who has such a file waits for it
 
     try:
@@ -321,7 +321,7 @@ def check_authorities(path: Path) -> None:
 
 
 def exchange(text: str) -> str:
-    """Reads an exchange's name. Raises ValueError."""
+    """Read an exchange's name. Raises ValueError."""
     name = text.upper()
     known = catalog.exchanges().get(name)
     if known and known.trouble:
@@ -334,7 +334,7 @@ def exchange(text: str) -> str:
 
 
 def backend(text: str) -> str:
-    """Reads a backend's name. Raises ValueError."""
+    """Read a backend's name. Raises ValueError."""
     name = text.upper()
     if name in BACKENDS:
         return name
@@ -542,7 +542,7 @@ def _is_quoted(text: str) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it is text, rather than bytes of the environment that are no UTF-8."""
+    """Return whether it is text, rather than bytes of the environment that are no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -697,7 +697,7 @@ class _Reader:
                 self._fault("ENDPOINT", str(error))
 
     def _content[T](self, values: dict[str, Any], name: str, read: Callable[[Path], T]) -> T | None:
-        """Return what is read from the file that a variable names; None where there is none, or a fault."""
+        """Return what is read from the file that a variable names; None if there is none, or a fault."""
         if path := values[name]:
             try:
                 return read(path)
@@ -742,7 +742,7 @@ class _Reader:
             self._fault(f"{name}_FILE", f"cannot be read: {error}")
 
     def _given(self, name: str) -> str:
-        """The variable that says it: the one of that name, or of its file."""
+        """Return the variable that says it: the one of that name, or of its file."""
         return name if name in self.given else f"{name}_FILE"
 
     def _check_url(self, values: dict[str, Any]) -> None:

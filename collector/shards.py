@@ -22,14 +22,14 @@ class Shard(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """Reads ``3/8``. Raises ValueError."""
+        """Read ``3/8``. Raises ValueError."""
         match = re.fullmatch(r"([0-9]{1,3})\s*/\s*([0-9]{1,3})", text)
         if not match or not 1 <= int(match[1]) <= int(match[2]) <= MOST:
             raise ValueError(f"takes a shard and their number, such as 1/8 to 8/8, {MOST} at most")
         return cls(int(match[1]), int(match[2]))
 
     def takes(self, symbol: str) -> bool:
-        """Whether the symbol is this shard's."""
+        """Return whether the symbol is this shard's."""
         return shard_of(symbol, self.count) == self.number
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Shard(msgspec.Struct, frozen=True):
 
 
 def shard_of(symbol: str, count: int) -> int:
-    """The number of the shard, of ``count``, that takes the symbol."""
+    """Return the number of the shard, of ``count``, that takes the symbol."""
     return max(range(1, count + 1), key=lambda number: _draw(symbol, number))
 
 

@@ -31,7 +31,7 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         where: host and port of each server, or the path of its socket, for a person to read.
         hosts: host and port (None: the backend's own) of each; of a socket its path is the host.
-        user, password, database: None where the URL does not say.
+        user, password, database: None if the URL does not say.
         service: the name that Sentinels know the server under.
         options: what follows the question mark.
     """
@@ -116,7 +116,7 @@ def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
 
 
 def _place(where: str) -> tuple[str, int | None]:
-    """The host and the port; or the folder of a socket, and the port that is a part of its name."""
+    """Return the host and the port; or the folder of a socket, and the port that is a part of its name."""
     if not where.startswith("/"):
         return host_and_port(where)
     path, _, port = where.partition(":")

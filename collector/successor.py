@@ -48,7 +48,7 @@ class Successor:
         await asyncio.sleep(LOOK_EVERY)
 
     def take(self) -> "Listed | None":
-        """Return what the exchange listed meanwhile, once; None where it was not asked, or did not answer."""
+        """Return what the exchange listed meanwhile, once; None if it was not asked, or did not answer."""
         listed, self._listed = self._listed, None
         return listed
 

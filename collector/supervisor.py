@@ -49,7 +49,7 @@ FEED_GRACE, RECEIVER_GRACE, WRITER_GRACE, TASKS_GRACE, SPOOL_GRACE = 2.0, 1.0, 3
 
 
 async def collect(settings: Settings) -> int:
-    """Runs one collector until a signal, a wrong setting or the death of a part; the exit status."""
+    """Run one collector until a signal, a wrong setting or the death of a part; return the exit status."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,7 +73,7 @@ async def collect(settings: Settings) -> int:
 
 
 async def _spool(settings: Settings, successor: Successor, stop: asyncio.Event) -> Spool | None:
-    """Open the spool, once its disk has room and nobody else has it; None where it is to stop before."""
+    """Open the spool, once its disk has room and nobody else has it; None if it is to stop before."""
     while not stop.is_set():
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _is_full(folder: Path) -> bool:
 
 
 def _remedy(error: Exception) -> str:
-    """Who must own the folder, where that is what is wrong."""
+    """Return who must own the folder, where that is what is wrong."""
     if not isinstance(error, PermissionError) and not isinstance(error.__cause__, PermissionError):
         return ""
     return f": it must belong to user {os.geteuid()}, who runs the collector (chown {os.geteuid()} ...)"
@@ -309,7 +309,7 @@ class _Guard:
         self.tasks[asyncio.create_task(work, name=name)] = name
 
     async def watch(self, stop: asyncio.Event) -> _Death | None:
-        """Waits for ``stop`` (None) or for the first task to end (its death)."""
+        """Wait for ``stop`` (None) or for the first task to end (its death)."""
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({*self.tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -330,7 +330,7 @@ class _Guard:
 
 
 async def _within(seconds: float, work: Coroutine[Any, Any, object], doing: str) -> None:
-    """Awaits ``work`` for ``seconds`` at the most; what goes wrong is logged and stops nothing."""
+    """Await ``work`` for ``seconds`` at the most; what goes wrong is logged and stops nothing."""
     try:
         async with asyncio.timeout(seconds):
             await work

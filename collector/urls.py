@@ -29,8 +29,8 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scheme: in lower case.
-        login: what stands before the ``@``, None where there is none.
-        user, password: its parts; password is None where it has no colon.
+        login: what stands before the ``@``, None if there is none.
+        user, password: its parts; password is None if it has no colon.
         hosts: what stands between that and the path: one host and port, or several.
         path: with its ``/``; empty where there is none.
         query: what follows the ``?``.
@@ -74,7 +74,7 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _split(rest: str) -> tuple[str, str, str]:
-    """The authority, the path and the query of what follows the scheme."""
+    """Return the authority, the path and the query of what follows the scheme."""
     before, _, query = rest.partition("?")
     authority, slash, path = before.partition("/")
     return authority, slash + path, query
@@ -100,7 +100,7 @@ def _is_host(address: str | None, host: str | None) -> bool:
 
 
 def decoded(text: str) -> str:
-    """``text`` without percent-encoding. Raises ValueError where that is no UTF-8."""
+    """``text`` without percent-encoding. Raises ValueError if that is no UTF-8."""
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:

@@ -9,7 +9,7 @@ _REVISION = Path(__file__).with_name("REVISION")
 
 
 def revision() -> str | None:
-    """Return the revision of an image or of a checkout; None where neither tells."""
+    """Return the revision of an image or of a checkout; None if neither tells."""
     try:
         return _REVISION.read_text().strip() or None
     except OSError:

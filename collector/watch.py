@@ -31,7 +31,7 @@ class Watch:
     """One writer's. ``begin`` comes when the store's position is known, ``over`` after every attempt.
 
     Attributes:
-        suspect: what has ended collectors before; None where nothing has.
+        suspect: what has ended collectors before; None if nothing has.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -74,7 +74,7 @@ class Watch:
                 self._timer = asyncio.get_running_loop().call_later(ENCODED, self.forget)
 
     async def over(self, position: int | None) -> None:
-        """Nobody died of it; ``position`` is the one after what was stored, None where the store failed."""
+        """Nobody died of it; ``position`` is the one after what was stored, None if the store failed."""
         if not self._watching:
             return
         suspect = self.suspect

@@ -45,7 +45,7 @@ class Table:
         self.rows: list[Sequence[str]] = []
 
     def add(self, *cells: str) -> None:
-        """Adds a row."""
+        """Add a row."""
         self.rows.append(cells)
 
     def _shown(self) -> list[list[str]]:
@@ -162,7 +162,7 @@ class Console:
 
     @property
     def lines(self) -> int | None:
-        """The lines of the terminal that standard output is; None where it is none."""
+        """The lines of the terminal that standard output is; None if it is none."""
         return self._rich(sys.stdout).height if sys.stdout.isatty() else None
 
     def live(self, draw: Callable[[], Table]) -> "Live":

@@ -52,7 +52,7 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
     Args:
         seconds: how long it was waited for.
         detail: what it was waiting for itself.
-        status: its last word; None where it has said nothing, or says nothing of itself.
+        status: its last word; None if it has said nothing, or says nothing of itself.
     """
     if status and status.subscriptions.overlapping:
         left_out, remedy = of_overlap(status.subscriptions.overlapping)

@@ -102,7 +102,7 @@ class Layer(msgspec.Struct, frozen=True):
 class Origin(msgspec.Struct, frozen=True):
     """Where a value comes from: what it is a value of, its text, and the layer and place of that.
 
-    ``where`` and ``place`` are None where nothing is set.
+    ``where`` and ``place`` are None if nothing is set.
     """
 
     of: str
@@ -315,7 +315,7 @@ class _Builder:
         return kubernetes.secret if "url" in kubernetes.secret_keys else ""
 
     def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
-        """The contract's variables in the contract's order, only those that are set."""
+        """Return the contract's variables in the contract's order, only those that are set."""
         ours = self._identity(name, share) | {"SPOOL_DIR": "/spool"}
         environment = {}
         for variable in settings.VARIABLES:
@@ -333,7 +333,7 @@ class _Builder:
         collector: Collector,
         store: Store | None,
     ) -> settings.Settings | None:
-        """Reads the environment as the collector will, and puts each fault where its value stands."""
+        """Read the environment as the collector will, and report each fault at the place of its value."""
         try:
             read = settings.Settings.read(environment)
         except settings.SettingsError as error:
@@ -434,7 +434,7 @@ class _Builder:
         return Store(collector.place, {"BACKEND": Scalar("", 0, 0, None, faulty=True)})
 
     def _name(self, collector: Collector, given: Mapping[str, Node]) -> str:
-        """The collector's name, noting where another has it."""
+        """Return the collector's name, noting where another has it."""
         place = collector.name or given.get("EXCHANGE") or collector.place
         exchange = text_of(given.get("EXCHANGE", UNSET)) or ""
         name = (collector.name.text if collector.name else None) or default_name(exchange)
@@ -457,7 +457,7 @@ class _Builder:
         return next((name for name, each in self.file.stores.items() if each is store), "")
 
     def _manage(self, name: str, store: Store) -> None:
-        """Takes up a store that runs with the fleet."""
+        """Take up a store that runs with the fleet."""
         backend = (text_of(store.settings["BACKEND"]) or "").upper()
         if not store.manage or backend not in settings.BACKENDS:
             return
@@ -489,7 +489,7 @@ class _Builder:
         self.managed[name] = msgspec.structs.replace(made, owner=self.owner)
 
     def _login(self, store: Store) -> dict[str, str]:
-        """The user and the database of a managed store's server."""
+        """Return the user and the database of a managed store's server."""
         given = self.file.defaults.settings | store.settings
         names = {key: text_of(given.get(key.upper(), UNSET)) for key in ("user", "database")}
         return {key: (name or "").strip() or managed.NAME for key, name in names.items()}
@@ -649,13 +649,13 @@ def _exchange_of(given: Mapping[str, Node]) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:
-    """The variables that are never shown: of a proxy's URL, one with credentials in it."""
+    """Return the variables that are never shown: of a proxy's URL, one with credentials in it."""
     proxy = environment.get(_PROXY, "")
     return _SECRETS.intersection(environment) | ({_PROXY} if "@" in proxy else set())
 
 
 def _shares(name: str, shards: int | None) -> list[tuple[str, str | None]]:
-    """The names of a collector's containers, each with its share of the symbols."""
+    """Return the names of a collector's containers, each with its share of the symbols."""
     if shards is None:
         return [(name, None)]
     return [(f"{name}-{number}", str(Shard(number, shards))) for number in range(1, shards + 1)]
@@ -666,7 +666,7 @@ def _place(node: Node) -> str:
 
 
 def _quoted_item(node: Node | None, message: str) -> Node | None:
-    """The item of a list that a message quotes, for its place."""
+    """Return the item of a list that a message quotes, for its place."""
     for item in node.items if isinstance(node, Items) else ():
         if isinstance(item, Scalar) and item.text and repr(item.text.lower()) in message.lower():
             return item
@@ -674,7 +674,7 @@ def _quoted_item(node: Node | None, message: str) -> Node | None:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the image's user can write to a folder of this machine."""
+    """Return whether the image's user can write to a folder of this machine."""
     try:
         stat = folder.stat()
     except OSError:

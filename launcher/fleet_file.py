@@ -118,7 +118,7 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault]) -> FleetFile | None:
-    """The files at ``paths``, each on top of those before; None where nothing in them makes sense.
+    """Return the files at ``paths``, each on top of those before; None if nothing in them makes sense.
 
     ``faults`` gets all that is wrong.
     """
@@ -186,7 +186,7 @@ def _overlay(base: Node, over: Node) -> Node:
 
 
 def _identity(collector: Node, number: int) -> str | int:
-    """What a collector is known by in another file: its name, or ``number`` where it has none."""
+    """Return what a collector is known by in another file: its name, or ``number`` where it has none."""
     if isinstance(collector, Table):
         for key in ("name", "exchange"):
             entry = collector.entries.get(key)
@@ -196,7 +196,7 @@ def _identity(collector: Node, number: int) -> str | int:
 
 
 def default_name(exchange: str) -> str:
-    """The name of a collector that has none: its exchange's, as a container may be called."""
+    """Return the name of a collector that has none: its exchange's, as a container may be called."""
     return exchange.strip().lower().replace("_", "-").replace(".", "-")
 
 
@@ -310,7 +310,7 @@ class _Reader:
         )
 
     def _listed(self, keys: dict[str, Node], key: Key) -> Any:
-        """Return what a list, or a text with commas, is read as; None where it is not set or wrong."""
+        """Return what a list, or a text with commas, is read as; None if it is not set or wrong."""
         node = _given(keys, key.name)
         text = self._list(node, key.name) if node else None
         if node is None or not text:
@@ -366,7 +366,7 @@ class _Reader:
         return text_of(node) if good else None
 
     def _absolute(self, scalar: Scalar, key: str) -> Scalar:
-        """The path in ``scalar``, which is relative to the folder of its file."""
+        """Return the path in ``scalar``, which is relative to the folder of its file."""
         folder = Path(scalar.file).absolute().parent
         path = os.path.abspath(folder / os.path.expanduser(scalar.text or ""))  # noqa: PTH100, PTH111 - "../"
         if not _MOUNTABLE.fullmatch(path):
@@ -377,7 +377,7 @@ class _Reader:
         return Scalar(scalar.file, scalar.line, scalar.column, path)
 
     def _table(self, node: Node | None, what: str, known: Keys, ignored: str = "") -> dict[str, Node] | None:
-        """The values of a mapping by key. A misspelt key counts as its faulty right spelling."""
+        """Return the values of a mapping by key. A misspelt key counts as its faulty right spelling."""
         if node is None:
             return {}
         if not isinstance(node, Table):
@@ -403,7 +403,7 @@ class _Reader:
         return near[0] if near else None
 
     def _named(self, node: Node | None, what: str) -> list[tuple[Scalar, Node]]:
-        """The entries of a mapping whose keys are the user's own names."""
+        """Return the entries of a mapping whose keys are the user's own names."""
         if isinstance(node, Table):
             return [(key, value) for key, value in node.entries.values()]
         if node is not None:
@@ -425,7 +425,7 @@ class _Reader:
         return scalar if scalar.faulty else Scalar(scalar.file, scalar.line, scalar.column, name)
 
     def _text(self, keys: dict[str, Node], key: Key) -> Any:
-        """What a value is read as; None where it is not set or wrong."""
+        """Return what a value is read as; None if it is not set or wrong."""
         scalar = self._scalar(keys, key.name)
         return self._parsed(scalar, key)[1] if scalar and scalar.text else None
 
@@ -446,14 +446,14 @@ class _Reader:
 
 
 def text_of(node: Node) -> str | None:
-    """The text of a setting: lists are joined by commas; None where it is not set or faulty."""
+    """Return the text of a setting: lists are joined by commas; None if it is not set or faulty."""
     if isinstance(node, Items):
         return ",".join(item.text or "" for item in node.items if isinstance(item, Scalar))
     return node.text if isinstance(node, Scalar) else None
 
 
 def _given(keys: Mapping[str, Node], key: str) -> Node | None:
-    """A value; None where the key is missing or has nothing after it."""
+    """A value; None if the key is missing or has nothing after it."""
     node = keys.get(key)
     return None if isinstance(node, Scalar) and node.text is None else node
 

@@ -26,7 +26,7 @@ def run(
     as_json: bool = False,
     adopt: bool = False,
 ) -> int:
-    """Runs the fleet, then tells what was stored; the exit status. ``adopt`` takes over another's state.
+    """Run the fleet, then tell what was stored; return the exit status. ``adopt`` takes over another's state.
 
     It ends ``seconds`` (None: at a signal) after all collectors are ready, or where they are not in a minute.
     Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
@@ -84,7 +84,7 @@ class _Run:
         self.stop.set()
 
     async def _count(self, seconds: float) -> None:
-        """Ends when the run does: its length begins when all are ready."""
+        """End when the run does: its length begins when all are ready."""
         latest = self.begun + _READY_WITHIN
         while not all(collector.ever_ready for collector in self.local.collectors):
             if time.monotonic() > latest:
@@ -101,7 +101,7 @@ class _Run:
             await asyncio.sleep(_LOOK_EVERY)
 
     def _tell_news(self) -> None:
-        """Says once when each collector is ready, and when the first records are stored."""
+        """Say once when each collector is ready, and when the first records are stored."""
         for collector in self.local.collectors:
             status = collector.status()
             if status and status.state == "ready":
@@ -210,7 +210,7 @@ def _summarise_as_json(collectors: Sequence[LocalCollector], console: Console) -
 
 
 def _places(collectors: Sequence[LocalCollector]) -> dict[str, list[str]]:
-    """How much is where, each with the commands that read it."""
+    """Return how much is where, each with the commands that read it."""
     stored: dict[str, int] = {}
     commands: dict[str, list[str]] = {}
     for collector in collectors:

@@ -33,7 +33,7 @@ class Number(msgspec.Struct, frozen=True):
     most: float = 10**15
 
     def __call__(self, text: str) -> float:
-        """The number. Raises ValueError."""
+        """Return the number. Raises ValueError."""
         if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?", text) or not self.least <= float(text) <= self.most:
             raise ValueError(f"takes {self.taken}")
         return float(text)
@@ -52,7 +52,7 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def labels(text: str) -> tuple[str, ...]:
-    """Reads a comma-separated list of names. Raises ValueError."""
+    """Read a comma-separated list of names. Raises ValueError."""
     return tuple(_LABEL(item) for item in listed(text))
 
 

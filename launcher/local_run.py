@@ -78,7 +78,7 @@ def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator
 
 
 def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
-    """Sign the state folder for the fleet. Raises EngineError where another fleet of that name has it.
+    """Sign the state folder for the fleet. Raises EngineError if another fleet of that name has it.
 
     One that nobody signed is taken where all spools in it are of collectors that the fleet's file has.
     """
@@ -110,7 +110,7 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
 def of_another(fleet: FleetSpec) -> str:
     """Return whose the state in this folder is where it is another fleet's, else an empty text.
 
-    Raises EngineError where its signature cannot be read.
+    Raises EngineError if its signature cannot be read.
     """
     found = _signature(folder(fleet.name))
     return _whose(fleet, found) if _claim(fleet, found) in (Claim.FOREIGN, Claim.FORGED) else ""
@@ -146,7 +146,7 @@ def _lock(file: IO[str]) -> None:
 
 
 def find(fleet: str) -> LocalRun | None:
-    """Return the run of the fleet in this folder; None where there is none now."""
+    """Return the run of the fleet in this folder; None if there is none now."""
     with contextlib.suppress(OSError, typed_json.DecodeError), (folder(fleet) / _LOCK).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -156,7 +156,7 @@ def find(fleet: str) -> LocalRun | None:
 
 
 def status(fleet: str, collector: str, run: LocalRun) -> health.Status | None:
-    """Return what a collector of the run last said of itself; None where it has said nothing yet."""
+    """Return what a collector of the run last said of itself; None if it has said nothing yet."""
     try:
         said = health.read(folder(fleet) / SPOOL / names.container(fleet, collector))
     except (OSError, msgspec.DecodeError):

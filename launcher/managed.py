@@ -123,7 +123,7 @@ def store(
     login: Mapping[str, str],
     distinct: bool,
 ) -> CollectorSpec:
-    """The store as a container of the fleet, which runs one of SERVERS.
+    """Return the store as a container of the fleet, which runs one of SERVERS.
 
     ``login`` has the ``user`` and the ``database`` of its server; ``distinct`` volumes have names that can be
     no other fleet's.
@@ -159,13 +159,13 @@ def store(
 
 
 def settings(spec: CollectorSpec, login: Mapping[str, str]) -> dict[str, str]:
-    """What its collectors are told of a store, but for the password."""
+    """Return what its collectors are told of a store, but for the password."""
     names = {"USER": login["user"], "DATABASE": login["database"]}
     return {"HOST": spec.container.name} | (names if SERVERS[spec.server].has_user else {})
 
 
 def with_passwords(fleet: FleetSpec, passwords: Mapping[str, str]) -> FleetSpec:
-    """The fleet with the passwords of its managed stores, by their names."""
+    """Return the fleet with the passwords of its managed stores, by their names."""
     stores = tuple(
         _with(
             spec,

@@ -98,7 +98,7 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse(fleet: str, name: str) -> Volume | None:
-    """Return what a volume of this name is to the fleet; None where the fleet has none of such a name."""
+    """Return what a volume of this name is to the fleet; None if the fleet has none of such a name."""
     for separator, pattern in _NAMES.items():
         begin = f"{fleet}{separator}"
         if name.startswith(begin) and (found := pattern.fullmatch(name.removeprefix(begin))):

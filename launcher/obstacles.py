@@ -13,7 +13,7 @@ from launcher.plan import Action, Kind, Obstacle, Plan
 
 
 def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
-    """Return all obstacles of a plan. Raises EngineError where the engine cannot be asked."""
+    """Return all obstacles of a plan. Raises EngineError if the engine cannot be asked."""
     making = [action for action in plan.actions if action.makes_container]
     if not making:
         return [*plan.obstacles]

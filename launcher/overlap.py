@@ -28,7 +28,7 @@ class Recorded(NamedTuple):
 
 
 def recording(settings: Settings, folder: str, *, collector: str, at: str) -> Recording | None:
-    """Return where a collector's records go; None where nobody shares that, or may.
+    """Return where a collector's records go; None if nobody shares that, or may.
 
     Args:
         settings: the collector's.

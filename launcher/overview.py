@@ -27,11 +27,11 @@ _UNWELL = ("failed", "dead", "exited", "unhealthy", "absent", "restarting", "deg
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector. ``state`` is one word; ``container`` is None where there is none.
+    """One collector. ``state`` is one word; ``container`` is None if there is none.
 
     ``process`` is the `launcher run` that it is part of, where it is no container; "absent" is neither.
     ``config`` is "current", "changed" (an `up` would make a new container), "orphan" (not in the file) or
-    "foreign" (of another fleet of that name), None where no file was read.
+    "foreign" (of another fleet of that name), None if no file was read.
     """
 
     collector: str

@@ -72,7 +72,7 @@ def hold(
 
     What has no word of an owner, as the first version made it, is ours where all of it is of collectors that
     are ``known`` to the fleet's file. ``adopt`` takes over everything, and so does who knows no more of the
-    fleet than its name. Raises EngineError where the fleet belongs to somebody else.
+    fleet than its name. Raises EngineError if the fleet belongs to somebody else.
     """
     observed = tuple(observed)
     claims = {each.id: _claim(name, owner, each) for each in observed if each.manager != COMPOSE}

@@ -107,12 +107,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(action for action in self.of(Kind.REMOVE) if action.collector not in there)
 
     def of(self, *kinds: Kind) -> tuple[Action, ...]:
-        """The actions of these kinds."""
+        """Return the actions of these kinds."""
         return tuple(action for action in self.actions if action.kind in kinds)
 
 
 def specs(fleet: FleetSpec) -> list[CollectorSpec]:
-    """All that should run: the simulator first, then the stores, then the collectors."""
+    """Return all that should run: the simulator first, then the stores, then the collectors."""
     return [*([fleet.simulator] if fleet.simulator else []), *fleet.stores, *fleet.collectors]
 
 
@@ -125,7 +125,7 @@ def make(
     left_alone: Iterable[tuple[Observed, str]] = (),
     obstacles: Iterable[Obstacle] = (),
 ) -> Plan:
-    """The plan that turns ``observed``, all containers of the fleet, into ``fleet``.
+    """Return the plan that turns ``observed``, all containers of the fleet, into ``fleet``.
 
     ``changes`` says of containers, by id, how they differ from what they should be; ``left_alone`` are
     containers with the fleet's label that are not the fleet's, each with the reason; ``obstacles`` are in the
@@ -149,14 +149,14 @@ def make(
 
 
 def _is_left_alone(collector: str, fleet: FleetSpec) -> bool:
-    """Whether it was not selected: what is not in the file is, by its name."""
+    """Return whether it was not selected: what is not in the file is, by its name."""
     return collector in fleet.left_out or (
         bool(fleet.only) and collector != SIMULATOR and not matches(collector, fleet.only)
     )
 
 
 def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[CollectorSpec, Observed]]:
-    """The containers that are there of what should be, and are ours to change."""
+    """Return the containers that are there of what should be, and are ours to change."""
     containers = {container.name: container for container in observed if container.manager != COMPOSE}
     return [
         (spec, containers[spec.container.name]) for spec in specs(fleet) if spec.container.name in containers
@@ -192,7 +192,7 @@ def _compare(spec: CollectorSpec, container: Observed, changes: Sequence[Change]
 
 
 def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
-    """What changed, those keys first that need a new container."""
+    """Return what changed, those keys first that need a new container."""
     fixed = [change.key for change in changes if not change.in_place]
     keys = ", ".join(fixed or [change.key for change in changes])
     if fixed == ["image"]:

@@ -61,9 +61,9 @@ def document(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> dict[str, Any]:
 
 
 def moved(saved: Any, plan: Plan) -> list[str]:
-    """What is not any more as it was when ``saved``, a document, was made; a sentence each.
+    """Return what is not any more as it was when ``saved``, a document, was made; a sentence each.
 
-    Raises ValueError where ``saved`` is no plan of this fleet.
+    Raises ValueError if ``saved`` is no plan of this fleet.
     """
     now = document(plan)
     today = {_identity(action): action for action in now["actions"]}
@@ -92,7 +92,7 @@ def _action(action: Action) -> dict[str, Any]:
 
 
 def _identity(action: dict[str, Any]) -> tuple[str, str | None]:
-    """Tells the actions apart: a collector's container, and what is left over of it, each have one."""
+    """Tell the actions apart: a collector's container, and what is left over of it, each have one."""
     return action["collector"], None if action["config_hash"] else action["container"]
 
 

@@ -30,7 +30,7 @@ def where(environment: Mapping[str, str]) -> str:
 
 
 def command(environment: Mapping[str, str], channels: Collection[str]) -> str | None:
-    """A command that shows records of one of ``channels``; None where there is nothing to read."""
+    """A command that shows records of one of ``channels``; None if there is nothing to read."""
     if not channels:
         return None
     channel = next((each for each in _READABLE if each in channels), min(channels))
@@ -53,7 +53,7 @@ def _parquet(folder: Path, channel: str) -> str:
 
 
 def _redis(settings: Settings, channel: str) -> str | None:
-    """None where only a pattern tells the symbols, or Sentinels the server."""
+    """None if only a pattern tells the symbols, or Sentinels the server."""
     symbol = next(filter(is_plain, settings.symbols), None)
     if symbol is None or (settings.url and settings.url.service):
         return None
@@ -88,6 +88,6 @@ def _place(settings: Settings) -> Iterator[str]:
 
 
 def _near(path: Path) -> str:
-    """The path from the working folder where it is below that."""
+    """Return the path from the working folder where it is below that."""
     here = Path.cwd()
     return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

@@ -17,7 +17,7 @@ MOST_SUBSCRIPTIONS = 1000
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector's container; ``shard`` is ``3/8``, or None where it has all of its symbols to itself."""
+    """One collector's container; ``shard`` is ``3/8``, or None if it has all of its symbols to itself."""
 
     collector: str
     exchange: str
@@ -33,7 +33,7 @@ class ResolveError(Exception):
 
 
 def resolve(collectors: Sequence[CollectorSpec], environment: Mapping[str, str]) -> list[Resolved]:
-    """Asks each exchange once, by the way that ``environment`` tells (HTTPS_PROXY, SSL_CERT_FILE).
+    """Ask each exchange once, by the way that ``environment`` tells (HTTPS_PROXY, SSL_CERT_FILE).
 
     Raises ResolveError, also where several collectors take the same into one store, and AwayError where an
     exchange does not answer.
@@ -51,7 +51,7 @@ def symbols(
 ) -> dict[str, tuple[str, ...]]:
     """Return what each collector would take, by its name, but for those of which something is not listed.
 
-    Asks each exchange once. Raises AwayError where one does not answer.
+    Asks each exchange once. Raises AwayError if one does not answer.
     """
     found, _ = _shares(collectors, environment)
     return {name: share.symbols for name, share in found.items()}
@@ -101,6 +101,6 @@ def _warning(name: str, shard: str | None, share: Share) -> str | None:
 
 
 def shortened(symbols: Sequence[str], shown: int = 3) -> str:
-    """The first of the symbols, and how many more there are."""
+    """Return the first of the symbols, and how many more there are."""
     rest = len(symbols) - shown
     return ", ".join(symbols[:shown]) + (f" and {rest:,} more" if rest > 0 else "")

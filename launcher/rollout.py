@@ -89,7 +89,7 @@ class Rollout:
     """One command's work on one engine.
 
     ``tell`` hears every event, from several threads. Once ``stop`` is set nothing more is begun or waited
-    for: what is under way ends in order, and the method raises KeyboardInterrupt where anything was left.
+    for: what is under way ends in order, and the method raises KeyboardInterrupt if anything was left.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Rollout:
         return MappingProxyType(self._last)
 
     def up(self, plan: Plan, key: bytes) -> None:
-        """Makes the fleet as planned and waits for its collectors; ``key`` seals their secrets.
+        """Make the fleet as planned and waits for its collectors; ``key`` seals their secrets.
 
         Nothing may stand in its way (obstacles.py). Raises EngineError, and has touched no container, where
         there is no network.
@@ -155,7 +155,7 @@ class Rollout:
     def _converge(
         self, actions: Sequence[Action], key: bytes, wait: float, leaving: Sequence[Action] = ()
     ) -> None:
-        """Carries out actions on what needs nothing of each other.
+        """Carry out actions on what needs nothing of each other.
 
         A new shard takes symbols of those that are there: it waits until they have let go of them. So do they
         until those that are ``leaving`` have. Who takes symbols of one that is still to be replaced is
@@ -179,7 +179,7 @@ class Rollout:
         self._wait_for_the_early(wait)
 
     def _wait_for_the_early(self, seconds: float) -> None:
-        """Waits for what became ready but for symbols that others had, now that these have let go of them."""
+        """Wait for what became ready but for symbols that others had, now that these have let go of them."""
         self._to_let_go.clear()
         early = [each for each in self._each([*self._early.values()], self._again) if each]
         self._early.clear()
@@ -196,7 +196,7 @@ class Rollout:
         return msgspec.structs.replace(started, restarts=self._engine.condition(started.id).restarts)
 
     def _let_go(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
-        """Removes shards whose symbols others of their collector take, once all these pass their checks."""
+        """Remove shards whose symbols others of their collector take, once all these pass their checks."""
         heirs = {_collector_of_shard(action.collector) for action in leaving}
         trying = [action for action in rolled if _shared(action.spec) in heirs]
         self._each(trying, partial(self._try, key), self._options.parallelism)
@@ -209,7 +209,7 @@ class Rollout:
             self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
 
     def _regret(self, action: Action) -> None:
-        """Says what it costs that a shard was removed, and one that takes its symbols was not updated."""
+        """Say what it costs that a shard was removed, and one that takes its symbols was not updated."""
         event = self._last[action.collector]
         if event.state == "removed":
             cost = f"until {self._halted_by} is updated, some of its symbols are recorded by nobody"
@@ -225,14 +225,14 @@ class Rollout:
         self._halted_by = next(failed, self._halted_by)
 
     def restart(self, containers: Sequence[Observed]) -> None:
-        """Restarts containers, the simulator and stores first, and waits for them as ``up`` does."""
+        """Restart containers, the simulator and store first, and wait for them as ``up`` does."""
         for group in (_simulators(containers), _stores(containers), _collectors(containers)):
             started = self._each(group, self._restart)
             self._wait([each for each in started if each], self._options.wait)
         self._end()
 
     def remove(self, containers: Sequence[Observed]) -> None:
-        """Stops and removes containers, stores and the simulator last, so that the others end in peace."""
+        """Stop and remove containers, store and the simulator last, so that the others end in peace."""
         for group in (_collectors(containers), _stores(containers), _simulators(containers)):
             self._each(group, self._remove)
         self._end()
@@ -242,7 +242,7 @@ class Rollout:
             raise KeyboardInterrupt
 
     def _stopped(self) -> bool:
-        """Whether to stop, asked where something is still to do."""
+        """Return whether to stop, asked where something is still to do."""
         self._cut_short |= self._stop.is_set()
         return self._cut_short
 
@@ -251,7 +251,7 @@ class Rollout:
         self._wait([each for each in started if each], wait)
 
     def _start(self, key: bytes, action: Action) -> _Started | None:
-        """Carries out an action that replaces no collector; None where there is nothing to wait for."""
+        """Carry out an action that replaces no collector; None if there is nothing to wait for."""
         spec, container = action.spec, action.container
         if spec is None:
             return None
@@ -300,7 +300,7 @@ class Rollout:
             yield not self._stopped()
 
     def _roll(self, key: bytes, action: Action) -> None:
-        """Updates one collector, unless an update failed before: then what is not begun is left as it is."""
+        """Update one collector, unless an update failed before: then what is not begun is left as it is."""
         if self._halted_by:
             self._lets_go(action)
             self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
@@ -319,7 +319,7 @@ class Rollout:
             self._halted_by = action.collector
 
     def _lets_go(self, action: Action) -> None:
-        """Takes note that a container was replaced, or stays as it is: nobody waits for that any more."""
+        """Take note that a container was replaced, or stays as it is: nobody waits for that any more."""
         if action.container:
             self._to_let_go.discard(action.container.name)
 
@@ -329,7 +329,7 @@ class Rollout:
         return self._update(key, action) if action.kind is Kind.UPDATE else self._replace(key, action)
 
     def _update_service(self, key: bytes, action: Action) -> _Started | None:
-        """Has the swarm replace a service's container, once the new configuration was tried."""
+        """Have the swarm replace a service's container, once the new configuration was tried."""
         spec, service = action.spec, action.container
         if spec is None or service is None:
             return None
@@ -357,7 +357,7 @@ class Rollout:
         return "the swarm has rolled the service back"
 
     def _passes(self, sealed: Sealed, key: bytes) -> bool:
-        """Whether ``collector check`` has nothing against a configuration, or is left out."""
+        """Return whether ``collector check`` has nothing against a configuration, or is left out."""
         if not self._options.check or sealed.spec.server or sealed.spec.name in self._passed:
             return True
         self._say(sealed.spec.name, "checking", "the new configuration; --no-check leaves that out")
@@ -384,7 +384,7 @@ class Rollout:
         )
 
     def _replace(self, key: bytes, action: Action) -> _Started | None:
-        """Puts a new container in the place of an old one, which is kept until the new one is ready.
+        """Put a new container in the place of an old one, which is kept until the new one is ready.
 
         Whatever can be tried before the old one stops is tried: what the engine refuses, and what
         ``collector check`` finds. The new one does beforehand what it can: it then waits for the spool alone.
@@ -448,7 +448,7 @@ class Rollout:
         self._tell(Event(collector=collector, state="failed", detail=detail, remedy=remedy, log=log))
 
     def _put_back(self, old: Observed, successor: str) -> str:
-        """Undoes a replacement, however far it went; a sentence about how that ended."""
+        """Undo a replacement, however far it went; a sentence about how that ended."""
         try:
             self._engine.stop(successor)
             self._engine.remove(successor)
@@ -470,7 +470,7 @@ class Rollout:
         return _Started(collector=container.collector, name=container.name, id=container.id, speaks=speaks)
 
     def _remove(self, container: Observed) -> None:
-        """Stops a container, so that it stores what it has, and removes it; tells what it could not store."""
+        """Stop a container, so that it stores what it has, and removes it; tells what it could not store."""
         self._say(container.collector, "removing")
         self._engine.stop(container.id)
         speaks = _is_collector(container.collector, container.store)
@@ -482,7 +482,7 @@ class Rollout:
         self._tell(Event(collector=container.collector, state="removed", detail=detail, status=status))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:
-        """Looks at all that were started until each is ready or has failed."""
+        """Look at all that were started until each is ready or has failed."""
         if not seconds:
             for each in started:
                 self._say(each.collector, "started", "not waited for")
@@ -591,7 +591,7 @@ class Rollout:
                 raise
 
     def _state(self, collector: str) -> str | None:
-        """The collector's last event; None where nothing was begun."""
+        """Return the collector's last event; None if nothing was begun."""
         return self._last[collector].state if collector in self._last else None
 
     def _say(self, collector: str, state: str, detail: str = "") -> None:
@@ -606,7 +606,7 @@ class Rollout:
 
 
 def _shares_spool(spec: CollectorSpec, old: Observed) -> bool:
-    """Whether a collector that replaces a running one waits for its spool: else both would record."""
+    """Return whether a collector that replaces a running one waits for its spool: else both would record."""
     spools = {mount.source for mount in spec.container.mounts if mount.target == SPOOL}
     return (
         bool(spools)
@@ -623,19 +623,19 @@ def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:
 
 
 def _shared(spec: CollectorSpec | None) -> str | None:
-    """The name in the fleet file of a collector that is one of several shards, None for any other."""
+    """Return the name in the fleet file of a collector that is one of several shards, None for any other."""
     number = spec.container.environment.get("SHARD", "").partition("/")[0] if spec else ""
     return spec.name.removesuffix(f"-{number}") if spec and number else None
 
 
 def _collector_of_shard(name: str) -> str | None:
-    """The same of the name of a container, where it may be that of a shard."""
+    """Return the same of the name of a container, where it may be that of a shard."""
     collector, _, number = name.rpartition("-")
     return collector if number.isdecimal() else None
 
 
 def _leaving(plan: Plan) -> list[Action]:
-    """The removals of shards whose collector goes on with fewer."""
+    """Return the removals of shards whose collector goes on with fewer."""
     sharing = {_shared(action.spec) for action in plan.of(Kind.UPDATE, Kind.RECREATE)} - {None}
     there = {action.collector for action in plan.actions if action.spec}
     return [

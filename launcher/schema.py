@@ -44,7 +44,7 @@ _OPEN_REFERENCE: Schema = {"$ref": "#/definitions/open"}
 
 
 def schema() -> Schema:
-    """The whole schema, in the words of draft 7."""
+    """Return the whole schema, in the words of draft 7."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Fleet file",
@@ -62,7 +62,7 @@ def schema() -> Schema:
 
 
 def text() -> str:
-    """The schema as a file."""
+    """Return the schema as a file."""
     return json.dumps(schema(), indent=1) + "\n"
 
 
@@ -91,7 +91,7 @@ def _text(key: Key) -> Schema:
 
 
 def _forms(key: Key) -> list[Schema]:
-    """The ways in which a value of this key may be written."""
+    """Return the ways in which a value of this key may be written."""
     match key.parse:
         case OneOf(values):
             return _words(values)

@@ -19,7 +19,7 @@ _API_KEYS, _PUBLIC = "config.yaml", ("ca.pem", "user")
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
-    """One such file. ``source`` is where it lies on this machine, None where the fleet file has its text."""
+    """One such file. ``source`` is where it lies on this machine, None if the fleet file has its text."""
 
     name: str  # password, config.yaml, ca.pem
     variable: str  # that tells a collector its path
@@ -43,9 +43,9 @@ class Parted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def part(collector: CollectorSpec) -> Parted:
-    """Takes the secrets out of a collector's environment and mounts.
+    """Take the secrets out of a collector's environment and mounts.
 
-    Raises OSError where a file cannot be read.
+    Raises OSError if a file cannot be read.
     """
     container = collector.container
     files = {mount.target: mount for mount in container.mounts if is_file(mount, container.environment)}
@@ -95,7 +95,7 @@ def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
 
 
 def _passwords(text: str) -> Iterable[str]:
-    """The passwords in a URL, as they are written; none where the text is no URL."""
+    """Return the passwords in a URL, as they are written; none where the text is no URL."""
     try:
         url = Url.parse(text)
     except ValueError:

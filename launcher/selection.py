@@ -26,14 +26,14 @@ def matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def require_match(patterns: Iterable[str], names: Collection[str], fleet: str) -> None:
-    """Raises NothingSelectedError for a pattern that matches none of the names."""
+    """Raise NothingSelectedError for a pattern that matches none of the names."""
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern.removeprefix("!")) for name in names):
             raise NothingSelectedError(_no_match(pattern.removeprefix("!"), names, fleet))
 
 
 def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -> FleetSpec:
-    """The fleet with the selected collectors alone; the others are in ``left_out``.
+    """Return the fleet with the selected collectors alone; the others are in ``left_out``.
 
     A collector with profiles is left out unless one of them is active, or a pattern names it. Raises
     NothingSelectedError.

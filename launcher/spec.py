@@ -148,7 +148,7 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_file(mount: Mount, environment: Mapping[str, str]) -> bool:
-    """Whether the mount is a file that a variable names: a password, API keys, authorities."""
+    """Return whether the mount is a file that a variable names: a password, API keys, authorities."""
     return mount.kind == "bind" and mount.read_only and mount.target in environment.values()
 
 
@@ -208,7 +208,7 @@ TMPFS = {"/tmp": f"size={TMP_BYTES},mode=1777"}  # noqa: S108 - inside a contain
 
 
 def tmpfs(container: Container) -> dict[str, str]:
-    """All folders of a container that are in memory, each with its options."""
+    """Return all folders of a container that are in memory, each with its options."""
     return TMPFS | dict.fromkeys(container.tmpfs, TMPFS["/tmp"])  # noqa: S108 - inside a container
 
 

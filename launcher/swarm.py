@@ -18,12 +18,12 @@ def node_label(fleet: str) -> str:
 
 
 def constraint(fleet: str) -> str:
-    """What keeps a collector on that node."""
+    """Return what keeps a collector on that node."""
     return f"node.labels.{node_label(fleet)} == true"
 
 
 def secret_name(fleet: str, container: str, secret: Secret) -> str:
-    """The name of a secret in the swarm. It never changes: another content is another name."""
+    """Return the name of a secret in the swarm. It never changes: another content is another name."""
     return f"{container}-{secret.name}-{digest(fleet, [secret])}"
 
 

@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 
 def read(text: str, file: str, environ: Mapping[str, str], faults: list[Fault]) -> Node | None:
-    """The tree of the one document in ``text``; None where the YAML is broken or there is none.
+    """Return the tree of the one document in ``text``; None if the YAML is broken or there is none.
 
     ``environ`` holds the values for ``${VAR}``; what is wrong is appended to ``faults``.
     """

@@ -150,7 +150,7 @@ def _contents(path: str) -> bytes:
 def _lines_of(path: str | None) -> Iterator[bytes]:
     """Yield the lines of a file, or of standard input, each at most a little longer than is read of one.
 
-    Raises InputError where it cannot be read.
+    Raises InputError if it cannot be read.
     """
     try:
         with Path(path).open("rb") if path else nullcontext(sys.stdin.buffer) as file:

@@ -53,7 +53,7 @@ class Decoder:
         malformed: how many lines were.
         answers: those that no request has asked for yet.
 
-    Raises MalformedError where a listing is none.
+    Raises MalformedError if a listing is none.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         symbol: cryptofeed's name of it: BTC-USDT, BTC-USDT-PERP, BTC-USD-26Z25, BTC-USD-50000-26Z25-call.
         exchange_symbol: the exchange's own name.
         tick, lot: the steps of a price and of an amount.
-        contract_size: of a contract, in ``contract_unit``; None where amounts are in the base currency.
+        contract_size: of a contract, in ``contract_unit``; None if amounts are in the base currency.
         settlement: the currency in which profit and loss are paid.
         expiry: nanoseconds since 1970, UTC.
         market: the exchange's name of its part in which it is traded, where it has several.

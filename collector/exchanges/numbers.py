@@ -77,7 +77,7 @@ def traded(text: str) -> str:
 
 
 def number_or_none(text: str | None) -> str | None:
-    """Return the number that ``text`` is, or None where the exchange sent nothing: null or an empty text."""
+    """Return the number that ``text`` is, or None if the exchange sent nothing: null or an empty text."""
     return number(text) if text else None
 
 

@@ -36,9 +36,9 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         records: what one record is, in words.
         loss: how a missing message is noticed.
         flows: data must come for every instrument that is traded, so only data confirms a subscription.
-        quiet: seconds without data that are normal; None where any silence is.
+        quiet: seconds without data that are normal; None if any silence is.
         with_trades: each trade changes it, as it does each book.
-        period: seconds between two polls; None where the exchange sends by itself.
+        period: seconds between two polls; None if the exchange sends by itself.
         source: the page that describes the format, and the date on which it was read.
     """
 
@@ -255,7 +255,7 @@ class Exchange(ABC):
 
     @abstractmethod
     def instruments(self, answers: Sequence[bytes]) -> Listing:
-        """Return the instruments of ``answers``. Raises MalformedError where one is no listing at all."""
+        """Return the instruments of ``answers``. Raises MalformedError if one is no listing at all."""
 
     @abstractmethod
     def connections(

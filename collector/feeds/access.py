@@ -56,7 +56,7 @@ class Access(ABC):
     async def connections(self, listed: Listed, symbols: Sequence[str], channels: Sequence[str]) -> int:
         """Return how many connections the channels of the symbols take.
 
-        Raises SettingsError where the exchange does not have what is asked for.
+        Raises SettingsError if the exchange does not have what is asked for.
         """
 
     async def close(self) -> None:  # noqa: B027 - some keep nothing open

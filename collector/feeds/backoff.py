@@ -18,7 +18,7 @@ class Backoff:
         self._next = shortest
 
     def pause(self) -> float:
-        """The next pause, in seconds."""
+        """Return the next pause, in seconds."""
         pause = self._next * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._next = min(self._longest, self._next * 2)
         return pause

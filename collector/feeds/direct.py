@@ -78,7 +78,7 @@ class DirectAccess(Access):
     ) -> tuple[Sequence[ConnectionPlan], Sequence[Poll]]:
         """Return the connections and polls that the channels of the symbols take.
 
-        Raises SettingsError where the exchange has no such channel of a symbol that is named in SYMBOLS, or
+        Raises SettingsError if the exchange has no such channel of a symbol that is named in SYMBOLS, or
         of none of them.
         """
         asked = [Subscription(channel, symbol) for symbol in symbols for channel in channels]

@@ -33,7 +33,7 @@ class Feed(ABC):
         gaps: what was not seen.
         connections: the connections that there are; none before the reference data has come.
         idle: why there is nothing to receive, where that is as it should be.
-        failure: why the last attempt to read the reference data failed; None where it did not.
+        failure: why the last attempt to read the reference data failed; None if it did not.
         listed: what the exchange lists, where it was asked already before this begins.
     """
 
@@ -67,11 +67,11 @@ class Feed(ABC):
     ) -> Sequence[Connection]:
         """Return connections, not begun yet, that carry the channels of the symbols.
 
-        Raises SettingsError where the exchange does not have what is asked for.
+        Raises SettingsError if the exchange does not have what is asked for.
         """
 
     async def run(self) -> None:
-        """Receive, for ever. Raises SettingsError where the exchange does not have what is asked for."""
+        """Receive, for ever. Raises SettingsError if the exchange does not have what is asked for."""
         self._running = asyncio.current_task()
         try:
             await self._wait_for_turn()

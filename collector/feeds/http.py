@@ -59,7 +59,7 @@ class RateLimits:
             raise RateLimitedError(f"{url.host} asked not to be asked again for {left:.0f} s", left)
 
     def note(self, url: URL, status: int, headers: Mapping[str, str]) -> None:
-        """Raise RateLimitedError where an answer refuses for a time, and remember that time."""
+        """Raise RateLimitedError if an answer refuses for a time, and remember that time."""
         told = headers.get("Retry-After")
         if status < 400 or not told or not (wait := min(_seconds(told), LONGEST_WAIT)):
             return
@@ -79,7 +79,7 @@ def _seconds(told: str) -> float:
 
 
 def redirected(url: URL, location: str) -> URL:
-    """Return where a redirect leads. Raises AnswerError where that is another host, or outside of TLS."""
+    """Return where a redirect leads. Raises AnswerError if that is another host, or outside of TLS."""
     try:
         target = url.join(URL(location))
     except ValueError:

@@ -29,7 +29,7 @@ class Malformed:
         self._next_line = 0.0
 
     def keep(self, connection: str, message: str | bytes, error: Exception) -> None:
-        """Puts ``message`` aside. A full disk costs the message, and says so."""
+        """Put ``message`` aside. A full disk costs the message, and says so."""
         self._count += 1
         said = ""
         try:

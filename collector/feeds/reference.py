@@ -110,7 +110,7 @@ def remember(settings: Settings, listed: Mapping[str, str], known: Marks) -> Non
 
 
 def wanted(settings: Settings, listed: Mapping[str, str]) -> list[str]:
-    """What SYMBOLS select of the symbols listed, and SHARD takes."""
+    """Return what SYMBOLS select of the symbols listed, and SHARD takes."""
     return [symbol for symbol in settings.selection.select(listed) if settings.takes(symbol)]
 
 

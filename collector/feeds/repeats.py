@@ -48,7 +48,7 @@ class Numbered:
     """Records that have numbers: trades by their ids, candles by their beginnings.
 
     Args:
-        last: the number of the last one that was recorded; None where none ever was.
+        last: the number of the last one that was recorded; None if none ever was.
         newest: the latest time of the exchange of those that were recorded, where that is known.
         dense: numbers follow each other closely, so one that was left out may come later.
         contiguous: there are no holes between them.
@@ -109,7 +109,7 @@ class Numbered:
         """Return up to which receipt something is missing before ``number``, the first after an interruption.
 
         0 where nothing is: it follows the last one from before, or what is repeated reaches back to that one.
-        None where it tells nothing, as it is an old one that was sent late.
+        None if it tells nothing, as it is an old one that was sent late.
         """
         before = self._before
         if before is None:
@@ -207,7 +207,7 @@ class Identified:
     """Records that have no numbers.
 
     Args:
-        last: the time of the newest that was recorded; None where none ever was.
+        last: the time of the newest that was recorded; None if none ever was.
         remembered: how many are remembered.
     """
 
@@ -323,7 +323,7 @@ class Repeats:
     def bridge(self, channel: str, record: AnyRecord, *, repeated: bool) -> int | None:
         """Return up to which receipt (nanoseconds) something is missing before ``record``.
 
-        0 where nothing is, None where the record does not tell.
+        0 where nothing is, None if the record does not tell.
         """
         numbered, number = self._numbered.get((channel, record.symbol)), number_of(record)
         if numbered is None or number is None:

@@ -83,7 +83,7 @@ class Rest:
     async def get(self, url: str, weight: int, *, urgent: bool = False) -> Answer:
         """Return the answer to a GET, at its turn.
 
-        Raises RateLimitedError where the exchange wants to be asked later - the next request waits until
+        Raises RateLimitedError if the exchange wants to be asked later - the next request waits until
         then -, aiohttp.ClientError, OSError and TimeoutError.
         """
         await self._turn(weight, urgent=urgent)

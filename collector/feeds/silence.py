@@ -46,7 +46,7 @@ class Silences:
         self._doubted: dict[Key, float] = {}  # checked, and unusually silent since, by time.monotonic()
 
     def __contains__(self, key: Key) -> bool:
-        """Whether data of ``key`` has come since it was asked for."""
+        """Return whether data of ``key`` has come since it was asked for."""
         return key in self._heard
 
     def hear(self, key: Key, receipt: float) -> None:

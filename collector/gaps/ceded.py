@@ -48,7 +48,7 @@ class Ceded:
         self._remember(key)
 
     def has(self, record: AnyRecord) -> bool:
-        """Whether a record is left to another collector."""
+        """Return whether a record is left to another collector."""
         if isinstance(record, Gap) and record.reason == "overlap":
             return False  # it says what nobody stores
         channel = record.missed if isinstance(record, Gap) else channel_of(record)

@@ -93,7 +93,7 @@ class Continuity:
     # -- the spool -----------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Takes up what earlier processes marked."""
+        """Take up what earlier processes marked."""
         left = Remembered(self._gaps.exchange, self._spool.marks)
         await left.look_at_the_tail(self._spool)
         ended = partial(Hole, reason="stopped" if self._spool.clean else "killed")
@@ -132,7 +132,7 @@ class Continuity:
                     self._marks.drop(place)
 
     async def run(self) -> None:
-        """Keeps marks up to date, for ever."""
+        """Keep marks up to date, for ever."""
         while True:
             await asyncio.sleep(PERIOD)
             await self._save()
@@ -168,7 +168,7 @@ class Continuity:
         return {name: heard.note for name, heard in self._heard.items()}
 
     def note(self, stored: int, good_for: float) -> Note | None:
-        """What is to be noted in a store that has all before the sequence ``stored``, if anything."""
+        """Return what is to be noted in a store that has all before the sequence ``stored``, if anything."""
         if self.asking or self._snapshot is None or self._snapshot[0] > stored:
             return None
         _, seen = self._snapshot
@@ -229,7 +229,7 @@ class Continuity:
                     self._marks.drop(marks.last_recorded(self._gaps.exchange, (channel, symbol)))
 
     def hear(self, notes: Mapping[str, str]) -> None:
-        """Answers the questions that these notes, by collectors' names, can answer."""
+        """Answer the questions that these notes, by collectors' names, can answer."""
         self._heard = {name: heard for name, heard in self._heard.items() if name in notes}
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:

@@ -426,7 +426,7 @@ def listed(exchange: str, item: str) -> Slot[Listed]:
 
 
 def slot(name: str) -> Slot[Any]:
-    """Return the place that has this name. Raises DamagedMarkError where no version writes such a name."""
+    """Return the place that has this name. Raises DamagedMarkError if no version writes such a name."""
     kind, _, about = name.partition(" ")
     exchange, _, rest = about.partition(" ")
     found: Slot[Any] | None = _SINGLE.get(name)
@@ -453,7 +453,7 @@ def _of_pair[M: Mark](word: str, exchange: str, key: Key, kind: type[M]) -> Slot
 
 
 def recall[M: Mark](saved: Mapping[str, str], place: Slot[M]) -> M | None:
-    """Return what the spool remembers; None where it is nothing, or damaged."""
+    """Return what the spool remembers; None if it is nothing, or damaged."""
     text = saved.get(place.name)
     try:
         return place.read(text) if text else None

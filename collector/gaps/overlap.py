@@ -198,7 +198,7 @@ class Overlap:
         self.undecided.add(key)
 
     def _has_just_left(self, key: Key, left: Mapping[str, Mapping[Key, float]]) -> bool:
-        """Whether the last that who had ``key`` has stored of it may still be on its way to us."""
+        """Return whether the last that who had ``key`` has stored of it may still be on its way to us."""
         until = left.get(self.taken[key], {}).get(key)
         return until is not None and abs(time.time() - until) < SKEW  # a clock that is wrong says nothing
 

@@ -91,5 +91,5 @@ class Remembered:
                 self._connections[number] = Progress(record.receipt_timestamp / SECOND, 0)
 
     def seen(self) -> dict[Key, float]:
-        """The pairs that were seen when the process ended, and up to when."""
+        """Return the pairs that were seen when the process ended, and up to when."""
         return {key: self._connections[number].until for key, number in self._on.items()}

@@ -60,7 +60,7 @@ class Gaps:
 
     Attributes:
         earlier: the gaps that earlier processes left open, by pair.
-        unmarked: that of a pair that is not among them; None where there is none.
+        unmarked: that of a pair that is not among them; None if there is none.
         questions: what is to be asked before it can be told whether there is a gap.
         elsewhere: what another collector stores: what is missed of it here is no gap.
         recorder: where gap records go, and what survives with them.
@@ -183,7 +183,7 @@ class Gaps:
                 self._marks.drop(place(self.exchange, key))
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
-        """Puts on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
+        """Put on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
         start, end = sorted((hole.start, end))
         channel, symbol = key
         begun, ended = nanoseconds(start), nanoseconds(end)
@@ -209,7 +209,7 @@ class Gaps:
                 self._mark_carrier(number, carrier.handled)
 
     def seen_until(self) -> dict[Key, float]:
-        """The moment up to which each pair was seen."""
+        """Return the moment up to which each pair was seen."""
         handled = {number: carrier.handled or 0.0 for number, carrier in self._carriers.items()}
         carrier_of = self._carrier_of
         seen = {

@@ -153,7 +153,7 @@ class BinanceSession(Session):
                     send(name, stream.symbol, trade, trade.time, repeated=True)
 
     def _is_silent(self, stream: Stream) -> bool:
-        """Whether a stream is acknowledged on this connection, and sends nothing."""
+        """Return whether a stream is acknowledged on this connection, and sends nothing."""
         return self.is_silent(stream.channel, stream.symbol)
 
     def _send_step(self, name: str, stream: Stream, step: Step) -> None:
@@ -327,7 +327,7 @@ class Binance(Exchange):
         return BinanceSession(connection, self, request.query.get("streams", "").split("/"))
 
     def stream(self, name: str) -> Stream | None:
-        """The stream of this name, or None; symbols are in lower case ("streams", general)."""
+        """Return the stream of this name, or None; symbols are in lower case ("streams", general)."""
         pair, _, kind = name.partition("@")
         symbol = self._symbols.get(pair.upper()) if pair.islower() else None
         if symbol is None:
@@ -412,5 +412,5 @@ class Binance(Exchange):
 
 
 def exchange_symbol(symbol: str) -> str:
-    """The exchange's own name of a symbol."""
+    """Return the exchange's own name of a symbol."""
     return symbol.removesuffix("-PERP").replace("-", "")

@@ -145,7 +145,7 @@ class Connection:
         return self._faults.take("skip_sequence", self.exchange, self.number, content) is not None
 
     def _strikes(self, fault: Literal["double", "swap"], records: Sequence[Record]) -> bool:
-        """Whether a fault strikes this message; it is for updates alone."""
+        """Return whether a fault strikes this message; it is for updates alone."""
         return any(
             record.is_update
             and self._faults.take(fault, self.exchange, self.number, (record.channel, record.symbol))
@@ -201,7 +201,7 @@ class Session(ABC):
 
     @abstractmethod
     def subscriptions(self) -> dict[str, list[str]]:
-        """What the client is subscribed to: symbols by channel, both in cryptofeed's words."""
+        """Return what the client is subscribed to: symbols by channel, both in cryptofeed's words."""
 
     @abstractmethod
     def wrong_shape(self) -> None:
@@ -218,19 +218,19 @@ class Session(ABC):
         """Send the books that the client follows, complete and unasked; ``symbol`` None means all."""
 
     def refuses(self, channel: str, symbol: str) -> bool:
-        """Whether a fault refuses this subscription."""
+        """Return whether a fault refuses this subscription."""
         return self._meets("refuse_subscription", channel, symbol) or self.refuses_request(channel, symbol)
 
     def refuses_request(self, channel: str, symbol: str) -> bool:
-        """Whether a fault refuses a request with this subscription in it."""
+        """Return whether a fault refuses a request with this subscription in it."""
         return self._meets("refuse_request", channel, symbol)
 
     def is_silent(self, channel: str, symbol: str) -> bool:
-        """Whether a fault has nothing come of this subscription."""
+        """Return whether a fault has nothing come of this subscription."""
         return self._meets("silent", channel, symbol)
 
     def repeats(self, symbol: str) -> bool:
-        """Whether a fault has the last trades sent again."""
+        """Return whether a fault has the last trades sent again."""
         return self._meets("repeat_trades", "trades", symbol)
 
     def _meets(self, kind: Kind, channel: str, symbol: str) -> bool:
@@ -272,7 +272,7 @@ class Exchange(ABC):
     @staticmethod
     @abstractmethod
     def instrument(symbol: str) -> Instrument:
-        """The instrument of a symbol, with this exchange's digits."""
+        """Return the instrument of a symbol, with this exchange's digits."""
 
     @abstractmethod
     def rest(self, request: web.BaseRequest) -> Answer:
@@ -283,12 +283,12 @@ class Exchange(ABC):
         """A session for a new websocket."""
 
     def enlist(self, instrument: Instrument) -> None:
-        """Lists a symbol, from now on."""
+        """List a symbol, from now on."""
         seed = f"{self._seed}/{self.name}/{instrument.symbol}"
         self.markets[instrument.symbol] = Market(instrument, seed, time.time_ns())
 
     def delist(self, symbol: str) -> None:
-        """Lists a symbol no more; subscriptions to it stand, and nothing comes of them."""
+        """List a symbol no more; subscriptions to it stand, and nothing comes of them."""
         del self.markets[symbol]
 
     def subscribed(self) -> None:
@@ -383,5 +383,5 @@ def iso(nanoseconds: int, digits: int) -> str:
 def book(
     kind: str, bids: Iterable[Level], asks: Iterable[Level], timestamp: str | None, **ids: int
 ) -> dict[str, object]:
-    """The content of an ``l2_book`` record."""
+    """Return the content of an ``l2_book`` record."""
     return {"kind": kind, "bid": list(bids), "ask": list(asks), "timestamp": timestamp, **ids}

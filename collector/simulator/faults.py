@@ -117,11 +117,11 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defau
         return self.fault in ("quiet", "announce") or (self.fault in DROPS and self.count is None)
 
     def matches(self, exchange: str, connection: int | None) -> bool:
-        """Whether it is meant for this connection; None stands for a request over REST."""
+        """Return whether it is meant for this connection; None stands for a request over REST."""
         return self.exchange in (None, exchange) and self.connection in (None, connection)
 
     def matches_content(self, channel: str, symbol: str) -> bool:
-        """Whether it is meant for this channel of this symbol."""
+        """Return whether it is meant for this channel of this symbol."""
         return self.channel in (None, channel) and self.symbol in (None, symbol)
 
 
@@ -143,7 +143,7 @@ class Faults:
         self._standing.clear()
 
     def standing(self) -> list[Fault]:
-        """Those whose time is not over."""
+        """Return those whose time is not over."""
         now = time.monotonic()
         self._standing = [(fault, end) for fault, end in self._standing if end is None or end > now]
         return [fault for fault, _ in self._standing]

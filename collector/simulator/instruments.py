@@ -36,7 +36,7 @@ LISTINGS: Mapping[str, tuple[str, Mapping[Name, int]]] = {
 
 
 def default_symbols(exchange: Name) -> list[str]:
-    """The dozen that an exchange lists, in cryptofeed's spelling."""
+    """Return the dozen that an exchange lists, in cryptofeed's spelling."""
     return [f"{base}-{QUOTES[exchange]}" for base in LISTINGS]
 
 

@@ -305,7 +305,7 @@ class Kraken(Exchange):
 
     @staticmethod
     def v2_name(symbol: str) -> str:
-        """The pair of a symbol, as version 2 has it: under the names that everybody uses."""
+        """Return the pair of a symbol, as version 2 has it: under the names that everybody uses."""
         return symbol.replace("-", "/")
 
     @override
@@ -339,7 +339,7 @@ class Kraken(Exchange):
         return str(crc32(digits.encode()))
 
     def is_checked(self, symbol: str, levels: Iterable[Sequence[str]]) -> bool:
-        """Whether one of these levels is among those that the checksum is made of."""
+        """Return whether one of these levels is among those that the checksum is made of."""
         market = self.markets[symbol]
         best = {level[0] for level in (*market.asks(CHECKED_LEVELS), *market.bids(CHECKED_LEVELS))}
         return any(level[0] in best for level in levels)

@@ -23,7 +23,7 @@ class View:
         self._levels = dict(levels)
 
     def changes(self, levels: Iterable[Level], changed: Iterable[Level], zero: str) -> list[tuple[str, ...]]:
-        """What to tell the client, now that these are the best levels and those have changed.
+        """Return what to tell the client, now that these are the best levels and those have changed.
 
         "book guide": what falls out of the depth is not mentioned, the client drops it; what comes into it
         because something better went is published again, marked "r" ("book", republish).

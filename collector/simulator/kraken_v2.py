@@ -358,12 +358,12 @@ class KrakenV2Session(Session):
 
 
 def _with_snapshot(wanted: Parameters) -> bool:
-    """Whether a snapshot is sent: of trades only where it is asked for ("trade": default false)."""
+    """Return whether a snapshot is sent: of trades only where it is asked for ("trade": default false)."""
     return wanted.channel != "trade" if wanted.snapshot is None else wanted.snapshot
 
 
 def _particular(wanted: Parameters) -> dict[str, object]:
-    """What an answer repeats of a request, by channel."""
+    """Return what an answer repeats of a request, by channel."""
     repeated: dict[str, dict[str, object]] = {
         "book": {"depth": wanted.depth},
         "ohlc": {"interval": wanted.interval},

@@ -110,13 +110,13 @@ class Candle:
 
     @classmethod
     def begin(cls, trade: Trade, seconds: int) -> Candle:
-        """The candle of this length that a trade falls into."""
+        """Return the candle of this length that a trade falls into."""
         start = trade.time // 1_000_000_000 // seconds * seconds
         price = trade.price
         return cls(start, start + seconds, price, price, price, price, trade.amount, 1, trade.id, trade.id)
 
     def add(self, trade: Trade) -> Candle:
-        """The candle with one more trade."""
+        """Return the candle with one more trade."""
         return replace(
             self,
             high=max(self.high, trade.price, key=Decimal),
@@ -155,7 +155,7 @@ class BookSide:
         return len(self._order)
 
     def __getitem__(self, position: int) -> int:
-        """The price at this position; 0 is the best, -1 the worst."""
+        """Return the price at this position; 0 is the best, -1 the worst."""
         return self._order[position] * self.sign
 
     def set(self, price: int, size: int) -> None:
@@ -170,7 +170,7 @@ class BookSide:
             self.sizes[price] = size
 
     def top(self, count: int) -> list[tuple[int, int]]:
-        """The best levels: price in ticks, size in lots."""
+        """Return the best levels: price in ticks, size in lots."""
         return [(key * self.sign, self.sizes[key * self.sign]) for key in self._order[:count]]
 
 
@@ -224,11 +224,11 @@ class Market:
         )
 
     def bids(self, depth: int) -> list[Level]:
-        """The best bids, best first."""
+        """Return the best bids, best first."""
         return self._levels(self._bids.top(depth))
 
     def asks(self, depth: int) -> list[Level]:
-        """The best asks, best first."""
+        """Return the best asks, best first."""
         return self._levels(self._asks.top(depth))
 
     def candle(self, seconds: int) -> Candle:
@@ -300,7 +300,7 @@ class Market:
         return self._trade_id
 
     def _appetite(self) -> float:
-        """How likely the next taker buys: the further the price has risen, the less."""
+        """Return how likely the next taker buys: the further the price has risen, the less."""
         start = self.instrument.start
         risen = (self._bids[0] + self._asks[0]) / 2 - start
         return min(0.9, max(0.1, 0.5 - risen / max(start / 25, 20)))

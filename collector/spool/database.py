@@ -76,7 +76,7 @@ class Opening(msgspec.Struct, frozen=True):
 
     Attributes:
         owner: random id, made with the spool.
-        clean: whether the last opening ended with ``finish``; None where there was none.
+        clean: whether the last opening ended with ``finish``; None if there was none.
         mended: whether it was broken, and what is there now is what could be recovered.
         marks_whole: whether all marks are there that there were.
         exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
@@ -204,7 +204,7 @@ class SpoolFile:
         self.incarnations = Incarnations([Incarnation(*row) for row in rows])
 
     def _begin_incarnation(self) -> None:
-        """Begins at the time in microseconds: numbers rise even where those used last were forgotten."""
+        """Begin at the time in microseconds: numbers rise even where those used last were forgotten."""
         before = self._next()
         self.db.execute(
             "INSERT INTO incarnations(id, before, first) VALUES (?, ?, ?)",
@@ -222,14 +222,14 @@ class SpoolFile:
         return int(max(row[0] if row else 0, begun[0]))
 
     def finish(self, acknowledged: int) -> None:
-        """Remembers a clean stop; ``let_go`` follows."""
+        """Remember a clean stop; ``let_go`` follows."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
 
     def let_go(self) -> None:
-        """Closes the files, as a crash would."""
+        """Close the files, as a crash would."""
         self._open.close()
 
     # -- writing -------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ class SpoolFile:
     def write(
         self, blobs: Sequence[Blob], marks: Mapping[str, str], max_bytes: int, kept: tuple[int, int]
     ) -> None:
-        """Stores ``blobs`` and ``marks``; at the bound the oldest go, into ``dropped``.
+        """Store ``blobs`` and ``marks``; at the bound the oldest go, into ``dropped``.
 
         ``kept`` is the range of sequences in flight: what is before it was delivered, nothing in it goes.
         Raises NoRoomError when the disk takes nothing.
@@ -255,7 +255,7 @@ class SpoolFile:
         self.bytes += size
 
     def room_for(self, size: int, max_bytes: int) -> bool:
-        """Whether a write of ``size`` bytes would drop nothing."""
+        """Return whether a write of ``size`` bytes would drop nothing."""
         return self.bytes + size <= min(max_bytes, self.limit)
 
     def _insert(self, blobs: Sequence[Blob], marks: Mapping[str, str]) -> None:
@@ -308,17 +308,17 @@ class SpoolFile:
         self.dropped += lost
 
     def _missing_with(self, first: int) -> tuple[Gap, ...]:
-        """What is missing when a blob is dropped."""
+        """Return what is missing when a blob is dropped."""
         data, crc = self.db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone()
         return missing(decoded(data, crc) or (), "dropped")
 
     def lose(self, loss: Loss, size: int) -> None:
-        """Remembers that records are gone; the next write saves that."""
+        """Remember that records are gone; the next write saves that."""
         self.losses = merged(self.losses, loss)
         self.dropped.append((loss, size))
 
     def _save_losses(self, losses: tuple[Loss, ...]) -> None:
-        """Writes what differs from what is saved: as a rule nothing, or the last one."""
+        """Write what differs from what is saved: as a rule nothing, or the last one."""
         saved = self._saved_losses
         if losses is saved:
             return
@@ -331,7 +331,7 @@ class SpoolFile:
         self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
-        """Remembers the bounds of a batch. Raises NoRoomError."""
+        """Remember the bounds of a batch. Raises NoRoomError."""
         with _needing_room():
             self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
 
@@ -342,7 +342,7 @@ class SpoolFile:
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, sequence: int, limit: int) -> list[Blob]:
-        """The next blobs that hold records from ``sequence`` on, enough for about ``limit`` of them.
+        """Return the next blobs that hold records from ``sequence`` on, enough for about ``limit`` of them.
 
         A blob that is not what was written is lost, and the next one is taken.
         """
@@ -375,7 +375,7 @@ class SpoolFile:
         return found
 
     def newest(self, count: int) -> list[AnyRecord]:
-        """The newest records that can be read, about ``count`` of them, oldest first."""
+        """Return the newest records that can be read, about ``count`` of them, oldest first."""
         blobs: list[list[AnyRecord]] = []
         cursor = self.db.execute("SELECT data, crc FROM blobs ORDER BY first DESC")
         while count > 0 and (row := cursor.fetchone()):
@@ -385,7 +385,7 @@ class SpoolFile:
         return [record for blob in reversed(blobs) for record in blob]
 
     def since(self, sequence: int) -> float | None:
-        """Receipt of the first record from ``sequence`` on, roughly; None where there is none."""
+        """Receipt of the first record from ``sequence`` on, roughly; None if there is none."""
         row = self.db.execute(
             "SELECT since FROM blobs WHERE first + count > :sequence AND first >="
             " coalesce((SELECT max(first) FROM blobs WHERE first <= :sequence), 0) ORDER BY first LIMIT 1",
@@ -394,12 +394,12 @@ class SpoolFile:
         return float(row[0]) if row else None
 
     def oldest(self) -> int:
-        """The first sequence that is still here; ``end`` where nothing is."""
+        """Return the first sequence that is still here; ``end`` where nothing is."""
         row = self.db.execute("SELECT min(first) FROM blobs").fetchone()
         return self._next() if row[0] is None else int(row[0])
 
     def waiting(self, sequence: int) -> tuple[int, int]:
-        """How many records, and how many bytes, there are from ``sequence`` on."""
+        """Return how many records, and how many bytes, there are from ``sequence`` on."""
         rows = self.db.execute(
             "SELECT coalesce(sum(min(count, first + count - :sequence)), 0), coalesce(sum(size), 0)"
             " FROM blobs INDEXED BY sizes WHERE first + count > :sequence",
@@ -411,7 +411,7 @@ class SpoolFile:
     # -- care ----------------------------------------------------------------------------------------
 
     def tend(self, acknowledged: int, trim: int) -> None:
-        """Deletes what was delivered before ``trim``. Raises NoRoomError, and OSError where it is gone."""
+        """Delete what was delivered before ``trim``. Raises NoRoomError, and OSError where it is gone."""
         self._see_that_it_is_there()
         with _needing_room(), self._transaction():
             rows = self.db.execute(
@@ -441,7 +441,7 @@ class SpoolFile:
                 raise OSError(f"{path.name} was deleted while it was in use")
 
     def sync(self) -> bool:
-        """Makes what was written until now outlive a power failure; on another thread than all else.
+        """Make what was written until now outlive a power failure; on another thread than all else.
 
         Returns whether the write-ahead log has become so long that ``shorten_log`` is due: it begins anew by
         itself only when nothing was written during a sync. Raises NoRoomError.
@@ -451,12 +451,12 @@ class SpoolFile:
         return int(pages) * 4096 > LOG_BYTES
 
     def shorten_log(self) -> None:
-        """Syncs what came during the last sync, so that the log begins anew. Raises NoRoomError."""
+        """Sync what came during the last sync, so that the log begins anew. Raises NoRoomError."""
         with _needing_room():
             self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def look_around(self) -> None:
-        """Sees how much room the disk has."""
+        """See how much room the disk has."""
         disk = os.statvfs(self.folder)
         self.limit = self.bytes + disk.f_bavail * disk.f_frsize + self._free_bytes() - RESERVE_BYTES
 
@@ -484,7 +484,7 @@ class SpoolFile:
 
 
 def _boot() -> str:
-    """The running of the machine; a new one at every start."""
+    """Return the running of the machine; a new one at every start."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text() if path.exists() else secrets.token_hex(8)
 

@@ -19,8 +19,8 @@ class Loss(msgspec.Struct, frozen=True):
         reason: ``dropped`` (no room), ``corrupt`` (the disk gave back something else), ``forgotten``
             (stored once, lost by the store, and no longer in the spool).
         first: sequence of the first of them; ``end`` is the one after the last.
-        count: how many; None where nobody knows.
-        since: receipt of the first, float seconds; None where nobody knows. ``until``: of the last.
+        count: how many; None if nobody knows.
+        since: receipt of the first, float seconds; None if nobody knows. ``until``: of the last.
         gaps: what is missing of which channel and symbol; empty where nobody knows.
     """
 

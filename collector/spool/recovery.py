@@ -80,7 +80,7 @@ class SpoolFolder:
                 self._suspected.touch()
 
     def sound(self) -> sqlite3.Connection | None:
-        """Return the database, new or as it was; None where it is broken."""
+        """Return the database, new or as it was; None if it is broken."""
         db = connect(self.path)
         try:
             self._check_format(db)
@@ -211,7 +211,7 @@ def _lacking(db: sqlite3.Connection) -> str | None:
 
 
 def _opened(db: sqlite3.Connection) -> float | None:
-    """When the opening began that had what was delivered last, else the oldest; None where none is known."""
+    """When the opening began that had what was delivered last, else the oldest; None if none is known."""
     row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
     acknowledged = int(row[0]) if row else 0
     first, oldest = db.execute(
@@ -221,7 +221,7 @@ def _opened(db: sqlite3.Connection) -> float | None:
 
 
 def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
-    """Copies every row that can still be read and is what was written; which tables, but blobs, are whole."""
+    """Copy every row that can still be read and is what was written; which tables, but blobs, are whole."""
     whole = set()
     broken.execute("PRAGMA writable_schema = ON")  # what cannot be read of the schema is left out
     db.execute("BEGIN")

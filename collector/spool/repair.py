@@ -78,7 +78,7 @@ def repair(db: sqlite3.Connection) -> Repaired:
 
 
 def decoded(data: object, crc: object) -> list[AnyRecord] | None:
-    """Return the records of a blob; None where it is not what was written, or cannot be read as any."""
+    """Return the records of a blob; None if it is not what was written, or cannot be read as any."""
     if not isinstance(data, bytes) or zlib.crc32(data) != crc:
         return None
     try:

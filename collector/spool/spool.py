@@ -72,7 +72,7 @@ class Spool:
     async def open(
         cls, folder: Path, *, max_bytes: int = 2 * 2**30, keep: float = 60.0, sync: float = 1.0
     ) -> "Spool":
-        """Opens the spool of ``folder``, or makes one there.
+        """Open the spool of ``folder``, or make one there.
 
         Args:
             folder: on a disk that outlives the process.
@@ -80,7 +80,7 @@ class Spool:
             keep: seconds that delivered records are kept, to send again what a store forgot.
             sync: seconds between two fsyncs: the most that a power failure may cost.
 
-        Raises SpoolError where the folder cannot be used, or has another version's format, and
+        Raises SpoolError if the folder cannot be used, or has another version's format, and
         SpoolInUseError where another process has it.
         """
         spool = cls(folder, max_bytes=max_bytes, keep=keep)
@@ -103,7 +103,7 @@ class Spool:
         self._tending = asyncio.create_task(self._tend_for_ever(sync), name="spool")
 
     async def close(self) -> None:
-        """Saves what is not yet saved, and stops cleanly."""
+        """Save what is not yet saved, and stop cleanly."""
         self._tending.cancel()
         await asyncio.wait([self._tending])
         with contextlib.suppress(SpoolError):
@@ -113,7 +113,7 @@ class Spool:
         await self.let_go()
 
     async def let_go(self) -> None:
-        """Closes the files, as a crash would."""
+        """Close the files, as a crash would."""
         await self._threads.end()
 
     @property
@@ -133,7 +133,7 @@ class Spool:
 
     @property
     def clean(self) -> bool | None:
-        """Whether the last opening ended with ``close``; None where there was none."""
+        """Whether the last opening ended with ``close``; None if there was none."""
         return self._file.opening.clean
 
     @property
@@ -194,10 +194,10 @@ class Spool:
     # -- in ------------------------------------------------------------------------------------------
 
     async def append(self, records: Sequence[AnyRecord], marks: Mapping[str, str] | None = None) -> None:
-        """Takes ``records`` and ``marks``, all or none; on return they survive SIGKILL.
+        """Take ``records`` and ``marks``, all or none; on return they survive SIGKILL.
 
         While the disk takes nothing, records stay in memory, as many as fit, and the log says so.
-        Raises SpoolError where the database broke; opening it again recovers what can be.
+        Raises SpoolError if the database broke; opening it again recovers what can be.
         """
         self._threads.see_that_it_is_well()
         for blob in _blobs(self.end, records, self._file.encode):
@@ -244,11 +244,11 @@ class Spool:
             self._arrivals.reach(blobs[-1].end)
 
     def _kept(self) -> tuple[int, int]:
-        """What is in flight: delivered up to the first number, nothing before the second may go."""
+        """Return what is in flight: delivered up to the first number, nothing before the second may go."""
         return self._backlog.in_flight(self._file.bounds.values())
 
     def _forget_unsaved(self) -> None:
-        """Drops the oldest that are in memory only, when there are too many."""
+        """Drop the oldest that are in memory only, when there are too many."""
         delivered, in_flight = self._kept()
         unsaved = self._recent.unsaved
         excess = sum(len(blob.data) for blob in unsaved) - UNSAVED_BYTES
@@ -263,7 +263,7 @@ class Spool:
             self._file.lose(loss, len(blob.data))
 
     def _count_dropped(self) -> None:
-        """Takes what the file dropped out of memory and out of the counts."""
+        """Take what the file dropped out of memory and out of the counts."""
         gone, self._file.dropped = self._file.dropped, []
         for loss, size in gone:
             self._recent.take_out(loss)
@@ -298,7 +298,7 @@ class Spool:
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
 
     def knows(self, stored: Position) -> bool:
-        """Whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
+        """Return whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
         return stored.owner == self.owner and self._file.incarnations.have(stored.incarnation)
 
     def _meaning(self, stored: Position | None) -> int:
@@ -310,10 +310,10 @@ class Spool:
         )
 
     async def read(self, after: Position | None, limit: int) -> Batch | None:
-        """The next records after ``after``, at most ``limit``; None where there are none. Does not wait.
+        """Return the next records after ``after``, at most ``limit``; None if there are none. Does not wait.
 
         A batch has one incarnation, and the bounds that ``fix`` gave it, if any.
-        Raises SpoolError where the database broke.
+        Raises SpoolError if the database broke.
         """
         sequence = after.sequence if after else 0
         if sequence >= self._arrivals.end:
@@ -375,18 +375,18 @@ class Spool:
         return [record for blob in blobs for record in blob.records]
 
     async def newest(self, count: int) -> list[AnyRecord]:
-        """The newest records on disk, about ``count`` of them, oldest first."""
+        """Return the newest records on disk, about ``count`` of them, oldest first."""
         return await self._on_disk(self._file.newest, count)
 
     async def wait(self, after: Position | None, count: int = 1) -> None:
-        """Returns when there are ``count`` records after ``after``, roughly: dropped ones count too."""
+        """Return when there are ``count`` records after ``after``, roughly: dropped ones count too."""
         sequence = after.sequence if after else 0
         await self._arrivals.wait(sequence, count)
 
     async def fix(self, batch: Batch) -> None:
-        """Makes the bounds of ``batch`` last: whenever it is read again, it has the same.
+        """Make the bounds of ``batch`` last: whenever it is read again, it has the same.
 
-        Raises NoRoomError where the disk takes nothing.
+        Raises NoRoomError if the disk takes nothing.
         """
         if batch.first in self._file.bounds:
             return
@@ -409,7 +409,7 @@ class Spool:
     # -- care ----------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Saves, syncs, and deletes what was delivered long enough ago; happens every ``sync`` seconds."""
+        """Save, sync, and delete what was delivered long enough ago; happens every ``sync`` seconds."""
         try:
             await asyncio.shield(self._saved())
             async with self._lock:

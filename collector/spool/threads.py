@@ -24,15 +24,15 @@ class DiskThreads:
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
 
     async def work[**P, T](self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Return what ``work`` returns. Raises SpoolError where the database broke."""
+        """Return what ``work`` returns. Raises SpoolError if the database broke."""
         return await self._on(self._working, partial(work, *arguments, **named))
 
     async def sync(self) -> bool:
-        """Sync, and return whether the log is to be shortened. Raises SpoolError where the database broke."""
+        """Sync, and return whether the log is to be shortened. Raises SpoolError if the database broke."""
         return await self._on(self._syncing, self._file.sync)
 
     def see_that_it_is_well(self) -> None:
-        """Raise SpoolError where the database broke."""
+        """Raise SpoolError if the database broke."""
         if self.failure:
             raise SpoolError(f"the spool {self._file.path} failed: {self.failure}") from self.failure
 

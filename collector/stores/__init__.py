@@ -29,7 +29,7 @@ GONE = 15.0  # seconds without a sign of life after which a holder counts as gon
 
 
 def tell_damage(where: str, what: object) -> None:
-    """Says that a position cannot be read, and what becomes of it."""
+    """Say that a position cannot be read, and what becomes of it."""
     _log.warning(
         "%s: the position is damaged and starts over; the spool knows what was acknowledged: %s", where, what
     )
@@ -69,7 +69,7 @@ class Store(Protocol):
     fixed_batches: bool
 
     async def open(self, name: str) -> Position | None:
-        """Connects anew and reads the position; None where the store knows no collector of that name.
+        """Connect anew and read the position; None if the store knows no collector of that name.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
@@ -77,7 +77,7 @@ class Store(Protocol):
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Stores what is to be stored of ``batch``, and moves the position from ``expected`` to ``after``.
+        """Store what is to be stored of ``batch``, and move the position from ``expected`` to ``after``.
 
         Returns the records that are refused; all others of the batch would be taken. Then the position has
         not moved, and the batch without them can be stored next: whoever keeps them elsewhere does so before
@@ -90,7 +90,7 @@ class Store(Protocol):
         """Return what the record is stored in, for a person: the table, collection, key or folder."""
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps ``text`` as the note of collector ``name``: what it had seen when; see gaps/continuity.py.
+        """Keep ``text`` as the note of collector ``name``: what it had seen when; see gaps/continuity.py.
 
         It comes after the commits that it speaks of, and a store that forgets one of these forgets the note.
         Raises StoreUnavailableError or StoreRefusedError.
@@ -103,7 +103,7 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Lets go of connections; never raises."""
+        """Let go of connections; never raises."""
 
 
 @runtime_checkable
@@ -155,10 +155,10 @@ class SharedStore(Store, Protocol):
     """
 
     async def holder(self, name: str) -> Holder | None:
-        """Who holds the position of ``name``; None where there is none."""
+        """Return who holds the position of ``name``; None if there is none."""
 
     async def release(self, name: str, position: Position) -> None:
-        """Says that the holder of ``position`` is gone, so that its successor need not wait."""
+        """Say that the holder of ``position`` is gone, so that its successor need not wait."""
 
 
 @runtime_checkable
@@ -189,7 +189,7 @@ _CLASSES = {
 
 
 def create(settings: Settings) -> Store:
-    """The store that ``settings`` ask for, not yet opened."""
+    """Return the store that ``settings`` ask for, not yet opened."""
     module, name = _CLASSES[settings.backend].split(".")
     # Each backend's library is imported only where it is used: they are slow to load.
     made: Store = getattr(import_module(f"collector.stores.{module}"), name)(settings)

@@ -109,7 +109,7 @@ class MongoStore:
         self._client: AsyncIOMotorClient[_Document] | None = None
 
     async def open(self, name: str) -> Position | None:
-        """Connects anew and reads the position; see Store.open."""
+        """Connect anew and read the position; see Store.open."""
         await self.close()
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
@@ -163,12 +163,12 @@ class MongoStore:
         return f"the collection {COLLECTIONS[type(record)]}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps a note, as a document of its own."""
+        """Keep a note, as a document of its own."""
         with self._failures():
             await self._collection(_NOTES).update_one({"_id": name}, {"$set": {"note": text}}, upsert=True)
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of this exchange: picked by the server, so that those of others are not sent."""
+        """Return the notes of this exchange: picked by the server, so that those of others are not sent."""
         ours, any_ = (
             {"$regex": f"^{re.escape(text)}"}
             for text in (notes.beginning(self._settings.exchange), notes.BEGINNING)
@@ -181,7 +181,7 @@ class MongoStore:
             }
 
     async def holder(self, name: str) -> Holder | None:
-        """Who moved the position last."""
+        """Return who moved the position last."""
         with self._failures():
             positions = self._collection(_POSITIONS)
             found = await positions.find_one({"_id": name})
@@ -192,21 +192,21 @@ class MongoStore:
             return Holder(held.owner, held.who, (now - held.seen).total_seconds())
 
     async def release(self, name: str, position: Position) -> None:
-        """Forgets when the holder was seen, if it is still the same."""
+        """Forget when the holder was seen, if it is still the same."""
         with self._failures():
             await self._collection(_POSITIONS).update_one(
                 {"_id": name, **structs.asdict(position)}, {"$set": {"seen": datetime.fromtimestamp(0, UTC)}}
             )
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
             # It takes leave of the server, which may hang: nothing waits for that, not even the interpreter.
             threading.Thread(target=client.close, daemon=True).start()
 
     async def _check(self, name: str, expected: Position | None) -> None:
-        """Stops who has lost the position before it inserts anything."""
+        """Stop who has lost the position before it inserts anything."""
         known = structs.asdict(expected) if expected else {}
         found = await self._collection(_POSITIONS).find_one({"_id": name, **known})
         if (found is None) != (expected is None):
@@ -267,9 +267,9 @@ class MongoStore:
 
 
 def _options(settings: Settings) -> _Document:
-    """How to connect. What the URL says of time and safety holds, but for what exactly-once rests on.
+    """Return how to connect. What the URL says of time and safety holds, but for what exactly-once rests on.
 
-    Raises ValueError where it asks for writes that nobody answers for.
+    Raises ValueError if it asks for writes that nobody answers for.
     """
     told = {name.lower(): value for name, value in settings.url.options.items()} if settings.url else {}
     if not (told.get("w") or "1").strip("+-0"):
@@ -292,7 +292,7 @@ def _options(settings: Settings) -> _Document:
 
 
 def _what(error: OperationFailure) -> str:
-    """The server's words; the driver's text repeats the documents."""
+    """Return the server's words; the driver's text repeats the documents."""
     details = error.details or {}
     for told in (details, *details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
         if "errmsg" in told:
@@ -301,7 +301,7 @@ def _what(error: OperationFailure) -> str:
 
 
 def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, _Reason]]:
-    """The batch's documents by collection and sequence, and why other records cannot be documents."""
+    """Return the batch's documents by collection and sequence, and why other records cannot be documents."""
     collections: dict[str, dict[int, _Document]] = defaultdict(dict)
     reasons: dict[int, _Reason] = {}
     incarnation = zlib.crc32(batch.incarnation.encode()).to_bytes(4)
@@ -356,7 +356,7 @@ COLLECTIONS: dict[type[AnyRecord], str] = {
 async def _insert(
     collection: AsyncIOMotorCollection[_Document], documents: dict[int, _Document]
 ) -> dict[int, _Reason]:
-    """Makes sure that the documents are there; returns why some, by sequence, are not."""
+    """Make sure that the documents are there; returns why some, by sequence, are not."""
     try:
         await collection.insert_many(documents.values(), ordered=False)
     except BulkWriteError as error:

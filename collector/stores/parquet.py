@@ -121,9 +121,9 @@ class ParquetStore:
         self._can_be_read = False  # each channel has a file
 
     async def open(self, name: str) -> Position | None:
-        """Takes the collector's lock, unless another process has it, and reads the position.
+        """Take the collector's lock, unless another process has it, and read the position.
 
-        Raises StoreUnavailableError where the folder cannot be written to, StoreRefusedError where only a
+        Raises StoreUnavailableError if the folder cannot be written to, StoreRefusedError where only a
         person can change that, or where the position file is not one.
         """
         return await self._on_thread(partial(self._open, name))
@@ -131,7 +131,7 @@ class ParquetStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Writes the batch's files, then moves the position; see Store.commit."""
+        """Write the batch's files, then move the position; see Store.commit."""
         refusals = await self._on_thread(partial(self._commit, name, batch, expected, after))
         if batch.records:
             self.batch_seconds = min(2 * self.batch_seconds, _LATER_SECONDS)
@@ -147,11 +147,11 @@ class ParquetStore:
         return f"the folder {VERSION}/channel={channel_of(record)}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps a note, as a file of its own."""
+        """Keep a note, as a file of its own."""
         await self._on_thread(partial(self._note, name, text))
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of this exchange."""
+        """Return the notes of this exchange."""
         files = await self._on_thread(lambda: list((self._root / "_positions").glob("*.note")), "read")
         texts = {
             file.stem: await self._on_thread(partial(file.read_text, errors="replace"), "read")
@@ -178,7 +178,7 @@ class ParquetStore:
                     yield gap(symbol, row)
 
     async def holder(self, name: str) -> Holder | None:
-        """Who moved the position last; it is gone for good as soon as it does not hold its lock."""
+        """Return who moved the position last; it is gone for good as soon as it does not hold its lock."""
         return await self._on_thread(partial(self._holder, name))
 
     async def release(self, name: str, position: Position) -> None:
@@ -298,7 +298,7 @@ class ParquetStore:
             self._publish(name, lambda file: file.write(text.encode()), path)
 
     def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
-        """Makes ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""
+        """Make ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""
         unfinished = self._root / "_tmp" / name / path.name
         try:
             with unfinished.open("wb") as file:
@@ -372,7 +372,7 @@ class ParquetStore:
             raise PositionLostError(f"{self._position_file(name)} was changed by another process")
 
     def _take_lock(self, name: str) -> None:
-        """Takes the lock if it is free."""
+        """Take the lock if it is free."""
         lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -386,7 +386,7 @@ class ParquetStore:
             self._remove_unfinished(name)
 
     def _is_free(self, name: str) -> bool:
-        """Whether nobody holds the lock of another collector."""
+        """Return whether nobody holds the lock of another collector."""
         try:
             lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR)
         except FileNotFoundError:
@@ -407,7 +407,7 @@ class ParquetStore:
 
 
 def _advice(error: OSError, doing: str) -> str | None:
-    """Return what would help where only a person can; None where waiting may help."""
+    """Return what would help where only a person can; None if waiting may help."""
     if error.errno == errno.EROFS:
         return "mount it writable"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -463,7 +463,7 @@ def _part(key: str, value: str) -> str:
 
 
 def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], list[Refusal]]:
-    """The rows as tables, and those that do not fit; halving finds these without looking at each."""
+    """Return the rows as tables, and those that do not fit; halving finds these without looking at each."""
     try:
         return [_table(partition, rows)], []
     except (ValueError, TypeError, OverflowError) as error:

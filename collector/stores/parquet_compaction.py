@@ -49,7 +49,7 @@ class Compaction:
         self._stopped = Event()
 
     def stop(self) -> None:
-        """Asks ``run`` to return soon; what it was at is left as it was."""
+        """Ask ``run`` to return soon; what it was at is left as it was."""
         self._stopped.set()
 
     def run(self, folders: Iterable[Path]) -> None:
@@ -131,7 +131,7 @@ class Compaction:
             yield pa.concat_tables(gathered)
 
     def _put_away(self, staged: Path, folder: Path) -> None:
-        """Removes the folder aside: it is not ready, or it has what was merged.
+        """Remove the folder aside: it is not ready, or it has what was merged.
 
         A collector elsewhere may have put a file there in the moment of the exchange: that one is kept.
         """
@@ -151,7 +151,7 @@ class _StoppedError(Exception):
 
 
 def sync(folder: Path) -> None:
-    """Makes what was created in, or moved into, a folder outlive a power failure."""
+    """Make what was created in, or moved into, a folder outlive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

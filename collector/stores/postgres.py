@@ -100,7 +100,7 @@ class PostgresStore:
         self._connection: asyncpg.Connection | None = None
 
     async def open(self, name: str) -> Position | None:
-        """Connects, prepares the tables where needed, and reads the position.
+        """Connect, prepare the tables if needed, and read the position.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
@@ -155,7 +155,7 @@ class PostgresStore:
         return f"the table {TABLES[type(record)].name}"
 
     async def initialise(self) -> list[str]:
-        """Creates and mends the tables, whatever time that takes; what was done, a line each.
+        """Create and update the tables, however long that takes; return what was done, a line each.
 
         Raises as ``open`` does.
         """
@@ -173,7 +173,7 @@ class PostgresStore:
         return done
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps a note, as a row of its own."""
+        """Keep a note, as a row of its own."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
@@ -181,7 +181,7 @@ class PostgresStore:
             await connection.execute("COMMIT")
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of this exchange: picked by the server, so that those of others are not sent."""
+        """Return the notes of this exchange: picked by the server, so that those of others are not sent."""
         ours, any_ = notes.beginning(self._settings.exchange), notes.BEGINNING
         with self._failures():
             connection = self._connected()
@@ -191,7 +191,7 @@ class PostgresStore:
         return dict(map(tuple, rows))
 
     async def holder(self, name: str) -> Holder | None:
-        """Who moved the position last."""
+        """Return who moved the position last."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
@@ -200,7 +200,7 @@ class PostgresStore:
         return Holder(**row) if row else None
 
     async def release(self, name: str, position: Position) -> None:
-        """Forgets when the holder was seen, if it is still the same."""
+        """Forget when the holder was seen, if it is still the same."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
@@ -226,7 +226,7 @@ class PostgresStore:
         return [StoredGap(**row) for row in rows]
 
     async def close(self) -> None:
-        """Says goodbye to the server, if it listens."""
+        """Say goodbye to the server, if it listens."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(Exception):
@@ -265,7 +265,7 @@ class PostgresStore:
     async def _move(
         self, connection: asyncpg.Connection, name: str, expected: Position | None, after: Position
     ) -> None:
-        """Begins the transaction with moving the position: who else tries it waits, and finds it moved."""
+        """Begin the transaction with moving the position: who else tries it waits, and finds it moved."""
         values = {
             "name": _literals(name),
             "who": _literals(self._who),

@@ -32,7 +32,7 @@ class Partitions:
         self._there: set[tuple[str, date]] = set()
 
     async def look(self, connection: asyncpg.Connection, tables: Iterable[str]) -> None:
-        """Sees which tables are partitioned."""
+        """See which tables are partitioned."""
         rows = await connection.fetch(
             "SELECT name FROM unnest($1::text[]) AS name"
             " JOIN pg_class ON oid = to_regclass(quote_ident(name)) WHERE relkind = 'p'",
@@ -42,7 +42,7 @@ class Partitions:
         self._there.clear()
 
     async def provide(self, connection: asyncpg.Connection, days: Days) -> list[str]:
-        """Makes sure that there is a partition for each, in a transaction of its own; the new ones."""
+        """Make sure that there is a partition for each, in a transaction of its own; return the new ones."""
         wanted = {
             (table, _start(self._period, day))
             for table in self._partitioned & days.keys()
@@ -59,7 +59,7 @@ class Partitions:
         return list(filter(None, made))
 
     async def provide_ahead(self, connection: asyncpg.Connection, count: int) -> list[str]:
-        """The same for now and the ``count`` partitions that follow."""
+        """Return the same for now and the ``count`` partitions that follow."""
         starts = [_start(self._period, time.time_ns() // _DAY)]
         for _ in range(count):
             starts.append(_end(self._period, starts[-1]))
@@ -85,12 +85,12 @@ class Partitions:
 
 
 def days_of(receipts: Iterable[int]) -> set[int]:
-    """The days since 1970 of receipts (nanoseconds), but of those that are no time."""
+    """Return the days since 1970 of receipts (nanoseconds), but of those that are no time."""
     return {receipt // _DAY for receipt in receipts if 0 <= receipt < _LATEST}
 
 
 def _start(period: str, day: int) -> date:
-    """The first day of the period that a day since 1970 is in; weeks begin on Monday."""
+    """Return the first day of the period that a day since 1970 is in; weeks begin on Monday."""
     found = date(1970, 1, 1) + timedelta(days=day)
     if period == "month":
         return found.replace(day=1)

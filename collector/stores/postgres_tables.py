@@ -296,14 +296,14 @@ class _Change(msgspec.Struct, frozen=True):
 async def prepare(
     connection: asyncpg.Connection, *, partition: str = "none", patient: bool = False
 ) -> list[str]:
-    """Creates the tables that are missing and mends those that cryptofeed's example schema made.
+    """Create the tables that are missing and update those that cryptofeed's example schema made.
 
     Runs in the caller's transaction. Needs no rights where nothing is to be done; two that start at once
     do not collide. A change that the table's owner has to make (rights, a view on the column) is logged with
     its SQL and left; so is one that takes long, unless ``patient``. New tables are in parts of a length that
     ``partition`` tells. Returns what was done, a line each.
 
-    Raises StoreRefusedError where a table cannot take our rows, and asyncpg's errors.
+    Raises StoreRefusedError if a table cannot take our rows, and asyncpg's errors.
     """
     if _is_complete(await _columns(connection)):
         return []
@@ -325,7 +325,7 @@ async def prepare(
 
 
 async def missing(connection: asyncpg.Connection) -> list[str]:
-    """The tables that the database lacks."""
+    """Return the tables that the database lacks."""
     found = await _columns(connection)
     return [
         name for name in (_POSITIONS, _NOTES, *(table.name for table in TABLES.values())) if name not in found
@@ -355,7 +355,7 @@ def _chunks(partition: str) -> str:
 
 
 async def _columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Column]]:
-    """The columns of our tables that the database has, by table."""
+    """Return the columns of our tables that the database has, by table."""
     rows = await connection.fetch(
         "SELECT wanted AS table, attname AS column, format_type(atttypid, atttypmod) AS type,"
         " attidentity <> '' AS identity, pg_get_expr(adbin, adrelid) AS default, attnotnull AS required,"

@@ -205,7 +205,7 @@ class RedisStore:
         )
 
     async def open(self, name: str) -> Position | None:
-        """Connects anew, sees that no key is of another type, and reads the position."""
+        """Reconnect, check that no key has another type, and read the position."""
         await self.open_to_read()
         # It comes first: a server that denies us says so in answer to one command, and closes.
         await self._call("SCRIPT", "LOAD", self._script)
@@ -335,7 +335,7 @@ class RedisStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Stores a batch; see Store.commit.
+        """Store a batch; see Store.commit.
 
         When it raises, a first part of the batch may be stored all the same: the position tells.
         """
@@ -371,14 +371,14 @@ class RedisStore:
         return f"the key {layout.KEYS[channel_of(record)]}-{record.exchange}-{record.symbol}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keeps a note, in a hash that the collectors of the exchange share."""
+        """Keep a note, in a hash that the collectors of the exchange share."""
         await self._call("HSET", self._notes, name, text)
         if name in self._old_notes:
             await self._call("HDEL", _OLD_NOTES, name)
             self._old_notes.discard(name)
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of this exchange: those of others, which may be large and many, are not sent."""
+        """Return the notes of this exchange: those of others, which may be large and many, are not sent."""
         with self._understanding():
             old = _texts(await self._call("HGETALL", _OLD_NOTES))
             self._old_notes = set(old)
@@ -386,7 +386,7 @@ class RedisStore:
             return {**of_exchange, **_texts(await self._call("HGETALL", self._notes))}
 
     async def holder(self, name: str) -> Holder | None:
-        """Who moved the position last."""
+        """Return who moved the position last."""
         with self._understanding():
             owner, who, seen = await self._call("HMGET", _position_key(name), "owner", "who", "seen")
             if owner is None:
@@ -396,12 +396,12 @@ class RedisStore:
             return Holder(owner.decode(), (who or b"an unknown process").decode(), idle)
 
     async def release(self, name: str, position: Position) -> None:
-        """Forgets when the holder was seen, if it is still the same."""
+        """Forget when the holder was seen, if it is still the same."""
         arguments = (position.owner, position.incarnation, position.sequence)
         await self._call("EVAL", _RELEASE, 1, _position_key(name), *arguments)
 
     async def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection:
             with contextlib.suppress(Exception):
@@ -545,7 +545,7 @@ class _Packing:
         return len(self.forms)
 
     def _number(self, shape: layout.Shape, record: AnyRecord) -> int:
-        """The number among KEYS of the key that a record is stored under; KEYS[1] is the position."""
+        """Return the number among KEYS of the key that a record is stored under; KEYS[1] is the position."""
         key = f"{shape.key}-{record.exchange}-{record.symbol}"
         if key not in self.keys:
             self.keys.append(key)

@@ -25,7 +25,7 @@ _SENTINEL_PORT = 26379
 
 
 async def connect(settings: Settings) -> Connection:
-    """Connects and logs in. Raises redis-py's errors, OSError, and TypeError for an option that it lacks."""
+    """Connect and log in. Raises redis-py's errors, OSError, and TypeError for an option that it lacks."""
     login = {"username": settings.user, "password": settings.password}
     options: dict[str, Any] = login | {"db": int(settings.database or 0)}
     if settings.url and settings.url.service:
@@ -34,7 +34,7 @@ async def connect(settings: Settings) -> Connection:
 
 
 async def _master(url: StoreUrl, options: dict[str, Any]) -> Connection:
-    """The master that the first Sentinel to answer names."""
+    """Return the master that the first Sentinel to answer names."""
     told = []
     for host, port in url.hosts:
         try:

@@ -43,7 +43,7 @@ class TerminalStore:
         self._behind = False  # the file is: it could not be written
 
     async def open(self, name: str) -> Position | None:
-        """Reads the position's file; once, because we may know better than the file."""
+        """Read the position's file; once, because we may know better than the file."""
         if self._position:
             return self._position
         path = self._path(name)
@@ -61,7 +61,7 @@ class TerminalStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Prints a batch, then writes the position. Raises ClosedOutputError where nobody reads."""
+        """Print a batch, then write the position. Raises ClosedOutputError if nobody reads."""
         if self._position != expected:
             raise PositionLostError(f"{self._path(name)} was changed by another process")
         lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)

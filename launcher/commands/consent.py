@@ -9,7 +9,7 @@ from launcher.console import Console
 
 
 def ask(question: str, options: argparse.Namespace, console: Console) -> bool | None:
-    """Return the answer, which `--yes` gives beforehand; None where there is no terminal to ask on."""
+    """Return the answer, which `--yes` gives beforehand; None if there is no terminal to ask on."""
     if options.yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

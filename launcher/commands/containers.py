@@ -38,7 +38,7 @@ class _Selection(msgspec.Struct, frozen=True):
     patterns: tuple[str, ...]
 
     def of(self, observed: Sequence[Observed]) -> list[Observed]:
-        """The containers that match. Raises InputError for a pattern that matches none."""
+        """Return the containers that match. Raises InputError for a pattern that matches none."""
         self.require(container.collector for container in observed)
         return [container for container in observed if self.matches(container.collector)]
 
@@ -56,14 +56,14 @@ class _Selection(msgspec.Struct, frozen=True):
         return self.fleet.owner if self.fleet else NOBODY
 
     def held(self, engine: DockerEngine, purpose: Purpose, *, adopt: bool) -> Holding:
-        """The containers that are the fleet's. Raises EngineError where it is another's."""
+        """Return the containers that are the fleet's. Raises EngineError if it is another's."""
         observed = engine.observe(self.name)
         if self.fleet:
             return ownership.of_fleet(self.fleet, observed, purpose=purpose, adopt=adopt)
         return ownership.hold(self.name, NOBODY, observed, (), adopt=adopt)
 
     def connect(self, connections: int) -> DockerEngine:
-        """The engine that the fleet is on."""
+        """Return the engine that the fleet is on."""
         if self.fleet:
             return chosen.connect(self.fleet, connections)
         return chosen.connect_by_name(self.name, connections)
@@ -73,7 +73,7 @@ class _Selection(msgspec.Struct, frozen=True):
 
 
 def status(options: argparse.Namespace, console: Console) -> int:
-    """Shows how each collector is doing."""
+    """Show how each collector is doing."""
     selection = _select(options)
     run = local_run.find(selection.name)
     others = _tell_run_of_another(selection, console) if run else False
@@ -122,7 +122,7 @@ def _show(rows: Sequence[Row], lines: int | None, console: Console) -> None:
 
 
 def logs(options: argparse.Namespace, console: Console) -> int:
-    """Shows the logs of the containers, or of the `launcher run` of this folder."""
+    """Show the logs of the containers, or of the `launcher run` of this folder."""
     selection = _select(options)
     width, lines = _lines_of_run(selection, options, console) or _lines_of_containers(
         selection, options, console
@@ -191,7 +191,7 @@ def _width(names: Sequence[str]) -> int:
 
 
 def restart(options: argparse.Namespace, console: Console) -> int:
-    """Restarts containers as they are."""
+    """Restart containers as they are."""
     selection = _select(options)
     engine = selection.connect(options.parallel)
     holding = selection.held(engine, Purpose.RESTART, adopt=options.adopt)
@@ -214,7 +214,7 @@ def restart(options: argparse.Namespace, console: Console) -> int:
 
 
 def down(options: argparse.Namespace, console: Console) -> int:
-    """Removes containers, the network when the last is gone, and with --volumes the volumes."""
+    """Remove containers, the network when the last is gone, and with --volumes the volumes."""
     selection = _select(options)
     engine = selection.connect(options.parallel or _MOST)
     holding = selection.held(engine, Purpose.REMOVE, adopt=options.adopt)
@@ -269,7 +269,7 @@ def _removes_unproven(selection: _Selection, containers: Sequence[Observed]) -> 
 
 
 def _drop_network(engine: DockerEngine, selection: _Selection, console: Console) -> tuple[str | None, bool]:
-    """The name of the network that was removed, and whether one had to stay, which is told."""
+    """Return the name of the network that was removed, and whether one had to stay, which is told."""
     try:
         for network in engine.networks(selection.name):
             if ownership.is_removable_network(network, selection.name, selection.owner):
@@ -297,7 +297,7 @@ def _locked(engine: DockerEngine, selection: _Selection, containers: Sequence[Ob
 
 
 def _select(options: argparse.Namespace) -> _Selection:
-    """Tells the file from the patterns among a command's words."""
+    """Tell the file from the patterns among a command's words."""
     files = [word for word in options.words if "/" in word or word.endswith((".yaml", ".yml"))]
     patterns = (*(word for word in options.words if word not in files), *options.only)
     if options.fleet and files:
@@ -328,7 +328,7 @@ def _ours(selection: _Selection, holding: Holding, console: Console, does: str) 
 def _volumes(
     engine: DockerEngine, selection: _Selection, console: Console, options: argparse.Namespace
 ) -> dict[str, Volume]:
-    """The fleet's volumes; with patterns, the spools of what they select, removed now or before."""
+    """Return the fleet's volumes; with patterns, the spools of what they select, removed now or before."""
     found = {}
     for volume in engine.volumes(selection.name):
         role = names.parse(selection.name, volume.name)
@@ -354,7 +354,7 @@ def _images(selection: _Selection) -> list[str]:
 
 
 def _waiting_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int]:
-    """How many records are left in the spool of each container that was removed, by its volume."""
+    """Return how many records are left in the spool of each container that was removed, by its volume."""
     said = {name: event.status for name, event in rollout.outcome.items()}
     return {
         volume: last.spool.records if (last := said.get(each.collector)) else 0
@@ -366,7 +366,7 @@ def _waiting_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int]
 def _full(
     engine: DockerEngine, volumes: Mapping[str, Volume], said: Mapping[str, int], images: Sequence[str]
 ) -> dict[str, str]:
-    """What is lost with each volume that holds something nobody else has, in words."""
+    """Return what is lost with each volume that holds something nobody else has, in words."""
     full = {}
     for volume, role in volumes.items():
         if role.server:
@@ -392,7 +392,7 @@ def _left_in(engine: DockerEngine, volume: str, role: Volume, images: Sequence[s
 
 
 def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Console) -> bool:
-    """Whether these volumes may go: --yes says so, or a person at a terminal."""
+    """Return whether these volumes may go: --yes says so, or a person at a terminal."""
     for volume, what in full.items():
         console.remark(f"volume {volume} holds {what}")
     answer = consent.ask("remove all of it permanently?", options, console)

@@ -44,7 +44,7 @@ _DONE = {
 
 
 def show_plan(options: argparse.Namespace, console: Console) -> int:
-    """Tells what `up` would do; nothing is touched."""
+    """Tell what `up` would do; nothing is touched."""
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
     planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans, adopt=options.adopt)
@@ -102,7 +102,7 @@ def _show_resolved(resolved: "Sequence[Resolved]", console: Console) -> None:
 
 
 def up(options: argparse.Namespace, console: Console) -> int:
-    """Makes the containers as the file says."""
+    """Make the containers as the file says."""
     if options.dry_run:
         return show_plan(options, console)
     fleet = load(options, console)
@@ -132,7 +132,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
 
 
 def _require_consent(planned: Plan, options: argparse.Namespace, console: Console) -> None:
-    """Raise InputError where collectors would go to which nobody agrees. Who applies a saved plan has."""
+    """Raise InputError if collectors would go to which nobody agrees. Who applies a saved plan has."""
     if planned.removals and not options.plan:
         what = f"{_removes(planned.removals)}, no longer in the file"
         consent.require(what, options, console, otherwise="--keep-orphans leaves it running")
@@ -162,7 +162,7 @@ def plan_of(
 ) -> tuple[Plan, bytes]:
     """Return the plan, and the key that seals the fleet's secrets; only read.
 
-    Raises EngineError where the fleet belongs to somebody else, or a swarm has no place for it.
+    Raises EngineError if the fleet belongs to somebody else, or a swarm has no place for it.
     """
     engine.require_place(fleet)
     fleet, holding, faults = held(engine, fleet, adopt=adopt)
@@ -226,7 +226,7 @@ def _converge(
 
 
 def _refuse_moved(path: Path, planned: Plan) -> None:
-    """Raises EngineError where the plan in the file is not what would happen now."""
+    """Raise EngineError if the plan in the file is not what would happen now."""
     try:
         moved = preview.moved(json.loads(read_bounded(path)), planned)
     except OSError as error:
@@ -248,7 +248,7 @@ def _write_for_owner(path: Path, content: bytes) -> None:
 
 
 def _counts(planned: Plan, rollout: Rollout) -> dict[str, int]:
-    """How many collectors were created, ..., unchanged, failed, left."""
+    """Return how many collectors were created, ..., unchanged, failed, left."""
     outcome = {name: event.state for name, event in rollout.outcome.items()}
     good = [action for action in planned.actions if outcome.get(action.collector) not in ("failed", "left")]
     counts = {word: sum(action.kind is kind for action in good) for kind, word in _DONE.items()}

@@ -18,7 +18,7 @@ NOT_INSTALLED = (
 
 
 def exchanges(options: argparse.Namespace, console: Console) -> int:
-    """Lists the exchanges with their channels."""
+    """List the exchanges with their channels."""
     known = catalog.exchanges()
     table = Table("EXCHANGE", "BY", "STATE", "CHANNELS")
     for name, exchange in known.items():
@@ -27,7 +27,7 @@ def exchanges(options: argparse.Namespace, console: Console) -> int:
 
 
 def channels(options: argparse.Namespace, console: Console) -> int:
-    """Lists the channels of an exchange: their records, how a loss is noticed, how long silence is normal."""
+    """List the channels of an exchange: their records, how a loss is noticed, how long silence is normal."""
     name = _exchange(options.exchange)
     exchange = catalog.exchanges()[name]
     if options.json:
@@ -63,7 +63,7 @@ def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
 
 
 def symbols(options: argparse.Namespace, console: Console) -> int:
-    """Lists what the exchange itself lists now, or what patterns select of it."""
+    """List what the exchange itself lists now, or what patterns select of it."""
     exchange = _exchange(options.exchange)
     try:
         from collector import listing  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second

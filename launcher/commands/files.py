@@ -33,7 +33,7 @@ def load(options: argparse.Namespace, console: Console, *, hints: bool = True) -
 
 
 def whole(paths: Sequence[Path]) -> FleetSpec:
-    """The fleet in the files. Raises InputError."""
+    """Return the fleet in the files. Raises InputError."""
     try:
         return fleets.load(paths, os.environ)
     except fleets.FleetError as error:
@@ -41,7 +41,7 @@ def whole(paths: Sequence[Path]) -> FleetSpec:
 
 
 def init(options: argparse.Namespace, console: Console) -> int:
-    """Writes a fleet file to start from, and the schema that its first line names."""
+    """Write a fleet file to start from, and the schema that its first line names."""
     from launcher.schema import FILE, text  # noqa: PLC0415 - needed here alone
 
     try:
@@ -67,7 +67,7 @@ def init(options: argparse.Namespace, console: Console) -> int:
 
 
 def validate(options: argparse.Namespace, console: Console) -> int:
-    """Checks a fleet file and shows what it asks for."""
+    """Check a fleet file and show what it asks for."""
     fleet = load(options, console)
     shown = ("EXCHANGE", "BACKEND", "CHANNELS", "SYMBOLS")
     table = Table("COLLECTOR", *shown)
@@ -81,7 +81,7 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 
 def render(options: argparse.Namespace, console: Console) -> int:
-    """Writes the fleet as files of another tool."""
+    """Write the fleet as files of another tool."""
     from launcher.render import RenderError, changed_claims, claims_of, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
 
     fleet = load(options, console)
@@ -137,7 +137,7 @@ def _warn_of_taken_volumes(fleet: FleetSpec, console: Console) -> None:
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Runs the fleet as local processes."""
+    """Run the fleet as local processes."""
     from launcher import foreground  # noqa: PLC0415 - asyncio is needed here alone
 
     fleet = load(options, console, hints=False)
@@ -152,7 +152,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 
 def version(options: argparse.Namespace, console: Console) -> int:
-    """Prints the version."""
+    """Print the version."""
     if options.json:
         console.json({"version": VERSION, "revision": revision()})
     else:

@@ -16,7 +16,7 @@ from launcher.spec import CollectorSpec, FleetSpec
 def overlaps(fleet: FleetSpec) -> list[Overlap]:
     """Return what several collectors of a fleet would record into one store.
 
-    Raises EngineError where it takes an exchange's list to know, and that cannot be had from here.
+    Raises EngineError if it takes an exchange's list to know, and that cannot be had from here.
     """
     return overlap.find(fleet.collectors, partial(_symbols, fleet), fleet.beside)
 
@@ -36,7 +36,7 @@ def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[s
 
 
 def refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
-    """Raise InputError where collectors would record the same into one store; remark on what is not known."""
+    """Raise InputError if collectors would record the same into one store; remark on what is not known."""
     try:
         found = overlaps(fleet)
     except EngineError as error:

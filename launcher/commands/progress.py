@@ -35,7 +35,7 @@ class Progress:
         self._live.__exit__(kind, error, trace)
 
     def stopping(self) -> None:
-        """Says that no more is begun."""
+        """Say that no more is begun."""
         self._live.line("stopping...")
 
     def tell(self, event: Event) -> None:
@@ -89,7 +89,7 @@ def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
 
 
 def failed_of(rollout: Rollout) -> list[Event]:
-    """The outcomes that are failures."""
+    """Return the outcomes that are failures."""
     return [event for event in rollout.outcome.values() if event.state == "failed"]
 
 

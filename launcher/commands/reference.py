@@ -15,7 +15,7 @@ from launcher.schema import text
 
 
 def completion(options: argparse.Namespace, console: Console) -> int:
-    """Prints the script by which a shell completes commands and options."""
+    """Print the script by which a shell completes commands and options."""
     import shtab  # noqa: PLC0415 - needed here alone
 
     from launcher.cli import parser  # noqa: PLC0415 - it imports this module, when a command runs
@@ -25,13 +25,13 @@ def completion(options: argparse.Namespace, console: Console) -> int:
 
 
 def schema(_options: argparse.Namespace, console: Console) -> int:
-    """Prints the JSON Schema of the fleet file."""
+    """Print the JSON Schema of the fleet file."""
     console.say(text().rstrip())
     return DONE
 
 
 def explain(options: argparse.Namespace, console: Console) -> int:
-    """Says what a key means and, for a fleet, where its values come from."""
+    """Say what a key means and, for a fleet, where its values come from."""
     explanation = _find(options.key)
     key = explanation.key
     if options.json:

@@ -8,12 +8,12 @@ from launcher.spec import FleetSpec
 
 
 def connect(fleet: FleetSpec, connections: int) -> DockerEngine:
-    """The engine that the fleet file asks for."""
+    """Return the engine that the fleet file asks for."""
     return _swarm(connections) if fleet.engine == "swarm" else DockerEngine.connect(connections)
 
 
 def connect_by_name(fleet: str, connections: int) -> DockerEngine:
-    """The engine of a fleet whose file is not at hand: a swarm where that has it."""
+    """Return the engine of a fleet whose file is not at hand: a swarm where that has it."""
     with contextlib.suppress(NoManagerError):
         swarm = _swarm(connections)
         if swarm.observe(fleet):

@@ -64,7 +64,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
-    """Takes the secrets out of the container. Raises OSError where the file of one cannot be read."""
+    """Take the secrets out of the container. Raises OSError if the file of one cannot be read."""
     bare = apart(spec)
     if spec.server:  # a managed store's secrets never change, and stay for as long as its data
         return _with_volume(bare, spec.password_volume, seals="")
@@ -77,7 +77,7 @@ def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
 
 
 def apart(spec: CollectorSpec) -> Sealed:
-    """The same, where the engine has a place of its own for secrets."""
+    """Return the same, where the engine has a place of its own for secrets."""
     parted = part(spec)
     container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=parted.mounts)
     return Sealed(spec=spec, container=container, secrets=parted.secrets, seals="")
@@ -90,7 +90,7 @@ def _with_volume(bare: Sealed, volume: str, seals: str) -> Sealed:
 
 
 def labels(fleet: str) -> dict[str, str]:
-    """The labels by which all that ``up`` makes for a fleet is found."""
+    """Return the labels by which all that ``up`` makes for a fleet is found."""
     return {LABEL_FLEET: fleet, LABEL_MANAGER: LAUNCHER}
 
 
@@ -136,7 +136,7 @@ def request(sealed: Sealed) -> dict[str, Any]:
 
 
 def update_request(container: Container) -> dict[str, Any]:
-    """The body of Docker's request that changes what can be changed in place."""
+    """Return the body of Docker's request that changes what can be changed in place."""
     limits = _limits(container)
     return {name: value for name, value in limits.items() if value} | {
         "RestartPolicy": _restart(container.restart)
@@ -146,7 +146,7 @@ def update_request(container: Container) -> dict[str, Any]:
 def changes(
     sealed: Sealed, wanted: Mapping[str, Any], found: Mapping[str, Any], made_from: Mapping[str, Any]
 ) -> tuple[Change, ...]:
-    """How a container differs from what it should be.
+    """Return how a container differs from what it should be.
 
     Args:
         sealed: what it should be.
@@ -200,7 +200,7 @@ def _secret_changes(old: str, new: str) -> Iterable[Change]:
 def _facts(
     config: Mapping[str, Any], host: Mapping[str, Any], image: Mapping[str, Any], networks: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    """What a container is, in words for a person, by key; what it has from its image is not told."""
+    """Return what a container is, in words for a person, by key; what it has from its image is not told."""
     own = image.get("Config") or {}
     given = variables(own)
     network = host["NetworkMode"]
@@ -235,7 +235,7 @@ def _facts(
 
 
 def variables(config: Mapping[str, Any]) -> dict[str, str]:
-    """The environment that ``config`` has."""
+    """Return the environment that ``config`` has."""
     pairs = (line.partition("=") for line in config.get("Env") or [])
     return {name: value for name, _, value in pairs}
 
@@ -250,7 +250,7 @@ def _command(words: Sequence[str]) -> str:
 
 
 def text(value: Any) -> str | None:
-    """What Docker tells about something, on one line; None where that is nothing."""
+    """Return what Docker tells about something, on one line; None if that is nothing."""
     return msgspec.json.encode(value, order="sorted").decode() if value else None
 
 

@@ -87,7 +87,7 @@ class DockerEngine:
         return engine
 
     def require_manager(self) -> None:
-        """Raises EngineError where the engine does not manage what it has to."""
+        """Raise EngineError if the engine does not manage what it has to."""
 
     @cached_property
     def _api(self) -> Any:
@@ -113,13 +113,13 @@ class DockerEngine:
         return self._way.connections
 
     def about(self) -> str:
-        """What engine this is, and where."""
+        """Return what engine this is, and where."""
         with explained("the engine's version cannot be read"):
             told = self._read("/version")
         return f"Docker {told['Version']} at {self._way.address}"
 
     def observe(self, fleet: str) -> list[Observed]:
-        """All containers of the fleet, running or not, by one request."""
+        """Return all containers of the fleet, running or not, by one request."""
         filters = filtered("label", f"{LABEL_FLEET}={fleet}")
         with explained(f"fleet {fleet} cannot be listed"):
             listed = self._read("/containers/json", all="1", filters=filters)
@@ -142,7 +142,7 @@ class DockerEngine:
             raise EngineError(f"{spec.name}: {error.filename} cannot be read: {error.strerror}") from error
 
     def changes(self, sealed: Sealed, container: Observed) -> tuple[Change, ...]:
-        """How the container differs from what it should be, by inspecting it."""
+        """Return how the container differs from what it should be, by inspecting it."""
         with explained(f"{container.name} cannot be inspected"):
             found = self._inspect(container.id)
             if not found["State"]["Running"]:
@@ -152,19 +152,19 @@ class DockerEngine:
             )
 
     def _leave_out_gone(self, networks: dict[str, Any]) -> None:
-        """Leaves out networks that are gone: one made anew is another, to which no container comes back."""
+        """Leave out networks that are gone: one made anew is another, to which no container comes back."""
         for name, joined in [*networks.items()]:
             there = self._network(name)
             if joined["NetworkID"] and (there is None or there["Id"] != joined["NetworkID"]):
                 del networks[name]
 
     def has_image(self, name: str) -> bool:
-        """Whether the image is on the engine."""
+        """Return whether the image is on the engine."""
         with explained(f"image {name} cannot be inspected"):
             return bool(self._image(name))
 
     def _image(self, name: str) -> dict[str, Any]:
-        """The image as inspected, once in this engine's life; empty where there is none."""
+        """Return the image as inspected, once in this engine's life; empty where there is none."""
         if name not in self._images:
             found: dict[str, Any] = {}
             with _UnlessMissing():
@@ -180,7 +180,7 @@ class DockerEngine:
         return None
 
     def elsewhere(self, fleet: str) -> str:  # noqa: ARG002
-        """The machine that the fleet's volumes are on, where it is not this engine's."""
+        """Return the machine that the fleet's volumes are on, where it is not this engine's."""
         return ""
 
     def missing_images(self, images: Iterable[str]) -> list[str]:
@@ -207,7 +207,7 @@ class DockerEngine:
         return {name: there[name] for name in names if name in there}
 
     def processors(self) -> int | None:
-        """Return how many processors a container can have; None where that depends on its node."""
+        """Return how many processors a container can have; None if that depends on its node."""
         with explained("the engine's machine cannot be read"):
             return int(self._read("/info")["NCPU"])
 
@@ -256,7 +256,7 @@ class DockerEngine:
         self._api.create_network(name, driver="bridge", labels=labels, check_duplicate=True)
 
     def has_network(self, name: str) -> bool:
-        """Whether there is a network of that name."""
+        """Return whether there is a network of that name."""
         with explained(f"network {name}"):
             return self._network(name) is not None
 
@@ -265,7 +265,7 @@ class DockerEngine:
         return next((each for each in found if each["Name"] == name), None)
 
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
-        """Creates the container, by default under its own name, and does not start it; its id."""
+        """Create the container, by default under its own name, without starting it; return its id."""
         container = sealed.container
         with explained(f"{container.name} cannot be created"):
             self._fill_secrets(sealed, key)
@@ -273,7 +273,7 @@ class DockerEngine:
         return str(created["Id"])
 
     def _fill_secrets(self, sealed: Sealed, key: bytes) -> None:
-        """Puts the secrets into their volume, through a container that never runs.
+        """Put the secrets into their volume, through a container that never runs.
 
         The collector's own has the volume read-only, where Docker lets nobody put a file.
         """
@@ -302,7 +302,7 @@ class DockerEngine:
                 self._api.remove_volume(sealed.volume)
 
     def has_volume(self, name: str) -> bool:
-        """Whether there is a volume of that name."""
+        """Return whether there is a volume of that name."""
         return bool(self.named_volumes([name]))
 
     def named_volumes(self, wanted: Collection[str]) -> list[Labelled]:
@@ -313,12 +313,12 @@ class DockerEngine:
         return [_labelled(each) for each in found if each["Name"] in wanted]
 
     def rename(self, container: str, name: str) -> None:
-        """Gives a container another name."""
+        """Give a container another name."""
         with explained(f"{name} cannot be named"):
             self._api.rename(container, name)
 
     def update(self, container: str, sealed: Sealed) -> None:
-        """Changes limits and restart policy of a container that is there, without stopping it."""
+        """Change limits and restart policy of a container that is there, without stopping it."""
         with explained("the container cannot be updated"):
             url = self._api._url("/containers/{0}/update", container)  # noqa: SLF001 - the SDK knows no NanoCpus here
             answer = self._api._post_json(url, data=words.update_request(sealed.container))  # noqa: SLF001
@@ -332,7 +332,7 @@ class DockerEngine:
         raise EngineError(f"{container} is not a service")
 
     def start(self, container: str) -> None:
-        """Starts a container that is not running; one that is paused goes on."""
+        """Start a container that is not running; one that is paused goes on."""
         with explained("the container cannot be started"):
             if self._inspect(container)["State"]["Paused"]:
                 self._api.unpause(container)
@@ -340,7 +340,7 @@ class DockerEngine:
                 self._api.start(container)
 
     def restart(self, container: str) -> None:
-        """Stops a container within its grace period, and starts it."""
+        """Stop a container within its grace period, and start it."""
         with explained("the container cannot be restarted"):
             self._api.restart(container, timeout=self._grace(container))
 
@@ -350,7 +350,7 @@ class DockerEngine:
             self._api.stop(container)
 
     def remove(self, container: str) -> None:
-        """Removes a container that does not run, with its secrets; one that is gone is fine."""
+        """Remove a container that does not run, with its secrets; one that is gone is fine."""
         with explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
             self._api.remove_container(container, v=True)  # named volumes stay
@@ -360,7 +360,7 @@ class DockerEngine:
                     self._drop_secrets_of(_labels(found["Config"]).get(LABEL_FLEET, ""), mount["Name"])
 
     def _drop_secrets_of(self, fleet: str, volume: str) -> None:
-        """Removes a volume of secrets, unless it is none, by its labels or its name."""
+        """Remove a volume of secrets, unless it is none, by its labels or its name."""
         role = names.parse(fleet, volume)
         there = self.named_volumes([volume])
         if role and there and there[0].labels.get(LABEL_FLEET) == fleet:
@@ -372,7 +372,7 @@ class DockerEngine:
             self._api.remove_container(container, v=True, force=True)
 
     def _drop_volume(self, name: str) -> None:
-        """Removes a volume unless another container has it, too."""
+        """Remove a volume unless another container has it, too."""
         try:
             self._api.remove_volume(name)
         except OSError as error:
@@ -408,7 +408,7 @@ class DockerEngine:
         return Check(exit_code=ended["StatusCode"], lines=lines, out_of_memory=out_of_memory)
 
     def condition(self, container: str) -> Condition:
-        """How the container is, by one request."""
+        """Return how the container is, by one request."""
         with explained("the container cannot be inspected"):
             found = self._inspect(container)
         state = found["State"]
@@ -425,11 +425,11 @@ class DockerEngine:
         )
 
     def status(self, container: str, collector: str) -> Status | None:
-        """What the collector (its NAME) last said of itself; None where it has said nothing readable."""
+        """Return what the collector (its NAME) last said of itself; None if it has said nothing readable."""
         return self._said(container, collector, STATUS_FILE, Status)
 
     def standby(self, container: str, collector: str) -> Standby | None:
-        """Since when what is to replace the collector (its NAME) is ready to do so; None where it is not."""
+        """Since when what is to replace the collector (its NAME) is ready to do so; None if it is not."""
         return self._said(container, collector, STANDBY_FILE, Standby)
 
     def _said[T: msgspec.Struct](self, container: str, collector: str, file: str, told: type[T]) -> T | None:
@@ -442,7 +442,7 @@ class DockerEngine:
         return None
 
     def passwords(self, container: str) -> tuple[str, ...]:
-        """What no text about the container may hold, as it has it."""
+        """Return what no text about the container may hold, as it has it."""
         return hidden({name: text for name, text in self._files(container, SECRETS) if name != _KEY_FILE})
 
     def secret(self, container: str, name: str) -> str | None:
@@ -451,7 +451,7 @@ class DockerEngine:
         return content.decode().strip() if content else None
 
     def kept_secret(self, spec: CollectorSpec, name: str) -> str | None:
-        """A secret of a managed store whose container is gone; None where it has none yet."""
+        """A secret of a managed store whose container is gone; None if it has none yet."""
         volume = spec.password_volume
         with explained(f"volume {volume} cannot be read"):
             if not self.has_volume(volume):
@@ -471,7 +471,7 @@ class DockerEngine:
             self._api.remove_container(made, v=True)
 
     def _file(self, container: str, folder: str, name: str) -> bytes | None:
-        """A file in a container that need not run; None where there is none."""
+        """A file in a container that need not run; None if there is none."""
         return next((content for _, content in self._files(container, f"{folder}/{name}")), None)
 
     def _files(self, container: str, path: str) -> list[tuple[str, bytes]]:
@@ -536,7 +536,7 @@ class DockerEngine:
             time.sleep(0.1)
 
     def _judge_lock(self, name: str, *, left: bool) -> None:
-        """Raises EngineError where somebody holds the lock; one that was left before it ran is removed."""
+        """Raise EngineError if somebody holds the lock; one that was left before it ran is removed."""
         found = self._inspect(name)
         who = _labels(found["Config"]).get(LABEL_LOCKED_BY)
         if who is None:
@@ -587,7 +587,7 @@ class DockerEngine:
         return sorted(map(_labelled, found), key=lambda volume: volume.name)
 
     def spool_of(self, volume: str, collector: str, image: str) -> int:
-        """How many records of the collector (its NAME) in a spool's volume are not stored.
+        """Return how many records of the collector (its NAME) in a spool's volume are not stored.
 
         ``image`` is any; nothing of it runs.
         """
@@ -596,12 +596,12 @@ class DockerEngine:
         return status.spool.records if status else 0  # it speaks of itself before it receives anything
 
     def _status_in(self, volume: str, collector: str, image: str) -> Status | None:
-        """What the collector of a spool last said of itself."""
+        """Return what the collector of a spool last said of itself."""
         with self._mounted(volume, SPOOL, image) as reading:
             return DockerEngine.status(self, reading, collector)
 
     def remove_volume(self, name: str) -> None:
-        """Removes a volume, and what is in it."""
+        """Remove a volume, and what is in it."""
         with explained(f"volume {name} cannot be removed"):
             self._api.remove_volume(name)
 
@@ -727,7 +727,7 @@ def _tail(wanted: LogLines) -> int | str:
 
 
 def stamped(line: str) -> tuple[str, str]:
-    """The time of a log's line, and the line."""
+    """Return the time of a log's line, and the line."""
     time, _, text = line.rstrip("\r").partition(" ")
     return time, text
 
@@ -763,12 +763,12 @@ class _UnlessMissing:
 
 
 def _is_sdks(error: Exception) -> bool:
-    """Whether the way to the engine raised it; requests' own exceptions are OSErrors."""
+    """Return whether the way to the engine raised it; requests' own exceptions are OSErrors."""
     return isinstance(error, OSError) or type(error).__module__ == "docker.errors"
 
 
 def status_code(error: OSError) -> int | None:
-    """The engine's answer, where there was one."""
+    """Return the engine's answer, where there was one."""
     return getattr(error, "status_code", None)
 
 

@@ -18,7 +18,7 @@ _PORT, _TLS_PORT = 2375, 2376
 def way() -> Way:
     """DOCKER_HOST, else DOCKER_CONTEXT, else the context that ``docker context use`` chose.
 
-    Raises EngineError where they lead nowhere.
+    Raises EngineError if they lead nowhere.
     """
     if address := os.environ.get("DOCKER_HOST"):
         return _way(address, "DOCKER_HOST", _tls_of_environment())
@@ -36,7 +36,7 @@ def _tls_of_environment() -> Tls | None:
 
 
 def _context() -> tuple[str, str]:
-    """The name of the context, and who chose it."""
+    """Return the name of the context, and who chose it."""
     if name := os.environ.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     try:

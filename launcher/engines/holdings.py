@@ -11,7 +11,7 @@ def held(
 ) -> tuple[FleetSpec, Holding, tuple[VolumeFault, ...]]:
     """Return the fleet with the volumes that it has on the engine, its containers, and volumes of others.
 
-    Only reads. Raises EngineError where the fleet is somebody else's; with ``adopt`` it becomes ours.
+    Only reads. Raises EngineError if the fleet is somebody else's; with ``adopt`` it becomes ours.
     """
     holding = ownership.of_fleet(fleet, engine.observe(fleet.name), purpose=purpose, adopt=adopt)
     # What a node elsewhere has, nobody here can see.

@@ -37,7 +37,7 @@ def lost_passwords(
 def with_passwords_of(
     engine: DockerEngine, fleet: FleetSpec, observed: Sequence[Observed], *, volumes: bool = False
 ) -> FleetSpec:
-    """The fleet with the passwords that its stores have, and new ones for those that have none yet.
+    """Return the fleet with the passwords that its stores have, and new ones for those that have none yet.
 
     What only a volume knows is looked for where ``volumes`` says so: it takes a container that never runs,
     and whoever only plans makes none.

@@ -56,7 +56,7 @@ class LocalFleet:
         self._state = state
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
-        """Runs until ``stop``, then ends in order; at once when ``kill`` is set.
+        """Run until ``stop``, then end in order; at once when ``kill`` is set.
 
         Raises EngineError when the state folder is another fleet's, a collector's settings are wrong or the
         simulator cannot go on.
@@ -108,7 +108,7 @@ class LocalFleet:
             await asyncio.wait((*keeping, stopping))
 
     async def _until_still(self, kill: asyncio.Event) -> None:
-        """Waits until what the simulator wrote before its pause has arrived: two statuses in a row agree."""
+        """Wait until what the simulator wrote before its pause has arrived: two statuses in a row agree."""
         before: dict[str, tuple[float, int]] = {}
         still: set[str] = set()
         end = time.monotonic() + _STILL
@@ -160,7 +160,7 @@ class _Process:
         self._pump = asyncio.create_task(self._read_log())
 
     async def _ended(self) -> int:
-        """Waits for the end of the process and of its log; the exit status."""
+        """Wait for the end of the process and of its log; return the exit status."""
         if not self._process or not self._pump:
             return 0
         status = await self._process.wait()
@@ -178,7 +178,7 @@ class _Process:
                 self._show(self.name, line)
 
     async def _read_line(self) -> str | None:
-        """The next line; None at the end. A line beyond the limit is told, not shown."""
+        """Return the next line; None at the end. A line beyond the limit is told, not shown."""
         if not self._process or not self._process.stderr:
             return None
         try:
@@ -188,7 +188,7 @@ class _Process:
         return (line.decode(errors="replace").rstrip("\r\n") or " ") if line else None
 
     def signal(self, number: int) -> None:
-        """Sends a signal if the process runs."""
+        """Send a signal if the process runs."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -221,7 +221,7 @@ class LocalCollector(_Process):
         self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     async def keep_running(self, extra: dict[str, str]) -> None:
-        """Starts the collector, again and again as its restart policy says.
+        """Start the collector, again and again as its restart policy says.
 
         Raises EngineError, with what the collector said, when its settings are wrong.
         """
@@ -256,12 +256,12 @@ class LocalCollector(_Process):
         return policy in ("always", "unless-stopped") or (policy.startswith("on-failure") and status != 0)
 
     async def stop(self) -> None:
-        """Ends the collector within its grace period; it stores what it has before."""
+        """End the collector within its grace period; it stores what it has before."""
         if self.pid:
             self.exit_status = await self._stop_within(self.spec.container.stop_grace)
 
     def status(self) -> health.Status | None:
-        """What the running, or the last, process says of itself; None until it says something."""
+        """Return what the running, or the last, process says of itself; None until it says something."""
         try:
             status = health.read(self._home)
         except (OSError, msgspec.DecodeError):
@@ -334,7 +334,7 @@ class Simulator(_Process):
         raise EngineError(f"the simulator did not start:\n{said}")
 
     async def watch(self) -> None:
-        """Raises EngineError when it ends, because nothing can be received any more."""
+        """Raise EngineError when it ends, because nothing can be received any more."""
         status = await self._ended()
         said = "\n".join(self.last_lines)
         raise EngineError(f"the simulator ended by itself with status {status}\n{said}")
@@ -349,7 +349,7 @@ class Simulator(_Process):
             self._show(self.name, f"WARNING cannot be paused, what is on its way may be cut off: {error}")
 
     async def stop(self) -> None:
-        """Ends it."""
+        """End it."""
         if self.pid:
             await self._stop_within(_SIMULATOR_STOP)
 
@@ -361,7 +361,7 @@ class BoundedLog:
         self._path = path
 
     def write(self, line: str) -> None:
-        """Appends a line. A full disk costs the line."""
+        """Append a line. A full disk costs the line."""
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size > _LOG_BYTES:
                 self._path.replace(self._path.with_suffix(".log.1"))

@@ -13,7 +13,7 @@ type Dial = Callable[[float], socket.socket]
 
 
 def client(dial: Dial, version: str, timeout: float, connections: int) -> docker.APIClient:
-    """The SDK's low-level API; up to ``connections`` stay open between requests."""
+    """Return the SDK's low-level API; up to ``connections`` stay open between requests."""
     made = docker.APIClient("unix://", version=version, timeout=int(timeout))
     made.mount("http+docker://", _Adapter(dial, timeout, connections))
     return made

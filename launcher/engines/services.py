@@ -37,7 +37,7 @@ _UNLIMITED = "unlimited"
 
 
 def secret_names(sealed: Sealed) -> dict[str, Secret]:
-    """The collector's secrets by their names in the swarm."""
+    """Return the collector's secrets by their names in the swarm."""
     spec = sealed.spec
     return {house.secret_name(spec.fleet, spec.container.name, each): each for each in sealed.secrets}
 
@@ -45,7 +45,7 @@ def secret_names(sealed: Sealed) -> dict[str, Secret]:
 def request(
     sealed: Sealed, network: str, secrets: Mapping[str, str], command: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The body of Docker's request for the service.
+    """Return the body of Docker's request for the service.
 
     Args:
         sealed: what it should be.
@@ -101,7 +101,7 @@ def changes(
 
 
 def _facts(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, str | None]:
-    """What a service is, in words for a person, by key."""
+    """Return what a service is, in words for a person, by key."""
     template, replicated = spec["TaskTemplate"], spec["Mode"].get("Replicated") or {}
     container, limits = template["ContainerSpec"], (template.get("Resources") or {}).get("Limits") or {}
     joined = [each["Target"] for each in template.get("Networks") or []]

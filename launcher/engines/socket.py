@@ -28,7 +28,7 @@ class SocketReader:
         self._free: deque[_Connection] = deque()
 
     def get(self, target: str, **query: str) -> bytes:
-        """The answer's body. Raises ApiError, or OSError where there is no answer."""
+        """Return the answer's body. Raises ApiError, or OSError where there is no answer."""
         target = f"{target}?{urlencode(query)}" if query else target
         try:
             connection = self._free.pop()

@@ -32,7 +32,7 @@ _NO_COMMAND = 127  # of a shell
 def _folder() -> Path:
     """The folder of the sockets that logins are shared by; it stays, as one who is killed removes nothing.
 
-    Raises EngineError where somebody else could put a socket there.
+    Raises EngineError if somebody else could put a socket there.
     """
     folder = Path(tempfile.gettempdir()) / f"launcher-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
@@ -72,7 +72,7 @@ class Ssh(Given):
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def dial(self, timeout: float) -> socket.socket:
-        """Starts ssh, which takes the other end of a pair of sockets."""
+        """Start ssh, which takes the other end of a pair of sockets."""
         ours, theirs = socket.socketpair()
         ours.settimeout(timeout)
         with theirs:

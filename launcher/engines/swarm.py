@@ -154,7 +154,7 @@ class SwarmEngine(DockerEngine):
         return (*told, *owner, *([moved] if moved and all(each.key != "image" for each in told) else []))
 
     def _moved(self, service: str, image: str) -> Change | None:
-        """Whether the image's name means another image by now, where the task's container is here."""
+        """Return whether the image's name means another image by now, where the task's container is here."""
         task, now = self._task(service), self._image(image)
         if not now or not (here := self._container(task)):
             return None
@@ -179,7 +179,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def require_place(self, fleet: FleetSpec) -> str:
-        """Where the fleet's collectors run. Raises EngineError where they cannot."""
+        """Where the fleet's collectors run. Raises EngineError if they cannot."""
         node = str(self._placed(fleet.name)["Description"]["Hostname"])
         foreign = [each.name for each in self.observe(fleet.name) if each.manager == COMPOSE]
         if foreign:
@@ -198,7 +198,7 @@ class SwarmEngine(DockerEngine):
         return node
 
     def _require_images(self, images: Iterable[str]) -> None:
-        """Raise EngineError where one of the images is not on this engine."""
+        """Raise EngineError if one of the images is not on this engine."""
         if missing := super().missing_images(images):
             ways = " or ".join(f"`docker build . -t {image}`, `docker pull {image}`" for image in missing)
             raise EngineError(f"no image {', '.join(missing)} on the engine; build or pull it: {ways}")
@@ -225,7 +225,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
-        """Creates the service, which begins at once; its id."""
+        """Create the service, which begins at once; return its id."""
         with explained(f"{sealed.container.name} cannot be created"):
             created = self._post("/services/create", self._request(sealed))
         return str(created["ID"])
@@ -236,7 +236,7 @@ class SwarmEngine(DockerEngine):
         return services.request(sealed, network["Id"] if network else "", ids, command)
 
     def _make_secrets(self, sealed: Sealed) -> dict[str, str]:
-        """The ids of the collector's secrets by name; made where they are not there."""
+        """Return the ids of the collector's secrets by name; made where they are not there."""
         there = self._secrets_of(sealed.spec.fleet, sealed.spec.name)
         for name, secret in services.secret_names(sealed).items():
             if name not in there:
@@ -258,7 +258,7 @@ class SwarmEngine(DockerEngine):
         }
 
     def _drop_secrets(self, fleet: str, collector: str) -> None:
-        """Removes the collector's secrets that no service has."""
+        """Remove the collector's secrets that no service has."""
         for name, secret in self._secrets_of(fleet, collector).items():
             if not name.startswith(f"{names.container(fleet, collector)}-"):
                 continue  # it has our labels, and no name that we give
@@ -281,7 +281,7 @@ class SwarmEngine(DockerEngine):
         return dict(self._read(f"/services/{service}"))
 
     def _task(self, service: str) -> Json | None:
-        """The newest task of the service as it should be now; None where none was begun."""
+        """Return the newest task of the service as it should be now; None if none was begun."""
         found = self._service(service)
         return _current(found, self._tasks(service))
 
@@ -289,13 +289,13 @@ class SwarmEngine(DockerEngine):
         return list(self._read("/tasks", filters=filtered("service", service)))
 
     def _container(self, task: Json | None) -> str | None:
-        """The id of the task's container where it is on this engine."""
+        """Return the id of the task's container where it is on this engine."""
         if task is None or task.get("NodeID") != self._node:
             return None
         return (task["Status"].get("ContainerStatus") or {}).get("ContainerID") or None
 
     def _change(self, service: str, spec: Json) -> None:
-        """Gives the service another spec. It gets a new task, which another ForceUpdate makes sure of."""
+        """Give the service another spec. It gets a new task, which another ForceUpdate makes sure of."""
         found = self._service(service)
         # Never one that was there: what was taken back has left its tasks.
         force = max(found["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + 1, time.time_ns() // 1_000_000)
@@ -304,13 +304,13 @@ class SwarmEngine(DockerEngine):
 
     @override
     def update(self, container: str, sealed: Sealed) -> None:
-        """Gives the service a new container: the old one stops first."""
+        """Give the service a new container: the old one stops first."""
         with explained("the service cannot be updated"):
             self._change(container, self._request(sealed))
 
     @override
     def settle(self, container: str) -> None:
-        """Removes what only the old service needed."""
+        """Remove what only the old service needed."""
         with explained("what is left of the old service cannot be removed"):
             labels = self._service(container)["Spec"]["Labels"]
             self._drop_secrets(labels[LABEL_FLEET], labels[LABEL_COLLECTOR])
@@ -355,7 +355,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def stop(self, container: str) -> None:
-        """Ends the service's tasks within their grace period, and waits for that."""
+        """End the service's tasks within their grace period, and wait for that."""
         with explained("the service cannot be stopped"):
             found = self._service(container)
             spec = found["Spec"] | {"Mode": {"Replicated": {"Replicas": 0}}}
@@ -370,7 +370,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def remove(self, container: str) -> None:
-        """Removes a service with its secrets; returns when its containers are gone, as volumes need it."""
+        """Remove a service with its secrets; return when its containers are gone, as volumes need it."""
         with explained("the service cannot be removed"):
             labels = self._service(container)["Spec"]["Labels"]
             self._api.remove_service(container)
@@ -409,7 +409,7 @@ class SwarmEngine(DockerEngine):
         return Check(exit_code=code or int(failed), lines=(*lines, *told))
 
     def _drop_service(self, name: str) -> None:
-        """Removes a service for a check that may be there; one of that name that is no check stays."""
+        """Remove a service for a check that may be there; one of that name that is no check stays."""
         listed = self._read("/services", filters=filtered("name", name))
         ours = [each["Spec"]["Labels"].get(LABEL_MANAGER) for each in listed if each["Spec"]["Name"] == name]
         if ours != [LAUNCHER]:
@@ -471,7 +471,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def passwords(self, container: str) -> tuple[str, ...]:
-        """What the file of the fleet has as secrets, else what the running container has."""
+        """Return what the file of the fleet has as secrets, else what the running container has."""
         with explained("the service cannot be inspected"):
             found = self._service(container)
             name = found["Spec"]["Name"]
@@ -551,13 +551,13 @@ def _observed(service: Json, task: Json | None) -> Observed:
 
 
 def _is_of(service: Json, task: Json) -> bool:
-    """Whether the task is of the service as it should be now."""
+    """Return whether the task is of the service as it should be now."""
     wanted = service["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
     return bool(task["ServiceID"] == service["ID"] and task["Spec"].get("ForceUpdate", 0) == wanted)
 
 
 def _current(service: Json, tasks: Iterable[Json]) -> Json | None:
-    """The newest of the tasks that are of the service as it should be now."""
+    """Return the newest of the tasks that are of the service as it should be now."""
     own = [task for task in tasks if _is_of(service, task)]
     return max(own, key=lambda task: str(task["CreatedAt"]), default=None)
 
@@ -578,7 +578,7 @@ def _state(service: Json, task: Json | None) -> str:
 
 
 def _error(service: Json, failures: Sequence[Json], status: Json) -> str:
-    """What the swarm has to say about a failure."""
+    """Return what the swarm has to say about a failure."""
     if _rolled_back(service):
         return f"the swarm takes it back: {service['UpdateStatus'].get('Message', '')}"
     said = [each["Status"]["Err"] for each in failures if each["Status"].get("Err")]

@@ -50,7 +50,7 @@ class Given:
         return f"{self.address} ({self.given_by})" if self.given_by else self.address
 
     def unreachable(self, why: str, remedy: str) -> str:
-        """The message where there is no engine."""
+        """Return the message where there is no engine."""
         return f"no Docker engine is reachable at {self.named}: {why}; {remedy}"
 
 
@@ -62,7 +62,7 @@ class UnixSocket(Given):
         self._path = address.removeprefix("unix://")
 
     def dial(self, timeout: float) -> socket.socket:
-        """Connects to the socket."""
+        """Connect to the socket."""
         dialled = socket.socket(socket.AF_UNIX)
         dialled.settimeout(timeout)
         try:
@@ -94,7 +94,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, folder: Path, *, verify: bool) -> "Tls":
-        """The files of a folder, under the names that the docker command gives them."""
+        """Return the files of a folder, under the names that the docker command gives them."""
         ca, certificate, key = (
             path if path.exists() else None
             for path in (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
@@ -102,7 +102,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         return cls(folder=folder, ca=ca, certificate=certificate, key=key, verify=verify)
 
     def context(self) -> ssl.SSLContext:
-        """The same for ``ssl``. Raises EngineError where the files are not what they should be."""
+        """Return the same for ``ssl``. Raises EngineError if the files are not what they should be."""
         made = ssl.SSLContext(
             ssl.PROTOCOL_TLS_CLIENT
         )  # no stricter than the docker command about certificates
@@ -134,7 +134,7 @@ class Tcp(Given):
         self._context = tls.context() if tls else None
 
     def dial(self, timeout: float) -> socket.socket:
-        """Connects to the port."""
+        """Connect to the port."""
         dialled = socket.create_connection((self._host, self._port), min(timeout, DIAL_SECONDS))
         dialled.settimeout(timeout)
         dialled.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -42,7 +42,7 @@ FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
 
 
 def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
-    """Writes the files of a format into ``folder`` and returns their paths, what to begin with first.
+    """Write the files of a format into ``folder`` and return their paths, what to begin with first.
 
     Each file is replaced in one step and within reach of its owner alone; other files stay as they are,
     except the secrets that a rendering for Kubernetes has no more. The password of a managed store is that

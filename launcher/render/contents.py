@@ -11,10 +11,10 @@ SECRETS = "secrets"
 
 
 def secret_file(parted: Parted, secret: Secret) -> str:
-    """The name of a secret's file."""
+    """Return the name of a secret's file."""
     return f"{SECRETS}/{parted.collector.name}.{secret.name}"
 
 
 def secret_files(parts: Iterable[Parted]) -> Contents:
-    """The files of all secrets."""
+    """Return the files of all secrets."""
     return {secret_file(parted, secret): secret.content for parted in parts for secret in parted.secrets}

@@ -19,7 +19,7 @@ _ENV_LINE_BYTES = 65535  # of `NAME=value`: what docker's scanner holds
 def files(fleet: FleetSpec) -> Contents:
     """``compose.yaml`` with ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
 
-    Raises RenderError where a value does not fit an env file, OSError where a secret's file cannot be read.
+    Raises RenderError if a value does not fit an env file, OSError where a secret's file cannot be read.
     """
     refuse(fault for collector in fleet.collectors for fault in _unfit(collector))
     return {
@@ -32,7 +32,7 @@ def files(fleet: FleetSpec) -> Contents:
 def compose(fleet: FleetSpec) -> str:
     """The compose file; its containers are those of ``launcher up`` but for labels and where secrets lie.
 
-    Raises OSError where a secret's file cannot be read.
+    Raises OSError if a secret's file cannot be read.
     """
     parts = [part(each) for each in specs(fleet)]
     return fill("compose.yaml", fleet=fleet, parts=parts, folder=SECRETS)

@@ -14,13 +14,13 @@ class RenderError(Exception):
 
 
 def refuse(faults: Iterable[str]) -> None:
-    """Raises RenderError where there is a fault."""
+    """Raise RenderError if there is a fault."""
     if found := tuple(faults):
         raise RenderError(found)
 
 
 def unmanaged_only(fleet: FleetSpec, where: str) -> Iterable[str]:
-    """The faults of stores that are to run with the fleet, where only collectors are rendered."""
+    """Return the faults of stores that are to run with the fleet, where only collectors are rendered."""
     for store in fleet.stores:
         yield (
             f"store {store.name}: `manage: true` is for `launcher up` and the compose file, not for {where}; "
@@ -29,7 +29,7 @@ def unmanaged_only(fleet: FleetSpec, where: str) -> Iterable[str]:
 
 
 def live_only(fleet: FleetSpec, where: str) -> Iterable[str]:
-    """The fault of a simulated fleet where there is no simulator."""
+    """Return the fault of a simulated fleet where there is no simulator."""
     if fleet.simulator:
         yield (
             f"fleet {fleet.name}: `source: simulated` is for trying out on one machine, not for {where}; use "

@@ -59,7 +59,7 @@ class _Workload(msgspec.Struct, frozen=True, kw_only=True):
     """A collector, with all its shards, as a StatefulSet. ``ports`` are those that it may connect to.
 
     ``wave`` is the number of those that a roll-out goes through before it. ``shards`` is how many pods share
-    the symbols, None where one has them all. Of the existing Secret ``secret`` the keys ``secret_keys`` are
+    the symbols, None if one has them all. Of the existing Secret ``secret`` the keys ``secret_keys`` are
     mounted, beside our own ``secrets``.
     """
 
@@ -312,6 +312,6 @@ def _store_ports(parted: Parted) -> Iterable[int]:
 
 
 def _text(parted: Parted, variable: str) -> str | None:
-    """What the secret holds that a variable names the file of."""
+    """Return what the secret holds that a variable names the file of."""
     contents = (secret.content for secret in parted.secrets if secret.variable == variable)
     return next((content.decode().strip() for content in contents), None)

@@ -23,12 +23,12 @@ _SYSTEMD = str.maketrans({'"': '\\"', "\\": "\\\\", "$": "$$", "%": "%%"})
 
 
 def fill(template: str, **values: Any) -> str:
-    """The text of a template with ``values`` and, as ``house``, launcher.spec."""
+    """Return the text of a template with ``values`` and, as ``house``, launcher.spec."""
     return _environment().get_template(template).render(house=house, **values)
 
 
 def volumes(fleet: FleetSpec) -> list[str]:
-    """The named volumes of the fleet's containers, each once."""
+    """Return the named volumes of the fleet's containers, each once."""
     specs = [*fleet.stores, *fleet.collectors, *([fleet.simulator] if fleet.simulator else [])]
     mounts = (mount for collector in specs for mount in collector.container.mounts)
     return list(dict.fromkeys(mount.source for mount in mounts if mount.kind == "volume"))
@@ -83,7 +83,7 @@ def _systemd(text: str) -> str:
 
 
 def _mount_option(mount: Mount) -> str:
-    """What follows ``docker run --mount``: comma-separated values, quoted as in a CSV file."""
+    """Return what follows ``docker run --mount``: comma-separated values, quoted as in a CSV file."""
     fields = [f"type={mount.kind}", f"source={mount.source}", f"target={mount.target}"]
     fields += ["readonly"] if mount.read_only else []
     quoted = (f'"{field.replace('"', '""')}"' if re.search('[,"]', field) else field for field in fields)

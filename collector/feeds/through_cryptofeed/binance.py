@@ -93,7 +93,7 @@ class BinanceFamily(Supervised):
                 self.subscriptions.acknowledge(channel, symbol)
 
     def _streams(self) -> Mapping[str, Key]:
-        """The names of all streams, as cryptofeed puts them into the address."""
+        """Return the names of all streams, as cryptofeed puts them into the address."""
         streams = {}
         for channel, pairs in self.subscription.items():
             standard = self.exchange_channel_to_std(channel)

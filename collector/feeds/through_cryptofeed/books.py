@@ -66,7 +66,7 @@ class Books:
             progress.deltas = self._interval
 
     def take(self, book: Any, receipt: float) -> tuple[list[L2Book | L3Book], float | None]:
-        """The records that cryptofeed's ``book``, received at ``receipt``, is to be stored as.
+        """Return the records that cryptofeed's ``book``, received at ``receipt``, is to be stored as.
 
         With them comes the receipt of the last record before, when the book had to start anew without a
         word from the exchange's connection: what came in between was missed. Otherwise None.
@@ -156,7 +156,7 @@ def _full_orders(side: list[Any]) -> list[tuple[str, Decimal, Decimal]]:
 
 
 def _difference(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """The levels (or orders) that lead from one side to another; the last part of each is its size."""
+    """Return the levels (or orders) that lead from one side to another; the last part of each is its size."""
     sizes = {level[:-1]: level[-1] for level in before}
     changed = [level for level in after if sizes.pop(level[:-1], None) != level[-1]]
     return [(*place, _ZERO) for place in sizes] + changed

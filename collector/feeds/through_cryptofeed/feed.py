@@ -56,7 +56,7 @@ class CryptofeedAccess(Access):
     def build(self, symbols: Sequence[str], callbacks: Mapping[str, Any]) -> tuple[Any, list[Any]]:
         """Return a feed of cryptofeed's for the channels that have a callback, and its connections; blocks.
 
-        Some classes ask the exchange on the way. Raises SettingsError where it cannot do what is asked for.
+        Some classes ask the exchange on the way. Raises SettingsError if it cannot do what is asked for.
         """
         try:
             feed = _feed(self._feed_class, self.settings, self.network, symbols, callbacks)
@@ -152,7 +152,7 @@ def _blamed(settings: Settings, complaint: str) -> Fault:
 
 
 def _candle_interval(feed_class: Any, settings: Settings) -> str:
-    """The interval of candles; cryptofeed checks it whether candles are wanted or not."""
+    """Return the interval of candles; cryptofeed checks it whether candles are wanted or not."""
     offered = feed_class.valid_candle_intervals
     if "candles" in settings.channels or offered is NotImplemented:
         return settings.candle_interval

@@ -40,7 +40,7 @@ class Supervised:
         return asked
 
     def carried(self, connection: Any) -> list[Key]:
-        """The subscriptions that a connection is for."""
+        """Return the subscriptions that a connection is for."""
         subscription = connection.subscription or self.subscription
         # Several channels of ours may be one of the exchange's.
         return [
@@ -62,16 +62,16 @@ class Supervised:
                     del subscription[channel]  # to some exchanges no symbol means all of them
 
     async def probe(self, connection: Any) -> None:
-        """Asks for a sign of life on a connection that has become quiet."""
+        """Ask for a sign of life on a connection that has become quiet."""
 
     async def message_handler(self, message: Any, connection: Any, timestamp: float) -> None:
-        """Handles one message; a short one that speaks of an error may refuse a subscription."""
+        """Handle one message; a short one that speaks of an error may refuse a subscription."""
         if len(message) < 512 and isinstance(message, str) and "rror" in message:
             self.refuse_what_is_named(message)
         await super().message_handler(message, connection, timestamp)  # type: ignore[misc]
 
     def refuse_what_is_named(self, text: str) -> list[Key]:
-        """Refuses the pending subscriptions that an error of the exchange names, by symbol and by channel.
+        """Refuse the pending subscriptions that an error of the exchange names, by symbol and by channel.
 
         An error that names a symbol and no channel is about all channels of that symbol.
         """
@@ -87,5 +87,5 @@ class Supervised:
 
 
 def is_poll(connection: Any) -> bool:
-    """Whether a connection asks over HTTP again and again, rather than listen to a websocket."""
+    """Return whether a connection asks over HTTP again and again, rather than listen to a websocket."""
     return isinstance(connection, HTTPPoll)

@@ -22,7 +22,7 @@ class WebSocket:
 
     Attributes:
         state: OPEN, or CLOSED.
-        close_code, close_reason: the other side's last word; None where it said none.
+        close_code, close_reason: the other side's last word; None if it said none.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class WebSocket:
         self.close_reason: str | None = None
 
     async def send(self, data: str) -> None:
-        """Sends a text message."""
+        """Send a text message."""
         await self._socket.send_str(data)
 
     async def read(self, connection: Any) -> AsyncIterator[str | bytes]:
@@ -61,7 +61,7 @@ class WebSocket:
         self.close_code, self.close_reason = message.data, message.extra
 
     async def close(self) -> None:
-        """Says goodbye and lets go of the connection."""
+        """Say goodbye and let go of the connection."""
         self.state = State.CLOSED
         self._pinging.cancel()
         try:
