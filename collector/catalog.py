@@ -1,7 +1,7 @@
 """What can be asked for: the exchanges, their public channels and candle intervals.
 
 The table lies beside this module as JSON, made from cryptofeed and our corrections to it
-(``python -m collector.catalog`` writes it anew), so that the launcher and every error message
+(``python -m collector.catalog`` rewrites it), so that the launcher and every error message
 can use it without importing cryptofeed, which takes a second. A test fails when it is out of date.
 """
 
@@ -61,7 +61,7 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One exchange.
 
     Attributes:
-        by: who speaks to it: ``cryptostore``, which is this project, or ``cryptofeed``.
+        by: whose code records it: ``cryptostore``, which is this project, or ``cryptofeed``.
         channels: the public channels that can be recorded; none of an exchange that has closed.
         candle_intervals: lengths of candles.
         closed: that it has closed.

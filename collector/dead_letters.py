@@ -1,7 +1,7 @@
 """Records that were not stored and never will be, beside the spool: a JSON object a line, with the reason.
 
 There are two files of bounded size, the present one and the one before. When the older one has to go, what
-was in it is nowhere any more: ``leaving`` tells the gaps that this makes, to be put on record before that.
+was in it is lost: ``leaving`` returns the gaps that this makes, to be recorded before that.
 """
 
 import contextlib

@@ -14,7 +14,7 @@ from collector import typed_json
 from collector.printable import printable
 
 STATUS_FILE = "status.json"
-STANDBY_FILE = "standby.json"  # what a collector writes that waits for another to let go of its spool
+STANDBY_FILE = "standby.json"  # what a collector writes that waits for another to release its spool
 INTERVAL = 1.0  # seconds between two writings
 STALE = 15.0  # seconds without one after which the process counts as stuck
 _NAMED = 3  # subscriptions that are named of many, and reasons

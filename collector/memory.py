@@ -12,7 +12,7 @@ _ARENA_MAX = -8
 
 
 async def give_back() -> None:
-    """Have the allocator give its free pages back, for ever; where it is not glibc's, this only waits."""
+    """Have the allocator give its free pages back, until cancelled; if it is not glibc's, only wait."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_ARENA_MAX, 1)  # the spool's thread frees what the loop's has taken

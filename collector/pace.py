@@ -29,7 +29,7 @@ class Limit(msgspec.Struct, frozen=True):
 #: Seconds between two turns, where the limit leaves room for that.
 SPACING = 0.1
 
-#: Of exchanges that cryptofeed speaks to; those of the others are in the catalogue.
+#: Of exchanges that cryptofeed connects to; those of the others are in the catalogue.
 LIMITS: Mapping[str, Limit] = {
     "BITFINEX": Limit(20, 60),  # docs.bitfinex.com/docs/ws-public: 20 connections per minute
 }

@@ -112,7 +112,7 @@ async def findings(
 
 
 def _way(settings: Settings) -> str:
-    """Return who speaks to the exchange, and in which channels a message that is lost is noticed."""
+    """Return whose code records the exchange, and in which channels a lost message is noticed."""
     known = catalog.exchanges()[settings.exchange]
     if known.by == "cryptofeed":
         return "through cryptofeed"
@@ -231,7 +231,7 @@ async def _other(store: Store, settings: Settings) -> str:
 
 
 def _without_room(folder: Path) -> Finding | None:
-    """Find that a folder's disk is full, or nearly: a collector needs some room there for every batch."""
+    """Find that a folder's disk is full, or nearly: a collector needs some space there for every batch."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(_SMALL_FILE))
@@ -338,7 +338,7 @@ async def _clock(settings: Settings) -> Finding:
     try:
         async with asyncio.timeout(_PATIENCE):
             ahead = await reference.in_thread(lambda: _ahead(f"https://{host}/", Network(settings)))
-    except Exception as error:  # noqa: BLE001 - what cannot be told is no fault
+    except Exception as error:  # noqa: BLE001 - an unknown time is no fault
         detail = f"cannot read the time of {host}: {describe(error)}"
         return Finding(what="clock", state="skipped", detail=detail)
     if abs(ahead) > _CLOCK:

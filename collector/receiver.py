@@ -77,7 +77,7 @@ class Receiver:
         return await self._spool.newest(MOST_RECALLED)
 
     async def run(self) -> None:
-        """Append bursts to the spool, for ever."""
+        """Append bursts to the spool, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._something.wait()

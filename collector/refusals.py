@@ -82,7 +82,7 @@ class Refusals:
         return [each for each in doubtful if self._store.place(each.record) not in taken]
 
     async def _rotate_letters(self) -> None:
-        """Put on record what goes, before it goes; who is killed in between knows that it is on record."""
+        """Record what is dropped before it is dropped; the mark says so, in case of a kill in between."""
         leaving = await asyncio.to_thread(self._letters.leaving)
         if leaving and recall(self._spool.marks, LETTERS_GONE) != (gone := LettersGone(leaving.identity)):
             count = sum(gap.count or 0 for gap in leaving.gaps)

@@ -1,4 +1,4 @@
-"""Waits, ready to begin, until the collector that has the spool lets go of it.
+"""Waiting, ready to begin, until the collector that has the spool releases it.
 
 Whoever replaces a collector may start its successor first: all that takes long - imports, what the exchange
 lists - is done by the time the spool is free, and the successor says so in a file beside the spool.

@@ -1,4 +1,4 @@
-"""Starts the parts of a collector, guards every task that should live for ever, stops them in order.
+"""Starting the parts of a collector, guarding every task that should never end, stopping them in order.
 
     exchange -> feed -> receiver -> spool -> writer -> store
 
@@ -300,7 +300,7 @@ class _Death:
 
 
 class _Guard:
-    """Tasks that should live for ever. On exit those that still run are cancelled."""
+    """Tasks that should never end. On exit those that still run are cancelled."""
 
     def __init__(self) -> None:
         self.tasks: dict[asyncio.Task[None], str] = {}

@@ -1,7 +1,7 @@
 """A batch that ends its collector is found out: it is taken apart until the record that does it is alone.
 
 A record may end whoever writes it: by a signal of a library, by the memory that it takes, by an error that
-nobody foresaw. The next process would read the same batch and end as well, for ever. So a process that
+nobody foresaw. The next process would read the same batch and crash as well, forever. So a process that
 follows one which did not stop cleanly notes in the spool which batch it is about to write, and takes the note
 back when that is over, well or not. Whoever finds such a note at the store's position knows that the batch
 ended its collector, and tries half of it; at last one record is tried alone, and is put aside when that ends

@@ -1,7 +1,7 @@
 """Spool -> store: reads batches, commits each on the expected position, and survives whatever the store does.
 
 At every (re)connection the store's position is the truth: the writer goes on from there, back or forward. It
-waits for a store that is away for ever, with a back-off.
+waits for a store that is away as long as it takes, with a back-off.
 
 Where a place of the store takes no record, nothing is put aside (``refusals``). What comes before the first
 such record is stored, and then the writer waits, in the state refused, until the store takes it, or takes a

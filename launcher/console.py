@@ -166,7 +166,7 @@ class Console:
         return self._rich(sys.stdout).height if sys.stdout.isatty() else None
 
     def live(self, draw: Callable[[], Table]) -> "Live":
-        """A table that is drawn anew all the time, on standard error; nothing where that is no terminal."""
+        """A table that is redrawn all the time, on standard error; nothing if that is no terminal."""
         return Live(
             self._rich(sys.stderr) if sys.stderr.isatty() else None, draw, partial(self._put, sys.stderr)
         )

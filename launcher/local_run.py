@@ -40,7 +40,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 class LocalRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run of a fleet: the launcher's process, when it began (seconds since 1970) and its collectors.
 
-    ``simulated`` tells that the simulator is part of it: it ends when that does.
+    ``simulated`` says that the simulator is part of it: it ends when the simulator does.
     """
 
     process: int

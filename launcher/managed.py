@@ -159,7 +159,7 @@ def store(
 
 
 def settings(spec: CollectorSpec, login: Mapping[str, str]) -> dict[str, str]:
-    """Return what its collectors are told of a store, but for the password."""
+    """Return the settings of a store that its collectors get, except for the password."""
     names = {"USER": login["user"], "DATABASE": login["database"]}
     return {"HOST": spec.container.name} | (names if SERVERS[spec.server].has_user else {})
 

@@ -1,4 +1,4 @@
-"""What on the engine stands in the way of a plan, found by reading alone.
+"""Obstacles to a plan on the engine, found by reading alone.
 
 ``plan`` and ``doctor`` show it, and ``up`` refuses to begin before it is gone, so the three agree.
 """

@@ -115,7 +115,7 @@ def _process(name: str, state: str, detail: str, status: Status | None, run: Loc
 
 
 def with_absent(there: Sequence[Row], fleet: FleetSpec | None) -> list[Row]:
-    """Return the rows with one for each collector of the file that has none: what is unwell first.
+    """Return the rows with one for each collector of the file that has none: those with problems first.
 
     Otherwise they come in the file's order.
     """

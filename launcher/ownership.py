@@ -1,6 +1,6 @@
 """What of that which carries a fleet's name on an engine is the fleet's, and what is another's. Pure, no I/O.
 
-Host and user are told, never compared: a colleague with the same file goes on where the first one was.
+Host and user are shown, never compared: a colleague with the same file goes on where the first one was.
 """
 
 import enum

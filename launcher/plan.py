@@ -24,7 +24,7 @@ class Kind(enum.StrEnum):
     CONFLICT = "conflict"  # the name is taken by a container that is not ours to touch
 
 
-#: What a container that is as the file says needs, by its state; one in another state (dead) is made anew.
+#: What a container that is as the file says needs, by its state; one in another state (dead) is replaced.
 _STATES = {
     "running": (Kind.UNCHANGED, "matches the file"),
     "restarting": (Kind.UNCHANGED, "matches the file"),

@@ -157,7 +157,7 @@ class Rollout:
     ) -> None:
         """Carry out actions on what needs nothing of each other.
 
-        A new shard takes symbols of those that are there: it waits until they have let go of them. So do they
+        A new shard takes symbols of those that are there: it waits until they have released them. So do they
         until those that are ``leaving`` have. Who takes symbols of one that is still to be replaced is
         waited for once more in the end.
         """
@@ -179,7 +179,7 @@ class Rollout:
         self._wait_for_the_early(wait)
 
     def _wait_for_the_early(self, seconds: float) -> None:
-        """Wait for what became ready but for symbols that others had, now that these have let go of them."""
+        """Wait for what became ready except for symbols that others had and now have released."""
         self._to_let_go.clear()
         early = [each for each in self._each([*self._early.values()], self._again) if each]
         self._early.clear()
@@ -421,7 +421,7 @@ class Rollout:
         )
 
     def _stands_by(self, successor: str, old: Observed) -> bool:
-        """Start a container that begins once the old one lets go of the spool; whether it is ready for that.
+        """Start a container that waits for the old one's spool; return whether it is ready to take it.
 
         One that does not get ready, as one of an earlier version, is stopped again.
         """
@@ -436,7 +436,7 @@ class Rollout:
                 return True
             status = self._engine.status(successor, old.name)
             if status and was and status.started != was.started:
-                return True  # the old one has let go of the spool by itself
+                return True  # the old one has released the spool by itself
             self._stop.wait(_LOOK_EVERY)
         self._engine.stop(successor)
         return False
@@ -532,7 +532,7 @@ class Rollout:
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
         elif status.state == "ready":
             unseen = None if started.since is None else status.unseen
-            if started.since is not None and unseen is None:  # no gap is on record yet
+            if started.since is not None and unseen is None:  # no gap is recorded yet
                 unseen = time.monotonic() - started.since
             detail = status.detail if unseen is None else f"{status.detail}; {unseen:.1f} s unseen"
             self._tell(
@@ -570,7 +570,7 @@ class Rollout:
     def _each[T: (Action, Observed, _Started), R](
         self, things: Sequence[T], work: Callable[[T], R], at_a_time: int | None = None
     ) -> list[R | None]:
-        """Does ``work`` for all, some at a time; one that fails is told and does not stop the others."""
+        """Do ``work`` for all, some at a time; one that fails is reported and does not stop the others."""
 
         def guarded(thing: T) -> R | None:
             if self._stopped():

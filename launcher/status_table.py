@@ -1,4 +1,4 @@
-"""The table of ``launcher status``: one line for each collector, what is unwell first."""
+"""The table of ``launcher status``: one line for each collector, those with problems first."""
 
 from collections.abc import Sequence
 
@@ -76,6 +76,6 @@ def fitting(rows: Sequence[Row], lines: int) -> tuple[Sequence[Row], str]:
     if len(rows) <= room + 1:
         return rows, ""
     rest = rows[room:]
-    unwell = sum(not row.is_well for row in rest)
-    what = f"{unwell} of them with problems" if unwell else "all fine"
+    troubled = sum(not row.is_well for row in rest)
+    what = f"{troubled} of them with problems" if troubled else "all fine"
     return rows[:room], f"and {len(rest)} more, {what}; --all shows every collector"

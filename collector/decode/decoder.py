@@ -34,7 +34,7 @@ class _Reply(msgspec.Struct):
     symbol: str = ""
 
 
-#: What is told of a line of which nothing is stored by itself: a candle that is not closed, a repetition.
+#: What is printed for a line of which nothing is stored by itself: a candle that is not closed, a repetition.
 _NOTHING = Ignored("nothing to store")
 _reply = msgspec.json.Decoder(_Reply).decode
 

@@ -27,7 +27,7 @@ class Storing(msgspec.Struct, frozen=True):
     Attributes:
         snapshot_only: every record is a complete book.
         snapshot_interval: a complete book follows after this many deltas.
-        max_depth: levels kept a side; 0 keeps all.
+        max_depth: levels kept per side; 0 keeps all.
     """
 
     snapshot_only: bool = False
@@ -98,7 +98,7 @@ class Book:
     Args:
         exchange, symbol: whose book it is.
         storing: how it is stored.
-        depth: levels a side that the exchange keeps us told of; what falls out of them is removed. 0: all.
+        depth: levels per side that the exchange keeps up to date; others are removed. 0: all.
     """
 
     def __init__(self, exchange: str, symbol: str, storing: Storing, *, depth: int = 0) -> None:

@@ -118,7 +118,7 @@ def sides(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level
 
 
 def raw_sides(bids: msgspec.Raw, asks: msgspec.Raw) -> tuple[list[Level], list[Level]]:
-    """Return both sides of a book as ``sides`` does, out of their JSON: usual numbers are told there faster.
+    """Return both sides of a book as ``sides`` does, out of their JSON: usual numbers are faster there.
 
     Raises MalformedError and msgspec.DecodeError.
     """

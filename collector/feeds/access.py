@@ -20,7 +20,7 @@ class Listed(msgspec.Struct, frozen=True):
 
     Attributes:
         types: each symbol's type, one of those that SYMBOLS knows.
-        instruments: more about each, by its symbol; none of an exchange that cryptofeed speaks to.
+        instruments: more about each, by its symbol; none of an exchange recorded through cryptofeed.
     """
 
     types: Mapping[str, str]

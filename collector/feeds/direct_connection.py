@@ -101,7 +101,7 @@ class DirectConnection(Connection):
 
     @override
     async def _session(self) -> None:
-        """Begin anew: the session, and what it asked for, belong to one link."""
+        """Start over: the session, and what it asked for, belong to one link."""
         self._enter("connecting", self.error)
         self._begun = time.time()
         self._left.clear()
@@ -139,7 +139,7 @@ class DirectConnection(Connection):
             self._take_over(self._next)
 
     async def _look_after(self) -> None:
-        """Do what is due, for ever."""
+        """Do what is due, until cancelled."""
         while True:
             await asyncio.sleep(1.0)
             if not self.keys:
@@ -162,7 +162,7 @@ class DirectConnection(Connection):
     # -- when the exchange will close a link ----------------------------------------------------------------
 
     async def _succeed(self) -> None:
-        """Have the next link take over whenever the exchange says that it will close this one, for ever."""
+        """Have the next link take over whenever the exchange announces a closing, until cancelled."""
         backoff = Backoff(self._patience.shortest_pause, self._patience.longest_pause)
         while True:
             link, since = self._link, time.monotonic()
@@ -170,7 +170,7 @@ class DirectConnection(Connection):
             LOG.info("%s: %s: opening the next connection", self.id, link.why)
             if time.monotonic() - since >= self._patience.useful:
                 backoff.reset()
-            await asyncio.sleep(self._turn)  # others may be told in the same moment
+            await asyncio.sleep(self._turn)  # others may be announced at the same moment
             while link is self._link:
                 await asyncio.sleep(backoff.pause())
                 if not await self._overlap():

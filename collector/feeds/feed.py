@@ -71,7 +71,7 @@ class Feed(ABC):
         """
 
     async def run(self) -> None:
-        """Receive, for ever. Raises SettingsError if the exchange does not have what is asked for."""
+        """Receive, until cancelled. Raises SettingsError if the exchange does not have what is asked for."""
         self._running = asyncio.current_task()
         try:
             await self._wait_for_turn()
@@ -121,7 +121,7 @@ class Feed(ABC):
         self.failure = failure
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
-        """Look again and again at what the exchange lists, for ever."""
+        """Read the exchange's list at intervals, until cancelled."""
         while True:
             if not self.connections:
                 self.idle = f"nothing to record: none of the symbols is of shard {self._settings.shard}"

@@ -11,7 +11,7 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds after which somebody should know that a subscription has not been confirmed.
 PATIENCE = 60.0
-#: Seconds after which it is told that an acknowledged subscription, which may be quiet, has brought nothing.
+#: Seconds after which an acknowledged subscription that has brought nothing, which may be normal, is logged.
 LONG_SILENCE = 900.0
 
 
@@ -29,11 +29,11 @@ class Overdue:
         self._since.setdefault(key, time.time())
 
     def asked(self, key: Key) -> None:
-        """``key`` is asked for anew."""
+        """Note that ``key`` is asked for again."""
         self._since.pop(key, None)
 
     def confirmed(self, key: Key) -> None:
-        """``key`` stands: if that ends, it is told again."""
+        """Note that ``key`` is confirmed: if that ends, it is logged again."""
         self._told.discard(key)
 
     def forget(self, key: Key) -> None:

@@ -1,4 +1,4 @@
-"""What was recorded before is told from what is new: once, for all exchanges.
+"""Telling what was recorded before from what is new: once, for all exchanges.
 
 Exchanges send records again: the last trades after each subscription, a message twice, the same on two
 connections. Live ones are stored unless they were before; those that an exchange repeats are stored where
@@ -137,7 +137,7 @@ class Numbered:
         return span is not None
 
     def _note_time(self, number: int, time: int) -> None:
-        """What is later than all that was seen was not seen: its number tells that they begin anew."""
+        """What is later than all that was seen was not seen: its number says that they start over."""
         newest = self._newest
         if number >= self.last:
             self._newest = time if newest is None or time > newest else newest

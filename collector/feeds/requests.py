@@ -52,7 +52,7 @@ class Requests:
         self._urgent.add(about)
 
     async def run(self, session: Session, take: Callable[[Outputs, bytes, int], None]) -> None:
-        """Carry out what is added, for ever; ``take`` gets what the session makes of an answer."""
+        """Carry out what is added, until cancelled; ``take`` gets what the session makes of an answer."""
         try:
             async with asyncio.TaskGroup() as group:
                 while True:

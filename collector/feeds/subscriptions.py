@@ -191,7 +191,7 @@ class Subscriptions:
             self._overdue.forget(key)
 
     async def watch(self) -> None:
-        """Say once of each subscription that it stays unconfirmed, or without data; for ever."""
+        """Log once for each subscription that it stays unconfirmed, or without data, until cancelled."""
         while True:
             await asyncio.sleep(self._overdue.patience / 10)
             self._look_for_silence()

@@ -132,7 +132,7 @@ class Continuity:
                     self._marks.drop(place)
 
     async def run(self) -> None:
-        """Keep marks up to date, for ever."""
+        """Keep marks up to date, until cancelled."""
         while True:
             await asyncio.sleep(PERIOD)
             await self._save()

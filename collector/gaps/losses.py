@@ -25,7 +25,7 @@ class Losses:
         self._told: set[str] = set()
 
     def begin(self) -> None:
-        """Take up what earlier processes put on record."""
+        """Take up what earlier processes recorded."""
         told = self._marks.get(marks.LOSSES_TOLD)
         self._told = set(told.losses) if told else set()
 
@@ -35,7 +35,7 @@ class Losses:
         self._renew_books(key for key in changed if key[0] in BOOKS)
 
     def report(self, stored: Mapping[Key, float]) -> None:
-        """Put on record what cannot grow any more; up to ``stored`` the store had each pair."""
+        """Record what can no longer grow; up to ``stored`` the store had each pair."""
         losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
         for loss in losses:
             for gap in loss.gaps or self._spread(loss, stored):

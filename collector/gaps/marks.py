@@ -19,7 +19,7 @@ kind it is and what it is about, and a text. All names and texts are written and
 - ``ceded EXCHANGE CHANNEL SYMBOL`` has the spans that another collector stores (ceded.py).
 - ``listed EXCHANGE ITEM`` says that an item of SYMBOLS has selected something before.
 - ``losses told`` lists the spool's losses that are gap records already.
-- ``letters gone`` is the identity of the dead letters whose loss is on record.
+- ``letters gone`` is the identity of the dead letters whose loss is recorded.
 - ``writing`` is the batch that is being written by a process that follows a crash (watch.py).
 - ``gaps`` is a day (UTC) and its number of gap records.
 
@@ -298,7 +298,7 @@ class LossesTold(Mark, frozen=True):
 
 
 class LettersGone(Mark, frozen=True):
-    """The dead letters whose loss is on record."""
+    """The dead letters whose loss is recorded."""
 
     identity: str
 

@@ -1,4 +1,4 @@
-"""Puts gaps on record: each becomes a record on its way to the store, and the log tells of it."""
+"""Recording gaps: each becomes a record on its way to the store, and is logged."""
 
 import asyncio
 import logging
@@ -39,7 +39,7 @@ class Burst(Protocol):
 
 
 class Recorder:
-    """Where gaps go on record.
+    """Where gaps are recorded.
 
     Attributes:
         marks: what survives the process, together with the records.
@@ -52,7 +52,7 @@ class Recorder:
         self._between: tuple[int, int] | None = None
 
     def report(self, gap: Gap) -> None:
-        """Put a gap on record."""
+        """Record a gap."""
         gap = in_microseconds(gap)
         self._burst.put(gap)
         if gap.reason in BETWEEN_PROCESSES:
@@ -97,7 +97,7 @@ class Lines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, gap: Gap) -> None:
-        """Have the log tell of a gap soon."""
+        """Have a gap logged soon."""
         self._gaps.append(gap)
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.tell)

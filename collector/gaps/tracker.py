@@ -61,7 +61,7 @@ class Gaps:
     Attributes:
         earlier: the gaps that earlier processes left open, by pair.
         unmarked: that of a pair that is not among them; None if there is none.
-        questions: what is to be asked before it can be told whether there is a gap.
+        questions: what has to be asked before it is known whether there is a gap.
         elsewhere: what another collector stores: what is missed of it here is no gap.
         recorder: where gap records go, and what survives with them.
     """
@@ -151,7 +151,7 @@ class Gaps:
         return self._known.get(key)
 
     def report_overlap(self, key: Key, start: float, end: float) -> None:
-        """Put on record that we store nothing from ``start``, and another collector all from ``end`` on."""
+        """Record that we store nothing from ``start``, and another collector everything from ``end``."""
         self.report(key, Hole(start, "overlap"), end)
 
     def take_back(self, key: Key, start: float | None) -> None:
@@ -183,7 +183,7 @@ class Gaps:
                 self._marks.drop(place(self.exchange, key))
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
-        """Put on record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
+        """Record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
         start, end = sorted((hole.start, end))
         channel, symbol = key
         begun, ended = nanoseconds(start), nanoseconds(end)
@@ -192,7 +192,7 @@ class Gaps:
         )
 
     def report_missing(self, key: Key, missing: Iterable[Missing]) -> None:
-        """Put on record what an earlier process still waited for; it is not marked any more."""
+        """Record what an earlier process was still waiting for; its mark is removed."""
         for each in missing:
             self.report(key, Hole(each.start, "sequence"), each.end, each.count)
         self._marks.drop(marks.missing(self.exchange, key))

@@ -1,4 +1,4 @@
-"""What the exchanges have in common: markets that move, websockets that are told, and the log of it.
+"""What the simulated exchanges have in common: moving markets, subscribed websockets, and the log.
 
 A ``Session`` speaks one exchange's protocol on one websocket; it never awaits, so a subscription's snapshot
 and the updates that follow it cannot overtake each other. Its messages go through a ``Connection``: an
@@ -104,7 +104,7 @@ class Connection:
             self._put(Frame(data, ()))
 
     async def write(self) -> None:
-        """Write what is queued, for ever; ends when the client is gone."""
+        """Write what is queued, until the client is gone."""
         try:
             while True:
                 frame = await self._queue.get()
@@ -185,7 +185,7 @@ class Session(ABC):
         """Send what the exchange sends before it is asked."""
 
     def patience(self) -> float | None:
-        """Seconds that the exchange goes on waiting for a client's next message; None for ever."""
+        """Seconds that the exchange goes on waiting for a client's next message; None: forever."""
         return None
 
     @abstractmethod
@@ -296,7 +296,7 @@ class Exchange(ABC):
         self._wanted.set()
 
     async def run(self, going: asyncio.Event) -> None:
-        """Move the markets at the rate, for ever, while ``going`` is set and somebody is subscribed."""
+        """Move the markets at the rate, while ``going`` is set and somebody subscribed; until cancelled."""
         due = time.monotonic()
         while True:
             await self._wanted.wait()
@@ -314,7 +314,7 @@ class Exchange(ABC):
             self._turn()
 
     async def beat(self) -> None:
-        """Send heartbeats, for ever."""
+        """Send heartbeats, until cancelled."""
         while True:
             await asyncio.sleep(BEAT)
             for session in list(self.sessions):

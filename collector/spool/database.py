@@ -39,7 +39,7 @@ from collector.spool.schema import (
 
 RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
 INCARNATIONS_KEPT = 10_000
-LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can begin anew
+LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can start over
 BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
 
 _INSERT = "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -77,7 +77,7 @@ class Opening(msgspec.Struct, frozen=True):
     Attributes:
         owner: random id, made with the spool.
         clean: whether the last opening ended with ``finish``; None if there was none.
-        mended: whether it was broken, and what is there now is what could be recovered.
+        mended: whether it was broken, and now has what could be recovered.
         marks_whole: whether all marks are there that there were.
         exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
         acknowledged: the store has all before this sequence.
@@ -121,7 +121,7 @@ class SpoolFile:
     # -- opening and closing -------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Lock the folder, open or make the database, mend it if need be, begin an incarnation."""
+        """Lock the folder, open or make the database, repair it if need be, begin an incarnation."""
         try:
             self._open.enter_context(self._files.lock())
             self._files.put_in_place()
@@ -451,7 +451,7 @@ class SpoolFile:
         return int(pages) * 4096 > LOG_BYTES
 
     def shorten_log(self) -> None:
-        """Sync what came during the last sync, so that the log begins anew. Raises NoRoomError."""
+        """Sync what came during the last sync, so that the log starts over. Raises NoRoomError."""
         with _needing_room():
             self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 

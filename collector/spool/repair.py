@@ -2,7 +2,7 @@
 
 A garbled value costs itself and what it speaks of, never a start. What there are two of is restored: who owns
 the spool and its incarnations have a sealed copy; a blob's header can be made again from its data, whose
-checksum holds; where a blob belongs can be told by the hole that it leaves. Everything else is dropped, and
+checksum holds; the hole that a blob leaves shows where it belongs. Everything else is dropped, and
 what it may have been about becomes a loss.
 """
 

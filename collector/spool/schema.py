@@ -78,7 +78,7 @@ def _text(stored: bytes) -> str:
 
 
 def log_ahead(db: sqlite3.Connection) -> None:
-    """Have the database write ahead into a log, and sync when it is told to."""
+    """Have the database write ahead into a log, and sync only on demand."""
     db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write

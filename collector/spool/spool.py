@@ -1,7 +1,7 @@
 """The durable queue between the exchange and the store, in a folder of its own.
 
 It is a SQLite database, because SQLite's write-ahead log survives SIGKILL without an fsync per append,
-mends by itself what a crash left half-written, and is in the standard library.
+repairs by itself what a crash left half-written, and is in the standard library.
 
 A record has a sequence number from the moment it enters. With the *incarnation*, a random id that is
 new at every opening, the number never names two records: not after a power failure that took back the
@@ -138,7 +138,7 @@ class Spool:
 
     @property
     def mended(self) -> bool:
-        """Whether it was broken, and what is there now is what could be recovered."""
+        """Whether it was broken, and now has what could be recovered."""
         return self._file.opening.mended
 
     @property

@@ -69,7 +69,7 @@ class Store(Protocol):
     fixed_batches: bool
 
     async def open(self, name: str) -> Position | None:
-        """Connect anew and read the position; None if the store knows no collector of that name.
+        """Reconnect and read the position; return None if the store knows no collector of that name.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """

@@ -109,14 +109,14 @@ class MongoStore:
         self._client: AsyncIOMotorClient[_Document] | None = None
 
     async def open(self, name: str) -> Position | None:
-        """Connect anew and read the position; see Store.open."""
+        """Reconnect and read the position; see Store.open."""
         await self.close()
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
             return await self._read_position(name)
 
     async def open_to_read(self) -> None:
-        """Connect anew; see ReadableStore.open_to_read."""
+        """Reconnect; see ReadableStore.open_to_read."""
         await self.close()
         with self._failures():
             self._client = AsyncIOMotorClient(**_options(self._settings))
@@ -128,7 +128,7 @@ class MongoStore:
             return [_gap(each) async for each in self._collection(COLLECTIONS[Gap]).find(asked)]
 
     async def _read_position(self, name: str) -> Position | None:
-        """One that is none begins anew."""
+        """Start over if it is damaged."""
         positions = self._collection(_POSITIONS)
         found = await positions.find_one({"_id": name})
         if found is None:

@@ -105,7 +105,7 @@ def beginning(exchange: str) -> str:
 
 
 def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the notes of an exchange, and those that are damaged: somebody has to be told."""
+    """Return the notes of an exchange, and the damaged ones, for a warning."""
     ours = beginning(exchange)
     return {
         name: text for name, text in texts.items() if text.startswith(ours) or not text.startswith(BEGINNING)

@@ -212,7 +212,7 @@ class ParquetStore:
         return self._position(name)
 
     def _position(self, name: str) -> Position | None:
-        """One that is none begins anew, unless it is another process's."""
+        """Start over if it is damaged, unless it is another process's."""
         try:
             found = self._read_position(name)
         except StoreRefusedError as error:

@@ -208,7 +208,7 @@ class PostgresStore:
             await connection.execute("COMMIT")
 
     async def open_to_read(self) -> None:
-        """Connect anew; see ReadableStore.open_to_read."""
+        """Reconnect; see ReadableStore.open_to_read."""
         self._drop()
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)

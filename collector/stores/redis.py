@@ -215,7 +215,7 @@ class RedisStore:
             return await self._read_position(_position_key(name))
 
     async def open_to_read(self) -> None:
-        """Connect anew; see ReadableStore.open_to_read."""
+        """Reconnect; see ReadableStore.open_to_read."""
         await self.close()
         try:
             with self._failures():
@@ -253,7 +253,7 @@ class RedisStore:
             first += len(page)
 
     async def _read_position(self, key: str) -> Position | None:
-        """One that is none begins anew."""
+        """Start over if it is damaged."""
         fields = "owner", "incarnation", "sequence", "seen"
         owner, incarnation, sequence, seen = await self._call("HMGET", key, *fields)
         if (owner, incarnation, sequence) == (None, None, None):

@@ -82,7 +82,7 @@ class TerminalStore:
         return {}
 
     async def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
     def _keep(self, path: Path, after: Position) -> None:
         try:

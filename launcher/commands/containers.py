@@ -269,7 +269,7 @@ def _removes_unproven(selection: _Selection, containers: Sequence[Observed]) -> 
 
 
 def _drop_network(engine: DockerEngine, selection: _Selection, console: Console) -> tuple[str | None, bool]:
-    """Return the name of the network that was removed, and whether one had to stay, which is told."""
+    """Return the name of the network that was removed, and whether one had to stay, which is reported."""
     try:
         for network in engine.networks(selection.name):
             if ownership.is_removable_network(network, selection.name, selection.owner):

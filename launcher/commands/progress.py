@@ -44,7 +44,7 @@ class Progress:
         if self._json:
             self._json(msgspec.structs.replace(event, status=None), lines=True)
         elif not self._live.is_terminal and event.state not in ("unchanged", "left"):
-            # Why one failed is told once, at the end, together with those that have the same cause.
+            # Why one failed is reported once, at the end, together with those that have the same cause.
             detail = f" ({event.detail})" if event.detail and event.state != "failed" else ""
             self._live.line(f"{event.collector}: {event.state}{detail}")
 

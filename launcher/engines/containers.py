@@ -47,7 +47,7 @@ _HIDDEN = frozenset(variable.name for variable in VARIABLES if variable.secret)
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """A collector as Docker gets it. Its secrets lie in a volume of its own, and their seals are told.
+    """A collector as Docker gets it. Its secrets are in a volume of its own, with seals as labels.
 
     The volume's name differs where a secret does: a container that goes on, or comes back, has its old ones.
     """

@@ -152,7 +152,7 @@ class DockerEngine:
             )
 
     def _leave_out_gone(self, networks: dict[str, Any]) -> None:
-        """Leave out networks that are gone: one made anew is another, to which no container comes back."""
+        """Leave out networks that are gone: a new one is another, to which no container comes back."""
         for name, joined in [*networks.items()]:
             there = self._network(name)
             if joined["NetworkID"] and (there is None or there["Id"] != joined["NetworkID"]):

@@ -178,7 +178,7 @@ class _Process:
                 self._show(self.name, line)
 
     async def _read_line(self) -> str | None:
-        """Return the next line; None at the end. A line beyond the limit is told, not shown."""
+        """Return the next line; None at the end. A line beyond the limit is reported, not shown."""
         if not self._process or not self._process.stderr:
             return None
         try:
@@ -313,7 +313,7 @@ class Simulator(_Process):
         authority = self._home / "ca.pem"
         places = ["--proxy-port", "0", "--control-port", "0", "--ca", str(authority)]
         sent = self._home / "sent.jsonl"
-        sent.unlink(missing_ok=True)  # it tells of one run: what it may hold is bounded by that
+        sent.unlink(missing_ok=True)  # it is of one run, which bounds what it may hold
         log = ["--log", str(sent)]
         await self._spawn(
             ["-m", "collector.simulator", *places, *log, *self._options], {}, asyncio.subprocess.PIPE

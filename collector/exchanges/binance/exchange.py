@@ -57,7 +57,7 @@ def _spot_channels() -> dict[str, Channel]:
         "ticker": best,
         "l1_book": best,
         "l2_book": Channel(
-            records="changes of a tenth of a second; from a snapshot of 5000 levels a side",
+            records="changes of a tenth of a second; from a snapshot of 5000 levels per side",
             loss="sequence",
             flows=True,
             quiet=600.0,
@@ -94,7 +94,7 @@ def _derivative_channels() -> dict[str, Channel]:
         "ticker": best,
         "l1_book": best,
         "l2_book": Channel(
-            records="changes of a tenth of a second; from a snapshot of 1000 levels a side",
+            records="changes of a tenth of a second; from a snapshot of 1000 levels per side",
             loss="chain",
             flows=True,
             quiet=600.0,

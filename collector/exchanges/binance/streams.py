@@ -44,7 +44,7 @@ _MOST_BEHIND = 20  # updates that wait for the connection before to get as far
 _TRANSIENT = frozenset({403, 408, 418, 429})
 
 
-#: What is told of a forced order; None of what nobody knows.
+#: What is known of a forced order; None for what is not.
 _STATUSES: Mapping[str, str] = {
     "FILLED": "filled",
     **dict.fromkeys(("NEW", "PARTIALLY_FILLED", "CANCELED", "EXPIRED", "EXPIRED_IN_MATCH"), "unfilled"),

@@ -53,7 +53,7 @@ class Bybit(Exchange):
             "sequence",
         ),
         "l2_book": _channel(
-            "changes of 200 ms, of the 1000 best levels a side (100 of options)", "orderbook", "sequence"
+            "changes of 200 ms, of the 1000 best levels per side (100 of options)", "orderbook", "sequence"
         ),
         "funding": _channel("mark price, expected rate and its time, as they change", "ticker"),
         "open_interest": _channel("open interest, as it changes", "ticker"),

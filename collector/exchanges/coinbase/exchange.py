@@ -162,7 +162,7 @@ class Coinbase(Exchange):
             record = _record(subscription, messages.product_now(body).contract, receipt)
         except UNREADABLE as error:
             return (Malformed(str(error), (subscription,)),)
-        return (record or Refused((subscription,), f"{self.id} tells of no {subscription.channel} of it"),)
+        return (record or Refused((subscription,), f"{self.id} has no {subscription.channel} of it"),)
 
 
 def _record(subscription: Subscription, it: messages.Contract, receipt: int) -> AnyRecord | None:

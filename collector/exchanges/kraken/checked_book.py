@@ -16,7 +16,7 @@ class CheckedBook:
         self.last: object = None  # the last change, as it came
 
     def agrees(self, checksum: int | None) -> bool:
-        """Return whether the checksum is that of the book, where it can be told."""
+        """Return whether the checksum is that of the book, if that can be known."""
         if checksum is None or not self.reproducible:
             return True
         sides = self.book.asks, self.book.bids

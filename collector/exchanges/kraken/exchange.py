@@ -63,7 +63,7 @@ class Kraken(Exchange):
             source=f"{_DOCS}/ticker (event_trigger bbo), 2026-11-28",
         ),
         "l2_book": Channel(
-            records="each change of the 1000 best levels a side; a checksum covers the ten best",
+            records="each change of the 1000 best levels per side; a checksum covers the ten best",
             loss="checksum",
             flows=True,
             quiet=600.0,

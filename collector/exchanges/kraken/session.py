@@ -281,7 +281,7 @@ class KrakenSession(Session):
         return self._halves(subscriptions)
 
     def _status(self, system: str) -> Event:
-        """Read the exchange's state: it is told at the beginning of a connection, and when it changes.
+        """Read the exchange's state: it is sent at the beginning of a connection, and when it changes.
 
         Connections go down in maintenance (docs.kraken.com/exchange/guides/websockets/reconnection and
         docs.kraken.com spot-websocket-v2/status, 2026-11-28). One that begins in it waits for its end: else

@@ -56,7 +56,7 @@ class Okx(Exchange):
         "ticker": _channel("the best prices, each 10 ms at most", _BEST),
         "l1_book": _channel("the best prices with their sizes, each 10 ms at most", _BEST),
         "l2_book": _channel(
-            "changes of a tenth of a second, of the 400 best levels a side",
+            "changes of a tenth of a second, of the 400 best levels per side",
             "Order book channel (books)",
             "chain",
         ),

@@ -68,7 +68,7 @@ class Books:
     def take(self, book: Any, receipt: float) -> tuple[list[L2Book | L3Book], float | None]:
         """Return the records that cryptofeed's ``book``, received at ``receipt``, is to be stored as.
 
-        With them comes the receipt of the last record before, when the book had to start anew without a
+        With them comes the receipt of the last record before, when the book had to start over without a
         word from the exchange's connection: what came in between was missed. Otherwise None.
         """
         symbol, delta = book.symbol, book.delta

@@ -1,4 +1,4 @@
-"""An exchange as cryptofeed speaks to it, under our supervision.
+"""An exchange recorded through cryptofeed, under our supervision.
 
 cryptofeed knows the protocols: which connections to make, what to subscribe to, how to read a message. What
 happens when something fails is ours. It takes a second to import, and some 30 MiB: nothing outside of this
