@@ -18,9 +18,9 @@ from collector.exchanges.numbers import MalformedError
 from collector.exchanges.protocol import Exchange
 
 _DESCRIPTION = """\
-Reads messages as one connection to an exchange would, and prints what each becomes, one JSON object
-a line: {"record": ...} as it would be stored, with numbers as text and times in nanoseconds;
-{"event": ...}; or {"malformed": reason, "frame": ...}. A line is
+Reads messages as one connection to an exchange would, and prints what becomes of each, one JSON object
+per line: {"record": ...} as it would be stored, with numbers as text and times in nanoseconds;
+{"event": ...}; or {"malformed": reason, "frame": ...}. An input line is
 
   a frame as it came, or base64:... for a binary one
   {"answer": ID, "body": ...}                   the answer to a request that was printed before
@@ -28,7 +28,8 @@ a line: {"record": ...} as it would be stored, with numbers as text and times in
 """
 
 _EPILOG = """\
-exit status: 0 all was understood, 2 wrong arguments or files, 65 a line was malformed, 141 nobody read on
+exit status: 0 everything was understood, 2 wrong arguments or files, 65 a line was malformed,
+             141 the reader of the output closed the pipe
 example: collector decode BINANCE --channels trades messages.jsonl
 """
 
