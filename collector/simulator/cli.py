@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     type _Group = argparse._ArgumentGroup  # noqa: SLF001 - it has no public name
 
 DESCRIPTION = """\
-A stand-in for COINBASE (Advanced Trade), KRAKEN, BINANCE and BINANCE_FUTURES: it speaks their REST and
-websocket protocols over TLS, under their host names, with a market made up from a seed, and logs every record
-that it wrote.
+Simulates COINBASE (Advanced Trade), KRAKEN, BINANCE and BINANCE_FUTURES: it speaks their REST and
+websocket protocols over TLS, under their host names, with a market generated from a seed, and logs every
+record that it wrote.
 
-For local processes, lead them here through its proxy:
+Point local processes to it through its proxy:
   python -m collector.simulator --proxy-port 0 --ca ca.pem
   {"ready": true, "ports": [], "proxy": "http://127.0.0.1:PORT", "control": "http://...", "ca": "..."}
   HTTPS_PROXY=http://127.0.0.1:PORT SSL_CERT_FILE=ca.pem REQUESTS_CA_BUNDLE=ca.pem collector
@@ -94,7 +94,7 @@ def _add_market(market: _Group) -> None:
         "--seed",
         type=int,
         default=1,
-        help="the same seed makes the same trades and book changes in the same order; only times differ. "
+        help="the same seed produces the same trades and book changes in the same order; only times differ. "
         "Default: 1",
     )
     market.add_argument(
@@ -109,7 +109,7 @@ def _add_market(market: _Group) -> None:
         "--messages",
         type=_positive,
         metavar="N",
-        help="each symbol's market stands still after N updates (snapshots not counted); connections stay",
+        help="stop each symbol's market after N updates (snapshots not counted); connections stay",
     )
     market.add_argument(
         "--symbols",
@@ -123,7 +123,7 @@ def _add_market(market: _Group) -> None:
 
 def _add_running(running: _Group) -> None:
     running.add_argument(
-        "--duration", type=_amount, metavar="SECONDS", help="end by itself; default: run until a signal"
+        "--duration", type=_amount, metavar="SECONDS", help="stop after this time; default: at a signal"
     )
     running.add_argument(
         "--log", type=Path, metavar="FILE", help="append the log to this file; default: a temporary one"

@@ -1,20 +1,20 @@
-"""Faults on demand: what ``POST /faults`` accepts, and the faults that stand.
+"""Faults on demand: what ``POST /faults`` accepts, and the active faults.
 
 Every request names a ``fault`` and may narrow it down by ``exchange`` and ``connection`` (its number, as in
-``GET /status``). Faults of open connections take effect at once and are gone; the others stand until they
+``GET /status``). Faults of open connections take effect at once and are then over; the others stay until they
 have struck ``count`` times, until ``seconds`` are over, or until ``DELETE /faults``.
 
 at once, on the open connections that match:
-  reset                cut the connection without a goodbye (TCP reset); what was in flight is lost
+  reset                cut the connection without a closing handshake (TCP reset); what was in flight is lost
   close                close it cleanly, with the websocket ``code`` (default 1001); what was written arrives
   quiet                keep it open and write nothing more, not even heartbeats; what is sent meanwhile
-                       is lost to it. After ``seconds``, or at DELETE /faults, it is reset. Default: for ever
+                       is lost to it. After ``seconds``, or at DELETE /faults, it is reset. Default: forever
   announce             say, as the exchange does, that it will be closed; close it cleanly after ``seconds``
                        (default 30), with the websocket ``code`` (not COINBASE, which announces nothing)
-  (reset and close with a ``count``: instead, the next ``count`` times that a matching connection is to be
-  written an update it is dropped; so ``count: 5`` drops a client that comes back five times in a row)
-on what comes next (default count: 1):
-  malformed            before an update, send a message that no client can make sense of; ``kind``:
+  (reset and close with a ``count``: a matching connection is instead dropped the next ``count`` times that it
+  is to be sent an update; so ``count: 5`` drops a client that comes back five times in a row)
+on the next messages (default count: 1):
+  malformed            before an update, send a message that no client can understand; ``kind``:
                        "truncated" (cut in the middle, default), "shape" (good JSON, fields missing) or
                        "nested" (300,000 opening brackets)
   unknown_type         before an update, send a message of a type that no documentation has
@@ -24,16 +24,16 @@ on what comes next (default count: 1):
   swap                 hold one such message back, and send it after the next message
   snapshot             after an update, send the books of ``symbol`` complete once more, unasked (COINBASE,
                        and KRAKEN's version 2; BINANCE's snapshots come over REST alone)
-on what clients ask for (default: until taken away):
+on what clients ask for (default: until removed):
   deaf                 websockets are accepted, and never written to
-  silent               subscriptions of ``symbol`` and ``channel`` are acknowledged and stand, and nothing
-                       comes of them, while others are lively: no snapshot either, if it stands that early
+  silent               subscriptions of ``symbol`` and ``channel`` are acknowledged, but nothing
+                       is sent for them while others are busy: no snapshot either, if the fault is set early
   repeat_trades        after a subscription to trades the last ones are sent again, as if they were new (not
                        on KRAKEN's version 1)
   refuse_connection    websockets are refused with HTTP ``status`` (default 503)
   refuse_subscription  subscriptions of ``symbol`` and ``channel`` get the exchange's own error; BINANCE
                        ignores a stream without a word, as the real one does
-  refuse_request       the same; but BINANCE refuses the whole request, and does not say which stream it was
+  refuse_request       the same, but BINANCE refuses the whole request, and does not say which stream it was
   unreadable_row       a list of instruments has a row that breaks the documentation
   refuse_reference     reference data and depth snapshots are refused with HTTP ``status`` (default 503), and
                        ``Retry-After`` is ``retry_after`` seconds (default 1)

@@ -3,13 +3,13 @@
 The control API is plain HTTP with JSON:
 
     GET    /log      what was written, as JSON lines (see ``collector.simulator.log``)
-    GET    /status   paused, open connections, records per exchange and channel, standing faults
-    POST   /pause    the markets stand still; answers when everything queued is written. Heartbeats,
-                     subscriptions and their snapshots go on, so that nobody takes the exchange for dead
-    POST   /resume   the markets move again
-    GET    /faults   the faults that stand
-    POST   /faults   add one (see ``collector.simulator.faults``); answers which connections it struck at once
-    DELETE /faults   take all away; quiet connections are reset
+    GET    /status   paused, open connections, records per exchange and channel, active faults
+    POST   /pause    stop the markets; answers when everything queued is written. Heartbeats,
+                     subscriptions and their snapshots continue, so that nobody takes the exchange for dead
+    POST   /resume   start the markets again
+    GET    /faults   the active faults
+    POST   /faults   add one (see ``collector.simulator.faults``); returns the connections struck at once
+    DELETE /faults   remove all; quiet connections are reset
     POST   /listing  list and delist symbols: {"exchange": "KRAKEN", "list": ["A-USD"], "delist": ["B-USD"]}
 """
 
