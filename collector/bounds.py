@@ -80,7 +80,7 @@ def amount(value: Any) -> str:
     """Return ``number``. Raises ValueError for one below zero as well, which no amount is."""
     found = number(value)
     if found.startswith("-"):
-        raise ValueError(f"{_short(value)} is below zero, which no amount is")
+        raise ValueError(f"{_short(value)} is below zero, which an amount cannot be")
     return found
 
 

@@ -62,7 +62,7 @@ def amount(text: str) -> str:
         return text
     plain = _plain(text)
     if plain.startswith("-"):
-        raise MalformedError(f"{text[:60]!r} is below zero, which no amount is")
+        raise MalformedError(f"{text[:60]!r} is below zero, which an amount cannot be")
     return plain
 
 
@@ -72,7 +72,7 @@ def traded(text: str) -> str:
         return text
     plain = amount(text)
     if plain in ZEROS:
-        raise MalformedError(f"{text[:60]!r} is zero, which no trade is of")
+        raise MalformedError(f"{text[:60]!r} is zero, which a trade's amount cannot be")
     return plain
 
 

@@ -121,7 +121,7 @@ class Connection(ABC):
     def _leave_out(self, keys: Iterable[Key]) -> None:
         gone = [key for key in keys if key[1] in self._unlisted]
         if gone:
-            LOG.error("%s: not listed any more, and left out: %s", self.id, _named(gone))
+            LOG.error("%s: no longer listed, and left out: %s", self.id, _named(gone))
             self.keys = [key for key in self.keys if key not in gone]
             self.left_out.update(gone)
             self._forget(gone)
@@ -136,7 +136,7 @@ class Connection(ABC):
             try:
                 await self._session()
             except EmptyError:
-                LOG.info("%s: closed: nothing is left for it to carry", self.id)
+                LOG.info("%s: closed: no subscriptions are left", self.id)
             except Exception as error:  # noqa: BLE001 - whatever it was, the answer is to connect again
                 await self._lost(error, useful=time.monotonic() - opened >= self._patience.useful)
 

@@ -65,7 +65,7 @@ class DirectAccess(Access):
         listing = await in_thread(lambda: self.exchange.instruments(answers))
         self._tell_unread(listing.unread)
         if not listing.instruments:
-            raise EmptyListingError(f"{self.exchange.id} lists no symbols at all at the moment")
+            raise EmptyListingError(f"{self.exchange.id} currently lists no symbols at all")
         types = {name: _TYPES.get(it.kind, it.kind) for name, it in listing.instruments.items()}
         return Listed(types, listing.instruments)
 
@@ -102,7 +102,7 @@ class DirectAccess(Access):
         following: str | None = address
         while following:
             if len(pages) == _MOST_PAGES:
-                raise AnswerError(f"{address} has more than {_MOST_PAGES} pages; not taken")
+                raise AnswerError(f"{address} has more than {_MOST_PAGES} pages; rejected")
             answer = await self.rest.get(following, self.exchange.listing_weight, urgent=True)
             if answer.status != 200:
                 said = answer.body[:200].decode(errors="replace")
@@ -116,7 +116,7 @@ class DirectAccess(Access):
         self._told = set(rows)
         if new:
             shown = "; ".join(f"{row.reason}: {row.row}" for row in new[:_SHOWN])
-            LOG.warning("%s: %d rows of its list left out: %s", self.exchange.id, len(new), shown)
+            LOG.warning("%s: %d rows of its list were left out: %s", self.exchange.id, len(new), shown)
 
     def _fault(self, lacking: Subscription) -> Fault:
         channel, symbol = lacking

@@ -184,12 +184,12 @@ class Feed(ABC):
         self._asked |= asked
         self.subscriptions.ask(asked)
         for channel, symbol in sorted(asked - carried):
-            reason = f"{self._settings.exchange} sends no {channel} of it"
+            reason = f"{self._settings.exchange} sends no {channel} for it"
             self.subscriptions.refuse(channel, symbol, reason)
         last = self._turn(len(opened) - 1) - self._turn(0)
         if last >= 1:
             exchange = self._settings.exchange
-            LOG.info("opening %d connections within %.0f s: %s counts them", len(opened), last, exchange)
+            LOG.info("opening %d connections within %.0f s: %s limits them", len(opened), last, exchange)
         for position, connection in enumerate(opened):
             self.connections.append(connection)
             self.gaps.carried(connection, connection.keys)

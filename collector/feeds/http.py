@@ -56,7 +56,7 @@ class RateLimits:
         """Raise RateLimitedError while the host of ``url`` wants not to be asked."""
         left = self._until.get(url.authority, 0.0) - time.monotonic()
         if left > 0:
-            raise RateLimitedError(f"{url.host} asked not to be asked again for {left:.0f} s", left)
+            raise RateLimitedError(f"{url.host} wants no requests for {left:.0f} s", left)
 
     def note(self, url: URL, status: int, headers: Mapping[str, str]) -> None:
         """Raise RateLimitedError if an answer refuses for a time, and remember that time."""
@@ -64,7 +64,7 @@ class RateLimits:
         if status < 400 or not told or not (wait := min(_seconds(told), LONGEST_WAIT)):
             return
         self._until[url.authority] = time.monotonic() + wait
-        raise RateLimitedError(f"{url.host} answers {status}, and to ask again in {wait:.0f} s", wait)
+        raise RateLimitedError(f"{url.host} answers {status}; retry in {wait:.0f} s", wait)
 
 
 def _seconds(told: str) -> float:
@@ -83,7 +83,9 @@ def redirected(url: URL, location: str) -> URL:
     try:
         target = url.join(URL(location))
     except ValueError:
-        raise AnswerError(f"{shown(url)}: redirects to what is no address; not followed") from None
+        raise AnswerError(
+            f"{shown(url)}: redirects to something that is not an address; not followed"
+        ) from None
     if target.host != url.host:
         raise AnswerError(f"{shown(url)}: redirects to another host, {target.host}; not followed")
     if url.scheme in _TLS and target.scheme not in _TLS:
@@ -93,7 +95,7 @@ def redirected(url: URL, location: str) -> URL:
 
 def too_large(url: URL) -> AnswerError:
     """Return what to raise where an answer is larger than LARGEST_ANSWER."""
-    return AnswerError(f"{shown(url)}: the answer has more than {LARGEST_ANSWER // 2**20} MiB; not taken")
+    return AnswerError(f"{shown(url)}: the answer has more than {LARGEST_ANSWER // 2**20} MiB; rejected")
 
 
 def shown(url: URL) -> str:

@@ -189,7 +189,7 @@ class Link:
             silence = time.monotonic() - since
             if silence > limit:
                 self._lasting.in_vain += 1
-                raise SilentError(f"nothing came for {silence:.1f} s")
+                raise SilentError(f"nothing received for {silence:.1f} s")
             if silence > limit * (1 / 2 + probes / 8) and self._outbox.empty():
                 probes, probed = probes + 1, time.monotonic()
                 for frame in self.session.probe():

@@ -55,7 +55,7 @@ class Overdue:
             (overdue - acknowledged, "not confirmed"),
         ):
             if keys:
-                waiting = f"{what} within {self.patience:.0f} s, and still waited for"
+                waiting = f"{what} within {self.patience:.0f} s; still waiting"
                 LOG.warning("%s: %s%s", waiting, _named(keys), said)
 
     def tell_what_is_silent(self, silent: Collection[Key]) -> None:

@@ -94,7 +94,7 @@ def select(settings: Settings, listed: Mapping[str, str], known: Container[Slot[
     if faults:
         raise SettingsError(faults)
     for item in gone:
-        LOG.error("%s does not list %s any more: left out, the others go on", exchange, item)
+        LOG.error("%s no longer lists %s: left out; the others continue", exchange, item)
     for item in selection.excluded:
         if not selected(item, listed):
             LOG.warning("SYMBOLS: !%s excludes nothing that %s lists", item, exchange)
@@ -115,12 +115,12 @@ def wanted(settings: Settings, listed: Mapping[str, str]) -> list[str]:
 
 
 def _nothing_left(exchange: str, gone: Iterable[str]) -> str:
-    return f"{exchange} does not list any of them any more" if gone else "nothing is left of what it selects"
+    return f"{exchange} no longer lists any of them" if gone else "nothing is left of what it selects"
 
 
 def _nothing_like(exchange: str, item: str, listed: Mapping[str, str]) -> str:
     if item.startswith(TYPE):
-        return f"{exchange} lists none; there are {', '.join(sorted({*listed.values()} - {''}))}"
+        return f"{exchange} lists none; it has {', '.join(sorted({*listed.values()} - {''}))}"
     near = catalog.nearest(item, sorted(listed), 3)
     if item.upper() in near or selected(item.upper(), listed):
         near = [item.upper()]

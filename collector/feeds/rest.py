@@ -132,9 +132,9 @@ class Rest:
             return
         self._next_line = now + TELL_AGAIN
         LOG.info(
-            "%s: %d requests wait for their turn, the next one for %.0f s: it %s",
+            "%s: %d requests are waiting, the next one for %.0f s: it %s",
             self._exchange,
             self.waiting,
             delay,
-            "refuses more for now" if self._budget.paused_until > now else "allows so much a time",
+            "refuses more for now" if self._budget.paused_until > now else "limits their rate",
         )

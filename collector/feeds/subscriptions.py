@@ -205,7 +205,7 @@ class Subscriptions:
         """
         for silent in self._silences.look(self.confirmed, self.awaited):
             (channel, symbol), receipt, lasts = silent
-            LOG.warning("nothing came of %s %s for %.0f s", channel, symbol, lasts)
+            LOG.warning("no %s of %s for %.0f s", channel, symbol, lasts)
             self.lost([silent.key], receipt, "stale")
             self._silences.doubt(silent)
 

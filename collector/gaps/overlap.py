@@ -218,7 +218,10 @@ class Overlap:
         if new:
             LOG.error("left out, because %s stores it already: %s", self._others.called(name), named(new))
         if doubled:
-            LOG.error("until now we stored these too, so some of it may be there twice: %s", named(doubled))
+            LOG.error(
+                "this collector stored these too until now, so some records may be stored twice: %s",
+                named(doubled),
+            )
 
     def _cede(self, key: Key, since: float) -> None:
         """Leave ``key`` to another collector, which stores what it has received ``since`` then."""
@@ -235,7 +238,7 @@ class Overlap:
     def _wait(self, doubtful: AbstractSet[str], *, just_left: bool) -> None:
         if self.undecided and doubtful:
             called = ", ".join(map(self._others.called, sorted(doubtful)))
-            LOG.info("waiting to see whether %s still stores what we subscribe to", called)
+            LOG.info("waiting to see whether %s still stores what this collector subscribes to", called)
         watching = bool(self.undecided or self.taken or doubtful)
         if not watching:
             self._others.begin_anew()

@@ -149,7 +149,7 @@ def test_what_a_contract_is(capsys, monkeypatch):
     [
         ("*-usd", "SYMBOLS = '*-usd': KRAKEN lists no symbols like that; did you mean *-USD?"),
         ("!*-USD", "SYMBOLS = '!*-USD': only excludes; for everything else write ALL,!*-USD"),
-        ("type:option", "SYMBOLS = 'type:option': KRAKEN lists none; there are spot"),
+        ("type:option", "SYMBOLS = 'type:option': KRAKEN lists none; it has spot"),
     ],
 )
 def test_patterns_that_select_nothing(launch, pattern, said):

@@ -101,14 +101,14 @@ def _derivative_channels() -> dict[str, Channel]:
             source=f"{_DERIVATIVES}: Diff. Book Depth Streams; How to manage a local order book correctly",
         ),
         "funding": Channel(
-            records="mark price and expected rate of the running period, each second",
+            records="mark price and expected rate of the current period, every second",
             loss="nothing",
             flows=True,
             quiet=30.0,
             source=f"{_DERIVATIVES}: Mark Price Stream",
         ),
         "index": Channel(
-            records="index price, each second",
+            records="index price, every second",
             loss="nothing",
             flows=True,
             quiet=30.0,
@@ -122,7 +122,7 @@ def _derivative_channels() -> dict[str, Channel]:
             source=f"{_DERIVATIVES}: Liquidation Order Streams",
         ),
         "open_interest": Channel(
-            records="open interest, asked once a minute",
+            records="open interest, requested once a minute",
             loss="nothing",
             flows=True,
             quiet=180.0,

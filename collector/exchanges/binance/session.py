@@ -217,7 +217,7 @@ class BinanceSession(Session):
         if not channels:
             return None
         if not symbol:
-            raise MalformedError(f"nothing says of which symbol a {word} is")
+            raise MalformedError(f"a {word} names no symbol")
         named_so = name if found and found["word"] == word else None  # !forceOrder@arr is of all symbols
         return self._add(named_so or f"{symbol.lower()}@{word}", symbol, channels)
 
@@ -226,7 +226,7 @@ class BinanceSession(Session):
         error = it.error or (messages.Error(it.code, it.message or "") if it.code is not None else None)
         if error is None and not bytes(it.result):
             begins = frame[:60].decode(errors="replace")
-            return (Malformed(f"neither an event nor an answer to what was asked: {begins}"),)
+            return (Malformed(f"neither an event nor an answer to a request: {begins}"),)
         names = self._asked.pop(it.id, ()) if isinstance(it.id, int) else ()
         if error:
             return self._refused(names, f"{error.message} (code {error.code})")

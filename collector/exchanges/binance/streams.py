@@ -404,7 +404,7 @@ class Books(Stream):
         return [Break(self._subscription, reason), *self._ask()]
 
     def _leaves_a_hole(self, update: messages.Update) -> Outputs:
-        expected = f"expected what follows {self._last}, came {update.first} to {update.last}"
+        expected = f"expected the update after {self._last}, got {update.first} to {update.last}"
         return self._break(expected, update)
 
     def _follows(self, update: messages.Update) -> bool:

@@ -30,7 +30,7 @@ _DOCS = "bybit-exchange.github.io/docs/v5/websocket/public"
 
 _BEST = "orderbook (depth 1)"
 #: Their best prices come with their tickers, which have no numbers.
-_OPTIONS = "; of options as they change, and nothing tells a loss"
+_OPTIONS = "; for options as they change, and no loss can be noticed"
 
 
 def _channel(
@@ -46,9 +46,9 @@ class Bybit(Exchange):
     id = "BYBIT"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": _channel("single trades", "trade", flows=False, quiet=None),
-        "ticker": _channel(f"the best prices, each 10 ms at most{_OPTIONS}", _BEST, "sequence"),
+        "ticker": _channel(f"the best prices, every 10 ms at most{_OPTIONS}", _BEST, "sequence"),
         "l1_book": _channel(
-            f"the best prices with their sizes, each 10 ms at most{_OPTIONS}",
+            f"the best prices with their sizes, every 10 ms at most{_OPTIONS}",
             _BEST,
             "sequence",
         ),

@@ -37,7 +37,7 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
     dated = kind in ("future", "option")
     parts = row.symbol.split("-")
     if kind == "option" and len(parts) < 4:
-        raise MalformedError(f"the name {row.symbol!r} is no option's")
+        raise MalformedError(f"the name {row.symbol!r} is not an option's")
     strike, right = (parts[2], row.options_type or "") if kind == "option" else ("", "")
     expiry = milliseconds(row.delivery_time) if dated else None
     return Instrument(

@@ -163,7 +163,7 @@ class BybitSession(Session):
         if confirmed:
             events.append(Confirmed(self._subscriptions(confirmed), "acknowledgement"))
         if failed:
-            events.append(Refused(self._subscriptions(failed), "the exchange counts it among failTopics"))
+            events.append(Refused(self._subscriptions(failed), "the exchange lists it in failTopics"))
         return events or (Ignored("COMMAND_RESP"),)
 
     def _subscriptions(self, topics: Iterable[str]) -> tuple[Subscription, ...]:

@@ -41,7 +41,7 @@ _DOCS = "docs.cdp.coinbase.com advanced-trade-apis/websocket/websocket-channels"
 
 def _polled(what: str) -> Channel:
     return Channel(
-        records=f"{what}, asked once a minute",
+        records=f"{what}, requested once a minute",
         loss="nothing",
         flows=True,
         quiet=180.0,
@@ -56,7 +56,7 @@ class Coinbase(Exchange):
     id = "COINBASE"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": Channel(
-            records="single trades; the sides that are sent are the makers' and turned round (not verified)",
+            records="single trades; the exchange sends the maker's side, reversed here (not verified)",
             loss="sequence",
             flows=False,
             quiet=None,
@@ -84,7 +84,7 @@ class Coinbase(Exchange):
             source=f"{_DOCS} (level2), 2026-11-28",
         ),
         "candles": Channel(
-            records="closed candles of five minutes, of intervals with trades",
+            records="closed candles of five minutes, only for intervals with trades",
             loss="sequence",
             flows=True,
             quiet=None,
@@ -99,7 +99,7 @@ class Coinbase(Exchange):
         frames_per_second=4.0,  # of eight, for one address
         connections=(8, 1.0),
         weight=(10, 1.0),
-        source="docs.cdp.coinbase.com websocket-rate-limits, 2026-11-28; no size of frames is said",
+        source="docs.cdp.coinbase.com websocket-rate-limits, 2026-11-28; no size of frames is given",
     )
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://advanced-trade-ws.coinbase.com",

@@ -70,7 +70,7 @@ class Kraken(Exchange):
             source=f"{_DOCS}/book and guides/websockets/book-checksum-v2, 2026-11-28",
         ),
         "candles": Channel(
-            records="closed candles of intervals with trades",
+            records="closed candles, only for intervals with trades",
             loss="nothing",
             flows=True,
             quiet=None,
@@ -82,7 +82,7 @@ class Kraken(Exchange):
         frames_per_second=2.0,
         connections=(100, 600.0),  # of about 150
         weight=(1, 1.0),
-        source="support.kraken.com, API rate limits; how many connections is not verified; 2026-11-28",
+        source="support.kraken.com, API rate limits; the number of connections is not verified; 2026-11-28",
     )
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://ws.kraken.com/v2",

@@ -54,7 +54,7 @@ CHANNELS = {"trades": "trade", "ticker": "ticker", "l1_book": "ticker", "l2_book
 
 _BEGINNING = b'{"channel":"'
 _NEVER = "1970-01-01T00:00:00"
-_DISAGREES = "the checksum of the book does not come out"
+_DISAGREES = "the checksum of the book does not match"
 
 
 class KrakenSession(Session):
@@ -202,7 +202,7 @@ class KrakenSession(Session):
         checked.reproducible = checked.agrees(part.checksum)
         if checked.reproducible:
             return ()
-        return (Notice(f"{part.symbol}: the checksum of the book's snapshot does not come out: unchecked"),)
+        return (Notice(f"{part.symbol}: the checksum of the book's snapshot does not match: unchecked"),)
 
     def _begin_again(self, symbol: str, reason: str) -> Outputs:
         self._books.pop(symbol, None)
@@ -290,7 +290,7 @@ class KrakenSession(Session):
         begins = self._system is None and not self._routes.is_listening
         self._system = system
         if system == "maintenance" and not begins:
-            return Closing("the exchange says that it goes into maintenance")
+            return Closing("the exchange announces maintenance")
         return Ignored("status") if system == "online" else Notice(f"the exchange's system is {system}")
 
     def _answer_is_about(self, it: messages.Answer) -> tuple[Subscription, ...]:

@@ -53,17 +53,17 @@ class Okx(Exchange):
     id = "OKX"
     channels: ClassVar[Mapping[str, Channel]] = {
         "trades": _channel("single trades", "All trades channel", "ids", flows=False, quiet=None),
-        "ticker": _channel("the best prices, each 10 ms at most", _BEST),
-        "l1_book": _channel("the best prices with their sizes, each 10 ms at most", _BEST),
+        "ticker": _channel("the best prices, every 10 ms at most", _BEST),
+        "l1_book": _channel("the best prices with their sizes, every 10 ms at most", _BEST),
         "l2_book": _channel(
             "changes of a tenth of a second, of the 400 best levels per side",
             "Order book channel (books)",
             "chain",
         ),
-        "funding": _channel("the rate of the coming settlement, each 30 to 90 s", "Funding rate channel"),
-        "open_interest": _channel("open contracts, each 3 s at most", "Open interest channel"),
+        "funding": _channel("the rate of the next settlement, every 30 to 90 s", "Funding rate channel"),
+        "open_interest": _channel("open contracts, every 3 s at most", "Open interest channel"),
         "liquidations": _channel(
-            "one liquidation an instrument and second, of perpetuals and futures; the order's side",
+            "at most one liquidation per instrument and second, of perpetuals and futures; the order's side",
             "Liquidation orders channel",
             flows=False,
             quiet=None,

@@ -160,7 +160,7 @@ class CryptofeedConnection(Connection):
                 continue
             silence = time.monotonic() - since
             if silence > limit:
-                raise SilentError(f"nothing came for {silence:.1f} s")
+                raise SilentError(f"nothing received for {silence:.1f} s")
             if silence > limit / 2:
                 await self._feed.probe(self._conn)
 

@@ -72,7 +72,7 @@ class CryptofeedAccess(Access):
         feed_class = self._feed_class
         symbols = feed_class.symbol_mapping(refresh=True)
         if not symbols:
-            raise EmptyListingError(f"{feed_class.id} lists no symbols at all at the moment")
+            raise EmptyListingError(f"{feed_class.id} currently lists no symbols at all")
         told = Symbols.get(feed_class.id)[1].get("instrument_type", {})
         kinds = {symbol: str(told.get(symbol)) for symbol in symbols}
         return {symbol: kind if kind in TYPES else type_by_form(symbol) for symbol, kind in kinds.items()}

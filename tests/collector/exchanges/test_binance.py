@@ -201,7 +201,7 @@ def test_only_what_has_a_number_of_a_book_is_taken_for_best_prices():
 def test_an_event_that_names_no_symbol_is_malformed():
     frame = b'{"e":"trade","E":1,"t":1,"p":"1","q":"1","T":1,"m":true}'
     (malformed,) = Binance().listener(["trades"]).receive(frame, NOW)
-    assert malformed.reason == "nothing says of which symbol a trade is"
+    assert malformed.reason == "a trade names no symbol"
 
 
 def test_open_interest_is_asked_for():
@@ -616,7 +616,7 @@ def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
         ({"q": "1e999"}, "out of bounds"),
         ({"T": -1}, "Expected `int` >= 1"),
         ({"T": 0}, "Expected `int` >= 1"),
-        ({"q": "0.000"}, "'0.000' is zero, which no trade is of"),
+        ({"q": "0.000"}, "'0.000' is zero, which a trade's amount cannot be"),
         ({"T": 10**17}, "Expected `int` <"),
         ({"t": "x"}, "Expected `int`"),
         ({"p": None}, "Expected `str`"),

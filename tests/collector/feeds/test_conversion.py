@@ -189,7 +189,7 @@ async def test_an_amount_below_zero_is_malformed(conversion, receiver):
         ("liquidations", types.Liquidation(*PLACE, "sell", below, one, None, "filled", TIME)),
         ("candles", types.Candle(*PLACE, 60, 120, "1m", 5, one, one, one, one, below, True, TIME)),
     ):
-        with pytest.raises(ValueError, match="is below zero, which no amount is"):
+        with pytest.raises(ValueError, match="is below zero, which an amount cannot be"):
             await callback(conversion, channel)(it, RECEIPT)
     assert not receiver._records
 

@@ -56,7 +56,7 @@ async def test_a_row_that_cannot_be_read_costs_itself_and_is_named_once(caplog):
         listed = await it.listed()
     assert dict(listed.types) == {"BTC-USDT": "spot", "ETH-USDT": "spot"}
     (line,) = caplog.messages
-    assert "BINANCE: 1 rows of its list left out: base currency '' and quote currency ''" in line
+    assert "BINANCE: 1 rows of its list were left out: base currency '' and quote currency ''" in line
 
 
 async def test_what_no_connection_carries_is_a_fault_before_the_start():

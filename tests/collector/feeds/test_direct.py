@@ -269,7 +269,7 @@ async def test_a_connection_that_carries_nothing_any_more_is_closed(tmp_path, ca
         await it.until(lambda: it.feed.subscriptions.acknowledged, "an acknowledgement")
         (connection,) = it.feed.connections
         connection.look({BTC})
-        await it.until(lambda: lines(caplog, "nothing is left for it to carry"), "its end")
+        await it.until(lambda: lines(caplog, "no subscriptions are left"), "its end")
 
 
 async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, monkeypatch, caplog):

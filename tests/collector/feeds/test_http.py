@@ -165,7 +165,7 @@ async def test_a_redirect_on_the_same_host_is_followed(ask, authority):
         ("http://127.0.0.1:{port}/", "redirects to http, without TLS; not followed"),
         ("https://localhost:{port}/", "redirects to another host, localhost; not followed"),
         ("//evil.example/", "redirects to another host, evil.example; not followed"),
-        ("http://[::1", "redirects to what is no address; not followed"),
+        ("http://[::1", "redirects to something that is not an address; not followed"),
     ],
 )
 async def test_a_redirect_that_leads_elsewhere_is_refused(ask, location, why, authority):
@@ -209,10 +209,10 @@ async def test_who_is_told_when_to_ask_again_does_not_ask_before(ask, status):
 
     async with serving(answer) as server:
         one = network()
-        with pytest.raises(RateLimitedError, match=f"answers {status}, and to ask again in 120 s") as told:
+        with pytest.raises(RateLimitedError, match=f"answers {status}; retry in 120 s") as told:
             await ask(one, f"{server.url}/first")
         assert retry_after(told.value) == 120
-        with pytest.raises(RateLimitedError, match=r"asked not to be asked again for 1[12]") as told:
+        with pytest.raises(RateLimitedError, match=r"wants no requests for 1[12]") as told:
             await ask(one, f"{server.url}/second")
         assert 110 < retry_after(told.value) < 120
     assert len(server.asked) == 1

@@ -72,7 +72,7 @@ def quiet(asked, answer=None):
 
 async def lasted(link):
     began = time.monotonic()
-    with pytest.raises(SilentError, match="nothing came for"):
+    with pytest.raises(SilentError, match="nothing received for"):
         await link.run(lambda: None)
     return time.monotonic() - began
 
@@ -138,6 +138,6 @@ async def test_the_bytes_of_a_message_that_does_not_end_keep_no_connection_up(tm
         plan = ConnectionPlan(f"ws://localhost:{server.sockets[0].getsockname()[1]}", ())
         link = Link("BINANCE.ws.1", shared, plan, shared.exchange.session((), {}), Lasting())
         link.take = lambda *_: None
-        with pytest.raises(SilentError, match="nothing came for"):
+        with pytest.raises(SilentError, match="nothing received for"):
             async with asyncio.timeout(20):
                 await link.run(lambda: None)

@@ -159,7 +159,7 @@ async def test_requests_take_turns_and_live_connections_come_first(monkeypatch, 
     assert [path for _, path in server.asked] == ["/a", "/live", "/b"]
     times = [at for at, _ in server.asked]
     assert min(after - before for before, after in itertools.pairwise(times)) > 0.35
-    assert "requests wait for their turn" in caplog.text
+    assert "requests are waiting" in caplog.text
 
 
 @pytest.mark.parametrize(("status", "headers"), [(429, {}), (418, {"Retry-After": "1"})])
