@@ -42,6 +42,8 @@ def main() -> None:
         figures += told(launcher_text.figures())
     for step, took in steps.items():
         print(f"{step:54} {took:5.1f} us a record")
+    if missed := sum(figure.met is False for figure in figures):
+        print(f"Goals missed: {missed}. docs/performance.md has the measured reasons.")
     if options.json:
         result = {"figures": [as_json(figure) for figure in figures], "steps": steps}
         options.json.write_text(json.dumps(result, indent=1))

@@ -14,6 +14,7 @@ from conformance import HARNESSES, NAME, Pipeline, deliver
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from streams import timed
 
 from collector import cli, completeness, completeness_table
 from collector.completeness import Interval, Missing, Row
@@ -54,7 +55,7 @@ async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, t
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
         async with Pipeline(settings) as pipeline:
-            await pipeline.send([*GAPS, replace(GAPS[0], exchange="KRAKEN")])
+            await pipeline.send(map(timed, [*GAPS, replace(GAPS[0], exchange="KRAKEN")]))
             await pipeline.delivered()
             await keep(
                 harness,
@@ -116,7 +117,7 @@ async def keep(harness, server, pipeline, name, text):
 async def test_it_takes_no_right_to_write(harness, tmp_path):
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
-        await deliver(settings, GAPS)
+        await deliver(settings, map(timed, GAPS))
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "default", "-@all", "+@read", "+@connection")
         rows, _ = await completeness.look(settings, Interval())
@@ -128,7 +129,7 @@ async def test_a_gap_with_impossible_times_is_named_and_ignored(tmp_path):
     harness = HARNESSES[0]
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
-        await deliver(settings, GAPS)
+        await deliver(settings, map(timed, GAPS))
         with server.client(decode_responses=True) as client:
             key = "gaps-COINBASE-BTC-USD"
             ((_, fields), *_) = client.xrange(key)
@@ -258,7 +259,7 @@ class TestCommand:
 
     async def record(self, harness_settings, gaps):
         async with Pipeline(harness_settings) as pipeline:
-            await pipeline.send(gaps)
+            await pipeline.send(map(timed, gaps))
             await pipeline.delivered()
             await pipeline.writer._store.note(NAME, note(100, {"trades": ["BTC-USD"]}))
 
