@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 from comparison import compare
+from conformance import HARNESSES, deliver
 from recording import lines, recording
 from simulated import Simulator
 from spooled import spooled
@@ -44,14 +45,22 @@ async def announced(it, caplog, closings, seconds=30):
 
 
 async def check(it):
-    """All that was sent is stored, once and in order, and there is no gap."""
+    """All that was sent is recorded, once and in order, without a gap; the log, and what is recorded."""
     await it.settled()
     await asyncio.sleep(direct_connection.LOOK)
-    log = await asyncio.to_thread(it.simulator.log)
-    comparison = compare(log, await spooled(it.spool), excuse_cut=False)
+    log, records = await asyncio.to_thread(it.simulator.log), await spooled(it.spool)
+    comparison = compare(log, records, excuse_cut=False)
     assert comparison.exact, str(comparison)
     assert all("optional" in each or each["channel"] == "l2_book" for each in comparison.excused)
     assert not it.receiver.gaps
+    return log, records
+
+
+def stored(harness, records, folder):
+    """What a store holds of ``records``."""
+    with harness.server() as server:
+        asyncio.run(deliver(harness.settings(server, folder), records))
+        return harness.stored(server)
 
 
 @pytest.mark.parametrize("exchange", CHANNELS)
@@ -59,7 +68,11 @@ async def check(it):
 async def test_ten_closings_leave_no_hole_and_nothing_twice(exchange, tmp_path, caplog):
     async with closing(exchange, tmp_path) as it:
         await announced(it, caplog, 10)
-        await check(it)
+        log, records = await check(it)
+    for harness in HARNESSES:
+        found = await asyncio.to_thread(stored, harness, records, tmp_path / repr(harness))
+        comparison = compare(log, found, excuse_cut=False)
+        assert comparison.exact, f"{harness}: {comparison}"
 
 
 async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog, monkeypatch):
