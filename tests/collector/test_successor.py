@@ -41,7 +41,9 @@ def test_it_is_ready_before_the_other_stops_and_what_nobody_saw_is_a_gap(tmp_pat
             records, log = stored(redis), simulator.log()
     gaps = gaps_in(records)
     assert {gap.reason for gap in gaps} == {"stopped"}
-    assert max(gap.end for gap in gaps) - max(gap.start for gap in gaps) == status.unseen
+    assert max(gap.end for gap in gaps) - max(gap.start for gap in gaps) == pytest.approx(
+        status.unseen, abs=1e-6
+    )
     comparison = compare(log, records, excuse_cut=False)
     assert comparison.exact, comparison
     assert comparison.matched > 20

@@ -154,6 +154,11 @@ def test_a_larger_claim_takes_the_steps_that_are_told_and_no_pod(namespace, rend
     assert namespace.kubectl("diff", "--kustomize", folder) == ""
 
 
+def is_observed(it):
+    """Whether the cluster acts on what an object says now."""
+    return it["status"].get("observedGeneration") == it["metadata"]["generation"]
+
+
 def test_one_collector_of_a_fleet_is_evicted_at_a_time(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
@@ -162,6 +167,7 @@ def test_one_collector_of_a_fleet_is_evicted_at_a_time(namespace, rendered):
         "template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "nowhere"}}},
     }
     namespace.kubectl("patch", "statefulset", "desk-coinbase", "--patch", json.dumps({"spec": nowhere}))
+    wait_until(lambda: is_observed(namespace.get("statefulset")["desk-coinbase"]))
     before = namespace.pods()
     status, said = namespace.evict("desk-coinbase-0")
     assert status == 0, said
