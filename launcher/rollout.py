@@ -231,10 +231,13 @@ class Rollout:
             self._wait([each for each in started if each], self._options.wait)
         self._end()
 
-    def remove(self, containers: Sequence[Observed]) -> None:
-        """Stop and remove containers, store and the simulator last, so that the others end in peace."""
+    def remove(self, containers: Sequence[Observed], held: Callable[[], object] = bool) -> None:
+        """Stop and remove containers, store and the simulator last, so that the others end in peace.
+
+        Between the two ``held`` waits until nobody else can change the fleet; it raises EngineError.
+        """
         for group in (_collectors(containers), _stores(containers), _simulators(containers)):
-            self._each(group, self._remove)
+            self._each(group, partial(self._remove, held))
         self._end()
 
     def _end(self) -> None:
@@ -469,10 +472,11 @@ class Rollout:
         speaks = _is_collector(container.collector, container.store)
         return _Started(collector=container.collector, name=container.name, id=container.id, speaks=speaks)
 
-    def _remove(self, container: Observed) -> None:
+    def _remove(self, held: Callable[[], object], container: Observed) -> None:
         """Stop a container, so that it stores what it has, and removes it; tells what it could not store."""
         self._say(container.collector, "removing")
         self._engine.stop(container.id)
+        held()
         speaks = _is_collector(container.collector, container.store)
         status = self._engine.status(container.id, container.name) if speaks else None
         self._engine.remove(container.id)

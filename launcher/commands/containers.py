@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -198,7 +198,8 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     containers = _ours(selection, holding, console, "restarts")
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
     progress = Progress(console, as_json=options.json)
-    with _locked(engine, selection, containers), interrupt(progress.stopping) as stop:
+    with _claimed(engine, selection, containers) as held, interrupt(progress.stopping) as stop:
+        held()
         rollout = Rollout(engine, how, progress.tell, stop)
         with progress:
             rollout.restart(containers)
@@ -223,30 +224,31 @@ def down(options: argparse.Namespace, console: Console) -> int:
         console.remark("`launcher run` is still running in this folder: stop it there with Ctrl-C")
     if containers and not holding.proven:
         consent.require(_removes_unproven(selection, containers), options, console)
-    with _locked(engine, selection, containers):
+    with _claimed(engine, selection, containers) as held:
         progress = Progress(console, as_json=options.json)
         # Each takes the time that its collector needs to store what it has: none waits for another's.
         how = Options(parallel=options.parallel or engine.connections)
         with interrupt(progress.stopping) as stop, progress:
             rollout = Rollout(engine, how, progress.tell, stop)
-            rollout.remove(containers)
+            rollout.remove(containers, held)
         failed = failed_of(rollout)
         if not options.json:
             explain(failed, console)
-        rest = engine.observe(selection.name)
-        network, stays = (None, False) if rest else _drop_network(engine, selection, console)
         roles = _volumes(engine, selection, console, options)
         kept = list(roles)
-        removed: list[str] = []
+        going: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
             full = _full(engine, roles, _waiting_in(containers, rollout), images)
-            removed = [volume for volume in kept if volume not in full]
+            going = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
-                removed = kept
-            removed = _remove_volumes(engine, removed, how.parallel, console)
+                going = kept
         elif not options.volumes:
             _tell_waiting(rollout, console)
+        with ThreadPoolExecutor(1) as pool:  # an engine takes as long for a network as for all volumes
+            dropping = pool.submit(_drop_network, engine, selection, console)
+            removed = _remove_volumes(engine, going, how.parallel, console)
+        network, stays = dropping.result()
     if node := engine.elsewhere(selection.name):
         console.remark(f"the fleet's volumes are on {node}, where they stay: the engine there removes them")
     left = [volume for volume in kept if volume not in removed]
@@ -269,8 +271,10 @@ def _removes_unproven(selection: _Selection, containers: Sequence[Observed]) -> 
 
 
 def _drop_network(engine: DockerEngine, selection: _Selection, console: Console) -> tuple[str | None, bool]:
-    """Return the name of the network that was removed, and whether one had to stay, which is reported."""
+    """Remove the network of a fleet without containers; return its name, and whether that failed."""
     try:
+        if engine.observe(selection.name):
+            return None, False
         for network in engine.networks(selection.name):
             if ownership.is_removable_network(network, selection.name, selection.owner):
                 engine.drop_network(network.name)
@@ -283,17 +287,19 @@ def _drop_network(engine: DockerEngine, selection: _Selection, console: Console)
 
 
 @contextlib.contextmanager
-def _locked(engine: DockerEngine, selection: _Selection, containers: Sequence[Observed]) -> Iterator[None]:
-    """Holds the fleet while its containers are changed; where there are none there is nothing to hold.
+def _claimed(
+    engine: DockerEngine, selection: _Selection, containers: Sequence[Observed]
+) -> Iterator[Callable[[], object]]:
+    """Hold the fleet while its containers are changed; where there are none there is nothing to hold.
 
     Nor can anybody hold it where none of their images is left: a lock is a container.
     """
     image = next(filter(engine.has_image, (container.image for container in containers)), None)
     if image is None:
-        yield
+        yield bool
         return
-    with engine.lock(selection.name, image, whoami()):
-        yield
+    with engine.claim(selection.name, image, whoami()) as held:
+        yield held
 
 
 def _select(options: argparse.Namespace) -> _Selection:

@@ -12,7 +12,8 @@ import secrets
 import shlex
 import tarfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
@@ -54,7 +55,7 @@ from launcher.spec import (
 _LONGEST_LOG_LINE = 2**20  # bytes, of what never ends its line
 _TIMEOUT = 60
 _CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
-_LOCK_LEFT = 5.0  # seconds that a lock may take from being made to running, or from its end to being gone
+_LOCK_LEFT = 10.0  # seconds that a lock may take from being made to running, or from its end to being gone
 _NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
 _NETWORK_LOST = 1.0  # seconds after which a network that is free of them and cannot be removed is stuck
 #: A label of the collector's image, and what it says.
@@ -504,24 +505,42 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
-        """Holds the fleet, so that nobody else changes it. Raises EngineError with who does, and since when.
+        """Hold the fleet, so that nobody else changes it.
+
+        Raises EngineError with who does, and since when.
+        """
+        with self.claim(fleet, image, who) as held:
+            held()
+            yield
+
+    @contextlib.contextmanager
+    def claim(self, fleet: str, image: str, who: str) -> Iterator[Callable[[], object]]:
+        """Hold the fleet as ``lock`` does, at first by a name alone; yield what waits until the lock runs.
 
         The lock is a container's name. The container reads from our connection, and is gone when that ends,
-        however we do.
+        however we do. One that does not run is taken for left behind after a while: until it runs, nothing
+        may be done that cannot be undone.
         """
         name = names.lock(fleet)
         with explained(f"fleet {fleet} cannot be locked"):
             container = self._take(name, _lock_request(image, who))
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as opened:
+            running = pool.submit(self._hold, fleet, container, opened)
+            try:
+                yield running.result
+            finally:
+                wait([running])
+                # Before it ends by itself, when its removal would be the engine's, and not waited for.
+                with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
+                    self._api.remove_container(container, v=True, force=True)
+
+    def _hold(self, fleet: str, container: str, opened: contextlib.ExitStack) -> None:
+        """Start a lock's container, which ends with a connection that is ``opened``."""
+        with explained(f"fleet {fleet} cannot be locked"):
             connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
+            opened.callback(connection.close)
+            opened.callback(connection._response.close)  # noqa: SLF001 - the SDK's way to keep it alive
             self._api.start(container)
-        try:
-            yield
-        finally:
-            # Before it ends by itself, when its removal would be the engine's, and not waited for.
-            with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
-                self._api.remove_container(container, v=True, force=True)
-            connection._response.close()  # noqa: SLF001 - the SDK's way to keep it alive
-            connection.close()
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
         end = time.monotonic() + _LOCK_LEFT
@@ -548,7 +567,14 @@ class DockerEngine:
             fleet = name.removesuffix(names.lock(""))
             raise EngineError(f"nothing was touched: {fleet} is being changed by {who}; try again later")
         if left:
-            self._api.remove_container(found["Id"], v=True, force=True)
+            self._remove_unless_running(found["Id"])
+
+    def _remove_unless_running(self, container: str) -> None:
+        try:
+            self._api.remove_container(container, v=True)
+        except OSError as error:
+            if status_code(error) != HTTPStatus.CONFLICT:
+                raise
 
     def networks(self, fleet: str) -> list[Labelled]:
         """Return the networks with the labels of one that `up` made for the fleet."""

@@ -514,15 +514,13 @@ class SwarmEngine(DockerEngine):
 
     @override
     @contextlib.contextmanager
-    def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
-        """Holds the fleet as with containers, where this manager has the image.
+    def claim(self, fleet: str, image: str, who: str) -> Iterator[Callable[[], object]]:
+        """Hold the fleet as with containers, where this manager has the image.
 
         Where it has not, the swarm alone refuses the second of two updates of a service.
         """
         with contextlib.ExitStack() as held:
-            if self._image(image):
-                held.enter_context(super().lock(fleet, image, who))
-            yield
+            yield held.enter_context(super().claim(fleet, image, who)) if self._image(image) else bool
 
 
 def _observed(service: Json, task: Json | None) -> Observed:

@@ -9,6 +9,7 @@ import pytest
 from fleets import docker, inspect
 from waiting import PATIENCE, wait_until
 
+import launcher.engines.docker
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
 
@@ -71,6 +72,30 @@ def test_a_lock_that_never_came_to_run_is_no_obstacle(fleet, monkeypatch):
     with DockerEngine.connect(1).lock(fleet.name, fleet.image, "carol"):
         (lock,) = inspect(f"{fleet.name}.lock")
         assert lock["State"]["Running"]
+
+
+def test_nothing_is_removed_before_the_lock_runs(fleet, monkeypatch, capsys):
+    """Its name alone keeps others out for no longer than they take it for left behind."""
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    request = launcher.engines.docker._lock_request
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            "launcher.engines.docker._lock_request", lambda *about: request(*about) | {"Entrypoint": ["no"]}
+        )
+        assert fleet.launch("down", "--volumes", "--yes") == 1
+    assert f"fleet {fleet.name} cannot be locked" in capsys.readouterr().err
+    assert fleet.containers()["one"]["State"]["Status"] == "exited"
+    assert docker("volume", "ls", "--quiet", "--filter", f"name={fleet.name}-one-spool")
+    assert not docker("ps", "-aq", "--filter", f"name={fleet.name}.lock")
+    assert fleet.launch("down", "--volumes", "--yes") == 0
+    assert not fleet.containers()
+
+
+def test_a_lock_that_runs_is_never_taken_for_one_that_was_left(fleet, held):
+    (lock,) = inspect(f"{fleet.name}.lock")
+    DockerEngine.connect(1)._remove_unless_running(lock["Id"])
+    assert inspect(f"{fleet.name}.lock")[0]["State"]["Running"]
 
 
 @pytest.mark.parametrize("killed", [False, True])
