@@ -274,7 +274,7 @@ def symbols(text: str) -> tuple[str, ...]:
 
 def host(text: str) -> str:
     """Read the name or address of a machine, or the path of a socket. Raises ValueError."""
-    if not text.startswith("/") and re.search(r"://|@|\s", text):
+    if not text.startswith("/") and re.search(r"[/\\@\s]", text):
         raise ValueError("takes a host name or address; a whole URL goes into URL")
     if re.fullmatch(r"[^:/,]+:[0-9]+", text):
         raise ValueError("takes a host name or address; its port goes into PORT")

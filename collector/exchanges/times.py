@@ -37,6 +37,21 @@ def milliseconds(text: str) -> int:
     return int(text) * MILLISECOND
 
 
+def seconds(text: str) -> int:
+    """Return the time of a text such as 1790000000. Raises MalformedError."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 10 or not int(text):
+        raise MalformedError(f"{text[:40]!r} is not a time in seconds since 1970")
+    return int(text) * SECOND
+
+
+def later(time: int, seconds: int) -> int:
+    """Return the time that is so many seconds after another one. Raises MalformedError."""
+    end = time + seconds * SECOND
+    if end >= _LATEST * MILLISECOND:
+        raise MalformedError(f"{seconds} seconds that begin at {time // SECOND} end after the year 2286")
+    return end
+
+
 def rfc3339_text(time: int) -> str:
     """Return a time to the second, as in 2026-12-25T08:00:00Z."""
     return f"{datetime.fromtimestamp(time // SECOND, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -18,6 +18,7 @@ import msgspec
 
 from collector import records as codec
 from collector import typed_json
+from collector.bounds import LATEST
 from collector.gap_records import joined, missing
 from collector.records import AnyRecord, Gap
 from collector.spool.incarnations import Ranges
@@ -29,8 +30,6 @@ SEAL = "identity"
 #: Sequences are microseconds since 1970, roughly; what is beyond is none.
 _MOST = 2**62
 _LONGEST_ID = 64
-#: Seconds since 1970; what is beyond is no time.
-_LATEST = 1e11
 _REASONS = ("dropped", "corrupt", "forgotten")
 _META: dict[str, type] = {
     "owner": str,
@@ -217,8 +216,9 @@ def _repair_headers(db: sqlite3.Connection, faults: list[str]) -> None:
     unsound = db.execute(
         "SELECT first FROM blobs WHERE typeof(count) <> 'integer' OR count < 1 OR count >= 4294967296"
         " OR typeof(data) <> 'blob' OR typeof(size) <> 'integer' OR size <> length(data)"
-        " OR typeof(since) <> 'real' OR typeof(until) <> 'real' OR first < 0 OR first >= ?",
-        (_MOST,),
+        " OR typeof(since) <> 'real' OR typeof(until) <> 'real' OR first < 0 OR first >= :most"
+        " OR NOT since BETWEEN 0 AND :latest OR NOT until BETWEEN 0 AND :latest",
+        {"most": _MOST, "latest": LATEST},
     ).fetchall()
     firsts = {first for (first,) in unsound}
     for one, two in _breaks(db, _known(db)):
@@ -374,7 +374,7 @@ def _is_sequence(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return type(value) is float and math.isfinite(value) and 0 <= value < _LATEST
+    return type(value) is float and math.isfinite(value) and 0 <= value < LATEST
 
 
 def _shown(value: object) -> str:

@@ -249,3 +249,12 @@ def test_each_value_that_is_stored_may_be_anything(table):
     alike = rows - {0, len(rows) // 2, max(rows)} if table == "blobs" else set()
     for place in [place for place in places if place[1] not in alike]:
         kind.attempt(("values", [(*place, next(garbage))], {}))
+
+
+@pytest.mark.parametrize("beyond", [float("inf"), 2.0**40, -1.0])
+@pytest.mark.parametrize("column", ["since", "until"])
+def test_a_time_that_cannot_be_costs_nothing_beside_a_blob_that_is_damaged(column, beyond):
+    """What lies between two blobs is a loss from the one's last time to the other's first."""
+    kind = Spools()
+    for damaged in (5, 6, 7):
+        kind.attempt(("values", [("blobs", 6, column, beyond), ("blobs", damaged, "crc", 1)], {}))

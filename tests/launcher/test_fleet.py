@@ -414,7 +414,9 @@ collectors:
     assert bitstamp.environment["MAX_DEPTH"] == "10"
 
 
-@pytest.mark.parametrize("host", ["redis://:hunter2@redis", "me:hunter2@redis", "redis:6379", "a b"])
+@pytest.mark.parametrize(
+    "host", ["redis://:hunter2@redis", "me:hunter2@redis", "redis:6379", "a b", "http:/redis"]
+)
 def test_a_host_is_no_url_and_what_it_hides_is_not_told(faults, host):
     (fault,) = faults(HEAD.replace("host: redis", f'host: "{host}"') + COINBASE)
     assert "takes a host name or address" in fault

@@ -15,7 +15,6 @@ from collector.exchanges.instruments import Instrument
 from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
-    MalformedError,
     candle,
     levels,
     number,
@@ -40,7 +39,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.routes import Routes
-from collector.exchanges.times import rfc3339
+from collector.exchanges.times import later, rfc3339, seconds
 from collector.records import AnyRecord, Candle, L1Book, Ticker, Trade
 from collector.times import SECOND
 
@@ -274,10 +273,10 @@ class CoinbaseSession(Session):
         return [Repeated((each,)) if isinstance(each, Candle) else each for each in outputs]
 
     def _candle(self, subscription: Subscription, it: messages.Candle, time: int, receipt: int) -> Outputs:
-        begin = _seconds(it.start)
+        begin = seconds(it.start)
         opened, last, high, low, volume = candle(it.open, it.close, it.high, it.low, it.volume)
         start = self._exchange.id, subscription.symbol, time, receipt
-        span = begin, begin + 300 * SECOND, "5m", None
+        span = begin, later(begin, 300), "5m", None
         closed = self._candles.take(Candle(*start, *span, opened, last, high, low, volume, None))
         return (closed,) if closed else ()
 
@@ -344,9 +343,3 @@ def _number(frame: bytes) -> int | None:
 
 def _side(part: messages.Book, side: str) -> list[Level]:
     return levels([(level.price, level.size) for level in part.updates if level.side == side])
-
-
-def _seconds(text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or len(text) > 11 or not int(text):
-        raise MalformedError(f"{text!r} is not a time in seconds since 1970")
-    return int(text) * SECOND

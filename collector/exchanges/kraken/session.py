@@ -41,9 +41,8 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.routes import Routes
-from collector.exchanges.times import rfc3339
+from collector.exchanges.times import later, rfc3339
 from collector.records import AnyRecord, Candle, L1Book, Ticker, Trade
-from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.kraken.exchange import Kraken
@@ -244,7 +243,7 @@ class KrakenSession(Session):
         interval = self._exchange.interval(part.interval)
         if not self._routes.is_listening and interval != self._exchange.options.candle_interval:
             raise MalformedError(f"a candle of another interval, {interval}")
-        span = begin, begin + part.interval * 60 * SECOND, interval, part.trades
+        span = begin, later(begin, part.interval * 60), interval, part.trades
         opened, last, high, low = map(raw_number, (part.open, part.close, part.high, part.low))
         candle = Candle(*start, *span, opened, last, high, low, raw_amount(part.volume), None)
         closed = self._candles.take(candle)

@@ -29,7 +29,7 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.times import milliseconds
+from collector.exchanges.times import later, milliseconds
 from collector.records import (
     AnyRecord,
     Candle,
@@ -41,7 +41,6 @@ from collector.records import (
     Ticker,
     Trade,
 )
-from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx
@@ -287,7 +286,7 @@ class Candles(Stream):
             raise MalformedError(f"a candle of the unknown interval {interval!r}")
         opened, high, low, last, volume = part[1:6]
         opened, last, high, low, volume = candle(opened, last, high, low, volume)
-        stop = begin + INTERVALS[interval] * SECOND
+        stop = later(begin, INTERVALS[interval])
         start = self.exchange.id, self.subscriptions[0].symbol, stop, receipt
         return (Candle(*start, begin, stop, interval, None, opened, last, high, low, volume, True),)
 

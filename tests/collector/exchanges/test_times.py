@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exchanges.numbers import MalformedError
-from collector.exchanges.times import rfc3339
+from collector.exchanges.times import later, rfc3339, seconds
 from collector.times import SECOND
 
 
@@ -35,3 +35,16 @@ def test_a_fraction_may_be_short_or_missing():
 def test_what_is_no_time_is_malformed(text):
     with pytest.raises(MalformedError):
         rfc3339(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "17_9", "10000000000", "\u0661"])
+def test_what_is_no_time_in_seconds_is_malformed(text):
+    with pytest.raises(MalformedError):
+        seconds(text)
+
+
+def test_a_candle_ends_before_times_do():
+    begin = seconds("9999999900")
+    assert later(begin, 60) == begin + 60 * SECOND
+    with pytest.raises(MalformedError, match="end after the year 2286"):
+        later(begin, 100)
