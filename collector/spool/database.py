@@ -1,7 +1,6 @@
 """The spool on disk: one SQLite database. Everything here blocks; spool.py calls it on one thread.
 
-``sync`` alone has a thread and a connection of its own: with a write-ahead log, who syncs does not keep who
-writes waiting.
+``sync`` has a thread and a connection of its own: with a write-ahead log, syncing does not block writing.
 """
 
 import contextlib
@@ -37,24 +36,24 @@ from collector.spool.schema import (
     stored_losses,
 )
 
-RESERVE_BYTES = 8 * 2**20  # of the disk are left alone: making room takes some in the write-ahead log
+RESERVE_BYTES = 8 * 2**20  # of the disk are left free: deleting records needs space in the write-ahead log
 INCARNATIONS_KEPT = 10_000
-LOG_BYTES = 32 * 2**20  # of the write-ahead log, after which writing waits until it can start over
-BATCH_BYTES = 4 * 2**20  # a read ends when it has that much, however few its records are
+LOG_BYTES = 32 * 2**20  # of the write-ahead log; beyond that, writing waits until the log can restart
+BATCH_BYTES = 4 * 2**20  # a read stops after that much, however few records it has
 
 _INSERT = "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)"
 
-SAID = 5  # damaged values that a line of the log names
+SAID = 5  # damaged values that a log line names
 
 LOG = logging.getLogger(__name__)
 
 
 class NoRoomError(Exception):
-    """The disk takes nothing at the moment."""
+    """The disk accepts nothing at the moment."""
 
 
 class Blob(msgspec.Struct, frozen=True):
-    """What one append brought: the records from sequence ``first`` on, as they were encoded."""
+    """The records of one append, from sequence ``first`` on, and their encoding."""
 
     first: int
     records: Sequence[AnyRecord]
@@ -67,20 +66,21 @@ class Blob(msgspec.Struct, frozen=True):
 
     @property
     def span(self) -> tuple[float, float]:
-        """Receipt (seconds) of the first and of the last record."""
+        """The receipts (seconds) of the first and of the last record."""
         return codec.span(self.records)
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What the database said when it was opened.
+    """What the database contained when it was opened.
 
     Attributes:
-        owner: random id, made with the spool.
+        owner: the random id that the spool got when it was created.
         clean: whether the last opening ended with ``finish``; None if there was none.
-        mended: whether it was broken, and now has what could be recovered.
-        marks_whole: whether all marks are there that there were.
-        exact: whether it surely has all that was appended before: it is the same file, and no machine failed.
-        acknowledged: the store has all before this sequence.
+        mended: whether the database was broken, and now holds what could be recovered.
+        marks_whole: whether no mark was lost.
+        exact: whether nothing appended earlier can be missing: it is the same file, and the machine did not
+            fail.
+        acknowledged: the sequence before which the store has everything.
     """
 
     owner: str
@@ -95,12 +95,12 @@ class SpoolFile:
     """The database of one folder.
 
     Attributes:
-        opening, incarnations, marks, bounds: what it said when it was opened.
-        encode: what encodes records in its format.
+        opening, incarnations, marks, bounds: what it contained when it was opened.
+        encode: encodes records in its format.
         losses: what was lost, oldest first.
-        dropped: what the last writes lost, with the bytes; for the caller to take away.
-        bytes: of all records.
-        limit: most bytes that the disk has room for, as of the last look.
+        dropped: what the last writes lost, with its bytes; the caller empties it.
+        bytes: size of all records.
+        limit: the bytes of records that the disk has room for, when last checked.
     """
 
     opening: Opening
@@ -121,7 +121,7 @@ class SpoolFile:
     # -- opening and closing -------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Lock the folder, open or make the database, repair it if need be, begin an incarnation."""
+        """Lock the folder, open or create the database, repair it if needed, begin an incarnation."""
         try:
             self._open.enter_context(self._files.lock())
             self._files.put_in_place()
@@ -136,7 +136,7 @@ class SpoolFile:
             raise SpoolError(f"the spool {self.path} cannot be used: {error}") from error
 
     def _begin(self) -> None:
-        """Begin with the database as it is, or with what it still gives where it turns out to be broken."""
+        """Begin with the database as it is or, if it turns out to be broken, with what can be recovered."""
         sound = self._files.sound()
         if sound:
             try:
@@ -151,17 +151,17 @@ class SpoolFile:
         self._begin_with(*self._files.mended(), mended=True)
 
     def suspect(self, error: Exception) -> None:
-        """Have the next opening recover what it can, where the database broke: its check may not see that."""
+        """Make the next opening recover the database if it broke: its integrity check may not notice."""
         self._files.suspect(error)
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The folder that the database is in."""
         return self.path.parent
 
     @property
     def path(self) -> Path:
-        """Path of the database."""
+        """The path of the database."""
         return self._files.path
 
     def _begin_with(
@@ -172,7 +172,7 @@ class SpoolFile:
         *,
         mended: bool = False,
     ) -> None:
-        """Begin an incarnation; the database is closed where that fails."""
+        """Repair and read the database, and begin an incarnation."""
         self.db, self.encode = db, encoder(db)
         with self._transaction():
             repaired = repair(db)
@@ -204,7 +204,7 @@ class SpoolFile:
         self.incarnations = Incarnations([Incarnation(*row) for row in rows])
 
     def _begin_incarnation(self) -> None:
-        """Begin at the time in microseconds: numbers rise even where those used last were forgotten."""
+        """Begin at the time in microseconds: sequences increase even if the last used were forgotten."""
         before = self._next()
         self.db.execute(
             "INSERT INTO incarnations(id, before, first) VALUES (?, ?, ?)",
@@ -216,20 +216,20 @@ class SpoolFile:
         )
 
     def _next(self) -> int:
-        """The newest blob is never deleted, so that sequences go on where they were."""
+        """Return the next sequence. The newest blob is never deleted, so this continues where it was."""
         row = self.db.execute("SELECT first + count FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
         begun = self.db.execute("SELECT coalesce(max(first), 0) FROM incarnations").fetchone()
         return int(max(row[0] if row else 0, begun[0]))
 
     def finish(self, acknowledged: int) -> None:
-        """Remember a clean stop; ``let_go`` follows."""
+        """Record a clean stop; ``let_go`` must follow."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
 
     def let_go(self) -> None:
-        """Close the files, as a crash would."""
+        """Close the files without a clean stop, as a crash would."""
         self._open.close()
 
     # -- writing -------------------------------------------------------------------------------------
@@ -237,10 +237,10 @@ class SpoolFile:
     def write(
         self, blobs: Sequence[Blob], marks: Mapping[str, str], max_bytes: int, kept: tuple[int, int]
     ) -> None:
-        """Store ``blobs`` and ``marks``; at the bound the oldest go, into ``dropped``.
+        """Write ``blobs`` and ``marks``; at the bound, drop the oldest records, and list them in ``dropped``.
 
-        ``kept`` is the range of sequences in flight: what is before it was delivered, nothing in it goes.
-        Raises NoRoomError when the disk takes nothing.
+        ``kept`` is the range of sequences in flight: what is before it was delivered, what is in it is kept.
+        Raises NoRoomError if the disk accepts nothing.
         """
         size = sum(len(blob.data) for blob in blobs)
         try:
@@ -264,7 +264,7 @@ class SpoolFile:
             for blob in blobs
         ]
         if len(rows) == 1 and not marks and self.losses is self._saved_losses:
-            self.db.execute(_INSERT, rows[0])  # one statement is a transaction by itself, and waits less
+            self.db.execute(_INSERT, rows[0])  # a single statement is a transaction, and faster
             return
         with self._transaction():
             self.db.executemany(_INSERT, rows)
@@ -300,7 +300,7 @@ class SpoolFile:
         losses = self.losses
         for loss, _ in lost:
             losses = merged(losses, loss)
-        with self._transaction():  # a crash must not take records away and leave no word of it
+        with self._transaction():  # a crash must not remove records without a loss that says so
             self.db.executemany("DELETE FROM blobs WHERE first = ?", [(row[0],) for row in gone])
             self._save_losses(losses)
         self.bytes -= sum(row[2] for row in gone)
@@ -308,17 +308,17 @@ class SpoolFile:
         self.dropped += lost
 
     def _missing_with(self, first: int) -> tuple[Gap, ...]:
-        """Return what is missing when a blob is dropped."""
+        """Return the gaps that dropping a blob makes."""
         data, crc = self.db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone()
         return missing(decoded(data, crc) or (), "dropped")
 
     def lose(self, loss: Loss, size: int) -> None:
-        """Remember that records are gone; the next write saves that."""
+        """Note that records are lost; the next write saves that."""
         self.losses = merged(self.losses, loss)
         self.dropped.append((loss, size))
 
     def _save_losses(self, losses: tuple[Loss, ...]) -> None:
-        """Write what differs from what is saved: as a rule nothing, or the last one."""
+        """Write the losses that differ from the saved ones: usually none, or the last."""
         saved = self._saved_losses
         if losses is saved:
             return
@@ -331,7 +331,7 @@ class SpoolFile:
         self._saved_losses = losses
 
     def fix(self, first: int, end: int) -> None:
-        """Remember the bounds of a batch. Raises NoRoomError."""
+        """Save the bounds of a batch. Raises NoRoomError."""
         with _needing_room():
             self.db.execute("INSERT OR REPLACE INTO bounds VALUES (?, ?)", (first, end))
 
@@ -342,9 +342,9 @@ class SpoolFile:
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, sequence: int, limit: int) -> list[Blob]:
-        """Return the next blobs that hold records from ``sequence`` on, enough for about ``limit`` of them.
+        """Return the next blobs with records from ``sequence`` on, enough for about ``limit`` records.
 
-        A blob that is not what was written is lost, and the next one is taken.
+        A blob that is not what was written is deleted and becomes a loss; reading continues with the next.
         """
         cursor = self.db.execute(
             "SELECT first, count, size, since, until, crc, data FROM blobs WHERE first >="
@@ -385,7 +385,7 @@ class SpoolFile:
         return [record for blob in reversed(blobs) for record in blob]
 
     def since(self, sequence: int) -> float | None:
-        """Receipt of the first record from ``sequence`` on, roughly; None if there is none."""
+        """Return roughly the receipt (seconds) of the first record from ``sequence`` on; None without any."""
         row = self.db.execute(
             "SELECT since FROM blobs WHERE first + count > :sequence AND first >="
             " coalesce((SELECT max(first) FROM blobs WHERE first <= :sequence), 0) ORDER BY first LIMIT 1",
@@ -394,12 +394,12 @@ class SpoolFile:
         return float(row[0]) if row else None
 
     def oldest(self) -> int:
-        """Return the first sequence that is still here; ``end`` where nothing is."""
+        """Return the first sequence that is still here, or the next one to be used if none is."""
         row = self.db.execute("SELECT min(first) FROM blobs").fetchone()
         return self._next() if row[0] is None else int(row[0])
 
     def waiting(self, sequence: int) -> tuple[int, int]:
-        """Return how many records, and how many bytes, there are from ``sequence`` on."""
+        """Return the number and the bytes of the records from ``sequence`` on."""
         rows = self.db.execute(
             "SELECT coalesce(sum(min(count, first + count - :sequence)), 0), coalesce(sum(size), 0)"
             " FROM blobs INDEXED BY sizes WHERE first + count > :sequence",
@@ -411,7 +411,7 @@ class SpoolFile:
     # -- care ----------------------------------------------------------------------------------------
 
     def tend(self, acknowledged: int, trim: int) -> None:
-        """Delete what was delivered before ``trim``. Raises NoRoomError, and OSError where it is gone."""
+        """Delete the delivered records before ``trim``. Raises NoRoomError; OSError if the files are gone."""
         self._see_that_it_is_there()
         with _needing_room(), self._transaction():
             rows = self.db.execute(
@@ -429,34 +429,34 @@ class SpoolFile:
         self.look_around()
 
     def _raise_format(self, acknowledged: int) -> None:
-        """Write in our own format once the store has all that an earlier version wrote."""
+        """Switch to the current format once the store has everything that an earlier version wrote."""
         if self.encode is not codec.encode and acknowledged >= self.incarnations.present.first:
             self.db.execute(f"PRAGMA user_version = {FORMAT}")
             self.encode = codec.encode
 
     def _see_that_it_is_there(self) -> None:
-        """Files that were deleted can be written to, and nobody will ever read that."""
+        """Raise OSError if the files were deleted: writing to them still works, but nobody could read it."""
         for path in (self.path, Path(f"{self.path}-wal")):
             if not path.exists():
                 raise OSError(f"{path.name} was deleted while it was in use")
 
     def sync(self) -> bool:
-        """Make what was written until now outlive a power failure; on another thread than all else.
+        """Make what was written so far survive a power failure; runs on a thread of its own.
 
-        Returns whether the write-ahead log has become so long that ``shorten_log`` is due: it begins anew by
-        itself only when nothing was written during a sync. Raises NoRoomError.
+        Returns whether the write-ahead log has become so long that ``shorten_log`` is due: by itself it
+        restarts only if nothing was written during a sync. Raises NoRoomError.
         """
         with _needing_room():
             _, pages, _ = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return int(pages) * 4096 > LOG_BYTES
 
     def shorten_log(self) -> None:
-        """Sync what came during the last sync, so that the log starts over. Raises NoRoomError."""
+        """Sync what was written during the last sync, so that the log restarts. Raises NoRoomError."""
         with _needing_room():
             self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def look_around(self) -> None:
-        """See how much room the disk has."""
+        """Set ``limit`` by the space that the disk has left."""
         disk = os.statvfs(self.folder)
         self.limit = self.bytes + disk.f_bavail * disk.f_frsize + self._free_bytes() - RESERVE_BYTES
 
@@ -465,7 +465,7 @@ class SpoolFile:
         return int(pages) * 4096
 
     def _give_back(self) -> None:
-        """Shrinks the file, some of it at a time, when most of it stands empty."""
+        """Shrink the file by up to 2048 pages if most of it is empty."""
         if self._free_bytes() > 2 * self.bytes + 2 * RESERVE_BYTES:
             self.db.execute("PRAGMA incremental_vacuum(2048)").fetchall()
 
@@ -484,7 +484,7 @@ class SpoolFile:
 
 
 def _boot() -> str:
-    """Return the running of the machine; a new one at every start."""
+    """Return the id of the machine's present boot."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text() if path.exists() else secrets.token_hex(8)
 

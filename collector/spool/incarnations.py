@@ -1,9 +1,9 @@
 """Which sequence belongs to which incarnation of a spool: pure arithmetic, without a disk.
 
-An incarnation is one opening of the spool. Its records have the sequences from ``first`` on; those of the one
-before it ended at ``before``, and what lies between the two numbers names no record. As ``first`` is the time
-of the opening in microseconds, sequences go up whatever became of the folder, and a store's position can be
-placed even where a power failure or a backup took its incarnation from us.
+An incarnation is one opening of the spool. Its records have the sequences from ``first`` on; those of the
+previous one end before ``before``, and no record has a sequence in between. ``first`` is the time of the
+opening in microseconds, so sequences increase whatever happened to the folder, and a store's position can be
+located even if a power failure or a restored backup removed its incarnation here.
 """
 
 from bisect import bisect_right
@@ -17,7 +17,7 @@ from collector.batch import Position
 class Incarnation(msgspec.Struct, frozen=True):
     """One opening of the spool: its records have sequences from ``first`` on.
 
-    Those before it ended at ``before``: what lies between the two numbers names no record.
+    Those of the previous one end before ``before``; no record has a sequence in between.
     """
 
     id: str
@@ -26,14 +26,14 @@ class Incarnation(msgspec.Struct, frozen=True):
 
 
 class Ranges:
-    """Sequences that no record has: each range from its start to before its end; they may overlap."""
+    """Ranges of sequences that no record has, each including its start but not its end; they may overlap."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         found = sorted(ranges)
         self._begun_at = frozenset(start for start, _ in found)
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._sizes = [0]  # of all ranges before each one, together
+        self._sizes = [0]  # the total size of the ranges before each one
         for start, end in found:
             self._add(start if not self._ends else max(start, self._ends[-1]), end)
 
@@ -44,17 +44,17 @@ class Ranges:
             self._sizes.append(self._sizes[-1] + end - start)
 
     def outside(self, first: int, end: int) -> int:
-        """Return how many of the sequences from ``first`` to before ``end`` are in none of the ranges."""
+        """Return how many sequences from ``first`` to before ``end`` are outside all ranges."""
         return max(0, end - first) - max(0, self._before(end) - self._before(first))
 
     def join(self, end: int, following: int) -> bool:
-        """Return whether those from ``following`` on can be the next ones after those before ``end``."""
+        """Return whether records from ``following`` on can directly follow those before ``end``."""
         if following <= end:
             return following == end
         return end in self._begun_at and not self.outside(end, following)
 
     def _before(self, sequence: int) -> int:
-        """Return how many sequences of the ranges come before ``sequence``."""
+        """Return how many sequences before ``sequence`` are in the ranges."""
         number = bisect_right(self._starts, sequence)
         beyond = max(0, self._ends[number - 1] - sequence) if number else 0
         return self._sizes[number] - beyond
@@ -73,12 +73,12 @@ class Incarnations:
 
     @property
     def present(self) -> Incarnation:
-        """The one of this opening."""
+        """The incarnation of this opening."""
         return self.known[-1]
 
     @property
     def begun(self) -> int:
-        """The first sequence of all; it is the time of the oldest opening in microseconds."""
+        """The first sequence of all, which is the time of the oldest known opening in microseconds."""
         return self.known[0].first
 
     @property
@@ -87,7 +87,7 @@ class Incarnations:
         return [(each.before, each.first) for each in self.known]
 
     def have(self, incarnation: str) -> bool:
-        """Return whether it is one of these, by its id."""
+        """Return whether this id is one of theirs."""
         return any(each.id == incarnation for each in self.known)
 
     def of(self, sequence: int) -> str:
@@ -99,13 +99,13 @@ class Incarnations:
         return max((first for first in self.beginnings if first <= sequence), default=self.begun)
 
     def meaning(self, stored: Position | None, *, end: int, acknowledged: int, exact: bool) -> int:
-        """Return the sequence that a store's position means here: the store has all before it.
+        """Return the sequence that a store's position means here: the store has everything before it.
 
         Args:
-            stored: a position of this spool, or of one that it was copied from; None: it has nothing.
+            stored: a position of this spool, or of one that it was copied from; None if there is none.
             end: the next sequence of the present incarnation.
-            acknowledged: what we know ourselves of how far the store has got.
-            exact: whether the spool has surely all that was ever appended to it.
+            acknowledged: the sequence up to which we know the store to be.
+            exact: whether nothing that was ever appended can be missing from the spool.
         """
         if stored is None:
             return self.begun
@@ -113,17 +113,17 @@ class Incarnations:
         for each, its_end in zip(self.known, ends, strict=True):
             if each.id == stored.incarnation:
                 return min(stored.sequence, its_end)
-        if exact:  # a copy of the spool took over meanwhile
+        if exact:  # a copy of the spool has taken over meanwhile
             return acknowledged
-        # A power failure or a backup took its opening from us: all before it is stored, nothing after it is.
+        # A power failure or a backup removed its opening: everything before that is stored, nothing after it.
         later = (each.first for each in self.known if each.first > stored.sequence)
         return max(next(later, self.present.first), acknowledged)
 
     def start(self, wanted: int, *, oldest: int, end: int) -> int:
-        """Return where a writer goes on that wants all from ``wanted`` on; there is ``oldest`` to ``end``.
+        """Return where a writer resumes that needs everything from ``wanted`` on.
 
-        Where nothing is left of those before the present incarnation, it is within this one: no copy of the
-        spool has such a position.
+        Records from ``oldest`` to before ``end`` exist. If none of earlier incarnations is left, the result
+        is within the present one, because no copy of the spool has such a position.
         """
         start = min(max(wanted, oldest), end)
         return max(start, self.present.first) if start >= self.present.before else start

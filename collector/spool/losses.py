@@ -1,4 +1,4 @@
-"""What a spool has lost, oldest first: pure arithmetic of sequences, whose disk is elsewhere."""
+"""What a spool has lost, oldest first: pure arithmetic on sequences, without a disk."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -19,9 +19,9 @@ class Loss(msgspec.Struct, frozen=True):
         reason: ``dropped`` (no room), ``corrupt`` (the disk gave back something else), ``forgotten``
             (stored once, lost by the store, and no longer in the spool).
         first: sequence of the first of them; ``end`` is the one after the last.
-        count: how many; None if nobody knows.
-        since: receipt of the first, float seconds; None if nobody knows. ``until``: of the last.
-        gaps: what is missing of which channel and symbol; empty where nobody knows.
+        count: how many; None if unknown.
+        since: receipt of the first, float seconds; None if unknown. ``until``: of the last.
+        gaps: what is missing, by channel and symbol; empty if unknown.
     """
 
     reason: str
@@ -38,7 +38,7 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """Where records are: from ``first`` to before ``end``, received from ``since`` to ``until``."""
+    """A run of records: from ``first`` to before ``end``, received from ``since`` to ``until``."""
 
     first: int
     end: int
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 
 def merged(losses: Sequence[Loss], loss: Loss) -> tuple[Loss, ...]:
-    """Return ``losses`` with ``loss``, which the last one grows into if it goes on where that one ended."""
+    """Return ``losses`` and ``loss``, joined with the last one if it directly follows for the same reason."""
     if losses and (losses[-1].reason, losses[-1].end) == (loss.reason, loss.first):
         return (*losses[:-1], _joined(losses[-1], loss))
     if len(losses) < LOSSES_KEPT:
@@ -56,12 +56,12 @@ def merged(losses: Sequence[Loss], loss: Loss) -> tuple[Loss, ...]:
 
 
 def ranges_of(losses: Iterable[Loss]) -> Iterator[tuple[int, int]]:
-    """Yield the sequences of losses: from each first one to before each end."""
+    """Yield the range of sequences of each loss, its end excluded."""
     return ((loss.first, loss.end) for loss in losses)
 
 
 def holes(places: Iterable[Place], known: Ranges) -> Iterator[Loss]:
-    """Yield what was lost between the places where records are, in their order, and is not known yet."""
+    """Yield what was lost between ``places``, which are in order, and is not in ``known``."""
     before: Place | None = None
     for place in places:
         if before and (count := known.outside(before.end, place.first)):
@@ -72,9 +72,9 @@ def holes(places: Iterable[Place], known: Ranges) -> Iterator[Loss]:
 def forgotten(
     losses: Sequence[Loss], incarnations: Incarnations, wanted: int, start: int, until: float
 ) -> tuple[Loss | None, tuple[Loss, ...]]:
-    """Return what the store forgot that the spool has no more, if anything, and all losses with that.
+    """Return what the store forgot and the spool no longer has, or None; and all losses, including it.
 
-    The store has all before ``wanted``, and a writer can go on from ``start`` (received at ``until``).
+    The store has everything before ``wanted``; a writer can resume at ``start``, received at ``until``.
     """
     others = [it for it in losses if it.reason != "forgotten" or not wanted <= it.first < start]
     count = Ranges([*ranges_of(others), *incarnations.apart]).outside(wanted, start)

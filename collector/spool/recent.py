@@ -9,7 +9,7 @@ from collector.times import SECOND
 
 
 class Recent:
-    """Consecutive blobs: first some that are on disk as well, then those that are yet to be saved.
+    """Consecutive blobs: first those that are also on disk, then those that are not saved yet.
 
     Attributes:
         end: the sequence after the last record.
@@ -19,10 +19,10 @@ class Recent:
         self.end = end
         self._blobs: deque[Blob] = deque()
         self._bytes = 0
-        self._unsaved = 0  # how many at the end are not on disk
+        self._unsaved = 0  # number of blobs at the end that are not on disk
 
     def add(self, blob: Blob) -> None:
-        """Take the next blob, which is not saved."""
+        """Add the next blob, which is not saved yet."""
         self._blobs.append(blob)
         self.end = blob.end
         self._bytes += len(blob.data)
@@ -30,20 +30,20 @@ class Recent:
 
     @property
     def blobs(self) -> Sequence[Blob]:
-        """All of them, oldest first."""
+        """All blobs, oldest first."""
         return self._blobs
 
     @property
     def unsaved(self) -> list[Blob]:
-        """Those that are in memory only."""
+        """The blobs that are in memory only, oldest first."""
         return [self._blobs[index] for index in range(len(self._blobs) - self._unsaved, len(self._blobs))]
 
     def begin_before(self, sequence: int) -> bool:
-        """Return whether all that is left from ``sequence`` on is here."""
+        """Return whether memory holds everything that is left from ``sequence`` on."""
         return bool(self._blobs) and self._blobs[0].first <= sequence
 
     def receipt_of(self, sequence: int) -> float | None:
-        """Return the receipt (seconds) of the first record from ``sequence`` on, if that is here."""
+        """Return the receipt (seconds) of the first record from ``sequence`` on; None if not in memory."""
         if self.begin_before(sequence):
             for blob in self._blobs:
                 if blob.end > sequence:
@@ -51,21 +51,21 @@ class Recent:
         return None
 
     def saved(self, count: int) -> None:
-        """Take note that so many, the oldest of the unsaved ones, are on disk."""
+        """Note that the oldest ``count`` unsaved blobs are on disk now."""
         self._unsaved -= count
 
     def shrink(self, most_bytes: int) -> None:
-        """Forget the oldest that are saved, down to so many bytes in all."""
+        """Forget the oldest saved blobs until all take at most ``most_bytes``."""
         while self._bytes > most_bytes and len(self._blobs) > self._unsaved:
             self._bytes -= len(self._blobs.popleft().data)
 
     def forget_before(self, sequence: int) -> None:
-        """Forget those that are saved and end before ``sequence``."""
+        """Forget the saved blobs whose records are all before ``sequence``."""
         while len(self._blobs) > self._unsaved and self._blobs[0].end <= sequence:
             self._bytes -= len(self._blobs.popleft().data)
 
     def take_out(self, loss: Loss) -> None:
-        """Forget those that are lost."""
+        """Forget the blobs that are lost."""
         if not self._blobs or loss.end <= self._blobs[0].first:
             return
         gone = [loss.first <= blob.first < loss.end for blob in self._blobs]

@@ -1,4 +1,4 @@
-"""The files of a spool's folder: who may use them, and what becomes of a database that is broken."""
+"""The files in a spool's folder: locking them, and recovering a broken database."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Mended(NamedTuple):
-    """What could be recovered, whether all marks are there, and what was lost."""
+    """A recovered database, whether all marks are in it, and what was lost."""
 
     db: sqlite3.Connection
     marks_whole: bool
@@ -48,7 +48,7 @@ class SpoolFolder:
     """The files of one spool.
 
     Attributes:
-        path: of the database.
+        path: the path of the database.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class SpoolFolder:
         self._suspected = folder / "spool.suspected"
 
     def lock(self) -> IO[str]:
-        """Return the lock of the folder, ours until it is closed. Raises SpoolInUseError, and OSError."""
+        """Lock the folder until the returned file is closed. Raises SpoolInUseError and OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         path = self.path.with_name("spool.lock")
         with contextlib.ExitStack() as opened:
@@ -74,13 +74,13 @@ class SpoolFolder:
         return lock
 
     def suspect(self, error: Exception) -> None:
-        """Have the next opening recover what it can, where the database broke: its check may not see that."""
+        """Make the next opening recover the database if it broke: its integrity check may not notice."""
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             with contextlib.suppress(OSError):
                 self._suspected.touch()
 
     def sound(self) -> sqlite3.Connection | None:
-        """Return the database, new or as it was; None if it is broken."""
+        """Open the database, or create it; return None if it is broken. Raises SpoolError."""
         db = connect(self.path)
         try:
             self._check_format(db)
@@ -117,9 +117,9 @@ class SpoolFolder:
         db.executescript(SCHEMA)
 
     def mended(self) -> Mended:
-        """Return a new database with what the broken one still gives, which is kept aside.
+        """Copy what can be read of the broken database into a new one, and keep the broken one aside.
 
-        Whoever is killed meanwhile leaves the broken one where it was, or the new one complete.
+        A process that is killed in between leaves either the broken one in place or the new one complete.
         """
         written = self.path.stat().st_mtime
         self._fresh.unlink(missing_ok=True)
@@ -147,7 +147,7 @@ class SpoolFolder:
         return Mended(db, marks_whole, losses)
 
     def put_in_place(self) -> None:
-        """Put a new database in place: where the broken one has been put aside, it is complete."""
+        """Move the new database into place if the broken one was moved aside: then it is complete."""
         if self._fresh.exists() and not self.path.exists():
             for suffix in ("-wal", "-shm"):
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
@@ -163,7 +163,7 @@ class SpoolFolder:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Enclose what is done whole or not at all."""
+    """Run the block in one transaction, which is rolled back if it raises."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -175,16 +175,16 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def _all_losses(db: sqlite3.Connection, written: float) -> tuple[Loss, ...]:
-    """Return the losses: whatever lies between two records, and is not known, was in the broken part.
+    """Return all losses: whatever is missing between two records was in the broken part.
 
-    ``written`` is when the broken file was: where it tells nothing, the loss is as old as that, at least.
+    ``written`` is the broken file's modification time: the latest time at which the last loss can have begun.
     """
     losses = stored_losses(db)
     known = Ranges([*ranges_of(losses), *db.execute("SELECT before, first FROM incarnations")])
     rows = db.execute("SELECT first, first + count, since, until FROM blobs ORDER BY first")
     places = [Place(*row) for row in rows]
     end, last = (places[-1].end, places[-1].until) if places else (0, None)
-    # How many came after the last good record, nobody knows.
+    # How many records followed the last good one is unknown.
     unknown = Loss("corrupt", end, end, None, last or _opened(db) or written, None)
     return (*losses, *holes(places, known), unknown)
 
@@ -200,7 +200,7 @@ def _is_empty(db: sqlite3.Connection) -> bool:
 
 
 def _lacking(db: sqlite3.Connection) -> str | None:
-    """Return what the database lacks of our tables, if anything."""
+    """Return which of our tables, columns or indexes the database lacks; None if it has all."""
     try:
         for table, columns in TABLES.items():
             db.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - our own names
@@ -211,7 +211,7 @@ def _lacking(db: sqlite3.Connection) -> str | None:
 
 
 def _opened(db: sqlite3.Connection) -> float | None:
-    """When the opening began that had what was delivered last, else the oldest; None if none is known."""
+    """Return when the opening of the last delivered record began, else the oldest; None if unknown."""
     row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
     acknowledged = int(row[0]) if row else 0
     first, oldest = db.execute(
@@ -221,9 +221,9 @@ def _opened(db: sqlite3.Connection) -> float | None:
 
 
 def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
-    """Copy every row that can still be read and is what was written; which tables, but blobs, are whole."""
+    """Copy every row that is readable and undamaged; return the tables that are complete, except blobs."""
     whole = set()
-    broken.execute("PRAGMA writable_schema = ON")  # what cannot be read of the schema is left out
+    broken.execute("PRAGMA writable_schema = ON")  # ignore unreadable parts of the schema
     db.execute("BEGIN")
     for table in ("meta", "incarnations", "marks", "bounds", "losses"):
         with contextlib.suppress(*BROKEN):
@@ -231,7 +231,7 @@ def _salvage(broken: sqlite3.Connection, db: sqlite3.Connection) -> set[str]:
                 places = ", ".join("?" * len(row))
                 db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({places})", row)  # noqa: S608 - as above
             whole.add(table)
-    for order in ("ASC", "DESC"):  # from both ends to what is broken
+    for order in ("ASC", "DESC"):  # from both ends up to the broken part
         with contextlib.suppress(*BROKEN):
             for row in broken.execute(f"SELECT * FROM blobs NOT INDEXED ORDER BY first {order}"):  # noqa: S608
                 if isinstance(row[-1], bytes) and zlib.crc32(row[-1]) == row[-2]:

@@ -1,9 +1,9 @@
-"""Values in a spool that SQLite finds sound and that are not: repaired in place, in the caller's transaction.
+"""Repair values that are wrong although SQLite finds the database sound, in the caller's transaction.
 
-A garbled value costs itself and what it speaks of, never a start. What there are two of is restored: who owns
-the spool and its incarnations have a sealed copy; a blob's header can be made again from its data, whose
-checksum holds; the hole that a blob leaves shows where it belongs. Everything else is dropped, and
-what it may have been about becomes a loss.
+A damaged value costs itself and what it describes, but never prevents a start. Whatever is redundant is
+restored: the owner and the incarnations have a sealed copy; a blob's header is made again from its data if
+the checksum is right; a blob with a wrong sequence is put back into the hole that it left. Everything else
+is dropped, and what it may have described becomes a loss.
 """
 
 import math
@@ -25,9 +25,9 @@ from collector.spool.incarnations import Ranges
 from collector.spool.losses import Place
 from collector.spool.schema import encoder
 
-#: Where the sealed copy is kept, in the table ``meta``.
+#: The key of the sealed copy in the table ``meta``.
 SEAL = "identity"
-#: Sequences are microseconds since 1970, roughly; what is beyond is none.
+#: Sequences are roughly microseconds since 1970; anything from here on is not a sequence.
 _MOST = 2**62
 _LONGEST_ID = 64
 _REASONS = ("dropped", "corrupt", "forgotten")
@@ -44,27 +44,27 @@ type _Incarnation = tuple[str, int, int]
 
 
 class Repaired(NamedTuple):
-    """What was wrong, a few words each, and whether the marks are all that there were."""
+    """What was wrong, a few words each, and whether no mark was lost."""
 
     faults: list[str]
     marks_whole: bool
 
 
 class _Identity(msgspec.Struct):
-    """What is sealed."""
+    """The content of the sealed copy."""
 
     owner: str
     incarnations: list[_Incarnation]
 
 
 def seal(owner: str, incarnations: Iterable[_Incarnation]) -> str:
-    """Return a copy of both that shows whether it is whole."""
+    """Return a copy of both with a checksum."""
     text = msgspec.json.encode(_Identity(owner, list(incarnations)))
     return f"{zlib.crc32(text):08x} {text.decode()}"
 
 
 def repair(db: sqlite3.Connection) -> Repaired:
-    """Repair what is unsound; changes nothing in a database that is sound. Needs a transaction."""
+    """Repair unsound values; change nothing if there are none. The caller must have begun a transaction."""
     faults: list[str] = []
     _repair_meta(db, faults)
     faults += _deleted(db, "bounds", "first", _is_bound)
@@ -77,7 +77,7 @@ def repair(db: sqlite3.Connection) -> Repaired:
 
 
 def decoded(data: object, crc: object) -> list[AnyRecord] | None:
-    """Return the records of a blob; None if it is not what was written, or cannot be read as any."""
+    """Return the records of a blob; None if it is not what was written, or cannot be decoded."""
     if not isinstance(data, bytes) or zlib.crc32(data) != crc:
         return None
     try:
@@ -108,7 +108,7 @@ def _repair_meta(db: sqlite3.Connection, faults: list[str]) -> None:
     numbered = _are_numbered([row[0] for row in rows]) and given == (rows[-1][:1] if rows else given)
     if [row[1:] for row in rows] != right or not numbered:
         faults.append("the incarnations are damaged")
-        if not sealed and len(right) < len(rows):  # nobody knows which records belonged to the others
+        if not sealed and len(right) < len(rows):  # which records belonged to the others is unknown
             (oldest,) = db.execute("SELECT coalesce(min(first), 0) FROM blobs").fetchone()
             _lose(db, Place(oldest, oldest), None, (0.0, time.time()), ())
         db.execute("DELETE FROM incarnations")
@@ -118,7 +118,7 @@ def _repair_meta(db: sqlite3.Connection, faults: list[str]) -> None:
 
 
 def _are_numbered(numbers: Sequence[int]) -> bool:
-    """Return whether these are the numbers that SQLite gave, which go up by one."""
+    """Return whether these are consecutive numbers, as SQLite assigns them."""
     first = numbers[0] if numbers else 1
     return 0 < first < _MOST and list(numbers) == [first + index for index in range(len(numbers))]
 
@@ -140,7 +140,7 @@ def _is_incarnation(row: Sequence[Any]) -> bool:
 
 
 def _repair_acknowledged(db: sqlite3.Connection, faults: list[str]) -> None:
-    """Where it is unknown, all that is not here any more was acknowledged, and nothing that is here."""
+    """If the acknowledged sequence is unknown, assume that everything still here is unacknowledged."""
     row = db.execute("SELECT value FROM meta WHERE key = 'acknowledged'").fetchone()
     oldest, end = db.execute("SELECT min(first), max(first + count) FROM blobs").fetchone()
     (begun,) = db.execute("SELECT max(first) FROM incarnations").fetchone()
@@ -156,7 +156,7 @@ def _repair_acknowledged(db: sqlite3.Connection, faults: list[str]) -> None:
 
 
 def _deleted(db: sqlite3.Connection, table: str, key: str, is_sound: Callable[[Any, Any], bool]) -> list[str]:
-    """Delete the unsound rows of a table of two columns; return what they were."""
+    """Delete the unsound rows of a two-column table; return a description of each."""
     rows = db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 - our own names
     unsound = [row for row in rows if not is_sound(*row)]
     db.executemany(f"DELETE FROM {table} WHERE {key} IS ?", [row[:1] for row in unsound])  # noqa: S608
@@ -172,7 +172,10 @@ def _is_mark(key: object, value: object) -> bool:
 
 
 def _repair_losses(db: sqlite3.Connection, faults: list[str]) -> None:
-    """One whose place is unknown is found again as a hole between blobs, if it is one."""
+    """Repair the losses' values, and delete losses without a valid place.
+
+    A deleted one is found again as a hole between blobs, if it is one.
+    """
     columns = "first, reason, end, count, since, until, gaps"
     for row in db.execute(f"SELECT {columns} FROM losses").fetchall():  # noqa: S608 - our own names
         first, reason, end, count, since, until, gaps = row
@@ -212,7 +215,7 @@ def _opened(db: sqlite3.Connection) -> float:
 
 
 def _repair_headers(db: sqlite3.Connection, faults: list[str]) -> None:
-    """Make headers again from the data, where one has another type, or does not join those beside it."""
+    """Make headers again from the data if their values are unsound or do not join their neighbours."""
     unsound = db.execute(
         "SELECT first FROM blobs WHERE typeof(count) <> 'integer' OR count < 1 OR count >= 4294967296"
         " OR typeof(data) <> 'blob' OR typeof(size) <> 'integer' OR size <> length(data)"
@@ -245,11 +248,11 @@ def _repair_header(db: sqlite3.Connection, first: int, faults: list[str]) -> Non
             )
     elif not (_is_sequence(header[0]) and header[1] == len(data) and all(map(_is_time, header[2:]))):
         _remove(db, first, faults)
-    # else its data is damaged, and it is lost with the right count when it is read
+    # otherwise its data is damaged: reading it makes it a loss, with the right count
 
 
 def _repair_order(db: sqlite3.Connection, faults: list[str]) -> None:
-    """Put blobs that lie where none can be back into the holes that they left; account for other holes."""
+    """Put misplaced blobs back into the holes that they left; record every other hole as a loss."""
     known = _known(db)
     nowhere = _nowhere(db)
     if not nowhere and not list(_breaks(db, known)):
@@ -280,7 +283,7 @@ def _repair_order(db: sqlite3.Connection, faults: list[str]) -> None:
 
 
 def _nowhere(db: sqlite3.Connection) -> set[int]:
-    """Return the blobs that begin where no incarnation has any."""
+    """Return the first sequences of blobs that no incarnation can have written."""
     rows = db.execute(
         "SELECT blobs.first FROM incarnations JOIN blobs"
         " ON blobs.first >= incarnations.before AND blobs.first < incarnations.first"
@@ -289,7 +292,7 @@ def _nowhere(db: sqlite3.Connection) -> set[int]:
 
 
 def _astray(places: Sequence[Place], known: Ranges) -> list[Place]:
-    """Return the blobs that join none beside them, and overlap one or were received before or after it."""
+    """Return the blobs that join no neighbour, and overlap one or contradict its receipts."""
     pairs = list(pairwise(places))
     joins = [known.join(one.end, two.first) for one, two in pairs]
     ordered = [one.end <= two.first and one.until <= two.since for one, two in pairs]
@@ -316,7 +319,7 @@ def _account_for(
 
 
 def _remove(db: sqlite3.Connection, first: int, faults: list[str]) -> None:
-    """Delete a blob of which nobody can tell what it is, or where it belongs: what was in it is lost."""
+    """Delete a blob whose content or place cannot be determined, and record it as a loss."""
     faults.append(f"the blob at {first} is damaged")
     records = decoded(*db.execute("SELECT data, crc FROM blobs WHERE first = ?", (first,)).fetchone())
     db.execute("DELETE FROM blobs WHERE first = ?", (first,))
@@ -335,7 +338,7 @@ def _lose(
     span: tuple[float, float],
     gaps: Sequence[Gap],
 ) -> None:
-    """Remember a loss; with one that is there at its place already, as one."""
+    """Store a loss, joined with the one that is already at its place, if any."""
     end, (since, until), told = place.end, span, tuple(gaps)
     row = db.execute(
         "SELECT end, count, since, until, gaps FROM losses WHERE first = ? AND reason = 'corrupt'",
@@ -351,7 +354,7 @@ def _lose(
 
 
 def _breaks(db: sqlite3.Connection, known: Ranges) -> Iterable[tuple[Place, Place]]:
-    """Yield the neighbours that overlap, or between which something is missing that is no known loss."""
+    """Yield neighbours that overlap, or between which records are missing that no known loss covers."""
     rows = db.execute(
         "SELECT * FROM (SELECT first, first + count AS end, lead(first) OVER ordered AS next,"
         " lead(first + count) OVER ordered FROM blobs WINDOW ordered AS (ORDER BY first)) WHERE next <> end"

@@ -1,4 +1,4 @@
-"""The tables of a spool's database, and what is the same wherever it is opened."""
+"""The tables of a spool's database, and what every code that opens it shares."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
@@ -10,11 +10,11 @@ from collector import records as codec
 from collector.records import Record
 from collector.spool.losses import Loss
 
-FORMAT = 3  # of the database; a change of the tables, or of how records.py encodes, makes a new one
-#: Its records have times in float seconds. What it holds is read; what is added is written likewise until the
-#: store has all that an earlier version wrote, so that going back to that version works until then.
+FORMAT = 3  # of the database; increase it when the tables or the encoding in records.py change
+#: Its records have times in float seconds. Such a database is read, and written in the same format until the
+#: store has everything that the earlier version wrote: until then, one can go back to that version.
 EARLIER_FORMAT = 2
-APPLICATION = 0x43535031  # tells a spool from other SQLite files
+APPLICATION = 0x43535031  # distinguishes a spool from other SQLite files
 
 SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -46,12 +46,12 @@ TABLES = {
 }
 
 
-#: What a broken database raises; UnicodeDecodeError, where the text of the error quotes what is broken.
+#: What a broken database raises; UnicodeDecodeError if the error's text quotes broken bytes.
 BROKEN = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 def is_broken(error: Exception) -> bool:
-    """Return whether the database is broken, rather than its disk full, or the database locked."""
+    """Return whether the error means a broken database, not a full disk or a locked database."""
     if isinstance(error, sqlite3.OperationalError):
         return error.sqlite_errorcode == sqlite3.SQLITE_ERROR  # "unsupported file format"
     return isinstance(error, BROKEN)
@@ -66,37 +66,37 @@ class SpoolInUseError(SpoolError):
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection that any thread may use; transactions are the caller's."""
+    """Return a connection that any thread may use; the caller begins and ends transactions."""
     db = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
     db.text_factory = _text
     return db
 
 
 def _text(stored: bytes) -> str:
-    """A text that is damaged is read all the same, and found to be unsound for what it says."""
+    """Decode a text even if it is damaged; the checks of its content then reject it."""
     return stored.decode(errors="replace")
 
 
 def log_ahead(db: sqlite3.Connection) -> None:
-    """Have the database write ahead into a log, and sync only on demand."""
+    """Switch the database to a write-ahead log that is synced only on demand."""
     db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA wal_autocheckpoint = 0").fetchone()  # it would sync in the middle of a write
 
 
 def format_of(db: sqlite3.Connection) -> int:
-    """Return the format that the database says it has."""
+    """Return the number of the database's format."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     return int(version)
 
 
 def encoder(db: sqlite3.Connection) -> Callable[[Sequence[Record]], bytes]:
-    """Return what encodes records in the database's format."""
+    """Return the function that encodes records in the database's format."""
     return codec.encode if format_of(db) == FORMAT else codec.encode_for_earlier_versions
 
 
 def stored_losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
-    """Return the losses that are stored, oldest first."""
+    """Return the stored losses, oldest first."""
     rows = db.execute("SELECT reason, first, end, count, since, until, gaps FROM losses ORDER BY first")
     return tuple(
         Loss(reason, first, end, count, since, until, tuple(codec.decode_gaps(gaps)))
@@ -105,7 +105,7 @@ def stored_losses(db: sqlite3.Connection) -> tuple[Loss, ...]:
 
 
 def store_losses(db: sqlite3.Connection, losses: Iterable[Loss]) -> None:
-    """Store losses, over those of the same places and reasons."""
+    """Store losses, replacing those with the same first sequence and reason."""
     encode = encoder(db)
     db.executemany(
         "INSERT OR REPLACE INTO losses VALUES (:first, :reason, :end, :count, :since, :until, :gaps)",

@@ -3,13 +3,13 @@
 It is a SQLite database, because SQLite's write-ahead log survives SIGKILL without an fsync per append,
 repairs by itself what a crash left half-written, and is in the standard library.
 
-A record has a sequence number from the moment it enters. With the *incarnation*, a random id that is
-new at every opening, the number never names two records: not after a power failure that took back the
-last second, not after the folder was deleted or restored from a backup. An incarnation's sequences begin
-at its opening's time in microseconds: they order all records of a collector, whatever became of its folder.
+Each record gets a sequence number when it enters. Together with the *incarnation*, a random id that is new at
+every opening, that number never names two records: not after a power failure that lost the last second, nor
+after the folder was deleted or restored from a backup. An incarnation's sequences begin at the time of its
+opening in microseconds, so they order all records of a collector, whatever happened to its folder.
 
-All disk work happens on one thread, never on the event loop's, and syncing on another: an fsync holds up no
-append. What came last stays in memory as well, so that a writer that keeps up never reads from disk.
+All disk work runs on one thread, never on the event loop's, and syncing on another, so an fsync delays no
+append. The newest records are kept in memory too, so a writer that keeps up never reads from disk.
 """
 
 import asyncio
@@ -34,27 +34,27 @@ from collector.spool.threads import DiskThreads
 
 __all__ = ["Loss", "NoRoomError", "Spool", "SpoolError", "SpoolInUseError", "Start"]
 
-BLOB_BYTES = 2**20  # an append of more is split, so that a batch of huge records stays small
-MEMORY_BYTES = 2 * 2**20  # of encoded records kept in memory too; as objects they take a dozen times that
-UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk takes none
-READ_AHEAD = 4000  # records that are read from disk at once
-SAY_EVERY = 60.0  # seconds between two log lines about the same trouble
+BLOB_BYTES = 2**20  # larger appends are split, which bounds a batch of huge records
+MEMORY_BYTES = 2 * 2**20  # of encoded records also kept in memory; objects take about 12 times that
+UNSAVED_BYTES = 16 * 2**20  # of records kept in memory only, while the disk accepts none
+READ_AHEAD = 4000  # records read from disk at once
+SAY_EVERY = 60.0  # seconds between log lines about the same problem
 
 LOG = logging.getLogger(__name__)
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Where a writer goes on: ``after`` is its position, ``forgotten`` what neither side has any more."""
+    """Where a writer resumes: ``after`` is its position, ``forgotten`` what neither side still has."""
 
     after: Position
     forgotten: Loss | None
 
 
 class Spool:
-    """See the module. ``await Spool.open(...)`` makes one, ``await spool.close()`` is the clean stop.
+    """The queue of one folder. ``await Spool.open(...)`` opens it, ``await spool.close()`` stops it cleanly.
 
     Attributes:
-        dropped: records dropped or found corrupt since this opening.
+        dropped: number of records dropped or found corrupt since this opening.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int, keep: float) -> None:
@@ -63,8 +63,8 @@ class Spool:
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()  # one piece of disk work at a time
         self._unsaved_marks: dict[str, str] = {}
-        self._dropping = False  # the disk work under way may drop what a read would give
-        self._ahead: Sequence[Blob] = ()  # what was read from disk last
+        self._dropping = False  # the disk work in progress may drop what a read would return
+        self._ahead: Sequence[Blob] = ()  # what the last read from disk returned
         self._delivered = Delivered(keep)
         self._said: dict[str, float] = {}
 
@@ -72,16 +72,16 @@ class Spool:
     async def open(
         cls, folder: Path, *, max_bytes: int = 2 * 2**30, keep: float = 60.0, sync: float = 1.0
     ) -> "Spool":
-        """Open the spool of ``folder``, or make one there.
+        """Open the spool in ``folder``, or create one there.
 
         Args:
-            folder: on a disk that outlives the process.
-            max_bytes: most bytes of records on disk; beyond it the oldest go.
-            keep: seconds that delivered records are kept, to send again what a store forgot.
-            sync: seconds between two fsyncs: the most that a power failure may cost.
+            folder: must be on a disk that outlives the process.
+            max_bytes: maximum size of the records on disk; beyond it the oldest are dropped.
+            keep: seconds for which delivered records are kept, to resend what a store forgot.
+            sync: seconds between fsyncs: the most that a power failure can lose.
 
-        Raises SpoolError if the folder cannot be used, or has another version's format, and
-        SpoolInUseError where another process has it.
+        Raises SpoolError if the folder cannot be used or has the format of another version, and
+        SpoolInUseError if another process has it open.
         """
         spool = cls(folder, max_bytes=max_bytes, keep=keep)
         try:
@@ -103,7 +103,7 @@ class Spool:
         self._tending = asyncio.create_task(self._tend_for_ever(sync), name="spool")
 
     async def close(self) -> None:
-        """Save what is not yet saved, and stop cleanly."""
+        """Save what is unsaved, and stop cleanly."""
         self._tending.cancel()
         await asyncio.wait([self._tending])
         with contextlib.suppress(SpoolError):
@@ -113,22 +113,22 @@ class Spool:
         await self.let_go()
 
     async def let_go(self) -> None:
-        """Close the files, as a crash would."""
+        """Close the files without a clean stop, as a crash would."""
         await self._threads.end()
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The folder that the spool is in."""
         return self._file.folder
 
     @property
     def owner(self) -> str:
-        """Random id, made with the spool."""
+        """The random id that the spool got when it was created."""
         return self._file.opening.owner
 
     @property
     def incarnation(self) -> str:
-        """Random id of this opening."""
+        """The random id of this opening."""
         return self._file.incarnations.present.id
 
     @property
@@ -138,48 +138,48 @@ class Spool:
 
     @property
     def mended(self) -> bool:
-        """Whether it was broken, and now has what could be recovered."""
+        """Whether the database was broken, and now holds what could be recovered."""
         return self._file.opening.mended
 
     @property
     def marks_whole(self) -> bool:
-        """Whether all marks that were made are there."""
+        """Whether no mark was lost."""
         return self._file.opening.marks_whole
 
     @property
     def exact(self) -> bool:
-        """Whether it surely has all that was appended before: no power failed, no backup was restored."""
+        """Whether nothing appended earlier can be missing: no power failure, no restored backup."""
         return self._file.opening.exact
 
     @property
     def begun(self) -> float:
-        """When the oldest opening that is known began, in seconds."""
+        """When the oldest known opening began, in seconds (UTC)."""
         return self._file.incarnations.begun / 1e6
 
     @property
     def marks(self) -> Mapping[str, str]:
-        """Small facts that survive with the records; ``append`` writes them."""
+        """Small facts that are saved with the records; ``append`` writes them."""
         return MappingProxyType(self._file.marks)
 
     @property
     def end(self) -> int:
-        """The sequence of the next record to come."""
+        """The sequence of the next record."""
         return self._recent.end
 
     @property
     def acknowledged(self) -> int:
-        """The store has all before this sequence."""
+        """The sequence before which the store has everything."""
         return self._backlog.acknowledged
 
     @property
     def undelivered(self) -> tuple[int, int]:
-        """How many records the store has not got yet, and their bytes."""
+        """The number and the bytes of the records that the store does not have yet."""
         return self._backlog.records, self._backlog.bytes
 
     async def oldest(self) -> float | None:
-        """Return the receipt of the oldest record that the store has not got, float seconds; None: no record.
+        """Return the receipt (float seconds) of the oldest undelivered record; None if there is none.
 
-        It is read from disk, by its index, where memory holds newer ones alone. Raises SpoolError.
+        Reads the disk, through an index, if memory holds only newer records. Raises SpoolError.
         """
         if not self._backlog.records:
             return None
@@ -188,16 +188,16 @@ class Spool:
 
     @property
     def losses(self) -> Sequence[Loss]:
-        """What was lost, oldest first; the last one grows in place. They survive with the records."""
+        """What was lost, oldest first; the last one grows in place. Saved with the records."""
         return self._file.losses
 
     # -- in ------------------------------------------------------------------------------------------
 
     async def append(self, records: Sequence[AnyRecord], marks: Mapping[str, str] | None = None) -> None:
-        """Take ``records`` and ``marks``, all or none; on return they survive SIGKILL.
+        """Append ``records`` and ``marks``, all or none; once this returns they survive SIGKILL.
 
-        While the disk takes nothing, records stay in memory, as many as fit, and the log says so.
-        Raises SpoolError if the database broke; opening it again recovers what can be.
+        While the disk accepts nothing, records stay in memory, as many as fit, and the log says so.
+        Raises SpoolError if the database broke; the next opening recovers what it can.
         """
         self._threads.see_that_it_is_well()
         for blob in _blobs(self.end, records, self._file.encode):
@@ -206,12 +206,12 @@ class Spool:
         if marks:
             for key, value in marks.items():
                 self.mark(key, value)
-        await asyncio.shield(self._saved())  # whoever gives up waiting does not stop the disk half-way
+        await asyncio.shield(self._saved())  # a cancelled caller must not interrupt the disk work
 
     def mark(self, key: str, value: str) -> None:
-        """Take a mark that is saved with whatever is saved next, at the latest when the spool is closed.
+        """Set a mark, which is saved with whatever is saved next, at the latest when the spool is closed.
 
-        An empty one is none.
+        An empty value removes it.
         """
         self._unsaved_marks[key] = value
         if value:
@@ -220,7 +220,7 @@ class Spool:
             self._file.marks.pop(key, None)
 
     async def _saved(self) -> None:
-        async with self._lock:  # who waits here is saved together with the first that does
+        async with self._lock:  # everyone who waits here is saved together
             await self._save()
 
     async def _save(self) -> None:
@@ -240,15 +240,15 @@ class Spool:
             self._dropping = False
             self._count_dropped()
         if blobs:
-            self._recent.shrink(MEMORY_BYTES)  # what is on disk need not be in memory as well
+            self._recent.shrink(MEMORY_BYTES)  # what is on disk can be read from there
             self._arrivals.reach(blobs[-1].end)
 
     def _kept(self) -> tuple[int, int]:
-        """Return what is in flight: delivered up to the first number, nothing before the second may go."""
+        """Return two sequences: all before the first is delivered; from there to the second, keep all."""
         return self._backlog.in_flight(self._file.bounds.values())
 
     def _forget_unsaved(self) -> None:
-        """Drop the oldest that are in memory only, when there are too many."""
+        """Drop the oldest records that are in memory only, if there are too many."""
         delivered, in_flight = self._kept()
         unsaved = self._recent.unsaved
         excess = sum(len(blob.data) for blob in unsaved) - UNSAVED_BYTES
@@ -263,7 +263,7 @@ class Spool:
             self._file.lose(loss, len(blob.data))
 
     def _count_dropped(self) -> None:
-        """Take what the file dropped out of memory and out of the counts."""
+        """Remove from memory and from the counts what the file dropped."""
         gone, self._file.dropped = self._file.dropped, []
         for loss, size in gone:
             self._recent.take_out(loss)
@@ -275,11 +275,11 @@ class Spool:
     # -- out -----------------------------------------------------------------------------------------
 
     async def resume(self, stored: Position | None) -> Start:
-        """Where a writer goes on whose store is at ``stored``: the store's position is the truth.
+        """Return where to resume writing to a store whose position is ``stored``; that position is decisive.
 
         It may be behind what was acknowledged (the store forgot: the tail is sent again), ahead of it (an
-        acknowledgement was lost), or in an incarnation that a power failure or a backup took from us. A
-        position of another spool says nothing about our records: we go on from what we know.
+        acknowledgement was lost), or in an incarnation that a power failure or a restored backup removed
+        here. A position of another spool says nothing about our records, so we resume from what we know.
         """
         async with self._lock:
             oldest = await self._on_disk(self._file.oldest)
@@ -298,11 +298,11 @@ class Spool:
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
 
     def knows(self, stored: Position) -> bool:
-        """Return whether ``stored`` is a position of this spool, and not of a copy that went its own way."""
+        """Return whether ``stored`` is a position of this spool, not of a copy that was used elsewhere."""
         return stored.owner == self.owner and self._file.incarnations.have(stored.incarnation)
 
     def _meaning(self, stored: Position | None) -> int:
-        """Return the sequence before which the store has all, as far as its position tells."""
+        """Return the sequence before which the store has everything, judging by its position."""
         if stored and stored.owner != self.owner:
             return self.acknowledged
         return self._file.incarnations.meaning(
@@ -312,7 +312,7 @@ class Spool:
     async def read(self, after: Position | None, limit: int) -> Batch | None:
         """Return the next records after ``after``, at most ``limit``; None if there are none. Does not wait.
 
-        A batch has one incarnation, and the bounds that ``fix`` gave it, if any.
+        All records of a batch have one incarnation. A batch that ``fix`` bounded keeps those bounds.
         Raises SpoolError if the database broke.
         """
         sequence = after.sequence if after else 0
@@ -325,9 +325,9 @@ class Spool:
         return batch
 
     async def _blobs_with(self, sequence: int, limit: int) -> Sequence[Blob]:
-        """Blobs with the ``limit`` records from ``sequence`` on: from memory or from disk.
+        """Return blobs that contain the ``limit`` records from ``sequence`` on, from memory or from disk.
 
-        Reading and decoding a blob takes long, so more than one batch is read from disk at once.
+        Reading and decoding a blob is slow, so more than one batch is read from disk at once.
         """
         if not self._dropping:
             if self._recent.begin_before(sequence):
@@ -367,7 +367,7 @@ class Spool:
         return batch
 
     async def tail(self, sequence: int) -> list[AnyRecord]:
-        """What came from ``sequence`` on and is still on disk; for a look before anything else happens."""
+        """Return the records on disk from ``sequence`` on; to be called before anything is appended."""
         blobs: list[Blob] = []
         while found := await self._on_disk(self._file.read, sequence, 1000):
             blobs += found
@@ -379,14 +379,14 @@ class Spool:
         return await self._on_disk(self._file.newest, count)
 
     async def wait(self, after: Position | None, count: int = 1) -> None:
-        """Return when there are ``count`` records after ``after``, roughly: dropped ones count too."""
+        """Wait until there are about ``count`` records after ``after``; dropped ones count too."""
         sequence = after.sequence if after else 0
         await self._arrivals.wait(sequence, count)
 
     async def fix(self, batch: Batch) -> None:
-        """Make the bounds of ``batch`` last: whenever it is read again, it has the same.
+        """Save the bounds of ``batch``, so that every later read returns the same batch.
 
-        Raises NoRoomError if the disk takes nothing.
+        Raises NoRoomError if the disk accepts nothing.
         """
         if batch.first in self._file.bounds:
             return
@@ -396,20 +396,20 @@ class Spool:
         self._file.bounds[batch.first] = batch.end
 
     async def loosen(self, position: Position) -> None:
-        """Forget the bounds of the batch after ``position``: it is to be tried in parts."""
+        """Forget the bounds of the batch after ``position``, so that it can be tried in parts."""
         if self._file.bounds.pop(position.sequence, None):
             async with self._lock:
                 await self._on_disk(self._file.loosen, position.sequence)
 
     async def acknowledge(self, position: Position) -> None:
-        """The store has all before ``position``. It is kept ``keep`` seconds longer, as far as fits."""
+        """Note that the store has all before ``position``; it is kept ``keep`` seconds longer, if it fits."""
         self._backlog.acknowledge(position.sequence)
         self._recent.forget_before(self.acknowledged)
 
     # -- care ----------------------------------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Save, sync, and delete what was delivered long enough ago; happens every ``sync`` seconds."""
+        """Save, sync, and delete what was delivered long enough ago; runs every ``sync`` seconds."""
         try:
             await asyncio.shield(self._saved())
             async with self._lock:
@@ -420,7 +420,7 @@ class Spool:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
 
     async def _tend_for_ever(self, pause: float) -> None:
-        with contextlib.suppress(SpoolError):  # the next append tells
+        with contextlib.suppress(SpoolError):  # the next append raises it
             while True:
                 await asyncio.sleep(pause)
                 await self.tend()
@@ -434,7 +434,7 @@ class Spool:
         return await self._threads.work(work, *arguments, **named)
 
     def _say(self, what: str, line: str) -> None:
-        """A log line about a trouble that lasts, now and then."""
+        """Log a persistent problem, at most every SAY_EVERY seconds."""
         now = time.monotonic()
         if now - self._said.get(what, -SAY_EVERY) >= SAY_EVERY:
             self._said[what] = now

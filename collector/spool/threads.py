@@ -1,4 +1,4 @@
-"""The threads that a spool's disk work happens on, never the event loop's."""
+"""The threads that do a spool's disk work, so that the event loop never blocks on it."""
 
 import asyncio
 import sqlite3
@@ -11,10 +11,10 @@ from collector.spool.schema import SpoolError
 
 
 class DiskThreads:
-    """One thread for all work on the database but syncing, which has another: an fsync holds up no append.
+    """One thread for syncing, and one for all other work on the database: an fsync delays no append.
 
     Attributes:
-        failure: what broke the database; None while it is well.
+        failure: the error that broke the database; None while it works.
     """
 
     def __init__(self, file: SpoolFile) -> None:
@@ -24,11 +24,11 @@ class DiskThreads:
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="sync")
 
     async def work[**P, T](self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Return what ``work`` returns. Raises SpoolError if the database broke."""
+        """Run ``work`` and return its result. Raises SpoolError if the database broke."""
         return await self._on(self._working, partial(work, *arguments, **named))
 
     async def sync(self) -> bool:
-        """Sync, and return whether the log is to be shortened. Raises SpoolError if the database broke."""
+        """Sync, and return whether the log should be shortened. Raises SpoolError if the database broke."""
         return await self._on(self._syncing, self._file.sync)
 
     def see_that_it_is_well(self) -> None:
@@ -37,7 +37,7 @@ class DiskThreads:
             raise SpoolError(f"the spool {self._file.path} failed: {self.failure}") from self.failure
 
     async def end(self) -> None:
-        """Close the database, as a crash would, and end the threads."""
+        """Close the database without a clean stop, as a crash would, and end the threads."""
         await asyncio.to_thread(self._syncing.shutdown)
         await self.work(self._file.let_go)
         self._working.shutdown()
