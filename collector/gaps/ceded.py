@@ -1,7 +1,7 @@
-"""What was received while another collector stored it: it is in the spool, and not for the store.
+"""What was received while another collector stored it: it is in the spool, but must not be stored.
 
-The spool remembers it beside the records, so that a process that starts again does not store what the one
-before it had left out, and had not got to yet.
+The spool remembers these spans beside the records, so that a restarted process does not store records that
+the previous one would have left out but had not reached yet.
 """
 
 import time
@@ -12,18 +12,19 @@ from collector.gaps.marks import Marks
 from collector.records import AnyRecord, Gap, Key, channel_of
 from collector.times import SECOND
 
-_KEPT = 8  # spans of a channel and symbol that are remembered: the spool rarely goes back to two of them
+_KEPT = 8  # spans remembered for each channel and symbol: the spool rarely reaches back to two
 _NEVER = float("inf")
 
 
 class Ceded:
-    """Spans of receipts (seconds, UTC), each from its start to before its end, of channels of symbols."""
+    """Spans of receipts (seconds, UTC), each excluding its end, for each channel and symbol."""
 
     def __init__(self, exchange: str, remembered: Marks) -> None:
-        """Read what is remembered of an earlier process, which left out nothing after now.
+        """Read the spans of an earlier process; an open one ends now.
 
-        What it received last is not what was recorded last, where another collector stored it to the end.
-        A mark that is damaged says nothing: rather a record twice than one never.
+        If another collector stored a subscription to the end, what the process received last was not
+        recorded, so the mark of the last record is dropped. A damaged mark is ignored: storing a record twice
+        is better than not at all.
         """
         self._exchange, self._marks = exchange, remembered
         self._spans: dict[Key, list[tuple[float, float]]] = defaultdict(list)
@@ -37,20 +38,20 @@ class Ceded:
         return bool(self._spans)
 
     def begin(self, key: Key, start: float) -> None:
-        """Take note that another collector stores ``key`` from ``start`` on."""
+        """Note that another collector stores ``key`` from ``start`` on."""
         self._spans[key].append((start, _NEVER))
         self._remember(key)
 
     def end(self, key: Key, end: float) -> None:
-        """Take note that what is received from ``end`` on is ours again."""
+        """Note that this collector stores ``key`` again from ``end`` on."""
         start, _ = self._spans[key].pop()
         self._spans[key].append((start, end))
         self._remember(key)
 
     def has(self, record: AnyRecord) -> bool:
-        """Return whether a record is left to another collector."""
+        """Return whether another collector stores this record."""
         if isinstance(record, Gap) and record.reason == "overlap":
-            return False  # it says what nobody stores
+            return False  # it records what no collector stored
         channel = record.missed if isinstance(record, Gap) else channel_of(record)
         spans = self._spans.get((channel, record.symbol), ())
         receipt = record.receipt_timestamp / SECOND

@@ -1,23 +1,23 @@
-"""What was seen before this process: told by the spool, and by the store.
+"""Determines what was seen before this process, from the spool and from the store.
 
-The spool's marks (marks.py) say how far the process before had got. They are not enough:
+The spool's marks (marks.py) say how far the previous process had got. They are not enough:
 
 - the spool may have been lost, set back by a power failure, or restored from a backup;
 - the collector may have another name, with another spool, or symbols that another collector recorded.
 
-So every collector leaves a *note* in the store, at most once a second: its exchange and, for each channel and
-symbol, the moment up to which all that was seen is stored. It is written after the commit that makes it true.
-A store that forgets its last commits forgets the notes that speak of them too, so that a note never says more
-than what the store has.
+So every collector writes a *note* into the store, at most once a second: its exchange and, for each channel
+and symbol, the moment up to which everything seen is stored. It is written after the commit that makes it
+true. A store that forgets its last commits forgets the notes that describe them too, so a note never claims
+more than the store has.
 
-When a channel of a symbol is seen for the first time in a process, that is a *question*: when was it seen
-last? The answer is the latest moment that the spool and all notes know, whatever the name over it: there the
-gap begins. Where another collector is alive and has seen it past the moment in which we saw it first, there
-is none. Whether it is alive, its next note tells, or the lack of one. Where nobody has ever seen it, there is
-no gap either. While the store is away, questions wait, in the spool's marks.
+When a process sees a channel of a symbol for the first time, that raises a *question*: when was it seen
+last? The answer is the latest moment that the spool or any collector's note has: there the gap begins. There
+is none if another collector is alive and has seen the pair beyond the moment at which we first saw it;
+whether it is alive shows in its next note, or the lack of one. If no collector has ever seen the pair, there
+is no gap either. While the store is unavailable, questions wait in the spool's marks.
 
-Exchanges repeat the last trades when they are subscribed to. Of these, the newer ones than the last that was
-recorded are stored, where it is sure which that is; otherwise none are: they lie in a gap.
+Exchanges repeat the last trades after a subscription. Those newer than the last recorded one are stored if it
+is certain which that is; otherwise none are stored, because they lie in a gap.
 """
 
 import asyncio
@@ -48,12 +48,12 @@ from collector.stores.notes import Moment, Note
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds between two marks of how far we have got.
+#: Seconds between marks of how far we have got.
 PERIOD = 1.0
 
 
 class _Heard(msgspec.Struct):
-    """A note, and when it was heard first, by time.monotonic()."""
+    """A collector's latest note, and when it was first read, by time.monotonic()."""
 
     text: str
     note: Note
@@ -63,12 +63,12 @@ class _Heard(msgspec.Struct):
 
 
 class Continuity:
-    """One collector's; ``begin`` comes before anything is received.
+    """The continuity of one collector's subscriptions; call ``begin`` before anything is received.
 
-    ``wants`` tells whether a pair is what the collector is for; ``renew_books`` has complete books follow.
+    ``wants`` says whether the collector is meant to record a pair; ``renew_books`` requests complete books.
 
     Attributes:
-        noted: what our note in the store says of what was seen.
+        noted: our latest note.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Continuity:
         self._wants = cache(wants)
         self._name = ""
         self._heard: dict[str, _Heard] = {}
-        self._stored: dict[Key, float] = {}  # our own note, as the store had it when it was connected
+        self._stored: dict[Key, float] = {}  # our own note, as the store had it at connection
         self._begun: dict[Key, float] = {}
-        self._begun_noted: list[Moment] = []  # the same, as our note has it
-        self._snapshot: tuple[int, dict[Key, float]] | None = None  # true once the store has that sequence
+        self._begun_noted: list[Moment] = []  # the same, in the form of a note
+        self._snapshot: tuple[int, dict[Key, float]] | None = None  # for the store that has that sequence
         self._stopped = False
         self.noted = codec.blank(gaps.exchange)
 
     # -- the spool -----------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """Take up what earlier processes marked."""
+        """Take over what earlier processes marked."""
         left = Remembered(self._gaps.exchange, self._spool.marks)
         await left.look_at_the_tail(self._spool)
         ended = partial(Hole, reason="stopped" if self._spool.clean else "killed")
@@ -115,7 +115,7 @@ class Continuity:
         await self._gaps.recorder.save()
 
     def _drop(self, damaged: Mapping[str, str]) -> None:
-        """What they may have been about is known by now, and saved in one step with their removal."""
+        """Drop damaged marks; what they may have been about is recorded and saved together with that."""
         if damaged:
             name, text = next(iter(damaged.items()))
             LOG.error("the spool has %d marks that cannot be read: %.200s", len(damaged), f"{name} {text}")
@@ -123,7 +123,10 @@ class Continuity:
             self._marks.drop_named(name)
 
     def _forget_last_records(self) -> None:
-        """Records may have been stored that this spool does not know: by us, or by who records it now."""
+        """Drop the marks of last records that may be out of date.
+
+        We, or the collector that records the pair now, may have stored records that this spool does not know.
+        """
         for name in self._spool.marks:
             with contextlib.suppress(DamagedMarkError):
                 place = marks.slot(name)
@@ -138,7 +141,7 @@ class Continuity:
             await self._save()
 
     async def stop(self) -> None:
-        """Nothing more will be received: marks how far we have got."""
+        """Mark how far we have got, after the last record was received."""
         self._stopped, self._snapshot = True, None
         await self._save()
         self._gaps.recorder.tell()
@@ -152,7 +155,7 @@ class Continuity:
             self._snapshot = self._spool.end, seen
 
     def is_put_aside(self, records: Iterable[AnyRecord]) -> None:
-        """These are dead letters."""
+        """Note that these records became dead letters."""
         self._losses.put_aside(records)
 
     # -- the store -----------------------------------------------------------------------------------
@@ -164,11 +167,16 @@ class Continuity:
 
     @property
     def notes(self) -> dict[str, Note]:
-        """The notes of all collectors as they were heard last, by name."""
+        """The latest notes of all collectors, by name."""
         return {name: heard.note for name, heard in self._heard.items()}
 
     def note(self, stored: int, good_for: float) -> Note | None:
-        """Return what is to be noted in a store that has all before the sequence ``stored``, if anything."""
+        """Return the note for a store that has everything before ``stored``; None if there is nothing new.
+
+        Args:
+            stored: a sequence.
+            good_for: seconds after which, without another note, others take us for dead.
+        """
         if self.asking or self._snapshot is None or self._snapshot[0] > stored:
             return None
         _, seen = self._snapshot
@@ -192,9 +200,9 @@ class Continuity:
         return self.noted
 
     def _note_what_begins(self, seen: Iterable[Key], noted: Mapping[Key, float]) -> None:
-        """Of what the store knows nothing, the first is what this process saw, or the one before it had.
+        """Note since when pairs that are new to the store are recorded, by this process or the marks.
 
-        Of what is not noted any more, as it was delisted long ago, nothing is.
+        Forget the pairs that are no longer noted because they were delisted long ago.
         """
         gone = self._begun.keys() - noted.keys()
         for key in gone:
@@ -208,7 +216,7 @@ class Continuity:
             self._begun_noted = codec.moments(self._begun)
 
     def meet(self, name: str, notes: Mapping[str, str]) -> None:
-        """The store is connected, where we are ``name``."""
+        """Take in the notes of a store that was just connected, in which our name is ``name``."""
         first, self._name = not self._name, name
         self.hear(notes)
         if first:
@@ -221,7 +229,10 @@ class Continuity:
         self.noted = own.note if own and is_ours else codec.blank(self._gaps.exchange)
 
     def _doubt_trades(self) -> None:
-        """Another collector, or we before the spool was lost, recorded some since: the last is not known."""
+        """Drop the mark of a last record if a note is newer: which record is the last is then unknown.
+
+        Another collector has recorded some since, or we have, before the spool was lost.
+        """
         for heard in self._heard.values():
             for (channel, symbol), until in heard.until.items():
                 hole = self._gaps.earlier.get((channel, symbol))
@@ -229,7 +240,7 @@ class Continuity:
                     self._marks.drop(marks.last_recorded(self._gaps.exchange, (channel, symbol)))
 
     def hear(self, notes: Mapping[str, str]) -> None:
-        """Answer the questions that these notes, by collectors' names, can answer."""
+        """Take in the notes of all collectors, by name, and answer the questions that they can answer."""
         self._heard = {name: heard for name, heard in self._heard.items() if name in notes}
         for name, text in notes.items():
             if name not in self._heard or self._heard[name].text != text:
@@ -237,7 +248,7 @@ class Continuity:
                 left = frozenset(codec.pairs(note.left))
                 self._heard[name] = _Heard(text, note, note.until(), left, time.monotonic())
         if self._stopped:
-            return  # a gap would not be saved any more: the next process asks again
+            return  # a gap could not be saved any more: the next process asks again
         for question in list(self._gaps.questions):
             self._answer(question)
 
@@ -254,7 +265,7 @@ class Continuity:
                     return
                 may_live = not heard.note.stopped and time.monotonic() - heard.at < heard.note.good_for
                 if may_live and key not in heard.left:
-                    return  # its next note tells
+                    return  # its next note decides
             if hole is None or until > hole.start:
                 stopped = heard.note.stopped or key in heard.left
                 ours = hole is not None and hole.reason == "corrupt" and name == self._name

@@ -1,4 +1,4 @@
-"""Whether other collectors are alive, by the signs of life that they give the store."""
+"""Whether other collectors are alive, judging by their signs of life in the store."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -7,16 +7,16 @@ from collector.stores import Holder
 
 
 class Liveness:
-    """What was seen of other collectors' signs of life."""
+    """The signs of life seen of other collectors."""
 
     def __init__(self) -> None:
-        self._signs: dict[str, float] = {}  # the first one, by time.monotonic()
+        self._signs: dict[str, float] = {}  # the first one seen, by time.monotonic()
         self._who: dict[str, str] = {}
 
     async def look(
         self, names: Iterable[str], holder: Callable[[str], Awaitable[Holder | None]]
     ) -> tuple[set[str], set[str]]:
-        """Return who gave a sign of life since we looked first, and who may do so yet."""
+        """Return who gave a sign of life since the first look, and who may still give one."""
         alive: set[str] = set()
         doubtful: set[str] = set()
         for name in names:
@@ -31,10 +31,10 @@ class Liveness:
         return alive, doubtful
 
     def begin_anew(self) -> None:
-        """What was seen until now says nothing about the next look."""
+        """Forget all signs of life seen so far."""
         self._signs.clear()
 
     def called(self, name: str) -> str:
-        """Return a collector for a person to read."""
+        """Return a description of a collector for messages."""
         who = self._who.get(name)
         return f"collector {name}" + (f" ({who})" if who else "")

@@ -1,6 +1,6 @@
-"""What the spool lost, and what the store forgot, becomes gap records.
+"""Records as gaps what the spool lost and what the store forgot.
 
-That is when the store has taken what comes after: then such a loss cannot grow any more.
+A loss is recorded once the store has taken what comes after it, because then it can no longer grow.
 """
 
 import time
@@ -17,7 +17,7 @@ from collector.times import nanoseconds
 
 
 class Losses:
-    """The losses of one collector's spool; ``renew_books`` has complete books follow."""
+    """The losses of one collector's spool; ``renew_books`` requests complete books."""
 
     def __init__(self, spool: Spool, gaps: Gaps, renew_books: Callable[[Iterable[Key]], None]) -> None:
         self._spool, self._gaps, self._renew_books = spool, gaps, renew_books
@@ -25,17 +25,17 @@ class Losses:
         self._told: set[str] = set()
 
     def begin(self) -> None:
-        """Take up what earlier processes recorded."""
+        """Read which losses earlier processes recorded."""
         told = self._marks.get(marks.LOSSES_TOLD)
         self._told = set(told.losses) if told else set()
 
     def put_aside(self, records: Iterable[AnyRecord]) -> None:
-        """These are dead letters: changes of a book mean nothing without those before."""
+        """Renew the books of dead letters: changes of a book are useless without the previous ones."""
         changed = {(channel_of(each), each.symbol) for each in records}
         self._renew_books(key for key in changed if key[0] in BOOKS)
 
     def report(self, stored: Mapping[Key, float]) -> None:
-        """Record what can no longer grow; up to ``stored`` the store had each pair."""
+        """Record the losses that can no longer grow; ``stored`` says until when the store had each pair."""
         losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
         for loss in losses:
             for gap in loss.gaps or self._spread(loss, stored):
@@ -46,7 +46,7 @@ class Losses:
             self._marks.put(marks.LOSSES_TOLD, LossesTold(frozenset(self._told)))
 
     def _report(self, gap: Gap) -> None:
-        """Changes of a book mean nothing without those before: its gap ends where a complete one comes."""
+        """Record a gap; that of a book lasts until now, when a complete book is requested."""
         now = time.time_ns()
         if gap.missed in BOOKS:
             self._renew_books([(gap.missed, gap.symbol)])
@@ -54,7 +54,10 @@ class Losses:
         self._recorder.report(structs.replace(gap, receipt_timestamp=now))
 
     def _is_over(self, loss: Loss) -> bool:
-        """Whether it cannot grow; the end of the spool that a corrupt one lacks is a gap of the start."""
+        """Return whether a loss can no longer grow.
+
+        A corrupt one without an end is recorded as a gap at the start instead.
+        """
         over = (
             loss.end <= self._spool.acknowledged
             if loss.reason == "forgotten"
@@ -63,7 +66,7 @@ class Losses:
         return over and loss.since is not None and loss.until is not None
 
     def _spread(self, loss: Loss, stored: Mapping[Key, float]) -> Iterable[Gap]:
-        """A loss of which nobody knows what was in it may be of anything."""
+        """Yield a gap for every pair, for a loss whose content is unknown."""
         for channel, symbol in self._gaps.seen_until():
             start, end = loss.since or 0.0, loss.until or 0.0
             if loss.reason == "forgotten":

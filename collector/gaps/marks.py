@@ -1,31 +1,31 @@
 """What is remembered across processes: marks, small facts that the spool keeps beside the records.
 
-A mark is saved together with the records that it speaks of, in one step. It has a name, which says of what
-kind it is and what it is about, and a text. All names and texts are written and read here:
+A mark is saved in one step with the records that it describes. It has a name, which says its kind and what it
+is about, and a text. All names and texts are written and read here:
 
 - ``seen EXCHANGE CHANNEL SYMBOL`` is ``on N``, while connection N carries the pair and all is well, or
-  ``until TIME REASON``, while a gap is open. It changes when one begins or ends.
+  ``until TIME REASON``, while a gap is open. It changes when a gap begins or ends.
 - ``connection N`` is ``TIME SEQUENCE``: the receipt of the last message that was handled, and the spool's
-  next sequence then. It is written once a second, for each connection and not for each pair, because that
-  costs next to nothing. A connection's last record after SEQUENCE is a later moment up to which all is
-  stored: so after SIGKILL a gap begins with the last record that reached the spool, at no cost before.
-- ``question EXCHANGE CHANNEL SYMBOL`` lists what is to be asked before it is known whether there is a gap.
+  next sequence then. It is written once a second for each connection, not for each pair, which costs almost
+  nothing. A record of the connection after SEQUENCE is a later moment up to which everything is stored, so
+  after SIGKILL a gap begins with the last record that reached the spool.
+- ``question EXCHANGE CHANNEL SYMBOL`` lists what must be answered before it is known whether there is a gap.
 - ``missing EXCHANGE CHANNEL SYMBOL`` lists records whose numbers were skipped and that may still come: they
-  are a gap where the process ends before they did.
-- ``trade EXCHANGE SYMBOL``, ``candles EXCHANGE SYMBOL`` name the last one that was recorded, and the latest
-  time, where the exchange repeats some after each subscription (feeds/repeats.py).
-- ``last EXCHANGE CHANNEL SYMBOL`` is the content of the last record of those without numbers, as it was some
-  seconds ago: a subscription may begin with it (feeds/intake.py).
+  are a gap if the process ends first.
+- ``trade EXCHANGE SYMBOL`` and ``candles EXCHANGE SYMBOL`` identify the last recorded one, and the latest
+  time, if the exchange repeats some after each subscription (feeds/repeats.py).
+- ``last EXCHANGE CHANNEL SYMBOL`` is the content of the last record, for records without numbers, a few
+  seconds ago: a subscription may begin with the same content (feeds/intake.py).
 - ``ceded EXCHANGE CHANNEL SYMBOL`` has the spans that another collector stores (ceded.py).
 - ``listed EXCHANGE ITEM`` says that an item of SYMBOLS has selected something before.
 - ``losses told`` lists the spool's losses that are gap records already.
 - ``letters gone`` is the identity of the dead letters whose loss is recorded.
-- ``writing`` is the batch that is being written by a process that follows a crash (watch.py).
+- ``writing`` is the batch that a process started after a crash is writing (watch.py).
 - ``gaps`` is a day (UTC) and its number of gap records.
 
-Times are float seconds, UTC. An empty text means that there is no mark: earlier versions wrote some. One that
-is damaged is as good as none; continuity.py says which there are, and what that costs. So is a name that no
-version has written: what it named before is unknown.
+Times are float seconds, UTC. An empty text means that there is no mark; earlier versions wrote some. A
+damaged mark counts as missing, and so does a name that no version writes, since what it named is unknown;
+remembered.py finds out what each may have been about.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from collector.bounds import LATEST
 from collector.gap_records import Reason
 from collector.records import Key
 
-_MOST = 2**62  # sequences are microseconds since 1970, roughly; what is beyond is none
+_MOST = 2**62  # sequences are roughly microseconds since 1970; nothing from here on is one
 
 
 class DamagedMarkError(ValueError):
@@ -57,12 +57,12 @@ class Mark(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Return the mark that has this text. Raises ValueError, or DecodeError where it is damaged."""
+        """Return the mark that has this text. Raises ValueError or DecodeError if it is damaged."""
         raise NotImplementedError
 
 
 class Slot[M: Mark](msgspec.Struct, frozen=True):
-    """Where a mark is kept: its name, and what that says it is about."""
+    """The place of a mark: its name, and what the name says it is about."""
 
     name: str
     kind: type[M]
@@ -84,17 +84,17 @@ class Slot[M: Mark](msgspec.Struct, frozen=True):
 
 
 class Seen(Mark, frozen=True):
-    """How a subscription stands: it is ``Carried``, or there is a ``Hole``."""
+    """The state of a subscription: ``Carried`` or in a ``Hole``."""
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Return whichever of the two it is."""
+        """Read either of the two."""
         kind = Carried if text.startswith("on ") else Hole
         return cast("Self", kind.read(text))
 
 
 class Carried(Seen, frozen=True):
-    """A connection carries it, and all is well."""
+    """A connection carries the subscription, and no gap is open."""
 
     connection: int
 
@@ -111,7 +111,7 @@ class Carried(Seen, frozen=True):
 
 
 class Hole(Seen, frozen=True):
-    """A gap whose end has not come; ``start`` is float seconds, UTC."""
+    """An open gap; ``start`` is float seconds, UTC."""
 
     start: float
     reason: Reason
@@ -131,7 +131,7 @@ class Hole(Seen, frozen=True):
 
 
 class Progress(Mark, frozen=True):
-    """How far a connection has got: the receipt of its last message, and the spool's next sequence then."""
+    """How far a connection has got: the receipt of its last message, and the next sequence then."""
 
     until: float
     sequence: int
@@ -149,9 +149,9 @@ class Progress(Mark, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A pair is seen from ``end`` on, for the first time in this process: was it seen before?
+    """Whether a pair was seen before ``end``, when this process first saw it.
 
-    ``hole`` is what this collector knows of it.
+    ``hole`` is the gap before that, as far as this collector knows; None if it knows nothing.
     """
 
     channel: str
@@ -182,7 +182,7 @@ class Questions(Mark, frozen=True):
 
 
 class Missing(msgspec.Struct, frozen=True, array_like=True):
-    """So many records between two receipts (float seconds, UTC) have not come, though later ones have."""
+    """``count`` records between two receipts (float seconds, UTC) have not come, though later ones have."""
 
     start: float
     end: float
@@ -190,7 +190,7 @@ class Missing(msgspec.Struct, frozen=True, array_like=True):
 
 
 class MissingRecords(Mark, frozen=True):
-    """What is missing of a subscription."""
+    """The missing records of a subscription."""
 
     spans: tuple[Missing, ...]
 
@@ -212,7 +212,7 @@ class MissingRecords(Mark, frozen=True):
 
 
 class LastRecorded(Mark, frozen=True):
-    """The last record: its number, or its time (nanoseconds) where it has none; the latest time of all."""
+    """The last record: its number, or time (nanoseconds) if it has none; and the latest time of all."""
 
     last: int
     newest: int | None = None
@@ -232,7 +232,7 @@ class LastRecorded(Mark, frozen=True):
 class LastContent(Mark, frozen=True):
     """The content of the last record: an exchange may begin the next subscription with it.
 
-    Any text will do: one that is damaged is the content of no record.
+    Any text is valid: a damaged one matches no record.
     """
 
     content: str
@@ -249,7 +249,7 @@ class LastContent(Mark, frozen=True):
 
 
 class Ceded(Mark, frozen=True):
-    """What another collector stores: spans of receipts, the last of which may have no end (infinity)."""
+    """Spans of receipts that another collector stores; the last may have no end (infinity)."""
 
     spans: tuple[tuple[float, float], ...]
 
@@ -268,7 +268,7 @@ class Ceded(Mark, frozen=True):
 
 
 class Listed(Mark, frozen=True):
-    """It was listed. Any text says that: a damaged one must not keep a collector from starting."""
+    """Says that an item was listed. Any text does, so that a damaged one cannot prevent a start."""
 
     @property
     def text(self) -> str:
@@ -282,7 +282,7 @@ class Listed(Mark, frozen=True):
 
 
 class LossesTold(Mark, frozen=True):
-    """The losses, named by their reasons and sequences, that are gap records already."""
+    """The losses that are gap records already, named by reasons and sequences."""
 
     losses: frozenset[str]
 
@@ -317,14 +317,14 @@ class LettersGone(Mark, frozen=True):
 
 
 class Suspicion(Mark, frozen=True):
-    """What is being written, by a process that follows a crash.
+    """The batch that a process started after a crash is writing.
 
     Attributes:
-        first: the position before it.
-        size: how many records at most.
-        until: the position after all that is suspected.
-        deaths: how often that has ended a collector already.
-        alone: the last time it was one record.
+        first: the sequence at which it begins.
+        size: the most records in it.
+        until: the sequence after everything suspected.
+        deaths: how often writing it has already ended a collector.
+        alone: whether it was a single record the last time.
     """
 
     first: int
@@ -453,7 +453,7 @@ def _of_pair[M: Mark](word: str, exchange: str, key: Key, kind: type[M]) -> Slot
 
 
 def recall[M: Mark](saved: Mapping[str, str], place: Slot[M]) -> M | None:
-    """Return what the spool remembers; None if it is nothing, or damaged."""
+    """Return the mark that the spool has in ``place``; None if there is none or it is damaged."""
     text = saved.get(place.name)
     try:
         return place.read(text) if text else None
@@ -462,11 +462,11 @@ def recall[M: Mark](saved: Mapping[str, str], place: Slot[M]) -> M | None:
 
 
 class Marks:
-    """The marks of one collector: those that are saved, and those that are to be saved next.
+    """The marks of one collector: those that are saved, and those to be saved next.
 
     Args:
-        saved: those in the spool, as they are at any moment.
-        changed: called when there is something to be saved.
+        saved: a live view of those in the spool.
+        changed: called when there is something to save.
     """
 
     def __init__(self, saved: Mapping[str, str], changed: Callable[[], None] = lambda: None) -> None:
@@ -475,7 +475,7 @@ class Marks:
         self._unsaved: dict[str, Mark | None] = {}  # None: to be removed
 
     def get[M: Mark](self, place: Slot[M]) -> M | None:
-        """Return what was put last, by this process or an earlier one; None for nothing, or damage."""
+        """Return the mark that was put last, by any process; None if there is none or it is damaged."""
         if place.name in self._unsaved:
             return cast("M | None", self._unsaved[place.name])
         return recall(self.saved, place)
@@ -488,7 +488,7 @@ class Marks:
         return bool(self.saved.get(place.name))
 
     def of_pairs[M: Mark](self, exchange: str, kind: type[M]) -> Iterator[tuple[Key, M]]:
-        """Yield what is remembered of one kind about an exchange's subscriptions, but for what is damaged."""
+        """Yield an exchange's marks of one kind, with their pairs; skip damaged ones."""
         for name in {**self.saved, **self._unsaved}:
             with contextlib.suppress(DamagedMarkError):
                 place = slot(name)
@@ -497,16 +497,16 @@ class Marks:
                     yield place.key, mark
 
     def put[M: Mark](self, place: Slot[M], mark: M) -> None:
-        """Remember ``mark`` together with the records that come next."""
+        """Have ``mark`` saved together with the next records."""
         self._unsaved[place.name] = mark
         self._changed()
 
     def drop(self, place: Slot[Any]) -> None:
-        """Remember nothing there any more."""
+        """Remove the mark in ``place``."""
         self.drop_named(place.name)
 
     def drop_named(self, name: str) -> None:
-        """Remember nothing under a name, which may be damaged."""
+        """Remove the mark with this name, which may be damaged."""
         self._unsaved[name] = None
         self._changed()
 
@@ -516,7 +516,7 @@ class Marks:
         return not self._unsaved
 
     def take(self) -> dict[str, str]:
-        """Return the texts of what is to be saved, by name; an empty one where nothing is remembered."""
+        """Return the texts to save, by name, and stop keeping them; an empty one removes the mark."""
         taken, self._unsaved = self._unsaved, {}
         return {name: "" if mark is None else mark.text for name, mark in taken.items()}
 
@@ -526,14 +526,14 @@ def _json(value: object) -> str:
 
 
 def _whole(text: str) -> int:
-    """Return a number of digits alone. Raises ValueError for any other."""
+    """Return the number that ``text`` is, in digits only. Raises ValueError."""
     if not re.fullmatch("[0-9]{1,19}", text) or int(text) >= _MOST:
         raise ValueError(text)
     return int(text)
 
 
 def _moment(seconds: float) -> float:
-    """Return a time. Raises ValueError for what is none."""
+    """Return ``seconds``. Raises ValueError if it is not a time."""
     if not 0 <= seconds < LATEST:
         raise ValueError(seconds)
     return seconds

@@ -1,26 +1,26 @@
-"""Two collectors that record the same into the same store are noticed, and one of them leaves it out.
+"""Decides which of two collectors stores what both record into one store; the other leaves it out.
 
-A collector keeps its own records from being stored twice, not those of another one. So its note in the store
-(stores/notes.py) *claims* what it subscribes to. It stores nothing of a channel of a symbol before that is
-decided, however slowly the store answers (the steps are those of Lamport's bakery, which needs no clock):
+Positions keep a collector from storing its own records twice, but not those of another collector. So its
+note in the store (stores/notes.py) *claims* what it subscribes to. It stores nothing of a channel of a
+symbol until the claim is decided, however slowly the store answers (the steps are those of Lamport's bakery
+algorithm, which needs no clock):
 
-1. Read the notes. Where another collector claims the same and is alive, it has it: we leave it out. Where it
-   is not clear yet whether it is alive, wait: whoever hands over ends soon. Otherwise note that we are
+1. Read the notes. If another collector claims the same and is alive, it keeps it: we leave it out. If it is
+   not clear yet whether it is alive, wait: a collector that hands over ends soon. Otherwise note that we are
    *choosing*.
-2. Read the notes. Where nobody claims it yet, note our claim, with the time since when.
-3. Read the notes. Where another is choosing, wait until it is through. Of two claims the earlier one has it.
+2. Read the notes. If no one claims it yet, note our claim, with the time since when.
+3. Read the notes. If another is choosing, wait until it is done. Of two claims the earlier one wins.
 
-What is received meanwhile waits in the spool, so that the wait costs nothing. What is left out is received
-and not stored: when the other collector has ended, and the last that it stored cannot be on its way to us any
-more, we claim it, and what neither stored is a gap.
+What is received meanwhile waits in the spool, so waiting loses nothing. What is left out is received but not
+stored. Once the other collector has ended, and the last message that it stored can no longer be on its way to
+us, we claim it, and what neither stored is a gap.
 
-Whether a collector is alive tells its position: each commit, also an empty one, is a sign of life by the
-store's own clock. The time since when something is claimed orders those that claimed at once, and tells which
-records of a spool that waited for its store the other one has: two clocks that differ make a mistake as large
-as the difference there.
+A collector's position shows whether it is alive: each commit, even an empty one, is a sign of life by the
+store's own clock. The time of a claim orders simultaneous claims, and tells which records of a spool that
+waited for its store the other collector has; if the two clocks differ, that is wrong by the difference.
 
-Notes are read again now and then: a store may forget them, or be set back. Then some may be there twice, and
-the log says so.
+Notes are re-read periodically, because a store may forget them or be set back. Then some records may be
+stored twice, and the log says so.
 """
 
 import logging
@@ -45,12 +45,12 @@ from collector.stores.notes import Moment, Note
 
 LOG = logging.getLogger(__name__)
 
-STEPS = 3  # looks that it takes to claim what nobody else wants
-RECHECK = 60.0  # seconds between two looks at the notes
+STEPS = 3  # looks needed to claim what no other collector claims
+RECHECK = 60.0  # seconds between looks at the notes
 PROBE = 5.0  # the same, while something is left out
-HANDOVER = 30.0  # seconds for which others may store all that there is, before we give up
-SKEW = 2.0  # seconds: two collectors receive the same message at most so far apart
-NAMED = 10  # subscriptions that a line of the log names
+HANDOVER = 30.0  # seconds for which others may store everything before we give up
+SKEW = 2.0  # seconds: the most between two collectors' receipts of the same message
+NAMED = 10  # subscriptions that a log line names
 
 
 class Subscribed(Protocol):
@@ -61,12 +61,12 @@ class Subscribed(Protocol):
 
 
 class Overlap:
-    """What of one collector's subscriptions other collectors store.
+    """Which of one collector's subscriptions other collectors store.
 
     Attributes:
-        taken: what is left out, with the name of the collector that stores it.
-        undecided: what nobody knows yet of whether we may store it; until then nothing is stored.
-        waits: whether it is another collector that leaves it undecided.
+        taken: the subscriptions left out, with the name of the collector that stores each.
+        undecided: the subscriptions that we may or may not store; until that is decided, nothing is stored.
+        waits: whether we are waiting for another collector to decide them.
     """
 
     def __init__(
@@ -90,27 +90,27 @@ class Overlap:
 
     @property
     def claims(self) -> list[Moment]:
-        """What our note has to say of our claims."""
+        """The claims that our note must contain."""
         return self._ours.moments
 
     @property
     def choosing(self) -> dict[str, list[str]]:
-        """What our note has to say of what we are about to claim."""
+        """What our note must say that we are about to claim."""
         return self._ours.choosing
 
     @property
     def is_due(self) -> bool:
-        """Whether the notes are to be looked at, before anything more is stored."""
+        """Whether the notes must be looked at before anything more is stored."""
         count = len(self._subscribed.confirmed) + len(self._subscribed.pending)
         return count != len(self._known) or (bool(self._known) and time.monotonic() >= self._next)
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is decided of all that is confirmed who stores it."""
+        """Whether it is decided for every confirmed subscription who stores it."""
         return all(key in self._ours.held or key in self.taken for key in self._subscribed.confirmed)
 
     def reconnect(self) -> None:
-        """Take note that the store was away, or we: others may have taken over what is ours."""
+        """Drop our claims: the store or we were unavailable, so others may have taken over."""
         self._ours.begin_anew()
         self._next = 0.0
 
@@ -119,8 +119,8 @@ class Overlap:
     ) -> None:
         """Take the next step for each of our subscriptions, judging by the notes of all collectors.
 
-        Our own note has to say what ``claims`` and ``choosing`` are then, before the next look. Raises
-        SettingsError where others store all that there is.
+        Before the next look, our own note must contain the new ``claims`` and ``choosing``. Raises
+        SettingsError if others store everything for longer than HANDOVER.
         """
         self._follow()
         exchange, ours = self._settings.exchange, self._settings.name
@@ -169,11 +169,11 @@ class Overlap:
 
     @property
     def reasons(self) -> dict[Key, str]:
-        """Why something is left out, by pair."""
+        """Why each pair is left out."""
         return {key: f"{self._others.called(name)} stores it already" for key, name in self.taken.items()}
 
     def _follow(self) -> None:
-        """Forget what is not subscribed to any more."""
+        """Forget what is no longer subscribed to."""
         self._known = frozenset({*self._subscribed.confirmed, *self._subscribed.pending})
         self._ours.keep(self._known)
         for gone in [key for key in self.taken if key not in self._known]:
@@ -182,7 +182,7 @@ class Overlap:
             self._gaps.elsewhere.discard(gone)
 
     def _claim(self, key: Key, noted: float | None) -> None:
-        """Take the next step towards what nobody else has; ``noted`` is our claim as the store has it."""
+        """Take the next step to claim ``key``, which no other has; ``noted`` is our claim in the store."""
         if self._ours.is_chosen(key):
             now = time.time()
             if key in self.taken:
@@ -198,9 +198,9 @@ class Overlap:
         self.undecided.add(key)
 
     def _has_just_left(self, key: Key, left: Mapping[str, Mapping[Key, float]]) -> bool:
-        """Return whether the last that who had ``key`` has stored of it may still be on its way to us."""
+        """Return whether the last message that the previous holder stored may still be on its way to us."""
         until = left.get(self.taken[key], {}).get(key)
-        return until is not None and abs(time.time() - until) < SKEW  # a clock that is wrong says nothing
+        return until is not None and abs(time.time() - until) < SKEW  # do not wait for a wrong clock
 
     def _take_over(self, key: Key, now: float) -> None:
         del self.taken[key]
@@ -224,13 +224,13 @@ class Overlap:
             )
 
     def _cede(self, key: Key, since: float) -> None:
-        """Leave ``key`` to another collector, which stores what it has received ``since`` then."""
+        """Leave ``key`` to another collector, which stores what it received from ``since`` on."""
         if self._ours.was_held(key):
             self._ceded.begin(key, since)
             self._gaps.cede(key, since)
             return
         received = self._gaps.seen_since(key)
-        self._ceded.begin(key, since - SKEW)  # what we both received just then would be there twice
+        self._ceded.begin(key, since - SKEW)  # messages that both received around then would be stored twice
         self._gaps.cede(key, None)
         if received is not None and received < since:
             self._gaps.report_overlap(key, max(received, since - SKEW), since)
@@ -276,9 +276,9 @@ async def holders(
     notes: Mapping[str, Note],
     holder: Callable[[str], Awaitable[Holder | None]],
 ) -> dict[str, tuple[str, list[Key]]]:
-    """Return which other collectors store what ``settings`` ask for, by name: who each is, and what of it.
+    """Return which other collectors store what ``settings`` ask for: by name, who each is and what it stores.
 
-    One that has given no sign of life for long, or has stopped, stores nothing.
+    A collector that has stopped, or shown no sign of life for GONE seconds, stores nothing.
     """
     channels = {in_notes(channel, settings.candle_interval): channel for channel in settings.channels}
     wanted = {(told, symbol): (channel, symbol) for told, channel in channels.items() for symbol in symbols}
@@ -293,6 +293,6 @@ async def holders(
 
 
 def named(keys: Iterable[Key]) -> str:
-    """Return subscriptions for a person to read, the first few of many."""
+    """Return a description of subscriptions for messages: the first NAMED, and how many more."""
     names = [f"{channel} {symbol}" for channel, symbol in sorted(keys)]
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

@@ -1,4 +1,4 @@
-"""Recording gaps: each becomes a record on its way to the store, and is logged."""
+"""Records gaps: each becomes a record on its way to the store, and is logged."""
 
 import asyncio
 import logging
@@ -14,16 +14,16 @@ from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 
-#: Seconds for which gaps are gathered for one line of the log.
+#: Seconds for which gaps are gathered into one log line.
 GATHER = 0.5
-#: Reasons of gaps in which no collector was running.
+#: Reasons of gaps during which no collector was running.
 BETWEEN_PROCESSES = ("stopped", "killed")
-#: Symbols that such a line names.
+#: The most symbols that a log line names.
 NAMED = 20
 
 
 class Burst(Protocol):
-    """Records and marks that are on their way into the spool."""
+    """Records and marks on their way into the spool."""
 
     marks: Marks
 
@@ -35,14 +35,14 @@ class Burst(Protocol):
         """A sequence that the next record will have, or a later one."""
 
     async def append(self) -> None:
-        """Append what was put and marked so far."""
+        """Append what was put and marked so far, and wait until it is saved."""
 
 
 class Recorder:
-    """Where gaps are recorded.
+    """Records gaps.
 
     Attributes:
-        marks: what survives the process, together with the records.
+        marks: facts that are saved together with the records.
     """
 
     def __init__(self, burst: Burst) -> None:
@@ -63,15 +63,15 @@ class Recorder:
 
     @property
     def unseen(self) -> float | None:
-        """Seconds from the last that an earlier process saw to when this one saw all; None: no gap says so.
+        """Seconds from what the previous process saw last until this one saw everything; None without a gap.
 
-        What that process did not record any more has been unseen for longer.
+        Subscriptions that the previous process no longer recorded have been unseen for longer.
         """
         return self._between and (self._between[1] - self._between[0]) / SECOND
 
     @property
     def today(self) -> int:
-        """How many gap records there were since midnight, UTC, in this process and those before it."""
+        """The number of gap records since midnight, UTC, in this process and earlier ones."""
         last = self.marks.get(GAPS_OF_DAY)
         return last.count if last and last.day == _today() else 0
 
@@ -81,29 +81,29 @@ class Recorder:
         return self._burst.next_sequence
 
     async def save(self) -> None:
-        """Return when what was reported and marked so far outlives the process."""
+        """Save what was reported and marked so far; on return it survives the process."""
         await self._burst.append()
 
     def tell(self) -> None:
-        """Have the log tell now of what it has not told yet."""
+        """Log the gaps that are still being gathered."""
         self._lines.tell()
 
 
 class Lines:
-    """Tells the log of gaps: one line for all that began at the same moment for the same reason."""
+    """Logs gaps: one line for all that began at the same moment for the same reason."""
 
     def __init__(self) -> None:
         self._gaps: list[Gap] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, gap: Gap) -> None:
-        """Have a gap logged soon."""
+        """Log a gap within GATHER seconds."""
         self._gaps.append(gap)
         if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.tell)
 
     def tell(self) -> None:
-        """Tell now of what is left to tell."""
+        """Log the gathered gaps now."""
         if self._timer:
             self._timer.cancel()
             self._timer = None

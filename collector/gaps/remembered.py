@@ -1,4 +1,4 @@
-"""What earlier processes remembered in the spool's marks, as the next one takes it up."""
+"""What earlier processes left in the spool's marks, read by the next one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from collector.records import Gap, Key, channel_of
 from collector.spool.spool import Spool
 from collector.times import SECOND
 
-#: Marks without which nobody knows up to when their pair was seen.
+#: Marks without which it is unknown until when their pair was seen.
 _TELL_WHAT_WAS_SEEN = (Seen, Questions, MissingRecords)
 
 
@@ -28,9 +28,9 @@ class Remembered:
     """What earlier processes remembered about one exchange.
 
     Attributes:
-        damaged: marks that cannot be read, by name.
-        doubtful: the pairs that these may have been about; nobody knows up to when they were seen.
-        nameless: whether one of these may have been about any pair.
+        damaged: the texts of unreadable marks, by name.
+        doubtful: the pairs that these may have been about; it is unknown until when they were seen.
+        nameless: whether a mark's name was unreadable, so that it may have been about any pair.
     """
 
     def __init__(self, exchange: str, saved: Mapping[str, str]) -> None:
@@ -81,7 +81,7 @@ class Remembered:
             self.doubtful.add(place.key)
 
     async def look_at_the_tail(self, spool: Spool) -> None:
-        """A connection's last record is as good as a mark."""
+        """Advance each connection's progress to its last record on disk, which may be newer than its mark."""
         sequences = {self._connections[number].sequence for number in self._on.values()}
         if not sequences:
             return
@@ -91,5 +91,5 @@ class Remembered:
                 self._connections[number] = Progress(record.receipt_timestamp / SECOND, 0)
 
     def seen(self) -> dict[Key, float]:
-        """Return the pairs that were seen when the process ended, and up to when."""
+        """Return the pairs that were being seen when the process ended, and until when (seconds, UTC)."""
         return {key: self._connections[number].until for key, number in self._on.items()}

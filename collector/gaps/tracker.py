@@ -1,31 +1,31 @@
-"""What a gap is, where one begins and where it ends.
+"""What a gap is, and where it begins and ends.
 
-A gap is an interval in which records of one channel of one symbol are missing, or may be. Continuity belongs
-to such a pair, on its exchange: not to a connection, nor to a process, nor to a collector's name. There is a
-gap record for each pair, so that "is trades of BTC-USD complete between A and B?" is one look. Its times are
-receipts: it begins with the last one up to which all is known to be stored or on its way there, and ends with
-the exchange's acknowledgement of the new subscription, or with its first data; that of an order book ends
-with the first complete book. Where an exchange repeats its last records, it ends where these begin; there is
-none where they, or their numbers, tell that nothing is missing. Records of the gap's very edges may be there
-as well.
+A gap is an interval in which records of one channel of one symbol are missing, or may be. Continuity is a
+property of such a pair on its exchange, not of a connection, a process or a collector's name. Each pair has
+gap records of its own, so one query answers "is trades of BTC-USD complete between A and B?". A gap's times
+are receipts: it begins with the last one up to which everything is known to be stored or on its way there,
+and ends when the exchange acknowledges the new subscription or sends its first data; that of an order book
+ends with the first complete book. If an exchange repeats its last records, the gap ends where these begin; if
+they, or their numbers, show that nothing is missing, there is none. Records at the very edges of a gap may be
+stored as well.
 
 Reasons:
 
-- ``disconnect``, ``stale``: the connection was lost; it was open, and nothing came.
-- ``sequence``: the exchange's numbers or checksums told that something was missed.
-- ``malformed``: a message could not be understood; it is kept aside, raw.
+- ``disconnect``: the connection was lost; ``stale``: it was open, but nothing came.
+- ``sequence``: the exchange's numbers or checksums showed that something was missed.
+- ``malformed``: a message could not be understood; it is kept aside, unchanged.
 - ``stopped``, ``killed``: no collector was running, after a stop or after its process or machine died.
-- ``delisted``: the exchange does not list the symbol any more. Such a gap grows at every start.
-- ``dropped``: the spool's bound, or its disk's. One for each pair, from the first record that was dropped to
-  the last, written when the store has taken what comes after; ``count`` is exact.
-- ``forgotten``: the store lost what it had acknowledged, and the spool had it no longer.
-- ``corrupt``: the spool's disk gave back something else than was written.
-- ``refused``: the store refused the records, and the dead letters that held them had to make room for others.
-- ``overlap``: several collectors started at once, and one stores it from the gap's end on. Before that,
-  others may have received what that one did not.
+- ``delisted``: the exchange no longer lists the symbol. Such a gap is continued at every start.
+- ``dropped``: the spool or its disk was full. One gap for each pair, from the first dropped record to the
+  last, written when the store has taken what comes after; ``count`` is exact.
+- ``forgotten``: the store lost what it had acknowledged, and the spool no longer had it.
+- ``corrupt``: the spool's disk returned something other than was written.
+- ``refused``: the store refused the records, and the dead letters later removed them to make room.
+- ``overlap``: several collectors started at once, and one of them stores the pair from the gap's end on.
+  Before that, others may have received what that one did not.
 
-What has to survive the process is in the spool's marks (marks.py).
-The rest, what happens between two processes, is continuity.py's.
+Whatever must survive the process is in the spool's marks (marks.py). continuity.py handles what happens
+between two processes.
 """
 
 import itertools
@@ -43,12 +43,12 @@ from collector.times import nanoseconds
 
 LOG = logging.getLogger(__name__)
 
-#: Pairs that are not listed any more of which we know when they were seen last: options expire every day.
+#: The most delisted pairs whose last sighting is remembered: options expire every day.
 MOST_DELISTED = 1000
 
 
 class Carrier(Protocol):
-    """A connection."""
+    """A connection that carries subscriptions."""
 
     @property
     def handled(self) -> float | None:
@@ -56,14 +56,14 @@ class Carrier(Protocol):
 
 
 class Gaps:
-    """How each subscription stands.
+    """The state of each subscription: seen, or in a gap.
 
     Attributes:
         earlier: the gaps that earlier processes left open, by pair.
-        unmarked: that of a pair that is not among them; None if there is none.
-        questions: what has to be asked before it is known whether there is a gap.
-        elsewhere: what another collector stores: what is missed of it here is no gap.
-        recorder: where gap records go, and what survives with them.
+        unmarked: the gap of every pair that is not among them; None if they have none.
+        questions: what must be answered before it is known whether there is a gap.
+        elsewhere: the pairs that another collector stores: missing them here is not a gap.
+        recorder: records gaps and keeps the marks.
     """
 
     def __init__(self, exchange: str, recorder: Recorder) -> None:
@@ -74,33 +74,33 @@ class Gaps:
         self.exchange = exchange
         self.recorder, self._marks = recorder, recorder.marks
         self._holes: dict[Key, Hole] = {}
-        self._seen: dict[Key, float] = {}  # what is seen now, with the moment since when
-        self._known: dict[Key, float] = {}  # what was seen in this process, with the moment since when
+        self._seen: dict[Key, float] = {}  # pairs seen at present, and since when
+        self._known: dict[Key, float] = {}  # pairs seen in this process, and since when
         self._carriers: dict[int, Carrier] = {}
         self._carrier_of: dict[Key, int] = {}
-        self._delisted = 0  # so many more since it was looked whether there are too many
+        self._delisted = 0  # delisted since the last check of MOST_DELISTED
 
     def take_up(self, holes: Mapping[Key, Hole], questions: Iterable[Question]) -> None:
-        """Earlier processes left these open."""
+        """Take over the gaps and questions that earlier processes left open."""
         self.earlier |= holes
         self.questions += questions
         for key, hole in holes.items():
             self._mark_hole(key, hole)
 
     def carried(self, carrier: Carrier, keys: Iterable[Key]) -> None:
-        """``carrier`` is the connection of these."""
+        """Note that ``carrier`` is the connection of ``keys``."""
         number = next(number for number in itertools.count() if number not in self._carriers)
         self._carriers[number] = carrier
         self._carrier_of |= dict.fromkeys(keys, number)
 
     def parted(self, carrier: Carrier) -> None:
-        """``carrier`` carries nothing any more."""
+        """Note that ``carrier`` no longer carries anything."""
         self._carriers = {number: it for number, it in self._carriers.items() if it is not carrier}
         left = self._carriers
         self._carrier_of = {key: number for key, number in self._carrier_of.items() if number in left}
 
     def begin(self, key: Key, start: float, reason: Reason) -> None:
-        """Nothing is surely seen of ``key`` from ``start`` on; a gap that is open already goes on."""
+        """Open a gap of ``key`` at ``start`` (seconds, UTC); one that is open already continues."""
         if self._seen.pop(key, None) is not None:
             self._holes[key] = Hole(start, reason)
             self._mark_hole(key, self._holes[key])
@@ -109,7 +109,7 @@ class Gaps:
                 self._forget_the_first_delisted()
 
     def end(self, key: Key, end: float) -> None:
-        """``key`` is seen from ``end`` on."""
+        """Note that ``key`` is seen from ``end`` (seconds, UTC) on, and record its gap, if any."""
         if key in self._seen or key in self.elsewhere:
             return
         self._seen[key] = end
@@ -121,24 +121,24 @@ class Gaps:
         self._mark_carrier(self._mark_carried(key), end)
 
     def is_open(self, key: Key) -> bool:
-        """Return whether there is a gap of ``key`` that has begun in this process."""
+        """Return whether a gap of ``key`` that began in this process is open."""
         return key in self._holes
 
     def withdraw(self, key: Key) -> None:
-        """Nothing was missing since ``begin``: there is no gap."""
+        """Cancel the open gap of ``key``: nothing was missed."""
         hole = self._holes.pop(key, None)
         if hole and key in self._known:
             self._seen[key] = hole.start
             self._mark_carried(key)
 
     def cede(self, key: Key, until: float | None) -> None:
-        """Another collector stores ``key``; we did until then (seconds, UTC), or this process never did."""
+        """Leave ``key`` to another collector; we stored it until ``until`` (seconds, UTC), or None: never."""
         self.elsewhere.add(key)
         self._seen.pop(key, None)
         seen, hole = self._known.pop(key, None), self._holes.pop(key, None)
         if until is not None:
             self.earlier[key] = hole or Hole(until, "stopped")
-        else:  # nothing was stored: whether there is a gap is asked when we take it back
+        else:  # nothing was stored; taking it back asks whether there is a gap
             for each in [it for it in self.questions if (it.channel, it.symbol, it.end) == (*key, seen)]:
                 self.answered(each)
         if key in self.earlier:
@@ -147,7 +147,7 @@ class Gaps:
             self._marks.drop(marks.seen(self.exchange, key))
 
     def seen_since(self, key: Key) -> float | None:
-        """Return the moment in which this process saw ``key`` first."""
+        """Return when this process first saw ``key`` (seconds, UTC); None if it has not."""
         return self._known.get(key)
 
     def report_overlap(self, key: Key, start: float, end: float) -> None:
@@ -155,13 +155,13 @@ class Gaps:
         self.report(key, Hole(start, "overlap"), end)
 
     def take_back(self, key: Key, start: float | None) -> None:
-        """We store ``key`` again: from ``start`` on (seconds, UTC), or from when it is seen next."""
+        """Store ``key`` again from ``start`` (seconds, UTC), or from when it is next seen."""
         self.elsewhere.discard(key)
         if start is not None:
             self.end(key, start)
 
     def delisted(self, keys: Iterable[Key]) -> None:
-        """The exchange does not list these any more; earlier processes saw them."""
+        """Record the gaps of pairs that earlier processes saw and the exchange no longer lists."""
         now = time.time()
         known = [key for key in keys if key in self.earlier]
         for key in sorted(known, key=lambda key: self.earlier[key].start):
@@ -171,7 +171,7 @@ class Gaps:
         self._forget_the_first_delisted()
 
     def _forget_the_first_delisted(self) -> None:
-        """Bound what is known of those: where one is listed again, nobody has ever seen it."""
+        """Forget the oldest delisted pairs beyond MOST_DELISTED; relisted, they count as never seen."""
         self._delisted = 0
         holes = self.earlier | self._holes
         delisted = [key for key, hole in holes.items() if hole.reason == "delisted" and key not in self._seen]
@@ -183,7 +183,7 @@ class Gaps:
                 self._marks.drop(place(self.exchange, key))
 
     def report(self, key: Key, hole: Hole, end: float, count: int | None = None) -> None:
-        """Record that ``hole`` ended at ``end``; the clock may have stepped back in between."""
+        """Record the gap from ``hole.start`` to ``end``; the clock may have stepped back in between."""
         start, end = sorted((hole.start, end))
         channel, symbol = key
         begun, ended = nanoseconds(start), nanoseconds(end)
@@ -192,24 +192,24 @@ class Gaps:
         )
 
     def report_missing(self, key: Key, missing: Iterable[Missing]) -> None:
-        """Record what an earlier process was still waiting for; its mark is removed."""
+        """Record as gaps what an earlier process was still waiting for, and remove its mark."""
         for each in missing:
             self.report(key, Hole(each.start, "sequence"), each.end, each.count)
         self._marks.drop(marks.missing(self.exchange, key))
 
     def answered(self, question: Question) -> None:
-        """It need not be asked any more."""
+        """Remove a question that has been answered."""
         self.questions.remove(question)
         self._mark_questions((question.channel, question.symbol))
 
     def save(self) -> None:
-        """Marks how far each connection has got."""
+        """Mark how far each connection has got."""
         for number, carrier in self._carriers.items():
             if carrier.handled:
                 self._mark_carrier(number, carrier.handled)
 
     def seen_until(self) -> dict[Key, float]:
-        """Return the moment up to which each pair was seen."""
+        """Return until when (seconds, UTC) each pair was seen."""
         handled = {number: carrier.handled or 0.0 for number, carrier in self._carriers.items()}
         carrier_of = self._carrier_of
         seen = {
@@ -234,7 +234,7 @@ class Gaps:
         self._marks.put(marks.seen(self.exchange, key), hole)
 
     def _mark_carried(self, key: Key) -> int:
-        """Remember that all is well with ``key``; return the number of its connection."""
+        """Mark ``key`` as carried; return the number of its connection."""
         number = self._carrier_of.get(key, 0)
         self._marks.put(marks.seen(self.exchange, key), Carried(number))
         return number
