@@ -57,6 +57,24 @@ class Unread(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Statuses(msgspec.Struct, frozen=True):
+    """The words with which an exchange says whether an instrument is traded.
+
+    Attributes:
+        listed: of what is traded, or will be again soon.
+        others: of what is not yet, or no longer.
+    """
+
+    listed: frozenset[str]
+    others: frozenset[str]
+
+    def are_listed(self, status: str) -> bool:
+        """Return whether an instrument of this status is listed. Raises MalformedError for an unknown one."""
+        if status not in self.listed and status not in self.others:
+            raise MalformedError(f"the unknown status {status!r}")
+        return status in self.listed
+
+
 class Listing(msgspec.Struct, frozen=True):
     """What an exchange lists: instruments by cryptofeed's name."""
 

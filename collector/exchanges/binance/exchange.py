@@ -20,7 +20,15 @@ from msgspec import structs
 
 from collector.exchanges.binance import messages, streams
 from collector.exchanges.binance.session import FRAME_BYTES, BinanceSession
-from collector.exchanges.instruments import Instrument, Kind, Listing, contract_date, name, read_listing
+from collector.exchanges.instruments import (
+    Instrument,
+    Kind,
+    Listing,
+    Statuses,
+    contract_date,
+    name,
+    read_listing,
+)
 from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import UNREADABLE, MalformedError, amount
 from collector.exchanges.protocol import (
@@ -367,8 +375,14 @@ class BinanceDelivery(BinanceFutures):
     inverse = True
 
 
-#: Statuses of what is traded, or will be again soon.
-_LISTED = frozenset({"TRADING", "HALT", "TRADING_HALT", "TRADING_CANCEL_ONLY"})
+#: developers.binance.com, spot enums and derivatives common definitions, as clients of 2026-10 have them.
+_STATUSES = Statuses(
+    listed=frozenset({"TRADING", "HALT", "TRADING_HALT", "TRADING_CANCEL_ONLY"}),
+    others=frozenset(
+        {"PRE_TRADING", "POST_TRADING", "END_OF_DAY", "AUCTION_MATCH", "BREAK"}
+        | {"PENDING_TRADING", "PRE_DELIVERING", "DELIVERING", "DELIVERED", "PRE_SETTLE", "SETTLING", "CLOSE"}
+    ),
+)
 
 
 def _instrument(raw: msgspec.Raw, kinds: Mapping[str | None, Kind], *, inverse: bool) -> Instrument | None:
@@ -376,7 +390,7 @@ def _instrument(raw: msgspec.Raw, kinds: Mapping[str | None, Kind], *, inverse: 
     status = row.status or row.contract_status
     if not status:
         raise MalformedError("nothing says whether it is traded")
-    if status not in _LISTED:
+    if not _STATUSES.are_listed(status):
         return None
     kind = kinds.get(row.contract_type)
     if kind is None:

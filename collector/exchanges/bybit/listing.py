@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from collector.exchanges.bybit import messages
-from collector.exchanges.instruments import Instrument, Kind, contract_date, name
+from collector.exchanges.instruments import Instrument, Kind, Statuses, contract_date, name
 from collector.exchanges.numbers import MalformedError, number_or_none
 from collector.exchanges.times import milliseconds
 from collector.times import SECOND
@@ -19,12 +19,16 @@ _KINDS: Mapping[str | None, tuple[Kind, str]] = {
     "InverseFutures": ("future", "inverse"),
     "Option": ("option", "option"),
 }
+#: bybit-exchange.github.io/docs/v5/enum (status), as clients of 2026 have it.
+_STATUSES = Statuses(
+    listed=frozenset({"Trading"}), others=frozenset({"PreLaunch", "Settling", "Delivering", "Closed"})
+)
 
 
 def instrument(raw: msgspec.Raw) -> Instrument | None:
     """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
     row = messages.row(raw)
-    if row.status != "Trading":
+    if not _STATUSES.are_listed(row.status):
         return None
     known: tuple[Kind, str] | None = (
         ("option", "option") if row.options_type else _KINDS.get(row.contract_type)

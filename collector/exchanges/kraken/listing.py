@@ -2,15 +2,21 @@
 
 import msgspec
 
-from collector.exchanges.instruments import Instrument, name
+from collector.exchanges.instruments import Instrument, Statuses, name
 from collector.exchanges.kraken import messages
 from collector.exchanges.numbers import MalformedError, number
+
+#: docs.kraken.com/exchange/api-reference/unified-fix/sl, read 2026-11-29; work_in_progress is not verified.
+_STATUSES = Statuses(
+    listed=frozenset({"online", "post_only", "limit_only", "reduce_only"}),
+    others=frozenset({"cancel_only", "delisted", "hidden", "maintenance", "work_in_progress"}),
+)
 
 
 def instrument(raw: msgspec.Raw) -> Instrument | None:
     """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
     pair = messages.pair(raw)
-    if pair.status not in ("online", "post_only", "limit_only", "reduce_only"):
+    if not _STATUSES.are_listed(pair.status):
         return None
     base, slash, quote = pair.wsname.replace("XBT", "BTC").replace("XDG", "DOGE").partition("/")
     if not slash:

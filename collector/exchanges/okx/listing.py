@@ -5,12 +5,16 @@ from decimal import Decimal
 
 import msgspec
 
-from collector.exchanges.instruments import Instrument, Kind, contract_date, name
+from collector.exchanges.instruments import Instrument, Kind, Statuses, contract_date, name
 from collector.exchanges.numbers import MalformedError, number, number_or_none
 from collector.exchanges.okx import messages
 from collector.exchanges.times import milliseconds
 
-_LISTED = frozenset({"live", "suspend"})
+#: okx.com/docs-v5, Get instruments, as clients of 2026 have it; rebase, settling, expired are not verified.
+_STATUSES = Statuses(
+    listed=frozenset({"live", "suspend"}),
+    others=frozenset({"preopen", "test", "rebase", "settling", "expired"}),
+)
 _KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 
 
@@ -22,7 +26,7 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         raise MalformedError(f"an instrument of the unknown type {row.inst_type!r}")
     if not row.inst_id:
         raise MalformedError("an instrument without a name")
-    if row.state not in _LISTED:
+    if not _STATUSES.are_listed(row.state):
         return None
     parts = row.inst_id.split("-")
     if len(parts) != {"spot": 2, "perpetual": 3, "future": 3, "option": 5}[kind]:

@@ -726,6 +726,15 @@ def test_what_is_not_traded_is_not_listed():
     assert listed(Binance, row("BTCUSDT", status="HALT")).instruments
 
 
+@pytest.mark.parametrize("exchange", [Binance, BinanceUS, BinanceFutures, BinanceDelivery])
+def test_an_unknown_status_costs_its_row_and_is_named(exchange):
+    key = "contractStatus" if exchange is BinanceDelivery else "status"
+    odd = row("BTCUSDT", contractType="PERPETUAL", contractSize=1) | {"status": None, key: "ASLEEP"}
+    found = listed(exchange, odd)
+    assert [each.reason for each in found.unread] == ["the unknown status 'ASLEEP'"]
+    assert not found.instruments
+
+
 @pytest.mark.parametrize(
     "bad",
     [

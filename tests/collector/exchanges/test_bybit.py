@@ -560,6 +560,12 @@ def test_a_row_that_cannot_be_read_costs_itself():
     assert len(found.unread) == 3
 
 
+def test_an_unknown_status_costs_its_row_and_is_named():
+    found = listing([*SPOT, row("X", status="Asleep")])
+    assert len(found.instruments) == 3
+    assert [each.reason for each in found.unread] == ["the unknown status 'Asleep'"]
+
+
 def test_a_listing_of_several_pages_says_where_the_next_one_is():
     exchange = Bybit()
     address = exchange.listing()[1]

@@ -466,6 +466,12 @@ def test_a_row_that_cannot_be_read_costs_itself():
     assert len(found.unread) == 2
 
 
+def test_an_unknown_status_costs_its_row_and_is_named():
+    found = listing(XXBTZUSD=PAIRS["XXBTZUSD"], ODD={"wsname": "ODD/USD", "status": "asleep"})
+    assert set(found.instruments) == {"BTC-USD"}
+    assert [each.reason for each in found.unread] == ["the unknown status 'asleep'"]
+
+
 def test_delisted_pairs_and_the_dark_pool_are_not_listed():
     found = listing(**{"XBTUSD.d": PAIRS["XXBTZUSD"], "OLD": {"wsname": "OLD/USD", "status": "delisted"}})
     assert (found.instruments, found.unread) == ({}, ())

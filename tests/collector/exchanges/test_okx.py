@@ -453,6 +453,12 @@ def test_what_is_known_of_a_contract_is_kept():
     assert (swap.tick, swap.lot, swap.settlement, swap.index) == ("0.1", "0.01", "USDT", "BTC-USDT")
 
 
+def test_an_unknown_status_costs_its_row_and_is_named():
+    found = listing(ROWS[1], row("X-USDT-SWAP", "SWAP", state="asleep"))
+    assert set(found.instruments) == {"BTC-USDT-PERP"}
+    assert [each.reason for each in found.unread] == ["the unknown status 'asleep'"]
+
+
 def test_a_placeholder_row_costs_itself_and_not_the_list():
     found = listing(ROWS[1], row("", "SWAP", state="preopen"), row("X-USDT-SWAP", "SWAP", state="preopen"), 5)
     assert set(found.instruments) == {"BTC-USDT-PERP"}
