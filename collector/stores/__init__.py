@@ -1,8 +1,8 @@
-"""Where records end up. One small interface carries the protocol that makes storing exactly-once.
+"""The interface of all stores, whose protocol stores each record exactly once.
 
 A store keeps one ``Position`` per collector name and commits it together with the data, in one atomic
-step, on the condition that the position is still the one expected. No store retries by itself:
-the writer decides, because only a fresh look at the position tells whether a lost answer was a commit.
+step, on the condition that the position is still the one expected. No store retries by itself: the writer
+decides, because only re-reading the position shows whether a commit whose answer was lost took place.
 """
 
 import logging
@@ -20,7 +20,7 @@ from collector.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-#: What a driver, or whoever reads what it returns, may raise of an answer that no such server gives.
+#: What a driver, or the code that reads its results, may raise for an answer that no such server gives.
 UNINTELLIGIBLE = (
     *(TypeError, ValueError, LookupError, AttributeError, AssertionError, BufferError),
     *(OverflowError, MemoryError, RecursionError, struct.error, msgspec.DecodeError),
@@ -29,7 +29,7 @@ GONE = 15.0  # seconds without a sign of life after which a holder counts as gon
 
 
 def tell_damage(where: str, what: object) -> None:
-    """Say that a position cannot be read, and what becomes of it."""
+    """Log that a position cannot be read and starts over."""
     _log.warning(
         "%s: the position is damaged and starts over; the spool knows what was acknowledged: %s", where, what
     )
@@ -40,28 +40,28 @@ class StoreUnavailableError(Exception):
 
 
 class StoreRefusedError(Exception):
-    """The store will not have us (credentials, another type under our key); somebody must act."""
+    """The store refuses us (credentials, another type under our key); a person must act."""
 
 
 class NoTablesError(StoreRefusedError):
-    """What records go into is not there, and is not ours to make."""
+    """The tables are missing, and the collector may not create them."""
 
 
 class NothingStoredError(Exception):
-    """No collector has stored anything in the store yet, and reading makes nothing."""
+    """No collector has stored anything in the store yet, and reading creates nothing."""
 
 
 class PositionLostError(Exception):
-    """The position is not the one expected: another writer is at work, or the store forgot."""
+    """The position is not the one expected: another writer is active, or the store forgot."""
 
 
 class Store(Protocol):
     """A backend. ``name`` in the calls is the collector's name.
 
     Attributes:
-        batch_records: most records it likes in one commit.
+        batch_records: the most records in one commit.
         batch_seconds: how long records may be gathered for one commit.
-        fixed_batches: a batch that may have been tried must be tried again with the same bounds.
+        fixed_batches: whether a batch that may have been tried must be retried with the same bounds.
     """
 
     batch_records: int
@@ -69,7 +69,7 @@ class Store(Protocol):
     fixed_batches: bool
 
     async def open(self, name: str) -> Position | None:
-        """Reconnect and read the position; return None if the store knows no collector of that name.
+        """Reconnect and return the position; None if the store has no collector of that name.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
@@ -77,41 +77,41 @@ class Store(Protocol):
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Store what is to be stored of ``batch``, and move the position from ``expected`` to ``after``.
+        """Store the records that ``batch`` keeps, and move the position from ``expected`` to ``after``.
 
-        Returns the records that are refused; all others of the batch would be taken. Then the position has
-        not moved, and the batch without them can be stored next: whoever keeps them elsewhere does so before
-        that.
-        Raises StoreUnavailableError (the outcome is unknown: open again and look), StoreRefusedError
-        or PositionLostError.
+        Returns the records that are refused; the store would accept all others of the batch. In that case the
+        position has not moved: the caller keeps the refused ones elsewhere, then commits the batch without
+        them.
+        Raises StoreUnavailableError (the outcome is unknown: open again and compare the position),
+        StoreRefusedError or PositionLostError.
         """
 
     def place(self, record: AnyRecord) -> str:
-        """Return what the record is stored in, for a person: the table, collection, key or folder."""
+        """Return where the record is stored, for messages: the table, collection, key or folder."""
 
     async def note(self, name: str, text: str) -> None:
-        """Keep ``text`` as the note of collector ``name``: what it had seen when; see gaps/continuity.py.
+        """Store ``text`` as the note of collector ``name``: until when it has seen what (gaps/continuity.py).
 
-        It comes after the commits that it speaks of, and a store that forgets one of these forgets the note.
-        Raises StoreUnavailableError or StoreRefusedError.
+        It is written after the commits that it describes, and a store that forgets one of these forgets the
+        note too. Raises StoreUnavailableError or StoreRefusedError.
         """
 
     async def notes(self) -> Mapping[str, str]:
-        """The notes of all collectors of the exchange that share the store, by name. Raises as ``note`` does.
+        """Return the notes of all collectors of this exchange in the store, by name. Raises as ``note`` does.
 
-        Those of other exchanges say nothing to a collector, and are many: `notes.beginning` tells them apart.
+        Those of other exchanges are of no use and may be many: `notes.beginning` distinguishes them.
         """
 
     async def close(self) -> None:
-        """Let go of connections; never raises."""
+        """Close the connections; never raises."""
 
 
 @runtime_checkable
 class FixedStore(Store, Protocol):
-    """A store whose batches are fixed: what an unfinished one left is known by its bounds."""
+    """A store whose batches are fixed: the bounds of an unfinished one identify what it left behind."""
 
     async def discard(self, name: str, position: Position) -> None:
-        """Remove what an unfinished batch after ``position`` left, so that it can be tried in parts.
+        """Remove what an unfinished batch after ``position`` left behind, so that it can be tried in parts.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
@@ -119,21 +119,21 @@ class FixedStore(Store, Protocol):
 
 @runtime_checkable
 class ProbedStore(Store, Protocol):
-    """A store that says whether it would take records, without taking one."""
+    """A store that can say whether it would accept records, without storing one."""
 
     async def probe(self, name: str) -> None:
-        """See whether collector ``name`` may do all that a commit takes.
+        """Check that collector ``name`` may do everything that a commit needs.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who moved a position last.
+    """The process that last moved a position.
 
     Attributes:
-        owner: the position's.
-        who: the process, for a person to find it: ``process 7 on host``.
+        owner: the owner in the position.
+        who: the process, for messages: ``process 7 on host``.
         idle: seconds since its last sign of life, by the store's clock.
     """
 
@@ -143,27 +143,27 @@ class Holder(msgspec.Struct, frozen=True):
 
     @property
     def is_gone(self) -> bool:
-        """Whether it has given no sign of life for so long that it does not live any more."""
+        """Whether its last sign of life is so long ago that it counts as gone."""
         return self.idle >= GONE
 
 
 @runtime_checkable
 class SharedStore(Store, Protocol):
-    """A store that collectors on different machines reach: two of one name must not both write.
+    """A store that collectors on different machines can reach: two with one name must not both write.
 
-    Every ``commit``, also one of an empty batch, is a sign of life.
+    Every ``commit``, even of an empty batch, is a sign of life.
     """
 
     async def holder(self, name: str) -> Holder | None:
         """Return who holds the position of ``name``; None if there is none."""
 
     async def release(self, name: str, position: Position) -> None:
-        """Say that the holder of ``position`` is gone, so that its successor need not wait."""
+        """Record that the holder of ``position`` is gone, so that its successor need not wait."""
 
 
 @runtime_checkable
 class ReadableStore(Store, Protocol):
-    """A store that tells what is missing in it."""
+    """A store that can be read to find out what is missing in it."""
 
     async def open_to_read(self) -> None:
         """Connect for ``notes`` and ``gaps``; nothing is created, claimed or changed.
@@ -172,7 +172,7 @@ class ReadableStore(Store, Protocol):
         """
 
     async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
-        """Return the gaps of an exchange's symbols, in no order.
+        """Return the gaps of an exchange's symbols, in no particular order.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
@@ -189,8 +189,8 @@ _CLASSES = {
 
 
 def create(settings: Settings) -> Store:
-    """Return the store that ``settings`` ask for, not yet opened."""
+    """Return the store that ``settings`` name, not yet opened."""
     module, name = _CLASSES[settings.backend].split(".")
-    # Each backend's library is imported only where it is used: they are slow to load.
+    # Import only the chosen backend's library: they are slow to load.
     made: Store = getattr(import_module(f"collector.stores.{module}"), name)(settings)
     return made

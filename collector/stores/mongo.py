@@ -59,12 +59,12 @@ from collector.times import SECOND
 
 _POSITIONS = "cryptostore_position"
 _NOTES = "cryptostore_note"
-CONNECT_SECONDS = 10.0  # for a server to be found, and to accept a connection
+CONNECT_SECONDS = 10.0  # to find a server and connect to it
 _COMMAND_SECONDS = 20.0
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
 _DUPLICATE_KEY = 11000
-#: Only a person can end these: not authorised, no such user, an invalid name, a view in our place.
+#: Only a person can resolve these: not authorised, no such user, an invalid name, a view in our place.
 _REFUSING_CODES = (13, 18, 73, 166, 8000)
 #: Errors of a single write that are about the server's state (stopping, electing, full, busy), not about it.
 _STATE_CODES = {
@@ -72,21 +72,21 @@ _STATE_CODES = {
     *(11600, 11601, 11602, 13435, 13436, 14031),
     16500,  # Cosmos DB: too many requests
 }
-#: What a record can be refused for before it is sent.
+#: Reasons to refuse a record before it is sent.
 _RECORD_ERRORS = (BSONError, ValueError, OverflowError)
 
 _Document = dict[str, Any]
 
 
 class _Reason(NamedTuple):
-    """Why a record is not stored; see Refusal."""
+    """The reason for which a record is not stored; see Refusal."""
 
     text: str
     unwritable: bool
 
 
 class _Held(msgspec.Struct):
-    """A position's document."""
+    """The document of a position."""
 
     owner: str
     incarnation: str
@@ -98,7 +98,7 @@ class _Held(msgspec.Struct):
 class MongoStore:
     """One client, which does not retry by itself."""
 
-    batch_records = 1000  # a command costs the server nearly the same, whatever it holds
+    batch_records = 1000  # the server's cost of a command hardly depends on its size
     batch_seconds = 0.0
     fixed_batches = False
 
@@ -128,7 +128,7 @@ class MongoStore:
             return [_gap(each) async for each in self._collection(COLLECTIONS[Gap]).find(asked)]
 
     async def _read_position(self, name: str) -> Position | None:
-        """Start over if it is damaged."""
+        """Return the position; one that is damaged starts over."""
         positions = self._collection(_POSITIONS)
         found = await positions.find_one({"_id": name})
         if found is None:
@@ -145,7 +145,7 @@ class MongoStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Inserts the batch's documents, then moves the position; see Store.commit."""
+        """Insert the batch's documents, then move the position; see Store.commit."""
         collections, reasons = _documents(batch)
         with self._failures():
             await self._check(name, expected)
@@ -163,12 +163,12 @@ class MongoStore:
         return f"the collection {COLLECTIONS[type(record)]}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keep a note, as a document of its own."""
+        """Store a note, as a document of its own."""
         with self._failures():
             await self._collection(_NOTES).update_one({"_id": name}, {"$set": {"note": text}}, upsert=True)
 
     async def notes(self) -> Mapping[str, str]:
-        """Return the notes of this exchange: picked by the server, so that those of others are not sent."""
+        """Return the notes of this exchange; the server selects them, so that no others are sent."""
         ours, any_ = (
             {"$regex": f"^{re.escape(text)}"}
             for text in (notes.beginning(self._settings.exchange), notes.BEGINNING)
@@ -181,7 +181,7 @@ class MongoStore:
             }
 
     async def holder(self, name: str) -> Holder | None:
-        """Return who moved the position last."""
+        """Return who last moved the position."""
         with self._failures():
             positions = self._collection(_POSITIONS)
             found = await positions.find_one({"_id": name})
@@ -192,7 +192,7 @@ class MongoStore:
             return Holder(held.owner, held.who, (now - held.seen).total_seconds())
 
     async def release(self, name: str, position: Position) -> None:
-        """Forget when the holder was seen, if it is still the same."""
+        """Clear the holder's last sign of life, if it is still the holder."""
         with self._failures():
             await self._collection(_POSITIONS).update_one(
                 {"_id": name, **structs.asdict(position)}, {"$set": {"seen": datetime.fromtimestamp(0, UTC)}}
@@ -202,11 +202,11 @@ class MongoStore:
         """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
-            # It takes leave of the server, which may hang: nothing waits for that, not even the interpreter.
+            # Closing contacts the server, which may hang: nothing waits for it, not even the interpreter.
             threading.Thread(target=client.close, daemon=True).start()
 
     async def _check(self, name: str, expected: Position | None) -> None:
-        """Stop who has lost the position before it inserts anything."""
+        """Raise PositionLostError, before anything is inserted, if the position is another's now."""
         known = structs.asdict(expected) if expected else {}
         found = await self._collection(_POSITIONS).find_one({"_id": name, **known})
         if (found is None) != (expected is None):
@@ -267,9 +267,9 @@ class MongoStore:
 
 
 def _options(settings: Settings) -> _Document:
-    """Return how to connect. What the URL says of time and safety holds, but for what exactly-once rests on.
+    """Return the driver's options. The URL's apply, except those that exactly-once storage depends on.
 
-    Raises ValueError if it asks for writes that nobody answers for.
+    Raises ValueError if the URL asks for unacknowledged writes.
     """
     told = {name.lower(): value for name, value in settings.url.options.items()} if settings.url else {}
     if not (told.get("w") or "1").strip("+-0"):
@@ -292,7 +292,7 @@ def _options(settings: Settings) -> _Document:
 
 
 def _what(error: OperationFailure) -> str:
-    """Return the server's words; the driver's text repeats the documents."""
+    """Return the server's message; the driver's text repeats the documents."""
     details = error.details or {}
     for told in (details, *details.get("writeErrors", ()), *details.get("writeConcernErrors", ())):
         if "errmsg" in told:
@@ -301,7 +301,7 @@ def _what(error: OperationFailure) -> str:
 
 
 def _documents(batch: Batch) -> tuple[dict[str, dict[int, _Document]], dict[int, _Reason]]:
-    """Return the batch's documents by collection and sequence, and why other records cannot be documents."""
+    """Return the batch's documents by collection and sequence, and why other records cannot become any."""
     collections: dict[str, dict[int, _Document]] = defaultdict(dict)
     reasons: dict[int, _Reason] = {}
     incarnation = zlib.crc32(batch.incarnation.encode()).to_bytes(4)
@@ -332,7 +332,7 @@ def _document(record: AnyRecord) -> _Document:
 
 
 def _gap(document: _Document) -> StoredGap:
-    """Return the gap that a document was made of. Raises msgspec.ValidationError where it is none."""
+    """Return the gap that a document was made of. Raises msgspec.ValidationError if it is not one."""
     return msgspec.convert({name: document.get(name) for name in StoredGap.__struct_fields__}, StoredGap)
 
 
@@ -356,7 +356,7 @@ COLLECTIONS: dict[type[AnyRecord], str] = {
 async def _insert(
     collection: AsyncIOMotorCollection[_Document], documents: dict[int, _Document]
 ) -> dict[int, _Reason]:
-    """Make sure that the documents are there; returns why some, by sequence, are not."""
+    """Insert the documents that are not there yet; return why some, by sequence, were refused."""
     try:
         await collection.insert_many(documents.values(), ordered=False)
     except BulkWriteError as error:
@@ -381,7 +381,7 @@ async def _insert(
 async def _failed(
     collection: AsyncIOMotorCollection[_Document], writes: Sequence[_Document]
 ) -> list[_Document]:
-    """Return those of the writes that failed for another reason than that their ``_id`` is there already."""
+    """Return the writes that failed for a reason other than that their ``_id`` exists already."""
     nameless = [write["op"] for write in writes if _is_duplicate(write) and "keyPattern" not in write]
     there = await _there(collection, nameless) if nameless else set()
     return [
@@ -394,10 +394,10 @@ async def _failed(
 
 
 async def _there(collection: AsyncIOMotorCollection[_Document], documents: Sequence[_Document]) -> set[Any]:
-    """Return the ids of the documents that are there, where the server does not say which key is.
+    """Return the ids of the documents that exist, if the server does not say which key is a duplicate.
 
-    FerretDB reads the whole collection to find some of it. Where no other index is unique, it is their id;
-    whoever inserts them again knows that the index was not dropped a moment ago.
+    FerretDB reads the whole collection to find some of it. If no other index is unique, the duplicate key is
+    the id; inserting them again covers an index that was dropped a moment ago.
     """
     ids = {document["_id"] for document in documents}
     indexes = await collection.index_information()

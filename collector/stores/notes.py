@@ -1,8 +1,8 @@
-"""Notes: what the collectors that share a store tell each other, one JSON text for each collector.
+"""Notes: how the collectors that share a store inform each other, one JSON text for each collector.
 
 A note says what its collector has seen and stored (gaps/continuity.py), and what it subscribes to
-(gaps/overlap.py).
-Fields may be added: a collector ignores those that it does not know, and misses none that is new.
+(gaps/overlap.py). Fields may be added: a collector ignores those that it does not know, and does without
+those that an older one does not write.
 """
 
 import logging
@@ -16,11 +16,11 @@ from collector.records import Key
 
 LOG = logging.getLogger(__name__)
 
-#: The most channels of symbols that a note names; a collector of 20,000 symbols has a few times as many.
+#: The most channels of symbols that a note may name; a collector of 20,000 symbols has a few times as many.
 MOST_PAIRS = 1_000_000
 
-#: A time (seconds, UTC), with the channels and symbols that it is about; channels that have the same symbols
-#: stand together, with commas between them.
+#: A time (seconds, UTC), with the channels and symbols that it is about; channels with the same symbols are
+#: grouped, joined by commas.
 type Moment = tuple[float, dict[str, list[str]]]
 
 
@@ -28,16 +28,16 @@ class Note(msgspec.Struct, frozen=True):
     """What one collector has seen and stored, and what it stores.
 
     Attributes:
-        exchange: cryptofeed's id. It stays the first field: see ``beginning``.
-        stopped: it was the last word before a clean stop.
-        good_for: seconds after which, without another note, its collector is not alive.
-        seen: moments, each with the channels and symbols that were seen up to it.
-        left: the same of those that its collector records no more.
+        exchange: cryptofeed's id. It must remain the first field: see ``beginning``.
+        stopped: whether this is the last note before a clean stop.
+        good_for: seconds after which, without another note, its collector counts as dead.
+        seen: moments, each with the channels and symbols that were seen until then.
+        left: the same for those that its collector no longer records.
         claims: moments since which the collector stores channels and symbols; candles are named with their
             interval: ``candles 1m``.
         choosing: channels, as in a moment, and symbols that the collector is about to claim.
-        begun: moments since which the collector records channels and symbols, those that it has left too, in
-            whole seconds; it says nothing of a pair that a collector of an earlier version took up.
+        begun: moments, in whole seconds, since which the collector records channels and symbols, including
+            those that it has left; a pair that an earlier version of the collector began with is not in it.
     """
 
     exchange: str
@@ -50,12 +50,12 @@ class Note(msgspec.Struct, frozen=True):
     begun: list[Moment] = []
 
     def until(self) -> dict[Key, float]:
-        """Return the moment up to which each pair was seen."""
+        """Return until when each pair was seen (seconds, UTC)."""
         return pairs(self.seen) | pairs(self.left)
 
 
 def moments(times: Mapping[Key, float]) -> list[Moment]:
-    """Group the pairs by their times; channels of the same symbols share one list of these."""
+    """Group the pairs by their times; channels with the same symbols share one list of symbols."""
     together: dict[float, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (channel, symbol), moment in times.items():
         together[moment][channel].append(symbol)
@@ -63,7 +63,7 @@ def moments(times: Mapping[Key, float]) -> list[Moment]:
 
 
 def joined(keys: Iterable[Key]) -> dict[str, list[str]]:
-    """Group the pairs as a moment has them."""
+    """Group the pairs as in a moment."""
     channels: dict[str, list[str]] = defaultdict(list)
     for channel, symbol in keys:
         channels[channel].append(symbol)
@@ -78,12 +78,12 @@ def _joined(channels: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
 
 
 def pairs(grouped: Iterable[Moment]) -> dict[Key, float]:
-    """Return the time of each pair: what ``moments`` grouped."""
+    """Return the time of each pair: the inverse of ``moments``."""
     return {key: moment for moment, channels in grouped for key in apart(channels)}
 
 
 def apart(channels: Mapping[str, Iterable[str]]) -> Iterator[Key]:
-    """Yield the pairs that ``joined`` grouped."""
+    """Yield the grouped pairs: the inverse of ``joined``."""
     for names, symbols in channels.items():
         for channel in names.split(","):
             for symbol in symbols:
@@ -91,21 +91,21 @@ def apart(channels: Mapping[str, Iterable[str]]) -> Iterator[Key]:
 
 
 def encode(note: Note) -> str:
-    """Return the note as a store keeps it."""
+    """Return the note as JSON."""
     return msgspec.json.encode(note).decode()
 
 
-#: What every note begins with that is not damaged; then comes the exchange, and ``",``.
+#: How every undamaged note begins; the exchange and ``",`` follow.
 BEGINNING = '{"exchange":"'
 
 
 def beginning(exchange: str) -> str:
-    """Return what the notes of an exchange begin with, so that a store can pick them without reading them."""
+    """Return how the notes of an exchange begin, so that a store can select them without parsing them."""
     return f'{BEGINNING}{exchange}",'
 
 
 def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
-    """Return the notes of an exchange, and the damaged ones, for a warning."""
+    """Return the notes of an exchange and the damaged ones, which cause a warning."""
     ours = beginning(exchange)
     return {
         name: text for name, text in texts.items() if text.startswith(ours) or not text.startswith(BEGINNING)
@@ -113,7 +113,7 @@ def of_exchange(exchange: str, texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def read(text: str) -> Note:
-    """Read a note. Raises typed_json.DecodeError, also where it names more than there can be."""
+    """Read a note. Raises typed_json.DecodeError, also if it names more than MOST_PAIRS."""
     note = typed_json.decode(text, Note)
     grouped = [
         channels for moments in (note.seen, note.left, note.claims, note.begun) for _, channels in moments
@@ -131,7 +131,7 @@ def read(text: str) -> Note:
 
 
 def decode(name: str, text: str) -> Note:
-    """Read the note of collector ``name``; a damaged one says nothing, and the log says that."""
+    """Read the note of collector ``name``; if it is damaged, log that and return a blank one."""
     try:
         return read(text)
     except typed_json.DecodeError as error:
@@ -140,5 +140,5 @@ def decode(name: str, text: str) -> Note:
 
 
 def blank(exchange: str = "") -> Note:
-    """Return a note that says nothing."""
+    """Return a note without content."""
     return Note(exchange=exchange, stopped=True, good_for=0.0, seen=[])

@@ -11,16 +11,16 @@ Layout, below PARQUET_DIR::
 Columns differ by channel (parquet_columns.py), so a channel is read at a time: ``v2/channel=trades`` with
 partitions in hive's form. ``v2`` is the version of the columns: readers refuse a folder of mixed types, or
 cast it to what they find first. Files of the first version, whose numbers were decimal128(38, 18), lie in
-``channel=trades`` beside ``v2``, and stay what they are.
+``channel=trades`` beside ``v2``, and are left as they are.
 
 Values of the partitions are percent-encoded, as hive readers expect; the date is the receipt's, UTC. Each
-channel of the collector has a file without rows from the start (``symbol=none``): who asks for gaps, or for
-what has not come yet, finds nothing, where readers would fail for want of a file.
+channel of the collector has a file without rows from the start (``symbol=none``), so that a query for gaps,
+or for data that has not come yet, finds nothing instead of failing because there is no file.
 
-A file appears under its name when it is complete and on disk, and the position moves when all files of a
-batch are there. So a commit that was interrupted anywhere is finished by trying the same batch again:
-a file that exists is not written twice, because its name says exactly which records are in it. An hour after
-midnight (UTC), the files of the day become one.
+A file appears under its name once it is complete and on disk, and the position moves once all files of a
+batch are there. So retrying the same batch completes an interrupted commit: a file that exists is not written
+twice, because its name says exactly which records are in it. An hour after midnight (UTC), the files of the
+day are merged.
 """
 
 import asyncio
@@ -66,26 +66,26 @@ from collector.stores.parquet_columns import gap, table
 from collector.stores.parquet_compaction import Compaction, sync
 from collector.times import SECOND
 
-#: Folder of the datasets whose columns are of this version.
+#: Folder of the datasets with this version's columns.
 VERSION = "v2"
 _EMPTY = "empty.parquet"
 _LISTINGS = 5
 
 _DAY = 86400 * SECOND
 _LONGEST_NAME = 255
-#: The first files soon, for whoever is watching; each later one after twice as long, up to this.
+#: The first files come soon, for someone watching; the interval then doubles up to this.
 _FIRST_SECONDS, _LATER_SECONDS = 2.0, 30.0
-#: A day is closed when it is over for so long; records that come later are looked after for some days.
+#: A day is closed so long after its end; for some days after that, late records are merged too.
 _CLOSED_SECONDS, _LATE_DAYS = 3600, 7
 
 #: One record with its sequence.
 _Row = tuple[int, AnyRecord]
-#: What a file holds: the record's type, exchange, symbol and the receipt's day since 1970.
+#: What one file contains: records of one type, exchange, symbol and day of receipt (days since 1970).
 _Partition = tuple[type[AnyRecord], str, str, int]
 
 
 class _Position(msgspec.Struct):
-    """The position file: the position, and who moved it when (seconds since 1970)."""
+    """The position file: the position, who moved it, and when (seconds since 1970)."""
 
     owner: str
     incarnation: str
@@ -99,9 +99,9 @@ class _Position(msgspec.Struct):
 
 
 class ParquetStore:
-    """Writes each batch as one file per partition. All file work is on one thread of its own."""
+    """Writes each batch as one file per partition. All file work runs on one thread."""
 
-    batch_records = 15_000  # the spool has them in memory: reading them back costs as much as writing them
+    batch_records = 15_000  # the spool still has them in memory: rereading costs as much as writing
     fixed_batches = True
 
     def __init__(self, settings: Settings) -> None:
@@ -110,21 +110,21 @@ class ParquetStore:
         self._root = settings.parquet_dir
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
-        self._name = ""  # whose lock that is
-        self._lock: int | None = None  # None: not open, or another process has it
-        self._durable: set[Path] = set()  # folders whose way from the root is on disk
+        self._name = ""  # the collector whose lock we hold
+        self._lock: int | None = None  # None: not open, or another process holds it
+        self._durable: set[Path] = set()  # folders that are synced, with all their parents
         self._publishing = Lock()
         self._background = ThreadPoolExecutor(1, "compaction")
         self._compaction: Compaction | None = None
-        self._compacting: Future[None] | None = None  # its end
+        self._compacting: Future[None] | None = None  # the last one that was started
         self._compacted = -1  # days up to this one, since 1970
         self._can_be_read = False  # each channel has a file
 
     async def open(self, name: str) -> Position | None:
         """Take the collector's lock, unless another process has it, and read the position.
 
-        Raises StoreUnavailableError if the folder cannot be written to, StoreRefusedError where only a
-        person can change that, or where the position file is not one.
+        Raises StoreUnavailableError if the folder cannot be written to; StoreRefusedError if only a person
+        can change that, or if the position file is damaged while another process holds the lock.
         """
         return await self._on_thread(partial(self._open, name))
 
@@ -147,7 +147,7 @@ class ParquetStore:
         return f"the folder {VERSION}/channel={channel_of(record)}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keep a note, as a file of its own."""
+        """Store a note, as a file of its own."""
         await self._on_thread(partial(self._note, name, text))
 
     async def notes(self) -> Mapping[str, str]:
@@ -160,7 +160,7 @@ class ParquetStore:
         return notes.of_exchange(self._settings.exchange, texts)
 
     async def open_to_read(self) -> None:
-        """See that the folder is there; see ReadableStore.open_to_read."""
+        """Check that the folder exists; see ReadableStore.open_to_read."""
         if not await self._on_thread((self._root / "_positions").is_dir, "read"):
             raise NothingStoredError
 
@@ -178,14 +178,14 @@ class ParquetStore:
                     yield gap(symbol, row)
 
     async def holder(self, name: str) -> Holder | None:
-        """Return who moved the position last; it is gone for good as soon as it does not hold its lock."""
+        """Return who last moved the position; a process that does not hold its lock is gone."""
         return await self._on_thread(partial(self._holder, name))
 
     async def release(self, name: str, position: Position) -> None:
-        """Nothing to be done: a lock goes with its process, and with ``close``."""
+        """Do nothing: the lock is released by ``close``, or when its process ends."""
 
     async def close(self) -> None:
-        """Let go of the lock after what is being written; a compaction ends at its next file."""
+        """Release the lock once pending writes are done; a compaction stops at its next file."""
         if self._compaction:
             self._compaction.stop()
         if self._compacting:
@@ -212,7 +212,7 @@ class ParquetStore:
         return self._position(name)
 
     def _position(self, name: str) -> Position | None:
-        """Start over if it is damaged, unless it is another process's."""
+        """Return the position; one that is damaged starts over, unless another process holds it."""
         try:
             found = self._read_position(name)
         except StoreRefusedError as error:
@@ -265,11 +265,11 @@ class ParquetStore:
 
     @property
     def _roots(self) -> tuple[Path, Path]:
-        """The folders of the datasets, this version's first."""
+        """Return the folders of the datasets, this version's first."""
         return self._root / VERSION, self._root
 
     def _make_readable(self, name: str) -> None:
-        """Make the dataset of each channel that has none yet."""
+        """Create the dataset of each channel that has none yet."""
         if self._can_be_read:
             return
         for record_type in get_args(AnyRecord):
@@ -298,7 +298,7 @@ class ParquetStore:
             self._publish(name, lambda file: file.write(text.encode()), path)
 
     def _publish(self, name: str, write: Callable[[Any], object], path: Path) -> None:
-        """Make ``path`` appear at once and whole; whoever wants it to stay syncs its folder."""
+        """Make ``path`` appear complete and in one step; the caller syncs its folder to make that durable."""
         unfinished = self._root / "_tmp" / name / path.name
         try:
             with unfinished.open("wb") as file:
@@ -308,7 +308,7 @@ class ParquetStore:
             with self._publishing:
                 unfinished.replace(path)
         except OSError:
-            unfinished.unlink(missing_ok=True)  # a full disk needs the room
+            unfinished.unlink(missing_ok=True)  # a full disk needs the space
             raise
 
     def _remove_unfinished(self, name: str) -> None:
@@ -327,7 +327,7 @@ class ParquetStore:
             sync(folder)
 
     def _compact_closed_days(self) -> None:
-        """Once a day, in the background."""
+        """Start compacting closed days in the background, once a day."""
         today = (time.time_ns() - _CLOSED_SECONDS * SECOND) // _DAY
         if today <= self._compacted:
             return
@@ -345,7 +345,7 @@ class ParquetStore:
         self._compacting = self._background.submit(self._compaction.run, folders)
 
     def _acknowledged(self, name: str) -> int | None:
-        """The sequence up to which a collector's records are stored; it rises over all incarnations."""
+        """Return the sequence up to which a collector's records are stored, counted over all incarnations."""
         try:
             found = self._read_position(name)
         except StoreRefusedError:
@@ -386,7 +386,7 @@ class ParquetStore:
             self._remove_unfinished(name)
 
     def _is_free(self, name: str) -> bool:
-        """Return whether nobody holds the lock of another collector."""
+        """Return whether no process holds the lock of another collector."""
         try:
             lock = os.open(self._position_file(name).with_suffix(".lock"), os.O_RDWR)
         except FileNotFoundError:
@@ -407,7 +407,7 @@ class ParquetStore:
 
 
 def _advice(error: OSError, doing: str) -> str | None:
-    """Return what would help where only a person can; None if waiting may help."""
+    """Return what a person can do about an error; None if waiting may help."""
     if error.errno == errno.EROFS:
         return "mount it writable"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -418,7 +418,7 @@ def _advice(error: OSError, doing: str) -> str | None:
 
 
 def _rows_of(day: Path) -> list[dict[str, Any]]:
-    """Return the rows of a day's files; where they are becoming one in this moment, of that one."""
+    """Return the rows of a day's files; if they are merged meanwhile, those of the merged file."""
     for _ in range(_LISTINGS):
         with contextlib.suppress(FileNotFoundError):
             files = sorted(day.glob("*.parquet"))
@@ -463,7 +463,7 @@ def _part(key: str, value: str) -> str:
 
 
 def _tables(partition: _Partition, rows: list[_Row]) -> tuple[list[pa.Table], list[Refusal]]:
-    """Return the rows as tables, and those that do not fit; halving finds these without looking at each."""
+    """Return the rows as tables, and the rows that do not fit, which are found by halving."""
     try:
         return [_table(partition, rows)], []
     except (ValueError, TypeError, OverflowError) as error:

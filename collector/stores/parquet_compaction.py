@@ -1,10 +1,10 @@
-"""Small files of closed days become one, without a moment in which a reader sees both, or neither.
+"""Merges the small files of closed days, so that readers never see both the old and the new, or neither.
 
-The merged file is made in a folder aside, beside links to what stays as it is; then the two folders are
-exchanged in one step. A file may be merged when its collector's position is beyond it: until then its name
-says that its batch need not be written again. Collectors that share a dataset take turns.
+The merged file is made in a separate folder, beside links to the files that are not merged; then the two
+folders are exchanged in one step. A file may be merged once its collector's position is beyond it: until
+then, its name is what keeps its batch from being written again. Collectors that share a dataset take turns.
 
-Who reads a day in that very moment has to list it again: the files that it listed are gone.
+A reader that has listed a day just before that must list it again, because the listed files are gone.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from threading import Event, Lock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_ROWS = 100_000  # of one row group: what is in memory at a time
+_ROWS = 100_000  # in one row group, which is what is in memory at a time
 _MERGED = re.compile(r"merged-[0-9a-f]{16}\.parquet")
 _SMALL = re.compile(r"(?P<name>.+)-[^-]+-(?P<first>\d{12,})-(?P<end>\d{12,})\.parquet")
-#: In the folder that has the merged file, until the other one is put away: the names of what was merged.
+#: In the folder with the merged file, until the other folder is removed: the names of the merged files.
 _MARKER = ".merged"
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class Compaction:
-    """Compacts folders of one dataset. Runs once, on a thread of its own.
+    """Compacts folders of one dataset; runs once, on its own thread.
 
     Args:
         root: folder of the dataset.
         position: the sequence up to which a collector's files are acknowledged; None if unknown.
-        publishing: held by this process while it makes a file appear in the dataset.
+        publishing: held by this process while it adds a file to the dataset.
     """
 
     def __init__(self, root: Path, position: Callable[[str], int | None], publishing: Lock) -> None:
@@ -49,13 +49,13 @@ class Compaction:
         self._stopped = Event()
 
     def stop(self) -> None:
-        """Ask ``run`` to return soon; what it was at is left as it was."""
+        """Ask ``run`` to return soon; the folder that it is compacting is left as it was."""
         self._stopped.set()
 
     def run(self, folders: Iterable[Path]) -> None:
-        """Compacts each of these folders of closed days. Blocks; another collector's turn is waited for.
+        """Compact each of these folders of closed days. Blocks, also while another collector compacts.
 
-        Trouble is logged, not raised: the files are good as they are.
+        Errors are logged, not raised: the files are usable as they are.
         """
         try:
             with self._turn():
@@ -131,9 +131,9 @@ class Compaction:
             yield pa.concat_tables(gathered)
 
     def _put_away(self, staged: Path, folder: Path) -> None:
-        """Remove the folder aside: it is not ready, or it has what was merged.
+        """Remove the separate folder, which is incomplete or contains the merged files.
 
-        A collector elsewhere may have put a file there in the moment of the exchange: that one is kept.
+        A collector on another machine may have added a file at the moment of the exchange: it is kept.
         """
         marker = folder / _MARKER
         if not (staged / _MARKER).exists() and marker.exists():
@@ -151,7 +151,7 @@ class _StoppedError(Exception):
 
 
 def sync(folder: Path) -> None:
-    """Make what was created in, or moved into, a folder outlive a power failure."""
+    """Sync a folder, so that what was created in it or moved into it survives a power failure."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -160,7 +160,7 @@ def sync(folder: Path) -> None:
 
 
 def _order(file: Path) -> tuple[str, int]:
-    """What was merged earlier comes first, then each collector's files in their order."""
+    """Return the sort key: files merged earlier first, then each collector's files in their order."""
     match = _SMALL.fullmatch(file.name)
     return (match["name"], int(match["first"])) if match else ("", 0)
 
@@ -174,7 +174,7 @@ def _locked(lock: int) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Exchanges two folders in one step, which Linux can and Python cannot."""
+    """Exchange two folders in one step, by a Linux system call that Python lacks."""
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if call is None:
         raise OSError(errno.ENOSYS, "this system cannot swap two folders")

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 20.0
 _CLOSE_SECONDS = 2.0
-_AHEAD = 7  # partitions that `collector db init` makes for the time to come
+_AHEAD = 7  # future partitions that `collector db init` creates
 
 #: Classes of SQLSTATE that are never about a row: connection, feature, transaction, access, no such thing,
 #: out of resources, not ready, operator, system, configuration, foreign server, internal. Everything else may
@@ -46,10 +46,10 @@ _STATE_CLASSES = (
     *("53", "55", "57", "58", "72", "F0", "HV", "XX"),
 )
 _ROW_ERRORS = (asyncpg.PostgresError, ValueError, OverflowError)
-#: Classes of SQLSTATE that only a person can end: no access, no such database, no right or no such table.
+#: Classes of SQLSTATE that only a person can resolve: no access, no such database, no right, no such table.
 _REFUSING_CLASSES = ("0A", "28", "3D", "3F", "42")
 
-# In one string with their values, because a statement with parameters waits for two answers more.
+# The values are in the text, because a statement with parameters takes two more round trips.
 _ADVANCE = """
     BEGIN; UPDATE cryptostore_position
     SET (owner, incarnation, sequence, who, seen) = ({after}, {who}, now())
@@ -86,7 +86,7 @@ _Row = tuple[int, AnyRecord]
 
 
 class PostgresStore:
-    """One connection. Every statement runs in a transaction, so that it works through pgbouncer too."""
+    """One connection. Every statement runs in a transaction, so pgbouncer works too."""
 
     batch_records = 1000
     batch_seconds = 0.0
@@ -118,7 +118,7 @@ class PostgresStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """One transaction; see Store.commit. Whatever fails ends the connection."""
+        """Store a batch in one transaction; see Store.commit. Any failure ends the connection."""
         rows: dict[type[AnyRecord], list[_Row]] = defaultdict(list)
         for row in zip(*batch.kept, strict=True):
             rows[type(row[1])].append(row)
@@ -155,7 +155,7 @@ class PostgresStore:
         return f"the table {TABLES[type(record)].name}"
 
     async def initialise(self) -> list[str]:
-        """Create and update the tables, however long that takes; return what was done, a line each.
+        """Create and update the tables, however long that takes; return one line for each thing done.
 
         Raises as ``open`` does.
         """
@@ -173,7 +173,7 @@ class PostgresStore:
         return done
 
     async def note(self, name: str, text: str) -> None:
-        """Keep a note, as a row of its own."""
+        """Store a note, as a row of its own."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
@@ -181,7 +181,7 @@ class PostgresStore:
             await connection.execute("COMMIT")
 
     async def notes(self) -> Mapping[str, str]:
-        """Return the notes of this exchange: picked by the server, so that those of others are not sent."""
+        """Return the notes of this exchange; the server selects them, so that no others are sent."""
         ours, any_ = notes.beginning(self._settings.exchange), notes.BEGINNING
         with self._failures():
             connection = self._connected()
@@ -191,7 +191,7 @@ class PostgresStore:
         return dict(map(tuple, rows))
 
     async def holder(self, name: str) -> Holder | None:
-        """Return who moved the position last."""
+        """Return who last moved the position."""
         with self._failures():
             connection = self._connected()
             await connection.execute("BEGIN")
@@ -226,7 +226,7 @@ class PostgresStore:
         return [StoredGap(**row) for row in rows]
 
     async def close(self) -> None:
-        """Say goodbye to the server, if it listens."""
+        """Close the connection, politely if the server answers."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(Exception):
@@ -265,7 +265,7 @@ class PostgresStore:
     async def _move(
         self, connection: asyncpg.Connection, name: str, expected: Position | None, after: Position
     ) -> None:
-        """Begin the transaction with moving the position: who else tries it waits, and finds it moved."""
+        """Move the position first in the transaction: another writer then waits, and finds it moved."""
         values = {
             "name": _literals(name),
             "who": _literals(self._who),
@@ -283,7 +283,7 @@ class PostgresStore:
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
-        """Gives failures their names. They end the connection, without a word that could take time."""
+        """Translate the driver's errors into ours, and drop the connection without waiting for the server."""
         try:
             yield
         except PositionLostError:
@@ -318,7 +318,7 @@ class PostgresStore:
 
 
 def _literals(*values: str | int) -> str:
-    """Values as SQL has them, whatever the server's settings."""
+    """Return values as SQL literals that are valid whatever the server's settings."""
     quoted = (str(value).replace("\\", "\\\\").replace("'", "''") for value in values)
     return ", ".join(f"E'{text}'" for text in quoted)
 
@@ -342,10 +342,10 @@ async def _copy(connection: asyncpg.Connection, table: Table, rows: list[_Row]) 
 async def _see_that_they_last(
     connection: asyncpg.Connection, rows: Mapping[type[AnyRecord], list[_Row]], refusals: Collection[Refusal]
 ) -> None:
-    """See that tables which took some rows still refuse the others, and still take one of those they took.
+    """Check that tables still refuse the refused rows, and still accept one of the accepted ones.
 
-    Somebody may have changed what a table takes while that was found out: then what it refused may be as good
-    as what it took. Raises StoreUnavailableError: the batch has to be tried again.
+    The tables may have been altered during the search: then the refused rows may be as good as the others.
+    Raises StoreUnavailableError in that case, so that the batch is tried again.
     """
     not_taken = {refusal.sequence for refusal in refusals}
     refused = {refusal.sequence for refusal in refusals if not refusal.unwritable}
@@ -370,7 +370,7 @@ def _changed(table: Table) -> StoreUnavailableError:
 
 
 async def _reason_for_all(connection: asyncpg.Connection, table: Table, rows: list[_Row]) -> str | None:
-    """Return why the table refuses each of some rows, first and last among them; None if it takes one."""
+    """Return why the table refuses all of a sample of rows, the first and last included; None if not all."""
     reason = None
     for number in range(_SAMPLE):
         row = rows[number * (len(rows) - 1) // (_SAMPLE - 1)]
@@ -382,7 +382,7 @@ async def _reason_for_all(connection: asyncpg.Connection, table: Table, rows: li
 
 
 def _reason(error: Exception) -> str:
-    """Return the error's message, in one line; its detail repeats the row, which may be a whole book."""
+    """Return the error's message in one line, without its detail: that repeats the row, maybe a book."""
     return " ".join(str(error.args[0] if error.args else error).split())
 
 
@@ -395,10 +395,10 @@ def _may_be_about_a_row(error: Exception) -> bool:
 async def _copy_what_fits(
     connection: asyncpg.Connection, table: Table, rows: list[_Row], *, sample: bool = False
 ) -> list[Refusal]:
-    """Store the rows but those that the table refuses, found by halving; return the refused ones.
+    """Store the rows except those that the table refuses, found by halving; return the refused ones.
 
-    With ``sample``, some are tried alone before that: a table that refuses each of these refuses all, which
-    halving would take long to tell.
+    With ``sample``, try some alone first: a table that refuses each of them is taken to refuse all, which
+    halving would take long to find out.
     """
     await connection.execute("SAVEPOINT rows")
     try:

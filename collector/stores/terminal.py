@@ -1,8 +1,8 @@
 """TTY: one JSON object a line on standard output, numbers as text.
 
-A pipe keeps no position, so a small file in the spool's folder does. It is written after the lines: a crash
-between the two writes the lines of one batch again, which no pipe can tell us. While the disk takes no file,
-the lines go on.
+A pipe keeps no position, so a small file in the spool's folder does. It is written after the lines: after a
+crash between the two, the lines of one batch are printed again, which cannot be noticed with a pipe. If the
+file cannot be written, printing continues.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class ClosedOutputError(Exception):
-    """Nobody reads standard output any more: there is nothing left to do."""
+    """Standard output is closed: there is nothing left to do."""
 
 
 class TerminalStore:
@@ -40,10 +40,10 @@ class TerminalStore:
     def __init__(self, settings: Settings) -> None:
         self._home = settings.home
         self._position: Position | None = None
-        self._behind = False  # the file is: it could not be written
+        self._behind = False  # whether the file is out of date, because it could not be written
 
     async def open(self, name: str) -> Position | None:
-        """Read the position's file; once, because we may know better than the file."""
+        """Return the position, from its file the first time: later we may know more than the file."""
         if self._position:
             return self._position
         path = self._path(name)
@@ -61,7 +61,7 @@ class TerminalStore:
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
-        """Print a batch, then write the position. Raises ClosedOutputError if nobody reads."""
+        """Print a batch, then write the position. Raises ClosedOutputError."""
         if self._position != expected:
             raise PositionLostError(f"{self._path(name)} was changed by another process")
         lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)
@@ -71,14 +71,14 @@ class TerminalStore:
         return ()
 
     def place(self, _record: AnyRecord) -> str:
-        """Return where everything goes."""
+        """Return the place of all records: standard output."""
         return "standard output"
 
     async def note(self, name: str, text: str) -> None:
-        """Nobody could read it."""
+        """Do nothing: no other collector could read a note."""
 
     async def notes(self) -> Mapping[str, str]:
-        """Nobody left any."""
+        """Return nothing: there are no notes."""
         return {}
 
     async def close(self) -> None:
@@ -103,7 +103,7 @@ def _fields(record: AnyRecord) -> dict[str, object]:
 
 
 def _print(lines: bytes) -> None:
-    if sys.stdout.isatty():  # which would obey some of what an exchange may send
+    if sys.stdout.isatty():  # a terminal would act on control characters from an exchange
         lines = printable_json(lines.decode()).encode()
     try:
         while lines:
