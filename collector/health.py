@@ -136,7 +136,7 @@ def judge(  # noqa: PLR0911 - the gravest first
     if refused := subscriptions.refused:
         return "degraded", f"the exchange refused {len(refused)}: {by_reason(refused)}"
     if store.state == "refused":
-        return "degraded", f"the store refuses us: {store.error}"
+        return "degraded", f"the store refuses the collector: {store.error}"
     if left_out := subscriptions.overlapping:
         return "degraded", f"left out {len(left_out)} of the subscriptions: {by_reason(left_out)}"
     pending = "degraded" if was_ready else "starting"

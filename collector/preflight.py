@@ -177,7 +177,7 @@ async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
             )
         return _fine("store", f"{where} lacks tables; the collector creates them when it starts")
     except StoreRefusedError as error:
-        why = "cannot be used" if apart else "refuses us"
+        why = "cannot be used" if apart else "refuses the collector"
         login = "check USER, PASSWORD or PASSWORD_FILE, DATABASE, and that user's permissions"
         remedy = _store_remedy(settings) if apart else login
         return _fault("store", f"{where} {why}: {error}", remedy, MISCONFIGURED)

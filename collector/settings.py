@@ -626,7 +626,7 @@ class _Reader:
         if values["SPOOL_MAX_BYTES"] < _SMALL_SPOOL:
             yield (
                 f"SPOOL_MAX_BYTES = {self.given['SPOOL_MAX_BYTES']} has room for little more than the records"
-                " in transit: while the store is away, records are dropped almost at once"
+                " in transit: while the store is unreachable, records are dropped almost at once"
             )
         yield from self._misspelt()
 

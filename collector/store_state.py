@@ -28,7 +28,7 @@ class StoreState:
         if state == "connected":
             LOG.info("the store is connected%s", f" again after {lasted:.1f} s" if before else "")
         else:
-            LOG.error("the store %s: %s", "refuses" if state == "refused" else "is away", error)
+            LOG.error("the store %s: %s", "refuses" if state == "refused" else "is unreachable", error)
             self._said = time.monotonic(), error
 
     def _goes_on(self, error: str | None) -> None:

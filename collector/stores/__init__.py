@@ -40,7 +40,7 @@ class StoreUnavailableError(Exception):
 
 
 class StoreRefusedError(Exception):
-    """The store refuses us (credentials, another type under our key); a person must act."""
+    """The store refuses the collector (credentials, another type under our key); a person must act."""
 
 
 class NoTablesError(StoreRefusedError):

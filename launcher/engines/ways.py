@@ -167,7 +167,7 @@ class Tcp(Given):
         closed = isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
         if alert or closed:
             return (
-                f"the Docker engine at {self.named} refuses us: {reason_of(error)};"
+                f"the Docker engine at {self.named} refuses the connection: {reason_of(error)};"
                 f" cert.pem and key.pem in {tls.folder} have to be signed by whom it trusts"
             )
         if isinstance(error, ssl.SSLError):

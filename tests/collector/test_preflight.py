@@ -77,7 +77,7 @@ def test_everything_is_fine(tmp_path, simulator, redis):
 @pytest.mark.parametrize(
     ("wrong", "status", "what", "said"),
     [
-        ({"PASSWORD": "canary-wrong"}, 78, "store", "refuses us"),
+        ({"PASSWORD": "canary-wrong"}, 78, "store", "refuses the collector"),
         ({"PORT": "1"}, 69, "store", "is not reachable"),
         ({"SYMBOLS": "BTC-USD,ETH-USDX"}, 78, "symbols", "did you mean ETH-USD"),
         ({"HTTPS_PROXY": "http://127.0.0.1:1"}, 69, "exchange", "does not return its symbols"),

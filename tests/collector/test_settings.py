@@ -338,7 +338,7 @@ def test_quotes_around_a_password_are_kept_and_warned_of():
         ({"SYMBOLS": "btc-usd"}, "SYMBOLS: 'btc-usd' is not in cryptofeed's naming; did you mean BTC-USD?"),
         (
             {"SPOOL_MAX_BYTES": "1"},
-            "SPOOL_MAX_BYTES = 1 has room for little more than the records in transit: while the store is away, "
+            "SPOOL_MAX_BYTES = 1 has room for little more than the records in transit: while the store is unreachable, "
             "records are dropped almost at once",
         ),
     ],

@@ -133,7 +133,7 @@ async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer
     assert seen == ["away for now", "go away"]
     lines = [record.message for record in caplog.records if record.name == "collector.store_state"]
     assert lines[0] == "the store is connected"
-    assert "the store is away: away for now" in lines
+    assert "the store is unreachable: away for now" in lines
     assert "the store refuses: go away" in lines
 
 
@@ -144,7 +144,7 @@ async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, 
     store.open = lambda _: asyncio.sleep(0, raising(tries.pop(0)))
     run = asyncio.create_task(writer.run())
     await eventually(lambda: len(tries) < 1000 - 2)  # the other reason is there
-    assert [record.message for record in caplog.records] == ["the store is away: no route"]
+    assert [record.message for record in caplog.records] == ["the store is unreachable: no route"]
     monkeypatch.setattr(store_state, "SAY_EVERY", 0.0)
     await eventually(lambda: len(caplog.records) == 2)
     assert caplog.messages[1] == "the store is still away: no answer"

@@ -55,7 +55,7 @@ def test_updates_that_work_and_those_that_do_not(fleet, capsys):
 
     for symbols, options, why in (
         (["BTC-USDX"], {}, "KRAKEN lists no such symbol; did you mean BTC-USD"),
-        (["BTC-USD"], {"password": "wrong"}, "refuses us"),
+        (["BTC-USD"], {"password": "wrong"}, "refuses the collector"),
         (["BTC-USD"], {"host": "nowhere"}, "is not reachable"),
     ):
         fleet.write(symbols, **options)

@@ -229,7 +229,7 @@ def test_why_tls_does_not_lead_there(trusted, tls_port, sshd, tmp_path, monkeypa
     assert f"trusted is {tmp_path}/distrusting/ca.pem" in said
     for client, name in ((other, "foreign"), (None, "nobody")):
         said = by(certificates(tmp_path / name, trusted, client))
-        assert f"the Docker engine at {address} (DOCKER_HOST) refuses us: " in said
+        assert f"the Docker engine at {address} (DOCKER_HOST) refuses the connection: " in said
         assert f"cert.pem and key.pem in {tmp_path}/{name} have to be signed by whom it trusts" in said
 
     half = certificates(tmp_path / "half", trusted, trusted)

@@ -24,7 +24,7 @@ TICK = 0.01
 WARM_UP, BASELINE = 20.0, 10.0  # seconds at the full rate: until memory is looked at, and while it is
 MIB = 2**20
 #: What a collector's log says of its store.
-NEWS = BACK, AWAY = "the store is connected", "the store is away"
+NEWS = BACK, AWAY = "the store is connected", "the store is unreachable"
 
 
 @dataclass
