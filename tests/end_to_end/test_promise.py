@@ -367,8 +367,6 @@ class Trouble:
             "refuse_reference": {"count": 1, "status": self.chance.choice([429, 503])},
             "unreadable_row": {"count": 1},
         }
-        if collector.settings.exchange == "BINANCE" and channel == "ticker":
-            del faults["double"]  # its best prices have no time: the same ones again are news
         return self.chance.choice(list(faults.items()))
 
     async def end(self):
