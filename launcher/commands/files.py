@@ -120,11 +120,11 @@ def _warn_of_taken_volumes(fleet: FleetSpec, console: Console) -> None:
     """Warn of volumes of others on this machine's engine: compose goes by names alone."""
     from launcher.engines import EngineError, endpoint  # noqa: PLC0415 - needed here alone
     from launcher.engines.docker import DockerEngine  # noqa: PLC0415
-    from launcher.engines.ways import UnixSocket  # noqa: PLC0415
+    from launcher.engines.transport import UnixSocket  # noqa: PLC0415
     from launcher.ownership import mounted_volumes, others_volumes  # noqa: PLC0415
 
     try:
-        if not isinstance(endpoint.way(), UnixSocket):
+        if not isinstance(endpoint.transport(), UnixSocket):
             return
         there = DockerEngine.connect(1).named_volumes(mounted_volumes(fleet))
     except EngineError:

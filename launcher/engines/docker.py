@@ -30,7 +30,7 @@ from launcher.engines import Change, Check, Condition, EngineError, Labelled, Lo
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
 from launcher.engines.socket import ApiError, SocketReader
-from launcher.engines.ways import Way
+from launcher.engines.transport import Transport
 from launcher.names import (
     CHECK,
     COMPOSE,
@@ -69,21 +69,21 @@ _KEY_FILE, _KEY_BYTES = ".key", 32
 class DockerEngine:
     """One engine. Every method is a step that either happened or raised EngineError; all are thread-safe."""
 
-    def __init__(self, way: Way, connections: int) -> None:
-        self._way = way
+    def __init__(self, transport: Transport, connections: int) -> None:
+        self._transport = transport
         self._connections = connections
-        self._reader = SocketReader(way.dial, _TIMEOUT)
+        self._reader = SocketReader(transport.dial, _TIMEOUT)
         self._images: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def connect(cls, connections: int) -> Self:
         """The engine that the docker command would talk to: DOCKER_HOST, else the current context."""
-        way = endpoint.way()
-        engine = cls(way, connections)
+        transport = endpoint.transport()
+        engine = cls(transport, connections)
         try:
             engine._get("/_ping")
         except OSError as error:
-            raise EngineError(way.fault(error)) from error
+            raise EngineError(transport.fault(error)) from error
         engine.require_manager()
         return engine
 
@@ -95,7 +95,7 @@ class DockerEngine:
         from launcher.engines import sdk  # noqa: PLC0415 - it takes its time to be imported
 
         version = self._read("/version")["ApiVersion"]
-        return sdk.client(self._way.dial, version, _TIMEOUT, self._connections)
+        return sdk.client(self._transport.dial, version, _TIMEOUT, self._connections)
 
     def _get(self, target: str, **query: str) -> bytes:
         return self._reader.get(target, **query)
@@ -110,14 +110,14 @@ class DockerEngine:
 
     @property
     def connections(self) -> int:
-        """How many requests the way to the engine carries at once."""
-        return self._way.connections
+        """How many connections the transport may have open at once."""
+        return self._transport.connections
 
     def about(self) -> str:
         """Return what engine this is, and where."""
         with explained("the engine's version cannot be read"):
             told = self._read("/version")
-        return f"Docker {told['Version']} at {self._way.address}"
+        return f"Docker {told['Version']} at {self._transport.address}"
 
     def observe(self, fleet: str) -> list[Observed]:
         """Return all containers of the fleet, running or not, by one request."""
@@ -765,7 +765,7 @@ def seconds(iso: str) -> float:
 
 @contextlib.contextmanager
 def explained(fault: str) -> Iterator[None]:
-    """Turns what the engine, or the way to it, raises into an EngineError that begins with ``fault``."""
+    """Turn errors of the engine or its transport into an EngineError that begins with ``fault``."""
     try:
         yield
     except Exception as error:
@@ -789,7 +789,7 @@ class _UnlessMissing:
 
 
 def _is_sdks(error: Exception) -> bool:
-    """Return whether the way to the engine raised it; requests' own exceptions are OSErrors."""
+    """Return whether the engine's client raised it; the exceptions of requests are OSErrors."""
     return isinstance(error, OSError) or type(error).__module__ == "docker.errors"
 
 

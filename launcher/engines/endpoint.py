@@ -1,4 +1,4 @@
-"""Which engine the docker command would talk to, by the same variables and contexts."""
+"""Find the engine that the docker command would use, from the same variables and contexts."""
 
 import hashlib
 import json
@@ -9,23 +9,23 @@ from typing import Any
 from collector.files import read_bounded
 from collector.urls import Url, decoded, host_and_port, quoted
 from launcher.engines import EngineError
-from launcher.engines.ways import Tcp, Tls, UnixSocket, Way
+from launcher.engines.transport import Tcp, Tls, Transport, UnixSocket
 
 _DEFAULT = "unix:///var/run/docker.sock"
 _PORT, _TLS_PORT = 2375, 2376
 
 
-def way() -> Way:
-    """DOCKER_HOST, else DOCKER_CONTEXT, else the context that ``docker context use`` chose.
+def transport() -> Transport:
+    """Return the transport of DOCKER_HOST, else DOCKER_CONTEXT, else the context of ``docker context use``.
 
-    Raises EngineError if they lead nowhere.
+    Raises EngineError if they name no usable engine.
     """
     if address := os.environ.get("DOCKER_HOST"):
-        return _way(address, "DOCKER_HOST", _tls_of_environment())
+        return _transport(address, "DOCKER_HOST", _tls_of_environment())
     name, chosen_by = _context()
     if name == "default":
-        return _way(_DEFAULT, "", _tls_of_environment())
-    return _way_of_context(name, chosen_by)
+        return _transport(_DEFAULT, "", _tls_of_environment())
+    return _transport_of_context(name, chosen_by)
 
 
 def _tls_of_environment() -> Tls | None:
@@ -46,8 +46,8 @@ def _context() -> tuple[str, str]:
     return str(chosen or "default"), "`docker context use`"
 
 
-def _way_of_context(name: str, chosen_by: str) -> Way:
-    """A context as the docker command keeps it."""
+def _transport_of_context(name: str, chosen_by: str) -> Transport:
+    """Read a context from where the docker command keeps it."""
     identity = hashlib.sha256(name.encode()).hexdigest()
     folder = _config_folder() / "contexts"
     try:
@@ -61,14 +61,14 @@ def _way_of_context(name: str, chosen_by: str) -> Way:
     certificates = folder / "tls" / identity / "docker"
     skip = bool(endpoint.get("SkipTLSVerify"))
     tls = Tls.of(certificates, verify=not skip) if skip or certificates.is_dir() else None
-    return _way(address, f"context {name}", tls)
+    return _transport(address, f"context {name}", tls)
 
 
 def _config_folder() -> Path:
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
-def _way(address: str, given_by: str, tls: Tls | None) -> Way:
+def _transport(address: str, given_by: str, tls: Tls | None) -> Transport:
     if address.startswith("unix://"):
         return UnixSocket(address, given_by)
     try:

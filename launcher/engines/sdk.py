@@ -1,4 +1,4 @@
-"""The Docker SDK over any way to an engine. Importing it takes longer than asking the engine most things."""
+"""The Docker SDK over any transport. Importing it takes longer than asking the engine most things."""
 
 import socket
 from collections.abc import Callable

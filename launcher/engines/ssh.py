@@ -1,4 +1,4 @@
-"""The way to an engine of another machine by ssh."""
+"""The transport to an engine on another machine over ssh."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ import weakref
 from pathlib import Path
 
 from launcher.engines import EngineError
-from launcher.engines.ways import DIAL_SECONDS, Given, reason_of
+from launcher.engines.transport import DIAL_SECONDS, Addressed, reason_of
 
 #: What there is to do, by what ssh says.
 _REMEDIES = {
@@ -43,7 +43,7 @@ def _folder() -> Path:
     return folder
 
 
-class Ssh(Given):
+class Ssh(Addressed):
     """The ssh command, with all that is set up for it, and ``docker system dial-stdio`` at the other end.
 
     One login serves all connections (ControlMaster). As with the docker command it cannot ask for a password,

@@ -39,7 +39,7 @@ from launcher.engines.docker import (
     stamped,
     status_code,
 )
-from launcher.engines.ways import Way
+from launcher.engines.transport import Transport
 from launcher.names import (
     COMPOSE,
     LABEL_COLLECTOR,
@@ -68,8 +68,8 @@ type Json = dict[str, Any]
 class SwarmEngine(DockerEngine):
     """A swarm, through one of its managers. An id is that of a service."""
 
-    def __init__(self, way: Way, connections: int) -> None:
-        super().__init__(way, connections)
+    def __init__(self, transport: Transport, connections: int) -> None:
+        super().__init__(transport, connections)
         self._hidden: dict[str, tuple[str, ...]] = {}  # what no text may hold, by the collector's full name
 
     @override
@@ -78,7 +78,7 @@ class SwarmEngine(DockerEngine):
             if self._swarm["ControlAvailable"]:
                 return
         raise NoManagerError(
-            f"the engine at {self._way.address} is no manager of a swarm (`engine: swarm`);"
+            f"the engine at {self._transport.address} is no manager of a swarm (`engine: swarm`);"
             " `docker swarm init` makes it one, DOCKER_HOST=ssh://... leads to another"
         )
 

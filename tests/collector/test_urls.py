@@ -24,7 +24,7 @@ from collector.store_url import StoreUrl
 from collector.stores.mongo import _options
 from collector.urls import ProxyUrl, Url, masked, quoted
 from launcher.engines import EngineError
-from launcher.engines.endpoint import _way
+from launcher.engines.endpoint import _transport
 from launcher.secrets import hidden
 
 MONGO = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "MONGO"}
@@ -229,19 +229,20 @@ def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
     ["tcp://h:2375", "tcp://[::1]:2375", "unix:///run/d.sock", "ssh://me@h:22", "ssh://h"],
 )
 def test_an_engines_address_is_docker_s(address):
-    way, theirs = _way(address, "DOCKER_HOST", None), urlsplit(parse_host(address).replace("http+", ""))
+    ours = _transport(address, "DOCKER_HOST", None)
+    theirs = urlsplit(parse_host(address).replace("http+", ""))
     if theirs.scheme == "unix":
-        assert way._path == theirs.path
+        assert ours._path == theirs.path
     elif theirs.scheme == "ssh":
-        assert way._host == theirs.hostname
+        assert ours._host == theirs.hostname
     else:
-        assert (way._host, way._port) == (theirs.hostname, theirs.port)
+        assert (ours._host, ours._port) == (theirs.hostname, theirs.port)
 
 
 @given(user=PRINTABLE, password=PRINTABLE)
 def test_an_engines_address_with_a_password_is_refused_without_it(user, password):
     with pytest.raises(EngineError) as refused:
-        _way(f"tcp://{user}:{password}@h:2375", "DOCKER_HOST", None)
+        _transport(f"tcp://{user}:{password}@h:2375", "DOCKER_HOST", None)
     assert str(refused.value).startswith("DOCKER_HOST = 'tcp://***@h:2375': ")
 
 

@@ -29,7 +29,7 @@ class Replacing(DockerEngine):
     """An engine whose container replaces its status while the first of ``archives`` are made."""
 
     def __init__(self, *archives):
-        super().__init__(endpoint.way(), 1)
+        super().__init__(endpoint.transport(), 1)
         self._archives = list(archives)
 
     def _get(self, target, **query):

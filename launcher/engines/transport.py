@@ -1,6 +1,6 @@
-"""The ways to an engine: its socket on this machine, and TCP with or without TLS; ssh has its own module.
+"""Transports to an engine: the local socket, and TCP with or without TLS; ssh.py has the one over ssh.
 
-Everything else talks HTTP over what ``dial`` returns, and does not know which way it is.
+The rest of the launcher speaks HTTP over the socket that ``dial`` returns, whatever the transport is.
 """
 
 import os
@@ -14,15 +14,18 @@ import msgspec
 from launcher.engines import EngineError
 from launcher.engines.socket import ApiError
 
-#: As the docker command.
+#: The docker command waits as long.
 DIAL_SECONDS = 30
 _START = "start it, or use `launcher run`, which needs none"
 
 
-class Way(Protocol):
-    """How connections to an engine are made. ``address`` is as it was given, ``given_by`` where.
+class Transport(Protocol):
+    """How connections to an engine are made.
 
-    ``connections`` is how many may be open at once.
+    Attributes:
+        address: the engine's address, as it was given.
+        given_by: the variable or context that gave it; empty for the default.
+        connections: how many may be open at once.
     """
 
     address: str
@@ -30,14 +33,14 @@ class Way(Protocol):
     connections: int
 
     def dial(self, timeout: float) -> socket.socket:
-        """A new connection. Raises OSError."""
+        """Open a connection. Raises OSError."""
 
     def fault(self, error: OSError) -> str:
-        """Why there is no engine at the end of it, and what to do."""
+        """Explain why no engine was reached, and what to do."""
 
 
-class Given:
-    """Where an engine is said to be, and by whom."""
+class Addressed:
+    """An engine's address, and what gave it."""
 
     connections = 256
 
@@ -46,16 +49,16 @@ class Given:
 
     @property
     def named(self) -> str:
-        """The address, and what gave it."""
+        """Return the address, and what gave it."""
         return f"{self.address} ({self.given_by})" if self.given_by else self.address
 
     def unreachable(self, why: str, remedy: str) -> str:
-        """Return the message where there is no engine."""
+        """Return the message that no engine was found there."""
         return f"no Docker engine is reachable at {self.named}: {why}; {remedy}"
 
 
-class UnixSocket(Given):
-    """The engine's own socket on this machine."""
+class UnixSocket(Addressed):
+    """The engine's socket on this machine."""
 
     def __init__(self, address: str, given_by: str) -> None:
         super().__init__(address, given_by)
@@ -73,7 +76,7 @@ class UnixSocket(Given):
         return dialled
 
     def fault(self, error: OSError) -> str:
-        """Why there is no engine at the end of it, and what to do."""
+        """Explain why no engine was reached, and what to do."""
         if isinstance(error, PermissionError):
             user = os.environ.get("USER") or "$(id -un)"
             return (
@@ -84,7 +87,7 @@ class UnixSocket(Given):
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to trust, and who we are: those PEM files that there are in ``folder``."""
+    """The certificates for TLS: those of the PEM files in ``folder`` that exist."""
 
     folder: Path
     ca: Path | None
@@ -94,7 +97,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, folder: Path, *, verify: bool) -> "Tls":
-        """Return the files of a folder, under the names that the docker command gives them."""
+        """Return the files of a folder, which have the names that the docker command uses."""
         ca, certificate, key = (
             path if path.exists() else None
             for path in (folder / f"{name}.pem" for name in ("ca", "cert", "key"))
@@ -102,7 +105,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         return cls(folder=folder, ca=ca, certificate=certificate, key=key, verify=verify)
 
     def context(self) -> ssl.SSLContext:
-        """Return the same for ``ssl``. Raises EngineError if the files are not what they should be."""
+        """Return them as a context for ``ssl``. Raises EngineError if a file cannot be used."""
         made = ssl.SSLContext(
             ssl.PROTOCOL_TLS_CLIENT
         )  # no stricter than the docker command about certificates
@@ -113,20 +116,20 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
             raise EngineError(f"{self.folder} has {there}.pem, but no {missing}.pem, which belongs to it")
         reading = self.ca
         try:
-            if self.ca:  # it alone
+            if self.ca:  # and nothing else
                 made.load_verify_locations(self.ca)
             else:
                 made.load_default_certs()
             reading = self.certificate
             if self.certificate:
-                made.load_cert_chain(self.certificate, self.key, password="")  # it never asks
+                made.load_cert_chain(self.certificate, self.key, password="")  # never ask for one
         except OSError as error:
             raise EngineError(f"{reading} cannot be used for TLS: {error.strerror or error}") from error
         return made
 
 
-class Tcp(Given):
-    """A port, with TLS or, for whoever dares, without."""
+class Tcp(Addressed):
+    """A TCP port, with or without TLS."""
 
     def __init__(self, address: str, given_by: str, host: str, port: int, tls: Tls | None) -> None:
         super().__init__(address, given_by)
@@ -147,7 +150,7 @@ class Tcp(Given):
             raise
 
     def fault(self, error: OSError) -> str:
-        """Why there is no engine at the end of it, and what to do."""
+        """Explain why no engine was reached, and what to do."""
         if self._tls:
             return self._tls_fault(error, self._tls)
         why = reason_of(error)
@@ -176,7 +179,7 @@ class Tcp(Given):
 
 
 def reason_of(error: OSError) -> str:
-    """An error in a few words."""
+    """Describe an error in a few words."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     return error.strerror or str(error) or type(error).__name__
