@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from collector import troubles
+from collector import known_issues
 from collector.exchanges.limits import Limits
-from collector.troubles import Trouble
+from collector.known_issues import KnownIssue
 
 if TYPE_CHECKING:
     from collector.exchanges import protocol
@@ -66,7 +66,7 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         candle_intervals: lengths of candles.
         closed: that it has closed.
         broken: why other channels cannot be recorded, by channel.
-        verified: whether something says that what is recorded of it still works.
+        verified: whether a source says that recording it still works.
         keys: why a channel needs API keys in CONFIG, by channel.
         about: by channel, where we speak to the exchange ourselves; empty where cryptofeed does.
         endpoints: its addresses by name, where we speak to it ourselves.
@@ -77,17 +77,17 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     by: Literal["cryptostore", "cryptofeed"]
     channels: tuple[str, ...]
     candle_intervals: tuple[str, ...] = ()
-    closed: Trouble | None = None
-    broken: Mapping[str, Trouble] = {}
+    closed: KnownIssue | None = None
+    broken: Mapping[str, KnownIssue] = {}
     verified: bool = True
-    keys: Mapping[str, Trouble] = {}
+    keys: Mapping[str, KnownIssue] = {}
     about: Mapping[str, About] = {}
     endpoints: Mapping[str, str] = {}
     regions: Mapping[str, Mapping[str, str]] = {}
     limits: Limits | None = None
 
     @property
-    def trouble(self) -> Trouble | None:
+    def issue(self) -> KnownIssue | None:
         """Why nothing of it can be recorded, if so."""
         return self.closed or (None if self.channels else next(iter(self.broken.values()), None))
 
@@ -96,8 +96,8 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """In a few words, how well it can be recorded."""
         if self.closed:
             return f"closed since {self.closed.since}"
-        if self.trouble:
-            return f"broken since {self.trouble.since}"
+        if self.issue:
+            return f"broken since {self.issue.since}"
         if not self.verified:
             return "not verified"
         if self.keys:
@@ -113,7 +113,7 @@ def exchanges() -> Mapping[str, Exchange]:
 
 def usable() -> list[str]:
     """Return the exchanges of which something can be recorded."""
-    return [name for name, exchange in exchanges().items() if not exchange.trouble]
+    return [name for name, exchange in exchanges().items() if not exchange.issue]
 
 
 def canonical_channel(text: str) -> str:
@@ -148,18 +148,18 @@ def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> E
     intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
     has_candles = intervals is not NotImplemented and "candles" in offered
     channels = [channel for channel in CHANNELS if channel in offered]
-    known = troubles.BROKEN.get(name, {})
+    known = known_issues.BROKEN.get(name, {})
     broken = {channel: known.get(channel) or known.get("*") for channel in channels}
     about = {each: _about(it) for each, it in ours.channels.items()} if ours else {}
     return Exchange(
         by="cryptostore" if ours else "cryptofeed",
-        channels=() if name in troubles.CLOSED else tuple(each for each in channels if not broken[each]),
+        channels=() if name in known_issues.CLOSED else tuple(each for each in channels if not broken[each]),
         candle_intervals=tuple(sorted(intervals)) if has_candles else (),
-        closed=troubles.CLOSED.get(name),
-        broken={channel: trouble for channel, trouble in broken.items() if trouble},
-        verified=name not in troubles.NOT_VERIFIED,
+        closed=known_issues.CLOSED.get(name),
+        broken={channel: issue for channel, issue in broken.items() if issue},
+        verified=name not in known_issues.NOT_VERIFIED,
         keys={
-            channel: troubles.NEED_KEYS[name]
+            channel: known_issues.NEED_KEYS[name]
             for channel in channels
             if not ours and not broken[channel] and feed.is_authenticated_channel(channel)
         },

@@ -324,8 +324,8 @@ def exchange(text: str) -> str:
     """Read an exchange's name. Raises ValueError."""
     name = text.upper()
     known = catalog.exchanges().get(name)
-    if known and known.trouble:
-        raise ValueError(f"{known.trouble}; choose from {', '.join(catalog.usable())}")
+    if known and known.issue:
+        raise ValueError(f"{known.issue}; choose from {', '.join(catalog.usable())}")
     if known:
         return name
     near = catalog.nearest(name, catalog.exchanges())
@@ -672,9 +672,9 @@ class _Reader:
         exchange = values["EXCHANGE"]
         if not exchange or "CONFIG" in self.given:
             return
-        for channel, trouble in catalog.exchanges()[exchange].keys.items():
+        for channel, issue in catalog.exchanges()[exchange].keys.items():
             if channel in values["CHANNELS"]:
-                self._fault("CHANNELS", f"{exchange}'s {channel} {trouble}")
+                self._fault("CHANNELS", f"{exchange}'s {channel} {issue}")
 
     def _check_candles(self, values: dict[str, Any]) -> None:
         exchange, interval = values["EXCHANGE"], values["CANDLE_INTERVAL"]

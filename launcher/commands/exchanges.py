@@ -22,7 +22,7 @@ def exchanges(options: argparse.Namespace, console: Console) -> int:
     known = catalog.exchanges()
     table = Table("EXCHANGE", "BY", "STATE", "CHANNELS")
     for name, exchange in known.items():
-        table.add(name, "-" if exchange.trouble else exchange.by, exchange.state, ",".join(exchange.channels))
+        table.add(name, "-" if exchange.issue else exchange.by, exchange.state, ",".join(exchange.channels))
     return _show(console, table, known, as_json=options.json)
 
 
@@ -52,8 +52,8 @@ def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
     way = "natively" if exchange.by == "cryptostore" else "through cryptofeed"
     state = f"; {exchange.state}" if exchange.state else ""
     yield f"{name} is supported {way}{state}"
-    for channel, trouble in {**exchange.broken, **exchange.keys}.items():
-        yield f"{channel} {trouble}"
+    for channel, issue in {**exchange.broken, **exchange.keys}.items():
+        yield f"{channel} {issue}"
     if exchange.candle_intervals:
         yield f"candles: {', '.join(exchange.candle_intervals)}"
     if exchange.regions:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collector import catalog, settings, troubles
+from collector import catalog, known_issues, settings
 from collector.exchanges.directory import EXCHANGES
 from collector.settings import Settings, SettingsError
 
@@ -17,19 +17,19 @@ def read(exchange, **more):
     return Settings.read(GIVEN | {"EXCHANGE": exchange, "SYMBOLS": "BTC-USDT"} | more)
 
 
-@pytest.mark.parametrize("exchange", [*troubles.CLOSED, *troubles.BROKEN])
+@pytest.mark.parametrize("exchange", [*known_issues.CLOSED, *known_issues.BROKEN])
 def test_what_has_closed_or_is_broken_is_refused_with_date_and_source(exchange):
-    trouble = troubles.CLOSED.get(exchange) or next(iter(troubles.BROKEN[exchange].values()))
+    issue = known_issues.CLOSED.get(exchange) or next(iter(known_issues.BROKEN[exchange].values()))
     with pytest.raises(SettingsError) as raised:
         read(exchange)
-    assert f"EXCHANGE = '{exchange}': {trouble.what} ({trouble.source}); choose from " in str(raised.value)
-    assert catalog.exchanges()[exchange].state.endswith(f" since {trouble.since}")
+    assert f"EXCHANGE = '{exchange}': {issue.what} ({issue.source}); choose from " in str(raised.value)
+    assert catalog.exchanges()[exchange].state.endswith(f" since {issue.since}")
     assert exchange not in catalog.usable()
 
 
 def test_a_channel_that_is_broken_is_refused_and_the_others_are_not(monkeypatch):
-    trouble = troubles.Trouble("brings nothing since 2025", "2025", "the exchange")
-    known = catalog.Exchange(by="cryptofeed", channels=("ticker",), broken={"trades": trouble})
+    issue = known_issues.KnownIssue("brings nothing since 2025", "2025", "the exchange")
+    known = catalog.Exchange(by="cryptofeed", channels=("ticker",), broken={"trades": issue})
     monkeypatch.setattr(catalog, "exchanges", lambda: {"HALF": known})
     with pytest.raises(SettingsError) as raised:
         read("HALF")
@@ -67,12 +67,12 @@ def test_keys_that_are_not_used_are_told(exchange, tmp_path):
 
 
 def test_every_trouble_is_of_an_exchange_that_is_not_ours_and_has_a_year():
-    of_exchanges = {*troubles.CLOSED, *troubles.BROKEN, *troubles.NOT_VERIFIED}
+    of_exchanges = {*known_issues.CLOSED, *known_issues.BROKEN, *known_issues.NOT_VERIFIED}
     assert of_exchanges <= catalog.exchanges().keys()
     assert not of_exchanges & EXCHANGES.keys()
     for each in [
-        *troubles.CLOSED.values(),
-        *(one for many in troubles.BROKEN.values() for one in many.values()),
+        *known_issues.CLOSED.values(),
+        *(one for many in known_issues.BROKEN.values() for one in many.values()),
     ]:
         assert 2020 <= int(each.since[:4]) <= 2026
         assert each.source
