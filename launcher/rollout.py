@@ -18,9 +18,9 @@ from launcher.engines.containers import Sealed
 from launcher.engines.docker import SPOOL, DockerEngine
 from launcher.failures import Cause
 from launcher.names import COMPOSE, NEXT, PREVIOUS, SIMULATOR
-from launcher.pace import Pace
 from launcher.plan import Action, Kind, Plan
 from launcher.spec import CollectorSpec
+from launcher.start_pace import Pace
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collector import pace
+from collector import connection_pace
 from collector.feeds import reference
 from collector.feeds.access import Access, Listed
 from collector.feeds.connection import Connection, Patience
@@ -98,7 +98,7 @@ class Feed(ABC):
             await asyncio.wait({self._running})
 
     def _turn(self, connection: int) -> float:
-        return pace.turn(self._settings.exchange, self._settings.shard, connection)
+        return connection_pace.turn(self._settings.exchange, self._settings.shard, connection)
 
     async def _wait_for_turn(self) -> None:
         """Other shards may begin in the same moment."""

@@ -4,7 +4,7 @@ import re
 
 from fleet_texts import ROOT
 
-from collector import catalog, pace
+from collector import catalog, connection_pace
 from collector.command_line import UNREAD
 from launcher import cli
 from launcher.commands import CHANGES, DONE, FAILED, INCOMPLETE, INTERRUPTED, WRONG
@@ -31,9 +31,9 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
 def test_the_limits_of_exchanges_are_told():
     spans = {1: "a second", 60: "a minute", 300: "in 5 minutes", 600: "in 10 minutes"}
     told = dict(re.findall(r"^\| ([A-Z_]+|others) \| ([0-9]+ .*) \|$", TEXT, re.MULTILINE))
-    limits = {name: pace.limit_of(name) for name in catalog.usable()}
-    limits = {name: limit for name, limit in limits.items() if limit != pace.DEFAULT}
-    limits["others"] = pace.DEFAULT
+    limits = {name: connection_pace.limit_of(name) for name in catalog.usable()}
+    limits = {name: limit for name, limit in limits.items() if limit != connection_pace.DEFAULT}
+    limits["others"] = connection_pace.DEFAULT
     assert told == {name: f"{limit.count} {spans[limit.seconds]}" for name, limit in limits.items()}
 
 

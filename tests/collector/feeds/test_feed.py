@@ -14,7 +14,7 @@ from simulated import Simulator
 from spooled import spooled
 from waiting import PATIENCE, eventually
 
-from collector import pace
+from collector import connection_pace
 from collector.feeds import network
 from collector.feeds.connection import Patience
 from collector.records import Trade
@@ -422,7 +422,7 @@ async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_p
 
 
 async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path, monkeypatch):
-    monkeypatch.setattr(pace, "limit_of", lambda _: pace.Limit(1000, 1))
+    monkeypatch.setattr(connection_pace, "limit_of", lambda _: connection_pace.Limit(1000, 1))
     found = []
     for number in range(1, 9):
         async with recording(
@@ -437,7 +437,7 @@ async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several,
 
 async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, monkeypatch):
     """Also when the exchange refuses one all the same."""
-    monkeypatch.setattr(pace, "limit_of", lambda _: pace.Limit(1, 0.7))
+    monkeypatch.setattr(connection_pace, "limit_of", lambda _: connection_pace.Limit(1, 0.7))
     before, began = len(await asyncio.to_thread(several.log)), time.time()
     ask = {"SYMBOLS": "ALL", "CHANNELS": "trades"}
     async with (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from collector.pace import limit_of
+from collector.connection_pace import limit_of
 
 
 class Pace:
