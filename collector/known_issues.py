@@ -10,7 +10,7 @@ import msgspec
 
 
 class KnownIssue(msgspec.Struct, frozen=True):
-    """Why something cannot be recorded: what happened, since when (a date or a part of one), and the source."""
+    """Why something cannot be recorded: what happened, since when (a date or part of one), and the source."""
 
     what: str
     since: str

@@ -6,7 +6,7 @@ import msgspec
 
 from collector import catalog
 from collector.settings import BACKENDS
-from launcher.keys import (
+from launcher.fleet_keys import (
     COLLECTOR,
     DEFAULTS,
     FILES,

@@ -17,7 +17,7 @@ from collector.catalog import nearest
 from collector.shards import Shard
 from launcher import fleet_file, managed, names, overlap
 from launcher.fleet_file import SIMULATED, UNSET, Collector, FleetFile, Given, Store, default_name, text_of
-from launcher.keys import COLLECTOR, FILES, FLEET, SETTINGS
+from launcher.fleet_keys import COLLECTOR, FILES, FLEET, SETTINGS
 from launcher.names import DATA, SIMULATOR, SPOOL
 from launcher.overlap import Recorded
 from launcher.owner import NOBODY, Owner, of_file

@@ -17,7 +17,7 @@ import msgspec
 from collector.catalog import nearest
 from collector.files import read_bounded
 from collector.urls import quoted
-from launcher.keys import (
+from launcher.fleet_keys import (
     COLLECTOR,
     DEFAULTS,
     FILES,

@@ -11,9 +11,9 @@ from typing import Any
 
 from collector import catalog, settings
 from collector.settings import Matching, OneOf, Whole
-from launcher import keys
+from launcher import fleet_keys
 from launcher.fleet_file import SIMULATED
-from launcher.keys import (
+from launcher.fleet_keys import (
     COLLECTOR,
     DEFAULTS,
     FLEET,
@@ -34,7 +34,7 @@ type Schema = dict[str, Any]
 
 _LISTED = (
     *(settings.listed, settings.symbols, settings.endpoint),
-    *(keys.labels, keys.secret_keys, keys.ports),
+    *(fleet_keys.labels, fleet_keys.secret_keys, fleet_keys.ports),
 )
 _ANY_TEXT: Schema = {"type": ["string", "number", "boolean"]}
 #: What stands for nothing, or for what only the environment knows.
@@ -146,7 +146,10 @@ _BY_READER: dict[Callable[[str], Any], list[Schema]] = {
         _pattern("|".join(map(_any_case, settings.TRUE + settings.FALSE))),
     ],
     settings.size: [{"type": "integer", "minimum": 1}, _units("[0-9]+", settings.SIZES)],
-    keys.memory: [{"type": "integer", "minimum": keys.LEAST_MEMORY}, _units("[0-9]+", settings.SIZES)],
+    fleet_keys.memory: [
+        {"type": "integer", "minimum": fleet_keys.LEAST_MEMORY},
+        _units("[0-9]+", settings.SIZES),
+    ],
     settings.duration: [
         {"type": "number", "exclusiveMinimum": 0},
         _units(r"[0-9]+(?:\.[0-9]+)?", settings.TIMES),

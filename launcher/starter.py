@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from collector import catalog
-from launcher.keys import FLEET
+from launcher.fleet_keys import FLEET
 
 _LONGEST = 24  # characters of a generated name; a swarm allows 43 for a fleet's and a collector's together
 

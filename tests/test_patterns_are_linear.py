@@ -17,7 +17,7 @@ import collector
 import launcher
 from collector import catalog, patterns
 from collector.settings import VARIABLES, Matching
-from launcher import keys
+from launcher import fleet_keys
 
 ROOT = Path(collector.__file__).parent.parent
 FUNCTIONS = {"fullmatch", "match", "search", "sub", "split", "findall", "finditer", "subn"}
@@ -70,7 +70,14 @@ def tried():
             found[eval(ast.unparse(argument), vars(module)), anchored] = name
     tables = [each.parse for each in VARIABLES] + [
         key.parse
-        for table in (keys.FLEET, keys.NETWORK, keys.SIMULATOR, keys.LIMITS, keys.COLLECTOR, keys.STORE)
+        for table in (
+            fleet_keys.FLEET,
+            fleet_keys.NETWORK,
+            fleet_keys.SIMULATOR,
+            fleet_keys.LIMITS,
+            fleet_keys.COLLECTOR,
+            fleet_keys.STORE,
+        )
         for key in table.values()
     ]
     for parse in tables:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from launcher import cli, fleet, keys
+from launcher import cli, fleet, fleet_keys
 from launcher.explain import explanations
 
 BASE = """
@@ -113,13 +113,13 @@ def test_a_key_is_explained(explain):
 def test_every_key_says_what_it_takes():
     known = explanations()
     tables = (
-        keys.FLEET,
-        keys.NETWORK,
-        keys.SIMULATOR,
-        keys.LIMITS,
-        keys.STORE,
-        keys.COLLECTOR,
-        keys.KUBERNETES,
+        fleet_keys.FLEET,
+        fleet_keys.NETWORK,
+        fleet_keys.SIMULATOR,
+        fleet_keys.LIMITS,
+        fleet_keys.STORE,
+        fleet_keys.COLLECTOR,
+        fleet_keys.KUBERNETES,
     )
     assert {name.rpartition(".")[2] for name in known} == {name for table in tables for name in table}
     for each in known.values():

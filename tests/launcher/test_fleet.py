@@ -10,7 +10,7 @@ from msgspec import structs
 
 from collector import catalog
 from collector.simulator.server import EXCHANGES
-from launcher import cli, fleet, keys
+from launcher import cli, fleet, fleet_keys
 from launcher.engines import containers, services
 from launcher.fleet_file import SIMULATED
 from launcher.owner import new_id
@@ -233,7 +233,7 @@ def test_every_file_of_the_contract_can_be_given(load, tmp_path):
         "config": "{}",
         "ssl_cert_file": trustme.CA().cert_pem.bytes().decode(),
     }
-    for name in keys.FILES:
+    for name in fleet_keys.FILES:
         (tmp_path / name).write_text(contents.get(name, "text"))
         text = HEAD.replace(", host: redis", "") if name == "url_file" else HEAD
         (collector,) = load(f"{text}{COINBASE}    {name}: {name}\n").collectors

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rendering import ODD, VALUES, with_environment
 
-from launcher import cli, fleet, keys, render
+from launcher import cli, fleet, fleet_keys, render
 
 FLEET = """
 fleet: desk
@@ -294,7 +294,7 @@ def test_urls_in_two_secrets_are_two_stores(tmp_path):
 
 def test_every_key_is_on_the_page():
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    assert not [key for key in keys.KUBERNETES if f"`{key}`" not in page]
+    assert not [key for key in fleet_keys.KUBERNETES if f"`{key}`" not in page]
 
 
 def test_secrets_of_an_earlier_rendering_are_removed(tmp_path):

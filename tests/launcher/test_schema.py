@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import catalog
-from launcher import cli, fleet, keys
+from launcher import cli, fleet, fleet_keys
 from launcher.owner import new_id
 from launcher.schema import schema
 from launcher.starter import starter
@@ -83,11 +83,11 @@ def test_every_key_is_described(validator):
         assert form["additionalProperties"] is False
 
     made = schema()
-    texts(keys.FLEET, made)
-    texts(keys.STORE, made["definitions"]["store"])
-    texts(keys.COLLECTOR, made["definitions"]["collector"])
-    texts(keys.LIMITS, made["definitions"]["limits"]["anyOf"][0])
-    texts(keys.KUBERNETES, made["definitions"]["kubernetes"]["anyOf"][0])
+    texts(fleet_keys.FLEET, made)
+    texts(fleet_keys.STORE, made["definitions"]["store"])
+    texts(fleet_keys.COLLECTOR, made["definitions"]["collector"])
+    texts(fleet_keys.LIMITS, made["definitions"]["limits"]["anyOf"][0])
+    texts(fleet_keys.KUBERNETES, made["definitions"]["kubernetes"]["anyOf"][0])
 
 
 def test_the_command_prints_it(capsys):
@@ -122,7 +122,9 @@ TEXTS = (
 def test_it_is_never_stricter_than_the_reader(validator, tmp_path_factory, data):
     """A value that the reader takes, however YAML understands it, is fine with the schema."""
     path = tmp_path_factory.getbasetemp() / "schema.yaml"
-    name = data.draw(st.sampled_from(sorted(keys.COLLECTOR.keys() - {"store", "limits"} - {*keys.FILES})))
+    name = data.draw(
+        st.sampled_from(sorted(fleet_keys.COLLECTOR.keys() - {"store", "limits"} - {*fleet_keys.FILES}))
+    )
     value = data.draw(TEXTS)
     plain = (
         re.fullmatch(r"[A-Za-z0-9+~$][A-Za-z0-9 .:/@+{}_-]*", value)
