@@ -17,11 +17,11 @@ import msgspec
 from collector import stores
 from collector.bounds import LATEST
 from collector.gap_records import StoredGap
-from collector.patterns import is_plain
 from collector.records import Key
 from collector.settings import Settings
 from collector.stores import notes as codec
 from collector.stores.notes import Note
+from collector.symbol_patterns import is_plain
 from collector.typed_json import DecodeError
 
 

@@ -17,10 +17,10 @@ from collector import api_keys, catalog, urls
 from collector.endpoints import Endpoint
 from collector.files import read_bounded
 from collector.masking import masked
-from collector.patterns import Selection, is_plain, spelling, type_by_form
 from collector.printable import LONGEST_ERROR, printable, shortened
 from collector.shards import Shard
 from collector.store_url import SCHEMES, StoreUrl
+from collector.symbol_patterns import Selection, is_plain, spelling, type_by_form
 from collector.urls import ProxyUrl, quoted
 
 #: Backends that we store into, with the port each listens on (None: it has none).

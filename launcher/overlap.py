@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from collector.patterns import Selection, is_plain
 from collector.settings import BACKENDS, Settings
+from collector.symbol_patterns import Selection, is_plain
 from launcher.spec import CollectorSpec, Recording
 
 #: A channel, candles with their interval, and a symbol.

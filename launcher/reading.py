@@ -7,8 +7,8 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from collector.patterns import is_plain
 from collector.settings import BACKENDS, Settings
+from collector.symbol_patterns import is_plain
 
 #: The key of a channel in Redis where it is not the channel itself.
 _REDIS_KEYS = {"l2_book": "book"}

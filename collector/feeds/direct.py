@@ -23,10 +23,10 @@ from collector.feeds.polls import Polls
 from collector.feeds.reference import in_thread
 from collector.feeds.repeats import NEVER
 from collector.feeds.rest import SHARE, Budget, Rest
-from collector.patterns import is_plain
 from collector.receiver import Receiver
 from collector.records import BOOKS
 from collector.settings import Fault, Settings, SettingsError
+from collector.symbol_patterns import is_plain
 
 LOG = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from collector.feeds.http import retry_after
 from collector.feeds.malformed import describe
 from collector.gaps import marks
 from collector.gaps.marks import Listed, Marks, Slot
-from collector.patterns import TYPE, is_plain, selected
 from collector.settings import Fault, Settings, SettingsError
+from collector.symbol_patterns import TYPE, is_plain, selected
 
 LOG = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from redis import exceptions
 
 from collector.batch import UNKNOWN, Batch, Position, Refusal
 from collector.gap_records import StoredGap
-from collector.patterns import is_plain
 from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
@@ -40,6 +39,7 @@ from collector.stores import redis_layout as layout
 from collector.stores.network_errors import in_words
 from collector.stores.redis_connection import connect
 from collector.stores.redis_retention import Commands, Trimming
+from collector.symbol_patterns import is_plain
 from collector.times import MILLISECOND
 
 if TYPE_CHECKING:

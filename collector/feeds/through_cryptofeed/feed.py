@@ -24,10 +24,10 @@ from collector.feeds.through_cryptofeed.connection import CryptofeedConnection
 from collector.feeds.through_cryptofeed.conversion import Conversion
 from collector.feeds.through_cryptofeed.corrections import supervised
 from collector.feeds.through_cryptofeed.network import CryptofeedNetwork
-from collector.patterns import TYPES, type_by_form
 from collector.receiver import Receiver
 from collector.records import Key
 from collector.settings import Fault, Settings, SettingsError
+from collector.symbol_patterns import TYPES, type_by_form
 
 
 class CryptofeedAccess(Access):

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.patterns import TYPES, Selection, is_plain, selected, type_by_form
+from collector.symbol_patterns import TYPES, Selection, is_plain, selected, type_by_form
 
 LISTED = {
     "BTC-USDT": "spot",
