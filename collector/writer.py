@@ -17,6 +17,7 @@ import time
 
 from collector import lease
 from collector.batch import Batch, Position, Refusal
+from collector.crash_watch import CrashWatch
 from collector.gaps.continuity import Continuity
 from collector.gaps.overlap import Overlap
 from collector.lease import Lease, answer
@@ -34,7 +35,6 @@ from collector.stores import (
     StoreUnavailableError,
 )
 from collector.stores.terminal import ClosedOutputError
-from collector.watch import Watch
 
 MOST_PAUSE = 30.0  # seconds between two attempts
 REFUSED_PAUSE = 10.0  # seconds before asking again a store that would not have us
@@ -64,7 +64,7 @@ class Writer:
         self._lease = Lease(name, store, spool)
         self._neighbours = Neighbours(name, store, self._lease, continuity, overlap)
         self._refusals = Refusals(store, spool, metrics, continuity)
-        self._watch = Watch(spool)
+        self._watch = CrashWatch(spool)
         self._gathering = Gathering(store, spool)
         self._failures = 0
         self._unproven = False  # the last batch failed: only one that is stored shows that all is well

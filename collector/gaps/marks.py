@@ -20,7 +20,7 @@ is about, and a text. All names and texts are written and read here:
 - ``listed EXCHANGE ITEM`` says that an item of SYMBOLS has selected something before.
 - ``losses told`` lists the spool's losses that are gap records already.
 - ``letters gone`` is the identity of the dead letters whose loss is recorded.
-- ``writing`` is the batch that a process started after a crash is writing (watch.py).
+- ``writing`` is the batch that a process started after a crash is writing (crash_watch.py).
 - ``gaps`` is a day (UTC) and its number of gap records.
 
 Times are float seconds, UTC. An empty text means that there is no mark; earlier versions wrote some. A

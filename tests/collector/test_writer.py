@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from streams import trades
 from waiting import PATIENCE, eventually
 
-from collector import dead_letters, lease, store_state, watch
+from collector import crash_watch, dead_letters, lease, store_state
 from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
@@ -424,7 +424,7 @@ async def test_a_record_that_makes_the_writer_fail_is_put_aside_after_some_start
 async def test_a_collector_killed_while_its_store_is_away_suspects_no_batch(
     tmp_path, store, trouble, caplog, monkeypatch
 ):
-    monkeypatch.setattr(watch, "ENCODED", 0.0)
+    monkeypatch.setattr(crash_watch, "ENCODED", 0.0)
     for start in range(6):
         spool = await Spool.open(tmp_path)
         if not start:

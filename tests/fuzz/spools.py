@@ -15,6 +15,7 @@ from streams import trades
 from collector import completeness
 from collector.batch import Position
 from collector.completeness import Interval
+from collector.crash_watch import CrashWatch
 from collector.gap_records import missing
 from collector.gaps import marks
 from collector.gaps.ceded import Ceded
@@ -27,7 +28,6 @@ from collector.records import Gap, Ticker
 from collector.spool.schema import TABLES
 from collector.spool.spool import Loss, Spool, SpoolError
 from collector.times import SECOND
-from collector.watch import Watch
 
 VARIABLES = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 KEY = ("trades", "BTC-USD")
@@ -121,7 +121,7 @@ async def start(folder, notes=None):
         continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
         Ceded("COINBASE", receiver.marks)
         await continuity.begin()
-        Watch(spool).begin(spool.acknowledged)
+        CrashWatch(spool).begin(spool.acknowledged)
         gaps.carried(Carrier(), [KEY])
         gaps.end(KEY, float(SEEN_AGAIN))
         continuity.meet("test", notes or {})

@@ -1,13 +1,13 @@
-"""A batch that ends its collector is found out: it is taken apart until the record that does it is alone.
+"""Find a record that crashes the collector, by halving its batch until the record is alone.
 
-A record may end whoever writes it: by a signal of a library, by the memory that it takes, by an error that
-nobody foresaw. The next process would read the same batch and crash as well, forever. So a process that
-follows one which did not stop cleanly notes in the spool which batch it is about to write, and takes the note
-back when that is over, well or not. Whoever finds such a note at the store's position knows that the batch
-ended its collector, and tries half of it; at last one record is tried alone, and is put aside when that ends
-the collector too.
+Writing a record may crash the process: a library is killed by a signal, memory runs out, an unforeseen error
+is raised. The next process would read the same batch and crash too, for ever. So after an unclean stop, a
+process notes in the spool which batch it is about to write, and removes the note when the attempt is over,
+successful or not. A process that finds such a note at the store's position knows that this batch crashed its
+predecessor, and tries half of it. In the end one record is tried alone, and is put aside if that crashes the
+collector too.
 
-Where nothing of the kind has happened, no note is made: it costs nothing.
+After a clean stop no note is written, so this costs nothing.
 """
 
 import asyncio
@@ -19,29 +19,29 @@ from collector.batch import Batch
 from collector.gaps.marks import WRITING, Suspicion, recall
 from collector.spool.spool import Spool
 
-#: So often a record has to end its collector, in a batch or alone, before it is put aside.
+#: A record is put aside after crashing the collector this many times, in a batch or alone.
 ENOUGH = 2
-#: Seconds after which a store that encodes on the event loop has done so, if the loop is free.
+#: Seconds after which a store that encodes on the event loop has finished, if the loop runs.
 ENCODED = 1.0
 
 LOG = logging.getLogger(__name__)
 
 
-class Watch:
-    """One writer's. ``begin`` comes when the store's position is known, ``over`` after every attempt.
+class CrashWatch:
+    """Watches one writer: ``begin`` once the store's position is known, ``over`` after every attempt.
 
     Attributes:
-        suspect: what has ended collectors before; None if nothing has.
+        suspect: the records that have crashed a collector; None if none have.
     """
 
     def __init__(self, spool: Spool) -> None:
         self.suspect: Suspicion | None = None
         self._spool = spool
-        self._watching: bool | None = None  # None: not begun
+        self._watching: bool | None = None  # None: ``begin`` was not called yet
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, position: int) -> None:
-        """Look at what the process before left; only at first."""
+        """Read the note of the previous process; does nothing after the first call."""
         if self._watching is not None:
             return
         noted = recall(self._spool.marks, WRITING)
@@ -58,23 +58,23 @@ class Watch:
 
     @property
     def size(self) -> int | None:
-        """How many records to try at once; None for as many as usual."""
+        """The number of records to try at once; None for as many as usual."""
         return self.suspect.size if self.suspect else None
 
     def is_proven(self, batch: Batch) -> bool:
-        """Return whether ``batch`` is a record that is to be put aside."""
+        """Return whether ``batch`` is the one record to put aside."""
         suspect = self.suspect
         return suspect is not None and suspect.alone and suspect.deaths >= ENOUGH and len(batch.records) == 1
 
     async def note(self, position: int, batch: Batch, *, on_the_loop: bool) -> None:
-        """``batch`` is about to be written; ``on_the_loop`` tells that the event loop is busy with that."""
+        """Note that ``batch`` is about to be written; with ``on_the_loop``, that will block the event loop."""
         if self._watching:
             await self._spool.append((), {WRITING.name: self._noted(position, batch).text})
             if on_the_loop:
                 self._timer = asyncio.get_running_loop().call_later(ENCODED, self.forget)
 
     async def over(self, position: int | None) -> None:
-        """Nobody died of it; ``position`` is the one after what was stored, None if the store failed."""
+        """End an attempt without a crash; ``position`` follows what was stored, None if the store failed."""
         if not self._watching:
             return
         suspect = self.suspect
@@ -86,13 +86,13 @@ class Watch:
         await self._spool.append(())
 
     def failed(self, position: int, batch: Batch) -> None:
-        """An error that ends the collector came of it, instead of ``over``."""
+        """End an attempt with an error that stops the collector; called instead of ``over``."""
         self._cancel()
         self._spool.mark(WRITING.name, self._noted(position, batch).text)
 
     @property
     def deaths(self) -> int:
-        """How often what is suspected has ended a collector."""
+        """How often the suspected records have crashed a collector."""
         return self.suspect.deaths if self.suspect else 0
 
     def _noted(self, position: int, batch: Batch) -> Suspicion:
@@ -100,7 +100,7 @@ class Watch:
         return Suspicion(position, len(batch.records), until, deaths)
 
     def forget(self) -> None:
-        """Take the note back, without waiting until that is saved."""
+        """Remove the note, without waiting until that is saved."""
         self._cancel()
         if self._spool.marks.get(WRITING.name):
             self._spool.mark(WRITING.name, "")
