@@ -67,7 +67,7 @@ class CrashWatch:
         return suspect is not None and suspect.alone and suspect.deaths >= ENOUGH and len(batch.records) == 1
 
     async def note(self, position: int, batch: Batch, *, on_the_loop: bool) -> None:
-        """Note that ``batch`` is about to be written; with ``on_the_loop``, that will block the event loop."""
+        """Note that ``batch`` is about to be written; ``on_the_loop``: that will block the loop."""
         if self._watching:
             await self._spool.append((), {WRITING.name: self._noted(position, batch).text})
             if on_the_loop:

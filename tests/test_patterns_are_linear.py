@@ -15,8 +15,9 @@ from linear import grows_with_its_square
 
 import collector
 import launcher
-from collector import catalog, symbol_patterns
+from collector import catalog
 from collector.settings import VARIABLES, Matching
+from collector.symbol_patterns import matches
 from launcher import fleet_keys
 
 ROOT = Path(collector.__file__).parent.parent
@@ -133,12 +134,8 @@ def test_symbols_are_selected_in_time_as_patterns_are_long(repeated):
     def text(size):
         return repeated * (size // len(repeated)) + "b"
 
-    assert not grows_with_its_square(
-        lambda item: symbol_patterns.matches(item, "a" * 60, "spot"), text, size=500
-    )
-    assert not grows_with_its_square(
-        lambda symbol: symbol_patterns.matches("*a*a*a*a*b", symbol, "spot"), text
-    )
+    assert not grows_with_its_square(lambda item: matches(item, "a" * 60, "spot"), text, size=500)
+    assert not grows_with_its_square(lambda symbol: matches("*a*a*a*a*b", symbol, "spot"), text)
 
 
 def test_what_is_near_a_long_text_is_found_at_once():
