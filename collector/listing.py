@@ -1,4 +1,4 @@
-"""What an exchange lists now, asked for by itself: for the launcher, which runs no feed."""
+"""Ask an exchange what it lists now, for the launcher, which runs no feed."""
 
 import asyncio
 from collections.abc import Coroutine, Mapping
@@ -13,18 +13,18 @@ from collector.feeds.access import Access, Listed
 from collector.feeds.malformed import describe
 from collector.settings import Settings, SettingsError
 
-#: Seconds for the whole answer, which may take several requests.
+#: Seconds for the whole answer, over all its requests.
 LIMIT = 60.0
 
 _WAYS = ("HTTPS_PROXY", "SSL_CERT_FILE")
-#: What says which subscriptions a collector makes.
+#: The variables that determine which subscriptions a collector makes.
 _TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_DEPTH", "ENDPOINT")
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """What one collector would take of an exchange's list.
+    """What one collector would record of what an exchange lists.
 
-    ``subscriptions`` are its symbols times its channels; ``connections`` what it would open for them.
+    ``subscriptions`` is its symbols times its channels; ``connections`` how many it would open for them.
     """
 
     symbols: tuple[str, ...]
@@ -33,13 +33,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
-    """One symbol that an exchange lists. None if it, or cryptofeed, does not say.
+    """One symbol that an exchange lists. None stands for what the exchange, or cryptofeed, does not say.
 
     Attributes:
-        type: as SYMBOLS knows it: spot, perpetual, futures, option ...
+        type: as in SYMBOLS: spot, perpetual, futures, option ...
         exchange_symbol: the exchange's own name.
-        tick, lot: the steps of a price and of an amount, in digits.
-        contract_size: of one contract, in ``contract_unit``; None if amounts are in the base currency.
+        tick, lot: the smallest steps of a price and of an amount, as decimal text.
+        contract_size: the size of a contract, in ``contract_unit``; None if amounts are in the base currency.
         settlement: the currency in which profit and loss are paid.
         expiry: UTC, as in 2026-12-25T08:00:00Z.
     """
@@ -58,17 +58,17 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     strike: str | None = None
 
 
-class AwayError(Exception):
-    """The exchange does not tell; the message says why."""
+class UnreachableError(Exception):
+    """The exchange did not answer; the message says why."""
 
 
 def symbols(
     exchange: str, patterns: str, environment: Mapping[str, str], endpoint: str = ""
 ) -> list[Listing]:
-    """Return the symbols that ``patterns``, as in SYMBOLS, select of what the exchange lists at ``endpoint``.
+    """Return the symbols that ``patterns``, as in SYMBOLS, select from those listed at ``endpoint``.
 
-    Blocks, for LIMIT at the most. ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises AwayError,
-    and SettingsError where a variable is wrong or a pattern selects nothing.
+    Blocks for up to LIMIT seconds. ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises
+    UnreachableError, and SettingsError if a variable is wrong or a pattern selects nothing.
     """
     channel = catalog.exchanges()[exchange].channels[0]
     asked = {"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel, "ENDPOINT": endpoint}
@@ -92,10 +92,11 @@ def _listing(symbol: str, listed: Listed) -> Listing:
 def shares(
     exchange: str, collectors: Mapping[str, Mapping[str, str]], environment: Mapping[str, str]
 ) -> dict[str, Share | SettingsError]:
-    """What each of the collectors, variables by their names, would take of what the exchange lists now.
+    """Return what each collector would record of what the exchange lists now, by the collectors' names.
 
-    Asks the exchange once at each of its addresses, by the way that ``environment`` tells. Blocks and raises
-    as ``symbols`` does; what is wrong with one collector stands in its place.
+    ``collectors`` are the variables of each. Asks the exchange once at each of its addresses, as
+    ``environment`` says. Blocks and raises as ``symbols`` does, except that a collector
+    with wrong settings has its error in the answer.
     """
     read: dict[str, Settings | SettingsError] = {}
     for name, variables in collectors.items():
@@ -162,4 +163,4 @@ def _within_limit[T](exchange: str, work: Coroutine[Any, Any, T]) -> T:
     except SettingsError:
         raise
     except Exception as error:
-        raise AwayError(f"{exchange} does not return its symbols: {describe(error)}") from error
+        raise UnreachableError(f"{exchange} does not return its symbols: {describe(error)}") from error

@@ -29,14 +29,14 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResolveError(Exception):
-    """What collectors ask for is not listed, a line for each fault."""
+    """Collectors ask for what is not listed; the message has a line for each fault."""
 
 
 def resolve(collectors: Sequence[CollectorSpec], environment: Mapping[str, str]) -> list[Resolved]:
-    """Ask each exchange once, by the way that ``environment`` tells (HTTPS_PROXY, SSL_CERT_FILE).
+    """Resolve what the collectors ask for, asking each exchange once.
 
-    Raises ResolveError, also where several collectors take the same into one store, and AwayError where an
-    exchange does not answer.
+    ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises ResolveError, also if several collectors
+    would record the same into one store, and UnreachableError if an exchange does not answer.
     """
     found, faults = _shares(collectors, environment)
     taken = {name: share.symbols for name, share in found.items()}
@@ -49,9 +49,9 @@ def resolve(collectors: Sequence[CollectorSpec], environment: Mapping[str, str])
 def symbols(
     collectors: Iterable[CollectorSpec], environment: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return what each collector would take, by its name, but for those of which something is not listed.
+    """Return each collector's symbols by its name, without collectors that ask for what is not listed.
 
-    Asks each exchange once. Raises AwayError if one does not answer.
+    Asks each exchange once. Raises UnreachableError if one does not answer.
     """
     found, _ = _shares(collectors, environment)
     return {name: share.symbols for name, share in found.items()}

@@ -24,7 +24,7 @@ class Claims:
         self._since: dict[Key, float] = {}  # claimed, with the time since when (seconds, UTC)
         self._ever_held: set[Key] = set()
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Drop all claims, because others may have taken them over."""
         self._choosing.clear()
         self._since.clear()

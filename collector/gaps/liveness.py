@@ -30,7 +30,7 @@ class Liveness:
             (alive if is_newer else doubtful).add(name)
         return alive, doubtful
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget all signs of life seen so far."""
         self._signs.clear()
 

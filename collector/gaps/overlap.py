@@ -111,7 +111,7 @@ class Overlap:
 
     def reconnect(self) -> None:
         """Drop our claims: the store or we were unavailable, so others may have taken over."""
-        self._ours.begin_anew()
+        self._ours.reset()
         self._next = 0.0
 
     async def look(
@@ -241,7 +241,7 @@ class Overlap:
             LOG.info("waiting to see whether %s still stores what this collector subscribes to", called)
         watching = bool(self.undecided or self.taken or doubtful)
         if not watching:
-            self._others.begin_anew()
+            self._others.reset()
         soon = SKEW if just_left else PROBE
         pause = 0.0 if self.undecided else soon if watching else RECHECK
         self._next = time.monotonic() + pause

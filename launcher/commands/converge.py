@@ -73,7 +73,7 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
 def _resolve(fleet: FleetSpec) -> "list[Resolved]":
     """What the collectors would take now. Raises InputError, and EngineError where nobody can be asked."""
     try:
-        from collector.listing import AwayError  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+        from collector.listing import UnreachableError  # noqa: PLC0415 - slow; cryptofeed may be missing
         from launcher.resolve import ResolveError, resolve  # noqa: PLC0415
     except ImportError as error:
         raise EngineError(NOT_INSTALLED) from error
@@ -83,7 +83,7 @@ def _resolve(fleet: FleetSpec) -> "list[Resolved]":
         return resolve(fleet.collectors, os.environ)
     except ResolveError as error:
         raise InputError(str(error)) from error
-    except AwayError as error:
+    except UnreachableError as error:
         raise EngineError(str(error)) from error
 
 

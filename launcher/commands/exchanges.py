@@ -74,7 +74,7 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
         found = listing.symbols(exchange, ",".join(options.patterns) or "ALL", os.environ, options.endpoint)
     except SettingsError as error:
         raise InputError(str(error)) from error
-    except listing.AwayError as error:
+    except listing.UnreachableError as error:
         console.remark(f"launcher: {error}")
         return FAILED
     table = Table("SYMBOL", "TYPE", "TICK", "LOT", "CONTRACT", "EXPIRY")

@@ -23,7 +23,7 @@ def overlaps(fleet: FleetSpec) -> list[Overlap]:
 
 def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[str, Iterable[str]]:
     try:
-        from collector.listing import AwayError  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+        from collector.listing import UnreachableError  # noqa: PLC0415 - slow; cryptofeed may be missing
         from launcher import resolve  # noqa: PLC0415
     except ImportError as error:
         raise EngineError(NOT_INSTALLED) from error
@@ -31,7 +31,7 @@ def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[s
         raise EngineError("the exchanges are simulated, and cannot be asked from here")
     try:
         return resolve.symbols(collectors, os.environ)
-    except AwayError as error:
+    except UnreachableError as error:
         raise EngineError(str(error)) from error
 
 
