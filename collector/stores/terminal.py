@@ -3,13 +3,17 @@
 A pipe keeps no position, so a small file in the spool's folder does. It is written after the lines: after a
 crash between the two, the lines of one batch are printed again, which cannot be noticed with a pipe. If the
 file cannot be written, printing continues.
+
+Whoever reads the pipe may pause for longer than the writer waits for an answer. What has begun to be printed
+is printed to its end all the same, and only then does the store answer again.
 """
 
 import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -31,7 +35,7 @@ class ClosedOutputError(Exception):
 
 
 class TerminalStore:
-    """Standard output. Writing to it may block, so it happens on a thread."""
+    """Standard output. Writing to it may block, so it happens on a thread, one batch after the other."""
 
     batch_records = 256
     batch_seconds = 0.0
@@ -39,35 +43,21 @@ class TerminalStore:
 
     def __init__(self, settings: Settings) -> None:
         self._home = settings.home
+        self._thread = ThreadPoolExecutor(1, "terminal")
         self._position: Position | None = None
         self._behind = False  # whether the file is out of date, because it could not be written
 
     async def open(self, name: str) -> Position | None:
         """Return the position, from its file the first time: later we may know more than the file."""
-        if self._position:
-            return self._position
-        path = self._path(name)
-        try:
-            self._position = typed_json.decode(path.read_bytes(), Position)
-        except FileNotFoundError:
-            self._position = None
-        except typed_json.DecodeError as error:
-            tell_damage(str(path), error)
-            self._position = UNKNOWN
-        except OSError as error:
-            raise StoreRefusedError(f"{path} cannot be read: {error}") from error
-        return self._position
+        return await self._on_thread(lambda: self._position or self._read(self._path(name)))
 
     async def commit(
         self, name: str, batch: Batch, expected: Position | None, after: Position
     ) -> Sequence[Refusal]:
         """Print a batch, then write the position. Raises ClosedOutputError."""
-        if self._position != expected:
-            raise PositionLostError(f"{self._path(name)} was changed by another process")
-        lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in batch.records)
-        await asyncio.to_thread(_print, lines)
-        self._position = after
-        await asyncio.to_thread(self._keep, self._path(name), after)
+        _, records = batch.kept
+        lines = b"".join(_encoder.encode(_fields(record)) + b"\n" for record in records)
+        await self._on_thread(lambda: self._commit(self._path(name), lines, expected, after))
         return ()
 
     def place(self, _record: AnyRecord) -> str:
@@ -83,6 +73,28 @@ class TerminalStore:
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
+
+    async def _on_thread[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _read(self, path: Path) -> Position | None:
+        try:
+            self._position = typed_json.decode(path.read_bytes(), Position)
+        except FileNotFoundError:
+            self._position = None
+        except typed_json.DecodeError as error:
+            tell_damage(str(path), error)
+            self._position = UNKNOWN
+        except OSError as error:
+            raise StoreRefusedError(f"{path} cannot be read: {error}") from error
+        return self._position
+
+    def _commit(self, path: Path, lines: bytes, expected: Position | None, after: Position) -> None:
+        if self._position != expected:
+            raise PositionLostError(f"{path} was changed by another process")
+        _print(lines)
+        self._position = after
+        self._keep(path, after)
 
     def _keep(self, path: Path, after: Position) -> None:
         try:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import subprocess
@@ -6,11 +7,16 @@ from pathlib import Path
 
 import pytest
 from streams import one_of_each, trades
+from waiting import PATIENCE, eventually
 
-from collector.batch import Batch, Position
+from collector import lease
+from collector.batch import Batch, Position, Refusal
+from collector.metrics import Metrics
 from collector.settings import Settings
+from collector.spool.spool import Spool
 from collector.stores import PositionLostError, create
 from collector.stores.terminal import _print
+from collector.writer import Writer
 
 NAME = "terminal"
 
@@ -40,6 +46,13 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture
+async def spool(tmp_path):
+    spool = await Spool.open(tmp_path / "spool")
+    yield spool
+    await spool.close()
 
 
 def environment(folder):
@@ -143,3 +156,34 @@ def test_a_terminal_is_shown_what_it_would_obey_and_a_pipe_gets_what_came(monkey
             _print(line)
             assert os.read(reading, 100).decode().rstrip("\r\n") == expected
         os.close(reading)
+
+
+async def test_a_refused_record_is_not_printed(tmp_path, capfd):
+    """Such as one that has crashed the collector before: it is among the dead letters."""
+    store = create(Settings.read(environment(tmp_path)))
+    await store.open(NAME)
+    first, second, third = trades(3)
+    batch = Batch("run", 0, [first, second, third])
+    await store.commit(
+        NAME, batch.without([Refusal(1, second, "it is odd")]), None, Position("owner", "run", 3)
+    )
+    printed = [json.loads(line)["id"] for line in capfd.readouterr().out.splitlines()]
+    assert printed == [first.id, third.id]
+
+
+async def test_who_reads_again_after_a_long_pause_is_told_each_line_once(tmp_path, monkeypatch, spool):
+    """The writer gives up waiting for an answer meanwhile, more than once."""
+    monkeypatch.setattr(lease, "PATIENCE", 0.05)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stdout, os.fdopen(reading, "rb") as lines:
+        monkeypatch.setattr("sys.stdout", stdout)
+        writer = Writer(NAME, create(Settings.read(environment(tmp_path))), spool, Metrics())
+        sent = list(trades(3000))
+        await spool.append(sent)
+        running = asyncio.create_task(writer.run())
+        await eventually(lambda: writer._failures > 2)
+        printed = await asyncio.to_thread(lambda: [json.loads(lines.readline())["id"] for _ in sent])
+        await writer.drain(PATIENCE)
+        running.cancel()
+        await asyncio.wait([running])
+    assert printed == [trade.id for trade in sent]
