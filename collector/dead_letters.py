@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,11 +73,12 @@ class DeadLetters:
 
     def leaving(self) -> Leaving | None:
         """Return what ``rotate`` takes away, if anything. Raises OSError."""
-        letters = list(_read(self._before, _Letter))
-        if not letters:
+        letters = _read(self._before, _Letter)
+        first = next(letters, None)
+        if first is None:
             return None
-        first, size = letters[0], self._before.stat().st_size
-        gaps = joined(map(_gap, letters))
+        gaps = joined(map(_gap, chain([first], letters)))
+        size = self._before.stat().st_size
         return Leaving(f"{first.incarnation} {first.sequence} {size}", gaps)
 
     def rotate(self) -> None:

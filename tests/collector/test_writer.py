@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import resource
+import tracemalloc
 
 import pytest
 from msgspec.structs import replace
@@ -279,6 +280,20 @@ async def test_dead_letters_that_make_room_are_a_gap_with_their_count(store, spo
     lost = [each.receipt_timestamp for each in sent[::2]][: 100 - len(kept)]
     assert (gaps[0].start, gaps[-1].end) == (lost[0], lost[-1])
     assert len(gaps) > 2
+
+
+def test_the_letters_that_go_are_never_all_in_memory(tmp_path):
+    """The collector that they belong to may have no more memory than it needs every day."""
+    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
+    batch = Batch("run", 0, list(trades(10_000)))
+    letters.add(batch, [Refusal(index, trade, "odd") for index, trade in enumerate(batch.records)])
+    letters.rotate()
+    tracemalloc.start()
+    leaving = letters.leaving()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [gap.count for gap in leaving.gaps] == [10_000]
+    assert most < 500_000
 
 
 def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
