@@ -167,6 +167,28 @@ async def test_retention(server, tmp_path, monkeypatch, backend, kept):
     assert found == per_key(sent)["trades", "ETH-USD"][-len(found) :]
 
 
+@pytest.mark.parametrize("retention", [Retention(None, 3), Retention(86400.0, None)])
+async def test_two_collectors_that_trim_the_same_key_at_once_remove_what_is_old_once(server, retention):
+    """Such as the gaps of a symbol whose channels are two collectors'."""
+    now = time.time()
+    with server.client() as client:
+        client.flushall()
+        client.zadd("gaps", {str(days): now - days * 86400 for days in (0.1, 0.2, 0.3, 2, 3)})
+
+        async def ask(commands):
+            return [client.execute_command(*command) for command in commands]
+
+        async def ask_with_the_other(commands):
+            answers = await ask(commands)
+            await other.trim([])
+            return answers
+
+        other = redis_retention.Trimming(retention, ["gaps"], ask, "Redis", streams=False)
+        ours = redis_retention.Trimming(retention, ["gaps"], ask_with_the_other, "Redis", streams=False)
+        await ours.trim([])
+        assert client.zrange("gaps", 0, -1) == [b"0.3", b"0.2", b"0.1"]
+
+
 @pytest.mark.parametrize("backend", ["REDISSTREAM", "REDIS"])
 @pytest.mark.parametrize("clock", ["this machine's", "this machine's and the server's", "the server's"])
 async def test_a_clock_that_is_a_year_ahead_removes_nothing(server, monkeypatch, caplog, backend, clock):
