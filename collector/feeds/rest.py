@@ -8,6 +8,7 @@ import heapq
 import itertools
 import logging
 import time
+from bisect import insort
 from collections import deque
 
 from collector.feeds.backoff import Backoff
@@ -32,7 +33,7 @@ class Budget:
 
     def __init__(self, weight: float, seconds: float) -> None:
         self._weight, self._seconds = weight, seconds
-        self._spent: deque[tuple[float, float]] = deque()  # until when it counts, and how much
+        self._spent: deque[tuple[float, float]] = deque()  # until when it counts, and how much; in that order
         self._sum = 0.0
         self.paused_until = 0.0
 
@@ -49,8 +50,8 @@ class Budget:
         return max(free, self.paused_until) - now if max(free, self.paused_until) > now else 0.0
 
     def spend(self, weight: float, now: float) -> None:
-        """Note that ``weight`` is spent."""
-        self._spent.append((now + self._seconds * max(1.0, weight / self._weight), weight))
+        """Note that ``weight`` is spent; ``now`` may be later than it is, for what is planned."""
+        insort(self._spent, (now + self._seconds * max(1.0, weight / self._weight), weight))
         self._sum += weight
 
     def pause(self, seconds: float, now: float) -> None:

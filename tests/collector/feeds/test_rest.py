@@ -111,6 +111,16 @@ def test_a_request_that_weighs_more_than_all_goes_alone():
     assert budget.delay(50, 300.0) == 0
 
 
+def test_what_is_planned_for_later_hides_nothing_that_is_forgotten_before():
+    """A subscription that waits for its turn has spent it already; another one need not wait."""
+    budget = Budget(2, 60)
+    budget.spend(1, 150.0)
+    budget.spend(1, 100.0)
+    assert budget.delay(1, 151.0) == 9.0  # not 59
+    assert budget.delay(2, 151.0) == 59.0  # not 9
+    assert budget.delay(1, 160.0) == 0
+
+
 def test_a_pause_is_for_all():
     budget = Budget(10, 60)
     budget.pause(120, 0.0)
