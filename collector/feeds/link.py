@@ -43,6 +43,8 @@ TURN = 64
 ANSWERED = 5.0
 #: How often the silence that ends a connection is doubled, where nobody knows whether it would be broken.
 MOST_DOUBLED = 6
+#: Seconds without a longer silence than suits the exchange, after which it ends a connection as at first.
+LIVELY = 24 * 3600.0
 
 #: Gets what a message, an answer or time has brought, with what it was made of and its receipt.
 type Taker = Callable[[Outputs, bytes, int], None]
@@ -70,12 +72,14 @@ class Lasting:
         asked, renewed: when each may be asked for by HTTP, and be subscribed to, again.
         urgent: what was live before.
         in_vain: how many links in a row ended in silence though they were asked for a sign of life.
+        lively: since when, by time.monotonic(), no silence was longer than suits the exchange.
     """
 
     asked: Paces[Key] = field(default_factory=lambda: Paces(SHORTEST))
     renewed: Paces[Key] = field(default_factory=Paces)
     urgent: set[Key] = field(default_factory=set)
     in_vain: int = 0
+    lively: float = field(default_factory=time.monotonic)
 
 
 class Link:
@@ -173,7 +177,7 @@ class Link:
 
     async def _watch(self) -> None:
         """Do what is due; end a connection on which nothing comes, and ask for a sign of life before."""
-        limit = self._limit()
+        limit, lasting = self._limit(), self._lasting
         heard, since, probes, probed = -1, time.monotonic(), 0, 0.0
         while True:
             await asyncio.sleep(min(1.0, limit / 8))
@@ -181,25 +185,32 @@ class Link:
             self.take(self.session.tick(now), b"", now)
             self.renewals.check(self._shared.subscriptions.refused, sending=not self._outbox.empty())
             if self._received != heard or self._waits_for_room:
-                if probes and time.monotonic() - probed < ANSWERED:
-                    self._lasting.in_vain = 0
+                answered = probes and time.monotonic() - probed < ANSWERED
+                if answered or time.monotonic() - lasting.lively > LIVELY:
+                    lasting.in_vain = 0
                     limit = self._limit()
                 heard, since, probes = self._received, time.monotonic(), 0
                 continue
             silence = time.monotonic() - since
+            if silence > self._usual:
+                lasting.lively = time.monotonic()
             if silence > limit:
-                self._lasting.in_vain += 1
+                lasting.in_vain += 1
                 raise SilentError(f"nothing received for {silence:.1f} s")
             if silence > limit * (1 / 2 + probes / 8) and self._outbox.empty():
                 probes, probed = probes + 1, time.monotonic()
                 for frame in self.session.probe():
                     self._send(frame)
 
+    @property
+    def _usual(self) -> float:
+        """The seconds of silence that suit the exchange."""
+        return self._shared.patience.silence or self._shared.exchange.silence
+
     def _limit(self) -> float:
         """Return the seconds of silence that end the connection."""
-        exchange = self._shared.exchange
-        limit = self._shared.patience.silence or exchange.silence
-        return limit if exchange.answers_probes else limit * 2.0 ** min(self._lasting.in_vain, MOST_DOUBLED)
+        doubled = 0 if self._shared.exchange.answers_probes else min(self._lasting.in_vain, MOST_DOUBLED)
+        return self._usual * 2.0**doubled
 
     def _send(self, frame: str) -> None:
         self._outbox.put_nowait(frame)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 import re
 import time
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from test_http import serving
 from collector.exchanges.binance.exchange import Binance, BinanceFutures
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.protocol import ConnectionPlan
+from collector.feeds import link as links
 from collector.feeds.connection import Patience, SilentError
 from collector.feeds.link import Lasting, Link
 from collector.feeds.network import Network
@@ -107,6 +109,39 @@ async def test_an_answer_keeps_a_quiet_connection_up(tmp_path):
         assert not running.done()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+class OverError(Exception):
+    """The time is over."""
+
+
+@pytest.mark.parametrize(
+    ("pauses", "left"),
+    [([20.0], 0), ([20.0, 400.0], 4), ([20.0] * 1000 + [400.0], 4)],
+    ids=["lively", "quiet", "quiet at times"],
+)
+async def test_silences_that_are_far_from_each_other_are_not_in_a_row(tmp_path, monkeypatch, pauses, left):
+    """A day of a lively stream lies between them; where some are always long, that says something."""
+    at = {"now": 0.0, "message": 0.0}
+    pauses = itertools.cycle(pauses)
+
+    async def sleep(seconds):
+        at["now"] += seconds
+        while at["message"] <= at["now"]:
+            it._received += 1
+            at["message"] += next(pauses)
+        if at["now"] > 2 * 24 * 3600:
+            raise OverError
+
+    async with linked(tmp_path, BinanceFutures(), quiet([]), silence=300.0) as (link, lasting):
+        lasting.in_vain, lasting.lively = 4, 0.0
+        it = link()
+        clock = SimpleNamespace(monotonic=lambda: at["now"], time_ns=time.time_ns)
+        monkeypatch.setattr(links, "time", clock)
+        monkeypatch.setattr(links, "asyncio", SimpleNamespace(sleep=sleep))
+        with pytest.raises(OverError):
+            await it._watch()
+        assert lasting.in_vain == left
 
 
 async def drip(reader, writer):
