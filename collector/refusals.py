@@ -14,7 +14,6 @@ from collector.batch import Batch, Refusal
 from collector.bounds import excess
 from collector.dead_letters import DeadLetters
 from collector.gaps.continuity import Continuity
-from collector.gaps.marks import LETTERS_GONE, LettersGone, recall
 from collector.metrics import Metrics
 from collector.spool.spool import Spool
 from collector.stores import Store, StoreRefusedError, StoreUnavailableError
@@ -84,12 +83,11 @@ class Refusals:
     async def _rotate_letters(self) -> None:
         """Record what is dropped before it is dropped; the mark says so, in case of a kill in between."""
         leaving = await asyncio.to_thread(self._letters.leaving)
-        if leaving and recall(self._spool.marks, LETTERS_GONE) != (gone := LettersGone(leaving.identity)):
+        if leaving and self._continuity and await self._continuity.give_up(leaving):
             count = sum(gap.count or 0 for gap in leaving.gaps)
             LOG.error(
                 "the dead letters are full: the oldest %d records were dropped, and are now a gap", count
             )
-            await self._spool.append(leaving.gaps, {LETTERS_GONE.name: gone.text})
             await self._spool.tend()
         await asyncio.to_thread(self._letters.rotate)
 

@@ -30,6 +30,7 @@ from functools import cache, partial
 
 import msgspec
 
+from collector.dead_letters import Leaving
 from collector.gaps import marks
 from collector.gaps.losses import Losses
 from collector.gaps.marks import (
@@ -37,6 +38,7 @@ from collector.gaps.marks import (
     Hole,
     LastContent,
     LastRecorded,
+    LettersGone,
     Question,
 )
 from collector.gaps.remembered import Remembered
@@ -157,6 +159,17 @@ class Continuity:
     def is_put_aside(self, records: Iterable[AnyRecord]) -> None:
         """Note that these records became dead letters."""
         self._losses.put_aside(records)
+
+    async def give_up(self, letters: Leaving) -> bool:
+        """Record as gaps the dead letters that go, before they do; return False if that was done before."""
+        gone = LettersGone(letters.identity)
+        if self._marks.get(marks.LETTERS_GONE) == gone:
+            return False
+        self._marks.put(marks.LETTERS_GONE, gone)
+        for gap in letters.gaps:
+            self._gaps.recorder.report(gap)
+        await self._gaps.recorder.save()
+        return True
 
     # -- the store -----------------------------------------------------------------------------------
 

@@ -16,7 +16,11 @@ from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
 from collector.dead_letters import DeadLetters
 from collector.gaps import marks
+from collector.gaps.continuity import Continuity
+from collector.gaps.recorder import Recorder
+from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
+from collector.receiver import Receiver
 from collector.records import Gap, L2Book, Ticker, Trade, channel_of
 from collector.spool.spool import Spool
 from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError
@@ -58,6 +62,12 @@ class ListStore:
         self.stored += batch.kept[1]
         self.batches.append((batch.first, batch.end))
         self.position = after
+
+    async def notes(self):
+        return {}
+
+    async def note(self, name, note):
+        self.noted = note
 
     async def close(self):
         self.closed = True
@@ -104,8 +114,14 @@ async def spool(tmp_path):
 
 
 @pytest.fixture
-async def writer(store, spool):
-    writer = Writer("name", store, spool, Metrics())
+def continuity(spool):
+    gaps = Gaps("COINBASE", Recorder(Receiver(spool, Metrics())))
+    return Continuity(spool, gaps, lambda _: None, lambda _: True)
+
+
+@pytest.fixture
+async def writer(store, spool, continuity):
+    writer = Writer("name", store, spool, Metrics(), continuity)
     writer.task = asyncio.create_task(writer.run())
     yield writer
     writer.task.cancel()
@@ -253,7 +269,9 @@ async def test_a_refusal_that_lasts_is_logged_again_and_again(store, spool, writ
     assert caplog.text.count("the store still refuses") < len(store.tried) / 2
 
 
-async def test_dead_letters_that_make_room_are_a_gap_with_their_count(store, spool, writer, monkeypatch):
+async def test_dead_letters_that_make_room_are_a_gap_with_their_count(
+    store, spool, writer, continuity, monkeypatch, caplog
+):
     """Whatever kills the collector in that moment: the gap is there, and once."""
     monkeypatch.setattr(dead_letters, "LETTERS_BYTES", 2000)
     rotate = DeadLetters.rotate
@@ -280,6 +298,11 @@ async def test_dead_letters_that_make_room_are_a_gap_with_their_count(store, spo
     lost = [each.receipt_timestamp for each in sent[::2]][: 100 - len(kept)]
     assert (gaps[0].start, gaps[-1].end) == (lost[0], lost[-1])
     assert len(gaps) > 2
+    recorder = continuity._gaps.recorder
+    assert recorder.today == len(gaps)
+    recorder.tell()
+    told = [line for line in caplog.messages if line.startswith("gap: COINBASE trades BTC-USD: not seen for")]
+    assert len(told) == len(gaps)
 
 
 def test_the_letters_that_go_are_never_all_in_memory(tmp_path):
