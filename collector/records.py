@@ -165,8 +165,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[AnyRecord])
 _gap_decoder = msgspec.msgpack.Decoder(list[Gap])
 
-#: Seconds since 1970 whose nanoseconds MessagePack has no room for.
-_LATEST = 2**63 / SECOND
+#: Seconds since 1970, before and after, whose nanoseconds MessagePack has no room for.
+_EARLIEST, _LATEST = -(2**63) / SECOND, 2**64 / SECOND
 
 #: What a number with an exponent looks like; so may an id, which is left as it is.
 _exponent = re.compile(rb"[0-9]E[+-][0-9]").search
@@ -230,7 +230,7 @@ def _with_times(arrays: Any) -> Any:
 
 
 def _nanoseconds(seconds: float) -> int:
-    if not abs(seconds) < _LATEST:
+    if not _EARLIEST <= seconds < _LATEST:
         raise msgspec.DecodeError(f"{seconds} is no time")
     return nanoseconds(seconds)
 

@@ -423,6 +423,9 @@ class SpoolFile:
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._raise_format(acknowledged)
+        self.encode = encoder(
+            self.db
+        )  # as committed: what an earlier version may still read, it must read right
         self.bytes -= sum(size for (size,) in rows)
         with _needing_room():
             self._give_back()
@@ -432,7 +435,6 @@ class SpoolFile:
         """Switch to the current format once the store has everything that an earlier version wrote."""
         if self.encode is not codec.encode and acknowledged >= self.incarnations.present.first:
             self.db.execute(f"PRAGMA user_version = {FORMAT}")
-            self.encode = codec.encode
 
     def _see_that_it_is_there(self) -> None:
         """Raise OSError if the files were deleted: writing to them still works, but nobody could read it."""

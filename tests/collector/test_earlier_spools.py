@@ -4,6 +4,7 @@ Beside each is what it had been given and had not delivered, with the numbers wr
 """
 
 import asyncio
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -15,10 +16,13 @@ from streams import one_of_each
 from waiting import PATIENCE
 
 from collector.batch import Position
+from collector.bounds import LATEST
 from collector.metrics import Metrics
-from collector.records import channel_of, decode, encode, encode_for_earlier_versions, fields
+from collector.records import Funding, channel_of, decode, encode, encode_for_earlier_versions, fields
+from collector.spool import database
 from collector.spool.schema import EARLIER_FORMAT, FORMAT
 from collector.spool.spool import Spool
+from collector.times import SECOND
 from collector.writer import Writer
 
 FOLDER = Path(__file__).parent / "spools"
@@ -111,6 +115,44 @@ async def test_what_is_added_before_all_that_an_earlier_version_left_is_stored_t
         (blob,) = db.execute("SELECT data FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
     assert msgspec.msgpack.decode(blob) == told(added)
     assert decode(blob) == added
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 2**63 // SECOND, 2**63 // SECOND + 1, int(LATEST) - 1])
+def test_every_time_that_is_received_may_be_written_as_earlier_versions_did(seconds):
+    """Funding beyond 2262 is nonsense, but must not cost the records beside it."""
+    records = one_of_each()
+    record = next(each for each in records if isinstance(each, Funding) and each.next_funding_time)
+    record.next_funding_time = seconds * SECOND
+    assert decode(encode_for_earlier_versions(records)) == records
+    assert decode(encode(records)) == records
+
+
+@contextlib.contextmanager
+def full_at_commit(db):
+    db.execute("BEGIN IMMEDIATE")
+    yield
+    db.execute("ROLLBACK")
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    raise error
+
+
+async def test_a_format_that_could_not_be_raised_is_still_written(file, monkeypatch, caplog):
+    """What is written goes by what the file says, or the earlier version would read times wrongly."""
+    spool = await Spool.open(file.parent)
+    await spool.append(one_of_each())
+    await spool.acknowledge(Position(spool.owner, spool.incarnation, spool.end))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", full_at_commit)
+        await spool.tend()
+    assert "database or disk is full" in caplog.text
+    await spool.append(added := one_of_each("KRAKEN"))
+    await spool.close()
+    assert user_version(file) == EARLIER_FORMAT
+    with sqlite3.connect(file) as db:
+        (blob,) = db.execute("SELECT data FROM blobs ORDER BY first DESC LIMIT 1").fetchone()
+    assert msgspec.msgpack.decode(blob) == told(added)
 
 
 async def test_the_format_is_raised_when_all_that_an_earlier_version_left_is_stored(file):
