@@ -113,6 +113,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_received: float | None = None
     last_stored: float | None = None
 
+    @property
+    def unstored(self) -> int | None:
+        """How many records the collector left in its spool when it ended; None if it did not end in order."""
+        return self.spool.records if self.state in ("stopped", "failed") else None
+
 
 class Standby(msgspec.Struct, frozen=True, kw_only=True):
     """Since when (float seconds since 1970, UTC) a collector has been ready to take over."""

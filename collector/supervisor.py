@@ -162,7 +162,7 @@ class _Collector:
             guard.start("report", self._report())
             guard.start("memory", memory.give_back())
             died = await guard.watch(stop)
-            self._write_status(*died.status if died else ("stopping", "stopping"))
+            self._write_status("stopping", died.status[1] if died else "stopping")
             await _within(FEED_GRACE, self.feed.stop(), "stopping the feed")
             await _within(RECEIVER_GRACE, self._save(), "saving what was received")
             await self.writer.drain(WRITER_GRACE)

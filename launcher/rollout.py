@@ -39,7 +39,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``state`` is checking, creating, updating, recreating, starting, restarting, removing or waiting on the
     way, and unchanged, ready, started (not waited for), removed, kept, left (not begun) or failed at the end.
     ``remedy`` is what to do about a failure, ``log`` a failed one's last lines; ``unseen`` the seconds for
-    which one that was replaced saw nothing.
+    which one that was replaced saw nothing; ``unstored`` how many records are left in the spool of one that
+    was removed, None if nobody knows.
     """
 
     collector: str
@@ -49,6 +50,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: tuple[str, ...] = ()
     status: Status | None = None
     unseen: float | None = None
+    unstored: int | None = 0
 
 
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -478,12 +480,10 @@ class Rollout:
         self._engine.stop(container.id)
         held()
         speaks = _is_collector(container.collector, container.store)
-        status = self._engine.status(container.id, container.name) if speaks else None
+        unstored = self._engine.unstored(container.id, container.name) if speaks else 0
         self._engine.remove(container.id)
-        waiting = status.spool.records if status else 0
-        detail = f"its spool is kept: {waiting:,} records in it are not stored yet" if waiting else ""
-        detail = "its data is kept" if container.store else detail
-        self._tell(Event(collector=container.collector, state="removed", detail=detail, status=status))
+        detail = "its data is kept" if container.store else _kept(unstored)
+        self._tell(Event(collector=container.collector, state="removed", detail=detail, unstored=unstored))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:
         """Look at all that were started until each is ready or has failed."""
@@ -653,6 +653,15 @@ def replacing(containers: Iterable[Observed]) -> tuple[str, ...]:
     """Return the options of ``collector check`` that say from which collectors others may take over."""
     names = (each.name for each in containers if _is_collector(each.collector, each.store))
     return tuple(f"--replacing={name}" for name in names)
+
+
+def _kept(unstored: int | None) -> str:
+    if unstored is None:
+        return (
+            "its spool is kept: it may hold records that are not stored yet,"
+            " because the collector did not shut down cleanly"
+        )
+    return f"its spool is kept: {unstored:,} records in it are not stored yet" if unstored else ""
 
 
 def _is_collector(name: str, server: str) -> bool:

@@ -239,7 +239,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
         going: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
-            full = _full(engine, roles, _waiting_in(containers, rollout), images)
+            full = _full(engine, roles, _unstored_in(containers, rollout), images)
             going = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 going = kept
@@ -359,33 +359,32 @@ def _images(selection: _Selection) -> list[str]:
     return [spec.container.image for spec in plan.specs(selection.fleet)] if selection.fleet else []
 
 
-def _waiting_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int]:
+def _unstored_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int | None]:
     """Return how many records are left in the spool of each container that was removed, by its volume."""
-    said = {name: event.status for name, event in rollout.outcome.items()}
-    return {
-        volume: last.spool.records if (last := said.get(each.collector)) else 0
-        for each in removed
-        for volume in each.volumes
-    }
+    unstored = {name: event.unstored for name, event in rollout.outcome.items()}
+    return {volume: unstored.get(each.collector) for each in removed for volume in each.volumes}
 
 
 def _full(
-    engine: DockerEngine, volumes: Mapping[str, Volume], said: Mapping[str, int], images: Sequence[str]
+    engine: DockerEngine,
+    volumes: Mapping[str, Volume],
+    unstored: Mapping[str, int | None],
+    images: Sequence[str],
 ) -> dict[str, str]:
-    """Return what is lost with each volume that holds something nobody else has, in words."""
+    """Return what each volume holds that nobody else has, in words."""
     full = {}
     for volume, role in volumes.items():
         if role.server:
             what = "the password of that data" if role.holds_password else "the data recorded into it"
-            full[volume] = f"{what} ({_SERVER_NAMES[role.server]})"
+            full[volume] = f"holds {what} ({_SERVER_NAMES[role.server]})"
         elif role.holds_data:
-            full[volume] = "the data recorded into it"
+            full[volume] = "holds the data recorded into it"
         elif role.role == SPOOL:
-            records = said[volume] if volume in said else _left_in(engine, volume, role, images)
+            records = unstored[volume] if volume in unstored else _left_in(engine, volume, role, images)
             if records is None:
-                full[volume] = "an unknown number of records that are not stored"
+                full[volume] = "may hold records that are not stored; how many is unknown"
             elif records:
-                full[volume] = f"{records:,} records that are not stored"
+                full[volume] = f"holds {records:,} records that are not stored"
     return full
 
 
@@ -393,14 +392,14 @@ def _left_in(engine: DockerEngine, volume: str, role: Volume, images: Sequence[s
     if not images:
         return None
     with contextlib.suppress(EngineError):
-        return engine.spool_of(volume, names.container(role.fleet, role.of), images[0])
+        return engine.unstored_in(volume, names.container(role.fleet, role.of), images[0])
     return None
 
 
 def _confirmed(full: Mapping[str, str], options: argparse.Namespace, console: Console) -> bool:
     """Return whether these volumes may go: --yes says so, or a person at a terminal."""
     for volume, what in full.items():
-        console.remark(f"volume {volume} holds {what}")
+        console.remark(f"volume {volume} {what}")
     answer = consent.ask("remove all of it permanently?", options, console)
     if answer is None:
         kept = "it is" if len(full) == 1 else "they are"

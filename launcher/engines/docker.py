@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -427,20 +427,36 @@ class DockerEngine:
 
     def status(self, container: str, collector: str) -> Status | None:
         """Return what the collector (its NAME) last said of itself; None if it has said nothing readable."""
+        with contextlib.suppress(typed_json.DecodeError):
+            return self._status(container, collector)
+        return None
+
+    def unstored(self, container: str, collector: str) -> int | None:
+        """Return how many records a collector (its NAME) that has ended left in its spool.
+
+        None if nobody knows: it was killed, or what it said of itself is damaged.
+        """
+        return _unstored(partial(self._status, container, collector))
+
+    def _status(self, container: str, collector: str) -> Status | None:
+        """Return what a collector last said of itself; None if nothing. Raises DecodeError."""
         return self._said(container, collector, STATUS_FILE, Status)
 
     def standby(self, container: str, collector: str) -> Standby | None:
         """Since when what is to replace the collector (its NAME) is ready to do so; None if it is not."""
-        return self._said(container, collector, STANDBY_FILE, Standby)
+        with contextlib.suppress(typed_json.DecodeError):
+            return self._said(container, collector, STANDBY_FILE, Standby)
+        return None
 
     def _said[T: msgspec.Struct](self, container: str, collector: str, file: str, told: type[T]) -> T | None:
+        """Return what a file of a spool says; None if there is none. Raises DecodeError."""
         for _ in range(_READS):
             # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
             # shorter now, the archive is cut; where it is longer, what it says is.
             with contextlib.suppress(tarfile.ReadError, typed_json.DecodeError):
                 text = self._file(container, f"{SPOOL}/{collector}", file)
-                return typed_json.decode(text, told) if text else None
-        return None
+                return None if text is None else typed_json.decode(text, told)
+        raise typed_json.DecodeError(f"{file} cannot be read")
 
     def passwords(self, container: str) -> tuple[str, ...]:
         """Return what no text about the container may hold, as it has it."""
@@ -612,24 +628,31 @@ class DockerEngine:
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(map(_labelled, found), key=lambda volume: volume.name)
 
-    def spool_of(self, volume: str, collector: str, image: str) -> int:
-        """Return how many records of the collector (its NAME) in a spool's volume are not stored.
+    def unstored_in(self, volume: str, collector: str, image: str) -> int | None:
+        """Return how many records a collector (its NAME) left in a spool's volume, as ``unstored`` does.
 
         ``image`` is any; nothing of it runs.
         """
         with explained(f"volume {volume} cannot be read"):
-            status = self._status_in(volume, collector, image)
-        return status.spool.records if status else 0  # it speaks of itself before it receives anything
+            return _unstored(partial(self._status_in, volume, collector, image))
 
     def _status_in(self, volume: str, collector: str, image: str) -> Status | None:
-        """Return what the collector of a spool last said of itself."""
+        """Return what the collector of a spool last said of itself; None if nothing. Raises DecodeError."""
         with self._mounted(volume, SPOOL, image) as reading:
-            return DockerEngine.status(self, reading, collector)
+            return DockerEngine._status(self, reading, collector)
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume, and what is in it."""
         with explained(f"volume {name} cannot be removed"):
             self._api.remove_volume(name)
+
+
+def _unstored(status: Callable[[], Status | None]) -> int | None:
+    try:
+        said = status()
+    except typed_json.DecodeError:
+        return None
+    return said.unstored if said else 0  # it speaks of itself before it receives anything
 
 
 def _still_used(network: str, there: Mapping[str, Any]) -> str:

@@ -456,13 +456,13 @@ class SwarmEngine(DockerEngine):
         return f"node {node['Description']['Hostname']}"
 
     @override
-    def status(self, container: str, collector: str) -> Status | None:
+    def _status(self, container: str, collector: str) -> Status | None:
         with explained("the service cannot be inspected"):
             found = self._service(container)
             here = self._container(_current(found, self._tasks(container)))
         if here:
             with contextlib.suppress(EngineError):  # it may be gone by now; its spool is not
-                return super().status(here, collector)
+                return super()._status(here, collector)
         inside = found["Spec"]["TaskTemplate"]["ContainerSpec"]
         volumes = [each["Source"] for each in inside.get("Mounts") or [] if each["Target"] == SPOOL]
         with explained(f"{collector}: its spool cannot be read"):

@@ -42,6 +42,12 @@ def stored(fleet):
         return sum(client.xlen(key) for key in client.keys("trades-*"))
 
 
+def waiting(fleet):
+    """How many records the collector says are in its spool."""
+    found = docker("exec", fleet.containers()["kraken"]["Id"], "sh", "-c", "cat /spool/*/status.json")
+    return json.loads(found)["spool"]["records"]
+
+
 def test_updates_that_work_and_those_that_do_not(fleet, capsys):
     fleet.write(["BTC-USD"])
     assert fleet.launch("doctor") == 0  # the simulator is not up: there is little to try
@@ -84,6 +90,7 @@ def test_what_a_store_did_not_take_is_kept(fleet, capsys):
     assert fleet.launch("up") == 0
     docker("pause", fleet.stage.redis)
     try:
+        wait_until(lambda: waiting(fleet))  # or a quick stop would find nothing received since
         capsys.readouterr()
         assert fleet.launch("down", "kraken", "--volumes") == 1
         assert "records that are not stored" in capsys.readouterr().err

@@ -28,6 +28,41 @@ def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
     assert not spools(fleet)
 
 
+def test_a_spool_of_a_collector_that_was_killed_is_kept(fleet, capsys):
+    """What it said last may be older than what it received last."""
+    fleet.write({"killed": "BTC-USD", "other": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    docker("kill", f"{fleet.name}-killed")  # the engine does not restart it
+    assert fleet.launch("down") == 0
+    said = capsys.readouterr()
+    assert "killed: its spool is kept: it may hold records that are not stored yet" in said.err
+    assert "other: its spool" not in said.err
+    for _ in range(2):  # with the other's volume, and alone
+        assert fleet.launch("down", "--volumes") == 1
+        assert f"{fleet.name}-killed-spool may hold records that are not stored" in capsys.readouterr().err
+        assert spools(fleet) == [f"{fleet.name}-killed-spool"]
+    assert fleet.launch("down", "--volumes", "--yes") == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_spool_whose_status_is_damaged_is_kept(fleet, capsys, tmp_path, text):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    (tmp_path / "status.json").write_text(text)
+    docker("stop", f"{fleet.name}-one")
+    docker("cp", f"{tmp_path}/status.json", f"{fleet.name}-one:/spool/{fleet.name}-one/status.json")
+    assert fleet.launch("down", "--volumes") == 1
+    assert "may hold records that are not stored" in capsys.readouterr().err
+    assert len(spools(fleet)) == 1
+
+
+def test_a_spool_of_a_collector_that_never_began_goes(fleet):
+    fleet.write({"one": "WRONG-SETTINGS"})
+    assert fleet.launch("up") == 1
+    assert fleet.launch("down", "--volumes") == 0
+    assert not fleet.things("volume")
+
+
 def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "other": "BTC-USD"})
     assert fleet.launch("up") == 0
