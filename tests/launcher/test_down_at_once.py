@@ -35,8 +35,8 @@ class Engine:
     def has_image(self, _):
         return False  # so nothing is locked
 
-    def status(self, *_):
-        return None
+    def unstored(self, *_):
+        return 0
 
     def networks(self, _):
         return []

@@ -18,13 +18,14 @@ from waiting import PATIENCE
 from collector import lease
 from collector import writer as writing
 from collector.batch import Batch, Position
+from collector.bounds import LATEST
 from collector.dead_letters import DeadLetters
 from collector.lease import AnotherWriterError
-from collector.records import L2Book, Trade, fields
+from collector.records import L2Book, Trade, fields, time_fields
 from collector.spool.spool import Spool
 from collector.stores import PositionLostError, create, mongo, postgres
 from collector.stores import notes as codec
-from collector.times import nanoseconds
+from collector.times import SECOND, nanoseconds
 
 pytestmark = pytest.mark.redis
 
@@ -70,10 +71,17 @@ def impatient(harness, monkeypatch):
 
 @in_every_way
 async def test_every_record_is_stored_digit_for_digit(harness, server, tmp_path):
+    sent = [*one_of_each(), *map(_latest, one_of_each("KRAKEN"))]
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
-        await pipeline.send(one_of_each())
+        await pipeline.send(sent)
         await pipeline.delivered()
-    assert harness.per_key(harness.stored(server)) == harness.per_key(one_of_each())
+    assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
+
+
+def _latest(record):
+    """A record with the latest times that an exchange may send."""
+    times = {*time_fields(type(record))} - {"receipt_timestamp"}
+    return replace(record, **dict.fromkeys(times, (int(LATEST) - 1) * SECOND))
 
 
 @in_every_way
