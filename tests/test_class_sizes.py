@@ -49,13 +49,13 @@ def test_fields_are_counted(text, expected):
     assert fields(ast.parse(text).body[0]) == expected
 
 
-def test_no_class_keeps_fifteen_things():
+def test_no_class_has_fifteen_attributes():
     large = {name for name, found in CLASSES.items() if len(fields(found)) > MOST}
     assert large - RECORDS.keys() == set()
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_what_may_be_larger_is_a_plain_record(name):
+def test_larger_classes_are_plain_records(name):
     found = CLASSES[name]
     assert len(fields(found)) > MOST
     assert "msgspec.Struct" in map(ast.unparse, found.bases)

@@ -65,24 +65,24 @@ def test_equal_is_equal_by_value():
     assert comparison.matched == 2
 
 
-def test_what_is_not_stored_is_missing():
+def test_an_unstored_record_is_missing():
     assert len(compare([trade(0, "7"), trade(1, "8")], [stored_trade("8")]).missing) == 1
     assert len(compare([ticker(0, "1"), ticker(1, "2")], [stored_ticker("1")]).missing) == 1
 
 
-def test_what_is_stored_twice_is_unexpected():
+def test_a_record_stored_twice_is_unexpected():
     assert len(compare([trade(0, "7")], [stored_trade("7")] * 2).unexpected) == 1
     assert len(compare([ticker(0, "1")], [stored_ticker("1")] * 2).unexpected) == 1
 
 
-def test_what_has_another_content_differs():
+def test_a_record_with_different_content_is_noticed():
     comparison = compare([trade(0, "7")], [stored_trade("7", "1.6")])
     assert len(comparison.differing) == 1
     assert not comparison.missing
     assert not comparison.unexpected
 
 
-def test_another_order_is_noticed():
+def test_a_different_order_is_noticed():
     assert not compare([ticker(0, "1"), ticker(1, "2")], [stored_ticker("2"), stored_ticker("1")]).exact
 
 
@@ -105,7 +105,7 @@ def test_a_trade_that_its_own_connection_repeats_counts_once():
     assert not compare([trade(1, "1"), repeated], []).exact
 
 
-def test_the_past_of_the_first_subscription_need_not_be_stored():
+def test_history_of_the_first_subscription_need_not_be_stored():
     past = [trade(number - 10, str(number)) for number in (6, 7)]
     for each in past:
         each["content"]["snapshot"] = True
@@ -124,7 +124,7 @@ def test_the_end_of_a_connection_that_was_cut_is_excused_and_nothing_before_it()
     assert not compare([*sent, cut(1)], [stored_ticker("1"), stored_ticker("3"), stored_ticker("4")]).exact
 
 
-def test_what_lies_in_a_gap_is_excused():
+def test_a_record_within_a_gap_is_excused():
     span = START + 0.5, START + 1.5
     gap = timed(Gap("COINBASE", "BTC-USD", START, START, "ticker", *span, "disconnect", None))
     sent = [ticker(0, "1"), ticker(1, "2"), ticker(2, "3")]
@@ -162,7 +162,7 @@ def opened(connection, at):
     return {"event": "open", "exchange": "COINBASE", "connection": connection, "time": START + at}
 
 
-def test_what_two_connections_sent_at_a_time_counts_once():
+def test_records_sent_by_two_connections_at_once_count_once():
     log = [opened(1, 0), ticker(1, "1"), opened(2, 1.5), ticker(2, "2"), ticker(3, "2", connection=2)]
     assert compare(log, [stored_ticker("1"), stored_ticker("2")]).exact
     assert compare(log, [stored_ticker("1"), stored_ticker("2"), stored_ticker("2")]).unexpected
@@ -193,7 +193,7 @@ def test_a_book_that_a_second_connection_begins_with_need_not_be_stored():
     assert compare(log[:2], []).missing
 
 
-def test_what_a_fault_took_from_one_of_two_connections_need_not_be_stored():
+def test_records_lost_on_one_of_two_connections_need_not_be_stored():
     log = [opened(1, 0), ticker(1, "1"), opened(2, 1.5), ticker(2, "1", connection=2), ticker(3, "2")]
     alone = ticker(4, "3", connection=2)
     after = [{"event": "closed", "connection": 1, "time": START + 5}, ticker(6, "4", connection=2)]

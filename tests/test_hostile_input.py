@@ -61,7 +61,7 @@ def test_aliases_of_aliases_of_aliases_are_nested_too_deeply(fleet, capsys):
     assert "a.yaml:1:1: lists and mappings are nested too deeply" in said
 
 
-def test_a_variable_that_is_no_text_is_a_fault_at_its_reference(fleet, capsys, monkeypatch):
+def test_a_variable_that_is_not_text_is_a_fault_at_its_reference(fleet, capsys, monkeypatch):
     monkeypatch.setenv("BAD", NO_UTF8)
     said = faults(capsys, "validate", fleet("a.yaml", 'fleet: desk\ncollectors: [{exchange: "${BAD}"}]'))
     assert "a.yaml:2:25: the environment variable BAD is not UTF-8 text" in said
@@ -98,7 +98,7 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, %s}]
         (f"limits: {{memory: {'9' * 400}}}", "takes a size"),
     ],
 )
-def test_numbers_that_nothing_can_reckon_with_are_faults(setting, says, fleet, capsys):
+def test_numbers_too_large_to_compute_with_are_faults(setting, says, fleet, capsys):
     assert says in faults(capsys, "render", "--format", "kubernetes", fleet("a.yaml", FLEET % setting))
 
 
@@ -111,7 +111,7 @@ def test_a_configuration_is_a_fault_whatever_it_holds(content, tmp_path):
         in_time(lambda: Settings.read({"CONFIG": str(tmp_path / "config.yaml")}))
 
 
-def test_aliases_of_a_configuration_may_go_round_double_or_be_many(tmp_path):
+def test_aliases_of_a_configuration_may_be_circular_doubling_or_many(tmp_path):
     doubled = "".join(f"d{n}: &d{n} [*d{n - 1}, *d{n - 1}]\n" for n in range(1, 60))
     chain = "".join(f"c{n}: &c{n} {{k: *c{n - 1}}}\n" for n in range(1, 3000))
     text = f"a: &a {{key_secret: hunter2, again: *a}}\nd0: &d0 {{x: 1}}\n{doubled}c0: &c0 {{x: 1}}\n{chain}"
@@ -121,7 +121,7 @@ def test_aliases_of_a_configuration_may_go_round_double_or_be_many(tmp_path):
     assert "hunter2" in settings.secrets
 
 
-def test_a_file_that_never_ends_or_never_begins_is_a_fault(fleet, capsys, tmp_path, monkeypatch):
+def test_an_endless_or_blocking_file_is_a_fault(fleet, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.2)
     os.mkfifo(tmp_path / "pipe")
     assert "pipe: cannot be read: it does not end within" in faults(capsys, "validate", tmp_path / "pipe")
@@ -178,7 +178,7 @@ SECRET = "hunter2"
         f"image: 'u:{SECRET}@h'",
     ],
 )
-def test_no_fault_repeats_what_may_be_a_secret(line, fleet, capsys):
+def test_no_fault_quotes_what_may_be_a_secret(line, fleet, capsys):
     rest = FLEET.partition("collectors")[2] % f"store: 'redis://u:{SECRET}@h'"
     said = faults(capsys, "validate", fleet("a.yaml", f"{line}\ncollectors{rest}"))
     assert "a.yaml:1:" in said
@@ -186,7 +186,7 @@ def test_no_fault_repeats_what_may_be_a_secret(line, fleet, capsys):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_proxys_password_is_a_secret_whatever_is_in_it(form, fleet, capsys):
+def test_a_proxy_password_is_secret_whatever_its_characters(form, fleet, capsys):
     password = f"a'{SECRET}\"b"
     path = fleet("a.yaml", FLEET % f"https_proxy: 'http://me:{password.replace("'", "''")}@proxy:3128'")
     contents = FORMATS[form](load([path], {}))

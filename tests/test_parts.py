@@ -29,7 +29,7 @@ PARTS = {
     "ssh": (("ssh", "sshd"), ("launcher/test_remote.py", "-kssh")),
     "shells": (("zsh", "tcsh"), ("launcher/test_cli.py", "-kshells")),
 }  # fmt: skip
-COMPOSE = ("launcher/test_cli_containers.py::test_what_compose_made_is_left_alone",)
+COMPOSE = ("launcher/test_cli_containers.py::test_containers_made_by_compose_are_left_alone",)
 
 
 @pytest.fixture
@@ -65,14 +65,14 @@ def run(programs, *arguments, **variables):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_machine_without(part, programs, tmp_path):
+def test_a_missing_part_is_reported(part, programs, tmp_path):
     hidden, arguments = PARTS[part]
     fill(programs, *hidden)
     variables = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"} if part == "Docker" else {}
     assert "left out: " in run(programs, *arguments, **variables)
 
 
-def test_a_machine_with_none_of_them(programs, tmp_path):
+def test_a_machine_without_any_part(programs, tmp_path):
     fill(programs, *(program for hidden, _ in PARTS.values() for program in hidden))
     files = {tests[0] for _, tests in PARTS.values()} | {*PARTS["Docker"][1]}
     files.remove("collector/stores/test_conformance.py")  # of which Parquet is not missing

@@ -104,7 +104,7 @@ def hostile(pattern):
 
 
 @pytest.mark.parametrize(("pattern", "anchored", "name"), tried())
-def test_a_pattern_takes_time_as_the_text_is_long(pattern, anchored, name):
+def test_every_pattern_takes_linear_time(pattern, anchored, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern)
@@ -118,7 +118,7 @@ def test_every_pattern_is_found():
 
 
 @pytest.mark.parametrize("remedy", importlib.import_module("launcher.engines.ssh")._REMEDIES)
-def test_nor_does_what_is_looked_for_in_what_ssh_says(remedy):
+def test_patterns_for_the_output_of_ssh_take_linear_time(remedy):
     for text in hostile(remedy):
         assert not grows_with_its_square(re.compile(remedy).search, text), text(20)
 
@@ -130,7 +130,7 @@ def test_the_check_itself_finds_a_cube_and_a_square(pattern, size):
 
 
 @pytest.mark.parametrize("repeated", ["*a", "?*", "[a]*", "[!a]*", "*", "[", "!", "type:"])
-def test_symbols_are_selected_in_time_as_patterns_are_long(repeated):
+def test_selecting_symbols_takes_linear_time(repeated):
     def text(size):
         return repeated * (size // len(repeated)) + "b"
 
@@ -138,7 +138,7 @@ def test_symbols_are_selected_in_time_as_patterns_are_long(repeated):
     assert not grows_with_its_square(lambda symbol: matches("*a*a*a*a*b", symbol, "spot"), text)
 
 
-def test_what_is_near_a_long_text_is_found_at_once():
+def test_finding_names_near_a_long_text_is_fast():
     def text(size):
         return "ab" * (size // 2)
 

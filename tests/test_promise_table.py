@@ -6,7 +6,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 
 
-def test_each_test_that_the_readme_names_is_there():
+def test_each_test_named_in_the_readme_exists():
     named = set(re.findall(r"`(test_\w+)`", (TESTS.parent / "README.md").read_text()))
     there = {
         name

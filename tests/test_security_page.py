@@ -46,6 +46,6 @@ MIB = 2**20
         ),
     ],
 )
-def test_each_bound_is_that_of_the_code(row, most):
+def test_each_bound_matches_the_code(row, most):
     lines = [line.split(" | ") for line in PAGE.splitlines() if line.startswith(f"| {row}")]
     assert [line[1] for line in lines] == [most]

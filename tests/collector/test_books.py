@@ -96,7 +96,7 @@ def test_a_book_without_delta_after_deltas_is_a_break():
     assert broken == RECEIPT + 1
 
 
-def test_books_that_always_come_complete_are_no_break():
+def test_books_that_always_come_complete_do_not_break():
     it = books()
     for _ in range(3):
         (full,), broken = it.take(order_book(), RECEIPT)
@@ -147,7 +147,7 @@ changes = st.lists(
 
 
 @given(changes, st.integers(0, 4), st.integers(1, 5))
-def test_deltas_lead_from_book_to_book(changes, depth, interval):
+def test_deltas_turn_one_complete_book_into_the_next(changes, depth, interval):
     """Whatever happens, the records applied to each other give the best levels of the book."""
     it, book = books(depth=depth, interval=interval), order_book()
     replayed = None

@@ -51,7 +51,7 @@ def stretch(row):
 
 @pytest.mark.redis
 @pytest.mark.parametrize("harness", HARNESSES, ids=repr)
-async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, tmp_path):
+async def test_every_store_shows_what_is_complete_and_what_is_missing(harness, tmp_path):
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
         async with Pipeline(settings) as pipeline:
@@ -92,7 +92,7 @@ async def test_every_store_tells_what_is_complete_and_what_is_missing(harness, t
 
 @pytest.mark.redis
 @pytest.mark.parametrize("harness", HARNESSES, ids=repr)
-def test_a_store_in_which_nothing_was_stored_yet_has_an_answer(harness, tmp_path, monkeypatch, capsys):
+def test_an_empty_store_has_an_answer(harness, tmp_path, monkeypatch, capsys):
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
         monkeypatch.setattr(Settings, "read", lambda _environment: settings)
@@ -114,7 +114,7 @@ async def keep(harness, server, pipeline, name, text):
 
 @pytest.mark.redis
 @pytest.mark.parametrize("harness", [each for each in HARNESSES if "REDIS" in each.backend], ids=repr)
-async def test_it_takes_no_right_to_write(harness, tmp_path):
+async def test_completeness_needs_no_right_to_write(harness, tmp_path):
     with harness.server() as server:
         settings = harness.settings(server, tmp_path)
         await deliver(settings, map(timed, GAPS))
@@ -139,7 +139,7 @@ async def test_a_gap_with_impossible_times_is_named_and_ignored(tmp_path):
         assert sum(len(row.gaps) for row in rows) == len(GAPS)
 
 
-def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():
+def test_an_interval_clips_gaps_and_shows_what_is_not_yet_stored():
     interval = Interval(START + 12, START + 120)
     (row,) = completeness.rows("COINBASE", {("trades", "BTC-USD"): START + 100}, GAPS, interval)
     assert stretch(row) == [
@@ -168,7 +168,7 @@ def test_an_interval_cuts_gaps_and_says_what_is_not_stored_up_to_its_end():
         (Interval(until=START + 60), 0),
     ],
 )
-def test_nothing_is_complete_that_was_before_the_first_record(interval, early):
+def test_nothing_before_the_first_record_is_complete(interval, early):
     seen, since = {("trades", "BTC-USD"): START + 100}, {("trades", "BTC-USD"): START + 60}
     (row,) = completeness.rows("COINBASE", seen, [], interval, since)
     assert (row.early, row.is_complete) == (early, not early)
@@ -241,7 +241,7 @@ def test_an_age_is_a_time():
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 fortnights", "-1", "2025-13-01", "9" * 5000])
-def test_what_is_no_time_is_said_to_be_none(text):
+def test_an_invalid_time_is_reported_as_such(text):
     with pytest.raises(ValueError, match="is not a time such as"):
         completeness_table.moment(text)
 
@@ -270,7 +270,9 @@ class TestCommand:
             command, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
 
-    async def test_it_reads_a_store_whose_collector_is_gone_and_changes_nothing(self, environment, tmp_path):
+    async def test_completeness_reads_a_store_without_its_collector_and_changes_nothing(
+        self, environment, tmp_path
+    ):
         await self.record(Settings.read(environment), GAPS)
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
         told = self.run(environment)
@@ -288,7 +290,7 @@ class TestCommand:
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
 
     @pytest.mark.parametrize(("symbols", "lines"), [("BTC-USD", 1), ("ALL", 0)])
-    def test_a_folder_that_is_not_there_is_not_made(self, environment, tmp_path, symbols, lines):
+    def test_a_missing_folder_is_not_created(self, environment, tmp_path, symbols, lines):
         told = self.run(environment | {"SYMBOLS": symbols}, "--json", "--exit-code")
         assert told.returncode == 1
         assert len(told.stdout.splitlines()) == lines
@@ -297,7 +299,9 @@ class TestCommand:
         )
         assert not Path(tmp_path / "data").exists()
 
-    def test_a_folder_that_may_not_be_read_is_named_with_who_may_not(self, environment, monkeypatch, capsys):
+    def test_an_unreadable_folder_is_named_with_the_user_who_may_not_read_it(
+        self, environment, monkeypatch, capsys
+    ):
         def refuse(folder):
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
@@ -307,7 +311,7 @@ class TestCommand:
         assert cli.main(["complete"]) == 69
         assert "/_positions: Permission denied; user " in capsys.readouterr().err
 
-    def test_a_terminal_keeps_nothing(self, environment):
+    def test_standard_output_keeps_no_records(self, environment):
         told = self.run(environment | {"BACKEND": "TTY"})
         assert told.returncode == 78
         assert "keeps no records" in told.stderr

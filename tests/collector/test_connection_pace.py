@@ -18,7 +18,7 @@ def test_no_window_has_more_turns_than_the_limit(limit, shards, connections):
         assert beyond - first >= limit.seconds * 0.999
 
 
-def test_each_turn_is_one_shards():
+def test_each_turn_belongs_to_one_shard():
     shards = [Shard(number, 3) for number in (1, 2, 3)]
     turns = [connection_pace.turn("OKX", shard, connection) for connection in range(4) for shard in shards]
     assert turns == [connection_pace.limit_of("OKX").turn(number) for number in range(12)]
@@ -26,7 +26,7 @@ def test_each_turn_is_one_shards():
     assert connection_pace.turn("OKX", None, 3) == 1
 
 
-def test_limits_are_of_exchanges_that_there_are():
+def test_limits_belong_to_existing_exchanges():
     assert {*connection_pace.LIMITS} <= {*exchanges()}
     assert connection_pace.limit_of("GEMINI") == connection_pace.DEFAULT
 

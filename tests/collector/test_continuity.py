@@ -19,7 +19,7 @@ TRADES, ETHER = ("trades", "BTC-USD"), ("trades", "ETH-USD")
 VARIABLES = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}
 
 
-async def test_a_question_that_is_open_at_the_stop_is_left_to_the_next_process(tmp_path):
+async def test_a_question_open_at_the_stop_is_left_to_the_next_process(tmp_path):
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
     gaps = Gaps("KRAKEN", Recorder(receiver))
@@ -80,7 +80,7 @@ async def test_a_note_forgets_since_when_it_recorded_what_was_delisted_long_ago(
 
 
 @pytest.mark.parametrize("wants", [True, False])
-async def test_the_last_trade_of_what_is_recorded_elsewhere_now_says_nothing(tmp_path, wants):
+async def test_the_last_trade_of_a_pair_recorded_elsewhere_is_ignored(tmp_path, wants):
     """Another shard may have recorded it until it comes back, with what the exchange repeats."""
     spool = await Spool.open(tmp_path)
     await spool.append([], {last_recorded("KRAKEN", TRADES).name: LastRecorded(7, 7).text})
@@ -92,7 +92,7 @@ async def test_the_last_trade_of_what_is_recorded_elsewhere_now_says_nothing(tmp
     await spool.close()
 
 
-async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
+async def test_a_damaged_note_is_reported_and_ignored(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
     gaps = Gaps("KRAKEN", Recorder(receiver))
@@ -109,7 +109,7 @@ async def test_a_damaged_note_is_told_of_and_ignored(tmp_path, caplog):
     await spool.close()
 
 
-async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
+async def test_a_trade_that_a_killed_process_awaited_is_a_gap(tmp_path):
     trades = ("trades", "BTC-USD")
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
@@ -131,7 +131,7 @@ async def test_what_a_killed_process_still_waited_for_is_a_gap(tmp_path):
     await spool.close()
 
 
-async def test_a_garbled_mark_of_what_was_waited_for_puts_its_pair_in_doubt(tmp_path):
+async def test_a_garbled_mark_of_an_awaited_trade_puts_its_pair_in_doubt(tmp_path):
     spool = await Spool.open(tmp_path)
     await spool.append([], {"missing KRAKEN trades BTC-USD": "[[1.0,"})
     receiver = Receiver(spool, Metrics())
@@ -161,7 +161,7 @@ async def symbols_known_after(folder, happens):
     ]
 
 
-async def test_of_what_is_not_listed_any_more_a_bounded_number_is_known(tmp_path, monkeypatch):
+async def test_a_bounded_number_of_delisted_symbols_is_remembered(tmp_path, monkeypatch):
     monkeypatch.setattr(tracker, "MOST_DELISTED", 3)
 
     def expire(gaps, receiver):

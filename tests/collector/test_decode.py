@@ -62,7 +62,7 @@ def test_a_message_becomes_what_would_be_stored(decode):
     assert status == 0
 
 
-def test_a_listing_tells_the_symbols(decode, tmp_path):
+def test_a_listing_provides_the_symbols(decode, tmp_path):
     (tmp_path / "listing.json").write_text(LISTING)
     _, (_, trade) = decode(TRADE, options=["--listing", str(tmp_path / "listing.json")])
     assert trade["record"]["symbol"] == "BTC-USDT"
@@ -76,13 +76,13 @@ def test_other_symbols_and_channels_are_ignored(decode, tmp_path):
     assert decode(TRADE, options=["--channels", "ticker"]) == (0, [{"event": "ignored", "kind": "trade"}])
 
 
-def test_a_line_of_which_nothing_is_stored_is_told(decode):
+def test_a_line_that_stores_nothing_is_reported(decode):
     status, (_, _, again) = decode(QUOTE, QUOTE, options=["--channels", "ticker"])
     assert again == {"event": "ignored", "kind": "nothing to store"}
     assert status == 0
 
 
-def test_what_cannot_be_read_is_shown_with_its_reason_and_status_65(decode):
+def test_an_unreadable_message_is_shown_with_its_reason_and_status_65(decode):
     bad = TRADE.replace("1.50", "NaN")
     status, (malformed,) = decode(bad)
     assert (malformed["malformed"], malformed["frame"]) == ("'NaN' is not a number", bad)
@@ -108,7 +108,7 @@ def test_a_snapshot_answers_the_request_of_a_book(decode, tmp_path, answer):
     assert [each["record"]["delta"] for each in shown[3:]] == [False, True]
 
 
-def test_an_answer_that_nothing_asked_for_is_told(tmp_path, capsys):
+def test_an_unrequested_answer_is_reported(tmp_path, capsys):
     (tmp_path / "snapshot.json").write_text(SNAPSHOT)
     main(["decode", "BINANCE", "--answers", str(tmp_path / "snapshot.json"), os.devnull])
     assert "no request asked for" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_a_poll_is_read(decode):
         ("base64:%", "not base64"),
     ],
 )
-def test_a_line_of_ours_that_is_wrong_is_malformed(decode, line, reason):
+def test_an_invalid_input_line_is_malformed(decode, line, reason):
     status, (shown,) = decode(line)
     assert reason in shown["malformed"]
     assert status == 65
@@ -141,7 +141,7 @@ def test_binary_frames_are_given_and_shown_as_base64(decode):
     assert trade["record"]["id"] == "7"
 
 
-def test_a_frame_that_is_no_text_is_shown_as_base64(tmp_path, capsysbinary):
+def test_a_frame_that_is_not_text_is_shown_as_base64(tmp_path, capsysbinary):
     (tmp_path / "frames").write_bytes(b"\xff\xfe\n")
     assert main(["decode", "BINANCE", str(tmp_path / "frames")]) == 65
     shown = json.loads(capsysbinary.readouterr().out)
@@ -173,7 +173,7 @@ def test_it_reads_standard_input_and_needs_no_settings(monkeypatch, capsysbinary
     assert len(capsysbinary.readouterr().out.splitlines()) == 2
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
     file = tmp_path / "messages"
     file.write_text(f"{TRADE}\n" * 20_000)
     command = f"{sys.executable} -m collector decode BINANCE {file} | head -1"
@@ -219,7 +219,7 @@ def test_recorded_messages_are_read_as_before(exchange, capsysbinary):
     assert found == {name: counts for name, counts in EXPECTED.items() if name.split("/")[0] == exchange}
 
 
-def test_every_exchange_of_ours_has_its_recordings_held():
+def test_every_native_exchange_has_recordings():
     assert {name.split("/")[0] for name in EXPECTED} == set(EXCHANGES) - {"BINANCE_US"}  # as BINANCE's
 
 
@@ -234,7 +234,7 @@ def test_the_transcript_in_the_documentation_is_real(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.parametrize("receipt", ["now", "-1", "inf", "2026-11-28"])
-def test_a_receipt_that_is_no_time_is_refused(receipt, capsys):
+def test_an_invalid_receipt_time_is_refused(receipt, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["decode", "BINANCE", "--receipt", receipt])
     assert ended.value.code == 2

@@ -14,7 +14,7 @@ async def threads(tmp_path):
     await threads.end()
 
 
-async def test_an_error_reaches_who_waits_and_the_next_work_is_done(threads):
+async def test_an_error_reaches_its_caller_and_later_work_is_done(threads):
     with pytest.raises(ZeroDivisionError):
         await threads.work(lambda: 1 / 0)
     assert await threads.work(pow, 2, 5) == 32

@@ -74,7 +74,7 @@ def expected(name):
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-async def test_what_an_earlier_version_left_is_delivered(tmp_path, file, expected):
+async def test_records_left_by_an_earlier_version_are_delivered(tmp_path, file, expected):
     spool = await Spool.open(file.parent)
     assert not spool.mended
     assert expected["marks"].items() <= spool.marks.items()
@@ -99,7 +99,7 @@ def user_version(file):
         return db.execute("PRAGMA user_version").fetchone()[0]
 
 
-async def test_what_is_added_before_all_that_an_earlier_version_left_is_stored_that_version_reads(file):
+async def test_records_added_before_the_old_ones_are_stored_stay_readable_to_the_earlier_version(file):
     """So a roll-back works as long as it is of use."""
     with sqlite3.connect(file) as db:
         left = [blob for (blob,) in db.execute("SELECT data FROM blobs")]
@@ -155,7 +155,7 @@ async def test_a_format_that_could_not_be_raised_is_still_written(file, monkeypa
     assert msgspec.msgpack.decode(blob) == told(added)
 
 
-async def test_the_format_is_raised_when_all_that_an_earlier_version_left_is_stored(file):
+async def test_the_format_is_raised_once_all_old_records_are_stored(file):
     spool = await Spool.open(file.parent)
     await spool.append(one_of_each())
     end = spool.end

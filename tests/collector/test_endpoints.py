@@ -46,7 +46,7 @@ GOOD = {"EXCHANGE": "OKX", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND
         ),
     ],
 )
-def test_an_address_in_place_of_the_exchange_s_own(exchange, text, addresses):
+def test_an_endpoint_replaces_the_address_of_the_exchange(exchange, text, addresses):
     settings = Settings.read(GOOD | {"EXCHANGE": exchange, "ENDPOINT": text})
     assert settings.endpoint == addresses
     ours = EXCHANGES[exchange]
@@ -73,7 +73,7 @@ def test_an_address_in_place_of_the_exchange_s_own(exchange, text, addresses):
         ("BITSTAMP", "eu", "BITSTAMP is recorded through cryptofeed, whose addresses cannot be replaced"),
     ],
 )
-def test_what_is_wrong_with_an_address(exchange, text, said):
+def test_a_bad_address_is_explained(exchange, text, said):
     with pytest.raises(SettingsError) as caught:
         Settings.read(GOOD | {"EXCHANGE": exchange, "ENDPOINT": text})
     (fault,) = caught.value.faults
@@ -82,7 +82,7 @@ def test_what_is_wrong_with_an_address(exchange, text, said):
     assert "canary" not in str(fault)
 
 
-def test_regions_have_the_addresses_that_their_exchange_has():
+def test_a_region_has_the_same_addresses_as_its_exchange():
     for name, exchange in EXCHANGES.items():
         for region, addresses in exchange.regions.items():
             assert addresses.keys() == exchange.endpoints.keys(), (name, region)

@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [health.STATUS_FILE]
 
 
-def test_alive_while_the_file_is_young(tmp_path):
+def test_a_collector_is_alive_while_its_file_is_recent(tmp_path):
     health.write(tmp_path, status(last_stored=997.0))
     assert health.check(tmp_path, now=1001.0) == (True, "ready: fine; stored 3 s ago")
     healthy, line = health.check(tmp_path, now=1000.0 + health.STALE + 1)
@@ -43,7 +43,7 @@ def test_alive_while_the_file_is_young(tmp_path):
     assert line == "stuck: no sign of life for 16 s (was ready: fine)"
 
 
-def test_without_a_file_unhealthy(tmp_path):
+def test_a_missing_file_is_unhealthy(tmp_path):
     healthy, line = health.check(tmp_path)
     assert not healthy
     assert line.startswith(
@@ -51,7 +51,7 @@ def test_without_a_file_unhealthy(tmp_path):
     )
 
 
-def test_a_store_that_is_away_is_degraded_not_unhealthy(tmp_path):
+def test_an_unreachable_store_is_degraded_not_unhealthy(tmp_path):
     state, detail = health.judge(AWAY, CONFIRMED, was_ready=True)
     assert (state, detail) == ("degraded", "store away: connection refused")
     health.write(tmp_path, status(state=state, detail=detail, store=AWAY))
@@ -74,7 +74,7 @@ REFUSED = StoreStatus(backend="REDIS", state="refused", since=1.0, error="wrong 
         (False, {"state": "stopping", "last_received": 990.0}),
     ],
 )
-def test_ready_is_who_stores_what_comes(tmp_path, ready, fields):
+def test_a_collector_is_ready_if_it_stores_what_it_receives(tmp_path, ready, fields):
     health.write(tmp_path, status(**fields))
     assert health.check(tmp_path, now=1000.0)[0]
     assert health.check(tmp_path, now=1000.0, ready=True)[0] == ready
@@ -98,7 +98,7 @@ def test_ready_is_who_stores_what_comes(tmp_path, ready, fields):
         ),
     ],
 )
-def test_what_is_waited_for_is_named(pending, acknowledged, said):
+def test_health_names_what_is_waited_for(pending, acknowledged, said):
     waiting = SubscriptionStatus(pending=tuple(pending), acknowledged=tuple(acknowledged))
     assert health.judge(CONNECTED, waiting, was_ready=True) == ("degraded", f"waiting for {said}")
 
@@ -113,7 +113,7 @@ def test_what_is_waited_for_is_named(pending, acknowledged, said):
         (None, False, False, "no status: "),
     ],
 )
-def test_health_as_json_has_the_verdict_and_all_that_the_collector_said(
+def test_health_as_json_has_the_verdict_and_the_whole_status(
     written, healthy, ready, detail, tmp_path, monkeypatch, capsys
 ):
     for name, value in COLLECTOR.items():
@@ -171,7 +171,7 @@ def test_ready_means_store_reached_and_every_subscription_confirmed():
     ],
     ids=["one", "of two reasons", "of many reasons"],
 )
-def test_what_is_refused_or_left_out_is_named_by_its_reason(reasons, told):
+def test_refused_and_omitted_subscriptions_are_named_by_reason(reasons, told):
     refused = SubscriptionStatus(confirmed=1, refused=reasons)
     assert health.judge(CONNECTED, refused, was_ready=True)[1] == (
         f"the exchange refused {len(reasons)}: {told}"

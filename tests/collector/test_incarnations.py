@@ -33,12 +33,12 @@ def inside(ranges):
 
 
 @given(RANGES, SMALL, SMALL)
-def test_what_is_outside_of_all_ranges_is_counted_once(ranges, first, end):
+def test_each_sequence_outside_all_ranges_is_counted_once(ranges, first, end):
     assert Ranges(ranges).outside(first, end) == len(set(range(first, end)) - inside(ranges))
 
 
 @given(RANGES, SMALL, SMALL)
-def test_records_join_where_a_range_is_all_that_lies_between(ranges, end, following):
+def test_records_are_joined_if_only_a_range_lies_between_them(ranges, end, following):
     between = end in {start for start, _ in ranges} and set(range(end, following)) <= inside(ranges)
     assert Ranges(ranges).join(end, following) == (following == end or (following > end and between))
 
@@ -62,7 +62,7 @@ def test_a_position_of_a_known_incarnation_means_itself_and_never_more_than_it_h
 
 
 @given(histories())
-def test_a_store_that_has_nothing_is_sent_all(history):
+def test_an_empty_store_is_sent_everything(history):
     incarnations, given_by, end = history
     assert meaning(incarnations, None, end) == incarnations.begun == given_by["run 0"].start
 
@@ -75,7 +75,7 @@ def test_a_position_of_a_copy_means_what_was_acknowledged_before_it_was_made(his
 
 
 @given(histories(), SMALL)
-def test_of_an_opening_that_was_lost_all_before_it_is_stored_and_nothing_after_it(history, sequence):
+def test_a_position_of_a_lost_incarnation_means_all_before_it_and_nothing_after_it(history, sequence):
     incarnations, given_by, end = history
     found = meaning(incarnations, Position("ours", "lost", sequence), end, exact=False)
     later = [sequences.start for sequences in given_by.values() if sequences.start > sequence]
@@ -83,7 +83,7 @@ def test_of_an_opening_that_was_lost_all_before_it_is_stored_and_nothing_after_i
 
 
 @given(histories(), SMALL, SMALL)
-def test_nor_is_anything_sent_again_that_was_acknowledged(history, sequence, acknowledged):
+def test_acknowledged_records_are_not_sent_again_for_a_lost_incarnation(history, sequence, acknowledged):
     incarnations, _, end = history
     stored = Position("ours", "lost", sequence)
     known = meaning(incarnations, stored, end, exact=False)
@@ -91,7 +91,7 @@ def test_nor_is_anything_sent_again_that_was_acknowledged(history, sequence, ack
 
 
 @given(histories(), SMALL, st.data())
-def test_a_writer_goes_on_where_there_is_something_and_in_our_incarnation_if_it_can(history, wanted, data):
+def test_a_writer_continues_at_the_next_record_and_in_its_own_incarnation_if_possible(history, wanted, data):
     incarnations, _, end = history
     oldest = data.draw(st.integers(incarnations.begun, max(end, incarnations.begun)))
     start = incarnations.start(wanted, oldest=oldest, end=end)
@@ -103,7 +103,7 @@ def test_a_writer_goes_on_where_there_is_something_and_in_our_incarnation_if_it_
 
 
 @given(histories(), SMALL, SMALL, st.lists(st.tuples(SMALL, SMALL).map(sorted).map(tuple), max_size=4))
-def test_what_a_store_forgot_is_what_records_had_and_no_loss_explains(history, wanted, start, dropped):
+def test_a_store_forgot_the_sequences_of_records_that_no_loss_explains(history, wanted, start, dropped):
     incarnations, _, _ = history
     losses = [Loss("dropped", first, end, end - first, None, None) for first, end in dropped]
     before = Loss("forgotten", wanted, wanted + 1, 1, 0.0, 1.0)
@@ -118,7 +118,7 @@ def test_what_a_store_forgot_is_what_records_had_and_no_loss_explains(history, w
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 4)), max_size=6), RANGES)
-def test_a_hole_between_two_places_is_lost_where_it_is_not_known(widths, known):
+def test_an_unexplained_hole_between_two_positions_is_a_loss(widths, known):
     places, end = [], 0
     for hole, count in widths:
         places.append(Place(end + hole, end + hole + count, float(end), float(end) + 0.5))

@@ -38,7 +38,7 @@ def test_a_channel_that_is_broken_is_refused_and_the_others_are_not(monkeypatch)
     assert catalog.usable() == ["HALF"]
 
 
-def test_who_records_what_nobody_verified_is_warned():
+def test_recording_an_unverified_exchange_is_warned_about():
     (warning,) = read("HITBTC").warnings
     assert warning == "HITBTC: nobody has been able to verify that recording it still works"
     assert catalog.exchanges()["HITBTC"].state == "not verified"
@@ -59,14 +59,14 @@ def test_channels_that_need_keys_are_refused_without_them(tmp_path):
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-def test_keys_that_are_not_used_are_told(exchange, tmp_path):
+def test_unused_keys_are_reported(exchange, tmp_path):
     keys = tmp_path / "keys.yaml"
     keys.write_text("coinbase: {key_id: a, key_secret: b}\n")
     (warning,) = read(exchange, CONFIG=str(keys)).warnings
     assert warning.startswith(f"CONFIG is not used: {exchange} is recorded without cryptofeed")
 
 
-def test_every_trouble_is_of_an_exchange_that_is_not_ours_and_has_a_year():
+def test_every_known_issue_is_of_a_cryptofeed_exchange_and_has_a_year():
     of_exchanges = {*known_issues.CLOSED, *known_issues.BROKEN, *known_issues.NOT_VERIFIED}
     assert of_exchanges <= catalog.exchanges().keys()
     assert not of_exchanges & EXCHANGES.keys()
@@ -78,7 +78,7 @@ def test_every_trouble_is_of_an_exchange_that_is_not_ours_and_has_a_year():
         assert each.source
 
 
-def test_of_the_exchanges_that_we_speak_to_every_channel_is_described():
+def test_every_channel_of_a_native_exchange_is_described():
     for name in EXCHANGES:
         exchange = catalog.exchanges()[name]
         assert exchange.about.keys() == {*exchange.channels}

@@ -56,7 +56,7 @@ except ValueError:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_line_is_short_whatever_an_exchange_says_and_no_terminal_obeys_it(form):
+def test_log_lines_are_bounded_and_free_of_control_characters(form):
     first, second = lines(form, HOSTILE)
     for line in (first, second):
         assert line.isprintable()
@@ -78,7 +78,7 @@ thread.join()
 """
 
 
-def test_a_thread_that_ends_by_an_error_is_a_line_of_the_log():
+def test_an_error_that_ends_a_thread_is_logged():
     (line,) = lines("text", THREAD)
     assert " ERROR collector.logs: the thread monitor ended | Traceback" in line
 
@@ -97,7 +97,7 @@ except ValueError:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_secret_that_a_library_writes_bare_is_masked(form):
+def test_a_bare_secret_in_a_library_message_is_masked(form):
     first, second = lines(form, CARELESS)
     assert "login of me with *** went wrong" in first
     assert "*** is not known here" in second

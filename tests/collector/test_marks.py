@@ -74,7 +74,7 @@ KINDS = {
 EVERY_KIND = st.one_of(*KINDS.values())
 
 
-def test_these_are_all_kinds_that_there_are():
+def test_every_kind_of_mark_is_tested():
     concrete = [
         kind for kind in vars(marks).values() if isinstance(kind, type) and issubclass(kind, marks.Mark)
     ]
@@ -82,7 +82,7 @@ def test_these_are_all_kinds_that_there_are():
 
 
 @given(EVERY_KIND)
-def test_what_is_written_is_read(found):
+def test_every_mark_is_read_as_written(found):
     place, mark = found
     written = Marks({})
     written.put(place, mark)
@@ -95,7 +95,7 @@ def test_what_is_written_is_read(found):
 
 
 @given(EVERY_KIND, st.text())
-def test_what_is_damaged_is_none_or_another_mark_and_nothing_else(found, text):
+def test_a_damaged_mark_reads_as_none_or_as_a_valid_mark(found, text):
     place, _ = found
     assert isinstance(Marks({place.name: text}).get(place), marks.Mark | None)
     try:

@@ -26,7 +26,7 @@ words = st.sampled_from(
 
 
 @given(words)
-def test_a_password_that_is_a_word_of_a_message_leaves_the_message_as_it_is(word):
+def test_a_password_that_is_a_common_word_leaves_messages_unchanged(word):
     for message in MESSAGES:
         assert masked(message, [word]) == message or f'"{word}"' in message
 
@@ -57,7 +57,7 @@ def test_a_secret_is_masked_where_it_is_a_value(place, secret):
         "(given: {}, twice {})",
     ],
 )
-def test_a_secret_that_no_message_is_made_of_is_masked_bare_in_a_sentence(secret, sentence):
+def test_an_uncommon_secret_is_masked_within_a_sentence(secret, sentence):
     assert masked(sentence.format(*[secret] * 2), [secret]) == sentence.format("***", "***")
 
 
@@ -68,9 +68,9 @@ def test_a_secret_is_not_cut_out_of_a_longer_word(secret):
 
 @pytest.mark.parametrize("secret", ["hJkd8Lq2-x", "ca/nary", "correct horse battery staple", "A1b2C3d4"])
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_a_secret_that_is_no_word_is_masked_wherever_it_stands(secret, before, after):
+def test_a_secret_that_is_not_a_word_is_masked_everywhere(secret, before, after):
     assert secret not in masked(f"{before}{secret}{after}", [secret])
 
 
-def test_of_two_secrets_one_may_be_part_of_the_other():
+def test_a_secret_may_be_part_of_another():
     assert masked("first-1234 and first-1234-more", ["first-1234", "first-1234-more"]) == "*** and ***"

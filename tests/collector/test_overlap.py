@@ -115,7 +115,7 @@ def turn(clock, shelf, seconds=1.0):
     ),
     st.data(),
 )
-async def test_whoever_starts_when_one_alone_stores_each(clock, some, data):
+async def test_exactly_one_collector_stores_each_pair_whenever_they_start(clock, some, data):
     shelf = Shelf()
     machines = [(Machine(shelf, f"c{index}", keys), start) for index, (keys, start) in enumerate(some)]
     for second in range(14):
@@ -135,7 +135,7 @@ async def test_whoever_starts_when_one_alone_stores_each(clock, some, data):
     max_examples=3 * hypothesis.settings.default.max_examples,
 )
 @hypothesis.given(st.data())
-async def test_however_slowly_the_store_answers_one_alone_stores_each(clock, data):
+async def test_exactly_one_collector_stores_each_pair_however_slow_the_store(clock, data):
     """What is read, and what is written, may be as old as it likes; signs of life come in time."""
     shelf = Shelf()
     machines = [Machine(shelf, name, data.draw(st.sets(st.sampled_from(KEYS), min_size=1))) for name in "abc"]
@@ -160,7 +160,7 @@ async def test_however_slowly_the_store_answers_one_alone_stores_each(clock, dat
             each.beat()
 
 
-async def test_who_left_it_out_takes_over_when_the_other_gives_no_sign_of_life(clock):
+async def test_a_ceded_pair_is_taken_over_when_the_other_shows_no_sign_of_life(clock):
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
     for _ in range(3):
@@ -193,7 +193,7 @@ async def test_who_left_it_out_takes_over_when_the_other_gives_no_sign_of_life(c
 
 
 @pytest.mark.parametrize("earlier", [60.0, 0.7])
-async def test_what_two_received_before_one_of_them_claimed_it_is_not_stored_twice(clock, earlier):
+async def test_records_received_by_two_before_one_claimed_them_are_stored_once(clock, earlier):
     """The later of the two is the first to reach the store."""
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS[:1]), Machine(shelf, "two", KEYS[:1])
@@ -215,7 +215,7 @@ async def test_what_two_received_before_one_of_them_claimed_it_is_not_stored_twi
 
 
 @pytest.mark.parametrize("restart", ["while it is left out", "after it was taken over"])
-async def test_what_was_left_out_and_is_in_the_spool_is_not_stored_after_a_restart(clock, restart):
+async def test_ceded_records_in_the_spool_are_not_stored_after_a_restart(clock, restart):
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
     for _ in range(3):
@@ -243,7 +243,7 @@ async def test_what_was_left_out_and_is_in_the_spool_is_not_stored_after_a_resta
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0])
-async def test_what_the_other_stored_last_is_not_stored_again_as_it_comes_to_us_later(clock, ahead):
+async def test_the_last_record_of_the_other_is_not_stored_again_when_it_arrives_late(clock, ahead):
     """Unless its clock is wrong, which tells nothing."""
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
@@ -266,7 +266,7 @@ async def test_what_the_other_stored_last_is_not_stored_again_as_it_comes_to_us_
     assert ended + waited <= clock.now < ended + waited + 2
 
 
-def test_what_another_stored_to_the_end_is_not_what_we_recorded_last():
+def test_records_stored_by_another_are_not_the_last_that_we_recorded():
     """Exchanges repeat the last trades: what the other one stored of them is known to it alone."""
     ours, others = marks.last_recorded("KRAKEN", KEYS[0]), marks.last_recorded("KRAKEN", KEYS[2])
     remembered = Marks({ours.name: "7 7", others.name: "7 7"})
@@ -278,13 +278,13 @@ def test_what_another_stored_to_the_end_is_not_what_we_recorded_last():
 
 
 @hypothesis.given(st.text())
-def test_a_damaged_mark_of_what_was_left_out_costs_nothing(text):
+def test_a_damaged_mark_of_a_ceded_pair_costs_nothing(text):
     ceded = Ceded("KRAKEN", Marks({"ceded KRAKEN trades BTC-USD": text, "ceded KRAKEN": text}))
     ceded.begin(KEYS[0], 1.0)
     assert ceded.has(_trade(2.0))
 
 
-async def test_candles_of_another_interval_are_something_else(clock):
+async def test_candles_of_another_interval_do_not_overlap(clock):
     shelf = Shelf()
     one, two = Machine(shelf, "one", [KEYS[1]]), Machine(shelf, "two", [KEYS[1]], interval="1h")
     for _ in range(3):
@@ -294,7 +294,7 @@ async def test_candles_of_another_interval_are_something_else(clock):
     assert one.stores == two.stores == {KEYS[1]}
 
 
-async def test_who_is_dead_since_long_is_not_waited_for_and_who_may_live_is(clock):
+async def test_a_long_dead_collector_is_not_waited_for_and_one_that_may_live_is(clock):
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
     await one.look()
@@ -313,7 +313,7 @@ async def test_who_is_dead_since_long_is_not_waited_for_and_who_may_live_is(cloc
     assert two.stores == set(KEYS)
 
 
-async def test_nothing_left_for_long_is_a_fault_that_names_who_has_it(clock):
+async def test_a_collector_with_nothing_left_for_long_fails_and_names_the_other(clock):
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
     await one.look()

@@ -127,13 +127,13 @@ async def of_dataset(folder, spool):
         ("3g", "fine", 0, "sees this collector for the first time"),
     ],
 )
-async def test_how_much_room_a_dataset_has(tmp_path, disk, size, state, status, said):
+async def test_the_free_space_of_a_dataset_is_checked(tmp_path, disk, size, state, status, said):
     found = await of_dataset(disk(size), tmp_path)
     assert found[:2] == (state, status)
     assert said in found[2]
 
 
-async def test_a_large_disk_that_is_nearly_full_is_told(tmp_path, monkeypatch):
+async def test_a_large_nearly_full_disk_is_reported(tmp_path, monkeypatch):
     usage = SimpleNamespace(total=2000 << 30, free=40 << 30)  # no test makes such a disk
     monkeypatch.setattr(preflight, "disk_usage", lambda _: usage)
     found = await of_dataset(tmp_path, tmp_path)
@@ -147,7 +147,7 @@ def test_a_full_disk_of_a_spool_is_found(tmp_path, simulator, redis, disk):
     assert "a collector needs" in found["spool"]["detail"]
 
 
-def test_what_cannot_be_reached_yet_is_left_out(tmp_path, simulator, redis):
+def test_servers_that_do_not_exist_yet_are_skipped(tmp_path, simulator, redis):
     away = variables(tmp_path, simulator, redis, PORT="1", HTTPS_PROXY="http://127.0.0.1:1")
     status, found = check(away, "--without", "store", "--without", "exchange")
     assert (status, {*found}) == (preflight.FINE, {"settings", "spool"})
@@ -155,7 +155,7 @@ def test_what_cannot_be_reached_yet_is_left_out(tmp_path, simulator, redis):
     assert (status, {*found}) == (preflight.UNAVAILABLE, {"settings", "spool", "exchange"})
 
 
-async def test_postgres_is_looked_at_and_left_as_it_is(tmp_path, simulator, redis):
+async def test_postgres_is_inspected_and_left_unchanged(tmp_path, simulator, redis):
     with PostgresServer() as postgres:
         about = variables(tmp_path, simulator, redis, BACKEND="POSTGRES", URL=postgres.url)
         about = {name: value for name, value in about.items() if name not in ("HOST", "PORT", "PASSWORD")}
@@ -170,7 +170,7 @@ async def test_postgres_is_looked_at_and_left_as_it_is(tmp_path, simulator, redi
         assert (status, found["store"]["state"]) == (0, "fine")
 
 
-def test_beside_the_collector_that_it_is_to_replace(tmp_path, simulator, redis):
+def test_preflight_does_not_disturb_the_collector_that_it_replaces(tmp_path, simulator, redis):
     """It disturbs nothing, and knows a symbol that was listed once."""
     environment = variables(tmp_path, simulator, redis, SYMBOLS="ETH-USD", NAME="beside")
     with Collector(tmp_path, **environment) as collector:
@@ -209,9 +209,7 @@ WRITES = {"REDISSTREAM": "+xadd", "REDIS": "+zadd"}
 
 
 @pytest.mark.parametrize("backend", WRITES)
-def test_a_right_to_write_that_is_missing_is_found_and_nothing_is_written(
-    tmp_path, simulator, redis, backend
-):
+def test_a_missing_right_to_write_is_found_without_writing(tmp_path, simulator, redis, backend):
     login = {"USER": "reader", "PASSWORD": "canary-of-a-reader", "DATABASE": "1"}
     environment = variables(tmp_path, simulator, redis, NAME="reader", BACKEND=backend, **login)
     rights = [*READS, "+hset", "+evalsha", WRITES[backend]]
@@ -243,7 +241,7 @@ def test_a_server_that_takes_no_writes_is_found(tmp_path, simulator):
         assert check(environment)[0] == preflight.FINE
 
 
-def test_what_another_collector_stores_already_is_a_fault(tmp_path, simulator, redis):
+def test_a_subscription_that_another_collector_stores_is_a_fault(tmp_path, simulator, redis):
     """It is named, with its process; unless it hands over, or both are wanted."""
     folder = tmp_path / "spools"
     running = variables(folder, simulator, redis, SYMBOLS="BTC-USD,ETH-USD", NAME="holder")

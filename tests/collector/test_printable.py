@@ -18,13 +18,13 @@ texts = st.text(st.one_of(st.characters(), st.sampled_from(HOSTILE)))
 values = st.recursive(texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8)
 
 
-def test_what_cannot_be_printed_is_shown_escaped():
+def test_unprintable_characters_are_escaped():
     assert printable.printable(HOSTILE) == SHOWN
     assert printable.printable("zwei\nZeilen ü 日本\t", keep="\n") == "zwei\nZeilen ü 日本\\t"
 
 
 @given(texts)
-def test_all_is_printable_and_what_was_stays(text):
+def test_all_output_is_printable_and_printable_text_is_unchanged(text):
     assert printable.printable(text).isprintable()
     if text.isprintable():
         assert printable.printable(text) is text

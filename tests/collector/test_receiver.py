@@ -53,7 +53,7 @@ async def test_a_burst_is_appended_when_it_is_large_or_old(receiver, spool):
     appending.cancel()
 
 
-async def test_whoever_brings_records_waits_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
+async def test_receiving_waits_when_the_spool_cannot_keep_up(receiver, spool, monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 600)
 
     async def flood():
@@ -85,7 +85,7 @@ async def test_marks_are_stored_with_the_records(receiver, spool):
     assert place.name not in spool.marks
 
 
-async def test_the_gaps_of_today_are_counted_over_restarts_and_forgotten_tomorrow(receiver, spool):
+async def test_todays_gaps_are_counted_across_restarts_and_reset_at_midnight(receiver, spool):
     gap = Gap("KRAKEN", "BTC-USD", 2000, 2000, "trades", 1000, 2000, "disconnect", None)
     recorder = Recorder(receiver)
     recorder.report(gap)

@@ -38,7 +38,7 @@ def written(folder, url, backend, state, form):
 
 @pytest.mark.parametrize("backend", SERVERS)
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_wrong_password_is_told_and_not_shown(backend, form, tmp_path):
+def test_a_wrong_password_is_reported_and_not_shown(backend, form, tmp_path):
     make, template = SERVERS[backend]
     with make() as server:
         ca = server.ca if backend == "REDIS" else ""
@@ -49,7 +49,7 @@ def test_a_wrong_password_is_told_and_not_shown(backend, form, tmp_path):
 
 
 @pytest.mark.parametrize("backend", SERVERS)
-def test_nor_is_that_of_a_store_that_is_away(backend, tmp_path):
+def test_the_password_of_an_unreachable_store_is_not_shown(backend, tmp_path):
     port = free_port()
     url = SERVERS[backend][1].format(canary=CANARY, place=f"127.0.0.1:{port}", ca="/dev/null")
     text = written(tmp_path, url, backend, "away", "text")

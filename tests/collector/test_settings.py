@@ -311,7 +311,7 @@ def test_a_secret_is_not_shown(tmp_path):
     assert "canary" not in ended.stderr.replace(str(tmp_path), "")
 
 
-def test_quotes_around_a_password_are_kept_and_warned_of():
+def test_quotes_around_a_password_are_kept_with_a_warning():
     settings = Settings.read(GOOD | {"PASSWORD": '"canary"'})
     assert settings.password == '"canary"'
     assert settings.warnings == (
@@ -343,7 +343,7 @@ def test_quotes_around_a_password_are_kept_and_warned_of():
         ),
     ],
 )
-def test_what_is_probably_not_meant_is_warned_of(changed, warning):
+def test_settings_that_are_probably_mistakes_are_warned_about(changed, warning):
     assert Settings.read(GOOD | changed).warnings == (warning,)
 
 
@@ -357,7 +357,7 @@ def test_what_is_probably_not_meant_is_warned_of(changed, warning):
         {"SYMBOLS": "kBONK-USD,*-usd,type:spot,1INCH-USD"},
     ],
 )
-def test_what_may_well_be_meant_is_not_warned_of(changed):
+def test_settings_that_may_be_intended_are_not_warned_about(changed):
     assert not Settings.read(GOOD | changed).warnings
 
 
@@ -391,7 +391,7 @@ def test_the_user_of_a_login_shell_is_not_a_credential():
     assert Settings.read(GOOD | {"USER": "root", "BACKEND": "POSTGRES", "DATABASE": "d"}).user == "root"
 
 
-def test_a_password_from_a_file_loses_its_line_end(tmp_path):
+def test_a_password_file_may_end_with_a_newline(tmp_path):
     (tmp_path / "secret").write_text("p ass\n")
     assert Settings.read(GOOD | {"PASSWORD_FILE": str(tmp_path / "secret")}).password == "p ass"
 
@@ -400,7 +400,7 @@ def postgres(**changes):
     return Settings.read(GOOD | {"BACKEND": "POSTGRES"} | changes)
 
 
-def test_a_url_says_what_its_parts_would():
+def test_a_url_sets_what_its_parts_would():
     settings = postgres(URL="postgresql://me:p%40ss@db:5433/market?sslmode=require")
     told = settings.host, settings.port, settings.user, settings.password, settings.database
     assert told == ("db", 5433, "me", "p@ss", "market")
@@ -425,7 +425,7 @@ def test_every_kind_of_url(backend, url, where, database):
     assert (settings.where, settings.database) == (where, database)
 
 
-def test_what_a_url_leaves_out_may_be_given(tmp_path):
+def test_settings_may_complete_a_url(tmp_path):
     (tmp_path / "password").write_text("pass\n")
     settings = postgres(
         URL="postgresql://me@db", DATABASE="market", PASSWORD_FILE=str(tmp_path / "password"), USER="root"
@@ -454,7 +454,7 @@ def test_a_proxy_from_a_file(tmp_path):
     assert "canary" not in str(caught.value)
 
 
-def test_a_file_of_a_bad_url_is_named_and_not_told(tmp_path):
+def test_a_file_with_a_bad_url_is_named_but_not_quoted(tmp_path):
     (tmp_path / "url").write_text("canary")
     ended = collector(GOOD | {"URL_FILE": str(tmp_path / "url")})
     assert ended.returncode == 78
@@ -502,7 +502,7 @@ okx: {sub: [{api_token: canary 3}, {api_token: canary4}, {key_id: canary4}]}
         ),
     ],
 )
-def test_a_configuration_that_is_none_is_a_fault_of_its_variable(tmp_path, content, fault):
+def test_an_invalid_configuration_is_a_fault_of_its_variable(tmp_path, content, fault):
     path = tmp_path / "config.yaml"
     path.write_text(content)
     with pytest.raises(SettingsError) as raised:
@@ -510,7 +510,7 @@ def test_a_configuration_that_is_none_is_a_fault_of_its_variable(tmp_path, conte
     assert str(raised.value) == f"CONFIG = '{path}': {fault}"
 
 
-def test_the_api_keys_in_a_configuration_are_masked_wherever_they_stand(tmp_path):
+def test_api_keys_in_a_configuration_are_masked_everywhere(tmp_path):
     (tmp_path / "config.yaml").write_text(KEYS)
     settings = Settings.read(GOOD | {"CONFIG": str(tmp_path / "config.yaml")})
     assert settings.config
@@ -556,7 +556,7 @@ def test_the_default_name_tells_collectors_of_one_exchange_apart():
 
 
 @given(st.dictionaries(st.sampled_from([each.name for each in VARIABLES]), st.text(max_size=20)))
-def test_whatever_is_given_ends_in_settings_or_faults(environment):
+def test_any_environment_gives_settings_or_faults(environment):
     try:
         settings = Settings.read(environment)
     except SettingsError as error:
@@ -572,7 +572,7 @@ def test_help_names_every_variable():
     assert all(variable.name in ended.stdout for variable in VARIABLES)
 
 
-def test_check_connects_to_nothing_and_says_so():
+def test_check_makes_no_connection_and_says_so():
     ended = collector(GOOD, "check")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "the settings are valid" in ended.stdout

@@ -19,7 +19,7 @@ def test_one_more_shard_moves_symbols_to_itself_alone(symbol, count):
     assert shard_of(symbol, count + 1) in (shard_of(symbol, count), count + 1)
 
 
-def test_shares_are_alike_and_a_ninth_shard_takes_a_ninth():
+def test_shards_have_equal_shares_and_a_ninth_takes_a_ninth():
     shares = [sum(Shard(number, 8).takes(symbol) for symbol in SYMBOLS) for number in range(1, 9)]
     assert all(0.8 < share / (len(SYMBOLS) / 8) < 1.2 for share in shares)
     moved = sum(shard_of(symbol, 8) != shard_of(symbol, 9) for symbol in SYMBOLS)
@@ -32,7 +32,7 @@ def test_places_are_the_same_on_every_machine():
 
 
 @pytest.mark.parametrize("text", ["0/8", "9/8", "1/0", "1/101", "3", "3/", "a/b", "-1/8", "1/8/9", ""])
-def test_what_is_no_shard(text):
+def test_an_invalid_shard_is_refused(text):
     with pytest.raises(ValueError, match="takes a shard"):
         Shard.parse(text)
 

@@ -75,7 +75,7 @@ async def spool(tmp_path):
     await spool.close()
 
 
-async def test_it_gives_back_what_it_got_now_and_after_a_stop(tmp_path):
+async def test_records_are_read_as_appended_now_and_after_a_stop(tmp_path):
     spool = await Spool.open(tmp_path)
     await spool.append(one_of_each(), {"last": "17"})
     assert await records(spool) == one_of_each()
@@ -90,7 +90,7 @@ async def test_it_gives_back_what_it_got_now_and_after_a_stop(tmp_path):
     await spool.close()
 
 
-async def test_a_copy_is_told_from_the_original_even_on_its_inode(tmp_path):
+async def test_a_copy_differs_from_the_original_even_on_its_inode(tmp_path):
     folder = tmp_path / "spool"
     spool = await Spool.open(folder)
     await spool.close()
@@ -109,7 +109,7 @@ async def test_a_copy_is_told_from_the_original_even_on_its_inode(tmp_path):
             break
 
 
-async def test_what_was_appended_survives_a_crash_and_keeps_its_incarnation(spool):
+async def test_appended_records_survive_a_crash_and_keep_their_incarnation(spool):
     await spool.append(list(trades(10)), {"mark": "1"})
     copy = await Spool.open(crashed(spool.folder))
     await copy.append(list(trades(10, start=10)))
@@ -136,7 +136,7 @@ async def test_a_cancelled_append_leaves_the_spool_whole(spool):
     assert await records(spool) == list(trades(20))
 
 
-async def test_wait_returns_when_there_is_something(spool):
+async def test_wait_returns_when_there_are_records(spool):
     waiting = asyncio.create_task(spool.wait(None, 2))
     await asyncio.sleep(0.01)
     await spool.append(list(trades(1)))
@@ -154,7 +154,7 @@ async def test_a_huge_append_makes_small_batches(spool):
     assert await records(spool, limit=10_000) == list(trades(50_000))
 
 
-async def test_the_oldest_record_that_is_not_delivered_is_known_in_memory_and_on_disk(spool, monkeypatch):
+async def test_the_oldest_undelivered_record_is_known_in_memory_and_on_disk(spool, monkeypatch):
     assert await spool.oldest() is None
     monkeypatch.setattr("collector.spool.spool.MEMORY_BYTES", 0)  # what is saved is on disk alone
     first, second = list(trades(3)), list(trades(3, 10))
@@ -182,7 +182,7 @@ async def test_the_delivered_tail_is_kept_and_sent_again(spool):
     assert spool.undelivered[0] == 4
 
 
-async def test_what_is_older_than_the_tail_is_forgotten_and_counted(tmp_path):
+async def test_records_older_than_the_tail_are_forgotten_and_counted(tmp_path):
     spool = await Spool.open(tmp_path, keep=0.0)
     for index in range(10):
         await spool.append(list(trades(3, start=3 * index)))
@@ -195,7 +195,7 @@ async def test_what_is_older_than_the_tail_is_forgotten_and_counted(tmp_path):
     await spool.close()
 
 
-async def test_a_store_that_is_ahead_is_followed(spool):
+async def test_a_store_that_is_ahead_of_the_spool_is_followed(spool):
     await spool.append(list(trades(10)))
     first = await spool.read(None, 4)
     start = await spool.resume(Position(spool.owner, first.incarnation, first.end))
@@ -212,7 +212,7 @@ async def test_a_position_that_this_copy_never_knew_means_that_all_older_was_sto
     await backup.close()
 
 
-async def test_what_came_between_two_power_failures_is_delivered(spool, tmp_path):
+async def test_records_between_two_power_failures_are_delivered(spool, tmp_path):
     """The store is away from the first failure to the second: its position is of the opening that is gone."""
     synced = Path(shutil.copytree(spool.folder, tmp_path / "synced"))
     lost = await Spool.open(crashed(spool.folder))
@@ -229,14 +229,14 @@ async def test_what_came_between_two_power_failures_is_delivered(spool, tmp_path
     await after.close()
 
 
-async def test_anothers_position_says_nothing_of_ours(spool):
+async def test_a_position_of_another_spool_is_ignored(spool):
     await spool.append(list(trades(10)))
     await deliver(spool, 4)
     start = await spool.resume(Position("another", "run", 7))
     assert await records(spool, start.after) == list(trades(10))[4:]
 
 
-async def test_at_the_bound_the_oldest_go_but_never_those_in_flight(tmp_path):
+async def test_at_the_bound_the_oldest_records_are_dropped_but_never_those_in_flight(tmp_path):
     spool = await Spool.open(tmp_path, max_bytes=4000)
     for index in range(20):
         await spool.append(list(trades(3, start=3 * index)))
@@ -258,7 +258,7 @@ async def test_at_the_bound_the_oldest_go_but_never_those_in_flight(tmp_path):
     await spool.close()
 
 
-async def test_the_delivered_tail_goes_before_anything_undelivered(tmp_path):
+async def test_the_delivered_tail_is_dropped_before_undelivered_records(tmp_path):
     spool = await Spool.open(tmp_path, max_bytes=4000)
     for index in range(15):
         await spool.append(list(trades(3, start=3 * index)))
@@ -280,7 +280,7 @@ async def test_fixed_bounds_are_the_same_after_a_crash(spool):
     await copy.close()
 
 
-async def test_a_full_disk_drops_the_oldest_and_goes_on(tmp_path):
+async def test_a_full_disk_drops_the_oldest_records_and_carries_on(tmp_path):
     spool = await Spool.open(tmp_path, sync=0.05)
     await spool.append(list(trades(1)))
     full = 400
@@ -295,7 +295,7 @@ async def test_a_full_disk_drops_the_oldest_and_goes_on(tmp_path):
     await spool.close()
 
 
-async def test_while_the_disk_takes_nothing_records_stay_in_memory(tmp_path, monkeypatch):
+async def test_records_stay_in_memory_while_the_disk_is_full(tmp_path, monkeypatch):
     spool = await Spool.open(tmp_path, sync=0.05)
     write = spool._file.write
 
@@ -315,7 +315,7 @@ async def test_while_the_disk_takes_nothing_records_stay_in_memory(tmp_path, mon
     await spool.close()
 
 
-async def test_one_process_at_a_time(spool):
+async def test_only_one_process_can_open_a_spool(spool):
     with pytest.raises(SpoolError, match=rf"in use by process {os.getpid()} on "):
         await Spool.open(spool.folder)
 
@@ -333,7 +333,7 @@ async def test_an_opening_that_fails_keeps_no_lock(tmp_path, monkeypatch):
     assert error.__traceback__
 
 
-async def test_another_format_is_refused_and_left_alone(tmp_path):
+async def test_an_unknown_format_is_refused_and_left_unchanged(tmp_path):
     await (await Spool.open(tmp_path)).close()
     execute(tmp_path, f"PRAGMA user_version = {FORMAT + 1}")
     before = (tmp_path / "spool.db").read_bytes()
@@ -357,7 +357,7 @@ async def test_a_folder_that_cannot_be_used_is_an_error_that_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("where", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
-async def test_a_corrupt_database_gives_its_good_records_and_is_kept(tmp_path, where, caplog):
+async def test_a_corrupt_database_yields_its_good_records_and_is_kept(tmp_path, where, caplog):
     spool = await Spool.open(tmp_path)
     for index in range(100):
         await spool.append(list(trades(100, start=100 * index)))
@@ -399,7 +399,7 @@ async def test_a_header_that_sqlite_does_not_support_is_damage_too(tmp_path):
 
 
 @pytest.mark.parametrize("step", range(1, 10))
-async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_path, monkeypatch, step):
+async def test_a_recovery_that_is_killed_can_be_repeated(tmp_path, monkeypatch, step):
     spool = await Spool.open(tmp_path)
     for index in range(100):
         await spool.append(list(trades(100, start=100 * index)))
@@ -430,7 +430,7 @@ async def test_whoever_is_killed_while_it_mends_leaves_what_can_be_mended(tmp_pa
     await spool.close()
 
 
-async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, caplog):
+async def test_unreadable_records_are_skipped_and_counted(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     await spool.append(list(trades(5)))
     wrong = Candle("X", "A-B", 1, 2, 1, 2, "1m", True, *5 * ["1"], None)  # True is no count
@@ -445,7 +445,7 @@ async def test_what_cannot_be_read_as_records_is_skipped_and_counted(tmp_path, c
     await spool.close()
 
 
-async def test_a_blob_that_rotted_is_skipped_and_counted(tmp_path):
+async def test_a_damaged_blob_is_skipped_and_counted(tmp_path):
     spool = await Spool.open(tmp_path)
     for index in range(3):
         await spool.append(list(trades(5, start=5 * index)))
@@ -472,7 +472,7 @@ async def test_garbage_is_put_aside(tmp_path, content):
     assert len(list(tmp_path.glob("spool.broken-*.db"))) <= 3
 
 
-async def test_the_file_shrinks_when_most_of_it_stands_empty(tmp_path):
+async def test_the_file_shrinks_when_most_of_it_is_empty(tmp_path):
     spool = await Spool.open(tmp_path, keep=0.0)
     for index in range(100):
         await spool.append(list(trades(5000, start=5000 * index)))
@@ -504,7 +504,7 @@ asyncio.run(main())
 """
 
 
-async def test_sigkill_loses_nothing_that_append_returned_for(tmp_path):
+async def test_sigkill_loses_nothing_after_append_has_returned(tmp_path):
     for _ in range(3):
         folder = tmp_path / str(_)
         command = [sys.executable, "-c", _APPENDER, str(folder)]
@@ -526,14 +526,14 @@ async def test_sigkill_loses_nothing_that_append_returned_for(tmp_path):
         await spool.close()
 
 
-def test_losses_that_touch_grow_into_one():
+def test_adjacent_losses_are_merged():
     losses = ()
     for first in (0, 5, 20):
         losses = merged(losses, Loss("dropped", first, first + 5, 5, float(first), first + 4.0))
     assert losses == (Loss("dropped", 0, 10, 10, 0.0, 9.0), Loss("dropped", 20, 25, 5, 20.0, 24.0))
 
 
-async def test_an_append_does_not_wait_for_a_sync_and_the_log_begins_anew_all_the_same(tmp_path, monkeypatch):
+async def test_an_append_does_not_wait_for_a_sync_and_the_log_is_still_reset(tmp_path, monkeypatch):
     monkeypatch.setattr(database, "LOG_BYTES", 2**20)
     spool = await Spool.open(tmp_path, sync=3600)
     begun, may_end = threading.Event(), threading.Event()

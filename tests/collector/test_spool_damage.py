@@ -52,7 +52,7 @@ def test_a_database_that_lacks_a_table_is_recovered(spool, tmp_path, what, caplo
 
 
 @pytest.mark.parametrize("number", [-(2**63), 2**40, 2**63 - 1])
-def test_numbers_of_incarnations_that_nobody_gave_lose_nothing(spool, tmp_path, number):
+def test_impossible_incarnation_numbers_lose_nothing(spool, tmp_path, number):
     folder, sent = spool
     for row in range(3):
         copy = shutil.copytree(folder, tmp_path / str(row))
@@ -65,7 +65,7 @@ def test_numbers_of_incarnations_that_nobody_gave_lose_nothing(spool, tmp_path, 
 
 
 @pytest.mark.parametrize("text", ["garbage", "on 9", "[{}]", "nan 1"])
-def test_every_mark_whose_text_is_damaged_is_said_and_costs_a_gap(spool, tmp_path, text, caplog):
+def test_every_mark_with_a_damaged_text_is_reported_and_becomes_a_gap(spool, tmp_path, text, caplog):
     folder, sent = spool
     with closing(sqlite3.connect(folder / "spool.db")) as db:
         kept = [name for (name,) in db.execute("SELECT key FROM marks")]
@@ -90,7 +90,7 @@ def test_every_mark_whose_text_is_damaged_is_said_and_costs_a_gap(spool, tmp_pat
         assert "cannot be read" not in caplog.text  # it is said once
 
 
-def test_a_mark_whose_name_is_damaged_is_said_and_may_have_been_about_any_pair(spool, tmp_path, caplog):
+def test_a_mark_with_a_damaged_name_is_reported_and_puts_every_pair_in_doubt(spool, tmp_path, caplog):
     folder, _ = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
     changed(copy, "UPDATE marks SET key = 'sXen COINBASE trades BTC-USD' WHERE key LIKE 'seen%'")
@@ -101,7 +101,7 @@ def test_a_mark_whose_name_is_damaged_is_said_and_may_have_been_about_any_pair(s
 
 
 @pytest.mark.parametrize("mark", ["seen COINBASE trades BTC-USD", "connection 0"])
-async def test_a_garbled_mark_is_said_and_a_gap(spool, tmp_path, mark, caplog):
+async def test_a_garbled_mark_is_reported_and_becomes_a_gap(spool, tmp_path, mark, caplog):
     folder, _ = spool
     copy = await asyncio.to_thread(shutil.copytree, folder, tmp_path / "copy")
     with closing(sqlite3.connect(copy / "spool.db")) as db, db:
@@ -122,7 +122,7 @@ async def test_a_garbled_mark_is_said_and_a_gap(spool, tmp_path, mark, caplog):
 
 
 @pytest.mark.parametrize("file", ["spool.db", "spool.db-wal"])
-async def test_a_database_that_is_deleted_while_it_is_in_use_is_noticed(tmp_path, file):
+async def test_a_database_deleted_while_in_use_is_noticed(tmp_path, file):
     spool = await Spool.open(tmp_path, sync=0.01)
     await spool.append(list(trades(3)))
     (tmp_path / file).unlink()
@@ -150,7 +150,7 @@ def changed(folder, *statements):
         "UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE key = 'owner'",
     ],
 )
-def test_a_text_that_is_no_utf_8_is_damaged(spool, tmp_path, change, caplog):
+def test_a_text_that_is_not_utf_8_is_damaged(spool, tmp_path, change, caplog):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
     changed(copy, change)
@@ -159,7 +159,7 @@ def test_a_text_that_is_no_utf_8_is_damaged(spool, tmp_path, change, caplog):
     assert "damaged" in caplog.text or "cannot be read" in caplog.text
 
 
-def test_a_schema_that_is_no_text_is_recovered(spool, tmp_path, caplog):
+def test_a_schema_that_is_not_text_is_recovered(spool, tmp_path, caplog):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
     content = (copy / "spool.db").read_bytes()
@@ -169,7 +169,7 @@ def test_a_schema_that_is_no_text_is_recovered(spool, tmp_path, caplog):
     assert "is broken" in caplog.text
 
 
-def test_an_index_that_lacks_what_its_table_has_is_recovered(spool, tmp_path, caplog):
+def test_an_index_that_disagrees_with_its_table_is_recovered(spool, tmp_path, caplog):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
     with closing(sqlite3.connect(copy / "spool.db", isolation_level=None)) as db:
@@ -199,7 +199,7 @@ def test_an_incarnation_that_is_lost_with_its_copy_is_a_loss_of_unknown_size(spo
     assert None in [loss.count for loss in losses]
 
 
-async def test_a_database_that_breaks_while_it_is_in_use_is_recovered_by_the_next_process(
+async def test_a_database_that_breaks_while_in_use_is_recovered_by_the_next_process(
     spool, tmp_path, monkeypatch, caplog
 ):
     folder, sent = spool
@@ -222,9 +222,7 @@ async def test_a_database_that_breaks_while_it_is_in_use_is_recovered_by_the_nex
             assert [each for each in got.values() if not isinstance(each, Gap)] == list(sent.values())
 
 
-def test_a_database_that_turns_out_to_be_broken_while_it_is_begun_with_is_recovered(
-    spool, tmp_path, monkeypatch, caplog
-):
+def test_a_database_found_to_be_broken_while_opening_is_recovered(spool, tmp_path, monkeypatch, caplog):
     folder, sent = spool
     copy = shutil.copytree(folder, tmp_path / "copy")
     real, times = database.repair, iter([True])
@@ -241,7 +239,7 @@ def test_a_database_that_turns_out_to_be_broken_while_it_is_begun_with_is_recove
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_each_value_that_is_stored_may_be_anything(table):
+def test_any_stored_value_may_be_garbage(table):
     """The next start goes well all the same, and the promise holds; several at once are the fuzz's."""
     kind, garbage = Spools(), cycle(GARBAGE)
     places = [place for place in kind.places if place[0] == table]
@@ -253,7 +251,7 @@ def test_each_value_that_is_stored_may_be_anything(table):
 
 @pytest.mark.parametrize("beyond", [float("inf"), 2.0**40, -1.0])
 @pytest.mark.parametrize("column", ["since", "until"])
-def test_a_time_that_cannot_be_costs_nothing_beside_a_blob_that_is_damaged(column, beyond):
+def test_an_impossible_time_beside_a_damaged_blob_costs_nothing(column, beyond):
     """What lies between two blobs is a loss from the one's last time to the other's first."""
     kind = Spools()
     for damaged in (5, 6, 7):

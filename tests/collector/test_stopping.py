@@ -11,14 +11,14 @@ AWAY = {"HTTPS_PROXY": "http://127.0.0.1:1"}  # the exchange has no part in this
 SERVERS = {"REDIS": RedisServer, "POSTGRES": PostgresServer, "MONGO": MongoServer}
 
 
-def test_all_parts_together_have_less_time_than_docker_gives():
+def test_all_time_limits_of_a_stop_fit_into_dockers():
     graces = [value for name, value in vars(supervisor).items() if name.endswith("_GRACE")]
     assert len(graces) == 5
     assert sum(graces) < 10
 
 
 @pytest.mark.parametrize("backend", SERVERS)
-def test_it_ends_within_the_time_that_docker_gives(backend, tmp_path):
+def test_a_collector_stops_within_dockers_time_limit(backend, tmp_path):
     with SERVERS[backend]() as server:
         given = {"BACKEND": backend, "URL": server.url}
         given |= {"DATABASE": "market"} if backend == "MONGO" else {}

@@ -22,7 +22,7 @@ AWAY = {"HTTPS_PROXY": "http://127.0.0.1:1", "BACKEND": "TTY"}  # neither an exc
 
 
 @pytest.mark.redis
-def test_it_is_ready_before_the_other_stops_and_what_nobody_saw_is_a_gap(tmp_path):
+def test_a_successor_is_ready_before_the_other_stops_and_the_time_between_is_a_gap(tmp_path):
     with (
         RedisServer() as redis,
         Simulator(symbols={"KRAKEN": ["BTC-USD"]}, rate=40) as simulator,
@@ -49,7 +49,7 @@ def test_it_is_ready_before_the_other_stops_and_what_nobody_saw_is_a_gap(tmp_pat
     assert comparison.matched > 20
 
 
-async def test_it_gives_up_when_the_other_does_not_stop(tmp_path, monkeypatch, caplog):
+async def test_a_successor_gives_up_if_the_other_does_not_stop(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(successor, "PATIENCE", 0.2)
     settings = Settings.read(WHAT | AWAY | {"SPOOL_DIR": str(tmp_path)})
     spool = await Spool.open(settings.home)
@@ -61,7 +61,7 @@ async def test_it_gives_up_when_the_other_does_not_stop(tmp_path, monkeypatch, c
     assert not (settings.home / STANDBY_FILE).exists()
 
 
-async def test_a_signal_ends_its_wait(tmp_path):
+async def test_a_signal_ends_a_successors_wait(tmp_path):
     settings = Settings.read(WHAT | AWAY | {"SPOOL_DIR": str(tmp_path)})
     spool = await Spool.open(settings.home)
     collecting = asyncio.create_task(supervisor.collect(settings))

@@ -23,7 +23,7 @@ def somebody():
     os.seteuid(0)
 
 
-async def test_a_spool_in_a_folder_of_another_says_whose_it_must_be(tmp_path, request, caplog):
+async def test_a_spool_in_a_folder_of_another_user_says_who_must_own_it(tmp_path, request, caplog):
     tmp_path.chmod(0o500)
     user = request.getfixturevalue("somebody")
     settings = Settings.read(WHAT | {"SPOOL_DIR": str(tmp_path / "spool")})
@@ -33,7 +33,7 @@ async def test_a_spool_in_a_folder_of_another_says_whose_it_must_be(tmp_path, re
     assert line.endswith(f"it must belong to user {user}, who runs the collector (chown {user} ...)")
 
 
-def test_nobody_who_reads_is_told_in_one_line(caplog):
+def test_a_closed_standard_output_is_logged_in_one_line(caplog):
     death = supervisor._Death("writer", ClosedOutputError("standard output: Broken pipe"))
     (record,) = caplog.records
     assert record.message == "writer failed: ClosedOutputError: standard output: Broken pipe; exiting"

@@ -50,13 +50,13 @@ def test_what_is_selected(items, found):
 
 
 @pytest.mark.parametrize("items", ["!*-PERP", "!", "ALL,!ALL", "ALL,!!BTC", "type:", "type:spots", "!type:x"])
-def test_what_means_nothing(items):
+def test_a_meaningless_selection_is_refused(items):
     with pytest.raises(ValueError, match=r"excludes|is not a type"):
         Selection.parse(items.split(","))
 
 
 @given(listings, st.lists(positive, min_size=1), st.lists(excluding), st.randoms())
-def test_any_selection(listed, included, excluded, random):
+def test_a_selection_is_its_patterns_without_its_exclusions(listed, included, excluded, random):
     selection = Selection.parse(included + excluded)
     found = selection.select(listed)
     assert len({*found}) == len(found)
@@ -70,7 +70,7 @@ def test_any_selection(listed, included, excluded, random):
 
 
 @given(listings, st.lists(positive, min_size=1), st.lists(excluding), symbols, st.sampled_from(TYPES))
-def test_a_new_listing_moves_no_other(listed, included, excluded, symbol, kind):
+def test_a_new_symbol_moves_no_other(listed, included, excluded, symbol, kind):
     selection = Selection.parse(included + excluded)
     before = selection.select({name: of for name, of in listed.items() if name != symbol})
     after = selection.select(listed | {symbol: kind})
@@ -83,5 +83,5 @@ def test_a_symbol_is_no_pattern(symbol):
 
 
 @pytest.mark.parametrize(("symbol", "kind"), [*LISTED.items(), ("BTC", "currency"), ("A-B-C-D", "")])
-def test_the_type_shows_in_the_form(symbol, kind):
+def test_the_type_of_a_symbol_follows_from_its_form(symbol, kind):
     assert type_by_form(symbol) == kind

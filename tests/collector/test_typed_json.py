@@ -12,14 +12,14 @@ MANY += ",".join(['"a"'] * 10**5) + "]}]]}"
 
 
 @pytest.mark.parametrize("text", [DEEP, MANY, '{"exchange":1}', "[", ""])
-def test_a_note_that_is_none_is_damaged_and_ignored(text, caplog):
+def test_an_invalid_note_is_damaged_and_ignored(text, caplog):
     assert notes.decode("other", text) == notes.blank()
     assert "the note of collector other in the store is damaged" in caplog.text
     assert completeness.read_notes({"other": text}) == ([], ["the note of collector other"])
 
 
 @pytest.mark.parametrize("content", [DEEP.encode(), b"{}", b'{"name":"\xff"}', b"\xff\xfe", b""])
-def test_a_status_that_is_none_is_told(content, tmp_path):
+def test_an_invalid_status_is_reported(content, tmp_path):
     (tmp_path / health.STATUS_FILE).write_bytes(content)
     with pytest.raises(typed_json.DecodeError):
         health.read(tmp_path)

@@ -91,7 +91,7 @@ def test_every_user_and_password_can_be_written_encoded(template, user, password
 
 @pytest.mark.parametrize("sign", string.printable[:95])
 @pytest.mark.parametrize("template", DRIVERS)
-def test_each_printable_sign_in_a_password_is_the_drivers_or_a_fault_that_names_it(template, sign):
+def test_each_character_of_a_password_is_read_as_by_the_driver_or_is_a_named_fault(template, sign):
     text = template.format("me", f"x{sign}y")
     try:
         url = StoreUrl.parse(text)
@@ -101,7 +101,7 @@ def test_each_printable_sign_in_a_password_is_the_drivers_or_a_fault_that_names_
         assert (url.user, url.password) == DRIVERS[template](text)[:2]
 
 
-def test_what_mongodb_refuses_is_refused_before_it_is_asked():
+def test_urls_that_mongodb_refuses_are_refused_beforehand():
     for text in ("mongodb://me:a:b@h/d", "mongodb://me:a%b@h/d", "mongodb://:secret@h/d"):
         assert read(StoreUrl, text) is None
         with pytest.raises(InvalidURI):
@@ -147,7 +147,7 @@ def test_what_mongodb_refuses_is_refused_before_it_is_asked():
         ("redis://a%2\\b/0", "has no valid host and port"),
     ],
 )
-def test_what_the_driver_would_read_in_another_way_is_refused(text, fault):
+def test_urls_that_the_driver_reads_differently_are_refused(text, fault):
     with pytest.raises(ValueError, match=re.escape(fault)):
         StoreUrl.parse(text)
 
@@ -159,7 +159,7 @@ def test_a_socket_s_port_is_part_of_its_name():
     assert StoreUrl.parse("unix:///run/redis:6379").hosts == [("/run/redis:6379", None)]
 
 
-def test_options_that_say_who_we_are_and_where_are_taken():
+def test_url_options_with_credentials_and_hosts_are_accepted():
     told = StoreUrl.parse("redis://h?username=me&password=secret&db=3")
     assert (told.user, told.password, told.database) == ("me", "secret", "3")
 
@@ -228,7 +228,7 @@ def test_a_value_that_breaks_in_the_middle_of_its_password_is_not_quoted():
     "address",
     ["tcp://h:2375", "tcp://[::1]:2375", "unix:///run/d.sock", "ssh://me@h:22", "ssh://h"],
 )
-def test_an_engines_address_is_docker_s(address):
+def test_an_engine_address_is_read_as_by_docker(address):
     ours = _transport(address, "DOCKER_HOST", None)
     theirs = urlsplit(parse_host(address).replace("http+", ""))
     if theirs.scheme == "unix":
@@ -240,7 +240,7 @@ def test_an_engines_address_is_docker_s(address):
 
 
 @given(user=PRINTABLE, password=PRINTABLE)
-def test_an_engines_address_with_a_password_is_refused_without_it(user, password):
+def test_an_engine_address_with_a_password_is_refused_without_showing_it(user, password):
     with pytest.raises(EngineError) as refused:
         _transport(f"tcp://{user}:{password}@h:2375", "DOCKER_HOST", None)
     assert str(refused.value).startswith("DOCKER_HOST = 'tcp://***@h:2375': ")
@@ -251,7 +251,7 @@ WORST = ("://", ":", "@", ":@", "/@", "@/", "a", "://@", "password=", "%", "[", 
 
 @pytest.mark.parametrize("repeated", WORST)
 @pytest.mark.parametrize("end", ["", "\n", "@"])
-def test_reading_and_masking_take_time_as_the_text_is_long(repeated, end):
+def test_reading_and_masking_take_linear_time(repeated, end):
     def text(size):
         return f"redis://{repeated * (size // len(repeated))}{end}"
 

@@ -129,7 +129,7 @@ async def writer(store, spool, continuity):
     assert store.closed
 
 
-async def test_each_trouble_costs_nothing(store, spool, writer):
+async def test_no_failure_of_the_store_loses_or_duplicates_records(store, spool, writer):
     store.trouble = [unavailable, commits_and_says_nothing, refuses, says_nothing, commits_and_says_nothing]
     for index in range(10):
         await spool.append(list(trades(20, start=20 * index)))
@@ -138,7 +138,7 @@ async def test_each_trouble_costs_nothing(store, spool, writer):
     assert writer.state.state == "connected"
 
 
-async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer, caplog):
+async def test_the_state_shows_what_is_wrong_and_since_when(store, spool, writer, caplog):
     caplog.set_level(logging.INFO)
     store.trouble = [unavailable] * 5 + [refuses] * 3
     await spool.append(list(trades(1)))
@@ -154,7 +154,9 @@ async def test_the_state_tells_what_is_wrong_and_since_when(store, spool, writer
     assert "the store refuses: go away" in lines
 
 
-async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, store, caplog, monkeypatch):
+async def test_a_new_reason_for_an_unreachable_store_is_logged_at_intervals(
+    spool, store, caplog, monkeypatch
+):
     monkeypatch.setattr(store_state, "SAY_EVERY", 3600.0)
     writer = Writer("name", store, spool, Metrics())
     tries = [StoreUnavailableError(reason) for reason in ["no route"] + ["no answer"] * 1000]
@@ -169,7 +171,7 @@ async def test_another_reason_why_the_store_is_away_is_told_now_and_then(spool, 
     await asyncio.wait([run])
 
 
-async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(spool, store):
+async def test_a_store_that_wants_large_batches_gets_them_except_when_stopping(spool, store):
     store.batch_records, store.batch_seconds = 30, 60.0
     writer = Writer("name", store, spool, Metrics())
     run = asyncio.create_task(writer.run())
@@ -184,7 +186,7 @@ async def test_a_store_that_likes_large_batches_gets_them_unless_it_is_to_stop(s
     await asyncio.wait([run])
 
 
-async def test_it_may_be_told_to_stop_in_the_moment_in_which_a_batch_is_large_enough_by_time(spool, store):
+async def test_a_stop_may_coincide_with_the_end_of_the_batch_time(spool, store):
     store.batch_records, store.batch_seconds = 30, 0.05
     writer = Writer("name", store, spool, Metrics())
     run = asyncio.create_task(writer.run())
@@ -226,7 +228,7 @@ async def test_refused_records_are_kept_and_not_counted(spool, store, writer):
     assert writer._metrics.stored == {"trades": 2}
 
 
-async def test_a_table_that_takes_no_record_is_waited_for_and_what_comes_before_it_is_stored(
+async def test_a_table_that_refuses_everything_is_waited_for_and_earlier_records_are_stored(
     store, spool, writer, caplog
 ):
     ticks = [Ticker("X", "A-B", 1, index, "1", "2") for index in range(5)]
@@ -245,7 +247,7 @@ async def test_a_table_that_takes_no_record_is_waited_for_and_what_comes_before_
     assert writer.state.state == "connected"
 
 
-async def test_a_lone_record_waits_for_one_of_its_table_that_is_taken(store, spool, writer):
+async def test_a_refused_lone_record_waits_until_its_table_accepts_another(store, spool, writer):
     """Only that shows that it is the record, and not the table; it may come many batches later."""
     bad = next(trades(1))
     bad.id = "refused"
@@ -269,7 +271,7 @@ async def test_a_refusal_that_lasts_is_logged_again_and_again(store, spool, writ
     assert caplog.text.count("the store still refuses") < len(store.tried) / 2
 
 
-async def test_dead_letters_that_make_room_are_a_gap_with_their_count(
+async def test_dead_letters_dropped_to_make_room_are_a_gap_with_their_count(
     store, spool, writer, continuity, monkeypatch, caplog
 ):
     """Whatever kills the collector in that moment: the gap is there, and once."""
@@ -319,7 +321,7 @@ def test_the_letters_that_go_are_never_all_in_memory(tmp_path):
     assert most < 500_000
 
 
-def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
+def test_a_dead_letter_is_written_once_even_if_the_process_is_killed_meanwhile(tmp_path):
     path = tmp_path / "dead-letters.jsonl"
     batch = Batch("run", 10, list(trades(4)))
     refusals = [Refusal(10 + index, trade, "odd") for index, trade in enumerate(batch.records)]
@@ -336,7 +338,7 @@ def test_a_letter_is_there_once_whoever_is_killed_while_it_is_written(tmp_path):
     assert len(path.read_text().splitlines()) == 5
 
 
-def test_a_disk_that_is_full_in_the_middle_of_a_letter_costs_none(tmp_path):
+def test_a_disk_that_fills_up_within_a_dead_letter_costs_none(tmp_path):
     """The room ends within a line; when there is some again, each letter is there, whole and once."""
     letters = DeadLetters(tmp_path / "dead-letters.jsonl")
     batch = Batch("run", 0, list(trades(400)))
@@ -354,7 +356,7 @@ def test_a_disk_that_is_full_in_the_middle_of_a_letter_costs_none(tmp_path):
     assert kept == list(range(400))
 
 
-async def test_bounds_of_a_batch_that_cannot_be_kept_are_waited_for(spool, store, writer):
+async def test_a_batch_waits_until_its_bounds_can_be_saved(spool, store, writer):
     """Nothing is tried whose bounds a crash would take away; and a full disk ends nobody."""
     store.fixed_batches = True
     file = spool._file
@@ -371,7 +373,7 @@ async def test_bounds_of_a_batch_that_cannot_be_kept_are_waited_for(spool, store
     assert store.stored == sent
 
 
-async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):
+async def test_refused_records_wait_until_their_dead_letters_can_be_saved(spool, store, writer):
     """The position does not move over what is nowhere."""
     first, bad, last = trades(3)
     bad.id = "refused"
@@ -385,14 +387,14 @@ async def test_letters_that_cannot_be_kept_are_waited_for(spool, store, writer):
     assert store.stored == [first, last]
 
 
-async def test_what_stops_before_it_is_delivered_stays_in_the_spool(spool, store, writer):
+async def test_records_undelivered_at_the_stop_stay_in_the_spool(spool, store, writer):
     store.trouble = [unavailable] * 10_000
     await spool.append(list(trades(5)))
     await writer.drain(0.1)
     assert spool.undelivered[0] == 5
 
 
-async def test_a_store_that_forgot_gets_the_tail_and_is_told_of_what_is_gone(spool, store, writer, caplog):
+async def test_a_store_that_forgot_gets_the_tail_and_a_gap_for_the_rest(spool, store, writer, caplog):
     for index in range(3):
         await spool.append(list(trades(10, start=10 * index)))
         await writer.drain(PATIENCE)

@@ -80,7 +80,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
-def test_what_cannot_be_read_is_malformed_also_in_a_thread_with_its_smaller_stack(text):
+def test_unreadable_json_is_malformed_even_in_a_thread_with_its_smaller_stack(text):
     with pytest.raises(JsonError):
         loads(text, parse_float=Decimal)
     errors = []
@@ -114,7 +114,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("code", ENTRIES.values(), ids=ENTRIES)
-def test_cryptofeed_gets_this_parser_wherever_we_start(code):
+def test_cryptofeed_gets_this_parser_in_every_program(code):
     script = (
         f"import sys; {code}; import cryptofeed.connection, cryptofeed.exchanges.bitmex as one; "
         "print(cryptofeed.connection.json_parser.__name__, one.json.__name__)"

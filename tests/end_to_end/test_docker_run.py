@@ -38,7 +38,7 @@ def collect(stage, name, image, channels, symbols, *options, command=()):
     return stage.run(name, image, *settings, *options, command=command)
 
 
-def test_stored_equals_sent_and_who_would_store_the_same_again_ends_with_78(stage, image):
+def test_stored_equals_sent_and_a_second_collector_of_the_same_ends_with_78(stage, image):
     simulator = stage.simulator(image, "--rate", "40")
     collector = collect(stage, "collector", image, "trades,ticker,l2_book", "BTC-USD,ETH-USD")
     wait_until(lambda: status(collector).get("state") == "ready")
@@ -77,7 +77,7 @@ def test_a_bad_environment_ends_the_container_with_78(image):
         docker("rm", "--volumes", name)
 
 
-def test_a_disk_that_is_full_at_the_start_is_waited_for(image):
+def test_a_disk_full_at_the_start_is_waited_for(image):
     settings = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "REDIS"}
     name = docker(
         *("run", "--detach", "--network", "none", "--tmpfs", "/spool:size=16m,uid=10001"),

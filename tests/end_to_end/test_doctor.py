@@ -128,7 +128,7 @@ def said(fleet, command, *arguments):
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_up_fails_with_doctor_has_named_with_its_remedy(told, fleet, name):
+def test_doctor_names_what_up_fails_with_and_its_remedy(told, fleet, name):
     found, failed, _ = told
     world = BROKEN[name]
     (fault,) = [each for each in found[name] if each["state"] == "fault"]
@@ -142,17 +142,17 @@ def test_what_up_fails_with_doctor_has_named_with_its_remedy(told, fleet, name):
         wait_until(lambda: world.said in json.dumps([said(fleet, "logs", name), said(fleet, *again)]))
 
 
-def test_where_doctor_finds_nothing_up_succeeds(told, fleet):
+def test_up_succeeds_if_doctor_finds_nothing(told, fleet):
     found, failed, _ = told
     assert {*found} == {*failed} == {*BROKEN}
     assert fleet.launch("up", "--only", "fine*", "--wait-timeout", "3m") == 0
 
 
-def test_no_password_is_told(told):
+def test_no_password_is_shown(told):
     assert not [text for text in told[2] if "canary" in text]
 
 
-def test_without_its_network_the_rest_is_tried_and_the_store_is_named(fleet):
+def test_without_its_network_the_other_checks_are_made_and_the_store_is_named(fleet):
     write(fleet, ["fine"])
     network = {"name": f"{fleet.name}-nowhere", "external": True}
     lonely = Fleet(fleet.folder, fleet.stage, fleet.image)

@@ -19,7 +19,7 @@ def fleet(tmp_path, stage, image):
     fleet.launch("down", "--volumes", "--yes")
 
 
-def test_what_the_first_version_recorded_is_stored_once_by_this_one(fleet, capsys):
+def test_records_of_the_first_version_are_stored_once_by_this_one(fleet, capsys):
     fleet.write(shards=2)
     with as_the_first_version():
         fleet.up(capsys)

@@ -107,7 +107,7 @@ class Holes:
 
 @pytest.mark.parametrize("exchange", SYMBOLS)
 @pytest.mark.slow
-async def test_a_hundred_holes_are_found_and_none_is_invented(exchange, tmp_path, hasty):
+async def test_a_hundred_holes_are_found_and_no_other(exchange, tmp_path, hasty):
     with contextlib.ExitStack() as stack:
         simulator = stack.enter_context(Simulator(symbols={exchange: SYMBOLS[exchange]}, rate=60))
         redis = stack.enter_context(RedisServer())

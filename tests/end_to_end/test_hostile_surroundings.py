@@ -105,7 +105,7 @@ class Recording:
 @pytest.mark.redis
 @pytest.mark.slow
 @pytest.mark.parametrize("exchange", SYMBOLS)
-def test_a_clock_that_is_set_while_it_records_costs_nothing(exchange, tmp_path):
+def test_setting_the_clock_while_recording_costs_nothing(exchange, tmp_path):
     clock = tmp_path / "clock"
     clock.write_text("+0")
     fake = {"LD_PRELOAD": str(faketime()), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
@@ -141,7 +141,7 @@ def test_answers_of_redis_that_come_a_byte_at_a_time_are_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_disk_of_postgres_that_is_full_is_waited_for(tmp_path):
+def test_a_full_disk_of_postgres_is_waited_for(tmp_path):
     harness = PostgresHarness()
     with PostgresServer() as postgres, tmpfs(disk := postgres.folder / "disk", "24m"):
 
@@ -212,7 +212,7 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: r}]
 WHAT = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades"}
 
 
-def test_a_read_only_disk_is_told(tmp_path):
+def test_a_read_only_disk_is_reported(tmp_path):
     fleet = tmp_path / "fleet.yaml"
     fleet.write_text(FLEET)
     with tmpfs(disk := tmp_path / "disk"):
@@ -238,7 +238,7 @@ def test_a_read_only_disk_is_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_of_parquet_that_is_read_only_is_waited_for(tmp_path):
+def test_a_read_only_parquet_folder_is_waited_for(tmp_path):
     with tmpfs(disk := tmp_path / "disk"), Simulator({"COINBASE": ["BTC-USD"]}, rate=60) as simulator:
         remount(disk, "ro")
         place = {"BACKEND": "PARQUET", "PARQUET_DIR": str(disk / "data")}

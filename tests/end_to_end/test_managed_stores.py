@@ -224,7 +224,7 @@ def _compare(fleet):
 
 
 @pytest.mark.slow
-def test_data_whose_password_is_lost_is_told_and_can_be_opened_again(fleet, capsys):
+def test_data_with_a_lost_password_is_reported_and_can_be_opened_again(fleet, capsys):
     file = fleet.path.read_text()
     fleet.path.write_text(re.sub(r"^  (- {exchange: COINBASE.*|redis: .*)\n", "", file, flags=re.MULTILINE))
     assert fleet.launch("up") == 0

@@ -118,7 +118,7 @@ class Elsewhere(Stage):
 
 
 @pytest.mark.parametrize("harness", [PostgresHarness(), MongoHarness(), ParquetHarness()], ids=repr)
-async def test_in_every_store_it_is_left_out_and_taken_over(tmp_path, harness, monkeypatch):
+async def test_ceding_and_taking_over_work_in_every_store(tmp_path, harness, monkeypatch):
     harness.hurry(monkeypatch)
     elsewhere = Elsewhere(tmp_path, harness)
     with elsewhere.simulator, elsewhere.redis:
@@ -140,7 +140,7 @@ async def test_in_every_store_it_is_left_out_and_taken_over(tmp_path, harness, m
                 await two.stop()
 
 
-async def test_a_wanted_pair_stores_it_twice(stage):  # noqa: F811
+async def test_allow_overlap_stores_a_pair_twice(stage):  # noqa: F811
     one, two = collectors(stage, "BTC-USD", "BTC-USD")
     two = stage.collector("two", SYMBOLS="BTC-USD", CHANNELS="trades", ALLOW_OVERLAP="yes")
     async with one.running(), two.running():
@@ -157,7 +157,7 @@ async def test_a_wanted_pair_stores_it_twice(stage):  # noqa: F811
         await two.stop()
 
 
-async def test_of_two_that_start_at_once_one_stores_it(stage):  # noqa: F811
+async def test_of_two_collectors_started_at_once_only_one_stores(stage):  # noqa: F811
     some = collectors(stage, "BTC-USD,ETH-USD", "BTC-USD,ETH-USD", "BTC-USD", "ETH-USD")
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.gather(*(stack.enter_async_context(each.running()) for each in some))
@@ -172,7 +172,7 @@ async def test_of_two_that_start_at_once_one_stores_it(stage):  # noqa: F811
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-async def test_whoever_left_it_out_takes_over_when_the_first_ends(stage, end, monkeypatch):  # noqa: F811
+async def test_a_ceded_pair_is_taken_over_when_the_first_collector_ends(stage, end, monkeypatch):  # noqa: F811
     monkeypatch.setattr("collector.stores.GONE", 3.0)
     monkeypatch.setattr("collector.lease.BEAT", 0.5)
     one, two = collectors(stage, "BTC-USD", "BTC-USD,ETH-USD", CHANNELS="trades,l2_book")
@@ -218,7 +218,7 @@ async def test_a_listing_that_grows_into_an_overlap(stage):  # noqa: F811
         assert not taken(one) or not taken(two)
 
 
-async def test_a_store_that_is_away_at_the_start(stage):  # noqa: F811
+async def test_a_store_may_be_unreachable_at_the_start(stage):  # noqa: F811
     one, two = collectors(stage, "BTC-USD", "BTC-USD,ETH-USD")
     await asyncio.to_thread(stage.redis.stop)
     async with one.running(), two.running():
@@ -258,7 +258,7 @@ async def test_another_number_of_shards_beside_the_first(stage):  # noqa: F811
         assert sorted(gap.symbol for gap in gaps) == ALL
 
 
-async def test_who_has_nothing_left_to_store_ends_and_names_the_other(stage, monkeypatch):  # noqa: F811
+async def test_a_collector_with_nothing_left_to_store_ends_and_names_the_other(stage, monkeypatch):  # noqa: F811
     monkeypatch.setattr(overlap, "HANDOVER", 0.5)
     one, two = collectors(stage, "BTC-USD,ETH-USD", "ETH-USD")
     async with one.running():

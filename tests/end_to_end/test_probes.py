@@ -28,7 +28,7 @@ def container_of_the_pod(tmp_path):
     return stateful_set["spec"]["template"]["spec"]["containers"][0]
 
 
-def test_who_cannot_store_is_alive_and_not_ready(stage, image, container_of_the_pod):
+def test_a_collector_that_cannot_store_is_alive_and_not_ready(stage, image, container_of_the_pod):
     stage.simulator(image, "--rate", "40")
     with stage.client() as client:
         client.config_set("requirepass", "right")

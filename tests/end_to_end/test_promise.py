@@ -107,7 +107,7 @@ async def whole(collector):
     return since
 
 
-async def test_power_loss_takes_the_spool_back_and_nothing_for_a_repetition(stage):
+async def test_after_a_power_loss_no_new_record_is_mistaken_for_a_repeat(stage):
     one = stage.collector()
     async with one.running():
         await whole(one)
@@ -124,7 +124,7 @@ async def test_power_loss_takes_the_spool_back_and_nothing_for_a_repetition(stag
     assert {(gap.missed, gap.symbol) for gap in gaps} == one.pairs
 
 
-async def test_a_spool_that_was_deleted_is_a_gap_from_what_the_store_has(stage):
+async def test_a_deleted_spool_is_a_gap_from_the_last_stored_record(stage):
     one = stage.collector()
     async with one.running():
         await whole(one)
@@ -141,7 +141,7 @@ async def test_a_spool_that_was_deleted_is_a_gap_from_what_the_store_has(stage):
     assert all(noted <= gap.start < killed < gap.end for gap in gaps)
 
 
-async def test_a_spool_restored_from_a_backup_is_a_gap_from_what_the_store_has(stage):
+async def test_a_spool_restored_from_a_backup_is_a_gap_from_the_last_stored_record(stage):
     one = stage.collector()
     async with one.running():
         await whole(one)
@@ -159,7 +159,7 @@ async def test_a_spool_restored_from_a_backup_is_a_gap_from_what_the_store_has(s
     assert all(noted <= gap.start < stopped < gap.end for gap in gaps)
 
 
-async def test_what_the_store_forgot_beyond_the_tail_is_a_gap_with_its_count(stage):
+async def test_records_that_the_store_forgot_beyond_the_tail_are_a_gap_with_their_count(stage):
     one = stage.collector(SPOOL_KEEP="1", SPOOL_SYNC="0.2")
     async with one.running():
         await whole(one)
@@ -182,7 +182,7 @@ async def test_what_the_store_forgot_beyond_the_tail_is_a_gap_with_its_count(sta
     assert count >= before
 
 
-async def test_what_the_bound_dropped_is_one_gap_of_each_pair_with_the_exact_count(stage):
+async def test_records_dropped_at_the_bound_are_one_gap_per_pair_with_the_exact_count(stage):
     one = stage.collector(SPOOL_MAX_BYTES="1MiB", CHANNELS="trades,ticker", SPOOL_SYNC="0.2")
     async with one.running():
         await whole(one)
@@ -226,7 +226,7 @@ async def test_a_corrupt_spool_is_recovered_with_a_gap(stage, left):
     assert reasons(gaps) == {"corrupt"}
 
 
-async def test_a_symbol_that_is_not_listed_for_a_while_is_a_gap(stage):
+async def test_a_temporarily_delisted_symbol_is_a_gap(stage):
     """It goes while the collector is stopped, and comes back while it runs."""
     one = stage.collector(SYMBOLS="*-USD", SYMBOLS_REFRESH="1")
     async with one.running():
@@ -265,7 +265,7 @@ async def test_a_renamed_collector_invents_no_hole_and_hides_none(stage):
     assert all(seen <= gap.start < stopped < gap.end for gap in gaps)
 
 
-async def test_what_another_live_collector_saw_is_no_gap(stage):
+async def test_records_of_another_live_collector_prevent_a_gap(stage):
     """BTC-USD moves from one to two while one is alive; ETH-USD stays."""
     one, two = stage.collector("one"), stage.collector("two", SYMBOLS="BTC-USD", ALLOW_OVERLAP="yes")
     async with one.running(), two.running():
@@ -279,7 +279,7 @@ async def test_what_another_live_collector_saw_is_no_gap(stage):
             assert not client.keys("gaps-*")
 
 
-async def test_a_symbol_that_moves_to_another_is_a_gap_though_the_first_lives(stage):
+async def test_a_symbol_moved_to_another_collector_is_a_gap_even_if_the_first_lives(stage):
     one, two = stage.collector("one"), stage.collector("two", SYMBOLS="BTC-USD")
     async with one.running():
         await whole(one)
@@ -297,7 +297,7 @@ async def test_a_symbol_that_moves_to_another_is_a_gap_though_the_first_lives(st
     assert sorted((gap.missed, gap.symbol) for gap in gaps) == sorted(one.pairs)
 
 
-async def test_a_question_waits_for_a_store_that_is_away(stage):
+async def test_a_question_waits_for_an_unreachable_store(stage):
     one = stage.collector()
     async with one.running():
         await whole(one)
@@ -403,7 +403,7 @@ async def confirmed(collector):
     await collector.until(lambda: subscriptions.confirmed and not subscriptions.pending, "all is confirmed")
 
 
-async def test_all_faults_together_cost_nothing_but_gaps_where_they_struck(tmp_path):
+async def test_all_faults_together_cause_only_gaps_where_they_struck(tmp_path):
     seed = int(os.environ.get("PROMISE_SEED") or random.randrange(10**6))
     print(f"PROMISE_SEED={seed} repeats this order of faults")  # noqa: T201 - shown when the test fails
     stage = Stage(tmp_path)
@@ -440,7 +440,7 @@ async def test_all_faults_together_cost_nothing_but_gaps_where_they_struck(tmp_p
 
 
 @pytest.mark.alone  # a machine that is busy with other tests adds its own milliseconds
-def test_sigkill_loses_50_ms_at_most_and_the_gap_covers_them(tmp_path, capsys):
+def test_sigkill_loses_at_most_50_ms_covered_by_a_gap(tmp_path, capsys):
     stage = Stage(tmp_path)
     stage.simulator = Simulator(symbols={"COINBASE": SYMBOLS}, rate=400)
     windows = []

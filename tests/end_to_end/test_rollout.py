@@ -93,7 +93,7 @@ def _key(entry):
 
 
 @pytest.mark.slow
-def test_updates_and_other_numbers_of_shards_as_the_store_tells_them(fleet, capsys):
+def test_updates_and_changed_numbers_of_shards_lose_nothing_in_the_store(fleet, capsys):
     fleet.write(shards=2)
     assert fleet.up(capsys).keys() == {"kraken", "coinbase-1", "coinbase-2"}
     fleet.more()

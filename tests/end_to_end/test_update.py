@@ -48,7 +48,7 @@ def waiting(fleet):
     return json.loads(found)["spool"]["records"]
 
 
-def test_updates_that_work_and_those_that_do_not(fleet, capsys):
+def test_good_updates_succeed_and_bad_ones_are_rolled_back(fleet, capsys):
     fleet.write(["BTC-USD"])
     assert fleet.launch("doctor") == 0  # the simulator is not up: there is little to try
     assert fleet.launch("up") == 0
@@ -85,7 +85,7 @@ def test_updates_that_work_and_those_that_do_not(fleet, capsys):
     assert PASSWORD not in docker("inspect", *(each["Id"] for each in fleet.containers().values()))
 
 
-def test_what_a_store_did_not_take_is_kept(fleet, capsys):
+def test_undelivered_records_are_kept_across_an_update(fleet, capsys):
     fleet.write(["BTC-USD"])
     assert fleet.launch("up") == 0
     docker("pause", fleet.stage.redis)

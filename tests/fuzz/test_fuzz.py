@@ -14,21 +14,21 @@ PARTS = 4  # of a kind, so that several processes share it
 SEED = 1
 
 
-def test_the_shares_of_the_kinds_are_all_inputs():
+def test_the_shares_of_all_kinds_add_up_to_one():
     assert sum(kind.share for kind in KINDS.values()) == pytest.approx(1)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # in pymongo's own
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", KINDS)
-def test_whatever_comes_in_is_taken_or_told(name, part):
+def test_any_input_is_accepted_or_reported(name, part):
     kind = KINDS[name]
     count = round(INPUTS * kind.share / PARTS)
     sound = sum(attempt(kind, SEED, number) for number in range(part * count, (part + 1) * count))
     assert count / 50 < sound, "hardly any input gets further than the first look at it"
 
 
-def test_a_secret_that_leaks_is_found_and_one_that_the_file_tells_openly_is_none(monkeypatch):
+def test_a_leaked_secret_is_found_unless_the_file_shows_it_openly(monkeypatch):
     """The word of a password may come to stand in the name of a database, which is no secret."""
     text = b"fleet: desk\nstores: {p: {backend: POSTGRES, host: h, database: %b, password: hunter2}}\n"
     text += b"collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: p}]\n"
@@ -57,7 +57,7 @@ class Greedy:
         raise LookupError(case)
 
 
-def test_what_takes_too_much_is_ended_and_its_input_kept(monkeypatch, tmp_path, capsys):
+def test_an_input_that_exceeds_the_bounds_is_stopped_and_kept(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("fuzz.trials.SECONDS", SECONDS / 20)
     monkeypatch.setattr("fuzz.long.KINDS", {"greedy": Greedy()})
     causes = set()

@@ -89,7 +89,7 @@ def inspected(fleet):
 
 
 @pytest.mark.parametrize("form", ["compose", "swarm", "kubernetes", "quadlet"])
-def test_what_is_rendered_holds_them_only_where_its_owner_alone_looks(secret_fleet, form, tmp_path, capsys):
+def test_rendered_secrets_are_readable_by_their_owner_only(secret_fleet, form, tmp_path, capsys):
     assert secret_fleet.launch("render", "--format", form, "--output", str(tmp_path / "out")) == 0
     assert leaks("".join(capsys.readouterr())) == []
     with_secrets = [
@@ -101,7 +101,7 @@ def test_what_is_rendered_holds_them_only_where_its_owner_alone_looks(secret_fle
     assert not [path for path in with_secrets if path.name in ("compose.yaml", "stack.yaml", "fleet.yaml")]
 
 
-def test_a_compose_file_hands_them_out_as_files(secret_fleet, compose, tmp_path):
+def test_a_compose_file_passes_secrets_as_files(secret_fleet, compose, tmp_path):
     file = json.loads(secret_fleet.path.read_text())
     file["collectors"] = file["collectors"][:2]
     secret_fleet.path.write_text(json.dumps(file))
@@ -116,7 +116,7 @@ def test_a_compose_file_hands_them_out_as_files(secret_fleet, compose, tmp_path)
         subprocess.run([*compose, "down", "--volumes", "--timeout", "2"], check=True, capture_output=True)
 
 
-def test_an_update_that_the_file_of_a_secret_is_missing_for_says_so(secret_fleet, capsys):
+def test_an_update_without_a_secrets_file_says_so(secret_fleet, capsys):
     secret_fleet.path.with_name("password").unlink()
     assert secret_fleet.launch("up") in (1, 2)
     said = capsys.readouterr().err

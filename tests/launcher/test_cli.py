@@ -167,7 +167,7 @@ def test_a_pattern_that_matches_nothing_has_its_exit_status(file, command, statu
         ("collector decode KRAKEN messages", ">/dev/full", 1, "collector: error: No space left on device\n"),
     ],
 )
-def test_an_exit_status_that_is_an_answer_needs_somebody_who_reads_on(file, command, output, status, said):
+def test_a_closed_pipe_changes_the_exit_status_of_commands_that_answer(file, command, output, status, said):
     file.with_name("messages").write_text('{"channel": "heartbeat"}\n{"channel": 1}\n' * 1000)
     settings = "EXCHANGE=KRAKEN SYMBOLS=BTC-USD CHANNELS=trades BACKEND=TTY"
     line = f"{settings} {sys.executable} -m {command} {output}; exit ${{PIPESTATUS[0]}}"
@@ -176,13 +176,13 @@ def test_an_exit_status_that_is_an_answer_needs_somebody_who_reads_on(file, comm
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
-def test_closed_streams(file, closed):
+def test_a_command_works_with_closed_streams(file, closed):
     command = f"{sys.executable} -m launcher validate {file} {closed}"
     ended = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_what_answers_is_no_engine(file, monkeypatch, capsys):
+def test_a_server_that_is_not_an_engine_is_reported(file, monkeypatch, capsys):
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -201,7 +201,7 @@ def test_what_answers_is_no_engine(file, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("config", ["[]", '{"currentContext": 5}', "nonsense"])
-def test_an_odd_configuration_of_docker(file, config, tmp_path, monkeypatch, capsys):
+def test_an_odd_docker_configuration_is_tolerated(file, config, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     (tmp_path / "config.json").write_text(config)
@@ -241,7 +241,7 @@ def test_without_docker_one_sentence_names_the_other_way(file, command, address,
     ]
 
 
-def test_a_context_that_is_not_there_is_no_other_engine(file, tmp_path, monkeypatch, capsys):
+def test_a_missing_context_does_not_select_another_engine(file, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("DOCKER_HOST", raising=False)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("DOCKER_CONTEXT", "nope")
@@ -257,7 +257,7 @@ def test_a_context_that_is_not_there_is_no_other_engine(file, tmp_path, monkeypa
     )
 
 
-def test_the_remedy_for_no_permission_names_the_user_whoever_that_is(file, monkeypatch, capsys):
+def test_the_remedy_for_missing_permission_names_the_user(file, monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -268,7 +268,7 @@ def test_the_remedy_for_no_permission_names_the_user_whoever_that_is(file, monke
     assert "(`sudo usermod -aG docker $(id -un)`, then log in again)" in capsys.readouterr().err
 
 
-def test_who_has_no_name_is_a_number(monkeypatch):
+def test_a_user_without_a_name_is_shown_by_uid(monkeypatch):
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 54321)
@@ -281,7 +281,7 @@ def test_who_has_no_name_is_a_number(monkeypatch):
         (["status", "a.yaml", "--fleet", "desk"], "not both"),
     ],
 )
-def test_words_that_contradict_each_other(arguments, said, capsys):
+def test_contradictory_options_are_refused(arguments, said, capsys):
     assert cli.main(arguments) == 2
     assert said in capsys.readouterr().err
 
@@ -303,7 +303,7 @@ def test_wrong_options_are_2(arguments):
     assert ended.value.code == 2
 
 
-def test_times_have_units():
+def test_durations_have_units():
     options = cli.parser().parse_args(["run", "--for", "1.5m"])
     assert options.seconds == 90
 
@@ -405,7 +405,7 @@ def test_every_command_speaks_json(name):
     assert ("--json" in options) == (name != "completion")
 
 
-def test_short_commands_as_json(file, tmp_path, monkeypatch, capsys):
+def test_short_commands_print_json(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def said(*arguments):

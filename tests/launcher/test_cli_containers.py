@@ -47,7 +47,7 @@ def test_a_second_up_of_a_fleet_that_does_not_work_fails_too(fleet, capsys):
     assert fleet.launch("restart", "--wait-timeout", "0") == 0
 
 
-def test_a_cause_that_several_share_is_told_once_with_its_remedy(fleet, capsys):
+def test_a_shared_cause_is_reported_once_with_its_remedy(fleet, capsys):
     """Neither while it is met nor in the table, but below it."""
     fleet.write({"one": "NEVER-READY", "two": "NEVER-READY", "three": "ENDS-EARLY", "fine": "BTC-USD"})
     assert fleet.launch("up", "--wait-timeout", "8s") == 1
@@ -101,7 +101,7 @@ def test_an_edit_recreates_one_and_a_removal_removes_one(fleet, capsys):
     assert fleet.identities() == {"one": before["one"]}
 
 
-def test_what_was_stopped_by_hand_is_started(fleet, capsys):
+def test_a_container_stopped_by_hand_is_started(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("up") == 0
     before = fleet.identities()
@@ -245,7 +245,7 @@ def test_an_external_network_is_joined_and_stays(fleet, capsys):
     assert fleet.things("network") == [network]
 
 
-def test_a_network_of_somebody_else_is_not_taken(fleet, capsys):
+def test_a_network_of_another_owner_is_not_used(fleet, capsys):
     docker("network", "create", fleet.name)
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 1
@@ -264,7 +264,7 @@ def test_rendering_warns_of_a_volume_that_compose_would_take_from_others(fleet, 
     assert taken in capsys.readouterr().err
 
 
-def test_what_compose_made_is_left_alone(fleet, compose, capsys):
+def test_containers_made_by_compose_are_left_alone(fleet, compose, capsys):
     fleet.write(TWO)
     assert fleet.launch("render", "--output", str(fleet.path.parent)) == 0
     compose = [*compose, "--file", str(fleet.path.parent / "compose.yaml")]
@@ -298,7 +298,7 @@ def test_a_compose_project_of_the_same_name_takes_nothing_of_a_fleet(fleet, comp
     assert len(volumes) == 2
 
 
-def test_a_name_that_is_taken_by_a_stranger(fleet, capsys):
+def test_a_name_taken_by_an_unrelated_container_is_reported(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
     stranger = docker("create", "--name", f"{fleet.name}-one", fleet.image)
     try:

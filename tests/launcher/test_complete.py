@@ -32,13 +32,13 @@ def silent(tmp_path, monkeypatch):
         yield server
 
 
-def test_a_store_that_does_not_answer_is_told(silent, monkeypatch, capsys):
+def test_a_store_that_does_not_answer_is_reported(silent, monkeypatch, capsys):
     monkeypatch.setattr(complete, "_SECONDS", 1.0)
     assert cli.main(["complete"]) == 1
     assert "coinbase: its store gave no answer within 1 s" in capsys.readouterr().err
 
 
-def test_a_store_that_is_away_is_told(silent, capsys):
+def test_an_unreachable_store_is_reported(silent, capsys):
     silent.close()
     assert cli.main(["complete"]) == 1
     said = capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
     assert "--since is later than --until" in capsys.readouterr().err
 
 
-def test_what_another_fleet_of_that_name_ran_here_is_not_asked(silent, tmp_path, monkeypatch, capsys):
+def test_a_run_of_another_fleet_with_the_same_name_is_not_queried(silent, tmp_path, monkeypatch, capsys):
     (tmp_path / "elsewhere").mkdir()
     theirs = tmp_path / "elsewhere" / "fleet.yaml"
     theirs.write_text((tmp_path / "fleet.yaml").read_text())
@@ -73,7 +73,7 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: fil
 
 
 @pytest.mark.parametrize("there", [[], ["desk-data"], ["desk-data", "desk-simulator"]], ids=len)
-def test_a_container_lacks_the_volumes_that_are_not_there_and_what_is_in_them(tmp_path, there):
+def test_a_container_is_not_given_volumes_that_do_not_exist(tmp_path, there):
     class Engine:
         asked: ClassVar = []
 
@@ -123,7 +123,7 @@ LOG = '{"time": "2026-11-28T08:30:00.000Z", "level": "WARNING", "logger": "redis
         (78, ["collector: 1 fault in the environment"], 1, "coinbase: 1 fault in the environment\n"),
     ],
 )
-def test_what_a_collector_answers_is_read_as_it_should_be(
+def test_the_answer_of_a_collector_is_read_correctly(
     silent, monkeypatch, capsys, status, lines, status_here, said
 ):
     monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=status, lines=tuple(lines)))
@@ -133,7 +133,7 @@ def test_what_a_collector_answers_is_read_as_it_should_be(
     assert ("BTC-USD" in shown.out) == (status_here == 0)
 
 
-def test_a_store_that_knows_nothing_yet_is_an_answer(silent, monkeypatch, capsys):
+def test_an_empty_store_is_an_answer(silent, monkeypatch, capsys):
     warning = "collector: warning: no collector has stored any of these in /data yet"
     monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=0, lines=(warning,)))
     assert cli.main(["complete"]) == 0

@@ -7,7 +7,7 @@ from rich.console import Console as RichConsole
 from launcher.console import Table
 
 
-def test_a_narrow_terminal_shows_names_whole_and_leaves_out_what_matters_least():
+def test_a_narrow_terminal_keeps_names_and_omits_the_least_important_columns():
     table = Table("COLLECTOR", "STATE", ">STORED", ">AGE", "DETAIL", spare=("AGE", "STORED"))
     table.add("binance-futures", "degraded", "1,234", "0.3 s ago", "store away: connection refused")
     assert table.fitted(200).plain() == table.plain()

@@ -30,7 +30,7 @@ def changes(action):
     return [(change["key"], change["old"], change["new"]) for change in action["changes"]]
 
 
-def test_a_plan_tells_every_kind_of_action_and_touches_nothing(fleet, capsys, tmp_path, monkeypatch):
+def test_a_plan_shows_every_kind_of_action_and_changes_nothing(fleet, capsys, tmp_path, monkeypatch):
     store = {"backend": "REDIS", "host": "redis", "password": "before"}
     parts = {**TWO, "gone": "SOL-USD", "same": "ADA-USD", "halted": "DOT-USD"}
     fleet.write(parts, stores={"redis": store})
@@ -76,7 +76,7 @@ def test_a_plan_tells_every_kind_of_action_and_touches_nothing(fleet, capsys, tm
     assert {row["config"] for row in rows} == {"current"}
 
 
-def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
+def test_a_plan_of_a_new_fleet_creates_everything(fleet, capsys):
     fleet.write(TWO)
     status, actions = planned(fleet, capsys)
     assert (status, kinds(actions)) == (2, {"one": "create", "two": "create"})
@@ -90,7 +90,7 @@ def test_a_plan_of_what_is_not_there_yet(fleet, capsys):
     assert "+ one  create: does not exist yet" in said
 
 
-def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
+def test_manual_changes_are_reported_and_undone(fleet, capsys):
     fleet.write({**TWO, "three": "SOL-USD"}, defaults={"limits": {"memory": "64MiB"}})
     assert fleet.launch("up") == 0
     before = fleet.identities()
@@ -108,7 +108,7 @@ def test_what_somebody_changed_by_hand_is_told_and_mended(fleet, capsys):
     assert planned(fleet, capsys)[0] == 0
 
 
-def test_an_image_that_moved_is_told_with_its_old_and_new_id(fleet, tmp_path, capsys):
+def test_a_moved_image_tag_is_reported_with_old_and_new_id(fleet, tmp_path, capsys):
     fleet.image = f"{fleet.name}:latest"
     docker("tag", STANDIN, fleet.image)
     fleet.write({"one": "BTC-USD"})
@@ -138,7 +138,7 @@ def test_an_image_built_on_the_collector_s_may_begin_with_something_else(fleet, 
         docker("rmi", fleet.image)
 
 
-def test_a_changed_secret_is_told_and_never_shown(fleet, capsys):
+def test_a_changed_secret_is_reported_and_never_shown(fleet, capsys):
     secret = fleet.path.with_name("password")
     secret.write_text("canary-before")
     store = {"backend": "REDIS", "host": "redis", "password_file": "password"}
@@ -161,7 +161,7 @@ def test_a_changed_secret_is_told_and_never_shown(fleet, capsys):
     assert not [each for each in fleet.things("volume") if "secrets" in each]
 
 
-def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_path):
+def test_a_saved_plan_is_carried_out_only_while_nothing_has_changed(fleet, capsys, tmp_path):
     saved = str(tmp_path / "plan.json")
     fleet.write(TWO)
     assert fleet.launch("plan", "--out", saved) == 2
@@ -190,7 +190,7 @@ def test_a_saved_plan_is_carried_out_only_while_it_is_true(fleet, capsys, tmp_pa
         (None, "cannot be read: No such file or directory"),
     ],
 )
-def test_a_plan_that_is_none(content, says, fleet, capsys, tmp_path):
+def test_an_invalid_plan_is_refused(content, says, fleet, capsys, tmp_path):
     fleet.write({"one": "BTC-USD"})
     saved = tmp_path / "plan.json"
     if content:
@@ -242,7 +242,7 @@ def write_shards(fleet, shards, symbol):
     fleet.path.write_text(json.dumps(file))
 
 
-def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, capsys):
+def test_a_new_shard_waits_until_the_others_have_released_its_symbols(fleet, capsys):
     write_shards(fleet, 2, "BTC-USD")
     assert fleet.launch("up") == 0
     write_shards(fleet, 3, "WRONG-SETTINGS")
@@ -256,7 +256,7 @@ def test_a_new_shard_waits_until_the_others_have_let_go_of_its_symbols(fleet, ca
     assert third > max(others)
 
 
-def test_a_shard_leaves_when_nothing_is_against_those_who_take_its_symbols(fleet, capsys):
+def test_a_shard_is_removed_only_if_those_taking_its_symbols_can_start(fleet, capsys):
     write_shards(fleet, 3, "BTC-USD")
     assert fleet.launch("up") == 0
     before = fleet.identities()
@@ -308,7 +308,7 @@ def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet,
     assert order.index(("first", "recreating")) < second < order.index(("first", "ready"))
 
 
-def test_an_update_that_fails_later_brings_the_old_one_back(fleet, capsys):
+def test_a_late_failure_of_an_update_brings_the_old_container_back(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("up") == 0
     before = fleet.containers()
@@ -335,7 +335,7 @@ def test_an_update_that_was_killed_in_the_middle_is_finished_by_the_next(fleet):
     assert fleet.launch("plan") == 0
 
 
-def test_the_key_of_the_seals_is_found_wherever_it_is_left(fleet, capsys):
+def test_the_key_of_the_seals_is_found_wherever_it_is_stored(fleet, capsys):
     store = {"backend": "REDIS", "host": "redis", "password": "canary"}
     fleet.write(TWO, stores={"redis": store})
     assert fleet.launch("up") == 0
@@ -347,7 +347,7 @@ def test_the_key_of_the_seals_is_found_wherever_it_is_left(fleet, capsys):
     assert planned(fleet, capsys)[0] == 0
 
 
-def test_an_update_tells_how_long_nothing_was_seen(fleet, capsys):
+def test_an_update_reports_how_long_nothing_was_received(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
     fleet.write({"one": "SOL-USD"})

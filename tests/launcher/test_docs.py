@@ -28,7 +28,7 @@ def test_the_transcripts_are_real(tmp_path, monkeypatch, capsys):
     assert {*ran} == {"explain", "validate", "render", "channels"}
 
 
-def test_the_limits_of_exchanges_are_told():
+def test_the_limits_of_exchanges_are_documented():
     spans = {1: "a second", 60: "a minute", 300: "in 5 minutes", 600: "in 10 minutes"}
     told = dict(re.findall(r"^\| ([A-Z_]+|others) \| ([0-9]+ .*) \|$", TEXT, re.MULTILINE))
     limits = {name: connection_pace.limit_of(name) for name in catalog.usable()}
@@ -37,6 +37,6 @@ def test_the_limits_of_exchanges_are_told():
     assert told == {name: f"{limit.count} {spans[limit.seconds]}" for name, limit in limits.items()}
 
 
-def test_every_exit_status_is_told():
+def test_every_exit_status_is_documented():
     told = {int(status) for status in re.findall(r"^\| (\d+) \|", TEXT, re.MULTILINE)}
     assert told == {DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED, UNREAD}

@@ -34,7 +34,7 @@ def everything(fleet):
     return [*containers, *fleet.things("volume"), *fleet.things("network")]
 
 
-def test_what_is_wrong_is_told_with_its_remedy_and_nothing_is_left_behind(fleet, capsys):
+def test_each_problem_is_reported_with_its_remedy_and_nothing_is_left_behind(fleet, capsys):
     store = {"backend": "REDIS", "host": "redis", "password": "canary-7c3f1"}
     fleet.write(
         {"fine": "BTC-USD", "away": "NEVER-READY", "wrong": "WRONG-SETTINGS"}, stores={"redis": store}
@@ -55,7 +55,7 @@ def test_what_is_wrong_is_told_with_its_remedy_and_nothing_is_left_behind(fleet,
     assert f"fleet {fleet.name}: 2 faults; 4 checks could not be made" in said
 
 
-def test_one_cause_of_many_collectors_is_one_line(fleet, capsys):
+def test_a_cause_shared_by_many_collectors_is_one_line(fleet, capsys):
     fleet.write({f"c{number:02}": "NEVER-READY" for number in range(8)})
     assert fleet.launch("doctor") == 1
     said = capsys.readouterr().out
@@ -71,7 +71,7 @@ def test_a_fleet_that_runs_is_not_disturbed(fleet, capsys):
     assert (fleet.identities(), everything(fleet)) == (before, there)
 
 
-def test_before_the_first_up_nothing_is_left_out(fleet, capsys):
+def test_before_the_first_up_no_check_is_skipped(fleet, capsys):
     """A simulator and a network that are not there yet are there for the checks."""
     fleet.write(ONE, source="simulated")
     status, findings = found(fleet, capsys)
@@ -80,7 +80,7 @@ def test_before_the_first_up_nothing_is_left_out(fleet, capsys):
     assert everything(fleet) == []
 
 
-def test_a_server_that_is_down_beside_a_fleet_that_runs_is_not_stood_in_for(fleet, capsys):
+def test_a_stopped_server_of_a_running_fleet_is_not_replaced(fleet, capsys):
     fleet.write(ONE, source="simulated")
     assert fleet.launch("up") == 0
     docker("stop", "--time", "1", f"{fleet.name}-simulator")
@@ -96,7 +96,7 @@ def test_a_server_that_is_down_beside_a_fleet_that_runs_is_not_stood_in_for(flee
     assert "no fault was found, but 2 checks could not be made" in capsys.readouterr().out
 
 
-def test_what_a_doctor_left_that_was_killed_is_not_in_the_way(fleet, capsys):
+def test_leftovers_of_a_killed_doctor_are_not_in_the_way(fleet, capsys):
     labels = f"--label=cryptostore.fleet={fleet.name}", "--label=cryptostore.managed-by=launcher"
     of_one = "--label=cryptostore.collector=one"
     docker("create", "--name", f"{fleet.name}-one.check", *labels, of_one, fleet.image)
@@ -121,12 +121,12 @@ def named(worlds):
     ]
 
 
-def test_there_are_many_worlds_of_which_each_is_another():
+def test_there_are_thirty_distinct_worlds():
     assert len({world.name for world in WORLDS}) == len(WORLDS) >= 30
 
 
 @pytest.mark.parametrize("world", named(ON_ENGINE))
-def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_succeeds(scene, capsys, world):
+def test_doctor_predicts_whether_up_succeeds_and_why_it_fails(scene, capsys, world):
     world.breaks(scene)
     scene.write()
     before = scene.fleet.identities()
@@ -150,7 +150,7 @@ def test_what_up_fails_with_doctor_has_named_and_where_doctor_finds_nothing_up_s
 
 
 @pytest.mark.parametrize("world", named(IN_FILE))
-def test_what_the_file_alone_shows_both_say_before_they_ask_the_engine(fleet, capsys, world):
+def test_faults_of_the_file_are_reported_before_asking_the_engine(fleet, capsys, world):
     fleet.write(ONE, **world.keys)
     said = []
     for command in "doctor", "up":

@@ -12,7 +12,7 @@ def spools(fleet):
     return [name for name in fleet.things("volume") if name.endswith("-spool")]
 
 
-def test_a_spool_with_records_that_are_not_stored_is_kept(fleet, capsys):
+def test_a_spool_with_unstored_records_is_kept(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "empty": "BTC-USD"})
     assert fleet.launch("up") == 0
     assert fleet.launch("down", "--volumes") == 1
@@ -82,7 +82,7 @@ def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
     assert "1 volume kept (--volumes removes it)" in said.out
 
 
-def test_the_spool_of_one_goes_also_when_its_container_went_before(fleet):
+def test_a_spool_is_removed_even_if_its_container_is_already_gone(fleet):
     fleet.write({"one": "BTC-USD", "two": "BTC-USD"})
     assert fleet.launch("up") == 0
     assert fleet.launch("down", "one") == 0
@@ -91,7 +91,7 @@ def test_the_spool_of_one_goes_also_when_its_container_went_before(fleet):
     assert spools(fleet) == [f"{fleet.name}-two-spool"]
 
 
-def test_what_only_has_the_label_of_the_fleet_is_left_alone(fleet, capsys):
+def test_a_container_with_only_the_fleets_label_is_left_alone(fleet, capsys):
     """As the containers of a stack that was rendered have it."""
     fleet.write({"one": "BTC-USD"})
     stranger = docker("create", "--label", f"cryptostore.fleet={fleet.name}", fleet.image)
@@ -116,7 +116,7 @@ def test_a_fleet_whose_image_is_gone_can_be_removed(fleet, tmp_path):
     assert not fleet.things("volume")
 
 
-def test_every_volume_that_cannot_be_removed_is_told_and_the_others_go(fleet, capsys):
+def test_every_volume_that_cannot_be_removed_is_named_and_the_others_are_removed(fleet, capsys):
     fleet.write({"one": "BTC-USD", "two": "BTC-USD", "three": "BTC-USD"})
     assert fleet.launch("up") == 0
     used = [f"{fleet.name}-{name}-spool" for name in ("one", "two")]
@@ -132,7 +132,7 @@ def test_every_volume_that_cannot_be_removed_is_told_and_the_others_go(fleet, ca
         docker("rm", "--volumes", *strangers)
 
 
-def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
+def test_recorded_data_is_not_removed_without_consent(fleet, capsys):
     fleet.write({"one": "BTC-USD"}, stores={"files": {"backend": "PARQUET"}})
     assert fleet.launch("up") == 0
     assert fleet.launch("down", "--volumes") == 1
@@ -141,7 +141,7 @@ def test_recorded_data_is_not_removed_without_a_yes(fleet, capsys):
     assert not fleet.things("volume")
 
 
-def test_status_of_what_is_gone(fleet, capsys):
+def test_status_of_a_removed_fleet(fleet, capsys):
     fleet.write({"one": "BTC-USD"})
     capsys.readouterr()
     assert fleet.launch("status", "--json") == 0

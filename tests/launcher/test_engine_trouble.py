@@ -25,7 +25,7 @@ def fleet(restartable_engine, tmp_path):
         fleet.remove()
 
 
-def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restartable_engine):
+def test_up_names_the_collectors_that_failed_and_the_next_up_continues(fleet, restartable_engine):
     fleet.write(SIX | {"part5": "NEVER-READY"})  # so that it is not through before the engine is gone
     command = [sys.executable, "-m", "launcher", "up", str(fleet.path), "--wait-timeout", "10m"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -46,7 +46,7 @@ def test_up_says_which_collectors_failed_and_the_next_one_goes_on(fleet, restart
     assert fleet.launch("plan") == 0
 
 
-def test_doctor_and_up_say_that_no_address_is_left_for_a_network(fleet, restartable_engine, capsys):
+def test_doctor_and_up_report_that_no_network_address_is_left(fleet, restartable_engine, capsys):
     fleet.write({"one": "BTC-USD"})
     made = []
     with contextlib.suppress(AssertionError):

@@ -79,7 +79,7 @@ def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
 @pytest.mark.parametrize(
     "exchange", [name for name, it in catalog.exchanges().items() if it.by == "cryptostore"]
 )
-def test_the_limits_are_told_with_their_source(launch, exchange):
+def test_the_limits_are_shown_with_their_source(launch, exchange):
     limits = catalog.exchanges()[exchange].limits
     assert limits
     (line,) = [line for line in launch("channels", exchange)[1].splitlines() if line.startswith("limits: ")]
@@ -112,7 +112,7 @@ def test_symbols(launch):
     }
 
 
-def test_what_a_contract_is(capsys, monkeypatch):
+def test_the_details_of_a_contract_are_shown(capsys, monkeypatch):
     with ScriptedExchange(Script(OKX.strip(), 0, "OKX's lists")) as exchange:
         for name, value in exchange.environment.items():
             monkeypatch.setenv(name, value)
@@ -168,7 +168,7 @@ def test_symbols_of_another_address(capsys, monkeypatch):
     assert "ENDPOINT = 'eae': OKX has no region of that name; did you mean eea?" in printed.err
 
 
-def test_an_exchange_that_is_away(launch, monkeypatch, simulator):
+def test_an_unreachable_exchange(launch, monkeypatch, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = launch("symbols", "kraken")
     assert (status, out) == (1, "")

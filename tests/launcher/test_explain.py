@@ -66,7 +66,7 @@ SETTINGS = st.fixed_dictionaries(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(SETTINGS, SETTINGS, SETTINGS, st.sampled_from(["REDIS", "POSTGRES"]), st.booleans())
-def test_what_is_explained_is_what_the_container_gets(tmp_path, defaults, store, own, backend, manage):
+def test_explain_shows_what_the_container_gets(tmp_path, defaults, store, own, backend, manage):
     path = tmp_path / "fleet.yaml"
     store = {"backend": backend, **({"manage": "true"} if manage else {}), **store}
     own = {"exchange": "KRAKEN", "symbols": "BTC-USD", "channels": "trades", **own}
@@ -166,19 +166,19 @@ def test_an_unknown_key_gets_the_nearest(capsys):
     assert "a fleet file has no key memroy; did you mean limits.memory?" in capsys.readouterr().err
 
 
-def test_a_file_alone_is_told_that_a_key_comes_first(capsys):
+def test_explain_with_only_a_file_asks_for_a_key(capsys):
     assert cli.main(["explain", "g.yaml"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("a KEY comes before the file: `launcher explain KEY g.yaml`, KEY of fleet, ")
 
 
-def test_a_bad_file_gets_its_faults(tmp_path, capsys):
+def test_explain_reports_the_faults_of_a_bad_file(tmp_path, capsys):
     (tmp_path / "fleet.yaml").write_text("fleet: desk\n")
     assert cli.main(["explain", "image", str(tmp_path / "fleet.yaml")]) == 2
     assert "fleet.yaml:1:1: collectors is not set" in capsys.readouterr().err
 
 
-def test_shards_have_their_values_from_one_place(tmp_path, explain):
+def test_shards_take_their_values_from_one_place(tmp_path, explain):
     (tmp_path / "shards.yaml").write_text(
         "collectors: [{exchange: KRAKEN, symbols: '*-USD', store: two, shards: 3, max_depth: 5}]"
     )

@@ -27,7 +27,7 @@ def names(groups):
     return [[event.collector for event in alike] for alike in groups]
 
 
-def test_one_cause_of_forty_is_one():
+def test_a_cause_shared_by_forty_is_reported_once():
     same = [failed(f"c{number}", f"fleet-c{number} cannot be created: no room") for number in range(40)]
     assert names(by_cause([*same, failed("other", "no network")])) == [
         [f"c{n}" for n in range(40)],
@@ -42,7 +42,7 @@ def test_logs_tell_causes_apart_but_for_names_and_times():
     assert names(by_cause([first, same, other])) == [["a", "b"], ["c"]]
 
 
-def test_of_what_says_itself_what_is_wrong_the_log_does_not_matter():
+def test_the_log_does_not_matter_if_the_status_names_the_cause():
     events = [failed(name, "store away", f"{name} stored 7", status=status("away")) for name in ("a", "b")]
     assert names(by_cause(events)) == [["a", "b"]]
 
@@ -79,11 +79,11 @@ def test_each_cause_has_its_remedy(cause, detail, remedy):
     assert remedy in cause.remedy
 
 
-def test_what_gets_ready_by_itself_is_no_failure():
+def test_a_collector_that_becomes_ready_by_itself_has_not_failed():
     assert failures.of_status(status("away")) is None
 
 
-def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
+def test_an_overlap_is_the_cause_and_the_other_collector_is_named():
     overlapping = {
         f"trades {symbol}": "collector one (process 7 on host) stores it already" for symbol in "ABCDE"
     }
@@ -100,7 +100,7 @@ def test_what_another_collector_stores_is_the_cause_and_who_has_it_is_named():
 
 
 @pytest.mark.parametrize(("restarts", "told"), [(1, "once"), (7, "7 times")])
-def test_how_often_a_container_was_restarted_is_told(restarts, told):
+def test_the_number_of_restarts_is_shown(restarts, told):
     assert (
         failures.of_death(condition(state="running", restarts=restarts)).detail
         == f"exited, and was restarted {told}"

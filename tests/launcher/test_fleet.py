@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_read_is_a_fault(tmp_path):
 
 @settings(deadline=None)
 @given(st.text(max_size=200))
-def test_no_text_is_read_with_anything_but_faults(tmp_path_factory, text):
+def test_any_text_is_read_or_gives_faults(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(fleet.FleetError):
@@ -71,7 +71,7 @@ def test_no_text_is_read_with_anything_but_faults(tmp_path_factory, text):
         lambda any_: st.lists(any_) | st.dictionaries(st.text(max_size=5), any_),
     )
 )
-def test_no_value_anywhere_is_met_with_anything_but_faults(tmp_path_factory, value):
+def test_any_value_of_any_key_is_read_or_gives_faults(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "any-value.yaml"
     keys = ("fleet", "image", "network", "source", "simulator", "stores", "defaults", "collectors")
     for key in keys:
@@ -166,7 +166,7 @@ def test_a_reference_between_brackets_gets_a_remedy(faults):
     assert fault.endswith('between brackets a reference needs quotes: "${VAR}"')
 
 
-def test_faults_in_what_many_share_are_told_once(faults):
+def test_faults_in_shared_settings_are_reported_once(faults):
     collectors = COINBASE + COINBASE.replace("COINBASE", "KRAKEN")
     assert faults(f"defaults: {{max_depth: deep, channels: [nope]}}\n{HEAD}{collectors}") == [
         "1:23: max_depth 'deep': takes a whole number from 0 to 100000"
@@ -198,7 +198,7 @@ collectors:
     assert first["SYMBOLS"] == second["SYMBOLS"] == "BTC-USD,ETH-USD"
 
 
-def test_limits_and_restart_come_key_by_key(load):
+def test_limits_and_restart_are_merged_key_by_key(load):
     collectors = COINBASE + "    limits: {memory: 1GiB}\n" + COINBASE.replace("COINBASE", "KRAKEN")
     defaults = "defaults: {limits: {memory: 512MiB, cpus: 0.5}, restart: on-failure:3}\n"
     first, second = (each.container for each in load(defaults + HEAD + collectors).collectors)
@@ -331,7 +331,7 @@ def test_every_exchange_has_a_default_name(load):
         ).replace(".", "")
 
 
-def test_what_the_catalogue_warns_of_is_a_hint(load, tmp_path):
+def test_warnings_of_the_catalogue_are_hints(load, tmp_path):
     (tmp_path / "keys.yaml").write_text("coinbase: {key_id: a}\n")
     spec = load(
         HEAD + "  - {exchange: HITBTC, symbols: BTC-USD, channels: trades}\n"
@@ -379,7 +379,7 @@ def files(tmp_path):
     return files
 
 
-def test_a_file_on_top_of_another_counts_key_by_key(files):
+def test_a_file_overrides_another_key_by_key(files):
     base = """
 fleet: desk
 image: cryptostore:1
@@ -417,13 +417,13 @@ collectors:
 @pytest.mark.parametrize(
     "host", ["redis://:hunter2@redis", "me:hunter2@redis", "redis:6379", "a b", "http:/redis"]
 )
-def test_a_host_is_no_url_and_what_it_hides_is_not_told(faults, host):
+def test_a_host_is_not_a_url_and_its_password_is_not_shown(faults, host):
     (fault,) = faults(HEAD.replace("host: redis", f'host: "{host}"') + COINBASE)
     assert "takes a host name or address" in fault
     assert "hunter2" not in fault
 
 
-def test_a_second_collector_of_a_name_is_not_lost_under_another_file(files):
+def test_a_duplicate_collector_name_in_an_overriding_file_is_a_fault(files):
     paths = files(base=HEAD + COINBASE + COINBASE, over="collectors: [{exchange: KRAKEN, symbols: BTC-USD}]")
     with pytest.raises(fleet.FleetError, match="a second collector coinbase"):
         fleet.load(paths, {})
@@ -463,7 +463,7 @@ def test_a_path_is_relative_to_its_own_file(files, tmp_path):
     ]
 
 
-def test_symbol_patterns_pass_as_they_are(load):
+def test_symbol_patterns_are_passed_unchanged(load):
     patterns = ["ALL", "*-USDT", "!*-PERP", "type:spot", "BTC-USD", "[BE]T?-*"]
     (collector,) = load(
         HEAD + COINBASE.replace("[BTC-USD]", "[" + ", ".join(f'"{each}"' for each in patterns) + "]")
@@ -512,7 +512,7 @@ def test_collectors_of_one_exchange_share_the_requests_that_it_allows(load):
     assert told == ["4", "4", "4", "4", None]
 
 
-def test_no_collector_is_replaced_because_another_one_shares_what_is_allowed(load):
+def test_no_collector_is_replaced_because_another_shares_its_limit(load):
     before, after = (load(binance(*names)).collectors[0] for names in ("a", "ab"))
     assert before.config_hash == after.config_hash
     for old, new in ((before, after), (after, before)):
@@ -521,7 +521,7 @@ def test_no_collector_is_replaced_because_another_one_shares_what_is_allowed(loa
         assert services.changes(new, wanted, was, {}) == ()
 
 
-def test_how_many_share_what_is_allowed_may_be_said(load):
+def test_the_number_that_share_a_limit_can_be_set(load):
     said = load(binance("a", "b", given=", requests_shared_by: 7")).collectors[0]
     assert said.container.environment["REQUESTS_SHARED_BY"] == "7"
     assert not said.counted

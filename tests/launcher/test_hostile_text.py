@@ -60,7 +60,7 @@ def test_each_fault_is_one_line(file, capsys):
     assert all(r"fleet\x1b\n.yaml:" in line for line in lines)
 
 
-def test_what_an_engine_says_is_shown_escaped(capsys):
+def test_output_of_an_engine_is_shown_escaped(capsys):
     console = Console()
     console.say("a\x1b[2J\nb\tc")
     console.remark("\x07\x9b")
@@ -79,7 +79,7 @@ def test_what_an_engine_says_is_shown_escaped(capsys):
     assert shown.old == r"a\nb\x1b"
 
 
-def test_a_log_is_cut_at_newlines_alone_and_a_line_without_end_is_bounded():
+def test_a_log_is_split_at_newlines_only_and_an_endless_line_is_bounded():
     chunks = [b"1 a\xe2\x80\xa8b\x0b", b"\x1cc\r", b"\n2 d\n\n", b"3 \xff", b"e"]
     assert [*log_lines(chunks)] == ["1 a\u2028b\x0b\x1cc\r", "2 d", "", "3 \ufffde"]
     endless = itertools.repeat(b"x" * 2**16)

@@ -27,7 +27,7 @@ def interrupted(fleet, until, *arguments, by=signal.SIGINT):
     return process.returncode, "".join(said) + rest + out
 
 
-def test_a_rolling_update_stops_soon_and_the_next_one_goes_on(fleet):
+def test_an_interrupted_update_stops_soon_and_the_next_one_continues(fleet):
     fleet.write(TWO)
     assert fleet.launch("up") == 0
     fleet.write(dict.fromkeys(TWO, "NEVER-READY"))
@@ -43,7 +43,7 @@ def test_a_rolling_update_stops_soon_and_the_next_one_goes_on(fleet):
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
-def test_whoever_ends_us_or_closes_the_terminal_finds_no_collector_stopped(fleet, by):
+def test_a_signal_or_closed_terminal_leaves_no_collector_stopped(fleet, by):
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
     fleet.write({"one": "ETH-USD"})
@@ -54,7 +54,7 @@ def test_whoever_ends_us_or_closes_the_terminal_finds_no_collector_stopped(fleet
     assert "SYMBOLS=ETH-USD" in container["Config"]["Env"]
 
 
-def test_a_successor_that_nobody_waits_for_any_more_is_removed_by_the_next_up(fleet):
+def test_an_abandoned_successor_is_removed_by_the_next_up(fleet):
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 0
     fleet.write({"one": "ETH-USD"})
@@ -68,7 +68,7 @@ def test_a_successor_that_nobody_waits_for_any_more_is_removed_by_the_next_up(fl
 
 
 @pytest.mark.parametrize("unread", ["stdout", "stderr"])
-def test_work_is_not_cut_short_where_nobody_reads_on(fleet, unread):
+def test_a_closed_output_does_not_interrupt_the_work(fleet, unread):
     """As in ``launcher up --json | head -1``."""
     fleet.write(TWO)
     command = [sys.executable, "-m", "launcher", "up", str(fleet.path)]
@@ -85,7 +85,7 @@ def test_work_is_not_cut_short_where_nobody_reads_on(fleet, unread):
     assert fleet.launch("plan") == 0
 
 
-def test_what_had_finished_is_not_interrupted(fleet):
+def test_an_update_that_has_finished_is_not_interrupted(fleet):
     fleet.write({"one": "BTC-USD"})
     status, said = interrupted(fleet, "one: ready")
     assert status == 0

@@ -79,7 +79,7 @@ def labelled(namespace, label):
 @pytest.mark.parametrize(
     "way", [(), pytest.param(("--server-side",), marks=pytest.mark.slow)], ids=["client", "server"]
 )
-def test_a_fleet_is_taken_without_a_warning_and_is_no_different_the_next_time(namespace, rendered, way):
+def test_a_fleet_is_applied_without_warnings_and_unchanged_the_next_time(namespace, rendered, way):
     namespace.kubectl("create", "quota", "all", "--hard=requests.cpu=1,requests.memory=1Gi")
     folder = rendered(COINBASE, KRAKEN.replace("BTC-USD", "BTC-USD, store: files"), SHARDED)
     apply = ("apply", *way, "--kustomize", folder, "--warnings-as-errors")
@@ -119,7 +119,7 @@ def test_a_change_replaces_one_pod_and_no_other(namespace, rendered):
     assert {name for name in after if after[name] != before[name]} == {"desk-kraken-0"}
 
 
-def test_a_store_of_another_kind_takes_the_steps_that_are_told(namespace, rendered, capsys):
+def test_changing_the_kind_of_store_takes_the_documented_steps(namespace, rendered, capsys):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
     before, claims = namespace.pods(), namespace.get("persistentvolumeclaims")
@@ -139,7 +139,7 @@ def test_a_store_of_another_kind_takes_the_steps_that_are_told(namespace, render
 
 
 @pytest.mark.slow
-def test_a_larger_claim_takes_the_steps_that_are_told_and_no_pod(namespace, rendered, capsys):
+def test_enlarging_a_claim_takes_the_documented_steps_and_replaces_no_pod(namespace, rendered, capsys):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
     before = namespace.pods()
@@ -212,7 +212,7 @@ def pruning(folder, fleet):
 
 
 @pytest.mark.slow
-def test_a_collector_that_the_file_lost_goes_and_its_claims_stay(namespace, rendered):
+def test_a_collector_removed_from_the_file_is_deleted_and_its_claims_stay(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
     claims = namespace.get("persistentvolumeclaims").keys()

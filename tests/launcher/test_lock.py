@@ -35,7 +35,7 @@ def held(fleet):
     holder.communicate()
 
 
-def test_the_second_one_is_told_who_is_first_and_since_when(fleet, held, capsys):
+def test_a_second_launcher_is_told_who_has_the_lock_and_since_when(fleet, held, capsys):
     fleet.write({"one": "BTC-USD"})
     assert fleet.launch("up") == 1
     said = capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_the_second_one_is_told_who_is_first_and_since_when(fleet, held, capsys)
     assert fleet.launch("plan") == 2  # whoever only looks needs no lock
 
 
-def test_whoever_is_killed_leaves_no_lock(fleet, held):
+def test_a_killed_launcher_leaves_no_lock(fleet, held):
     held.send_signal(signal.SIGKILL)
     held.wait()
     fleet.write({"one": "BTC-USD"})
@@ -65,7 +65,7 @@ def test_restart_and_down_hold_the_lock_too(fleet, capsys):
     assert fleet.launch("down") == 0
 
 
-def test_a_lock_that_never_came_to_run_is_no_obstacle(fleet, monkeypatch):
+def test_a_lock_that_never_started_is_no_obstacle(fleet, monkeypatch):
     monkeypatch.setattr("launcher.engines.docker._LOCK_LEFT", 0.5)
     label = "cryptostore.locked-by=somebody"
     docker("create", "--name", f"{fleet.name}.lock", "--label", label, fleet.image)
@@ -92,7 +92,7 @@ def test_nothing_is_removed_before_the_lock_runs(fleet, monkeypatch, capsys):
     assert not fleet.containers()
 
 
-def test_a_lock_that_runs_is_never_taken_for_one_that_was_left(fleet, held):
+def test_a_running_lock_is_never_mistaken_for_a_leftover(fleet, held):
     (lock,) = inspect(f"{fleet.name}.lock")
     DockerEngine.connect(1)._remove_unless_running(lock["Id"])
     assert inspect(f"{fleet.name}.lock")[0]["State"]["Running"]
@@ -110,7 +110,7 @@ def test_a_lock_leaves_no_volume(fleet, held, killed):
     wait_until(lambda: volume not in docker("volume", "ls", "--quiet").split())
 
 
-def test_a_container_of_that_name_that_is_no_lock_is_left_alone(fleet, monkeypatch):
+def test_a_container_that_has_the_name_of_the_lock_is_left_alone(fleet, monkeypatch):
     monkeypatch.setattr("launcher.engines.docker._LOCK_LEFT", 0)
     theirs = docker("create", "--name", f"{fleet.name}.lock", fleet.image)
     try:

@@ -28,7 +28,7 @@ def path(tmp_path, monkeypatch):
     return path
 
 
-def test_its_collectors_are_led_to_it(path):
+def test_collectors_are_pointed_to_their_managed_store(path):
     spec = fleet.load(path, {})
     environments = {each.name: each.container.environment for each in spec.collectors}
     assert {environments[f"coinbase-{number}"]["HOST"] for number in (1, 2)} == {"desk-fast"}
@@ -48,13 +48,13 @@ def test_another_password_is_the_same_configuration(path):
     assert given == {"coinbase-1": "one", "coinbase-2": "one", "kraken": "one", "bitstamp": "theirs"}
 
 
-def test_a_server_whose_name_no_dns_holds(path):
+def test_a_server_name_too_long_for_dns_is_refused(path):
     path.write_text(FLEET.replace("fleet: desk", f"fleet: {'d' * 58}"))
     with pytest.raises(fleet.FleetError, match=r"store market: .* has up to 63 characters"):
         fleet.load(path, {})
 
 
-def test_a_compose_file_has_it_as_a_service(path):
+def test_a_compose_file_has_a_managed_store_as_a_service(path):
     assert cli.main(["render"]) == 0
     services = yaml.safe_load((path.parent / "rendered" / "compose.yaml").read_text())["services"]
     assert services["kraken"]["depends_on"] == {"market": {"condition": "service_healthy"}}
@@ -68,7 +68,7 @@ def test_a_compose_file_has_it_as_a_service(path):
 
 
 @pytest.mark.parametrize("form", ["swarm", "kubernetes", "quadlet"])
-def test_what_renders_no_servers_says_what_to_do(path, form, capsys):
+def test_formats_without_managed_stores_say_what_to_do(path, form, capsys):
     assert cli.main(["render", "--format", form]) == 2
     faults = capsys.readouterr().err.splitlines()
     assert [fault.partition(":")[0] for fault in faults] == ["store fast", "store market"]

@@ -49,7 +49,7 @@ def refused(engine, planned):
         (7, "desk-c4 by 000000000000 and 2 more; give this fleet"),
     ],
 )
-def test_names_that_containers_of_others_have(taken, told):
+def test_names_taken_by_other_containers_are_obstacles(taken, told):
     planned = plan.make(fleet(*SPECS), [], {})
     engine = Engine(*(each.container.name for each in SPECS[:taken]))
     (found,) = obstacles.find(engine, planned)
@@ -65,13 +65,13 @@ def test_names_that_containers_of_others_have(taken, told):
         (2, "desk-c0, desk-c1 are managed by compose; take them down with `docker compose down`, or give"),
     ],
 )
-def test_containers_that_compose_manages(composed, told):
+def test_containers_managed_by_compose_are_obstacles(composed, told):
     there = [running(each, manager=COMPOSE) for each in SPECS[:composed]]
     planned = plan.make(fleet(*SPECS), there, {})
     assert refused(Engine(), planned) == f"nothing was touched: {told} the fleet another name"
 
 
-def test_all_that_is_in_the_way_is_told_at_once():
+def test_all_obstacles_are_reported_at_once():
     planned = plan.make(fleet(*SPECS), [running(SPECS[0], manager=COMPOSE)], {})
     told = refused(Engine("desk-c1"), planned)
     assert "\n  the name desk-c1 is taken" in told

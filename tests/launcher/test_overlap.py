@@ -45,7 +45,7 @@ def taken(variables):
     return symbols[int(which) - 1 :: int(of)]
 
 
-def test_each_overlap_is_told_once_with_all_collectors_and_their_places(overlaps):
+def test_each_overlap_is_reported_once_with_all_collectors_and_their_places(overlaps):
     found, asked = overlaps(
         {"name": "a", "symbols": "'*-USD'"},
         {"name": "b", "symbols": "'BTC-*'"},
@@ -67,7 +67,7 @@ def test_each_overlap_is_told_once_with_all_collectors_and_their_places(overlaps
     )
 
 
-def test_what_is_selected_is_compared_with_what_runs_beside_it_alone(overlaps):
+def test_selected_collectors_are_compared_only_with_those_running_beside_them(overlaps):
     found, asked = overlaps(
         {"name": "a", "symbols": "'*-USD'"},
         {"name": "b", "symbols": "'BTC-*'"},
@@ -98,7 +98,7 @@ def test_what_is_selected_is_compared_with_what_runs_beside_it_alone(overlaps):
         {"allow_overlap": "true"},
     ],
 )
-def test_nobody_is_asked_where_patterns_cannot_overlap(overlaps, other):
+def test_no_exchange_is_asked_if_patterns_cannot_overlap(overlaps, other):
     both = {"channels": "[candles]"} if "candle_interval" in other else {}
     assert overlaps(
         {"name": "a", "symbols": "ALL"} | both, {"name": "b", "symbols": "ALL"} | both | other
@@ -116,7 +116,7 @@ def test_shards_of_one_collector_do_not_overlap_and_count_as_one(overlaps):
     assert "trades of 'BTC-USD' and 1 more: collector a (fleet.yaml:4:72) records them" in only
 
 
-def test_names_alone_ask_nobody_and_count_where_profiles_run_together(overlaps):
+def test_plain_symbols_need_no_request_and_overlap_if_profiles_run_together(overlaps):
     found, asked = overlaps(
         {"name": "a", "symbols": "BTC-USD", "profiles": "[x]"},
         {"name": "b", "symbols": "BTC-USD", "profiles": "[y]"},

@@ -74,7 +74,7 @@ def held(fleet, *there, adopt=False):
         (None, WITHOUT_ID),
     ],
 )
-def test_the_fleet_goes_on_as_before(made_by, here):
+def test_an_owned_fleet_is_managed_as_before(made_by, here):
     there = [container("one", made_by), container("two", made_by)]
     found = held(fleet("one", "two", "three", owner=here), *there)
     assert (found.ours, found.left_alone, found.proven) == (tuple(there), (), True)
@@ -128,14 +128,14 @@ def test_another_fleet_that_is_stopped_is_not_said_to_run(states, where):
         (Purpose.READ, "use the file that it was made from"),
     ],
 )
-def test_what_is_advised_fits_the_command(purpose, advice):
+def test_the_advice_fits_the_command(purpose, advice):
     with pytest.raises(EngineError, match=rf"; {re.escape(advice)}, or, if both are the same fleet, give"):
         ownership.of_fleet(fleet("one"), [container("one", FOREIGN)], purpose=purpose)
     with pytest.raises(EngineError, match=rf"; {re.escape(advice)}$"):
         ownership.of_fleet(fleet("one"), [container("strange")], purpose=purpose)
 
 
-def test_what_nobody_signed_is_refused_where_the_file_does_not_have_all_of_it():
+def test_unsigned_containers_are_refused_unless_the_file_has_all_of_them():
     there = [container("one"), container("other")]
     with pytest.raises(EngineError, match=r"this file does not have other, .*--adopt"):
         held(fleet("one"), *there)
@@ -159,7 +159,7 @@ def test_collectors_that_are_not_selected_are_those_of_the_file_too():
         (container("two", labels={names.LABEL_OWNER: OURS.mark}), "its seal is not valid"),
     ],
 )
-def test_what_has_forged_labels_beside_ours_is_neither_changed_nor_removed(stranger, why):
+def test_containers_with_forged_labels_are_neither_changed_nor_removed(stranger, why):
     stranger = msgspec.structs.replace(stranger, id="stranger")
     fine = container("three", OURS)
     found = held(fleet("one", "three"), fine, stranger)
@@ -173,7 +173,7 @@ def test_what_has_forged_labels_beside_ours_is_neither_changed_nor_removed(stran
     assert [action.collector for action in in_the_way] == (["one"] if stranger.name == "desk-one" else [])
 
 
-def test_what_an_interrupted_update_left_over_is_ours():
+def test_leftovers_of_an_interrupted_update_are_ours():
     left_over = container("one", name="desk-one.previous", id="old")
     found = held(fleet("one"), container("one", OURS), left_over)
     planned = plan.make(fleet("one"), found.ours, {}, left_alone=found.left_alone)
@@ -181,18 +181,18 @@ def test_what_an_interrupted_update_left_over_is_ours():
     assert not planned.removals
 
 
-def test_whoever_knows_only_the_name_takes_it_for_theirs_and_cannot_prove_it():
+def test_a_fleet_known_only_by_name_is_managed_but_not_proven():
     there = (container("one", FOREIGN),)
     found = ownership.hold("desk", NOBODY, there, ())
     assert (found.ours, found.proven) == (there, False)
 
 
-def test_what_compose_made_is_compose_s_business_still():
+def test_containers_made_by_compose_are_not_refused():
     composed = container("one", FOREIGN, manager=COMPOSE)
     assert held(fleet("one"), composed).ours == (composed,)
 
 
-def test_only_collectors_that_go_for_good_are_removals():
+def test_only_collectors_removed_for_good_are_removals():
     there = [container("gone", OURS), container("simulator", OURS), container("one", OURS)]
     left_over = container("one", OURS, name="desk-one.next", id="next")
     planned = plan.make(fleet("one"), [*there, left_over], {})
@@ -354,19 +354,19 @@ def test_a_network_with_a_forged_seal_is_not_removed():
     assert not ownership.is_removable_network(Labelled(name="market", labels=good), "desk", OURS)
 
 
-def test_labels_give_no_id_away():
+def test_labels_do_not_reveal_the_id():
     labels = OURS.labels("container", "desk", "desk-one")
     assert not any(OURS.id in value for value in labels.values())
     assert OURS.claim(labels, "container", "desk", "desk-one") is Claim.OURS
 
 
-def test_every_id_is_another_and_reads_as_text():
+def test_ids_are_unique_and_alphanumeric():
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(each.isalnum() and each[0].isalpha() for each in ids)
 
 
-def test_a_fleet_from_a_pipe_is_of_the_working_folder(tmp_path, monkeypatch):
+def test_a_fleet_from_a_pipe_belongs_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert of_file(tmp_path / "no-file", "").folder == str(tmp_path)
     (tmp_path / "there.yaml").touch()
@@ -374,7 +374,7 @@ def test_a_fleet_from_a_pipe_is_of_the_working_folder(tmp_path, monkeypatch):
     assert of_file(tmp_path / "link" / "there.yaml", "").folder == str(tmp_path)
 
 
-def test_what_is_shown_of_another_fleet_is_said_to_be_its_with_who_and_since_when():
+def test_containers_of_another_fleet_are_shown_with_their_owner_and_age():
     there = [container("one", FOREIGN), container("two"), container("three", OURS)]
     theirs = ownership.foreign(fleet("one", "two", "three"), there)
     assert theirs == (there[0],)

@@ -71,14 +71,14 @@ SECRET = Change(key="secret password", old="***", new="***")
         ({"manager": COMPOSE}, [SYMBOLS], Kind.CONFLICT, "desk-one is managed by compose"),
     ],
 )
-def test_a_container_of_the_file(how, changes, kind, reason):
+def test_a_container_of_the_file_is_kept_or_changed(how, changes, kind, reason):
     container = running(ONE, **how)
     (action,) = plan.make(fleet(ONE), [container], {container.id: changes}).actions
     assert (action.kind, action.reason, action.collector) == (kind, reason, "one")
     assert action.spec is ONE
 
 
-def test_what_is_not_there_is_created():
+def test_a_missing_container_is_created():
     (action,) = plan.make(fleet(ONE), [], {}).actions
     assert (action.kind, action.container) == (Kind.CREATE, None)
 
@@ -89,13 +89,13 @@ def test_an_orphan(keep, kind):
     assert [(action.collector, action.kind) for action in actions] == [("one", Kind.UNCHANGED), ("two", kind)]
 
 
-def test_an_orphan_of_compose_is_no_business_of_ours():
+def test_an_orphan_of_compose_is_left_alone():
     (action,) = plan.make(fleet(ONE), [running(TWO, manager=COMPOSE), running(ONE)], {}).actions
     assert action.collector == "one"
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_second_container_of_a_collector_goes_in_any_case(keep):
+def test_a_second_container_of_a_collector_is_always_removed(keep):
     there = [running(ONE), running(ONE, name="desk-one.next", id="next", state="created")]
     actions = plan.make(fleet(ONE), there, {}, keep_orphans=keep).actions
     assert [action.kind for action in actions] == [Kind.UNCHANGED, Kind.REMOVE]
@@ -112,7 +112,7 @@ def test_a_plan_knows_its_actions_by_kind():
     assert [action.collector for action in planned.of(Kind.CREATE, Kind.RECREATE)] == ["two"]
 
 
-def test_a_hash_is_of_the_real_configuration_alone():
+def test_a_hash_covers_only_the_effective_configuration():
     """Of this very text since the first version: another one would make every container anew."""
     container = Container(
         name="desk-one", image="image:1", network="desk", environment={"B": "2", "A": "1"}, mounts=()
@@ -125,7 +125,7 @@ def test_a_hash_is_of_the_real_configuration_alone():
     assert hashes == {"067fd3b99a8402a8"}
 
 
-def test_no_secret_has_a_part_in_the_hash():
+def test_the_hash_does_not_depend_on_secrets():
     def hash_of(password, source):
         secret_file = Mount(kind="bind", source=source, target="/run/secrets/ca.pem", read_only=True)
         container = Container(

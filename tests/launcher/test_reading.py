@@ -14,7 +14,7 @@ ABOUT = {"EXCHANGE": "KRAKEN", "CHANNELS": "trades", "SYMBOLS": "*-EUR,BTC-USD",
 @pytest.mark.redis
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("by_url", [False, True], ids=["parts", "url"])
-def test_the_line_reads_what_is_stored(by_url, tls):
+def test_the_printed_command_reads_what_is_stored(by_url, tls):
     with RedisServer(password="canary", tls=tls) as server:
         with server.client() as client:
             client.xadd("trades-KRAKEN-BTC-USD", {"price": "1.50"})
@@ -42,11 +42,11 @@ def test_the_line_reads_what_is_stored(by_url, tls):
         ("redis+sentinel://one,two/service/0", None),
     ],
 )
-def test_the_line_follows_the_url(url, line):
+def test_the_printed_command_follows_the_url(url, line):
     told = reading.command(ABOUT | {"BACKEND": "REDIS", "URL": url}, ["trades"])
     assert told == (line and f"{line} trades-KRAKEN-BTC-USD 0 2")
 
 
-def test_patterns_alone_name_no_key():
+def test_no_command_is_printed_for_patterns_alone():
     environment = ABOUT | {"BACKEND": "REDIS", "SYMBOLS": "ALL", "HOST": "redis"}
     assert reading.command(environment, ["trades"]) is None

@@ -87,7 +87,9 @@ def lead(monkeypatch, folder):
 
 
 @pytest.mark.parametrize("lead_there", [lead_by_tls, lead_by_context, lead_by_ssh])
-def test_every_command_over_the_way(lead_there, fleet, recorded, request, tmp_path, monkeypatch, capsys):
+def test_every_command_works_over_each_transport(
+    lead_there, fleet, recorded, request, tmp_path, monkeypatch, capsys
+):
     (tmp_path / "password").write_text(PASSWORD)
     store = {"backend": "REDIS", "host": "redis", "password_file": str(tmp_path / "password")}
     fleet.write({"one": "BTC-USD", "two": "ETH-USD"}, stores={"redis": store})
@@ -124,7 +126,7 @@ def test_every_command_over_the_way(lead_there, fleet, recorded, request, tmp_pa
         assert PASSWORD not in json.dumps(body)
 
 
-def test_the_docs_show_what_there_is(fleet, sshd, tmp_path, monkeypatch):
+def test_the_docs_show_every_transport(fleet, sshd, tmp_path, monkeypatch):
     """With the stand-in, of which docs/launcher.md shows the real one's output."""
     text = (ROOT / "docs" / "launcher.md").read_text().partition("\n## On another machine\n")[2]
     text = text.replace("tokyo", fleet.name).replace("PARQUET connected", "REDIS connected")
@@ -150,7 +152,7 @@ def temporary():
         yield Path(folder)
 
 
-def test_who_is_gone_holds_no_lock(fleet, sshd, recorded, tmp_path, temporary, capsys):
+def test_a_killed_launcher_holds_no_lock_over_ssh(fleet, sshd, recorded, tmp_path, temporary, capsys):
     """The lock is a connection: over ssh, too, it ends with the launcher, however that ends."""
     fleet.write({"one": "NEVER-READY"})
     environment = os.environ | {
@@ -190,7 +192,7 @@ def refused(capsys):
         ("bare", "known_hosts", "there is no docker command on that machine; install it there"),
     ],
 )
-def test_why_ssh_does_not_lead_there(key, hosts, says, sshd, tmp_path, monkeypatch, capsys):
+def test_a_failure_of_ssh_is_explained(key, hosts, says, sshd, tmp_path, monkeypatch, capsys):
     lead(monkeypatch, sshd.client(tmp_path / "client", key, hosts))
     monkeypatch.setenv("DOCKER_HOST", sshd.address)
     said = refused(capsys)
@@ -198,7 +200,7 @@ def test_why_ssh_does_not_lead_there(key, hosts, says, sshd, tmp_path, monkeypat
     assert says in said
 
 
-def test_no_sshd(monkeypatch, capsys):
+def test_a_missing_sshd_is_explained(monkeypatch, capsys):
     monkeypatch.setenv("DOCKER_HOST", f"ssh://{HOST}:1")
     if not program("ssh"):
         raise Missing("ssh", "no ssh command", "apt-get install openssh-client")
@@ -207,13 +209,13 @@ def test_no_sshd(monkeypatch, capsys):
     )
 
 
-def test_no_ssh(tmp_path, monkeypatch, capsys):
+def test_a_missing_ssh_command_is_explained(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER_HOST", f"ssh://{HOST}:1")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "there is no ssh command; install it (openssh-client)" in refused(capsys)
 
 
-def test_why_tls_does_not_lead_there(trusted, tls_port, sshd, tmp_path, monkeypatch, capsys):
+def test_a_failure_of_tls_is_explained(trusted, tls_port, sshd, tmp_path, monkeypatch, capsys):
     address = f"tcp://{HOST}:{tls_port}"
     other = authority()
     monkeypatch.setenv("DOCKER_HOST", address)
@@ -254,6 +256,6 @@ def test_why_tls_does_not_lead_there(trusted, tls_port, sshd, tmp_path, monkeypa
         ("tcp://", "an engine is at unix://PATH, tcp://HOST:PORT or ssh://USER@HOST:PORT"),
     ],
 )
-def test_an_address_that_is_none(address, says, monkeypatch, capsys):
+def test_an_invalid_address_is_explained(address, says, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER_HOST", address.replace("***", "me:secret"))
     assert f"DOCKER_HOST = {address!r}: {says}" in refused(capsys)

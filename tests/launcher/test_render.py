@@ -74,7 +74,7 @@ def test_the_same_fleet_gives_the_same_bytes(tmp_path):
     assert len(texts) == 1
 
 
-def test_files_are_their_owners_and_others_stay(tmp_path):
+def test_rendered_files_are_private_and_other_files_stay(tmp_path):
     spec = load(tmp_path)
     folder = tmp_path / "out" / "deep"
     written = render.write(spec, folder)
@@ -104,7 +104,7 @@ def test_files_are_their_owners_and_others_stay(tmp_path):
         ("a" * 65535, "coinbase: PASSWORD is too long, an env file's line holds 65535 bytes"),
     ],
 )
-def test_what_no_env_file_can_hold_is_named_and_nothing_written(tmp_path, value, fault):
+def test_a_value_that_no_env_file_can_hold_is_named_and_nothing_is_written(tmp_path, value, fault):
     spec = with_environment(load(tmp_path), {"PASSWORD": value, "SYMBOLS": "BTC-USD"})
     with pytest.raises(render.RenderError) as caught:
         render.write(spec, tmp_path / "out")
@@ -207,9 +207,7 @@ def _without_password(lines):
 
 
 @pytest.mark.parametrize("form", list(render.FORMATS))
-def test_what_is_rendered_of_a_fleet_with_an_id_says_whose_it_is_and_nothing_of_who_rendered_it(
-    tmp_path, form, monkeypatch
-):
+def test_rendered_files_of_a_fleet_with_an_id_name_the_fleet_and_not_the_user(tmp_path, form, monkeypatch):
     rendered = {}
     for folder, user in (("one", "ann"), ("two", "bob")):
         monkeypatch.setenv("LOGNAME", user)
@@ -234,7 +232,7 @@ def test_what_is_rendered_of_a_fleet_with_an_id_says_whose_it_is_and_nothing_of_
 
 
 @pytest.mark.parametrize("form", list(render.FORMATS))
-def test_what_is_rendered_without_an_id_has_the_names_and_labels_that_it_had(tmp_path, form):
+def test_rendered_files_without_an_id_keep_their_names_and_labels(tmp_path, form):
     """Other ones would make compose and systemd begin with empty spools."""
     path = tmp_path / "fleet.yaml"
     path.write_text(
@@ -248,7 +246,7 @@ def test_what_is_rendered_without_an_id_has_the_names_and_labels_that_it_had(tmp
 
 
 @pytest.mark.parametrize("form", list(render.FORMATS))
-def test_what_is_rendered_says_how_many_share_what_an_exchange_allows(tmp_path, form):
+def test_rendered_files_state_how_many_share_the_limit_of_an_exchange(tmp_path, form):
     path = tmp_path / "fleet.yaml"
     collectors = (
         f"{{exchange: BINANCE, name: {name}, symbols: '{name.upper()}-*', channels: trades, shards: 2}}"

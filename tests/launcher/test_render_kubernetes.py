@@ -65,7 +65,7 @@ def test_manifests_fit_the_published_schemas(tmp_path, version):
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def test_secrets_are_in_secrets_alone(tmp_path):
+def test_secrets_appear_only_in_secrets(tmp_path):
     spec = load(tmp_path)
     found = manifests(tmp_path, spec)
     secret = found["Secret", "desk-coinbase"]["data"]
@@ -84,7 +84,7 @@ def test_secrets_are_in_secrets_alone(tmp_path):
     assert {"name": "CONFIG", "value": "/etc/cryptostore/config.yaml"} in container["env"]
 
 
-def test_a_changed_secret_restarts_its_pods_alone(tmp_path):
+def test_a_changed_secret_restarts_only_its_pods(tmp_path):
     before = manifests(tmp_path, load(tmp_path))
     after = manifests(tmp_path, load(tmp_path, FLEET.replace('se"c', "other")))
     changed = {key for key in before if before[key] != after[key]}
@@ -146,7 +146,7 @@ ADDRESSES = {
 
 
 @pytest.mark.parametrize("store", ADDRESSES)
-def test_a_collector_reaches_its_store_exchanges_and_names_alone(tmp_path, store):
+def test_a_collector_may_reach_only_its_store_exchanges_and_dns(tmp_path, store):
     text = (
         f"fleet: desk\nstores: {{main: {{{store}}}}}\ncollectors:\n"
         '  - {exchange: KRAKEN, symbols: BTC-USD, channels: trades, https_proxy: "http://me:pass@proxy:3128"}\n'
@@ -209,7 +209,7 @@ def test_claims_are_as_large_and_of_the_class_that_the_file_says(tmp_path):
     assert data["spec"]["resources"] == {"requests": {"storage": "2Ti"}}
 
 
-def test_another_size_of_the_spool_leaves_the_claim_alone(tmp_path):
+def test_a_different_spool_size_leaves_the_claim_alone(tmp_path):
     before, after = (
         manifests(tmp_path, load(tmp_path, collector(f"spool_max_bytes: {size}")))[
             "StatefulSet", "desk-kraken"
@@ -220,7 +220,7 @@ def test_another_size_of_the_spool_leaves_the_claim_alone(tmp_path):
     assert before["spec"]["template"] != after["spec"]["template"]
 
 
-def test_a_claim_that_the_spool_would_fill_is_refused(tmp_path, capsys):
+def test_a_claim_too_small_for_the_spool_is_refused(tmp_path, capsys):
     load(tmp_path, collector("spool_max_bytes: 4GiB"))
     file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
     assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 2
@@ -246,7 +246,7 @@ def test_changed_claims_come_with_their_steps(tmp_path, capsys):
     assert "`kubectl delete statefulset desk-kraken`" in said[3]
 
 
-def test_an_image_that_no_registry_has_is_told(tmp_path, capsys):
+def test_an_image_without_a_registry_is_warned_about(tmp_path, capsys):
     load(tmp_path, collector(""))
     file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
     assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 0
@@ -328,7 +328,7 @@ def test_shards_are_the_pods_of_one_stateful_set(tmp_path, capsys):
     assert "k: 1 of its 3 shards are selected, and one StatefulSet has them all" in capsys.readouterr().err
 
 
-def test_waves_follow_the_parallelism_and_concern_no_pod(tmp_path):
+def test_waves_follow_the_parallelism_and_change_no_pod(tmp_path):
     before = manifests(tmp_path, load(tmp_path))
     found = manifests(tmp_path, load(tmp_path, f"parallelism: 3{FLEET}"))
     waves = {
@@ -345,7 +345,7 @@ def test_waves_follow_the_parallelism_and_concern_no_pod(tmp_path):
         assert each.get("spec") == before[key].get("spec")
 
 
-def test_what_has_no_meaning_in_a_cluster_is_refused(tmp_path, capsys):
+def test_settings_without_meaning_in_a_cluster_are_refused(tmp_path, capsys):
     text = (
         FLEET.partition("  - {exchange: GEMINI")[0]
         .replace("PARQUET}", "PARQUET, path: data}")
@@ -384,7 +384,7 @@ def test_kustomize_builds_it(tmp_path):
     assert built(tmp_path / "out") == found
 
 
-def test_a_prefix_reaches_what_selects_and_what_a_collector_is_called_in_its_store(tmp_path):
+def test_a_name_prefix_reaches_selectors_and_the_collectors_name_in_the_store(tmp_path):
     found = manifests(tmp_path, load(tmp_path))
     (tmp_path / "kustomization.yaml").write_text("namePrefix: staging-\nresources: [out]\n")
     copy = built(tmp_path)

@@ -94,7 +94,7 @@ def test_systemd_runs_the_fleets_containers(reader, tmp_path):
     assert {"--init", "--read-only", "--security-opt=no-new-privileges"} <= {*kraken}
 
 
-def test_restart_policies_are_systemds(tmp_path):
+def test_restart_policies_become_those_of_systemd(tmp_path):
     render.write(load(tmp_path), tmp_path / "out", "quadlet")
     coinbase, kraken = (
         (tmp_path / "out" / f"desk-{name}.container").read_text() for name in ("coinbase", "kraken")
@@ -105,7 +105,7 @@ def test_restart_policies_are_systemds(tmp_path):
     assert "StartLimitBurst=3\n" in kraken
 
 
-def test_the_unit_of_a_collector_that_left_is_told_of(tmp_path, capsys):
+def test_the_unit_of_a_removed_collector_is_reported(tmp_path, capsys):
     load(tmp_path)
     folder = tmp_path / "rendered"
     arguments = ["render", str(tmp_path / "fleet.yaml"), "--format", "quadlet", "--output", str(folder)]
@@ -120,14 +120,14 @@ def test_the_unit_of_a_collector_that_left_is_told_of(tmp_path, capsys):
     assert not capsys.readouterr().err
 
 
-def test_a_network_that_is_there_is_joined(tmp_path):
+def test_an_existing_network_is_joined(tmp_path):
     written = render.write(load(tmp_path, "{name: databases, external: true}"), tmp_path / "out", "quadlet")
     assert "databases.network" not in {path.name for path in written}
     assert "Network=databases\n" in (tmp_path / "out" / "desk-coinbase.container").read_text()
 
 
 @pytest.mark.parametrize("value", ["\n", "\x07", "\x80", "\x7f", "\ufdd0", "\uffff", "\U0010fffe"])
-def test_what_no_unit_holds_is_refused(tmp_path, value):
+def test_a_value_that_no_unit_can_hold_is_refused(tmp_path, value):
     with pytest.raises(render.RenderError) as caught:
         render.write(with_environment(load(tmp_path), {"USER": f"a{value}"}), tmp_path / "out", "quadlet")
     assert caught.value.faults == (

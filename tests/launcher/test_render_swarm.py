@@ -85,7 +85,7 @@ def test_the_stack_file_is_what_docker_reads(stack_command, tmp_path):
     }
 
 
-def test_a_changed_password_is_another_secret(stack_command, tmp_path):
+def test_a_changed_password_is_a_new_secret(stack_command, tmp_path):
     names = []
     for password in ("one", "two", "one"):
         path = tmp_path / "fleet.yaml"

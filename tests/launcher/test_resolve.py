@@ -54,7 +54,7 @@ def test_the_symbols_of_each_shard_are_shown(plan, fleet):
     assert not fleet.containers()
 
 
-def test_a_shard_that_is_too_large_is_warned_of(plan, monkeypatch):
+def test_an_oversized_shard_is_warned_about(plan, monkeypatch):
     monkeypatch.setattr(resolve, "MOST_SUBSCRIPTIONS", 5)
     status, out, err = plan(SHARDED | {"shards": 1})
     assert status == 2
@@ -65,7 +65,7 @@ def test_a_shard_that_is_too_large_is_warned_of(plan, monkeypatch):
     assert "set `shards: 2`" in err
 
 
-def test_all_that_is_not_listed_is_told_at_once(plan):
+def test_all_unlisted_symbols_are_reported_at_once(plan):
     wrong = SHARDED | {"name": "wrong", "symbols": ["BTC-USDD", "*-EUR"]}
     status, out, err = plan(
         SHARDED, wrong | {"shards": 1}, {"exchange": "COINBASE", "symbols": "NO-USD", "channels": "trades"}
@@ -78,7 +78,7 @@ def test_all_that_is_not_listed_is_told_at_once(plan):
     ]
 
 
-def test_what_patterns_of_two_collectors_select_is_refused(plan, fleet, simulator, capsys):
+def test_symbols_selected_by_two_collectors_are_refused(plan, fleet, simulator, capsys):
     other = {"name": "other", "exchange": "KRAKEN", "symbols": "ETH-*", "channels": "trades"}
     fault = "symbols: trades of 'ETH-USD': collector "
     assert plan(SHARDED, other)[0] == 1
@@ -99,7 +99,7 @@ def test_what_patterns_of_two_collectors_select_is_refused(plan, fleet, simulato
     assert "would record the same was not tried: KRAKEN does not return" in capsys.readouterr().err
 
 
-def test_an_exchange_that_is_away_is_named(plan, simulator):
+def test_an_unreachable_exchange_is_named(plan, simulator):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = plan(SHARDED)
     assert (status, out) == (1, "")

@@ -42,7 +42,7 @@ def take(state, fleet, *, adopt=False):
     local_run.take_possession(state, fleet, adopt=adopt)
 
 
-def test_the_state_is_its_owners_from_the_first_run_on(load, state):
+def test_the_state_is_private_from_the_first_run_on(load, state):
     take(state, load(fleet_id="one-of-two-fleets"))
     signed = (state / "owner.json").read_bytes()
     assert b"one-of-two-fleets" not in signed
@@ -60,13 +60,13 @@ def test_the_state_is_its_owners_from_the_first_run_on(load, state):
         take(state, load("here", "one-of-two-fleets"))
 
 
-def test_a_file_that_gets_an_id_goes_on_and_signs_with_it(load, state):
+def test_a_file_that_gains_an_id_continues_and_signs_with_it(load, state):
     take(state, load())
     take(state, load(fleet_id="one-of-two-fleets"))
     take(state, load("elsewhere", "one-of-two-fleets"))
 
 
-def test_a_state_that_nobody_signed_is_taken_where_the_file_has_all_its_collectors(load, state):
+def test_an_unsigned_state_is_taken_over_if_the_file_has_all_its_collectors(load, state):
     (state / "spool" / "desk-coinbase").mkdir(parents=True)
     take(state, load())
     (state / "owner.json").unlink()
@@ -113,7 +113,7 @@ def test_run_refuses_before_it_starts_anything(load, state, tmp_path, monkeypatc
     assert sorted(path.name for path in state.iterdir()) == ["lock", "owner.json"]
 
 
-def test_a_run_of_another_fleet_of_that_name_is_shown_and_said_to_be_its(
+def test_a_run_of_another_fleet_with_the_same_name_is_shown_as_foreign(
     load, state, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

@@ -90,12 +90,12 @@ def test_every_key_is_described(validator):
     texts(fleet_keys.KUBERNETES, made["definitions"]["kubernetes"]["anyOf"][0])
 
 
-def test_the_command_prints_it(capsys):
+def test_the_command_prints_the_schema(capsys):
     assert cli.main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == schema()
 
 
-def test_the_one_beside_the_deployments_is_current():
+def test_the_schema_beside_the_deployments_is_current():
     path = ROOT / "deployments" / "fleet.schema.json"
     assert json.loads(path.read_text()) == schema(), f"launcher schema > {path.relative_to(ROOT)}"
     for each in (ROOT / "deployments").glob("*.yaml"):
@@ -119,7 +119,7 @@ TEXTS = (
 
 @settings(max_examples=2 * settings.default.max_examples)
 @given(st.data())
-def test_it_is_never_stricter_than_the_reader(validator, tmp_path_factory, data):
+def test_the_schema_is_never_stricter_than_the_reader(validator, tmp_path_factory, data):
     """A value that the reader takes, however YAML understands it, is fine with the schema."""
     path = tmp_path_factory.getbasetemp() / "schema.yaml"
     name = data.draw(

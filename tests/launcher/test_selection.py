@@ -69,7 +69,7 @@ def test_a_pattern_and_its_opposite_share_nothing(patterns):
     }
 
 
-def test_what_is_not_selected_is_never_removed():
+def test_unselected_collectors_are_never_removed():
     there = [running("kraken"), running("lab"), running("orphan"), running("binance-old")]
     kinds = {
         action.collector: action.kind

@@ -40,7 +40,7 @@ def drawn(rows, width):
     return terminal.file.getvalue().splitlines()
 
 
-def test_backlog_lag_dropped_and_gaps_of_today_are_seen_at_80_columns():
+def test_backlog_lag_dropped_and_todays_gaps_are_visible_at_80_columns():
     trouble = row(
         detail="store away: connection refused", records=1_234_567, oldest=NOW - 7_300, dropped=38_991
     )
@@ -88,7 +88,7 @@ class Engine:
         ({"state": "paused"}, "paused", ""),
     ],
 )
-def test_what_is_not_well_has_a_reason(condition, state, why):
+def test_an_unhealthy_collector_has_a_reason(condition, state, why):
     there = Observed(
         id="1", name="desk-c", fleet="desk", collector="c", config_hash="", manager="launcher", image="image",
         state=condition["state"], health=condition.get("health"), created=0,
@@ -127,7 +127,7 @@ def test_no_row_wraps(rows, width):
     assert all(cell_len(line) <= width for line in lines)
 
 
-def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
+def test_unhealthy_collectors_come_first_and_stay_on_a_small_terminal():
     rows = [row(f"c{number:03}") for number in range(197)]
     rows += [row("dropping", dropped=1), row("slow", "degraded"), row("gone", "exited")]
     ordered = overview.with_absent(rows, None)
@@ -142,7 +142,7 @@ def test_what_is_unwell_comes_first_and_stays_when_the_terminal_is_small():
     assert status_table.fitting(ordered[:3], 24) == (ordered[:3], "")
 
 
-def test_dead_letters_are_told_and_count_as_unwell():
+def test_dead_letters_are_shown_and_count_as_unhealthy():
     told = row(put_aside=1)
     assert not told.is_well
     assert status_table.table([told]).rows[0][-1] == "1 dead letter; fine"

@@ -83,7 +83,7 @@ def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet
     assert other.launch("down", "--volumes", "--yes") == 0
 
 
-def test_a_collector_goes_only_when_somebody_agrees(fleet, at_a_terminal, capsys):
+def test_a_collector_is_removed_only_with_consent(fleet, at_a_terminal, capsys):
     fleet.write(ONE | TWO)
     assert fleet.launch("up") == 0
     fleet.write(ONE)
@@ -102,7 +102,7 @@ def test_a_collector_goes_only_when_somebody_agrees(fleet, at_a_terminal, capsys
     assert [*fleet.containers()] == ["one"]
 
 
-def test_a_saved_plan_has_the_yes_in_it(fleet, tmp_path):
+def test_a_saved_plan_includes_the_consent(fleet, tmp_path):
     fleet.write(ONE | TWO)
     assert fleet.launch("up") == 0
     fleet.write(ONE)
@@ -111,7 +111,7 @@ def test_a_saved_plan_has_the_yes_in_it(fleet, tmp_path):
     assert [*fleet.containers()] == ["one"]
 
 
-def test_down_of_a_fleet_by_its_name_alone_wants_a_yes(fleet, capsys):
+def test_down_of_a_fleet_by_name_alone_asks_for_consent(fleet, capsys):
     from launcher import cli  # noqa: PLC0415
 
     fleet.write(ONE)
@@ -125,7 +125,7 @@ def test_down_of_a_fleet_by_its_name_alone_wants_a_yes(fleet, capsys):
 
 
 @pytest.mark.parametrize("fleet_id", [None, FLEET_ID])
-def test_what_the_first_version_made_is_taken_over_without_a_question(fleet, fleet_id, capsys):
+def test_containers_of_the_first_version_are_taken_over_without_asking(fleet, fleet_id, capsys):
     password = {"redis": {"backend": "REDIS", "host": "redis", "password": "canary"}}
     with as_the_first_version():
         fleet.write(ONE | TWO, stores=password)
@@ -147,7 +147,7 @@ def test_what_the_first_version_made_is_taken_over_without_a_question(fleet, fle
     assert not fleet.things("volume")
 
 
-def test_what_the_first_version_made_is_refused_where_the_file_lacks_some_of_it(fleet, capsys):
+def test_containers_of_the_first_version_are_refused_if_the_file_lacks_some(fleet, capsys):
     with as_the_first_version():
         fleet.write(ONE | TWO)
         assert fleet.launch("up") == 0
@@ -189,7 +189,7 @@ def test_a_volume_of_another_is_refused_before_anything_is_made(fleet, capsys):
     assert fleet.launch("plan") == 0  # a container of ours has it
 
 
-def test_two_fleets_whose_names_run_together_share_no_spool(fleet, tmp_path):
+def test_fleets_with_ambiguous_names_share_no_spool(fleet, tmp_path):
     """Fleet `a` with collector `b-c`, and fleet `a-b` with `c`; each is there while the other is not."""
     (tmp_path / "longer").mkdir()
     longer = Fleet(tmp_path / "longer", fleet.image)
@@ -247,7 +247,7 @@ def test_nothing_with_forged_labels_is_removed(fleet, capsys):
         docker("network", "rm", network)
 
 
-def test_status_and_plan_as_json_know_of_no_secret_identity(fleet, capsys):
+def test_status_and_plan_as_json_do_not_reveal_the_id(fleet, capsys):
     fleet.write(ONE, id=FLEET_ID)
     assert fleet.launch("up") == 0
     capsys.readouterr()

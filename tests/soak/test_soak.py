@@ -27,7 +27,7 @@ def servers():
 
 @pytest.mark.redis
 @pytest.mark.slow
-def test_a_short_one_of_one_store(servers, tmp_path):
+def test_a_short_soak_of_one_store(servers, tmp_path):
     counts = [f"--{name}={count}" for name, count in SHORT.items()]
     outcomes = tmp_path / "outcomes.json"
     command = [sys.executable, "-m", "soak", "--stores", "REDISSTREAM", "--trials", "faults", *counts]
@@ -45,7 +45,7 @@ def test_a_short_one_of_one_store(servers, tmp_path):
     assert (tmp_path / "logs" / "REDISSTREAM-faults.log").stat().st_size
 
 
-def test_a_trial_that_does_not_come_to_its_end_is_told_and_is_no_row():
+def test_an_unfinished_trial_is_reported_and_has_no_row():
     outcome = Outcome("MONGO", "absence", started=0.0, troubles=["not within 120 s"])
     assert not outcome.good
     assert tables([outcome.as_dict()]) == "MONGO absence: not within 120 s"
@@ -107,13 +107,13 @@ def stored(trades=range(1, 11), books=((1, 0, 5), (2, 1, 6), (3, 1, 7)), gaps=()
     return it
 
 
-def test_what_is_equal_is_exact(log):
+def test_an_equal_store_is_exact(log):
     account = balance(log, stored(trades=range(11)))
     assert account.exact, account
     assert (account.sent, account.stored, account.excused) == (14, 14, 0)
 
 
-def test_the_past_may_be_stored_or_not(log):
+def test_history_need_not_be_stored(log):
     account = balance(log, stored())
     assert account.exact, account
     assert account.excused == 1
@@ -139,7 +139,7 @@ def test_the_past_may_be_stored_or_not(log):
         (stored(books=[(1, 0, 5), (2, 1, 6), (2, 0, 6), (2, 0, 6), (3, 1, 7)]), {"twice": 1}),
     ],
 )
-def test_what_differs_is_found(log, store, found):
+def test_differences_are_found(log, store, found):
     account = balance(log, store)
     counts = ("lost", "twice", "wrong", "disordered", "excused", "invented")
     assert {name: getattr(account, name) for name in counts if getattr(account, name)} == {

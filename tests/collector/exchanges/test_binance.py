@@ -108,7 +108,7 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     ]
 
 
-def test_a_quote_that_comes_twice_is_one():
+def test_a_duplicate_quote_is_stored_once():
     it = session(channels=["ticker"])
     numbers = {4: 1, 5: 1, 7: 1, 6: 1, 1: 1}  # some are late, and then they begin anew
     sent = [4, 4, 5, 4, 7, 6, 7, 5, 1, 1]
@@ -117,7 +117,7 @@ def test_a_quote_that_comes_twice_is_one():
         assert len(records(it.receive(quote, NOW))) == numbers.pop(number, 0)
 
 
-def test_what_was_not_asked_for_of_a_shared_stream_is_no_record():
+def test_a_shared_stream_yields_only_the_subscribed_channels():
     it = session(channels=["l1_book"])
     frame = combined("btcusdt@bookTicker", u=4, s="BTCUSDT", b="1", B="2", a="3", A="4")
     assert [type(each) for each in records(it.receive(frame, NOW))] == [NumberedL1Book]
@@ -172,7 +172,7 @@ def test_a_candle_is_stored_once_when_it_is_closed():
 
 
 @pytest.mark.parametrize("change", [{"i": "1M"}, {"i": "5m"}, {"i": ""}, {"T": 60_000}, {"v": "-1"}])
-def test_a_candle_that_is_none_is_malformed(change):
+def test_an_impossible_candle_is_malformed(change):
     kline = {"t": 60_000, "T": 119_999, "i": "1m", "n": 1, "x": True} | dict.fromkeys("oclhv", "1")
     data = {"e": "kline", "E": 120_000, "s": "BTCUSDT", "k": kline | change}
     (malformed,) = session(channels=["candles"]).receive(combined("btcusdt@kline_1m", **data), NOW)
@@ -182,14 +182,14 @@ def test_a_candle_that_is_none_is_malformed(change):
 @pytest.mark.parametrize(
     ("sent", "stored"), [("FILLED", "filled"), ("EXPIRED", "unfilled"), ("NEW", "unfilled"), ("FROZEN", None)]
 )
-def test_the_status_of_a_liquidation_is_told_where_it_is_known(sent, stored):
+def test_a_liquidation_has_its_status_if_known(sent, stored):
     order = {"S": "SELL", "q": "1", "p": "9", "X": sent, "s": "BTCUSDT"}
     it = session(BinanceFutures, channels=["liquidations"])
     frame = combined("btcusdt@forceOrder", e="forceOrder", E=5, o=order)
     assert [record.status for record in records(it.receive(frame, NOW))] == [stored]
 
 
-def test_only_what_has_a_number_of_a_book_is_taken_for_best_prices():
+def test_a_message_without_an_update_id_is_not_best_prices():
     prices = {"s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4"}
     it = Binance().listener(["ticker"])
     (malformed,) = it.receive(msgspec.json.encode(prices), NOW)
@@ -198,13 +198,13 @@ def test_only_what_has_a_number_of_a_book_is_taken_for_best_prices():
     assert len(records(it.receive(msgspec.json.encode(prices | {"u": 7}), NOW))) == 1
 
 
-def test_an_event_that_names_no_symbol_is_malformed():
+def test_an_event_without_a_symbol_is_malformed():
     frame = b'{"e":"trade","E":1,"t":1,"p":"1","q":"1","T":1,"m":true}'
     (malformed,) = Binance().listener(["trades"]).receive(frame, NOW)
     assert malformed.reason == "a trade names no symbol"
 
 
-def test_open_interest_is_asked_for():
+def test_open_interest_is_polled():
     exchange, wanted = BinanceFutures(), Subscription("open_interest", "BTC-USDT")
     (poll,) = exchange.polls([wanted], instruments("BTC-USDT"))
     assert (poll.url, poll.weight, poll.period) == (
@@ -299,7 +299,7 @@ def test_a_book_begins_with_its_snapshot_and_what_came_since(exchange, update):
 
 
 @FAMILIES
-def test_a_snapshot_older_than_the_first_update_is_asked_for_again(exchange, update):
+def test_a_snapshot_older_than_the_first_update_is_requested_again(exchange, update):
     it = session(exchange)
     _, request = it.receive(update(5), NOW)
     (again,) = it.answer(request.id, 200, snapshot(3, exchange), NOW)
@@ -308,7 +308,7 @@ def test_a_snapshot_older_than_the_first_update_is_asked_for_again(exchange, upd
 
 
 @FAMILIES
-def test_a_snapshot_that_has_everything_is_followed_by_the_next_update(exchange, update):
+def test_a_snapshot_that_contains_all_updates_is_followed_by_the_next_one(exchange, update):
     it = session(exchange)
     _, request = it.receive(update(5), NOW)
     it.receive(update(6), NOW)
@@ -329,7 +329,7 @@ def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(exchange, updat
 
 @FAMILIES
 @pytest.mark.parametrize("doubled", range(1, 10))
-def test_an_update_that_comes_twice_changes_nothing(exchange, update, doubled):
+def test_a_duplicate_update_changes_nothing(exchange, update, doubled):
     frames = sorted([*range(1, 11), doubled])
     once = follow(session(exchange), exchange, update, range(1, 11))
     twice = follow(session(exchange), exchange, update, frames)
@@ -341,7 +341,7 @@ def test_an_update_that_comes_twice_changes_nothing(exchange, update, doubled):
 
 @FAMILIES
 @pytest.mark.parametrize("swapped", range(2, 9))
-def test_two_updates_that_change_places_are_noticed(exchange, update, swapped):
+def test_two_swapped_updates_are_noticed(exchange, update, swapped):
     frames = list(range(1, 11))
     frames[swapped - 1], frames[swapped] = frames[swapped], frames[swapped - 1]
     outputs = follow(session(exchange), exchange, update, frames)
@@ -370,7 +370,7 @@ def receive(it, update, numbers):
 
 
 @FAMILIES
-def test_a_book_begins_where_that_of_the_connection_before_is_and_asks_for_nothing(exchange, update):
+def test_a_book_continues_from_the_previous_connection_without_a_snapshot(exchange, update):
     before = begun(exchange, update, 5)
     it = following(before, exchange)
     confirmed, resync, book = receive(it, update, [5])
@@ -382,7 +382,7 @@ def test_a_book_begins_where_that_of_the_connection_before_is_and_asks_for_nothi
 
 
 @FAMILIES
-def test_a_connection_that_is_ahead_waits_until_the_one_before_has_reached_its_beginning(exchange, update):
+def test_a_connection_that_is_ahead_waits_for_the_previous_one_to_catch_up(exchange, update):
     before = begun(exchange, update, 5)
     it = following(before, exchange)
     assert receive(it, update, [7, 8, 9]) == [Confirmed((BTC,), "data")]
@@ -393,7 +393,7 @@ def test_a_connection_that_is_ahead_waits_until_the_one_before_has_reached_its_b
 
 
 @FAMILIES
-def test_a_book_that_the_connection_before_does_not_have_is_asked_for(exchange, update):
+def test_a_book_that_the_previous_connection_lacks_gets_a_snapshot(exchange, update):
     waiting, broken = session(exchange), begun(exchange, update, 5)
     receive(waiting, update, [1])
     sessions = [following(before, exchange) for before in (waiting, broken, session(exchange))]
@@ -402,16 +402,14 @@ def test_a_book_that_the_connection_before_does_not_have_is_asked_for(exchange, 
 
 
 @FAMILIES
-def test_a_connection_that_stays_behind_is_not_waited_for_for_long(exchange, update):
+def test_a_connection_that_lags_is_not_waited_for_for_long(exchange, update):
     it = following(begun(exchange, update, 5), exchange)
     assert [type(each) for each in receive(it, update, range(8, 40))] == [Confirmed, Request]
 
 
 @FAMILIES
 @given(data=st.data())
-def test_whatever_a_connection_that_follows_another_misses_its_book_is_whole_or_breaks(
-    exchange, update, data
-):
+def test_whatever_a_following_connection_misses_its_book_is_complete_or_breaks(exchange, update, data):
     fault = data.draw(st.sampled_from(["none", "left out", "doubled", "swapped"]))
     first, at = data.draw(st.integers(3, 9)), data.draw(st.integers(0, 8))
     frames = list(range(first, first + 10))
@@ -446,7 +444,7 @@ def test_whatever_a_connection_that_follows_another_misses_its_book_is_whole_or_
 
 @FAMILIES
 @pytest.mark.parametrize("status", [403, 418, 429, 500, 503])
-def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, status):
+def test_a_snapshot_that_fails_is_requested_again(exchange, update, status):
     it = session(exchange)
     _, request = it.receive(update(5), NOW)
     (again,) = it.answer(request.id, status, b"", NOW)
@@ -456,7 +454,7 @@ def test_a_snapshot_that_is_not_given_now_is_asked_for_again(exchange, update, s
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 451])
-def test_a_snapshot_that_is_refused_refuses_the_book_and_is_asked_for_again(status):
+def test_a_refused_snapshot_refuses_the_book_and_is_requested_again(status):
     it = session()
     _, request = it.receive(spot_update(5), NOW)
     refused, again = it.answer(request.id, status, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
@@ -469,7 +467,7 @@ def test_a_snapshot_that_is_refused_refuses_the_book_and_is_asked_for_again(stat
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b'{"lastUpdateId":1,"bids":[["1","NaN"]],"asks":[]}', b"[" * 10**5]
 )
-def test_a_snapshot_that_cannot_be_read_is_told_and_asked_for_again(body):
+def test_an_unreadable_snapshot_is_reported_and_requested_again(body):
     it = session()
     _, request = it.receive(spot_update(5), NOW)
     malformed, again = it.answer(request.id, 200, body, NOW)
@@ -509,7 +507,7 @@ def test_a_partial_book_is_stored_as_what_changed():
 # -- asking --------------------------------------------------------------------------------------------
 
 
-def test_streams_are_asked_for_in_frames_that_the_server_answers():
+def test_streams_are_subscribed_in_frames_that_the_server_answers():
     symbols = [f"COIN{number}-USDT" for number in range(150)]
     it = session(channels=["trades", "ticker"], symbols=symbols)
     frames = it.opening()
@@ -539,7 +537,7 @@ def test_an_endpoint_can_be_replaced():
     assert it.listing() == ["https://api.binance.com/api/v3/exchangeInfo"]
 
 
-def test_an_acknowledgement_is_told_as_what_it_is():
+def test_an_acknowledgement_confirms_its_subscriptions():
     it = session(channels=["trades"])
     (frame,) = it.opening()
     answer = msgspec.json.encode({"result": None, "id": json.loads(frame)["id"]})
@@ -548,7 +546,7 @@ def test_an_acknowledgement_is_told_as_what_it_is():
 
 
 @pytest.mark.parametrize("form", ["error", "plain"])
-def test_a_refused_request_is_asked_again_in_halves_until_the_bad_stream_is_found(form):
+def test_a_refused_request_is_halved_until_the_bad_stream_is_found(form):
     symbols = [f"C{number}-USDT" for number in range(7)]
     it = session(channels=["trades"], symbols=symbols)
     frames, refused, confirmed = list(it.opening()), [], []
@@ -570,19 +568,19 @@ def test_a_refused_request_is_asked_again_in_halves_until_the_bad_stream_is_foun
     assert {each.symbol for each in confirmed} == set(symbols) - {"C3-USDT"}
 
 
-def test_an_error_that_answers_nothing_of_ours_is_a_notice():
+def test_an_error_that_answers_no_request_is_a_notice():
     assert session().receive(b'{"code":3,"msg":"Invalid JSON"}', NOW) == (Notice("Invalid JSON (code 3)"),)
 
 
 @pytest.mark.parametrize(
     "frame", [b'{"e":"serverShutdown","E":1}', combined("!serverShutdown", e="serverShutdown", E=1)]
 )
-def test_a_shutdown_that_is_announced_closes_soon(frame):
+def test_an_announced_shutdown_means_closing_soon(frame):
     (closing,) = session().receive(frame, NOW)
     assert isinstance(closing, Closing)
 
 
-def test_a_connection_announces_its_own_end_before_a_day_is_over():
+def test_a_connection_reports_its_end_before_it_is_a_day_old():
     it = session()
     assert not it.tick(NOW)
     assert not it.tick(NOW + 23 * 3600 * SECOND)
@@ -604,7 +602,7 @@ def test_a_connection_announces_its_own_end_before_a_day_is_over():
         (msgspec.json.encode({"stream": "!ticker@arr", "data": [{"e": "24hrTicker"}]}), "!ticker@arr"),
     ],
 )
-def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
+def test_an_unrequested_message_is_ignored_and_named(frame, kind):
     assert session(channels=["trades"]).receive(frame, NOW) == (Ignored(kind),)
 
 
@@ -622,7 +620,7 @@ def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
         ({"p": None}, "Expected `str`"),
     ],
 )
-def test_a_bad_message_is_malformed_about_its_stream_alone(data, reason):
+def test_a_bad_message_affects_its_stream_alone(data, reason):
     trade = {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 1, "p": "1", "q": "1", "T": 1, "m": True} | data
     (malformed,) = session(channels=["trades", "ticker"]).receive(combined("btcusdt@trade", **trade), NOW)
     assert reason in malformed.reason
@@ -642,7 +640,7 @@ STREAMS = st.sampled_from(
 
 
 @given(STREAMS, JSON)
-def test_nothing_that_comes_raises(stream, data):
+def test_no_input_raises(stream, data):
     it = session(channels=["trades", "l2_book", "ticker", "candles"])
     it.receive(json.dumps({"stream": stream, "data": data}).encode(), NOW)
     it.receive(json.dumps(data).encode(), NOW)
@@ -665,7 +663,7 @@ def test_nothing_that_comes_raises(stream, data):
         b'{"stream":"btcusdt@trade","data":' + b"[" * 300_000,
     ],
 )
-def test_a_frame_that_is_no_json_is_malformed(frame):
+def test_a_frame_that_is_not_json_is_malformed(frame):
     (malformed,) = session(channels=["trades"]).receive(frame, NOW)
     assert isinstance(malformed, Malformed)
 
@@ -702,7 +700,7 @@ COIN = row(
 )  # fmt: skip
 
 
-def test_instruments_are_told_with_all_that_is_known_of_them():
+def test_instruments_are_listed_with_all_their_details():
     future = listed(BinanceFutures, QUARTER).instruments["BTC-USDT-26Z25"]
     assert (future.exchange_symbol, future.kind, future.tick, future.lot) == (
         "BTCUSDT_261225", "future", "0.10", "0.001",
@@ -717,17 +715,17 @@ def test_instruments_are_told_with_all_that_is_known_of_them():
     )
 
 
-def test_a_perpetual_of_gold_is_a_perpetual():
+def test_a_gold_perpetual_is_a_perpetual():
     assert listed(BinanceFutures, GOLD).instruments["XAU-USDT-PERP"].exchange_symbol == "XAUUSDT"
 
 
-def test_what_is_not_traded_is_not_listed():
+def test_an_instrument_that_is_not_traded_is_not_listed():
     assert not listed(Binance, row("BTCUSDT", status="BREAK")).instruments
     assert listed(Binance, row("BTCUSDT", status="HALT")).instruments
 
 
 @pytest.mark.parametrize("exchange", [Binance, BinanceUS, BinanceFutures, BinanceDelivery])
-def test_an_unknown_status_costs_its_row_and_is_named(exchange):
+def test_a_row_with_an_unknown_status_is_left_out_and_named(exchange):
     key = "contractStatus" if exchange is BinanceDelivery else "status"
     odd = row("BTCUSDT", contractType="PERPETUAL", contractSize=1) | {"status": None, key: "ASLEEP"}
     found = listed(exchange, odd)
@@ -748,7 +746,7 @@ def test_an_unknown_status_costs_its_row_and_is_named(exchange):
         None,
     ],
 )
-def test_a_row_that_cannot_be_read_costs_itself_and_is_named(bad):
+def test_an_unreadable_row_is_left_out_and_named(bad):
     found = listed(BinanceFutures, PERPETUAL, bad, GOLD)
     assert set(found.instruments) == {"BTC-USDT-PERP", "XAU-USDT-PERP"}
     (unread,) = found.unread
@@ -756,7 +754,7 @@ def test_a_row_that_cannot_be_read_costs_itself_and_is_named(bad):
     assert unread.row in json.dumps(bad)[:120]
 
 
-def test_two_instruments_under_one_name_are_left_out_and_told():
+def test_two_instruments_with_one_name_are_left_out_and_named():
     found = listed(Binance, row("BTCUSDT"), row("BTCUSDT2"), row("ETHUSDT", base="ETH"))
     assert set(found.instruments) == {"ETH-USDT"}
     assert [each.reason for each in found.unread] == ["2 instruments would be BTC-USDT"] * 2
@@ -765,7 +763,7 @@ def test_two_instruments_under_one_name_are_left_out_and_told():
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"code":0,"msg":"Service unavailable from a restricted location"}']
 )
-def test_an_answer_that_is_no_listing_says_so(body):
+def test_an_answer_that_is_not_a_listing_is_an_error(body):
     with pytest.raises(MalformedError, match="no listing of BINANCE"):
         Binance().instruments([body])
 
@@ -797,7 +795,7 @@ def test_the_american_exchange_has_its_own_addresses():
     assert plan.url.startswith("wss://stream.binance.us:9443/")
 
 
-def test_a_symbol_that_is_a_streams_name_is_malformed():
+def test_a_symbol_that_could_be_a_stream_name_is_malformed():
     it = BinanceDelivery(Options()).listener(("funding",))
     frame = b'{"s":"btcusd_perp@markPrice@1s","e":"markPriceUpdate","E":1790000000000,"p":"1","r":"0"}'
     (output,) = it.receive(frame, NOW)
@@ -805,7 +803,7 @@ def test_a_symbol_that_is_a_streams_name_is_malformed():
 
 
 @pytest.mark.parametrize("exchange", [BinanceFutures, BinanceDelivery])
-def test_updates_that_do_not_name_the_one_before_are_taken_unchecked_and_that_is_told_once(exchange):
+def test_updates_without_the_previous_number_are_taken_unchecked_with_one_notice(exchange):
     def update(number):
         message = msgspec.json.decode(futures_update(number))
         del message["data"]["pu"]

@@ -41,7 +41,7 @@ def best(side, depth, *, highest):
 
 
 @given(STORINGS, CHANGES, CHANGES, st.lists(st.tuples(CHANGES, CHANGES, st.booleans()), max_size=8))
-def test_whoever_applies_the_records_has_the_book(storing, bids, asks, changes):
+def test_applying_the_records_gives_the_book(storing, bids, asks, changes):
     kept = Book("X", "A-B", storing)
     model = ({}, {})
     seen = applied(({}, {}), kept.begin(bids, asks, 1, 1))
@@ -71,7 +71,7 @@ def test_a_level_is_found_by_its_value_and_stored_as_it_was_sent():
     assert kept.complete(3, 3).bid == []
 
 
-def test_prices_of_many_digits_are_told_apart():
+def test_prices_that_differ_in_a_late_digit_are_different_levels():
     kept = book()
     record = kept.begin([("1.00000000000000000001", "1"), ("1.00000000000000000002", "2")], [], 1, 1)
     assert len(record[0].bid) == 2
@@ -85,13 +85,13 @@ def test_a_complete_book_is_sorted_best_first():
     )
 
 
-def test_the_removal_of_a_level_that_is_not_there_says_nothing():
+def test_removing_a_level_that_is_not_there_changes_nothing():
     kept = book()
     kept.begin([("1", "1")], [], 1, 1)
     assert kept.change([("2", "0")], [("3", "0.00")], 2, 2) == []
 
 
-def test_a_complete_book_follows_so_many_deltas():
+def test_a_complete_book_follows_every_interval_of_deltas():
     kept = book(snapshot_interval=2)
     kept.begin([("1", "1")], [], 1, 1)
     counts = [len(kept.change([("1", str(size))], [], size, size)) for size in range(2, 6)]
@@ -107,7 +107,7 @@ def test_a_renewed_book_is_complete_after_its_next_change():
 
 
 @given(st.integers(1, 3), CHANGES, st.lists(st.tuples(CHANGES, CHANGES), max_size=8))
-def test_what_falls_out_of_the_subscribed_depth_is_removed(depth, bids, changes):
+def test_a_level_beyond_the_subscribed_depth_is_removed(depth, bids, changes):
     kept = Book("X", "A-B", Storing(), depth=depth)
     seen = applied(({}, {}), kept.begin([level for level in bids if Decimal(level[1])][:1], [], 1, 1))
     model = (dict(seen[0]), {})

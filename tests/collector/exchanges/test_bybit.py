@@ -89,7 +89,7 @@ def trade(number, **more):
     } | more  # fmt: skip
 
 
-def test_trades_are_single_ones():
+def test_trades_are_not_aggregated():
     start = "BYBIT", "BTC-USDT-PERP", TIME, NOW
     assert session("trades").receive(message("publicTrade.BTCUSDT", [trade(1), trade(2)]), NOW) == [
         Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "data"),
@@ -170,7 +170,7 @@ def test_the_best_prices_of_options_without_their_sizes_are_a_ticker_alone(size)
 
 
 @pytest.mark.parametrize("time", ["", "0"])
-def test_a_contract_without_funding_has_no_time_of_it(time):
+def test_a_contract_without_funding_has_no_funding_time(time):
     part = {"symbol": "BTCUSDT", "markPrice": "1", "nextFundingTime": time}
     (funding,) = records(session("funding").receive(message("tickers.BTCUSDT", part), NOW))
     assert funding.next_funding_time is None
@@ -243,7 +243,7 @@ def test_changes_of_a_book_are_not_taken_for_a_complete_one():
     assert kinds(it.receive(without, NOW)) == [Malformed, Break, Renew]
 
 
-def test_a_refusal_of_what_nobody_asked_for_is_told():
+def test_a_refusal_of_something_unrequested_is_a_notice():
     refused = b'{"success":false,"ret_msg":"too many visits","op":"ping"}'
     assert session("trades").receive(refused, NOW) == (Notice("too many visits"),)
 
@@ -263,7 +263,7 @@ def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
 
 
 @pytest.mark.parametrize("swapped", range(1, 7))
-def test_two_updates_that_change_places_are_noticed(swapped):
+def test_two_swapped_updates_are_noticed(swapped):
     it = session("l2_book")
     frames = [book(5, "snapshot"), *map(book, range(6, 14))]
     frames[swapped], frames[swapped + 1] = frames[swapped + 1], frames[swapped]
@@ -271,7 +271,7 @@ def test_two_updates_that_change_places_are_noticed(swapped):
 
 
 @pytest.mark.parametrize("doubled", range(6, 13))
-def test_an_update_that_comes_twice_changes_nothing(doubled):
+def test_a_duplicate_update_changes_nothing(doubled):
     it = session("l2_book")
     frames = [book(5, "snapshot"), *map(book, sorted([*range(6, 14), doubled]))]
     outputs = [output for frame in frames for output in it.receive(frame, NOW)]
@@ -299,7 +299,7 @@ def test_every_lost_change_of_the_best_prices_is_noticed(lost):
     assert kinds(it.receive(best(21), NOW)) == [Ticker, L1Book]
 
 
-def test_best_prices_that_come_twice_are_one_and_a_restart_begins_them_again():
+def test_duplicate_best_prices_are_stored_once_and_again_after_a_restart():
     it = session("ticker")
     it.receive(best(5, "snapshot"), NOW)
     assert kinds(it.receive(best(6), NOW)) == [Ticker]
@@ -308,7 +308,7 @@ def test_best_prices_that_come_twice_are_one_and_a_restart_begins_them_again():
     assert kinds(it.receive(best(1), NOW)) == [Ticker]
 
 
-def test_what_a_ticker_says_that_cannot_be_read_is_unknown_from_then_on_and_costs_itself():
+def test_an_unreadable_ticker_field_is_unknown_from_then_on():
     it = session("funding", "index")
     state = {"symbol": "BTCUSDT", "markPrice": "5", "indexPrice": "6", "fundingRate": "0.1"}
     it.receive(message("tickers.BTCUSDT", state), NOW)
@@ -367,7 +367,7 @@ def test_connections_carry_everything_once_within_the_limits(count, market):
         assert market != "spot" or max(len(json.loads(frame)["args"]) for frame in frames) <= 10
 
 
-def test_a_channel_that_a_market_has_not_is_carried_by_nothing():
+def test_a_channel_that_a_market_lacks_has_no_connection():
     wanted = [
         Subscription(channel, "BTC-USDT") for channel in ("funding", "open_interest", "index", "liquidations")
     ]
@@ -392,13 +392,13 @@ def test_an_acknowledgement_is_of_its_whole_request():
     assert (len(confirmed.subscriptions), confirmed.by) == (2, "acknowledgement")
 
 
-def test_already_subscribed_is_no_refusal():
+def test_already_subscribed_is_not_a_refusal():
     it = session("trades")
     text = "error:already subscribed,topic:publicTrade.BTCUSDT"
     assert kinds(answered(it, json.loads(it.opening()[0]), success=False, text=text)) == [Confirmed]
 
 
-def test_a_refused_topic_is_named_and_the_rest_asked_for_again():
+def test_a_refused_topic_is_named_and_the_rest_requested_again():
     it = session("trades", symbols=("BTC-USDT-PERP", "ETH-USDT-PERP"))
     text = "error:handler not found,topic:publicTrade.ETHUSDT"
     refused, send = answered(it, json.loads(it.opening()[0]), success=False, text=text)
@@ -406,7 +406,7 @@ def test_a_refused_topic_is_named_and_the_rest_asked_for_again():
     assert json.loads(send.frame)["args"] == ["publicTrade.BTCUSDT"]
 
 
-def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
+def test_a_refusal_without_a_name_halves_the_request():
     it = session("trades", symbols=("BTC-USDT-PERP", "ETH-USDT-PERP"))
     halves = answered(it, json.loads(it.opening()[0]), success=False, text="error")
     assert [len(json.loads(each.frame)["args"]) for each in halves] == [1, 1]
@@ -414,7 +414,7 @@ def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
     assert kinds(it.receive(b'{"success":false,"ret_msg":"x","op":"subscribe"}', NOW)) == [Notice]
 
 
-def test_options_are_answered_in_a_form_of_their_own():
+def test_answers_about_options_have_their_own_form():
     it = session("ticker", symbols=("BTC-USDT-100-26Z25-call", "BTC-USDT-200-26Z25-call"))
     topics = {
         "successTopics": ["tickers.BTC-26DEC25-100-C-USDT"],
@@ -424,7 +424,7 @@ def test_options_are_answered_in_a_form_of_their_own():
     assert kinds(it.receive(frame, NOW)) == [Confirmed, Refused]
 
 
-def test_a_clock_that_steps_back_puts_no_ping_off():
+def test_a_clock_stepping_back_delays_no_ping():
     it = session("trades")
     it.tick(NOW)
     assert it.tick(NOW - 3600 * SECOND) == (Send('{"op":"ping"}'),)
@@ -444,13 +444,13 @@ def test_the_exchange_is_pinged_each_twenty_seconds():
 # -- what is not for us, and what is broken ------------------------------------------------------------
 
 
-def test_what_nobody_asked_for_is_ignored_by_name():
+def test_an_unrequested_message_is_ignored_and_named():
     assert session("trades").receive(message("publicTrade.XUSDT", []), NOW) == (Ignored("publicTrade.XUSDT"),)
     assert session("trades").receive(message("order", []), NOW) == (Ignored("order"),)
 
 
 @pytest.mark.parametrize("change", [{"p": "NaN"}, {"T": "now"}, {"v": "1e99"}, {"S": "None"}])
-def test_a_bad_message_is_malformed_about_its_topic_alone(change):
+def test_a_bad_message_affects_its_topic_alone(change):
     frame = message("publicTrade.BTCUSDT", [trade(1, **change)])
     (malformed,) = session("trades", "l2_book").receive(frame, NOW)
     assert malformed.about == (Subscription("trades", "BTC-USDT-PERP"),)
@@ -472,7 +472,7 @@ TOPICS = [
 
 
 @given(st.sampled_from(TOPICS), JSON)
-def test_nothing_that_comes_raises(topic, data):
+def test_no_input_raises(topic, data):
     it = session("trades", "l2_book", "ticker", "funding", "candles")
     it.receive(message(topic, data), NOW)
     it.receive(message(topic, [data], type="delta"), NOW)
@@ -485,7 +485,7 @@ def test_nothing_that_comes_raises(topic, data):
 @pytest.mark.parametrize(
     "frame", [b"", b"null", b"\xff", b"[1]", b'{"topic":5}', b'{"data":' + b"[" * 200_000]
 )
-def test_a_frame_that_is_no_message_is_malformed(frame):
+def test_a_frame_that_is_not_a_message_is_malformed(frame):
     (malformed,) = session("trades").receive(frame, NOW)
     assert isinstance(malformed, Malformed)
 
@@ -546,7 +546,7 @@ def test_names_are_those_of_cryptofeed():
     assert set(listing(SPOT, LINEAR).instruments) == set(theirs)
 
 
-def test_what_is_known_of_a_contract_is_kept():
+def test_the_details_of_a_contract_are_kept():
     found = listing(SPOT, LINEAR, INVERSE, OPTION).instruments
     assert (found["BTC-USDT"].tick, found["BTC-USDT"].lot) == ("0.10", "0.000001")
     assert (found["BTC-USD-PERP"].contract_size, found["BTC-USD-PERP"].contract_unit) == ("1", "USD")
@@ -554,13 +554,13 @@ def test_what_is_known_of_a_contract_is_kept():
     assert found["BTC-USDT-100000-25Z26-call"].strike == "100000"
 
 
-def test_a_row_that_cannot_be_read_costs_itself():
+def test_an_unreadable_row_is_left_out():
     found = listing([*SPOT, row("X", contract="Strange"), row("", base=""), 5, row("OLD", status="Closed")])
     assert len(found.instruments) == 3
     assert len(found.unread) == 3
 
 
-def test_an_unknown_status_costs_its_row_and_is_named():
+def test_a_row_with_an_unknown_status_is_left_out_and_named():
     found = listing([*SPOT, row("X", status="Asleep")])
     assert len(found.instruments) == 3
     assert [each.reason for each in found.unread] == ["the unknown status 'Asleep'"]

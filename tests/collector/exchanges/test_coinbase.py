@@ -76,7 +76,7 @@ def test_trades_are_stored_oldest_first_under_the_takers_side():
     ]
 
 
-def test_the_trades_that_a_subscription_begins_with_are_repeated_ones():
+def test_trades_at_the_start_of_a_subscription_are_repeats():
     frame = message("market_trades", {"type": "snapshot", "trades": [trade(8), trade(7)]})
     outputs = session("trades").receive(frame, NOW)
     assert kinds(outputs) == [Confirmed, Repeated, Repeated]
@@ -99,7 +99,7 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
 @pytest.mark.parametrize(
     "change", [{"best_bid": None}, {"best_ask_quantity": ""}, {"best_bid_quantity": "-1"}, {"product_id": ""}]
 )
-def test_best_prices_that_lack_something_are_malformed(change):
+def test_incomplete_best_prices_are_malformed(change):
     quote = {"product_id": "BTC-USD", "best_bid": "1", "best_ask": "2"}
     sizes = {"best_bid_quantity": "1.5", "best_ask_quantity": "0.5"}
     quote = {field: value for field, value in (quote | sizes | change).items() if value is not None}
@@ -145,7 +145,7 @@ def test_a_clock_that_is_ahead_of_the_exchange_closes_no_candle_early():
     assert (closed.close, closed.receipt_timestamp) == ("1.1", (start + 401) * SECOND)
 
 
-def test_candles_from_before_the_subscription_are_repeated_ones():
+def test_candles_from_before_the_subscription_are_repeats():
     it = session("candles")
     it.receive(candle(600, "1", kind="snapshot"), NOW)
     assert kinds(it.receive(candle(900, "2", kind="snapshot", number=1), NOW)) == [Repeated]
@@ -201,14 +201,14 @@ def test_every_lost_message_breaks_all_that_the_connection_carries(lost):
     assert kinds(it.receive(snapshot, NOW)) == [Resync, Confirmed, Repeated]
 
 
-def test_two_messages_that_change_places_are_noticed():
+def test_two_swapped_messages_are_noticed():
     it = session("l2_book")
     frames = [book(0, "snapshot", **SNAPSHOT), book(2, bid={"2": "1"}), book(1, bid={"1": "1"}), book(3)]
     outputs = [output for frame in frames for output in it.receive(frame, NOW)]
     assert len([each for each in outputs if isinstance(each, Break)]) == 1
 
 
-def test_a_message_that_comes_twice_breaks_nothing():
+def test_a_duplicate_message_breaks_nothing():
     it = session("l2_book")
     frames = [book(0, "snapshot", **SNAPSHOT), book(1, bid={"1": "1"}), book(1, bid={"1": "1"}), book(2)]
     outputs = [output for frame in frames for output in it.receive(frame, NOW)]
@@ -236,7 +236,7 @@ def test_acknowledgements_and_heartbeats_are_numbered_too():
     assert kinds(it.receive(book(3, bid={"1": "1"}), NOW)) == [L2Book]
 
 
-def test_a_message_that_cannot_be_read_did_come():
+def test_an_unreadable_message_is_not_a_lost_one():
     it = session("l2_book", "trades")
     it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
     frame = message("market_trades", {"type": "update", "trades": [trade(1, side="NONE")]}, number=1)
@@ -248,7 +248,7 @@ def test_a_message_that_cannot_be_read_did_come():
 # -- asking --------------------------------------------------------------------------------------------
 
 
-def test_each_channel_is_asked_for_once_and_heartbeats_keep_quiet_ones_open():
+def test_each_channel_is_requested_once_and_heartbeats_keep_quiet_ones_open():
     frames = [
         json.loads(frame)
         for frame in session("ticker", "l1_book", "trades", symbols=("A-B", "C-D")).opening()
@@ -270,7 +270,7 @@ def test_connections_carry_everything_once_within_the_limits(count):
     assert max(len({each.symbol for each in plan.subscriptions}) for plan in plans) <= 50
 
 
-def test_what_stands_is_acknowledged_once():
+def test_each_subscription_is_confirmed_once():
     it = session("trades", "l2_book", symbols=("BTC-USD", "ETH-USD"))
     standing = {"market_trades": ["BTC-USD"]}
     assert it.receive(message("subscriptions", {"subscriptions": standing}), NOW) == [
@@ -281,7 +281,7 @@ def test_what_stands_is_acknowledged_once():
     assert confirmed.subscriptions == (Subscription("l2_book", "ETH-USD"),)
 
 
-def test_a_refused_product_is_named_and_the_rest_asked_for_again():
+def test_a_refused_product_is_named_and_the_rest_requested_again():
     it = session("trades", symbols=("BTC-USD", "BAD-USD", "ETH-USD"))
     refused, send = it.receive(b'{"type":"error","message":"product not found: BAD-USD"}', NOW)
     assert refused == Refused((Subscription("trades", "BAD-USD"),), "product not found: BAD-USD")
@@ -289,7 +289,7 @@ def test_a_refused_product_is_named_and_the_rest_asked_for_again():
     assert json.loads(send.frame)["product_ids"] == ["BTC-USD", "ETH-USD"]
 
 
-def test_what_was_refused_is_not_asked_for_again_after_a_loss():
+def test_a_refused_subscription_is_not_requested_again_after_a_loss():
     it = session("l2_book", symbols=("BTC-USD", "BAD-USD"))
     it.receive(b'{"type":"error","message":"product not found: BAD-USD"}', NOW)
     it.receive(book(0, "snapshot", **SNAPSHOT), NOW)
@@ -300,13 +300,13 @@ def test_what_was_refused_is_not_asked_for_again_after_a_loss():
     assert asked == [["BTC-USD"], ["BTC-USD"]]
 
 
-def test_an_error_that_names_a_channel_too_refuses_that_alone():
+def test_an_error_that_names_a_channel_refuses_only_that():
     it = session("trades", "l2_book")
     (refused,) = it.receive(b'{"type":"error","message":"cannot subscribe to level2 for BTC-USD"}', NOW)
     assert refused.subscriptions == (BOOK,)
 
 
-def test_an_error_that_names_nobody_is_a_notice():
+def test_an_error_that_names_no_subscription_is_a_notice():
     assert session("trades").receive(b'{"type":"error","message":"rate limit"}', NOW) == (
         Notice("rate limit"),
     )
@@ -315,7 +315,7 @@ def test_an_error_that_names_nobody_is_a_notice():
 # -- what is not for us, and what is broken ------------------------------------------------------------
 
 
-def test_what_nobody_asked_for_is_ignored_by_name():
+def test_an_unrequested_message_is_ignored_and_named():
     it = session("trades")
     assert it.receive(book(0, product="ETH-USD"), NOW) == [Ignored("level2 ETH-USD")]
     assert it.receive(message("user", {"orders": []}, number=1), NOW) == [Ignored("user")]
@@ -331,7 +331,7 @@ def test_fields_may_come_in_another_order():
 
 
 @pytest.mark.parametrize("change", [{"price": "NaN"}, {"time": "never"}, {"size": "1e99"}])
-def test_one_bad_trade_costs_itself(change):
+def test_a_bad_trade_costs_only_itself(change):
     frame = message("market_trades", {"type": "update", "trades": [trade(3), trade(2, **change), trade(1)]})
     assert kinds(session("trades").receive(frame, NOW)) == [Confirmed, Trade, Malformed, Trade]
 
@@ -346,7 +346,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(["l2_data", "market_trades", "ticker", "candles", "subscriptions", "x"]), JSON)
-def test_nothing_that_comes_raises(channel, data):
+def test_no_input_raises(channel, data):
     it = session("trades", "l2_book", "ticker", "candles")
     it.receive(message(channel, data), NOW)
     it.receive(json.dumps({"channel": channel, "timestamp": AT, "events": data}).encode(), NOW)
@@ -356,7 +356,7 @@ def test_nothing_that_comes_raises(channel, data):
 @pytest.mark.parametrize(
     "frame", [b"", b"null", b"\xff", b"[1]", b'{"channel":"l2_data","events":' + b"[" * 200_000]
 )
-def test_a_frame_that_is_no_message_is_malformed(frame):
+def test_a_frame_that_is_not_a_message_is_malformed(frame):
     (malformed,) = session("trades").receive(frame, NOW)
     assert isinstance(malformed, Malformed)
 
@@ -400,7 +400,7 @@ def test_futures_have_names_of_their_own_with_their_expiry():
     assert contract.expiry == rfc3339("2030-12-20T16:00:00Z")
 
 
-def test_nothing_is_listed_under_an_empty_or_half_a_name():
+def test_nothing_is_listed_with_an_empty_or_partial_name():
     found = listing(
         product("", base_currency_id=""), product("-USD"), future("X", contract_code=""), product("BTC-USD")
     )
@@ -408,7 +408,7 @@ def test_nothing_is_listed_under_an_empty_or_half_a_name():
     assert len(found.unread) == 3
 
 
-def test_what_has_the_book_of_another_is_not_listed_nor_what_is_delisted():
+def test_aliases_of_other_books_and_delisted_products_are_not_listed():
     rows = (
         product("BTC-USDC", alias="BTC-USD"),
         product("OLD-USD", status="delisted"),
@@ -417,7 +417,7 @@ def test_what_has_the_book_of_another_is_not_listed_nor_what_is_delisted():
     assert listing(*rows).instruments == {}
 
 
-def test_a_product_that_both_listings_have_is_one():
+def test_a_product_in_both_listings_is_listed_once():
     body = json.dumps({"products": [product("BTC-USD")]}).encode()
     assert set(Coinbase().instruments([body, body]).instruments) == {"BTC-USD"}
 
@@ -433,7 +433,7 @@ def lost_message():
     return it
 
 
-def test_trades_that_are_renewed_where_there_are_none_begin_again_with_their_acknowledgement():
+def test_renewed_trades_without_any_trade_resync_after_the_acknowledgement():
     it = lost_message()
     it.receive(message("market_trades", {"type": "snapshot", "trades": []}, number=3), NOW)
     standing = {"market_trades": ["BTC-USD"], "level2": ["BTC-USD"]}
@@ -443,7 +443,7 @@ def test_trades_that_are_renewed_where_there_are_none_begin_again_with_their_ack
     assert not it.tick(NOW + 30 * SECOND)
 
 
-def test_trades_that_do_not_stand_again_do_not_begin_again():
+def test_trades_whose_renewal_is_not_confirmed_do_not_resync():
     it = lost_message()
     standing = {"market_trades": ["BTC-USD"]}
     it.receive(message("subscriptions", {"subscriptions": standing}, number=3), NOW)
@@ -451,7 +451,7 @@ def test_trades_that_do_not_stand_again_do_not_begin_again():
     assert not it.tick(NOW + 60 * SECOND)
 
 
-def test_an_error_about_what_is_subscribed_to_again_refuses_it():
+def test_an_error_about_a_renewed_subscription_refuses_it():
     it = session("l2_book", symbols=("BTC-USD", "ETH-USD"))
     standing = {"level2": ["BTC-USD", "ETH-USD"]}
     it.receive(message("subscriptions", {"subscriptions": standing}, number=0), NOW)
@@ -470,7 +470,7 @@ FUTURE = Instrument(
 )
 
 
-def test_what_is_known_of_a_contract_is_asked_for_and_of_a_spot_pair_is_not_there():
+def test_contract_channels_are_polled_for_contracts_and_not_for_spot_pairs():
     spot = Instrument(symbol="BTC-USD", exchange_symbol="BTC-USD", kind="spot", base="BTC", quote="USD")
     listed = {FUTURE.symbol: FUTURE, "BTC-USD": spot}
     channels = ("funding", "open_interest", "index")
@@ -492,7 +492,7 @@ def test_what_is_known_of_a_contract_is_asked_for_and_of_a_spot_pair_is_not_ther
         ("index", {"index_price": "1"}, Index),
     ],
 )
-def test_what_an_exchange_does_not_tell_of_a_contract_is_refused(channel, told, expected):
+def test_a_channel_that_a_contract_lacks_is_refused(channel, told, expected):
     wanted = Subscription(channel, FUTURE.symbol)
     body = msgspec.json.encode({"product_id": "BIP-20DEC30-CDE", "future_product_details": told})
     assert [type(each) for each in Coinbase().read_poll(wanted, body, NOW)] == [expected]

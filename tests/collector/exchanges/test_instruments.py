@@ -35,6 +35,6 @@ def test_a_currency_is_part_of_a_name_whatever_its_letters(base):
         "A" * 64,
     ],
 )
-def test_a_name_that_could_not_be_asked_for_is_malformed(base):
+def test_a_name_that_symbols_cannot_select_is_malformed(base):
     with pytest.raises(MalformedError):
         name("spot", base, "USD")

@@ -85,7 +85,7 @@ def test_a_trade_keeps_its_digits_its_id_and_its_time():
     ]  # fmt: skip
 
 
-def test_the_trades_that_a_subscription_begins_with_are_repeated_ones():
+def test_trades_at_the_start_of_a_subscription_are_repeats():
     outputs = session("trades").receive(message("trade", TRADE, kind="snapshot"), NOW)
     (repeated,) = [each for each in outputs if isinstance(each, Repeated)]
     assert repeated.records[0].id == "4665906"
@@ -108,7 +108,7 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
 
 
 @pytest.mark.parametrize("zero", ["#0", "#0.0", "#0.00000"])
-def test_an_instrument_without_a_market_has_no_best_prices(zero):
+def test_an_instrument_without_quotes_has_no_best_prices(zero):
     part = {
         "symbol": "BTC/USD", "bid": zero, "bid_qty": zero, "ask": zero, "ask_qty": zero,
         "timestamp": "1970-01-01T00:00:00.000000Z",
@@ -132,7 +132,7 @@ def test_a_candle_of_another_interval_is_malformed(interval):
     assert "interval" in malformed.reason
 
 
-def test_who_listens_is_told_the_interval_that_was_sent():
+def test_a_listener_gets_the_interval_that_was_sent():
     it = Kraken().listener(["candles"])
     it.receive(candle(25, "1", interval=5), NOW)
     (stored,) = records(it.receive(candle(30, "1", interval=5), NOW))
@@ -163,7 +163,7 @@ def test_a_candle_that_no_trade_follows_is_stored_when_it_is_over():
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_is_set_closes_no_candle_early_and_none_late(hours):
+def test_setting_the_clock_closes_no_candle_early_or_late(hours):
     it, end = session("candles"), rfc3339("2026-10-04T16:26:00Z")
     it.receive(candle(25, "1.1"), end - 5 * SECOND)
     assert it.tick(end - 2 * SECOND) == []
@@ -183,7 +183,7 @@ def test_a_clock_that_is_ahead_of_the_exchange_closes_no_candle_early():
     assert len(it.tick(end + 11 * SECOND + ahead)) == 1
 
 
-def test_candles_from_before_the_subscription_are_repeated_ones():
+def test_candles_from_before_the_subscription_are_repeats():
     it = session("candles")
     it.receive(candle(24, "1", kind="snapshot"), NOW)
     (repeated,) = it.receive(candle(25, "2", kind="snapshot"), NOW)
@@ -238,7 +238,7 @@ def test_a_book_begins_with_its_snapshot_and_is_changed():
     assert (delta.delta, delta.bid, delta.ask) == (True, [("64520.70", "0.01")], [])
 
 
-def test_a_stream_without_a_fault_keeps_its_book():
+def test_an_intact_stream_keeps_its_book():
     it = session("l2_book")
     frames, bids = updates()
     outputs = [output for frame in [SNAPSHOT, *frames] for output in it.receive(frame, NOW)]
@@ -261,7 +261,7 @@ def test_every_lost_update_of_the_best_levels_is_noticed(lost):
 
 
 @pytest.mark.parametrize("swapped", range(6))
-def test_two_updates_that_change_places_are_noticed(swapped):
+def test_two_swapped_updates_are_noticed(swapped):
     it = session("l2_book")
     frames, _ = updates()
     frames[swapped], frames[swapped + 1] = frames[swapped + 1], frames[swapped]
@@ -269,7 +269,7 @@ def test_two_updates_that_change_places_are_noticed(swapped):
     assert [each for each in outputs if isinstance(each, Break)]
 
 
-def test_an_update_that_comes_twice_is_one():
+def test_a_duplicate_update_counts_once():
     frames, _ = updates()
 
     def outputs(*frames):
@@ -279,14 +279,14 @@ def test_an_update_that_comes_twice_is_one():
     assert outputs(frames[0], frames[0], *frames[1:]) == outputs(*frames)
 
 
-def test_a_snapshot_whose_checksum_does_not_come_out_leaves_the_book_unchecked_and_says_so():
+def test_a_snapshot_with_a_wrong_checksum_leaves_the_book_unchecked_with_a_notice():
     it = session("l2_book")
     outputs = it.receive(book(BIDS, ASKS, 1, kind="snapshot"), NOW)
     assert [each for each in outputs if isinstance(each, Notice)]
     assert [type(each) for each in it.receive(book({"64520.0": "1"}, {}, 2), NOW)] == [L2Book]
 
 
-def test_what_falls_out_of_the_acknowledged_depth_is_removed():
+def test_a_level_beyond_the_acknowledged_depth_is_removed():
     it = session("l2_book", storing=Storing(max_depth=10))
     (frame,) = it.opening()
     request = json.loads(frame)
@@ -315,7 +315,7 @@ def test_connections_carry_everything_once_within_the_limits(count):
     assert max(len(plan.subscriptions) for plan in plans) <= 400
 
 
-def test_subscriptions_that_share_a_channel_are_asked_for_once():
+def test_subscriptions_that_share_a_channel_are_requested_once():
     frames = session("ticker", "l1_book", "trades", symbols=("BTC-USD", "ETH-USD")).opening()
     asked = {
         json.loads(frame)["params"]["channel"]: json.loads(frame)["params"]["symbol"] for frame in frames
@@ -328,7 +328,7 @@ def answered(it, request, **more):
     return it.receive(msgspec.json.encode({"method": "subscribe", "req_id": request["req_id"]} | more), NOW)
 
 
-def test_an_answer_is_about_the_symbol_that_it_names():
+def test_an_answer_concerns_the_symbol_that_it_names():
     it = session("trades", symbols=("BTC-USD", "ETH-USD"))
     request = json.loads(it.opening()[0])
     result = {"channel": "trade", "symbol": "BTC/USD", "snapshot": True}
@@ -341,7 +341,7 @@ def test_an_answer_is_about_the_symbol_that_it_names():
     )
 
 
-def test_a_subscription_that_stands_already_is_no_refusal():
+def test_an_existing_subscription_is_not_a_refusal():
     it = session("trades")
     request = json.loads(it.opening()[0])
     (confirmed,) = answered(
@@ -350,7 +350,7 @@ def test_a_subscription_that_stands_already_is_no_refusal():
     assert isinstance(confirmed, Confirmed)
 
 
-def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
+def test_a_refusal_without_a_name_halves_the_request():
     it = session("trades", symbols=("A-USD", "B-USD", "C-USD"))
     request = json.loads(it.opening()[0])
     halves = [json.loads(each.frame) for each in answered(it, request, success=False, error="Bad request")]
@@ -363,7 +363,7 @@ def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
 @pytest.mark.parametrize(
     ("system", "event"), [("maintenance", Closing), ("online", Ignored), ("cancel_only", Notice)]
 )
-def test_the_state_of_the_exchange_is_told(system, event):
+def test_a_changed_status_of_the_exchange_is_an_event(system, event):
     it = session("trades")
     it.receive(message("status", {"system": "online", "version": "2.0.10"}), NOW)
     (told,) = it.receive(message("status", {"system": system, "version": "2.0.10"}), NOW)
@@ -385,7 +385,7 @@ def test_a_connection_that_begins_in_maintenance_waits_for_its_end():
         (message("trade", TRADE | {"symbol": "ETH/USD"}), "trade ETH/USD"),
     ],
 )
-def test_what_nobody_asked_for_is_ignored_by_name(frame, kind):
+def test_an_unrequested_message_is_ignored_and_named(frame, kind):
     assert list(session("trades").receive(frame, NOW)) == [Ignored(kind)]
 
 
@@ -405,7 +405,7 @@ def test_a_bad_trade_is_malformed_about_its_symbol(change):
     assert malformed.about == (Subscription("trades", "BTC-USD"),)
 
 
-def test_one_bad_trade_does_not_cost_the_others():
+def test_a_bad_trade_does_not_cost_the_others():
     frame = message("trade", TRADE, TRADE | {"qty": "#1e99"}, TRADE)
     outputs = session("trades").receive(frame, NOW)
     assert [type(each) for each in outputs] == [Confirmed, Trade, Malformed, Trade]
@@ -421,7 +421,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(["trade", "book", "ticker", "ohlc", "status", "x"]), JSON)
-def test_nothing_that_comes_raises(channel, data):
+def test_no_input_raises(channel, data):
     it = session("trades", "l2_book", "ticker", "candles")
     it.receive(json.dumps({"channel": channel, "type": "update", "data": data}).encode(), NOW)
     it.receive(
@@ -434,7 +434,7 @@ def test_nothing_that_comes_raises(channel, data):
     "frame",
     [b"", b"null", b"\xff", b"[1]", b'{"channel":"\xff"}', b'{"channel":"book","data":' + b"[" * 200_000],
 )
-def test_a_frame_that_is_no_message_is_malformed(frame):
+def test_a_frame_that_is_not_a_message_is_malformed(frame):
     (malformed,) = session("trades").receive(frame, NOW)
     assert isinstance(malformed, Malformed)
 
@@ -460,13 +460,13 @@ def test_names_are_those_of_cryptofeed_and_symbols_those_of_version_2():
     assert (bitcoin.exchange_symbol, bitcoin.tick, bitcoin.lot) == ("BTC/USD", "0.1", "0.00000001")
 
 
-def test_a_row_that_cannot_be_read_costs_itself():
+def test_an_unreadable_row_is_left_out():
     found = listing(XXBTZUSD=PAIRS["XXBTZUSD"], BAD={"wsname": "nothing"}, WORSE=5)
     assert set(found.instruments) == {"BTC-USD"}
     assert len(found.unread) == 2
 
 
-def test_an_unknown_status_costs_its_row_and_is_named():
+def test_a_row_with_an_unknown_status_is_left_out_and_named():
     found = listing(XXBTZUSD=PAIRS["XXBTZUSD"], ODD={"wsname": "ODD/USD", "status": "asleep"})
     assert set(found.instruments) == {"BTC-USD"}
     assert [each.reason for each in found.unread] == ["the unknown status 'asleep'"]

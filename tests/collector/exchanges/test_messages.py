@@ -141,7 +141,7 @@ def test_a_field_that_changes_nothing_may_be_missing(path):
         ("OKX", "prevSeqId"),
     ],
 )
-def test_what_cannot_be_checked_is_had_all_the_same(name, field):
+def test_a_message_without_its_check_field_is_still_taken(name, field):
     it, tried = Connections.of(SCRIPTS / f"{name}.jsonl"), 0
     for plan, frames in it:
         without = frames
@@ -157,7 +157,7 @@ def test_what_cannot_be_checked_is_had_all_the_same(name, field):
 
 
 @ALL
-def test_a_field_that_cannot_be_read_costs_what_its_message_is_about_alone(path):
+def test_an_unreadable_field_costs_only_what_its_message_concerns(path):
     it = Connections.of(path)
     for plan, frames, number in it.messages():
         expected = it.outputs(plan, frames)
@@ -172,7 +172,7 @@ def test_a_field_that_cannot_be_read_costs_what_its_message_is_about_alone(path)
 
 
 @ALL
-def test_a_message_that_comes_twice_breaks_nothing(path):
+def test_a_duplicate_message_breaks_nothing(path):
     it = Connections.of(path)
     for plan, frames in it:
         expected = [records(of) for of in it.outputs(plan, frames)]
@@ -220,7 +220,7 @@ def with_row(answer, row):
 
 @ALL
 @pytest.mark.parametrize("row", [None, 7, "x", [], {}, {"symbol": 7}, {"instId": ""}, {"product_id": ""}])
-def test_a_row_that_cannot_be_read_costs_itself_alone(path, row):
+def test_an_unreadable_row_is_left_out_alone(path, row):
     it = Connections.of(path)
     answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
     listed = it.exchange.instruments(answers)
@@ -266,7 +266,7 @@ def to(value):
 
 
 @ALL
-def test_an_instrument_without_a_name_never_gets_in(path):
+def test_an_instrument_without_a_name_is_never_listed(path):
     tried = 0
     for it, field, listing in listings(path):
         for change in (left_out, to(""), to(None), to("-"), to("/")):
@@ -283,7 +283,7 @@ def test_an_instrument_without_a_name_never_gets_in(path):
 
 @ALL
 @pytest.mark.parametrize("wrong", ["", "NaN", "-1", "0", "x"])
-def test_a_step_that_cannot_be_read_costs_itself_alone(path, wrong):
+def test_an_unreadable_step_costs_only_the_step(path, wrong):
     tried = 0
     for it, field, listing in listings(path):
         _, ticks, lots = FIELDS[it.exchange.id.partition("_")[0]]
@@ -319,7 +319,7 @@ def first_row(answer, name):
 
 
 @ALL
-def test_two_instruments_under_one_name_are_both_left_out_and_told(path):
+def test_two_instruments_with_one_name_are_both_left_out_and_named(path):
     it = Connections.of(path)
     family = it.exchange.id.partition("_")[0]
     answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
@@ -335,7 +335,7 @@ def test_two_instruments_under_one_name_are_both_left_out_and_told(path):
 
 
 @ALL
-def test_what_is_not_traded_any_more_is_not_listed(path):
+def test_an_instrument_that_is_no_longer_traded_is_not_listed(path):
     it = Connections.of(path)
     family = it.exchange.id.partition("_")[0]
     answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
@@ -367,7 +367,7 @@ def with_sizes(frame, wrong):
 
 @ALL
 @NO_AMOUNT
-def test_an_amount_that_is_none_is_malformed(path, wrong):
+def test_an_impossible_amount_is_malformed(path, wrong):
     it = Connections.of(path)
     found = 0
     for plan, frames, number in it.messages():
@@ -384,7 +384,7 @@ def test_an_amount_that_is_none_is_malformed(path, wrong):
 
 @ALL
 @NO_AMOUNT
-def test_a_message_of_a_book_that_cannot_be_read_begins_that_book_again(path, wrong):
+def test_an_unreadable_book_message_restarts_that_book(path, wrong):
     it = Connections.of(path)
     found = 0
     for plan, frames in it:

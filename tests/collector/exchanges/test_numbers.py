@@ -55,7 +55,7 @@ def test_an_unusual_number_is_written_plainly(sent, stored):
         *("1,5", "--1", "1e", "1e41", "1e-41", "9" * 41, "0." + "0" * 40, "٣", "1\n", "null"),
     ],
 )
-def test_what_is_no_number_within_bounds_is_malformed(text):
+def test_a_number_out_of_bounds_is_malformed(text):
     with pytest.raises(MalformedError, match=r"not a number|out of bounds"):
         number(text)
 
@@ -103,7 +103,7 @@ def test_several_numbers_are_checked_at_once():
 
 
 @pytest.mark.parametrize("text", ["-1", "-0.000", "-1e-5", "-0", "0", "0.00", "0e5", "000"])
-def test_no_amount_is_below_zero_and_nothing_was_not_traded(text):
+def test_no_amount_is_negative_and_no_trade_is_of_nothing(text):
     if Decimal(text):
         with pytest.raises(MalformedError, match="below zero"):
             amount(text)
@@ -114,12 +114,12 @@ def test_no_amount_is_below_zero_and_nothing_was_not_traded(text):
 
 
 @given(PLAIN)
-def test_what_was_traded_stays_as_it_was_sent(text):
+def test_a_traded_amount_stays_as_it_was_sent(text):
     if Decimal(text):
         assert traded(text) == text == amount(text)
 
 
-def test_a_price_may_be_below_zero_and_a_size_may_not():
+def test_a_price_may_be_negative_and_a_size_may_not():
     assert quote("-37.63", "1", "1e1", "0") == ("-37.63", "1", "10", "0")
     assert candle("-1", "2", "3", "-4", "5") == ("-1", "2", "3", "-4", "5")
     for broken in (("1", "-2", "3", "4"), ("1", "2", "3", "NaN"), ("1", "2,3", "", "4")):
@@ -138,12 +138,12 @@ def test_a_json_number_keeps_its_digits(json, stored):
 
 
 @given(st.integers(-(10**18), 10**18), st.integers(0, 18))
-def test_a_scaled_number_gets_its_point(value, digits):
+def test_a_scaled_number_gets_its_decimal_point(value, digits):
     assert Decimal(scaled_number(value, digits)) == Decimal(value).scaleb(-digits)
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**400])
-def test_a_whole_number_that_no_store_has_is_malformed(number):
+def test_an_integer_beyond_64_bits_is_malformed(number):
     assert msgspec.json.decode(str(2**63 - 1), type=Whole) == 2**63 - 1
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(str(number), type=Whole)

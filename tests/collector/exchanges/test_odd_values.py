@@ -194,7 +194,7 @@ def test_an_odd_value_is_malformed_or_stored_as_it_was_sent(path):
 
 @ALL
 @pytest.mark.parametrize("odd", ["-1", "0"])
-def test_no_amount_is_below_zero_and_none_of_a_trade_is_nothing(path, odd):
+def test_no_stored_amount_is_negative_and_no_trade_is_of_zero(path, odd):
     tried = 0
     for frames, listings in scripted(path.stem):
         for number, frame in enumerate(frames):

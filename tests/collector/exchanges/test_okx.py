@@ -92,13 +92,13 @@ def trade(number, ts=TS):
     }  # fmt: skip
 
 
-def test_a_trade_is_a_single_one_under_the_takers_side():
+def test_a_trade_is_not_aggregated_and_has_the_takers_side():
     expected = Trade("OKX", "BTC-USDT-PERP", TIME, NOW, "buy", "5", "48938.50", "7", None)
     outputs = session("trades").receive(message("trades-all", trade(7)), NOW)
     assert outputs == [Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "data"), expected]
 
 
-def test_trades_older_than_the_subscription_are_repeated_ones_and_live_ones_never():
+def test_trades_older_than_the_subscription_are_repeats_and_live_ones_never():
     it = session("trades")
     it.receive(event("subscribe"), TIME)
     old, live = str(int(TS) - 1), TS
@@ -225,7 +225,7 @@ def test_every_lost_update_is_noticed_and_costs_its_symbol_alone(lost):
 
 
 @pytest.mark.parametrize("swapped", range(1, 7))
-def test_two_updates_that_change_places_are_noticed(swapped):
+def test_two_swapped_updates_are_noticed(swapped):
     it = session("l2_book")
     frames = [book(1, "snapshot"), *(book(number) for number in range(2, 10))]
     frames[swapped], frames[swapped + 1] = frames[swapped + 1], frames[swapped]
@@ -233,7 +233,7 @@ def test_two_updates_that_change_places_are_noticed(swapped):
 
 
 @pytest.mark.parametrize("doubled", range(2, 9))
-def test_an_update_that_comes_twice_changes_nothing(doubled):
+def test_a_duplicate_update_changes_nothing(doubled):
     it = session("l2_book")
     numbers = sorted([*range(2, 10), doubled])
     outputs = [
@@ -243,7 +243,7 @@ def test_an_update_that_comes_twice_changes_nothing(doubled):
     assert len(records(outputs)) == 9
 
 
-def test_a_book_on_which_nothing_changes_says_so_under_its_last_number():
+def test_an_unchanged_book_repeats_its_last_number():
     it = session("l2_book")
     it.receive(book(1, "snapshot"), NOW)
     assert it.receive(book(1, before=10, bids=[]), NOW) == [Confirmed((BOOK,), "data")]
@@ -297,7 +297,7 @@ def test_connections_carry_everything_once_within_the_limits(count):
         assert all(len(frame) <= 64_000 for frame in exchange.session(plan.subscriptions, listed).opening())
 
 
-def test_a_channel_that_an_instrument_has_not_is_carried_by_nothing():
+def test_a_channel_that_an_instrument_lacks_has_no_connection():
     wanted = [
         Subscription(channel, "BTC-USDT") for channel in ("funding", "liquidations", "open_interest", "index")
     ]
@@ -305,7 +305,7 @@ def test_a_channel_that_an_instrument_has_not_is_carried_by_nothing():
     assert Okx().connections([*wanted, *of_option], LISTED) == []
 
 
-def test_a_refused_argument_is_named_and_the_rest_asked_for_again():
+def test_a_refused_argument_is_named_and_the_rest_requested_again():
     it = session("trades", symbols=("BTC-USDT-PERP", "BTC-USDT-26Z25"))
     request = json.loads(it.opening()[0])
     text = "Wrong URL or channel:trades-all,instId:BTC-USDT-261225 doesn't exist."
@@ -315,7 +315,7 @@ def test_a_refused_argument_is_named_and_the_rest_asked_for_again():
     assert json.loads(send.frame)["args"] == [{"channel": "trades-all", "instId": "BTC-USDT-SWAP"}]
 
 
-def test_a_refusal_that_names_nobody_is_asked_again_in_halves():
+def test_a_refusal_without_a_name_halves_the_request():
     it = session("trades", symbols=("BTC-USDT-PERP", "BTC-USDT-26Z25"))
     request = json.loads(it.opening()[0])
     answer = msgspec.json.encode(
@@ -340,7 +340,7 @@ def test_what_the_exchange_announces():
     assert kinds(it.receive(b'{"event":"error","code":"1","msg":"x"}', NOW)) == [Notice]
 
 
-def test_a_quiet_connection_is_asked_for_a_sign_of_life_once():
+def test_a_quiet_connection_is_pinged_once():
     it = session("trades")
     assert not it.tick(NOW)
     assert not it.tick(NOW + 19 * SECOND)
@@ -354,7 +354,7 @@ def test_a_quiet_connection_is_asked_for_a_sign_of_life_once():
 # -- what is not for us, and what is broken ------------------------------------------------------------
 
 
-def test_what_nobody_asked_for_is_ignored_by_name():
+def test_an_unrequested_message_is_ignored_and_named():
     it = session("trades")
     assert it.receive(message("trades", trade(1)), NOW) == (Ignored("trades"),)
     assert it.receive(message("orders", {}), NOW) == (Ignored("orders"),)
@@ -362,13 +362,13 @@ def test_what_nobody_asked_for_is_ignored_by_name():
 
 
 @pytest.mark.parametrize("change", [{"px": "NaN"}, {"ts": "now"}, {"sz": "1e99"}])
-def test_one_bad_trade_costs_itself(change):
+def test_a_bad_trade_costs_only_itself(change):
     outputs = session("trades").receive(message("trades-all", trade(1), trade(2) | change, trade(3)), NOW)
     assert kinds(outputs) == [Confirmed, Trade, Malformed, Trade]
     assert outputs[2].about == (Subscription("trades", "BTC-USDT-PERP"),)
 
 
-def test_a_book_without_numbers_is_had_all_the_same():
+def test_a_book_without_numbers_is_still_taken():
     it = session("l2_book")
     it.receive(message("books", quote(), action="snapshot"), NOW)
     update = quote(bids=[["1", "1", "0", "1"]])
@@ -384,7 +384,7 @@ def test_a_level_without_all_its_fields_is_malformed(level):
 
 
 @pytest.mark.parametrize("action", ["", "Update", "partial"])
-def test_a_book_that_does_not_say_what_it_is_is_malformed(action):
+def test_a_book_without_an_action_is_malformed(action):
     it = session("l2_book")
     it.receive(message("books", quote(), action="snapshot"), NOW)
     assert kinds(it.receive(message("books", quote(), action=action), NOW)) == [Malformed, Break, Renew]
@@ -400,7 +400,7 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(["trades-all", "books", "bbo-tbt", "candle1m", "funding-rate", "x"]), JSON)
-def test_nothing_that_comes_raises(channel, data):
+def test_no_input_raises(channel, data):
     it = session("trades", "l2_book", "ticker", "candles", "funding")
     it.receive(message(channel, data, action="update"), NOW)
     it.receive(
@@ -411,7 +411,7 @@ def test_nothing_that_comes_raises(channel, data):
 
 
 @pytest.mark.parametrize("frame", [b"", b"null", b"\xff", b"[1]", b'{"arg":5}', b'{"data":' + b"[" * 200_000])
-def test_a_frame_that_is_no_message_is_malformed(frame):
+def test_a_frame_that_is_not_a_message_is_malformed(frame):
     (malformed,) = session("trades").receive(frame, NOW)
     assert isinstance(malformed, Malformed)
 
@@ -445,7 +445,7 @@ def test_names_are_those_of_cryptofeed():
     assert ours == theirs
 
 
-def test_what_is_known_of_a_contract_is_kept():
+def test_the_details_of_a_contract_are_kept():
     option = listing(*ROWS).instruments["BTC-USD-92000-26Z25-call"]
     assert (option.contract_size, option.contract_unit, option.strike) == ("0.01", "BTC", "92000")
     assert option.expiry == 1798185600000 * MILLISECOND
@@ -453,13 +453,13 @@ def test_what_is_known_of_a_contract_is_kept():
     assert (swap.tick, swap.lot, swap.settlement, swap.index) == ("0.1", "0.01", "USDT", "BTC-USDT")
 
 
-def test_an_unknown_status_costs_its_row_and_is_named():
+def test_a_row_with_an_unknown_status_is_left_out_and_named():
     found = listing(ROWS[1], row("X-USDT-SWAP", "SWAP", state="asleep"))
     assert set(found.instruments) == {"BTC-USDT-PERP"}
     assert [each.reason for each in found.unread] == ["the unknown status 'asleep'"]
 
 
-def test_a_placeholder_row_costs_itself_and_not_the_list():
+def test_a_placeholder_row_is_left_out():
     found = listing(ROWS[1], row("", "SWAP", state="preopen"), row("X-USDT-SWAP", "SWAP", state="preopen"), 5)
     assert set(found.instruments) == {"BTC-USDT-PERP"}
     assert len(found.unread) == 2

@@ -126,7 +126,7 @@ def spoilt(frame):
 
 
 @ALL
-def test_no_number_that_is_none_is_stored_whatever_it_is_of(path):
+def test_no_stored_number_is_anything_but_a_number(path):
     played = Played(Script.read(path, ORIGIN))
     instruments = played.listing.instruments
     for plan in played.exchange.connections(played.wanted, instruments):

@@ -32,18 +32,18 @@ def test_a_fraction_may_be_short_or_missing():
         *("2286-11-20T17:46:40Z", "9999-12-31T23:59:59Z"),
     ],
 )
-def test_what_is_no_time_is_malformed(text):
+def test_a_text_that_is_not_a_time_is_malformed(text):
     with pytest.raises(MalformedError):
         rfc3339(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "17_9", "10000000000", "\u0661"])
-def test_what_is_no_time_in_seconds_is_malformed(text):
+def test_seconds_that_are_not_a_time_are_malformed(text):
     with pytest.raises(MalformedError):
         seconds(text)
 
 
-def test_a_candle_ends_before_times_do():
+def test_a_candle_ends_within_the_range_of_times():
     begin = seconds("9999999900")
     assert later(begin, 60) == begin + 60 * SECOND
     with pytest.raises(MalformedError, match="end after the year 2286"):

@@ -65,7 +65,7 @@ def stored(harness, records, folder):
 
 @pytest.mark.parametrize("exchange", CHANNELS)
 @pytest.mark.slow
-async def test_ten_closings_leave_no_hole_and_nothing_twice(exchange, tmp_path, caplog):
+async def test_ten_closings_leave_no_hole_and_no_duplicate(exchange, tmp_path, caplog):
     async with closing(exchange, tmp_path) as it:
         await announced(it, caplog, 10)
         log, records = await check(it)
@@ -75,7 +75,7 @@ async def test_ten_closings_leave_no_hole_and_nothing_twice(exchange, tmp_path, 
         assert comparison.exact, f"{harness}: {comparison}"
 
 
-async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog, monkeypatch):
+async def test_an_announced_closing_costs_nothing(tmp_path, caplog, monkeypatch):
     async with closing("BINANCE", tmp_path) as it:
         monkeypatch.setattr(Rest, "get", None)  # the books of the next connections are not asked for
         await announced(it, caplog, 2)
@@ -83,7 +83,7 @@ async def test_a_closing_that_is_announced_costs_nothing(tmp_path, caplog, monke
         assert not lines(caplog, "connection lost")
 
 
-async def test_where_the_next_connection_is_refused_the_old_one_goes_on_and_then_there_is_a_gap(
+async def test_if_the_next_connection_is_refused_the_old_one_carries_on_and_then_there_is_a_gap(
     tmp_path, caplog
 ):
     async with closing("BINANCE", tmp_path) as it:

@@ -101,7 +101,7 @@ class Rig:
         assert task.cancelled()
 
 
-async def test_a_clean_close_is_a_gap_and_the_book_begins_anew(tmp_path):
+async def test_a_clean_close_is_a_gap_and_the_book_starts_over(tmp_path):
     rig, began = Rig(tmp_path), time.time()
     async with rig.running():
         rig.wire.say("one", None)
@@ -142,7 +142,7 @@ async def test_messages_that_cannot_be_handled_are_kept(tmp_path, caplog):
     assert "KeyError: 'price'" in (tmp_path / "malformed.jsonl").read_text()
 
 
-async def test_a_book_that_cannot_tell_is_not_trusted_after_a_message_that_failed(tmp_path):
+async def test_a_book_without_checks_is_not_trusted_after_a_failed_message(tmp_path):
     rig = Rig(tmp_path)
     type(rig.feed).CHECKS_BOOKS = False
     rig.fails = {"two": KeyError("price")}
@@ -154,7 +154,7 @@ async def test_a_book_that_cannot_tell_is_not_trusted_after_a_message_that_faile
     assert rig.gaps[0].reason == "malformed"
 
 
-async def test_a_clock_that_steps_back_keeps_no_gap_open(tmp_path, monkeypatch):
+async def test_a_clock_stepping_back_keeps_no_gap_open(tmp_path, monkeypatch):
     """What ceased has ceased, whatever the clock says: the hour after the step is seen."""
     monkeypatch.setattr(sys.modules[__name__], "KEY", ("trades", "BTC-USD"))
     rig = Rig(tmp_path)
@@ -209,7 +209,7 @@ async def test_tasks_that_cryptofeed_starts_end_with_the_connection(tmp_path):
         assert polls[0].cancelled()
 
 
-async def test_a_handler_that_waits_is_not_silence(tmp_path):
+async def test_a_waiting_handler_is_not_silence(tmp_path):
     rig = Rig(tmp_path, silence=0.2)
 
     async def slow(message, conn, timestamp):
@@ -248,7 +248,7 @@ def test_pauses_are_bounded_and_random():
     assert backoff.pause() <= 0.25
 
 
-def test_the_file_of_malformed_messages_is_bounded_and_its_lines_are_few(tmp_path, caplog):
+def test_the_file_of_malformed_messages_is_bounded_and_rarely_logged(tmp_path, caplog):
     malformed = Malformed(tmp_path)
     for _ in range(40):
         malformed.keep("X.ws.1", "x" * 2**20, ValueError("no"))
@@ -258,7 +258,7 @@ def test_the_file_of_malformed_messages_is_bounded_and_its_lines_are_few(tmp_pat
     assert len(caplog.records) == 1
 
 
-def test_a_disk_that_takes_nothing_costs_the_message_alone(tmp_path, caplog):
+def test_a_full_disk_costs_only_the_malformed_message(tmp_path, caplog):
     Malformed(tmp_path / "missing").keep("X.ws.1", b"\xff", ValueError("no"))
     assert "not kept" in caplog.text
 

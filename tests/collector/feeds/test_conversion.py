@@ -147,7 +147,7 @@ async def stored(receiver, spool):
         ),
     ],
 )  # fmt: skip
-async def test_conversions(channel, it, record, conversion, receiver, spool):
+async def test_each_kind_of_object_becomes_its_record(channel, it, record, conversion, receiver, spool):
     await callback(conversion, channel)(it, RECEIPT)
     (found,) = await stored(receiver, spool)
     assert found == written(record)
@@ -163,7 +163,9 @@ async def test_conversions(channel, it, record, conversion, receiver, spool):
          {"trades": 7, "open": D(1), "close": D(2), "low": D("1.5")}),
     ],
 )  # fmt: skip
-async def test_what_json_had_becomes_what_the_record_has(channel, it, numbers, conversion, receiver, spool):
+async def test_numbers_of_any_json_type_become_text_or_integers(
+    channel, it, numbers, conversion, receiver, spool
+):
     """Some of cryptofeed's classes hand out whole numbers and texts."""
     await callback(conversion, channel)(it, RECEIPT)
     (record,) = receiver._records
@@ -173,7 +175,7 @@ async def test_what_json_had_becomes_what_the_record_has(channel, it, numbers, c
 
 
 @pytest.mark.parametrize("bid", [None, "", True, "much"])
-async def test_what_is_no_number_is_malformed(bid, conversion, receiver):
+async def test_a_value_that_is_not_a_number_is_malformed(bid, conversion, receiver):
     with pytest.raises(ValueError, match="is not a number"):
         await callback(conversion, "ticker")(types.Ticker(*PLACE, bid, D(1), TIME), RECEIPT)
     assert not receiver._records
@@ -239,7 +241,7 @@ async def test_a_number_within_the_bounds_is_stored_digit_for_digit(text, conver
     assert record.price == f"{D(text):f}"
 
 
-async def test_a_book_that_could_not_be_taken_begins_with_a_complete_one(conversion, receiver, spool):
+async def test_a_book_that_failed_starts_again_with_a_complete_one(conversion, receiver, spool):
     take = callback(conversion, "l2_book")
     with pytest.raises(ValueError, match="is not a number"):
         await take(types.OrderBook(*PLACE, bids={D(1): D("1e50")}), RECEIPT)
@@ -270,13 +272,13 @@ async def test_a_text_or_a_time_out_of_bounds_is_malformed(it, conversion, recei
 
 
 @pytest.mark.parametrize("trades", [-1, 2**63, 10**5000], ids=["negative", "64 bits", "endless"])
-async def test_a_count_that_no_store_has_is_malformed(trades, conversion):
+async def test_a_count_beyond_64_bits_is_malformed(trades, conversion):
     it = types.Candle(*PLACE, 60.0, 120.0, "1m", trades, D(1), D(1), D(1), D(1), D(1), True, TIME)
     with pytest.raises(ValueError, match="is not a count"):
         await callback(conversion, "candles")(it, RECEIPT)
 
 
-async def test_the_first_object_of_a_symbol_is_told(conversion):
+async def test_the_first_object_of_a_symbol_is_reported(conversion):
     told = []
     awaited = {"BTC-USD-PERP"}
 
@@ -290,7 +292,7 @@ async def test_the_first_object_of_a_symbol_is_told(conversion):
     assert told == [("trades", "BTC-USD-PERP", RECEIPT)]
 
 
-async def test_a_book_that_begins_anew_is_a_gap(conversion, receiver):
+async def test_a_book_that_starts_over_is_a_gap(conversion, receiver):
     take = callback(conversion, "l2_book")
     book = types.OrderBook(*PLACE, bids={D(1): D(2)})
     await take(book, RECEIPT)

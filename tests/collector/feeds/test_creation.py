@@ -22,7 +22,7 @@ print("cryptofeed" in sys.modules)
 
 
 @pytest.mark.parametrize(("exchange", "through_cryptofeed"), [("BINANCE", False), ("BITSTAMP", True)])
-def test_what_we_speak_to_ourselves_takes_no_cryptofeed(exchange, through_cryptofeed):
+def test_a_native_exchange_does_not_import_cryptofeed(exchange, through_cryptofeed):
     command = [sys.executable, "-c", SCRIPT, exchange]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert said.strip() == str(through_cryptofeed)
@@ -49,7 +49,7 @@ class Answers:
         return Answer(self.status, self.body)
 
 
-async def test_a_row_that_cannot_be_read_costs_itself_and_is_named_once(caplog):
+async def test_an_unreadable_row_is_left_out_and_named_once(caplog):
     it = access()
     it.network.get = Answers(LISTING).get
     for _ in range(2):
@@ -59,7 +59,7 @@ async def test_a_row_that_cannot_be_read_costs_itself_and_is_named_once(caplog):
     assert "BINANCE: 1 rows of its list were left out: base currency '' and quote currency ''" in line
 
 
-async def test_what_no_connection_carries_is_a_fault_before_the_start():
+async def test_a_subscription_without_a_connection_is_a_fault_before_the_start():
     it = access(SYMBOLS="BTC-USDT,ETH-USDT", CHANNELS="trades")
     it.network.get = Answers(LISTING).get
     listed = await it.listed()

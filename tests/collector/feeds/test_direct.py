@@ -64,7 +64,7 @@ def okx_trade(number, at):
 LATER = 10**9  # seconds: after the subscription, whenever the test runs
 
 
-async def test_what_is_repeated_after_a_reconnect_is_stored_once(tmp_path):
+async def test_trades_repeated_after_a_reconnect_are_stored_once(tmp_path):
     script = [
         *SUBSCRIBE,
         okx_trade(1, -5),
@@ -122,7 +122,7 @@ def rounded(*receipts):
     return tuple(round(receipt, 6) for receipt in receipts)
 
 
-async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
+async def test_a_missing_trade_is_a_gap(tmp_path):
     script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
     async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):
         first, second = await received(it, 2, "trades")
@@ -132,7 +132,7 @@ async def test_a_trade_that_stays_out_is_a_gap(tmp_path):
     assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
 
 
-async def test_a_trade_that_is_waited_for_when_the_collector_stops_is_a_gap(tmp_path):
+async def test_a_trade_still_awaited_when_the_collector_stops_is_a_gap(tmp_path):
     script = [*SUBSCRIBE, okx_trade(2, LATER), okx_trade(5, LATER + 1)]
     async with playing("OKX", script, tmp_path, CHANNELS="trades") as (_, it):
         await received(it, 2, "trades")
@@ -140,7 +140,7 @@ async def test_a_trade_that_is_waited_for_when_the_collector_stops_is_a_gap(tmp_
     assert [(gap.missed, gap.reason, gap.count) for gap in it.receiver.gaps] == [("trades", "sequence", 2)]
 
 
-async def test_a_message_that_cannot_be_read_is_kept_and_marks_what_it_is_about(tmp_path):
+async def test_an_unreadable_message_is_kept_and_marks_what_it_concerns(tmp_path):
     index = {"channel": "index-tickers", "instId": "BTC-USDT"}
     script = [
         {"connect": f"{OKX}/public"},
@@ -177,7 +177,7 @@ def okx_public(*channels):
     ]
 
 
-async def test_best_prices_with_which_a_subscription_begins_again_are_stored_once(tmp_path):
+async def test_best_prices_repeated_by_a_new_subscription_are_stored_once(tmp_path):
     argument = {"channel": "bbo-tbt", "instId": "BTC-USDT-SWAP"}
 
     def quote(number, bid):
@@ -213,7 +213,9 @@ async def test_best_prices_with_which_a_subscription_begins_again_are_stored_onc
 
 
 @pytest.mark.parametrize("recalled", [receiver.MOST_RECALLED, 0], ids=["spool", "marks"])
-async def test_what_a_subscription_begins_with_is_stored_once_over_a_restart(tmp_path, monkeypatch, recalled):
+async def test_the_first_state_of_a_subscription_is_stored_once_across_a_restart(
+    tmp_path, monkeypatch, recalled
+):
     monkeypatch.setattr(receiver, "MOST_RECALLED", recalled)
     best, rate = ({"channel": channel, "instId": "BTC-USDT-SWAP"} for channel in ("bbo-tbt", "funding-rate"))
 
@@ -238,7 +240,7 @@ async def test_what_a_subscription_begins_with_is_stored_once_over_a_restart(tmp
         assert [f"{record.timestamp:.0f}"[-1] for record in records] == ["1", "2", "3", "4"]
 
 
-async def test_what_was_left_out_is_not_taken_from_the_connection_that_carried_it(tmp_path):
+async def test_data_of_a_dropped_subscription_is_ignored(tmp_path):
     """It may be listed again, and come on another one."""
     interest = {"instId": "BTC-USDT-SWAP", "instType": "SWAP", "oi": "1", "oiCcy": "2", "oiUsd": "3"}
 
@@ -302,7 +304,7 @@ async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, m
     assert lines(caplog, f"l2_book {BTC}: no data within")
 
 
-async def test_a_book_of_which_the_exchange_says_that_nothing_changes_is_not_silent(tmp_path):
+async def test_a_book_that_the_exchange_reports_as_unchanged_is_not_silent(tmp_path):
     argument = {"channel": "books", "instId": "BTC-USDT-SWAP"}
 
     def book(action, before, *bids):
@@ -329,7 +331,7 @@ async def test_a_book_of_which_the_exchange_says_that_nothing_changes_is_not_sil
 # -- BYBIT ---------------------------------------------------------------------------------------------
 
 
-async def test_a_refused_topic_is_told_and_the_others_go_on(tmp_path, caplog):
+async def test_a_refused_topic_is_reported_and_the_others_carry_on(tmp_path, caplog):
     trades, bad = "publicTrade.BTCUSDT", "allLiquidation.BTCUSDT"
     trade = {"T": 1, "s": "BTCUSDT", "S": "Sell", "v": "1", "p": "2", "L": "x", "i": "ab-c", "BT": False}
     script = [
@@ -362,7 +364,7 @@ async def test_a_refused_topic_is_told_and_the_others_go_on(tmp_path, caplog):
 FUTURES = "wss://fstream.binance.com"
 
 
-async def test_what_is_acknowledged_and_never_comes_is_pending_or_told_as_silent(tmp_path):
+async def test_an_acknowledged_subscription_without_data_is_pending_or_silent(tmp_path):
     names = ["btcusdt@aggTrade", "btcusdt@markPrice@1s"]
     script = [
         {"connect": f"{FUTURES}/market/stream?streams={names[0]}"},
@@ -377,7 +379,7 @@ async def test_what_is_acknowledged_and_never_comes_is_pending_or_told_as_silent
     assert not it.receiver.gaps
 
 
-async def test_a_poll_that_fails_waits_by_itself(tmp_path, caplog):
+async def test_a_failed_poll_delays_no_other(tmp_path, caplog):
     address = "https://fapi.binance.com/fapi/v1/openInterest?symbol=BTCUSDT"
     name = "btcusdt@aggTrade"
     trade = {
@@ -408,7 +410,7 @@ async def test_a_poll_that_fails_waits_by_itself(tmp_path, caplog):
     assert lines(caplog, f"no open_interest of {BTC}: AnswerError: status 503")
 
 
-async def test_a_poll_that_fails_unexpectedly_costs_itself_and_says_why(tmp_path, monkeypatch, caplog):
+async def test_an_unexpected_failure_of_a_poll_costs_only_itself_and_is_logged(tmp_path, monkeypatch, caplog):
     address = "https://fapi.binance.com/fapi/v1/openInterest?symbol="
     answer = {"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1}
     script = [{"get": address + symbol, "body": answer} for symbol in ("BTCUSDT", "XAUUSDT", "BTCUSDT")]
@@ -464,7 +466,7 @@ def ticker(number, bid):
     return {"send": start | {"sequence_num": number, "events": [{"type": "update", "tickers": [fields]}]}}
 
 
-async def test_a_gap_ends_with_the_record_of_the_message_that_tells_of_it(tmp_path):
+async def test_a_gap_ends_with_the_record_of_the_message_that_revealed_it(tmp_path):
     script = [
         {"connect": "wss://advanced-trade-ws.coinbase.com"},
         {"expect": {"type": "subscribe", "channel": "ticker", "product_ids": ["BTC-USD"]}},

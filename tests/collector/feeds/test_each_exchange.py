@@ -141,7 +141,7 @@ def traded(name, messages):
 
 @EACH
 @pytest.mark.parametrize("lost", range(2, 9))
-def test_a_trade_that_is_lost_is_a_gap_or_the_catalogue_says_that_nothing_tells(name, lost):
+def test_a_lost_trade_is_a_gap_unless_the_catalogue_says_it_cannot_be_noticed(name, lost):
     it = traded(name, [(100 + number, number) for number in range(10) if number != lost])
     assert len(it.ids) == 9
     gaps = [(gap.missed, gap.reason) for gap in it.recorder]
@@ -151,7 +151,7 @@ def test_a_trade_that_is_lost_is_a_gap_or_the_catalogue_says_that_nothing_tells(
 
 @EACH
 @pytest.mark.parametrize("doubled", range(1, 9))
-def test_a_trade_that_comes_twice_is_stored_once(name, doubled):
+def test_a_duplicate_trade_is_stored_once(name, doubled):
     it = traded(name, [(100 + number, number) for number in sorted([*range(10), doubled])])
     assert it.ids == [str(100 + number) for number in range(10)]
     assert not it.recorder
@@ -159,7 +159,7 @@ def test_a_trade_that_comes_twice_is_stored_once(name, doubled):
 
 @EACH
 @pytest.mark.parametrize("late", range(1, 9))
-def test_trades_that_change_places_are_stored_once(name, late):
+def test_swapped_trades_are_stored_once(name, late):
     numbers = [*range(10)]
     numbers[late], numbers[late + 1 : late + 2] = numbers[late + 1], [numbers[late]]
     it = traded(name, [(100 + number, number) for number in numbers])
@@ -218,7 +218,7 @@ PAST = {"COINBASE": {"trades", "candles"}, "KRAKEN": {"trades", "candles"}, "OKX
 
 
 @pytest.mark.parametrize("name", PAST)
-def test_the_past_that_is_sent_after_a_subscription_is_stored_once_over_restarts(name):
+def test_history_sent_after_a_subscription_is_stored_once_across_restarts(name):
     it = Recorded(Script.read(SCRIPTS / f"{name}.jsonl", ORIGIN))
     once, _ = it.recorded(1, restart=False)
     again, _ = it.recorded(3, restart=True)

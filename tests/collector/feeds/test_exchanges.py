@@ -42,7 +42,7 @@ async def test_every_connection_to_kucoin_has_a_fresh_address(monkeypatch):
     Symbols.clear()
 
 
-def test_lines_of_cryptofeed_are_few_and_short(caplog):
+def test_log_lines_of_cryptofeed_are_few_and_short(caplog):
     log = logging.getLogger("feedhandler")
     for number in range(100):
         log.warning("%s: Invalid message of a test %s", "X", number)

@@ -83,7 +83,7 @@ async def test_everything_arrives_once_with_every_digit(exchange, simulator, tmp
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_connections_that_are_cut_come_back_and_the_gap_is_named(exchange, simulator, tmp_path, caplog):
+async def test_cut_connections_are_restored_and_the_gap_has_its_reason(exchange, simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
         for times in range(1, 4):  # books wait twice as long each time
@@ -119,7 +119,7 @@ async def test_a_clean_close_loses_nothing_and_is_not_answered_at_once(simulator
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_a_deaf_exchange_is_left_and_tried_again(exchange, simulator, tmp_path, caplog):
+async def test_an_exchange_that_never_answers_is_left_and_tried_again(exchange, simulator, tmp_path, caplog):
     await asyncio.to_thread(simulator.fault, "deaf", exchange=exchange, count=2)
     async with recording(simulator, tmp_path, exchange, Patience(silence=0.5, shortest_pause=0.05)) as it:
         await it.confirmed()
@@ -143,7 +143,7 @@ async def test_an_exchange_that_goes_quiet_is_left(exchange, simulator, tmp_path
         assert {gap.reason for gap in it.receiver.gaps} == {"stale"}
 
 
-async def test_a_quiet_market_is_no_dead_connection(simulator, tmp_path, caplog):
+async def test_a_quiet_market_is_not_a_dead_connection(simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, "BINANCE", Patience(silence=2.0)) as it:
         await it.confirmed()
         await asyncio.to_thread(simulator.pause)
@@ -154,7 +154,7 @@ async def test_a_quiet_market_is_no_dead_connection(simulator, tmp_path, caplog)
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 @pytest.mark.parametrize("kind", ["truncated", "shape", "nested"])
-async def test_a_malformed_message_costs_itself_alone(exchange, kind, simulator, tmp_path, caplog):
+async def test_a_malformed_message_costs_only_itself(exchange, kind, simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
         await it.fault("malformed", kind=kind, count=5)
@@ -186,7 +186,7 @@ async def test_a_message_of_an_unknown_type_costs_nothing(exchange, simulator, t
 
 
 @pytest.mark.parametrize("exchange", ["COINBASE", "BINANCE"])
-async def test_a_book_that_missed_something_begins_anew(exchange, simulator, tmp_path):
+async def test_a_book_that_missed_an_update_starts_over(exchange, simulator, tmp_path):
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
         await it.more()
@@ -199,7 +199,7 @@ async def test_a_book_that_missed_something_begins_anew(exchange, simulator, tmp
         assert {gap.reason for gap in it.receiver.gaps} == {"sequence"}
 
 
-async def test_a_book_of_kraken_begins_anew_when_its_checksum_fails(simulator, tmp_path):
+async def test_a_kraken_book_starts_over_when_its_checksum_fails(simulator, tmp_path):
     """The checksum is of ten levels: of several lost changes some are noticed, but not each at once.
 
     Until then the removal of a level that nobody heard of may be missing in what is stored.
@@ -232,14 +232,14 @@ async def test_trades_that_coinbase_left_out_come_with_the_next_snapshot(simulat
 
 
 @pytest.mark.parametrize(("status", "count"), [(429, 1), (503, 2)])
-async def test_reference_data_is_asked_for_again(status, count, simulator, tmp_path, caplog):
+async def test_reference_data_is_requested_again(status, count, simulator, tmp_path, caplog):
     await asyncio.to_thread(simulator.fault, "refuse_reference", status=status, count=count)
     async with recording(simulator, tmp_path, "COINBASE") as it:
         await it.confirmed()
         assert len(lines(caplog, str(status))) == count
 
 
-async def test_reference_data_that_does_not_come_is_not_waited_for(simulator, tmp_path, caplog, monkeypatch):
+async def test_missing_reference_data_does_not_block(simulator, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(network, "READ", 0.5)
     await asyncio.to_thread(simulator.fault, "deaf_reference", count=1)
     async with recording(simulator, tmp_path, "KRAKEN") as it:
@@ -248,7 +248,7 @@ async def test_reference_data_that_does_not_come_is_not_waited_for(simulator, tm
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_reference_data_nested_without_end_is_asked_for_again(exchange, simulator, tmp_path, caplog):
+async def test_endlessly_nested_reference_data_is_requested_again(exchange, simulator, tmp_path, caplog):
     await asyncio.to_thread(simulator.fault, "nested_reference", exchange=exchange, count=1)
     async with recording(simulator, tmp_path, exchange) as it:
         await it.confirmed()
@@ -257,7 +257,7 @@ async def test_reference_data_nested_without_end_is_asked_for_again(exchange, si
 
 
 @pytest.mark.parametrize("exchange", ["COINBASE", "KRAKEN"])
-async def test_a_refused_subscription_is_told_once_and_the_others_go_on(
+async def test_a_refused_subscription_is_reported_once_and_the_others_carry_on(
     exchange, simulator, tmp_path, caplog
 ):
     await asyncio.to_thread(
@@ -291,7 +291,7 @@ async def test_what_binance_acknowledges_and_never_sends_is_pending(simulator, t
         assert not it.receiver.gaps
 
 
-async def test_a_book_without_snapshot_costs_the_other_channels_nothing(simulator, tmp_path, caplog):
+async def test_a_book_without_a_snapshot_does_not_affect_other_channels(simulator, tmp_path, caplog):
     async with recording(simulator, tmp_path, "BINANCE") as it:
         await it.confirmed()
         await it.fault("refuse_reference", status=503, count=3)
@@ -369,7 +369,7 @@ def _check_books(records, depth):
     assert checked > 5
 
 
-async def test_symbols_that_do_not_exist_are_told_all_at_once_with_the_closest(simulator, tmp_path):
+async def test_unknown_symbols_are_reported_together_with_the_nearest_names(simulator, tmp_path):
     with pytest.raises(SettingsError) as caught:
         async with recording(simulator, tmp_path, "COINBASE", SYMBOLS="BTC-USD,BTC-UDS,ethusd") as it:
             await it.running
@@ -379,7 +379,7 @@ async def test_symbols_that_do_not_exist_are_told_all_at_once_with_the_closest(s
     assert "ETH-USD" in faults[1]
 
 
-async def test_a_symbol_that_is_not_listed_any_more_is_left_out(tmp_path, caplog):
+async def test_a_delisted_symbol_is_left_out(tmp_path, caplog):
     def listing(*symbols):
         return Simulator(rate=50, symbols={"KRAKEN": list(symbols)})
 
@@ -414,14 +414,14 @@ async def test_an_empty_listing_at_the_first_start_is_waited_for_and_logged(tmp_
         ("type:spot,!*-BTC,!XRP-USD", {"BTC-USD", "ETH-USD"}),
     ],
 )
-async def test_patterns_are_what_the_exchange_lists(asked, found, several, tmp_path, caplog):
+async def test_patterns_select_from_what_the_exchange_lists(asked, found, several, tmp_path, caplog):
     async with recording(several, tmp_path, "KRAKEN", SYMBOLS=asked, CHANNELS="trades") as it:
         await it.confirmed()
         assert it.feed.subscriptions.confirmed == {("trades", symbol) for symbol in found}
         assert bool(lines(caplog, "!XRP-USD excludes nothing")) == ("!XRP-USD" in asked)
 
 
-async def test_each_shard_has_symbols_of_its_own_and_an_empty_one_idles(several, tmp_path, monkeypatch):
+async def test_each_shard_has_its_own_symbols_and_an_empty_one_idles(several, tmp_path, monkeypatch):
     monkeypatch.setattr(connection_pace, "limit_of", lambda _: connection_pace.Limit(1000, 1))
     found = []
     for number in range(1, 9):
@@ -456,7 +456,7 @@ async def test_shards_that_begin_together_take_turns(several, tmp_path, caplog, 
     assert "429" in caplog.text
 
 
-async def test_patterns_that_select_nothing_end_it_with_what_is_near(several, tmp_path):
+async def test_patterns_that_select_nothing_end_the_collector_with_a_suggestion(several, tmp_path):
     with pytest.raises(SettingsError) as caught:
         async with recording(several, tmp_path, "KRAKEN", SYMBOLS="*-usd,type:option,*-USDT,BTC-UDS") as it:
             await it.running
@@ -471,7 +471,7 @@ async def test_patterns_that_select_nothing_end_it_with_what_is_near(several, tm
             await it.running
 
 
-async def test_what_a_pattern_selected_and_is_not_listed_any_more_is_a_gap(tmp_path, caplog):
+async def test_a_delisted_symbol_of_a_pattern_is_a_gap(tmp_path, caplog):
     def running(simulator):
         environment = {"EXCHANGE": "KRAKEN", "SYMBOLS": "*-USD,*-BTC", "CHANNELS": "trades", "BACKEND": "TTY"}
         ways = {"HTTPS_PROXY": simulator.proxy, "SSL_CERT_FILE": str(simulator.ca)}
@@ -490,7 +490,7 @@ async def test_what_a_pattern_selected_and_is_not_listed_any_more_is_a_gap(tmp_p
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_listings_come_and_go_without_a_word_to_the_others(exchange, tmp_path, caplog):
+async def test_symbols_come_and_go_without_disturbing_the_others(exchange, tmp_path, caplog):
     quote = "USDT" if exchange == "BINANCE" else "USD"
     btc, eth, sol = (f"{base}-{quote}" for base in ("BTC", "ETH", "SOL"))
 
@@ -549,7 +549,7 @@ async def test_an_exchange_that_refuses_connections_is_tried_again(simulator, tm
         assert it.feed.connections[0].error is None
 
 
-async def test_another_address_is_recorded_from_in_place_of_the_exchange_s_own(tmp_path):
+async def test_endpoint_replaces_the_address_of_the_exchange(tmp_path):
     with Simulator(ports=[0], aliases={"localhost": "KRAKEN"}, seed=7) as simulator:
         authority = f"localhost:{simulator.ports[0]}"
         moved = {

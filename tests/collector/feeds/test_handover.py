@@ -59,7 +59,7 @@ def records(outputs):
     return [it for it in outputs if not isinstance(it, Confirmed | Repeated)]
 
 
-def test_the_new_connection_takes_over_once_the_old_one_has_reached_it_with_all_that_stands():
+def test_the_new_connection_takes_over_once_the_old_one_has_caught_up_on_every_subscription():
     it = Two(TICKER, BOOK, TRADES)
     it.hold([Confirmed((TICKER, BOOK, TRADES), "acknowledgement"), ticker(1), trade(3)])
     it.note([ticker(1), trade(3)])
@@ -71,7 +71,7 @@ def test_the_new_connection_takes_over_once_the_old_one_has_reached_it_with_all_
 
 
 @pytest.mark.parametrize("held", [[ticker(2)], [whole(1), change(2)], [trade(2)]])
-def test_a_connection_whose_beginning_the_old_one_does_not_reach_does_not_take_over(held):
+def test_a_connection_does_not_take_over_before_the_old_one_reaches_its_beginning(held):
     it = Two((held[-1].__struct_config__.tag, "BTC-USD"))
     it.hold([Confirmed((TICKER, TRADES), "acknowledgement"), *held])
     assert not it.ready()
@@ -79,7 +79,7 @@ def test_a_connection_whose_beginning_the_old_one_does_not_reach_does_not_take_o
         it.ready(1001 + GRACE)
 
 
-def test_what_the_old_connection_brings_has_to_come_on_the_new_one():
+def test_everything_from_the_old_connection_must_also_come_on_the_new_one():
     it = Two(TICKER, TRADES)
     it.hold([Confirmed((TICKER, TRADES), "acknowledgement")])
     assert not it.ready(10)
@@ -91,7 +91,7 @@ def test_what_the_old_connection_brings_has_to_come_on_the_new_one():
         it.ready(1001 + GRACE)
 
 
-def test_what_is_quiet_changes_over_once_the_old_connection_brought_something_later():
+def test_a_quiet_subscription_is_handed_over_once_the_old_connection_brings_something_later():
     it = Two(TICKER, TRADES, FUNDING)
     it.hold([Confirmed((TICKER, TRADES, FUNDING), "acknowledgement"), ticker(1)])
     it.note([ticker(1)])
@@ -102,14 +102,14 @@ def test_what_is_quiet_changes_over_once_the_old_connection_brought_something_la
     assert it.ready(70)
 
 
-def test_where_all_is_quiet_it_takes_over_after_a_while():
+def test_if_everything_is_quiet_the_new_connection_takes_over_after_a_while():
     it = Two(TRADES, LIQUIDATIONS)
     it.hold([Confirmed((TRADES, LIQUIDATIONS), "acknowledgement")])
     assert not it.ready()
     assert it.ready(1001 + GRACE)
 
 
-def test_what_did_not_stand_on_the_old_connection_is_not_waited_for():
+def test_a_subscription_that_the_old_connection_lacks_is_not_waited_for():
     it = Two(TICKER)
     it.hold([refused := Refused((BOOK,), "no"), Confirmed((TICKER,), "data"), ticker(1)])
     it.note([ticker(1)])
@@ -118,7 +118,7 @@ def test_what_did_not_stand_on_the_old_connection_is_not_waited_for():
 
 
 @pytest.mark.parametrize("beginning", [whole(60, receipt=NOW + 60), whole(60)], ids=["untimed", "timed"])
-def test_what_comes_to_stand_on_the_old_connection_meanwhile_is_stored_once(beginning):
+def test_a_subscription_confirmed_on_the_old_connection_meanwhile_is_stored_once(beginning):
     it = Two(TICKER)
     it.hold([Confirmed((TICKER,), "data"), ticker(1), Resync(BOOK), whole(1), change(2), change(3)])
     it.note([ticker(1), Resync(BOOK), beginning])
@@ -130,7 +130,7 @@ def test_what_comes_to_stand_on_the_old_connection_meanwhile_is_stored_once(begi
     assert records(it.held()) == [change(5)]
 
 
-def test_what_comes_to_stand_on_the_old_connection_alone_is_waited_for():
+def test_a_subscription_confirmed_only_on_the_old_connection_is_waited_for():
     it = Two(TICKER)
     it.hold([Confirmed((TICKER,), "data"), ticker(1)])
     it.note([ticker(1)])
@@ -141,19 +141,19 @@ def test_what_comes_to_stand_on_the_old_connection_alone_is_waited_for():
 @pytest.mark.parametrize(
     "event", [Refused((TICKER,), "no"), Break(TICKER, "a hole"), Malformed("no number", (TICKER,))]
 )
-def test_a_connection_on_which_something_is_wrong_does_not_take_over(event):
+def test_a_connection_with_a_fault_does_not_take_over(event):
     with pytest.raises(HandoverError):
         Two(TICKER).hold([event])
 
 
-def test_what_tells_neither_a_time_nor_a_number_is_not_handed_over():
+def test_a_subscription_without_times_or_numbers_is_not_handed_over():
     it = Two(BOOK)
     it.hold([whole(1, receipt=NOW + 1)])
     with pytest.raises(HandoverError, match="neither a time nor a number"):
         it.hold([L2Book("X", "BTC-USD", NOW + 2, NOW + 2, True, [("1", "1")], [])])
 
 
-def test_what_breaks_on_the_old_connection_meanwhile_is_not_handed_over():
+def test_a_subscription_that_breaks_on_the_old_connection_is_not_handed_over():
     it = Two(BOOK)
     it.hold([whole(1)])
     it.note([Break(BOOK, "a hole")])
@@ -161,14 +161,14 @@ def test_what_breaks_on_the_old_connection_meanwhile_is_not_handed_over():
         it.ready()
 
 
-def test_what_falls_silent_on_the_old_connection_meanwhile_is_not_handed_over():
+def test_a_subscription_that_falls_silent_on_the_old_connection_is_not_handed_over():
     it = Two(TICKER, BOOK)
     it.standing.discard(TICKER)
     with pytest.raises(HandoverError, match="broke"):
         it.ready()
 
 
-def test_quotes_change_over_at_the_exchange_s_time_and_the_same_at_the_same_time_is_one():
+def test_quotes_are_handed_over_at_the_exchange_s_time_and_equal_ones_stored_once():
     it = Two(TICKER)
     it.note([ticker(1), ticker(2, "a"), ticker(2, "b")])
     it.hold([ticker(2, "a"), ticker(2, "b"), ticker(2, "c"), ticker(3)])
@@ -176,7 +176,7 @@ def test_quotes_change_over_at_the_exchange_s_time_and_the_same_at_the_same_time
     assert records(it.held()) == [ticker(2, "c"), ticker(3)]
 
 
-def test_quotes_that_are_numbered_change_over_at_a_number_whatever_the_clock_says():
+def test_numbered_quotes_are_handed_over_at_a_number_whatever_the_clock_says():
     it = Two(TICKER)
     it.note([ticker(900, number=7), ticker(901, number=8)])
     held = [ticker(3, number=7), ticker(4, number=8), ticker(5, number=9)]
@@ -185,7 +185,7 @@ def test_quotes_that_are_numbered_change_over_at_a_number_whatever_the_clock_say
     assert records(it.held()) == held[2:]
 
 
-def test_the_last_quote_that_a_subscription_begins_with_is_no_news():
+def test_the_last_quote_that_a_subscription_begins_with_is_not_new():
     it = Two(TICKER, TRADES)
     it.note([ticker(1, "a")])
     it.hold([Confirmed((TICKER, TRADES), "data"), ticker(5, "a"), trade(6)])
@@ -196,7 +196,7 @@ def test_the_last_quote_that_a_subscription_begins_with_is_no_news():
     assert it.ready()
 
 
-def test_what_the_old_connection_brought_is_not_taken_after_the_new_one_has_taken_over():
+def test_records_of_the_old_connection_are_ignored_after_the_takeover():
     it = Two(TICKER)
     it.note([ticker(1), ticker(2), ticker(3)])
     it.hold([ticker(1)])
@@ -208,7 +208,7 @@ def test_what_the_old_connection_brought_is_not_taken_after_the_new_one_has_take
     assert it.without_old([whole(1), change(1)]) == [whole(1), change(1)]
 
 
-def test_a_book_goes_on_with_the_changes_that_the_old_connection_did_not_bring():
+def test_a_book_continues_with_the_changes_that_the_old_connection_did_not_bring():
     it = Two(BOOK)
     it.note([change(1), change(2), change(3)])
     it.hold([whole(1), change(2), change(3), whole(3), change(4), whole(4)])
@@ -216,7 +216,7 @@ def test_a_book_goes_on_with_the_changes_that_the_old_connection_did_not_bring()
     assert records(it.held()) == [change(4), whole(4)]
 
 
-def test_complete_books_that_are_stored_alone_change_over_as_changes_do():
+def test_snapshot_only_books_are_handed_over_as_deltas_are():
     it = Two(BOOK)
     it.note([whole(1, "a"), whole(2, "b")])
     it.hold([whole(1, "a"), whole(2, "b"), whole(2, "c"), whole(3, "d")])
@@ -232,7 +232,7 @@ def test_a_quiet_book_is_not_stored_again():
     assert records(it.held()) == []
 
 
-def test_what_has_no_order_is_told_apart_by_its_identity():
+def test_unordered_records_are_told_apart_by_their_identity():
     forced = [
         Liquidation("X", "BTC-USD", NOW + n, NOW + n + 9, "buy", "1", "2", None, "filled") for n in (5, 3, 4)
     ]
@@ -242,14 +242,14 @@ def test_what_has_no_order_is_told_apart_by_its_identity():
     assert records(it.held()) == [forced[2]]
 
 
-def test_the_last_state_that_a_subscription_begins_with_waits_for_nothing():
+def test_the_state_that_a_subscription_begins_with_is_not_waited_for():
     it = Two(FUNDING)
     it.hold([Confirmed((FUNDING,), "data"), Funding("X", "BTC-USD", NOW, NOW + 5, None, "1", None, None)])
     assert not it.ready()
     assert it.ready(1001 + GRACE)
 
 
-def test_trades_are_all_handed_on_as_their_numbers_tell_them_apart():
+def test_all_trades_are_passed_on_because_their_numbers_tell_them_apart():
     it = Two(TRADES)
     it.note([trade(2), trade(4)])
     it.hold([Repeated((trade(1),)), trade(2), trade(3), trade(4), trade(5)])
@@ -257,7 +257,7 @@ def test_trades_are_all_handed_on_as_their_numbers_tell_them_apart():
     assert records(it.held()) == [trade(2), trade(3), trade(4), trade(5)]
 
 
-def test_what_is_held_is_bounded_while_the_old_connection_goes_on():
+def test_held_records_are_bounded_while_the_old_connection_carries_on():
     for record in (ticker, trade):
         it = Two(TICKER, TRADES)
         for number in range(MOST_HELD + 1000):
@@ -269,7 +269,7 @@ def test_what_is_held_is_bounded_while_the_old_connection_goes_on():
         it.hold([ticker(time) for time in range(MOST_HELD + 1)])
 
 
-def test_what_did_not_stand_on_the_old_connection_begins_with_the_new_one():
+def test_a_subscription_that_the_old_connection_lacks_begins_with_the_new_one():
     it = Two(TICKER)
     it.note([ticker(1)])
     it.hold([Confirmed((TICKER,), "data"), ticker(1), Resync(BOOK), whole(1), change(2)])
@@ -277,7 +277,7 @@ def test_what_did_not_stand_on_the_old_connection_begins_with_the_new_one():
     assert records(it.held()) == [Resync(BOOK), whole(1), change(2)]
 
 
-def test_the_last_quote_of_what_did_not_stand_on_the_old_connection_is_not_stored_again():
+def test_the_last_quote_of_an_unconfirmed_subscription_is_not_stored_again():
     it = Two()
     it.note([ticker(1)])
     it.hold([Confirmed((TICKER,), "acknowledgement"), ticker(1, receipt=NOW + 900), ticker(2, "2")])
@@ -285,7 +285,7 @@ def test_the_last_quote_of_what_did_not_stand_on_the_old_connection_is_not_store
     assert [each for each in records(it.held()) if isinstance(each, Ticker)] == [ticker(2, "2")]
 
 
-def test_what_is_not_wanted_any_more_is_not_waited_for():
+def test_a_dropped_subscription_is_not_waited_for():
     it = Two(TICKER, BOOK)
     it.note([ticker(1)])
     it.hold([Confirmed((TICKER,), "data"), ticker(1)])

@@ -17,7 +17,7 @@ from collector.times import SECOND
     [(Kraken, str), (Okx, str), (Coinbase, str), (Coinbase, lambda number: f"trade-{number:06}")],
     ids=["numbered", "numbered-by-another", "numbers-with-holes", "named"],
 )
-def test_a_hundred_holes_leave_what_they_should(exchange, name, repeats, seed):
+def test_a_hundred_holes_leave_the_right_gaps(exchange, name, repeats, seed):
     it = Market(exchange(), seed, name)
     stored, lost, expected = it.holes(repeats, consecutive=exchange is not Coinbase)
     assert [trade.id for trade in it.stored.trades] == [*map(name, stored)]
@@ -29,7 +29,7 @@ def test_a_hundred_holes_leave_what_they_should(exchange, name, repeats, seed):
         assert any(gap.start <= receipt <= gap.end for gap in it.gaps), number
 
 
-def test_where_no_trade_comes_the_gap_is_told_after_a_while():
+def test_a_gap_without_a_following_trade_is_reported_after_a_while():
     it = Market(Okx(), 1)
     it.connect(())
     it.live(5)
@@ -62,7 +62,7 @@ def test_a_connection_that_is_lost_again_before_a_trade_came_makes_one_gap_or_no
     assert [(gap.start, gap.end) for gap in it.gaps] == [pytest.approx((start / SECOND, end / SECOND))]
 
 
-def test_a_number_that_stays_out_after_a_bridged_reconnect_is_a_loss():
+def test_a_number_missing_after_a_bridged_reconnect_is_a_loss():
     it = Market(Kraken(), 1)
     it.connect(it.trades(3))
     it.live(2)

@@ -90,7 +90,7 @@ def network(**more):
 
 @LIBRARIES
 @pytest.mark.parametrize("packed", [False, True])
-async def test_an_answer_that_is_too_large_is_not_taken(ask, packed, monkeypatch):
+async def test_an_oversized_answer_is_refused(ask, packed, monkeypatch):
     monkeypatch.setattr(http, "LARGEST_ANSWER", 2 * MIB)
     body = bytes(2 * MIB + 1)
 
@@ -125,7 +125,7 @@ asyncio.run(main())
 """
 
 
-async def test_neither_256_mib_nor_what_unpacks_to_them_take_memory():
+async def test_256_mib_take_no_memory_packed_or_unpacked():
     packed = gzip.compress(bytes(256 * MIB), 1)
 
     async def answer(request):
@@ -190,7 +190,7 @@ async def test_a_websocket_is_not_redirected_elsewhere(authority):
                 await session.ws_connect(f"wss://127.0.0.1:{server.port}/")
 
 
-async def test_a_redirect_for_ever_and_one_of_a_post_are_refused():
+async def test_endless_redirects_and_redirected_posts_are_refused():
     async def answer(request):
         return web.Response(status=307, headers={"Location": "/again"})
 
@@ -203,7 +203,7 @@ async def test_a_redirect_for_ever_and_one_of_a_post_are_refused():
 
 @LIBRARIES
 @pytest.mark.parametrize("status", [418, 429, 503])
-async def test_who_is_told_when_to_ask_again_does_not_ask_before(ask, status):
+async def test_no_request_is_sent_before_retry_after(ask, status):
     async def answer(request):
         return web.Response(status=status, headers={"Retry-After": "120"})
 
@@ -218,7 +218,7 @@ async def test_who_is_told_when_to_ask_again_does_not_ask_before(ask, status):
     assert len(server.asked) == 1
 
 
-async def test_the_list_of_symbols_is_asked_for_again_when_the_exchange_said():
+async def test_the_list_of_symbols_is_requested_again_when_the_exchange_said():
     async def answer(request):
         if len(server.asked) == 1:
             return web.Response(status=418, headers={"Retry-After": "2"})

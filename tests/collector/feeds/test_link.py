@@ -79,7 +79,7 @@ async def lasted(link):
     return time.monotonic() - began
 
 
-async def test_who_may_not_answer_is_asked_and_given_up_half_as_often_each_time(tmp_path):
+async def test_an_exchange_that_may_ignore_pings_is_given_up_half_as_often_each_time(tmp_path):
     asked = []
     async with linked(tmp_path, BinanceFutures(), quiet(asked)) as (link, lasting):
         assert await lasted(link()) > 0.4
@@ -88,7 +88,7 @@ async def test_who_may_not_answer_is_asked_and_given_up_half_as_often_each_time(
         assert lasting.in_vain == 2
 
 
-async def test_who_is_known_to_answer_is_given_up_as_often(tmp_path):
+async def test_an_exchange_known_to_answer_pings_is_given_up_after_the_same_time(tmp_path):
     async with linked(tmp_path, Binance(), quiet([])) as (link, _):
         for _ in range(3):
             began = link()
@@ -96,7 +96,7 @@ async def test_who_is_known_to_answer_is_given_up_as_often(tmp_path):
             assert began._limit() == 0.4
 
 
-async def test_an_answer_keeps_a_quiet_connection_up(tmp_path):
+async def test_an_answer_keeps_a_quiet_connection_alive(tmp_path):
     asked = []
     answering = quiet(asked, '{"result":[],"id":1}')
     async with linked(tmp_path, BinanceFutures(), answering, silence=2.0) as (link, lasting):
@@ -159,7 +159,7 @@ async def drip(reader, writer):
             await asyncio.sleep(0.02)
 
 
-async def test_the_bytes_of_a_message_that_does_not_end_keep_no_connection_up(tmp_path):
+async def test_the_bytes_of_an_endless_message_do_not_keep_a_connection_alive(tmp_path):
     variables = {"EXCHANGE": "BINANCE", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND": "TTY"}
     async with await asyncio.start_server(drip, "localhost", 0) as server:
         shared = SimpleNamespace(

@@ -43,7 +43,7 @@ class Rig(Renewals):
         clock.now += stands
 
 
-async def test_a_book_that_breaks_again_and_again_waits_longer_each_time_and_never_too_long(clock):
+async def test_a_book_that_keeps_breaking_waits_longer_each_time_up_to_a_bound(clock):
     it = Rig()
     for _ in range(12):
         it.break_again(clock)
@@ -56,7 +56,7 @@ async def test_a_book_that_breaks_again_and_again_waits_longer_each_time_and_nev
     assert it.waits[-1] == 0  # it costs the others nothing
 
 
-async def test_a_book_that_stood_for_long_is_subscribed_to_at_once(clock):
+async def test_a_book_that_was_stable_for_long_is_resubscribed_at_once(clock):
     it = Rig()
     for _ in range(5):
         it.break_again(clock)
@@ -75,7 +75,7 @@ async def test_the_exchange_s_operations_are_never_more_than_it_allows(clock):
     assert clock.now - begun >= 3600
 
 
-async def test_what_waits_is_told_and_sent_at_its_turn_once(caplog):
+async def test_a_waiting_renewal_is_reported_and_sent_once_at_its_turn(caplog):
     sent = []
     it = Renewals("X.ws.1", Okx.limits, sent.append)
     it.begin(1)
@@ -94,7 +94,7 @@ async def test_what_waits_is_told_and_sent_at_its_turn_once(caplog):
     assert it.waiting is None
 
 
-async def test_what_does_not_begin_again_in_its_time_is_told(clock):
+async def test_a_renewal_that_takes_too_long_is_reported(clock):
     it = Rig()
     it.broke(BOOK)
     clock.now += renewals.RENEWAL - 1
@@ -108,7 +108,7 @@ async def test_what_does_not_begin_again_in_its_time_is_told(clock):
         it.check((), sending=False)
 
 
-async def test_the_time_to_begin_again_starts_with_the_turn(clock):
+async def test_the_time_limit_of_a_renewal_starts_with_its_turn(clock):
     it = Rig()
     for _ in range(12):
         it.break_again(clock)

@@ -58,7 +58,7 @@ def test_history_before_the_first_start_is_left_out_and_live_trades_are_not(name
 
 
 @NAMES
-def test_what_is_repeated_fills_the_hole_after_a_reconnect(name):
+def test_repeated_trades_fill_the_hole_after_a_reconnect(name):
     it = repeats()
     repeated(it, *map(name, (1, 2)))
     live(it, *map(name, (3, 4)))
@@ -68,7 +68,7 @@ def test_what_is_repeated_fills_the_hole_after_a_reconnect(name):
 
 
 @NAMES
-def test_a_hole_is_filled_where_nothing_but_history_had_come(name):
+def test_a_hole_is_filled_even_if_only_history_had_come(name):
     it = repeats()
     repeated(it, *map(name, (1, 2)))
     it.interrupt([KEY])
@@ -87,14 +87,14 @@ def test_the_last_trade_survives_the_process(name):
 
 
 @pytest.mark.parametrize("mark", ["", "nonsense", "1700000000.5 2"])
-def test_a_mark_that_says_nothing_leaves_out_what_is_repeated(mark):
+def test_an_empty_mark_leaves_out_repeated_trades(mark):
     it = repeats(Marks({"trade X BTC-USD": mark}))
     assert repeated(it, 8, 9) == []
     assert live(it, 10) == [10]
 
 
 @NAMES
-def test_where_the_last_one_is_not_known_any_more_nothing_repeated_is_new(name):
+def test_without_the_last_trade_no_repeated_trade_is_new(name):
     memory = Marks({})
     it = repeats(memory)
     repeated(it, *map(name, (1, 2)))
@@ -111,7 +111,7 @@ def test_an_exchange_that_repeats_nothing_costs_no_marks():
     assert memory.are_saved
 
 
-def test_a_number_that_stays_out_is_a_loss():
+def test_a_missing_number_is_a_loss():
     it = repeats()
     live(it, 1, 2, 6)
     assert list(it.overdue(NOW + 6)) == []
@@ -120,7 +120,7 @@ def test_a_number_that_stays_out_is_a_loss():
     assert live(it, 4) == [4]  # late, and stored all the same
 
 
-def test_losses_in_a_row_are_all_told():
+def test_consecutive_losses_are_all_reported():
     """Of more than are waited for at a time, the first are lost too."""
     it, step = repeats(), MOST_MISSING + 1
     live(it, 0, step, 2 * step, 3 * step, 3 * step + 100)
@@ -128,20 +128,20 @@ def test_losses_in_a_row_are_all_told():
     assert not it._numbered[KEY]._lost
 
 
-def test_a_loss_is_told_when_numbers_begin_anew():
+def test_a_loss_is_reported_when_numbers_start_over():
     it = repeats()
     live(it, 100, 101, 104)
     assert it.is_new("trades", Trade("X", "BTC-USD", NOW + 200, NOW + 200, "buy", "1", "2", "7"))
     assert [loss.records for loss in it.overdue(NOW + 300 + LATE)] == [2]
 
 
-def test_a_clock_that_steps_back_puts_off_no_loss():
+def test_a_clock_stepping_back_delays_no_loss():
     it = repeats()
     live(it, 1, 2, 6)
     assert [loss.records for loss in it.overdue(NOW - 3600 * SECOND)] == [3]
 
 
-def test_a_number_that_comes_late_is_no_loss():
+def test_a_late_number_is_not_a_loss():
     it = repeats()
     live(it, 1, 2, 4, 3)
     assert list(it.overdue(NOW + 9 + LATE)) == []
@@ -155,13 +155,13 @@ def test_numbers_that_are_missing_over_a_reconnect_lie_in_its_gap():
     assert list(it.overdue(NOW + 99 + LATE)) == []
 
 
-def test_numbers_with_holes_lose_nothing():
+def test_numbers_that_naturally_have_holes_lose_nothing():
     it = repeats(contiguous=())
     live(it, 1, 5, 9)
     assert list(it.overdue(NOW + 99 + LATE)) == []
 
 
-def test_numbers_that_begin_anew_lose_no_trade():
+def test_numbers_that_start_over_lose_no_trade():
     """What is later than everything before was not there before, whatever its number says."""
     it = repeats()
     live(it, 100, 101, 102)
@@ -175,13 +175,13 @@ def test_numbers_that_begin_anew_lose_no_trade():
     assert it.fills("trades", later(102))
 
 
-def test_numbers_that_began_anew_between_two_processes_lose_no_trade():
+def test_numbers_that_started_over_between_two_processes_lose_no_trade():
     it = repeats(Marks({"trade X BTC-USD": "100"}))
     assert live(it, 7, 8, 8) == [7, 8]
 
 
 @pytest.mark.parametrize("repetition", [live, repeated])
-def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_live(repetition):
+def test_a_trade_recorded_before_a_restart_is_not_new_even_if_it_looks_live(repetition):
     """A clock that is behind the exchange's takes the last trades before a subscription for live ones."""
     memory = Marks({})
     it = repeats(memory)
@@ -190,7 +190,7 @@ def test_what_was_recorded_before_a_restart_is_not_new_even_if_it_is_taken_for_l
     assert repetition(repeats(memory), 3, 4, 5) == [5]
 
 
-def test_nothing_but_the_mark_is_kept_of_what_is_not_listed_any_more():
+def test_only_the_mark_of_a_delisted_symbol_is_kept():
     memory = Marks({})
     it = repeats(memory)
     repeated(it, 1)
@@ -225,7 +225,7 @@ def test_a_closed_candle_is_stored_once():
     st.integers(),
     st.booleans(),
 )
-def test_nothing_twice_and_no_live_trade_lost(connections, seed, named):
+def test_no_trade_is_stored_twice_and_no_live_trade_is_lost(connections, seed, named):
     """Connections that send some trades live, doubled and swapped, and begin with the last ones."""
     shuffled = random.Random(seed)
     memory = Marks({})
@@ -254,7 +254,7 @@ def waits(memory):
     return remembered.spans if remembered else ()
 
 
-def test_what_is_waited_for_is_remembered_until_it_comes_or_is_told():
+def test_an_awaited_number_is_remembered_until_it_comes_or_is_reported():
     memory = Marks({})
     it = repeats(memory)
     live(it, 5)

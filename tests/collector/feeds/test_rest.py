@@ -33,7 +33,7 @@ from collector.settings import Settings
         ({"SHARD": "1/3", "REQUESTS_SHARED_BY": "4"}, 4),
     ],
 )
-def test_collectors_of_an_exchange_share_what_it_allows_their_address(variables, collectors):
+def test_collectors_of_an_exchange_share_its_limit_per_address(variables, collectors):
     needed = {"EXCHANGE": "BINANCE", "SYMBOLS": "BTC-USDT", "CHANNELS": "trades", "BACKEND": "TTY"}
     budget = _budget(Binance(), Settings.read(needed | variables))
     requests = next(count for count in range(1000) if budget.delay(250, 0) or budget.spend(250, 0))
@@ -42,7 +42,7 @@ def test_collectors_of_an_exchange_share_what_it_allows_their_address(variables,
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
 @pytest.mark.parametrize("collectors", [1, 40, 1000])
-def test_a_share_is_enough_for_a_list_at_once_and_no_more_than_its_part_in_the_long_run(exchange, collectors):
+def test_a_share_allows_a_list_at_once_and_only_its_part_in_the_long_run(exchange, collectors):
     needed = {"EXCHANGE": exchange, "SYMBOLS": "ALL", "CHANNELS": "trades", "BACKEND": "TTY"}
     it = EXCHANGES[exchange]()
     budget = _budget(it, Settings.read(needed | {"REQUESTS_SHARED_BY": str(collectors)}))
@@ -92,7 +92,7 @@ async def test_a_list_that_is_refused_for_a_time_pauses_all_requests(tmp_path):
     await access.close()
 
 
-def test_a_budget_is_spent_and_comes_back():
+def test_a_budget_is_spent_and_refills():
     budget = Budget(10, 60)
     assert budget.delay(10, 100.0) == 0
     budget.spend(4, 100.0)
@@ -103,7 +103,7 @@ def test_a_budget_is_spent_and_comes_back():
     assert budget.delay(5, 160.0) == 30.0
 
 
-def test_a_request_that_weighs_more_than_all_goes_alone():
+def test_a_request_heavier_than_the_budget_is_sent_alone():
     budget = Budget(10, 60)
     assert budget.delay(50, 0.0) == 0
     budget.spend(50, 0.0)
@@ -204,7 +204,7 @@ async def test_a_refusal_for_a_time_pauses_all_requests(status, headers):
     assert len(server.asked) == 2
 
 
-async def test_what_is_refused_together_is_one_refusal():
+async def test_simultaneous_refusals_count_as_one():
     async def answer(request):
         if len(server.asked) == 5:
             together.set()
@@ -223,7 +223,7 @@ async def test_what_is_refused_together_is_one_refusal():
         await it.close()
 
 
-async def test_a_book_that_breaks_again_and_again_waits_longer_each_time():
+async def test_a_book_that_keeps_breaking_waits_longer_each_time():
     about = Subscription("l2_book", "BTC-USD")
     done = asyncio.Event()
 

@@ -35,7 +35,7 @@ def subscriptions(gaps):
     return it
 
 
-async def test_a_word_or_data_confirms(subscriptions, gaps):
+async def test_an_acknowledgement_or_data_confirms(subscriptions, gaps):
     subscriptions.acknowledge(*TRADES)
     assert subscriptions.confirmed == {TRADES}
     assert subscriptions.silent == [TRADES]
@@ -45,14 +45,14 @@ async def test_a_word_or_data_confirms(subscriptions, gaps):
     assert not gaps
 
 
-async def test_what_came_after_the_word_is_seen_however_late_that_is_read(subscriptions):
+async def test_data_after_the_acknowledgement_counts_as_seen_however_late_it_is_read(subscriptions):
     """Another collector of the same store leaves out all that is received from then on."""
     subscriptions.acknowledge(*TRADES, 1.0)
     subscriptions.arrived(*TRADES, 1.5)
     assert subscriptions._gaps.seen_since(TRADES) == 1.0
 
 
-async def test_what_was_refused_and_comes_all_the_same_has_gaps_again(subscriptions, gaps):
+async def test_a_refused_subscription_that_brings_data_has_gaps_again(subscriptions, gaps):
     subscriptions.refuse(*TRADES, "no")
     now = time.time()
     subscriptions.arrived(*TRADES, now - 3)
@@ -63,7 +63,7 @@ async def test_what_was_refused_and_comes_all_the_same_has_gaps_again(subscripti
     assert [(gap.missed, gap.reason) for gap in gaps] == [("trades", "disconnect")]
 
 
-async def test_where_data_must_come_only_data_confirms(subscriptions):
+async def test_a_channel_that_must_bring_data_is_confirmed_only_by_data(subscriptions):
     subscriptions.acknowledge(*BOOK)
     assert BOOK not in subscriptions.confirmed
     assert subscriptions.acknowledged == {BOOK}
@@ -72,7 +72,7 @@ async def test_where_data_must_come_only_data_confirms(subscriptions):
     assert not subscriptions.acknowledged
 
 
-async def test_a_book_is_seen_again_when_it_is_complete_the_others_with_the_word(subscriptions, gaps):
+async def test_a_book_counts_as_seen_once_complete_the_others_once_acknowledged(subscriptions, gaps):
     subscriptions.acknowledge(*TRADES)
     subscriptions.arrived(*BOOK, time.time())
     now = time.time()
@@ -135,7 +135,7 @@ def test_one_silent_channel_beside_a_lively_one_is_a_gap(gaps, monkeypatch, capl
 
 
 @pytest.mark.parametrize("key", [TICKER, BOOK])
-def test_a_market_on_which_little_happens_is_not_silent(gaps, monkeypatch, key):
+def test_a_slow_market_is_not_silent(gaps, monkeypatch, key):
     it = Watched(gaps, monkeypatch, ticker=600.0, l2_book=600.0)
     it.begin(key, TRADES)
     it.passes(86_400)  # nothing but what the subscription began with
@@ -203,7 +203,7 @@ def test_a_silent_book_whose_next_change_does_not_follow_has_a_gap(gaps, monkeyp
     assert gaps[0].end - gaps[0].start >= 7200
 
 
-async def test_each_channel_of_each_symbol_has_a_gap_of_its_own(subscriptions, gaps):
+async def test_each_channel_of_each_symbol_has_its_own_gap(subscriptions, gaps):
     for key in (TRADES, BOOK):
         subscriptions.arrived(*key, 1.0)
     subscriptions.lost([TRADES, BOOK], 2.0, "stale")
@@ -230,13 +230,13 @@ async def test_the_log_tells_of_gaps_that_began_together_in_one_line(subscriptio
     assert "X l2_book,trades BTC-USD: not seen for 2.250 s, from 1970-01-01T00:00:02.000Z" in line
 
 
-async def test_what_was_never_seen_is_no_gap(subscriptions, gaps):
+async def test_a_subscription_that_was_never_seen_has_no_gap(subscriptions, gaps):
     subscriptions.lost([TRADES], 1.0, "disconnect")
     subscriptions.arrived(*TRADES, 2.0)
     assert not gaps
 
 
-async def test_a_subscription_that_stays_unconfirmed_is_told_once(subscriptions, caplog):
+async def test_an_unconfirmed_subscription_is_reported_once(subscriptions, caplog):
     watching = asyncio.create_task(subscriptions.watch())
     await asyncio.sleep(0.6)
     watching.cancel()
@@ -245,7 +245,7 @@ async def test_a_subscription_that_stays_unconfirmed_is_told_once(subscriptions,
     assert set(subscriptions.pending) == {TRADES, BOOK}
 
 
-async def test_what_is_acknowledged_and_brings_nothing_is_told(subscriptions, caplog):
+async def test_an_acknowledged_subscription_without_data_is_reported(subscriptions, caplog):
     subscriptions.acknowledge(*BOOK)
     subscriptions.notice = "service is degraded"
     watching = asyncio.create_task(subscriptions.watch())
@@ -261,7 +261,7 @@ async def test_what_is_acknowledged_and_brings_nothing_is_told(subscriptions, ca
     assert detail == "waiting for 1 subscription: l2_book BTC-USD acknowledged, but no data has come"
 
 
-async def test_a_refusal_is_told_once_until_it_is_taken_back(subscriptions, caplog):
+async def test_a_refusal_is_reported_once_until_it_is_withdrawn(subscriptions, caplog):
     for _ in range(3):
         subscriptions.refuse(*TRADES, "no")
         assert subscriptions.refused == {TRADES: "no"}

@@ -76,7 +76,7 @@ async def test_a_malformed_message_is_kept(simulator, tmp_path, caplog):
         assert await it.settled()
 
 
-async def test_reference_data_that_does_not_come_is_not_waited_for(simulator, tmp_path, caplog, monkeypatch):
+async def test_missing_reference_data_does_not_block(simulator, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(network, "READ", 0.5)
     await asyncio.to_thread(simulator.fault, "deaf_reference", count=1)
     async with through_cryptofeed(simulator, tmp_path) as it:

@@ -618,6 +618,6 @@ def test_two_runs_with_one_seed_send_the_same(monkeypatch):
     assert run() == run()
 
 
-def test_environment_is_all_that_a_collector_needs(simulator):
+def test_the_printed_environment_is_all_that_a_collector_needs(simulator):
     assert os.environ["HTTPS_PROXY"] == simulator.proxy
     assert simulator.ca.stat().st_mode & 0o777 == 0o644

@@ -132,7 +132,7 @@ async def test_a_client_that_comes_back_is_dropped_again(simulator):
             await receive(connection, lambda message: '"ticker","XBT/USD"' in message)
 
 
-async def test_a_quiet_connection_says_nothing_until_it_is_reset(simulator):
+async def test_a_quiet_connection_sends_nothing_until_it_is_reset(simulator):
     def trade(message):
         return '"trade"' in message
 
@@ -165,7 +165,7 @@ async def test_a_quiet_connection_is_reset_when_its_time_is_over(simulator):
         assert isinstance(await closed(connection), ConnectionClosedError)
 
 
-async def test_a_deaf_exchange_accepts_and_never_answers(simulator):
+async def test_an_unresponsive_exchange_accepts_and_never_answers(simulator):
     await fault(simulator, "deaf", exchange="KRAKEN", count=1)
     async with connect(KRAKEN) as connection:
         await connection.send(subscribe_kraken("trade", "XBT/USD"))
@@ -324,7 +324,7 @@ async def test_binance_refuses_a_whole_request_and_does_not_say_for_which_stream
         ("https://fapi.binance.com/fapi/v1/exchangeInfo", lambda answer: answer["symbols"]),
     ],
 )
-def test_a_list_has_a_row_that_cannot_be_read(simulator, url, rows):
+def test_a_list_can_have_an_unreadable_row(simulator, url, rows):
     def count():
         return len(rows(requests.get(url, timeout=PATIENCE).json()))
 
@@ -386,7 +386,7 @@ def test_reference_data_is_not_answered_or_slowly(simulator):
     assert time.monotonic() - began > 0.9
 
 
-async def test_coinbase_closes_who_does_not_subscribe(simulator):
+async def test_coinbase_closes_connections_that_do_not_subscribe(simulator):
     began = time.monotonic()
     async with connect(COINBASE) as connection:
         assert (await closed(connection)).rcvd.code == 1008
@@ -441,7 +441,7 @@ def test_hosts_that_are_not_simulated_are_named(simulator):
     assert b"api.kraken.com" in answer
 
 
-async def test_a_client_that_does_not_read_is_cut_off_and_holds_up_nobody(monkeypatch):
+async def test_a_client_that_does_not_read_is_cut_off_and_delays_nobody(monkeypatch):
     with Simulator(rate=500) as simulator:
         simulator.lead_here(monkeypatch)
         async with (
@@ -535,7 +535,7 @@ def test_the_documents_have_every_fault():
     assert told == [*get_args(Kind)]
 
 
-async def test_a_deaf_exchange_sends_nothing_of_what_the_address_asks_for(simulator):
+async def test_an_unresponsive_exchange_sends_nothing_that_the_address_asks_for(simulator):
     await fault(simulator, "deaf", exchange="BINANCE", count=1)
     async with connect(BINANCE) as connection:
         with pytest.raises(TimeoutError):

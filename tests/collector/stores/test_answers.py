@@ -28,7 +28,7 @@ async def served(backend, answering):
     return create(Settings.read(stores.COLLECTOR | stores._SERVERS[backend][1] | place))
 
 
-async def test_an_answer_of_redis_that_announces_more_than_memory_is_told():
+async def test_a_redis_reply_that_announces_more_than_memory_is_an_error():
     async def answer(reader, writer, _draw):
         while await reader.read(1000):
             writer.write(b"*1000000000\r\n")
@@ -39,7 +39,7 @@ async def test_an_answer_of_redis_that_announces_more_than_memory_is_told():
     await store.close()
 
 
-async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
+async def test_a_mongodb_reply_without_a_required_field_is_an_error():
     store = await served("MONGO", stores._mongo)  # which says nothing of the time
     await store.open("a")
     with pytest.raises(StoreUnavailableError, match="it does not answer like MongoDB"):
@@ -48,7 +48,7 @@ async def test_an_answer_of_mongodb_that_lacks_what_every_answer_has_is_told():
 
 
 @pytest.mark.parametrize("answered", [stores._message(b"n", b""), stores._message(b"C", b"")])
-async def test_an_answer_of_postgres_without_its_end_is_told(answered):
+async def test_a_truncated_postgres_reply_is_an_error(answered):
     async def answer(reader, writer, _draw):
         await reader.read(1000)
         writer.write(b"N")

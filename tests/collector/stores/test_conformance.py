@@ -156,7 +156,7 @@ async def _dies(moment, settings, records):
 
 
 @pytest.mark.parametrize("moment", ["before the letters", "after the letters", "after the commit"])
-def test_whoever_dies_around_a_refusal_leaves_one_letter(harness, server, tmp_path, moment):
+def test_a_crash_around_a_refusal_leaves_one_dead_letter(harness, server, tmp_path, moment):
     good = list(stream(20))
     bad = harness.unwritable(next(each for each in good if isinstance(each, Trade)))
     settings = harness.settings(server, tmp_path)
@@ -168,7 +168,7 @@ def test_whoever_dies_around_a_refusal_leaves_one_letter(harness, server, tmp_pa
 
 
 @pytest.mark.parametrize("harness", [each for each in HARNESSES if repr(each) == "POSTGRES"], indirect=True)
-async def test_what_a_table_takes_again_while_its_refusals_are_found_is_stored_once(
+async def test_records_that_a_table_accepts_while_refusals_are_sought_are_stored_once(
     harness, server, tmp_path, monkeypatch
 ):
     """It takes all again just when some of its records are tried alone."""
@@ -192,7 +192,7 @@ async def test_what_a_table_takes_again_while_its_refusals_are_found_is_stored_o
 
 
 @over_a_network  # a folder refuses as a whole: see test_parquet.py
-async def test_what_a_store_refuses_of_every_record_waits_and_is_no_dead_letter(
+async def test_records_wait_without_dead_letters_if_a_table_refuses_them_all(
     harness, server, tmp_path, caplog, monkeypatch
 ):
     """A right, a column, an index: somebody changes what the store takes, and nothing is lost by that."""
@@ -229,7 +229,7 @@ async def test_what_a_store_refuses_of_every_record_waits_and_is_no_dead_letter(
     assert harness.per_key(harness.stored(server)) == harness.per_key([*first, *sent[30:]])
 
 
-async def test_a_store_that_is_absent_is_waited_for(harness, server, tmp_path):
+async def test_a_missing_store_is_waited_for(harness, server, tmp_path):
     server.stop()
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
         await pipeline.send(stream(10))
@@ -241,7 +241,7 @@ async def test_a_store_that_is_absent_is_waited_for(harness, server, tmp_path):
 
 
 @pytest.mark.parametrize("harness", WAYS, indirect=True, ids=repr)
-async def test_wrong_credentials_are_refused_and_told_to_nobody(harness, server, tmp_path, caplog):
+async def test_wrong_credentials_are_refused_and_never_shown(harness, server, tmp_path, caplog):
     caplog.set_level("DEBUG")
     server.password = "canary%2Fnary"
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
@@ -250,7 +250,7 @@ async def test_wrong_credentials_are_refused_and_told_to_nobody(harness, server,
         assert "nary" not in pipeline.writer.state.error + caplog.text
 
 
-async def test_what_a_stopped_collector_leaves_the_next_one_delivers(harness, server, tmp_path):
+async def test_records_left_by_a_stopped_collector_are_delivered_by_the_next(harness, server, tmp_path):
     settings = harness.settings(server, tmp_path)
     sent = list(stream(300))
     async with Pipeline(settings) as pipeline:
@@ -266,7 +266,7 @@ async def test_what_a_stopped_collector_leaves_the_next_one_delivers(harness, se
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
 
 
-async def test_a_power_failure_takes_nothing_for_a_repetition(harness, server, tmp_path):
+async def test_a_power_failure_makes_no_new_record_look_like_a_repeat(harness, server, tmp_path):
     """The spool goes back to an earlier state; the store does not."""
     settings = harness.settings(server, tmp_path)
     sent = list(stream(300))
@@ -314,7 +314,7 @@ async def test_clock_steps_lose_nothing_and_keep_the_order(harness, server, tmp_
     assert harness.per_key(harness.stored(server)) == harness.per_key(sent)
 
 
-async def test_a_wrong_expectation_stores_nothing(harness, server, tmp_path):
+async def test_an_unexpected_position_stores_nothing(harness, server, tmp_path):
     store = create(harness.settings(server, tmp_path))
     assert await store.open(NAME) is None
     records = list(stream(4))
@@ -333,7 +333,7 @@ async def test_a_wrong_expectation_stores_nothing(harness, server, tmp_path):
 
 
 @over_a_network  # a file's lock tells by itself
-async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(harness, server, tmp_path):
+async def test_a_holder_shows_when_it_was_last_seen_and_releases_the_position(harness, server, tmp_path):
     def at(sequence):
         return Position("owner", "run", sequence)
 
@@ -358,7 +358,7 @@ async def test_a_holder_shows_when_it_was_seen_last_and_goes_with_a_word(harness
 
 
 @over_a_network  # as above
-async def test_of_two_that_commit_at_once_one_is_told_that_it_lost(harness, server, tmp_path):
+async def test_of_two_simultaneous_commits_one_fails_with_an_error(harness, server, tmp_path):
     records, after = list(stream(100)), Position("owner", "run", 100)
     stores = [create(harness.settings(server, tmp_path)) for _ in range(2)]
     await asyncio.gather(*(store.open(NAME) for store in stores))
@@ -388,7 +388,7 @@ async def test_a_second_collector_of_the_same_name_stops_and_names_the_first(
     assert len(harness.stored(server)) == 20
 
 
-async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, server, tmp_path, monkeypatch):
+async def test_a_second_collector_takes_over_when_the_first_has_died(harness, server, tmp_path, monkeypatch):
     monkeypatch.setattr("collector.stores.GONE", 1.5)
     sent = list(stream(200))
     first = await Spool.open(tmp_path / "first")
@@ -404,7 +404,7 @@ async def test_a_second_collector_takes_over_when_the_first_is_gone(harness, ser
 
 
 @over_a_network  # a file's lock tells by itself
-async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tmp_path, monkeypatch):
+async def test_only_one_of_two_copies_of_a_spool_writes(harness, server, faulty, tmp_path, monkeypatch):
     """The copy is refused while the first is alive. When the first comes back after it, that one is."""
     monkeypatch.setattr(lease, "BEAT", 0.3)
     sent = list(stream(400))
@@ -433,7 +433,7 @@ async def test_of_two_copies_of_one_spool_one_writes(harness, server, faulty, tm
     assert sorted(map(digits, harness.stored(server))) == sorted(map(digits, sent))
 
 
-def test_a_position_or_note_that_cannot_be_read_costs_nothing(harness, server, tmp_path, caplog):
+def test_an_unreadable_position_or_note_costs_nothing(harness, server, tmp_path, caplog):
     """Nor right after a SIGKILL, when the spool has not noted yet what was acknowledged."""
 
     async def is_killed(records):
@@ -482,7 +482,7 @@ async def test_a_port_where_something_else_listens_is_an_error_that_says_where(h
     listener.close()
 
 
-async def test_a_collector_finds_out_whether_another_one_is_alive(harness, server, tmp_path):
+async def test_a_collector_can_tell_whether_another_is_alive(harness, server, tmp_path):
     settings = harness.settings(server, tmp_path)
     one, two, after = create(settings), create(settings), Position("spool", "run", 0)
     for name, store in ("one", one), ("two", two):
@@ -499,7 +499,9 @@ async def test_a_collector_finds_out_whether_another_one_is_alive(harness, serve
     await two.close()
 
 
-async def test_a_collector_reads_the_notes_of_its_exchange_and_what_is_damaged(harness, server, tmp_path):
+async def test_a_collector_reads_the_notes_of_its_exchange_and_recognises_damaged_ones(
+    harness, server, tmp_path
+):
     texts = {
         (NAME, "COINBASE"): codec.encode(codec.blank("COINBASE")),
         ("other", "COINBASE"): '{"exchange":"COINBASE", damaged',

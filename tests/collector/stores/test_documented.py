@@ -76,5 +76,5 @@ def test_every_example_is_run():
     assert all(any(address in text for address in ADDRESSES.values()) for _, text in EXAMPLES)
 
 
-def test_every_reason_of_a_gap_is_told():
+def test_every_reason_of_a_gap_is_documented():
     assert all(f"`{reason}`" in DOCUMENT.read_text() for reason in get_args(Reason))

@@ -175,7 +175,7 @@ async def test_an_id_tells_when_a_record_was_received_and_sorts_as_it_was_receiv
     ],
     ids=["surrogate", "nul in a key", "64 bits", "48 MB"],
 )
-async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
+async def test_a_record_that_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
     sent = [*EVERY_KIND, *EVERY_KIND]
     sent.insert(13, wrong)
     await store.open(NAME)
@@ -189,7 +189,7 @@ async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, databa
     assert stored(database) == expected(sent)
 
 
-async def test_what_was_inserted_before_the_position_moved_is_not_inserted_twice(store, database):
+async def test_records_inserted_before_the_position_moved_are_not_inserted_twice(store, database):
     await store.open(NAME)
     await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
     database["cryptostore_position"].delete_many({})
@@ -199,7 +199,7 @@ async def test_what_was_inserted_before_the_position_moved_is_not_inserted_twice
     assert stored(database) == expected(sent)
 
 
-async def test_two_incarnations_are_not_taken_for_each_other(store, database):
+async def test_two_incarnations_are_not_mistaken_for_each_other(store, database):
     await store.open(NAME)
     await store.commit(NAME, Batch("one", 0, [EVERY_KIND[0]]), None, Position("owner", "one", 1))
     await store.commit(
@@ -223,7 +223,7 @@ async def test_the_position_moves_and_is_checked(store, database):
     assert abs(position["seen"].replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds() < 60
 
 
-async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):
+async def test_a_missing_server_is_unavailable(address, monkeypatch):
     monkeypatch.setattr(mongo, "CONNECT_SECONDS", 0.3)
     store = store_of(SimpleNamespace(**vars(address) | {"port": 1}))
     with pytest.raises(StoreUnavailableError, match=r"^127\.0\.0\.1:1: .*Connection refused"):
@@ -235,9 +235,7 @@ async def test_a_server_that_is_not_there_is_unavailable(address, monkeypatch):
         await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
 
 
-async def test_what_a_collection_takes_again_in_the_middle_of_a_batch_is_not_refused(
-    store, database, monkeypatch
-):
+async def test_a_collection_that_accepts_records_again_mid_batch_refuses_none(store, database, monkeypatch):
     """An index allows one trade an exchange, and goes just when the first trades have been refused."""
     database.trades.create_index("exchange", unique=True)
     failed = mongo._failed
@@ -257,7 +255,7 @@ async def test_what_a_collection_takes_again_in_the_middle_of_a_batch_is_not_ref
     assert [each["id"] for each in database.trades.find(sort=[("sequence", 1)])] == list("01234")
 
 
-async def test_an_index_that_goes_as_soon_as_it_has_refused_costs_nothing(store, database, monkeypatch):
+async def test_an_index_dropped_right_after_a_refusal_costs_nothing(store, database, monkeypatch):
     """A server that does not say which key is there already is asked when the index is gone."""
     database.trades.create_index("exchange", unique=True)
     there = mongo._there
@@ -290,6 +288,6 @@ async def test_a_batch_that_is_there_already_costs_no_search(store, database, mo
     assert set(commands.searched) == {"cryptostore_position"}
 
 
-async def test_a_name_that_no_database_has_is_refused(address):
+async def test_an_impossible_database_name_is_refused(address):
     with pytest.raises(StoreRefusedError, match="database"):
         await store_of(SimpleNamespace(**vars(address) | {"database": "a b"})).open(NAME)

@@ -43,6 +43,6 @@ def wrapped(error):
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "WRONG_VERSION_NUMBER"),
     ],
 )
-def test_words(error, words):
+def test_each_network_error_has_its_words(error, words):
     assert words in in_words(error)
     assert "Errno" not in in_words(error) or isinstance(error, ssl.SSLError)

@@ -107,7 +107,7 @@ async def test_any_record_comes_back_as_it_was(sent):
         assert_stored(folder, dict(enumerate(sent)))
 
 
-async def test_a_number_is_a_double_to_reckon_with_and_a_text_that_is_the_record(store, tmp_path):
+async def test_a_number_is_a_double_for_arithmetic_and_an_exact_text(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch(EVERY_KIND), None, at(len(EVERY_KIND)))
     trades = ds.dataset(tmp_path / "v2" / "channel=trades", partitioning="hive").schema
@@ -144,7 +144,7 @@ async def test_texts_are_encoded_by_a_dictionary(store, tmp_path):
     assert column.total_compressed_size < 4 * len(sent)
 
 
-async def test_a_time_keeps_the_microseconds_of_its_float(store, tmp_path):
+async def test_a_time_converted_from_a_float_keeps_its_microseconds(store, tmp_path):
     times = [nanoseconds(1.7e9 + micro / 1e6) for micro in range(0, 10**6, 997)]
     sent = [replace(EVERY_KIND[0], timestamp=time) for time in times]
     await store.open(NAME)
@@ -180,7 +180,7 @@ async def test_partitions_are_named_as_hive_readers_expect(store, tmp_path):
     ],
     ids=str,
 )
-async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_path, change):
+async def test_a_record_that_does_not_fit_is_refused_and_the_rest_is_stored(store, tmp_path, change):
     sent = dict(enumerate([EVERY_KIND[0]] * 9, 100))
     sent[104] = replace(EVERY_KIND[0], **change)
     await store.open(NAME)
@@ -233,7 +233,7 @@ async def test_the_first_files_come_soon_and_each_later_one_after_twice_as_long(
     assert waits == [2, 4, 8, 16, 30, 30]
 
 
-async def test_a_second_collector_of_the_name_is_told_of_the_first(store, tmp_path):
+async def test_a_second_collector_of_the_same_name_learns_of_the_first(store, tmp_path):
     await store.open(NAME)
     assert await store.holder(NAME) is None
     await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
@@ -253,14 +253,14 @@ def test_collectors_on_several_machines_reach_it(tmp_path):
     assert isinstance(ParquetStore(settings(tmp_path)), SharedStore)
 
 
-async def test_a_sign_of_life_writes_no_file(store, tmp_path):
+async def test_a_heartbeat_writes_no_file(store, tmp_path):
     await store.open(NAME)
     await store.commit(NAME, batch([]), None, at(0))
     assert not files(tmp_path)
     assert store.batch_seconds < 5
 
 
-async def test_what_has_not_come_yet_reads_as_nothing_from_the_start(tmp_path):
+async def test_channels_without_records_read_as_empty_tables_from_the_start(tmp_path):
     store = ParquetStore(settings(tmp_path, channels="trades,l2_book"))
     await store.open(NAME)
     await store.commit(NAME, batch([]), None, at(0))
@@ -280,14 +280,14 @@ async def test_what_has_not_come_yet_reads_as_nothing_from_the_start(tmp_path):
     assert_stored(tmp_path, {0: EVERY_KIND[0]})
 
 
-async def test_a_folder_that_cannot_be_one_is_unavailable(tmp_path):
+async def test_a_path_that_cannot_be_a_folder_is_unavailable(tmp_path):
     (tmp_path / "file").write_text("")
     store = ParquetStore(settings(tmp_path / "file" / "data"))
     with pytest.raises(StoreUnavailableError, match=r"cannot write to .*/file/data.*Not a directory"):
         await store.open(NAME)
 
 
-async def test_a_folder_that_became_read_only_is_refused_and_the_records_wait(tmp_path, monkeypatch):
+async def test_a_folder_that_becomes_read_only_is_reported_and_the_records_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "_FIRST_SECONDS", 0.05)
     monkeypatch.setattr(writing, "REFUSED_PAUSE", 0.1)
     with tempfile.TemporaryDirectory() as place, nobody_special(place):
@@ -379,7 +379,7 @@ def pipeline_settings(tmp_path, monkeypatch):
     return replace(settings(tmp_path / "data"), spool_dir=tmp_path / "spool", name=NAME)
 
 
-async def test_a_volume_that_goes_away_again_and_again_has_every_record_once(pipeline_settings, tmp_path):
+async def test_a_volume_that_keeps_disappearing_has_every_record_once(pipeline_settings, tmp_path):
     data, sent = pipeline_settings.parquet_dir, list(stream(4000))
     volume, nothing = tmp_path / "volume", tmp_path / "nothing"
     volume.mkdir()

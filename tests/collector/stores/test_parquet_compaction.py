@@ -125,7 +125,7 @@ async def test_the_files_of_a_day_become_one_in_their_order(tmp_path):
     assert not list(tmp_path.rglob(".merged"))
 
 
-async def test_what_is_not_acknowledged_stays_as_it_is(tmp_path):
+async def test_unacknowledged_files_stay_as_they_are(tmp_path):
     await store_batches(tmp_path, 4)
     await store_batches(tmp_path, 1, name="unknown", first=100)
     positions = {NAME: 6}
@@ -178,7 +178,7 @@ def test_killed_at_any_change_a_reader_sees_every_record_once(tmp_path):
         assert not list((root / "_compaction").rglob("*.parquet"))
 
 
-async def test_a_file_that_another_collector_adds_in_that_moment_is_kept(tmp_path, monkeypatch):
+async def test_a_file_that_another_collector_adds_meanwhile_is_kept(tmp_path, monkeypatch):
     await store_batches(tmp_path, 2)
     folder = next(tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*"))
     late = next(folder.iterdir()).read_bytes()
@@ -194,7 +194,7 @@ async def test_a_file_that_another_collector_adds_in_that_moment_is_kept(tmp_pat
     assert len(sequences(tmp_path)) == 9
 
 
-async def test_a_compaction_that_is_stopped_leaves_all_as_it_was(tmp_path):
+async def test_a_stopped_compaction_leaves_everything_as_it_was(tmp_path):
     await store_batches(tmp_path, 3)
     before = files(tmp_path)
     compaction = Compaction(tmp_path, lambda name: 10**9, Lock())

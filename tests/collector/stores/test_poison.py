@@ -84,7 +84,7 @@ def check(harness, server, settings, sent):
 
 
 @pytest.mark.parametrize("harness", HARNESSES, ids=repr)
-def test_a_record_that_kills_its_collector_is_put_aside_and_the_others_are_stored_once(
+def test_a_record_that_kills_the_collector_is_put_aside_and_the_others_stored_once(
     harness, tmp_path, monkeypatch
 ):
     harness.hurry(monkeypatch)
@@ -96,7 +96,7 @@ def test_a_record_that_kills_its_collector_is_put_aside_and_the_others_are_store
         check(harness, server, settings, sent)
 
 
-def test_a_record_that_kills_it_in_the_middle_of_a_batch_leaves_nothing_twice(tmp_path, monkeypatch):
+def test_a_record_that_kills_the_collector_mid_batch_leaves_no_duplicate(tmp_path, monkeypatch):
     harness = ParquetHarness()
     harness.hurry(monkeypatch)
     with harness.server() as server:
@@ -108,7 +108,7 @@ def test_a_record_that_kills_it_in_the_middle_of_a_batch_leaves_nothing_twice(tm
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_small_batch_with_such_a_record_is_taken_apart_too(number, tmp_path, monkeypatch):
+def test_a_small_batch_with_a_fatal_record_is_split_too(number, tmp_path, monkeypatch):
     harness = ParquetHarness()
     harness.hurry(monkeypatch)
     with harness.server() as server:

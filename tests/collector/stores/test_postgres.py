@@ -203,7 +203,7 @@ def _has_one_price_twice(record):
     ],
     ids=lambda record: str(record)[:150],
 )
-async def test_what_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
+async def test_a_record_that_does_not_fit_is_refused_and_the_rest_is_stored(store, database, wrong):
     sent = [*EVERY_KIND, *EVERY_KIND]
     sent.insert(13, wrong)
     await store.open(NAME)
@@ -233,7 +233,7 @@ async def test_the_position_moves_with_the_data_or_neither_does(store, database)
         await assert_stored(connection, [EVERY_KIND[0]] * 2)
 
 
-async def test_many_that_start_at_once_make_the_tables_once(database):
+async def test_collectors_that_start_at_once_create_the_tables_once(database):
     stores = [store_of(database) for _ in range(8)]
     assert await asyncio.gather(*(store.open(NAME) for store in stores)) == [None] * 8
     await asyncio.gather(*(store.close() for store in stores))
@@ -287,7 +287,7 @@ async def test_tables_of_cryptofeed_are_adopted_with_their_data(cryptofeed_datab
         )
 
 
-async def test_large_tables_are_rewritten_when_asked_for_only(cryptofeed_database, caplog, monkeypatch):
+async def test_large_tables_are_rewritten_only_on_request(cryptofeed_database, caplog, monkeypatch):
     monkeypatch.setattr(postgres_tables, "_REWRITABLE_BYTES", 0)
     store = store_of(cryptofeed_database)
     with caplog.at_level(logging.WARNING, "collector"):
@@ -302,7 +302,7 @@ async def test_large_tables_are_rewritten_when_asked_for_only(cryptofeed_databas
     await store.close()
 
 
-async def test_adopted_ids_do_not_end(cryptofeed_database):
+async def test_adopted_ids_do_not_run_out(cryptofeed_database):
     async with client(cryptofeed_database) as connection:
         await connection.execute("SELECT setval('trades_id_seq', 2147483647)")
         await connection.execute("UPDATE trades SET id = 2147483647")
@@ -314,7 +314,7 @@ async def test_adopted_ids_do_not_end(cryptofeed_database):
         assert await connection.fetchval("SELECT max(id) FROM trades") == 2**31
 
 
-async def test_what_only_the_owner_may_change_is_said_and_left(cryptofeed_database, caplog):
+async def test_changes_that_only_the_owner_may_make_are_reported_and_skipped(cryptofeed_database, caplog):
     async with client(cryptofeed_database) as connection:
         await connection.execute("CREATE VIEW prices AS SELECT price, symbol FROM trades")
     store = store_of(cryptofeed_database)
@@ -387,7 +387,7 @@ async def test_a_trigger_that_refuses_some_rows_names_them_and_one_that_refuses_
 
 
 @pytest.mark.parametrize("refuses_at_first", [True, False])
-async def test_what_a_table_takes_may_change_in_the_middle_of_a_batch(
+async def test_a_table_may_change_what_it_accepts_in_the_middle_of_a_batch(
     store, database, monkeypatch, refuses_at_first
 ):
     """No record is to blame for what somebody corrects, or spoils, while the refused ones are looked for."""
@@ -430,7 +430,7 @@ async def test_what_a_table_takes_may_change_in_the_middle_of_a_batch(
         ]
 
 
-async def test_a_constraint_that_is_looked_at_last_is_a_refusal_to_store(store, database):
+async def test_a_deferred_constraint_is_a_refusal_too(store, database):
     await store.open(NAME)
     async with client(database) as connection:
         await connection.execute("ALTER TABLE trades ADD UNIQUE (trade_id) DEFERRABLE INITIALLY DEFERRED")
@@ -438,7 +438,7 @@ async def test_a_constraint_that_is_looked_at_last_is_a_refusal_to_store(store, 
         await store.commit(NAME, batch([EVERY_KIND[0]] * 2), None, at(2))
 
 
-async def test_a_missing_partition_is_not_the_rows_fault(store, database):
+async def test_a_missing_partition_does_not_refuse_the_row(store, database):
     async with client(database) as connection:
         columns = ", ".join(f'"{name}" {type_}' for name, type_ in TABLES[Trade].columns.items())
         await connection.execute(
@@ -451,7 +451,7 @@ async def test_a_missing_partition_is_not_the_rows_fault(store, database):
     assert await store.open(NAME) is None
 
 
-async def test_who_may_not_come_in_is_told_so_without_the_password(database):
+async def test_a_refused_login_is_reported_without_the_password(database):
     for wrong, reason in (
         ({"password": "not-the-secret"}, "password authentication failed"),
         ({"database": "nowhere"}, 'database "nowhere" does not exist'),
@@ -461,7 +461,7 @@ async def test_who_may_not_come_in_is_told_so_without_the_password(database):
         assert "not-the-secret" not in str(caught.value)
 
 
-async def test_a_server_that_speaks_tls_is_spoken_to_in_tls():
+async def test_a_server_with_tls_is_used_with_tls():
     with PostgresServer(tls=True) as server:
         address = address_of(server, "postgres")
         store = store_of(address)
@@ -475,7 +475,7 @@ async def test_a_server_that_speaks_tls_is_spoken_to_in_tls():
         await store.close()
 
 
-async def test_a_server_that_is_not_there_is_unavailable(database):
+async def test_a_missing_server_is_unavailable(database):
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1:1: .*refused"):
         await store_of(but(database, port=1)).open(NAME)
 
@@ -489,7 +489,7 @@ async def test_a_database_that_is_read_only_is_unavailable(store, database):
         await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
 
 
-async def test_a_connection_that_was_cut_is_unavailable_and_opened_again(store, database):
+async def test_a_cut_connection_is_unavailable_and_reopened(store, database):
     await store.open(NAME)
     async with client(database) as connection:
         await connection.execute(
@@ -519,7 +519,7 @@ async def test_through_pgbouncer_in_transaction_mode(server, database):
         assert await connection.fetchval("SELECT count(*) FROM funding") == 4 * 20 * 2
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_what_the_error_says():
+async def test_an_untrusted_certificate_is_named_in_the_error():
     with PostgresServer(tls=True) as server:
         url = f"{server.url.partition('?')[0]}?sslmode=verify-full&sslrootcert={where()}"
         with pytest.raises(StoreUnavailableError, match="certificate verify failed"):
@@ -544,7 +544,7 @@ async def test_a_key_of_the_tables_owner_refuses_a_row_and_ours_the_whole_table(
             await store.commit(NAME, batch([second], 3), at(3), at(4))
 
 
-async def test_what_an_index_of_the_tables_owner_cannot_take_is_refused(store, database):
+async def test_a_record_that_an_index_of_the_tables_owner_rejects_is_refused(store, database):
     """It is about the row's size, under a code that is no data error's."""
     await store.open(NAME)
     async with client(database) as connection:
@@ -556,7 +556,7 @@ async def test_what_an_index_of_the_tables_owner_cannot_take_is_refused(store, d
 
 
 @given(st.lists(st.floats(1e6, 1e10), min_size=1), st.sampled_from([[], [0.25], [-1.5]]))
-def test_the_times_of_many_rows_are_those_of_each(times, early):
+def test_times_converted_in_bulk_equal_times_converted_singly(times, early):
     times += early  # within the first second of 1970, or before it
     alone = [postgres_tables._time(time) for time in times]
     assert postgres_tables._times(times) == alone

@@ -96,7 +96,7 @@ async def test_every_kind_goes_into_partitions(server):
     assert len(PostgresHarness().stored(server)) == len(EVERY_KIND)
 
 
-async def test_many_that_make_one_partition_at_once_make_it_once(server, client):
+async def test_collectors_that_need_one_partition_at_once_create_it_once(server, client):
     stores = [PostgresStore(of(server, partition="day")) for _ in range(6)]
     await asyncio.gather(*(store.open(str(number)) for number, store in enumerate(stores)))
     batch = Batch("incarnation", 0, received(AT))
@@ -106,7 +106,7 @@ async def test_many_that_make_one_partition_at_once_make_it_once(server, client)
     assert await client.fetchval("SELECT count(*) FROM trades") == 6
 
 
-async def test_a_partition_of_somebody_else_is_as_good(server, client):
+async def test_a_partition_created_by_others_is_used(server, client):
     store = PostgresStore(of(server, partition="day"))
     await store.open(NAME)
     await client.execute(
@@ -117,7 +117,7 @@ async def test_a_partition_of_somebody_else_is_as_good(server, client):
     assert await parts(client) == ["mine"]
 
 
-async def test_tables_that_are_there_stay_as_they_are(server, client):
+async def test_existing_tables_stay_as_they_are(server, client):
     for partition in ("none", "day"):
         store = PostgresStore(of(server, partition=partition))
         await store.open(partition)
@@ -136,7 +136,7 @@ async def test_nobody_waits_for_a_new_partition(server, client):
     await store.close()
 
 
-async def test_the_command_makes_what_the_collector_is_not_to_make(server, client):
+async def test_the_command_creates_partitions_that_the_collector_may_not(server, client):
     store = PostgresStore(of(server, create_tables="false", partition="day"))
     with pytest.raises(StoreRefusedError, match=r"table .*trades.* does not exist.* run `collector db init`"):
         await store.open(NAME)
@@ -160,7 +160,7 @@ def test_the_command_tells_why_it_cannot(server):
     assert "canary" not in ended.stderr + ended.stdout
 
 
-async def test_hypertables_where_timescale_is(server, client):
+async def test_tables_are_hypertables_with_timescaledb(server, client):
     """The extension cannot be had here; what we would ask of it is looked at."""
     await client.execute(
         "CREATE TABLE asked (hypertable regclass, by name, interval interval);"

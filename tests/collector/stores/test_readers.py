@@ -175,7 +175,7 @@ def test_duckdb_groups_by_time_and_joins(data):
     assert [bid for (bid,) in bids] == [96999.5 + second // 60 * 60 for second in range(SECONDS)]
 
 
-def test_levels_of_books_of_both_versions_are_reckoned_with(data):
+def test_levels_of_books_of_both_versions_can_be_computed_with(data):
     levels = sql(f"SELECT level.price * level.size FROM (SELECT sequence, unnest(bid) AS level"
                  f" FROM {duck(data, 'channel=l2_book')}) ORDER BY level.price DESC")  # fmt: skip
     expected = [1.5 * (97000 - second) for second in range(20)]
@@ -208,7 +208,7 @@ def test_an_exact_sum_is_made_of_the_texts(data):
     ]
 
 
-def test_gaps_that_never_were_are_none_in_all_readers(data):
+def test_all_readers_see_no_gaps_where_there_were_none(data):
     place = data / "v2" / "channel=gaps"
     assert (
         ds.dataset(place, partitioning="hive").to_table(filter=ds.field("symbol") == "BTC-USD").num_rows == 0

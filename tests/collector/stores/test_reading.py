@@ -106,7 +106,7 @@ def blocks(label):
 
 @pytest.mark.redis
 @pytest.mark.parametrize("harness", HARNESSES, ids=repr)
-def test_the_recipes_tell_the_same_of_every_store(harness, tmp_path, capsys, monkeypatch):
+def test_the_recipes_give_the_same_answers_for_every_store(harness, tmp_path, capsys, monkeypatch):
     address = ADDRESSES[harness.backend]
     (of_store,) = (text for name, _, text in BLOCKS if not name and address in text)
     with harness.server() as server:
@@ -170,7 +170,7 @@ def parquet(tmp_path_factory):
         yield server.data.parent
 
 
-def test_an_hour_in_which_nothing_was_received_has_empty_answers(parquet, monkeypatch, capsys):
+def test_an_hour_without_records_has_empty_answers(parquet, monkeypatch, capsys):
     monkeypatch.chdir(parquet)
     (of_store,) = (text for name, _, text in BLOCKS if not name and ADDRESSES["PARQUET"] in text)
     recipes = [text.replace("2025-01-15 08:00", "2025-01-12 08:00") for text in blocks("recipe")]
@@ -217,7 +217,7 @@ def test_candles_in_postgres(tmp_path):
     assert lines[0].startswith(f"2025-01-15 08:00:00,97000.10,97050.10,97000.10,97050.10,6.0,{VWAP:.8f}"[:-1])
 
 
-def test_the_collector_that_is_gone_says_up_to_when_it_is_complete(parquet):
+def test_a_removed_collector_shows_up_to_when_its_data_is_complete(parquet):
     (text,) = blocks("run in a shell")
     environment = os.environ | {"PATH": os.pathsep.join([BIN, os.environ["PATH"]])}
     command = text.replace("collector complete", f"NAME={NAME} collector complete")

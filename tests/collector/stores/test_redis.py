@@ -211,7 +211,7 @@ async def test_acknowledged_writes_that_redis_forgot_are_sent_again(harness, tmp
         assert per_key(harness.stored(server)) == per_key(sent)
 
 
-async def test_a_log_cut_inside_a_batch_makes_no_doubles(harness, tmp_path):
+async def test_a_log_cut_inside_a_batch_makes_no_duplicates(harness, tmp_path):
     """What is replayed after a cut may hold a part of a batch, and later the whole of it."""
     sent = list(stream(2000))
     dice = random.Random(4)
@@ -232,7 +232,7 @@ async def test_a_log_cut_inside_a_batch_makes_no_doubles(harness, tmp_path):
         assert per_key(harness.stored(server)) == per_key(sent)
 
 
-async def test_records_that_are_there_already_are_not_added_again(harness, store, client, server):
+async def test_records_already_stored_are_not_added_again(harness, store, client, server):
     """A part of a batch is there without its position: nobody wants that, a cut log can do it."""
     sent = list(trades(10))
     await begin(store)
@@ -254,7 +254,7 @@ async def test_another_record_under_a_taken_id_is_added(harness, store, client, 
 # -- refusals ----------------------------------------------------------------------------------------
 
 
-async def test_a_record_refused_for_what_it_is_goes_to_the_dead_letters(harness, server, tmp_path):
+async def test_a_record_refused_for_its_content_becomes_a_dead_letter(harness, server, tmp_path):
     good = list(trades(4))
     bad = replace(good[0], receipt_timestamp=-1, id="bad")
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
@@ -317,7 +317,7 @@ async def test_a_key_that_changes_its_type_later_stops_the_batch_before_anything
     assert await store.open(NAME) == at(0)
 
 
-async def test_a_server_that_is_full_or_read_only_for_a_while_is_waited_for(
+async def test_a_server_that_is_temporarily_full_or_read_only_is_waited_for(
     harness, server, client, tmp_path
 ):
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
@@ -347,7 +347,7 @@ async def test_a_server_that_is_full_or_read_only_for_a_while_is_waited_for(
     ],
     ids=["to a key", "to write", "to a command"],
 )
-async def test_a_lost_right_stops_a_batch_where_it_was_and_goes_on_there(
+async def test_a_revoked_right_stops_a_batch_which_resumes_where_it_was(
     harness, server, client, tmp_path, revoked, granted
 ):
     client.execute_command("ACL", "SETUSER", "collector", "on", ">secret", "+@all", "~*")
@@ -387,14 +387,14 @@ async def test_wrong_credentials_are_refused_with_a_message_that_helps(tmp_path,
         await right.close()
 
 
-async def test_a_password_that_nobody_asked_for_is_said(server, tmp_path):
+async def test_an_unneeded_password_is_reported(server, tmp_path):
     store = create(RedisHarness("REDIS").settings(server, tmp_path, PASSWORD="needless"))
     with pytest.raises(StoreRefusedError, match="knows no password") as caught:
         await store.open(NAME)
     assert "needless" not in str(caught.value)
 
 
-async def test_protected_mode_is_a_refusal(server, tmp_path):
+async def test_protected_mode_is_reported_as_a_refusal(server, tmp_path):
     """A server is in it only for others than its own machine."""
 
     async def deny(reader, writer):
@@ -411,7 +411,7 @@ async def test_protected_mode_is_a_refusal(server, tmp_path):
     listener.close()
 
 
-async def test_a_server_that_forgot_the_script_is_asked_anew(store, client):
+async def test_a_script_that_the_server_forgot_is_loaded_again(store, client):
     await begin(store)
     client.script_flush()
     with pytest.raises(StoreUnavailableError):
@@ -427,7 +427,7 @@ async def test_odd_symbols_are_quoted(store, server, harness):
     assert per_key(harness.stored(server)) == per_key(odd)
 
 
-async def test_notes_of_the_first_version_are_read_until_their_collectors_leave_new_ones(store, client):
+async def test_notes_of_the_first_version_are_read_until_new_ones_replace_them(store, client):
     """They stood together, whatever their exchange."""
     old = {NAME: '{"exchange":"COINBASE",old', "gone": '{"exchange":"COINBASE",old'}
     client.hset("cryptostore:notes", mapping=old | {"other": '{"exchange":"KRAKEN",old'})

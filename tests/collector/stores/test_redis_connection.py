@@ -70,7 +70,7 @@ async def test_user_password_tls_and_database(tmp_path):
         assert "canary" not in str(refused.value)
 
 
-async def test_a_socket_of_the_machine(tmp_path):
+async def test_a_unix_socket_can_be_used(tmp_path):
     with RedisServer(persistence="", password="the-password") as server:
         server.stop()
         server.options = ["--unixsocket", str(server.folder / "redis.sock")]
@@ -81,7 +81,7 @@ async def test_a_socket_of_the_machine(tmp_path):
             assert list(client.info("keyspace")) == ["db2"]
 
 
-async def test_an_option_that_there_is_not_is_refused(tmp_path):
+async def test_an_unknown_url_option_is_refused(tmp_path):
     with RedisServer(persistence="") as server:
         url = f"redis://:canary@{server.host}:{server.port}/?bogus=1"
         with pytest.raises(StoreRefusedError, match="bogus") as refused:
@@ -89,7 +89,7 @@ async def test_an_option_that_there_is_not_is_refused(tmp_path):
         assert "canary" not in str(refused.value)
 
 
-async def test_sentinels_tell_the_master_and_the_next_one(tmp_path):
+async def test_sentinels_name_the_master_and_its_successor(tmp_path):
     sent = list(stream(200))
     with contextlib.ExitStack() as stack:
         master = stack.enter_context(RedisServer(persistence=""))
@@ -108,14 +108,14 @@ async def test_sentinels_tell_the_master_and_the_next_one(tmp_path):
         assert per_key(HARNESS.stored(replica)) == per_key(sent)
 
 
-async def test_sentinels_that_know_no_such_service_are_away(tmp_path):
+async def test_sentinels_without_the_service_are_unavailable(tmp_path):
     with RedisServer(persistence="") as server, Sentinel(server) as sentinel:
         url = f"redis+sentinel://{sentinel.host}:{sentinel.port}/other"
         with pytest.raises(StoreUnavailableError, match="knows no other"):
             await create(settings(tmp_path, URL=url)).open(NAME)
 
 
-async def test_a_policy_that_may_evict_the_position_is_told(tmp_path, caplog):
+async def test_an_eviction_policy_that_may_lose_the_position_is_reported(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "collector.stores.redis")
     with RedisServer(persistence="") as server:
         address = {"HOST": server.host, "PORT": str(server.port)}

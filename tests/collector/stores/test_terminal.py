@@ -110,7 +110,7 @@ async def test_the_position_survives_and_is_checked(tmp_path, capfd):
     assert len(capfd.readouterr().out.splitlines()) == 3
 
 
-async def test_a_full_disk_stops_no_lines(tmp_path, capfd, caplog):
+async def test_a_full_disk_does_not_stop_the_output(tmp_path, capfd, caplog):
     store = create(Settings.read(environment(tmp_path)))
     await store.open(NAME)
     aside = tmp_path / NAME / f"printed-{NAME}.new"
@@ -147,7 +147,7 @@ def test_a_closed_pipe_ends_the_collector_loudly(tmp_path):
     printer.stderr.close()
 
 
-def test_a_terminal_is_shown_what_it_would_obey_and_a_pipe_gets_what_came(monkeypatch):
+def test_control_characters_are_escaped_for_a_terminal_and_kept_for_a_pipe(monkeypatch):
     line = '{"id":"\x9b2J\u2028"}\n'.encode()
     for make, expected in ((os.openpty, '{"id":"\\u009b2J\\u2028"}'), (os.pipe, line.decode().rstrip("\n"))):
         reading, writing = make()

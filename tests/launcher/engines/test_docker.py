@@ -55,5 +55,5 @@ def test_a_status_that_is_replaced_while_it_is_read_is_read_again():
     assert status.state == "ready"
 
 
-def test_a_status_of_another_version_says_nothing():
+def test_a_status_of_another_version_is_ignored():
     assert Replacing(*[_archive(b'{"version": 2}')] * 9).status("id", "one") is None

@@ -40,13 +40,13 @@ def clock(monkeypatch):
     return slept
 
 
-def test_a_network_that_the_engine_has_lost_count_of_is_not_waited_for(clock):
+def test_a_network_that_the_engine_miscounts_is_not_waited_for(clock):
     with pytest.raises(EngineError, match="network desk cannot be removed: the engine has lost count"):
         Engine(["desk-one"], []).drop_network("desk")
     assert sum(clock) < 2
 
 
-def test_what_is_on_a_network_is_waited_for_and_named(clock):
+def test_containers_on_a_network_are_waited_for_and_named(clock):
     with pytest.raises(EngineError, match="network desk cannot be removed: other, some on it"):
         Engine(["some", "other"]).drop_network("desk")
     assert 5 < sum(clock) < 6

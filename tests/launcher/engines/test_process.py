@@ -176,7 +176,7 @@ def test_status_and_logs_see_a_run_until_it_is_killed(run, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
-def test_nothing_outlives_a_launcher_that_is_killed(run):
+def test_nothing_outlives_a_killed_launcher(run):
     doomed = run()
     doomed.until("is ready")
     children = doomed.children()
