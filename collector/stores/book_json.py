@@ -1,4 +1,4 @@
-"""Sides of books as JSON that stores take: numbers are JSON numbers with every digit that was sent."""
+"""Sides of books as JSON for stores; numbers are JSON numbers with every digit that was sent."""
 
 from collections.abc import Iterable
 from json.encoder import encode_basestring
@@ -15,21 +15,21 @@ class _Changes(msgspec.Struct, gc=False, rename="'{}'".format):
     ask: list[Level]
 
 
-#: The quotes of names, once those of numbers are taken out.
+#: Makes the quotes of names, once those of numbers are removed.
 _QUOTES = bytes.maketrans(b"'", b'"')
 
 
 def changed_books(books: Iterable[L2Book]) -> list[str]:
     """Return the changes of each book, as ``{"bid":[[price,size],...],"ask":[[price,size],...]}``.
 
-    Numbers are texts without a quote in them: the quotes of all are taken out at once.
+    No number has a quote in its text, so the quotes around all numbers are removed in one go.
     """
     lines = _encoder.encode_lines([_Changes(book.bid, book.ask) for book in books])
     return lines.translate(_QUOTES, b'"').decode().split("\n")[:-1]
 
 
 def text(book: L2Book | L3Book) -> str:
-    """Return a book, complete or as changes: ``{"bid":side,"ask":side}``."""
+    """Return a complete book, or changes, as ``{"bid":side,"ask":side}``."""
     if not book.delta:
         bid, ask = complete(book)
     elif isinstance(book, L2Book):
@@ -40,9 +40,9 @@ def text(book: L2Book | L3Book) -> str:
 
 
 def complete(book: L2Book | L3Book) -> tuple[str, str]:
-    """Return both sides of a complete book: ``{"price":size,...}``.
+    """Return both sides of a complete book, each as ``{"price":size,...}``.
 
-    Those of a book by order are ``{"price":{"order id":size,...},...}``.
+    For a book by order they are ``{"price":{"order id":size,...},...}``.
     """
     if isinstance(book, L2Book):
         return _levels(book.bid), _levels(book.ask)

@@ -1,17 +1,17 @@
-"""Parquet: the columns of each channel, and how records become them.
+"""Parquet: the columns of each channel, and how records are converted to them.
 
-The columns of a channel are the fields of its record, without those that the folders' names carry, and:
+The columns of a channel are the fields of its records, except those in the folders' names, and:
 
-- ``sequence`` (int64): the record's number in the collector's spool; records of one file are in its order.
-- times are ``timestamp[us, UTC]``. A float second of this century carries microseconds and no more, so
-  every digit that an exchange's time has left in the record is kept, and none is made up.
+- ``sequence`` (int64): the record's number in the collector's spool; records in a file are in this order.
+- times are ``timestamp[us, UTC]``: in this century, seconds as a float are precise to microseconds, so this
+  loses none of their digits and invents none.
 - a number is two columns. ``price`` is a double, which every reader can multiply, resample and join.
-  ``price_text`` is the record: the exchange's digits, without an exponent.
+  ``price_text`` is exact: the exchange's digits, without an exponent.
 - a side of a book is two columns, too: ``bid`` is ``list<struct<price, size>>`` of doubles, ``bid_text``
-  the same levels in the same places as texts. Of a book by order, ``order_id`` comes first in ``bid``. Who
-  reads only ``bid`` reads no text from the disk.
+  the same levels in the same places as texts. For a book by order, ``order_id`` comes first in ``bid``.
+  Reading only ``bid`` reads no text from the disk.
 
-No decimal type would do: pandas resamples none, and of those that all readers can multiply, the largest is
+Decimal types are unsuitable: pandas cannot resample any, and the largest that all readers can multiply is
 too small for some amounts.
 """
 
@@ -29,11 +29,11 @@ from collector.gap_records import StoredGap
 from collector.records import AnyRecord, Level, Number, Order, Record, Time
 from collector.times import SECOND
 
-#: What the name of a number's column ends with where it holds the exchange's digits.
+#: The suffix of columns that hold the exchange's digits.
 TEXT = "_text"
 TIME = pa.timestamp("us", tz="UTC")
 
-#: What values of one field become: columns, by what their names have behind the field's.
+#: The columns made from the values of one field, each with the suffix of its name.
 type _Columns = Iterator[tuple[str, pa.Array]]
 
 
@@ -50,7 +50,7 @@ def table(record_type: type[AnyRecord], sequences: Sequence[int], records: Seque
 
 
 def gap(symbol: str, row: Mapping[str, Any]) -> StoredGap:
-    """Return the gap that a row was made of."""
+    """Return the gap that a row describes."""
     start, end = row["start"].timestamp(), row["end"].timestamp()
     return StoredGap(symbol, row["missed"], start, end, row["reason"], row["count"])
 
@@ -84,7 +84,7 @@ def _numbers(values: list[Number | None]) -> _Columns:
 
 
 def _doubles(texts: pa.Array) -> pa.Array:
-    """Return the doubles nearest to the numbers. Raises ValueError for what is none, or is infinite."""
+    """Return the doubles nearest to the numbers. Raises ValueError for infinity and what is not a number."""
     doubles = texts.cast(pa.float64())
     if pc.all(pc.is_finite(doubles)).as_py() is False:
         raise ValueError("a number is infinite or NaN")
@@ -102,7 +102,7 @@ def _orders(values: list[list[Order]]) -> _Columns:
 
 
 def _apart(values: list[Any], places: int) -> Sequence[Sequence[Any]]:
-    """Return what all levels have in each of their places."""
+    """Return, for each place in a level, its values in all levels."""
     levels = list(chain.from_iterable(values))
     return list(zip(*levels, strict=True)) if levels else [()] * places
 

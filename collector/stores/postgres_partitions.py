@@ -1,9 +1,9 @@
-"""Postgres: tables in parts by the time of receipt, so that old ones can be dropped and readers skip them.
+"""Postgres: tables partitioned by time of receipt, so that old parts can be dropped and readers skip them.
 
-PARTITION says how long a part is. A table that we make is then partitioned, or a hypertable where the
-TimescaleDB extension is in the database; a table that is there already stays as it is. A partition is made
-when the first of its records comes, aside, and attached, which no reader has to wait for; one that
-somebody else has made for that time is as good.
+PARTITION sets the period of a partition. Tables that we create are then partitioned, or hypertables if the
+database has the TimescaleDB extension; existing tables stay as they are. A partition is created when its
+first record arrives: as a table of its own that is then attached, which blocks no reader. A partition that
+somebody else has created for that time is used as it is.
 """
 
 import time
@@ -14,17 +14,17 @@ import asyncpg
 
 from collector.times import SECOND
 
-SCHEMA_LOCK = 0x63727970746F  # any number that every collector takes
+SCHEMA_LOCK = 0x63727970746F  # an arbitrary number, the same in every collector
 LOCK_WAIT = "10s"
 _DAY = 86400 * SECOND
-_LATEST = 4 * 10**9 * SECOND  # nanoseconds; what is received after that is no record, and the table says so
+_LATEST = 4 * 10**9 * SECOND  # nanoseconds; the table refuses a later receipt
 
-#: The days since 1970 of some receipts, by table.
+#: Days of receipts, counted since 1970, by table.
 type Days = Mapping[str, set[int]]
 
 
 class Partitions:
-    """The partitions of one database's tables, as far as they are known."""
+    """The known partitions of one database's tables."""
 
     def __init__(self, period: str) -> None:
         self._period = period
@@ -32,7 +32,7 @@ class Partitions:
         self._there: set[tuple[str, date]] = set()
 
     async def look(self, connection: asyncpg.Connection, tables: Iterable[str]) -> None:
-        """See which tables are partitioned."""
+        """Find out which tables are partitioned."""
         rows = await connection.fetch(
             "SELECT name FROM unnest($1::text[]) AS name"
             " JOIN pg_class ON oid = to_regclass(quote_ident(name)) WHERE relkind = 'p'",
@@ -42,7 +42,7 @@ class Partitions:
         self._there.clear()
 
     async def provide(self, connection: asyncpg.Connection, days: Days) -> list[str]:
-        """Make sure that there is a partition for each, in a transaction of its own; return the new ones."""
+        """Create the partitions that ``days`` lack, in a separate transaction; return the new ones."""
         wanted = {
             (table, _start(self._period, day))
             for table in self._partitioned & days.keys()
@@ -59,7 +59,7 @@ class Partitions:
         return list(filter(None, made))
 
     async def provide_ahead(self, connection: asyncpg.Connection, count: int) -> list[str]:
-        """Return the same for now and the ``count`` partitions that follow."""
+        """Create the partitions for now and the ``count`` periods that follow; return the new ones."""
         starts = [_start(self._period, time.time_ns() // _DAY)]
         for _ in range(count):
             starts.append(_end(self._period, starts[-1]))
@@ -78,19 +78,19 @@ class Partitions:
                 f" FOR VALUES FROM ('{start}') TO ('{_end(self._period, start)}')"
             )
         except (asyncpg.InvalidObjectDefinitionError, asyncpg.CheckViolationError):
-            # that time is another partition's, or its records are in the default one already
+            # another partition covers that time, or the default one has records of it already
             await connection.execute("ROLLBACK TO partition")
             return None
         return name
 
 
 def days_of(receipts: Iterable[int]) -> set[int]:
-    """Return the days since 1970 of receipts (nanoseconds), but of those that are no time."""
+    """Return the days, since 1970, of receipts in nanoseconds, except receipts that are not a time."""
     return {receipt // _DAY for receipt in receipts if 0 <= receipt < _LATEST}
 
 
 def _start(period: str, day: int) -> date:
-    """Return the first day of the period that a day since 1970 is in; weeks begin on Monday."""
+    """Return the first day of the period that contains a day since 1970; weeks begin on Monday."""
     found = date(1970, 1, 1) + timedelta(days=day)
     if period == "month":
         return found.replace(day=1)

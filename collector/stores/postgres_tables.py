@@ -1,12 +1,12 @@
-"""Postgres: the tables, how a record becomes a row of one, and how they come to be.
+"""Postgres: the tables, how a record becomes a row, and how the tables are created or adopted.
 
-Tables and columns are those that cryptofeed's backend writes to, so that what reads its tables reads ours:
+Tables and columns are those of cryptofeed's backend, so that programs that read its tables can read ours:
 ``trades``, ``ticker``, ``book`` (l2_book), ``funding``, ``open_interest``, ``liquidations``, ``index``,
-``candles``; ``l1_book`` and ``l3_book`` are our addition. All have ``id`` (in the order of storing),
+``candles``; ``l1_book`` and ``l3_book`` are additions of ours. All have ``id`` (in the order of storing),
 ``timestamp`` and ``receipt_timestamp`` (UTC, microseconds), ``exchange`` and ``symbol``. Numbers are
 NUMERIC and keep every digit. A book's ``data`` is ``{"snapshot": {"bid": {price: size}, "ask": ...}}`` or
-``{"delta": {"bid": [[price, size], ...], "ask": ...}}``; a book by order has ``{price: {order id: size}}``
-and ``[[order id, price, size], ...]`` there.
+``{"delta": {"bid": [[price, size], ...], "ask": ...}}``; for a book by order, the sides are
+``{price: {order id: size}}`` and ``[[order id, price, size], ...]``.
 """
 
 import logging
@@ -46,26 +46,28 @@ _CREATE_POSITIONS = f"""
         who text NOT NULL, seen timestamptz NOT NULL);
     CREATE TABLE IF NOT EXISTS {_NOTES} (name text PRIMARY KEY, note text NOT NULL)"""
 
-#: Larger tables are not rewritten behind the owner's back: that takes longer than the writer waits for an
-#: answer, and their readers would wait too.
+#: Larger tables are not rewritten without the owner's request: it would take longer than the writer waits for
+#: an answer, and block readers meanwhile.
 _REWRITABLE_BYTES = 2**27
 
 _COMMON = {"timestamp": "timestamp", "receipt_timestamp": "timestamp", "exchange": "text", "symbol": "text"}
-#: What a column of ours may be as well: nothing is lost in it.
+#: Other types that a column may have, because they lose nothing.
 _GOOD_TYPES = {
     "timestamp": ("timestamp without time zone", "timestamp with time zone"),
     "jsonb": ("jsonb", "json"),
     "bigint": ("bigint", "numeric"),
     "text": ("text", "character varying"),
 }
-#: Changes of a type that need no rewrite of the table.
+#: Types that can be changed without rewriting the table.
 _CHEAP_TYPES = ("character varying(", "numeric(")
 
 
 class Table(msgspec.Struct, frozen=True):
-    """One table: its columns with their types, beside ``id``, and how records become rows' text.
+    """One table.
 
-    ``rows`` takes records, and how the row of each begins: with the first four columns.
+    Attributes:
+        columns: the columns except ``id``, with their types.
+        rows: returns the text of rows, given records and the first four columns of each.
     """
 
     name: str
@@ -73,7 +75,7 @@ class Table(msgspec.Struct, frozen=True):
     rows: Callable[[Sequence[Any], Sequence[str]], Iterable[str]]
 
     def text(self, records: Iterable[AnyRecord]) -> bytes:
-        """The rows in COPY's text format. Raises ValueError or OverflowError for what no column takes."""
+        """Return rows in COPY's text format. Raises ValueError or OverflowError for what fits no column."""
         records = list(records)
         return "".join(self.rows(records, _starts(records))).encode()
 
@@ -81,7 +83,7 @@ class Table(msgspec.Struct, frozen=True):
 _SPECIAL = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 _NULL = r"\N"
 _digits = msgspec.json.Encoder().encode
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as text it shall have no zone
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - its text must have no zone
 
 
 def _text(value: str | None) -> str:
@@ -107,7 +109,7 @@ def _time(value: Time | None) -> str:
     if value is None:
         return _NULL
     seconds, microseconds = divmod(round(value / SECOND * 1e6), 1_000_000)
-    return f"{_second(seconds)}.{microseconds:06}+00"  # a column without a zone ignores the zone
+    return f"{_second(seconds)}.{microseconds:06}+00"  # a column without a time zone ignores it
 
 
 @lru_cache(4096)
@@ -116,7 +118,7 @@ def _place(exchange: str, symbol: str) -> str:
 
 
 def _starts(records: Sequence[AnyRecord]) -> list[str]:
-    """Return the columns that every table has of each record: both times, exchange, symbol."""
+    """Return the columns common to all tables for each record: both times, exchange, symbol."""
     times = _times([time for record in records for time in (record.timestamp, record.receipt_timestamp)])
     return [
         f"{timestamp}\t{receipt}\t{_place(record.exchange, record.symbol)}"
@@ -125,7 +127,7 @@ def _starts(records: Sequence[AnyRecord]) -> list[str]:
 
 
 def _times(times: Sequence[Time]) -> list[str]:
-    """Return ``_time`` of each; most share their second, and are digits of one text."""
+    """Return ``_time`` of each, in bulk: the digits come from one text, and most share their second."""
     microseconds = [round(time / SECOND * 1e6) for time in times]
     if min(microseconds, default=0) < 1_000_000:
         return list(map(_time, times))
@@ -154,7 +156,7 @@ def _l1_book(record: L1Book, start: str) -> str:
 
 
 def _l2_books(records: Sequence[L2Book], starts: Sequence[str]) -> Iterator[str]:
-    """Yield the row of each record; the sides of all changes become JSON at once."""
+    """Yield the row of each record; the changes of all books are encoded in one go."""
     changes = iter(book_json.changed_books([record for record in records if record.delta]))
     for record, start in zip(records, starts, strict=True):
         if record.delta:
@@ -272,7 +274,7 @@ TABLES: dict[type[AnyRecord], Table] = {
 
 
 class _Column(msgspec.Struct, frozen=True):
-    """A column that the database has."""
+    """A column that exists in the database."""
 
     type: str
     identity: bool
@@ -282,11 +284,11 @@ class _Column(msgspec.Struct, frozen=True):
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """One change of a table that was there before us.
+    """One change to a table that already existed.
 
     Attributes:
         sql: the statements.
-        rewrites: it takes time in proportion to the table, and locks its readers out.
+        rewrites: whether it takes time in proportion to the table's size, and locks out its readers.
     """
 
     sql: str
@@ -296,12 +298,12 @@ class _Change(msgspec.Struct, frozen=True):
 async def prepare(
     connection: asyncpg.Connection, *, partition: str = "none", patient: bool = False
 ) -> list[str]:
-    """Create the tables that are missing and update those that cryptofeed's example schema made.
+    """Create missing tables, and update tables made by cryptofeed's example schema.
 
-    Runs in the caller's transaction. Needs no rights where nothing is to be done; two that start at once
-    do not collide. A change that the table's owner has to make (rights, a view on the column) is logged with
-    its SQL and left; so is one that takes long, unless ``patient``. New tables are in parts of a length that
-    ``partition`` tells. Returns what was done, a line each.
+    Runs in the caller's transaction. Needs no rights if there is nothing to do; two collectors that start at
+    once do not collide. A change that only the table's owner can make (rights, a view on the column) is
+    logged with its SQL and skipped; so is one that takes long, unless ``patient``. ``partition`` is the
+    period of the partitions of new tables. Returns what was done, one line each.
 
     Raises StoreRefusedError if a table cannot take our rows, and asyncpg's errors.
     """
@@ -325,7 +327,7 @@ async def prepare(
 
 
 async def missing(connection: asyncpg.Connection) -> list[str]:
-    """Return the tables that the database lacks."""
+    """Return the tables that the database does not have."""
     found = await _columns(connection)
     return [
         name for name in (_POSITIONS, _NOTES, *(table.name for table in TABLES.values())) if name not in found
@@ -333,7 +335,7 @@ async def missing(connection: asyncpg.Connection) -> list[str]:
 
 
 def _create_sql(table: Table, partition: str, *, hypertable: bool) -> str:
-    """In parts, the key has to hold what tells them apart."""
+    """Return the SQL for a table; the primary key of a partitioned one must include the partition key."""
     columns = "".join(f', "{name}" {type_}' for name, type_ in table.columns.items())
     key, parts, then = "id", "", ""
     if partition != "none":
@@ -355,7 +357,7 @@ def _chunks(partition: str) -> str:
 
 
 async def _columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Column]]:
-    """Return the columns of our tables that the database has, by table."""
+    """Return the columns that our tables have in the database, by table."""
     rows = await connection.fetch(
         "SELECT wanted AS table, attname AS column, format_type(atttypid, atttypmod) AS type,"
         " attidentity <> '' AS identity, pg_get_expr(adbin, adrelid) AS default, attnotnull AS required,"
@@ -408,12 +410,12 @@ async def _adopt(
 
 
 def _former(table: Table, column: str) -> bool:
-    """Whether we rename the column: the example schema has the price of an index under another's name."""
+    """Return whether we rename the column: the example schema names an index's price ``open_interest``."""
     return (table.name, column) == ("index", "open_interest")
 
 
 def _changes(table: Table, found: dict[str, _Column]) -> Iterator[_Change]:
-    """What makes a table that was there before us lose nothing of what we store."""
+    """Yield the changes after which an existing table loses nothing that we store."""
     alter = f'ALTER TABLE "{table.name}"'
     yield from _id_changes(table.name, found)
     for name, wanted in table.columns.items():
@@ -426,13 +428,13 @@ def _changes(table: Table, found: dict[str, _Column]) -> Iterator[_Change]:
             yield _Change(f'{alter} ADD "{name}" {wanted}', rewrites=False)
         elif column.type not in _GOOD_TYPES.get(wanted, (wanted,)):
             rewrites = not column.type.startswith(_CHEAP_TYPES)
-            # by way of text, because a float becomes a numeric of 15 digits
+            # via text, because a float is cast to a numeric of 15 digits
             using = f' USING "{name}"::text::{wanted}' if rewrites else ""
             yield _Change(f'{alter} ALTER "{name}" TYPE {wanted}{using}', rewrites=rewrites)
 
 
 def _id_changes(table: str, found: dict[str, _Column]) -> Iterator[_Change]:
-    """A ``serial`` ends after 2.1e9 rows."""
+    """Widen an ``id`` of type ``serial``, which runs out after 2.1e9 rows."""
     column = found.get("id")
     if column is None or column.type != "integer" or column.sequence is None:
         return

@@ -1,13 +1,14 @@
 """Redis, as streams (REDISSTREAM) or sorted sets (REDIS), under cryptofeed's own keys and fields.
 
-One script call stores a batch: it compares the position, adds the records, and moves the position. A
-script does not roll back, so it looks at the outcome of every single command, stops at the first error, and
-moves the position to where it came. Such an error is about the server: what Redis would refuse of a record,
-a time that is no number, is found before it is sent.
+One script call stores a batch: it compares the position, adds the records, and advances the position. A
+script cannot be rolled back, so it checks the outcome of every single command, stops at the first error, and
+advances the position only up to there. Such an error always concerns the server: a record that Redis would
+refuse, because a time is not a number, is found before it is sent.
 
-Nothing is added twice, whatever a cut append-only file makes of a batch when it is replayed: a stream's ids
-are made from the records (receipt in ms, then our sequence), and a sorted set's members contain the sequence.
-The client retries nothing: it could not know whether the lost answer was a yes.
+Nothing is added twice, even if a truncated append-only file is replayed with half a batch: the ids in a
+stream are made from the records (receipt in ms, then our sequence), and the members of a sorted set contain
+the sequence. The client retries nothing, because it cannot know whether a command with a lost answer was
+carried out.
 """
 
 import contextlib
@@ -45,14 +46,14 @@ from collector.times import MILLISECOND
 if TYPE_CHECKING:
     from redis.asyncio import Connection
 
-_OLD_NOTES = "cryptostore:notes"  # of all exchanges, as collectors of the first version left them
-BATCH_RECORDS = 500  # the server answers nobody else for the 3 ms that as many take it
-LATEST = 10**21  # nanoseconds; a receipt beyond is no time, and would not fit into a stream's id
+_OLD_NOTES = "cryptostore:notes"  # of all exchanges; written by collectors of the first version
+BATCH_RECORDS = 500  # the server answers no other client for the 3 ms that this many take
+LATEST = 10**21  # nanoseconds; a later receipt is not a time, and would not fit into a stream's id
 
-#: The expected position is ARGV[1..3], the next one ARGV[4..6]; ARGV[7] tells who we are, ARGV[8] is the
-#: batch's first sequence, ARGV[9] its rows, one after the other in one array, which is faster than one each,
-#: ARGV[11] the rows' sequences where these have holes. KEYS[1] is the position, the others are those that the
-#: rows name by number.
+#: ARGV[1..3] is the expected position, ARGV[4..6] the next one, ARGV[7] says who we are, ARGV[8] is the
+#: batch's first sequence, ARGV[9] all its rows in one array (faster than an array for each), ARGV[10] the
+#: forms (streams only), and ARGV[11] the rows' sequences if these have holes. KEYS[1] is the position; rows
+#: refer to the other keys by number.
 _BEGIN = """
 local held = redis.call('HMGET', KEYS[1], 'owner', 'incarnation', 'sequence')
 for i = 1, 3 do
@@ -67,9 +68,9 @@ local first = tonumber(ARGV[8])
 local pcall, unpack, type = redis.pcall, unpack, type
 """
 
-#: A row is a form's number, an id, and values; a form is key, exchange, symbol, names of the other fields.
-#: An id that is not above the stream's top is that of a record that is there already, or is raised. What is
-#: there already is one of the stream's latest, of the last batch.
+#: A row is the number of a form, an id, and values; a form is key, exchange, symbol, names of the other
+#: fields. If an id is not above the stream's highest, either the record is already stored, or the id is
+#: raised. A record that is already stored came with the last batch, so it is among the stream's latest.
 _ADD_TO_STREAM = """
 local commands, sizes = {}, {}
 for number, form in ipairs(cmsgpack.unpack(ARGV[10])) do
@@ -134,7 +135,7 @@ local function add(at)
 end
 """
 
-#: A row is a key's number, a score, and a member.
+#: A row is the number of a key, a score, and a member.
 _ADD_TO_SORTED_SET = """
 local function add(at)
   local outcome = pcall('ZADD', KEYS[rows[at]], rows[at + 1], rows[at + 2])
@@ -142,7 +143,7 @@ local function add(at)
 end
 """
 
-#: Answers {'done'}, or {'stopped', why} after a part of the batch.
+#: Returns {'done'}, or {'stopped', reason} after storing part of the batch.
 _END = """
 local stopped, done = nil, ARGV[6]
 local at, last, index = 1, #rows, 0
@@ -178,7 +179,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
-    """One connection. Every command's answer is awaited before the next one is sent."""
+    """A store with one connection; each command is answered before the next one is sent."""
 
     batch_records = BATCH_RECORDS
     batch_seconds = 0.0
@@ -188,13 +189,13 @@ class RedisStore:
         self._where = f"Redis at {settings.where}"
         self._settings = settings
         self._notes = f"cryptostore:notes:{settings.exchange}"
-        self._old_notes: set[str] = set()  # names of collectors that have one
+        self._old_notes: set[str] = set()  # names of collectors that have an old note
         self._streams = settings.backend == "REDISSTREAM"
         self._kind = "stream" if self._streams else "zset"
         add = _ADD_TO_STREAM if self._streams else _ADD_TO_SORTED_SET
         script = (_BEGIN + add + _END).replace("@KIND@", self._kind)
         self._script = script.replace("@RECENT@", str(2 * BATCH_RECORDS))
-        self._digest = hashlib.sha1(self._script.encode()).hexdigest()  # noqa: S324 - Redis names scripts so
+        self._digest = hashlib.sha1(self._script.encode()).hexdigest()  # noqa: S324 - how Redis names scripts
         self._who = f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: Connection | None = None
         self._warned = False
@@ -207,7 +208,7 @@ class RedisStore:
     async def open(self, name: str) -> Position | None:
         """Reconnect, check that no key has another type, and read the position."""
         await self.open_to_read()
-        # It comes first: a server that denies us says so in answer to one command, and closes.
+        # First, because a server that denies access answers one command with that, and closes.
         await self._call("SCRIPT", "LOAD", self._script)
         with self._understanding():
             await self._see_that_nothing_is_evicted()
@@ -228,7 +229,7 @@ class RedisStore:
             raise StoreRefusedError(f"{self._where}: {self._settings.masked(str(error))}") from error
 
     async def gaps(self, exchange: str, symbols: Collection[str]) -> Sequence[StoredGap]:
-        """Return the gaps of an exchange's symbols, each symbol's from its key."""
+        """Return the gaps of an exchange's symbols; each symbol has its own key."""
         found = []
         for symbol in symbols:
             key = f"{layout.KEYS['gaps']}-{exchange}-{symbol}"
@@ -253,7 +254,7 @@ class RedisStore:
             first += len(page)
 
     async def _read_position(self, key: str) -> Position | None:
-        """Start over if it is damaged."""
+        """Read the position; replace it with UNKNOWN if it is damaged."""
         fields = "owner", "incarnation", "sequence", "seen"
         owner, incarnation, sequence, seen = await self._call("HMGET", key, *fields)
         if (owner, incarnation, sequence) == (None, None, None):
@@ -261,14 +262,14 @@ class RedisStore:
         try:
             float(seen)
             return Position(owner.decode(), incarnation.decode(), int(sequence))
-        except (AttributeError, TypeError, ValueError):  # a field is missing, or no text, or no number
+        except (AttributeError, TypeError, ValueError):  # a field is missing, not text, or not a number
             tell_damage(f"{self._where}, key {key}", {"owner": owner, "sequence": sequence, "seen": seen})
             told = [text for pair in structs.asdict(UNKNOWN).items() for text in pair]
             await self._call("HSET", key, *told, "seen", 0)
             return UNKNOWN
 
     async def _see_that_nothing_is_evicted(self) -> None:
-        with contextlib.suppress(StoreRefusedError):  # a right that we can do without
+        with contextlib.suppress(StoreRefusedError):  # a right that is optional
             memory = dict(
                 line.partition(":")[::2] for line in (await self._call("INFO", "memory")).decode().split()
             )
@@ -293,10 +294,10 @@ class RedisStore:
                 raise self._wrong_kind(key, found.decode())
 
     async def probe(self, name: str) -> None:
-        """See whether collector ``name`` may write; see ProbedStore.probe.
+        """Check whether collector ``name`` may write; see ProbedStore.probe.
 
-        Each command has an argument that it cannot take, so none does anything: a server looks at rights,
-        and at whether it takes writes at all, before it looks at arguments.
+        Each command has an invalid argument, so none changes anything: a server checks rights, and whether
+        it accepts writes at all, before it checks arguments.
         """
         wrong = ("none", "of", "these") if self._streams else ("none", "of these")
         write = "XADD" if self._streams else "ZADD"
@@ -309,7 +310,7 @@ class RedisStore:
             await self._see_that_arguments_are_wrong()
 
     async def _see_that_arguments_are_wrong(self) -> None:
-        """Read an error. Raises StoreUnavailableError or StoreRefusedError where it is about more."""
+        """Read the error. Raises StoreUnavailableError or StoreRefusedError if it is about anything else."""
         try:
             await self._answer()
         except StoreUnavailableError as error:
@@ -337,7 +338,7 @@ class RedisStore:
     ) -> Sequence[Refusal]:
         """Store a batch; see Store.commit.
 
-        When it raises, a first part of the batch may be stored all the same: the position tells.
+        If it raises, the beginning of the batch may be stored nevertheless: the position says how much.
         """
         if timeless := _timeless(batch):
             return timeless
@@ -371,14 +372,14 @@ class RedisStore:
         return f"the key {layout.KEYS[channel_of(record)]}-{record.exchange}-{record.symbol}"
 
     async def note(self, name: str, text: str) -> None:
-        """Keep a note, in a hash that the collectors of the exchange share."""
+        """Store a note in a hash that all collectors of the exchange share."""
         await self._call("HSET", self._notes, name, text)
         if name in self._old_notes:
             await self._call("HDEL", _OLD_NOTES, name)
             self._old_notes.discard(name)
 
     async def notes(self) -> Mapping[str, str]:
-        """Return the notes of this exchange: those of others, which may be large and many, are not sent."""
+        """Return the notes of this exchange; those of others may be large and many, and are not read."""
         with self._understanding():
             old = _texts(await self._call("HGETALL", _OLD_NOTES))
             self._old_notes = set(old)
@@ -386,7 +387,7 @@ class RedisStore:
             return {**of_exchange, **_texts(await self._call("HGETALL", self._notes))}
 
     async def holder(self, name: str) -> Holder | None:
-        """Return who moved the position last."""
+        """Return who last moved the position."""
         with self._understanding():
             owner, who, seen = await self._call("HMGET", _position_key(name), "owner", "who", "seen")
             if owner is None:
@@ -396,7 +397,7 @@ class RedisStore:
             return Holder(owner.decode(), (who or b"an unknown process").decode(), idle)
 
     async def release(self, name: str, position: Position) -> None:
-        """Forget when the holder was seen, if it is still the same."""
+        """Forget when the holder was last seen, if the position is still the same."""
         arguments = (position.owner, position.incarnation, position.sequence)
         await self._call("EVAL", _RELEASE, 1, _position_key(name), *arguments)
 
@@ -439,7 +440,7 @@ class RedisStore:
 
     @contextlib.contextmanager
     def _understanding(self) -> Iterator[None]:
-        """Tell an answer that no Redis gives: something else listens there, or stands before it."""
+        """Turn answers that no Redis gives into errors: the port, or a proxy, is something else's."""
         try:
             yield
         except UNINTELLIGIBLE as error:
@@ -450,7 +451,7 @@ class RedisStore:
         return StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})")
 
     def _failure(self, text: str, *, refused: bool = False) -> StoreUnavailableError | StoreRefusedError:
-        """An error of the server, or of the way to it, under its right name."""
+        """Return the right exception for an error of the server or the network."""
         text = self._settings.masked(text)
         for beginning, advice in _REFUSING.items():
             if text.upper().removeprefix("ERR ").startswith(beginning):
@@ -459,10 +460,10 @@ class RedisStore:
         return kind(f"{self._where}: {text}")
 
 
-#: How errors begin of a server that takes no writes for now.
+#: Beginnings of errors of a server that accepts no writes at the moment.
 _TAKES_NO_WRITES = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "CLUSTERDOWN ")
 
-#: How errors begin that only a person can end, and what they mean; the client takes ERR off some.
+#: Beginnings of errors that only a person can resolve, and their meaning; the client removes ERR from some.
 _REFUSING = {
     "WRONGPASS": "USER or PASSWORD is wrong",
     "NOAUTH": "it wants a password: set PASSWORD",
@@ -481,7 +482,7 @@ _REFUSING = {
 
 
 def _texts(answer: Sequence[bytes]) -> dict[str, str]:
-    """Return a hash as the server sends it."""
+    """Return the hash in a server's answer."""
     pairs = [each.decode(errors="replace") for each in answer]
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
@@ -491,10 +492,10 @@ def _position_key(name: str) -> str:
 
 
 class _Packing:
-    """A batch as the script takes it.
+    """A batch in the form that the script takes.
 
     Attributes:
-        keys: those of KEYS after the position.
+        keys: the items of KEYS after the position.
         rows, forms: see the scripts.
     """
 
@@ -520,7 +521,7 @@ class _Packing:
             rows += texts
 
     def _add_members(self, batch: Batch) -> None:
-        """Books are scored by their receipt, as cryptofeed does."""
+        """Add members; as in cryptofeed, the score of a book is its receipt, of others their timestamp."""
         begun: dict[tuple[object, ...], tuple[int, str]] = {}
         rows = self.rows
         sequences, records = batch.kept
@@ -545,7 +546,7 @@ class _Packing:
         return len(self.forms)
 
     def _number(self, shape: layout.Shape, record: AnyRecord) -> int:
-        """Return the number among KEYS of the key that a record is stored under; KEYS[1] is the position."""
+        """Return the index in KEYS of the key that a record is stored under; KEYS[1] is the position."""
         key = f"{shape.key}-{record.exchange}-{record.symbol}"
         if key not in self.keys:
             self.keys.append(key)
@@ -553,7 +554,7 @@ class _Packing:
 
 
 def _timeless(batch: Batch) -> list[Refusal]:
-    """Refuse records whose times make no id of a stream and no score of a sorted set."""
+    """Refuse records whose times cannot be an id in a stream or a score in a sorted set."""
     return [
         Refusal(sequence, record, f"no time: {_times(record)}", unwritable=True)
         for sequence, record in zip(*batch.kept, strict=True)
@@ -574,5 +575,5 @@ _CODES: dict[type[Exception], str] = {
 
 
 def _code(error: Exception) -> str:
-    """The client takes the code off an error's text when it knows it, and puts it into the type."""
+    """Restore the code that redis-py removes from the texts of errors that it has a type for."""
     return _CODES.get(type(error), "")

@@ -1,9 +1,9 @@
-"""The one connection to Redis: by host and port, by URL, by a socket, over TLS, or where Sentinels say.
+"""The connection to Redis: by host and port, URL or Unix socket, with TLS, or found by asking Sentinels.
 
 ``redis://``, ``rediss://`` and ``unix://`` are redis-py's own URLs with its options (``ssl_ca_certs``,
 ``ssl_cert_reqs``, ...). ``redis+sentinel://[user:password@]host:port,host:port/SERVICE/DATABASE``, or
-``rediss+sentinel://``, asks Sentinels, by turns, for the master of SERVICE; ``sentinel_username`` and
-``sentinel_password`` are options for these.
+``rediss+sentinel://``, asks the Sentinels in turn for the master of SERVICE; the options
+``sentinel_username`` and ``sentinel_password`` are for the Sentinels.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ _SENTINEL_PORT = 26379
 
 
 async def connect(settings: Settings) -> Connection:
-    """Connect and log in. Raises redis-py's errors, OSError, and TypeError for an option that it lacks."""
+    """Connect and log in. Raises redis-py's errors, OSError, and TypeError for an unknown option."""
     login = {"username": settings.user, "password": settings.password}
     options: dict[str, Any] = login | {"db": int(settings.database or 0)}
     if settings.url and settings.url.service:
@@ -34,7 +34,7 @@ async def connect(settings: Settings) -> Connection:
 
 
 async def _master(url: StoreUrl, options: dict[str, Any]) -> Connection:
-    """Return the master that the first Sentinel to answer names."""
+    """Return a connection to the master named by the first Sentinel that answers."""
     told = []
     for host, port in url.hosts:
         try:
@@ -83,7 +83,7 @@ async def _connected(url: StoreUrl | None, host: str, port: int, options: dict[s
         "socket_timeout": ANSWER_SECONDS,
         "driver_info": None,
     }
-    # a socket of the machine needs no signs of life
+    # a Unix socket needs no keepalive
     defaults |= {} if "path" in told else {"socket_keepalive": True}
     fixed = {"retry": Retry(NoBackoff(), 0), "protocol": 2, "decode_responses": False}
     connection: Connection = kind(**(defaults | told | options | fixed))
@@ -92,7 +92,7 @@ async def _connected(url: StoreUrl | None, host: str, port: int, options: dict[s
 
 
 def _plain(url: StoreUrl, host: str, port: int) -> str:
-    """The URL as redis-py knows them: one server, and none of our own options; credentials come apart."""
+    """Return the URL for redis-py: one server, without our own options; credentials are passed separately."""
     ours = ("db", "sentinel_username", "sentinel_password")
     query = urlencode({name: value for name, value in url.options.items() if name not in ours})
     if url.scheme == "unix":

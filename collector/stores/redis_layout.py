@@ -1,7 +1,7 @@
-"""How records look in Redis: cryptofeed's own keys, fields and JSON, with every digit kept.
+"""The layout of records in Redis: cryptofeed's keys, fields and JSON, with every digit kept.
 
-A number is plain text (0.00000001, never 1E-8), a time the shortest text that reads back as the same
-float, and a missing value the text ``None``, as cryptofeed writes it.
+A number is plain text (0.00000001, never 1E-8), a time is the shortest text that reads back as the same
+float, and a missing value is the text ``None``, as cryptofeed writes it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from collector.records import (
 from collector.stores import book_json
 from collector.times import SECOND
 
-#: First part of a key, by channel; ``{this}-{exchange}-{symbol}`` is the key.
+#: The first part of a key, by channel; a key is ``{this}-{exchange}-{symbol}``.
 KEYS: dict[str, str] = {
     "trades": "trades",
     "ticker": "ticker",
@@ -47,19 +47,19 @@ KEYS: dict[str, str] = {
     "gaps": "gaps",
 }
 
-#: Those whose records are complete or changes.
+#: The kinds that are either complete books or changes.
 BOOKS = (L2Book, L3Book)
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """What entries of one kind share.
+    """What all entries of one kind share.
 
     Attributes:
         key: the first part of their key.
-        fields: their names between ``symbol`` and ``timestamp``.
-        numbers: those of them that hold numbers as text.
-        times: the places of those that hold times.
+        fields: the names of the fields between ``symbol`` and ``timestamp``.
+        numbers: the fields that hold numbers as text.
+        times: the indices of the fields that hold times.
     """
 
     key: str
@@ -68,7 +68,7 @@ class Shape:
     times: tuple[int, ...] = ()
 
     def values(self, record: AnyRecord) -> list[Any]:
-        """Return what the fields of a record hold; times are seconds."""
+        """Return the values of a record's fields; times in seconds."""
         values = [getattr(record, field) for field in self.fields]
         for place in self.times:
             if values[place] is not None:
@@ -87,7 +87,7 @@ _SHAPES: dict[type[AnyRecord], Shape] = {
     for kind in (Trade, Ticker, L1Book, Funding, OpenInterest, Liquidation, Index, Candle, Gap)
 }
 TRADE = _SHAPES[Trade]
-#: By kind, and whether it is changes.
+#: By kind, and whether the record is changes.
 BOOK: dict[tuple[type[AnyRecord], bool], Shape] = {
     (kind, delta): Shape(KEYS[channel_of(kind)], (field,))
     for kind in BOOKS
@@ -99,17 +99,17 @@ _NONE = str(None)
 
 _encode = msgspec.json.Encoder().encode
 
-#: A text as JSON.
+#: Return a text as a JSON string.
 quoted: Callable[[str], str] = encode_basestring
 
 
 def _text(value: Any) -> str:
-    """Return a value in a stream."""
+    """Return a value as it is written to a stream."""
     return repr(value) if isinstance(value, float) else str(value)
 
 
 def _json(value: Any, *, number: bool) -> str:
-    """Return a value in a JSON object."""
+    """Return a value as it is written into a JSON object."""
     if number and value is not None:
         return str(value)
     if isinstance(value, bool):
@@ -120,7 +120,7 @@ def _json(value: Any, *, number: bool) -> str:
 
 
 def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]]]:
-    """Of each record its shape and, for a stream, its fields and both times as texts."""
+    """Yield each record's shape and, as texts for a stream, its fields and both times."""
     changes = _changes(records)
     moments = times(records)
     for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
@@ -137,7 +137,7 @@ def entries(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, Sequence[str]
 
 
 def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str]]:
-    """Of each record its shape, its fields as the inside of a JSON object, and both times as texts."""
+    """Yield each record's shape, its fields as the inside of a JSON object, and both times as texts."""
     changes = _changes(records)
     moments = times(records)
     for record, timestamp, receipt in zip(records, moments[::2], moments[1::2], strict=True):
@@ -162,21 +162,21 @@ def members(records: Sequence[AnyRecord]) -> Iterator[tuple[Shape, str, str, str
 
 
 def times(records: Iterable[AnyRecord]) -> list[str]:
-    """``timestamp`` and ``receipt_timestamp`` of each record, one after the other, as texts.
+    """Return ``timestamp`` and ``receipt_timestamp`` of each record, one after the other, as texts.
 
-    The texts are those of ``repr``, made many times as fast; of what is no finite number it is ``null``.
+    The texts are those of ``repr``, but made many times faster; for a number that is not finite, ``null``.
     """
     floats = [time / SECOND for record in records for time in (record.timestamp, record.receipt_timestamp)]
     return _encode(floats).decode()[1:-1].split(",") if floats else []
 
 
 def _changes(records: Iterable[AnyRecord]) -> Iterator[str]:
-    """Yield the text of each record that is changes of a book by price; they are made in one go."""
+    """Yield the text of each record that changes a book by price; all are made in one go."""
     return iter(book_json.changed_books([it for it in records if type(it) is L2Book and it.delta]))
 
 
 def gap(fields: Mapping[str, Any]) -> StoredGap:
-    """Return the gap that an entry's fields, or a member's, were made of. Raises ValueError or KeyError."""
+    """Return the gap that the fields of an entry or member describe. Raises ValueError or KeyError."""
     count = fields["count"]
     return StoredGap(
         symbol=fields["symbol"],

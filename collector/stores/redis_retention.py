@@ -1,7 +1,7 @@
-"""RETENTION: from time to time, what is older, or more, than it says is removed, a bounded number at once.
+"""RETENTION: periodically remove records beyond the configured age or number, a bounded number at a time.
 
-A clock that is set a year ahead would make everything old. So the age of a record is its distance from the
-earliest of three times: this machine's, the server's, and that of the exchange in its newest record.
+A clock that is a year ahead would make every record look old. So the age of a record is measured from the
+earliest of three times: this machine's, the server's, and the exchange's in its newest record.
 """
 
 import logging
@@ -15,7 +15,7 @@ from collector.settings import Retention
 from collector.times import SECOND
 
 SECONDS = 5.0  # between two rounds
-#: Most records of a key in one round; Redis answers nobody else meanwhile. Streams have the same bound.
+#: Most records of a key removed in one round, while Redis answers no other client. Same bound for streams.
 MOST = 10_000
 #: Seconds by which clocks may differ without a warning.
 _DIFFERENCE = 86400.0
@@ -34,13 +34,14 @@ _log = logging.getLogger(__name__)
 
 
 class Trimming:
-    """Removes from the keys what is not to stay.
+    """Removes from the keys what is beyond the retention.
 
     Args:
-        retention: what stays.
-        keys: of streams, or of sorted sets; more may be added.
+        retention: the age or number of records to keep.
+        keys: the keys of streams or sorted sets; more may be added.
         ask: sends commands and returns their answers.
-        where: how messages call the server.
+        where: the server's name in messages.
+        streams: whether the keys are streams.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class Trimming:
         self._retention, self.keys, self._ask, self._streams = retention, set(keys), ask, streams
         self._where = where
         self._next = 0.0
-        self._exchange_time = -math.inf  # the newest
+        self._exchange_time = -math.inf  # the newest, seconds
         self._warned = False
 
     async def trim(self, records: Iterable[AnyRecord]) -> None:
-        """Remove what is old when it is time again. Streams keep a little more: their oldest node.
+        """Remove what is old if a round is due. Streams keep slightly more: part of their oldest node.
 
         Args:
-            records: what is about to be stored; the exchange's time is taken from it.
+            records: those about to be stored, which have the exchange's time.
         """
         now = time.monotonic()
         if now < self._next:
@@ -89,9 +90,9 @@ class Trimming:
         await self._ask([("EVAL", old + _REMOVE, 1, key, limit, MOST) for key in self.keys])
 
     async def _oldest(self, records: Iterable[AnyRecord]) -> float:
-        """Return the time, in seconds since 1970, before which records are old by all clocks."""
+        """Return the time (seconds since 1970) before which records are too old by all clocks."""
         ((seconds, microseconds),) = await self._ask([("TIME",)])
-        # A receipt in place of the time that an exchange does not tell is our own clock again.
+        # If the exchange sends no time, the timestamp is the receipt, which is our own clock.
         told = (
             record.timestamp / SECOND
             for record in records

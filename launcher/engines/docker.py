@@ -637,7 +637,7 @@ class DockerEngine:
             return _unstored(partial(self._status_in, volume, collector, image))
 
     def _status_in(self, volume: str, collector: str, image: str) -> Status | None:
-        """Return what the collector of a spool last said of itself; None if nothing. Raises DecodeError."""
+        """Return the last status of the collector in a spool's volume; None if none. Raises DecodeError."""
         with self._mounted(volume, SPOOL, image) as reading:
             return DockerEngine._status(self, reading, collector)
 
@@ -652,7 +652,7 @@ def _unstored(status: Callable[[], Status | None]) -> int | None:
         said = status()
     except typed_json.DecodeError:
         return None
-    return said.unstored if said else 0  # it speaks of itself before it receives anything
+    return said.unstored if said else 0  # it writes a status before it receives anything
 
 
 def _still_used(network: str, there: Mapping[str, Any]) -> str:
