@@ -1,4 +1,7 @@
-"""``launcher``: the commands. Parse, call, print; what a command needs is imported when it runs."""
+"""``launcher``: parse the command line, call the command, print.
+
+What a command needs is imported when it runs.
+"""
 
 import argparse
 import importlib
@@ -40,7 +43,7 @@ that it has changes), 3 doctor found no fault but could not make every check, 13
 
 type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name
 
-#: What ``--json`` prints, by command: one document or, of what takes its time, one object per line.
+#: What ``--json`` prints, by command: one document or, from commands that take time, one object per line.
 _JSON = {
     "init": "the files that were written, as JSON",
     "validate": "the collectors as JSON",
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; run the same command again to continue")
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has enough
+    except BrokenPipeError:  # the reader of our output has gone
         return leave_unread()
     except OSError as error:
         _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
@@ -110,20 +113,20 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
 def _only_plans(words: Sequence[str]) -> bool:
     """Return whether exit status 2 means that a plan has changes, and so nothing else."""
     command = next((word for word in words if not word.startswith("-")), None)
-    is_dry = any(word.startswith("--d") and "--dry-run".startswith(word) for word in words)  # --dry will do
+    is_dry = any(word.startswith("--d") and "--dry-run".startswith(word) for word in words)  # --dry is enough
     return command == "plan" or (command == "up" and is_dry)
 
 
 def _open_closed_streams() -> None:
-    """Open closed standard streams on the null device: whoever closed one wants to see nothing of it."""
+    """Open closed standard streams on the null device: whoever closed one does not want its output."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Help and faults in options come before this, and need none of it.
+    # Imported here, so that help and faults in options do not wait for it.
     from launcher.console import Console  # noqa: PLC0415
     from launcher.engines import EngineError  # noqa: PLC0415
 

@@ -1,6 +1,6 @@
 """What a person sees: tables on standard output, progress and remarks on standard error.
 
-On a terminal it is drawn with rich (imported only then); elsewhere it is plain text, one line an event.
+On a terminal it is drawn with rich (imported only then); elsewhere it is plain text, one line per event.
 """
 
 import os
@@ -24,9 +24,9 @@ _STYLES = {
 }
 _STYLE_OF = {state: style for style, states in _STYLES.items() for state in states}
 
-#: The column with what else there is to say, and the fewest characters that say anything.
+#: The column for remarks, and the fewest characters that make it worth showing.
 _DETAIL, _LEAST_DETAIL = "DETAIL", 12
-#: What stays of the characters that cannot be printed: texts of ours have several lines.
+#: The unprintable characters that are kept, because our own texts have several lines.
 _LAYOUT = "\n\t"
 _GAP = 2  # characters between two columns
 _LEAST_NAME = 20  # characters of the first column that are shown, however narrow the terminal is
@@ -35,7 +35,7 @@ _LEAST_NAME = 20  # characters of the first column that are shown, however narro
 class Table:
     """Text in columns. Columns whose heading begins with ``>`` are aligned to the right.
 
-    ``spare`` are the columns that a narrow terminal does without, the first of them first.
+    ``spare`` are the columns that a narrow terminal omits, in that order.
     """
 
     def __init__(self, *columns: str, spare: Sequence[str] = ()) -> None:
@@ -52,14 +52,14 @@ class Table:
         return [[printable(cell) for cell in row] for row in self.rows]
 
     def plain(self) -> str:
-        """Aligned text without colours."""
+        """Return the table as aligned text without colours."""
         widths = self._widths()
         return "\n".join(self._plain_line(line, widths) for line in [self.columns, *self._shown()])
 
     def fitted(self, width: int) -> "Table":
         """Return the table for lines of ``width`` characters.
 
-        DETAIL is cut, then spare columns are left out, and at last the first column is cut.
+        First DETAIL is cut, then spare columns are omitted, and finally the first column is cut.
         """
         taken = dict(zip(self.columns, (size + _GAP for size in self._widths()), strict=True))
         detail = taken.pop(_DETAIL, _GAP) - _GAP
@@ -96,13 +96,13 @@ class Table:
         ).rstrip()
 
     def rich(self, *, wrap: bool) -> "RichTable":
-        """The table as rich draws it; ``wrap`` gives long details more lines instead of cutting them."""
+        """Return the table for rich; with ``wrap``, long details get more lines instead of being cut."""
         from rich.table import Table as RichTable  # noqa: PLC0415 - only a terminal needs it
         from rich.text import Text  # noqa: PLC0415
 
         table = RichTable(box=None, pad_edge=False, header_style="bold")
         for place, column in enumerate(self.columns):
-            # Where there is no DETAIL, all but names and numbers gets more lines.
+            # Without DETAIL, every column except names and numbers may have more lines.
             yields = column == _DETAIL or (_DETAIL not in self.columns and place and not self.right[place])
             table.add_column(
                 column,
@@ -116,9 +116,9 @@ class Table:
 
 
 class Console:
-    """Standard output and standard error, each a terminal or not.
+    """Standard output and standard error, each of them a terminal or not.
 
-    Where nobody reads what it says, or the terminal is gone, it raises OSError, unless it ``goes_on``.
+    If nobody reads its output, or the terminal is gone, it raises OSError, unless it ``goes_on``.
     """
 
     def __init__(self, *, color: bool = True, goes_on: bool = False) -> None:
@@ -126,11 +126,11 @@ class Console:
         self._goes_on = goes_on
 
     def say(self, text: str) -> None:
-        """A result, on standard output."""
+        """Print a result on standard output."""
         self._put(sys.stdout, lambda: _write(sys.stdout, text))
 
     def remark(self, text: str) -> None:
-        """Everything else, on standard error."""
+        """Print anything else on standard error."""
         self._put(sys.stderr, lambda: _write(sys.stderr, text))
 
     def _put(self, file: TextIO, write: Callable[[], None]) -> None:
@@ -145,14 +145,14 @@ class Console:
                 self.remark(f"launcher: {file.name}: {error.strerror}; what follows there is not shown")
 
     def json(self, value: object, *, lines: bool = False) -> None:
-        """A result as JSON, on standard output: as one document or, where there will be more, as one line."""
+        """Print a result as JSON on standard output: one document, or one of several lines (``lines``)."""
         import msgspec  # noqa: PLC0415 - help does without
 
         text = msgspec.json.encode(value)
         self.say(printable_json((text if lines else msgspec.json.format(text, indent=2)).decode()))
 
     def table(self, table: Table, *, one_line: bool = False) -> None:
-        """A table, on standard output; on a terminal ``one_line`` cuts what does not fit on a row's line."""
+        """Print a table on standard output; on a terminal, ``one_line`` cuts each row to one line."""
         if not sys.stdout.isatty():
             self.say(table.plain())
             return
@@ -162,11 +162,11 @@ class Console:
 
     @property
     def lines(self) -> int | None:
-        """The lines of the terminal that standard output is; None if it is none."""
+        """Return the height of the terminal that standard output is, in lines; None if it is not one."""
         return self._rich(sys.stdout).height if sys.stdout.isatty() else None
 
     def live(self, draw: Callable[[], Table]) -> "Live":
-        """A table that is redrawn all the time, on standard error; nothing if that is no terminal."""
+        """Return a constantly redrawn table on standard error; it draws nothing unless that is a terminal."""
         return Live(
             self._rich(sys.stderr) if sys.stderr.isatty() else None, draw, partial(self._put, sys.stderr)
         )
@@ -178,7 +178,7 @@ class Console:
 
 
 class Live:
-    """A table at the bottom of the terminal while the block runs; lines are written above it."""
+    """A table at the bottom of the terminal while the block runs; lines are printed above it."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class Live:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the table is seen; where it is not, lines have to do."""
+        """Whether the table is visible; if not, lines have to do."""
         return self._console is not None
 
     def __enter__(self) -> Self:
@@ -219,7 +219,7 @@ class Live:
             self._put(self._live.stop)
 
     def line(self, text: str) -> None:
-        """A line above the table. Any thread may say one."""
+        """Print a line above the table, from any thread."""
         with self._lock:
             if console := self._console:
                 self._put(lambda: console.print(printable(text, _LAYOUT), markup=False, soft_wrap=True))
@@ -228,7 +228,7 @@ class Live:
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """Return names in a sentence, the first few of many."""
+    """Return names for a sentence: the first few, and how many more."""
     names = [*names]
     shown, rest = names[:most], len(names) - most
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""What a key of the fleet file means, in words."""
+"""Explains the keys of the fleet file in words."""
 
 from collections.abc import Iterable, Mapping
 
@@ -21,7 +21,7 @@ from launcher.fleet_keys import (
     Keys,
 )
 
-#: Keys that hold others.
+#: Keys that contain other keys.
 _TABLES: Mapping[str, Keys] = {
     "network": NETWORK,
     "simulator": SIMULATOR,
@@ -31,7 +31,7 @@ _TABLES: Mapping[str, Keys] = {
     "limits": LIMITS,
     "kubernetes": KUBERNETES,
 }
-#: What some keys take, where reading a wrong value does not say so.
+#: What some keys take, if the error for a wrong value does not say so.
 _TAKEN = {
     "exchange": ", ".join(catalog.usable()),
     "symbols": "a symbol or pattern, or a list of them; in YAML those that begin with * or ! need quotes",
@@ -54,7 +54,7 @@ class Explanation(msgspec.Struct, frozen=True):
 
     @property
     def takes(self) -> str:
-        """What its values may be."""
+        """What values it takes."""
         if self.name in _TABLES and self.name != "network":
             return f"a mapping of {', '.join(_TABLES[self.name])}"
         if self.name in _TAKEN:

@@ -1,4 +1,4 @@
-"""Why a container does not come up, and what to do about it."""
+"""Why a container does not start or get ready, and what to do about it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from collector.health import Status, by_reason
 from launcher.engines import Condition
 
-#: What the last lines of a log are for.
+#: The remedy if only the log can tell.
 _SEE_LOG = "the last lines of its log say why"
 _MEANINGS = {
     78: ("wrong settings", "fix what its log says"),
@@ -22,7 +22,7 @@ class Cause(NamedTuple):
 
 
 def of_death(condition: Condition) -> Cause:
-    """Return why a container does not run."""
+    """Return why a container is not running."""
     if condition.error:
         return Cause(condition.error)
     meaning, remedy = _MEANINGS.get(condition.exit_code, ("", _SEE_LOG))
@@ -34,7 +34,7 @@ def of_death(condition: Condition) -> Cause:
 
 
 def of_status(status: Status) -> Cause | None:
-    """Return what keeps a collector from getting ready until somebody does something about it."""
+    """Return what prevents a collector from getting ready until somebody intervenes."""
     if status.state == "failed":
         return Cause(status.detail)
     if refused := status.subscriptions.refused:
@@ -47,12 +47,12 @@ def of_status(status: Status) -> Cause | None:
 
 
 def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
-    """Return why a container is not ready in time.
+    """Return why a container did not get ready in time.
 
     Args:
         seconds: how long it was waited for.
-        detail: what it was waiting for itself.
-        status: its last word; None if it has said nothing, or says nothing of itself.
+        detail: what it was itself waiting for.
+        status: its last status; None if it has written none, or does not write any.
     """
     if status and status.subscriptions.overlapping:
         left_out, remedy = of_overlap(status.subscriptions.overlapping)
@@ -67,7 +67,10 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
 
 
 def of_overlap(overlapping: Mapping[str, str]) -> Cause:
-    """Return what a collector leaves out, and who has it; ``overlapping`` has why, by channel and symbol."""
+    """Return what a collector leaves out, and who stores it.
+
+    ``overlapping`` has the reason by channel and symbol.
+    """
     return Cause(
         f"left out {len(overlapping):,} of its subscriptions: {by_reason(overlapping)}",
         "stop the other collector, leave these symbols out of one of the two, or set `allow_overlap: true` to"

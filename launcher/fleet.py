@@ -1,8 +1,8 @@
 """The fleet file, checked, as the containers it asks for.
 
-What a collector's settings may be is the business of ``collector.settings``: each collector becomes a
-complete environment - defaults, then its store, then its own - which the contract reads as the
-collector will.
+``collector.settings`` decides what a collector's settings may be: each collector becomes a complete
+environment - defaults, then its store, then its own settings - which is read here as the collector will read
+it.
 """
 
 import re
@@ -42,14 +42,14 @@ _SIMULATOR_COMMAND = (
     *("--control-listen", "0.0.0.0", "--control-port", "8000"),  # noqa: S104
 )
 _FILE_NAMES = {"config": "config.yaml", "ssl_cert_file": "ca.pem"}
-#: Where a collector's container has the files of the fleet file, by variable.
+#: Where a collector's container has the files that the fleet file names, by variable.
 _FILE_TARGETS = {
     name.upper(): f"/run/secrets/{_FILE_NAMES.get(name) or name.removesuffix('_file')}" for name in FILES
 }
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _LONGEST_HOST = 63  # characters of a label in DNS
 _PROXY = "HTTPS_PROXY"
-#: A collector without a fault, for the check of a store that none uses.
+#: A valid collector, to check a store that none uses.
 _ANY_COLLECTOR = {
     "EXCHANGE": "COINBASE",
     "SYMBOLS": "BTC-USD",
@@ -60,7 +60,7 @@ _SECRETS = frozenset(variable.name for variable in settings.VARIABLES if variabl
 
 
 class FleetError(Exception):
-    """The fleet file is wrong; ``faults`` says all that is, each as ``fleet.yaml:12:5: message``."""
+    """The fleet file is wrong; ``faults`` lists everything that is, as ``fleet.yaml:12:5: message``."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(sorted(set(faults)))
@@ -68,7 +68,7 @@ class FleetError(Exception):
 
 
 def load(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> FleetSpec:
-    """Return the fleet in a file, or in several, each on top of those before it. Raises FleetError.
+    """Return the fleet in one or several files, each overriding those before it. Raises FleetError.
 
     ``environ`` has the values for ``${VAR}``.
     """
@@ -89,7 +89,7 @@ def _build(paths: Path | Sequence[Path], environ: Mapping[str, str]) -> "tuple[_
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A place where values of a collector stand: its settings by variable, and all of it by key.
+    """A place where values of a collector are set: its settings by variable, and all of it by key.
 
     ``where`` is collector, store or defaults, with the store's name.
     """
@@ -100,7 +100,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a value comes from: what it is a value of, its text, and the layer and place of that.
+    """Where a value comes from: whose value it is, its text, and its layer and place.
 
     ``where`` and ``place`` are None if nothing is set.
     """
@@ -112,7 +112,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) -> list[Origin]:
-    """Return where each collector of a fleet has the value of a key such as ``limits.memory`` from.
+    """Return where each collector gets the value of a key, such as ``limits.memory``, from.
 
     A key of the whole fleet has one origin. Raises FleetError.
     """
@@ -130,7 +130,7 @@ def origins(paths: Path | Sequence[Path], environ: Mapping[str, str], key: str) 
 
 
 def _origin(of: str, key: str, layers: Iterable[Layer]) -> Origin:
-    """Return the first of the layers that has the key; a setting that is empty there is not set."""
+    """Return the first layer that has the key; a setting that is empty in a layer is not set there."""
     setting = SETTINGS.get(key)
     for layer in layers:
         if setting and setting.variable:
@@ -151,10 +151,10 @@ def _found(keys: Mapping[str, Node], key: str) -> Node | None:
 
 
 class _Builder:
-    """Checks what the keys of a file mean together, and makes the spec.
+    """Checks the relations between the keys of a file, and makes the spec.
 
     Attributes:
-        layers: what each collector of the file is made from, the nearest first.
+        layers: what each collector of the file is made from, nearest first.
     """
 
     def __init__(self, file: FleetFile, faults: list[Fault], owner: Owner = NOBODY) -> None:
@@ -166,7 +166,7 @@ class _Builder:
         self.names: dict[str, Collector] = {}
         self.managed: dict[str, CollectorSpec] = {}
         self.recorded: list[tuple[Recorded, Node]] = []
-        self.containers: dict[str, list[int]] = defaultdict(list)  # of each collector, by exchange
+        self.containers: dict[str, list[int]] = defaultdict(list)  # the number of each collector, by exchange
         for collector in file.collectors:
             given = ChainMap(dict(collector.settings), dict(file.defaults.settings))
             self.containers[_exchange_of(given)].append(collector.shards or 1)
@@ -195,7 +195,7 @@ class _Builder:
         )
 
     def _layers(self, collector: Collector, store: Store | None, server: CollectorSpec | None) -> list[Layer]:
-        """Return what a collector is made from, the nearest first."""
+        """Return what a collector is made from, nearest first."""
         layers = [Layer("collector", collector.settings, collector.keys)]
         if store:
             layers.append(Layer(f"store {self._name_of(store)}", store.settings, store.keys))
@@ -203,7 +203,7 @@ class _Builder:
         return self._led_to(server, store, layers, collector) if server and store else layers
 
     def _shared(self, collector: Collector) -> list[CollectorSpec]:
-        """A collector as its container or, where it has shards, as those of its shards."""
+        """Return a collector as its container or, with shards, as theirs."""
         store = self._store(collector)
         server = self.managed.get(self._name_of(store))
         layers = self._layers(collector, store, server)
@@ -211,7 +211,7 @@ class _Builder:
         name = self._name(collector, given)
         self.layers[name] = layers
         shares = _shares(name, collector.shards)
-        last, share = shares[-1]  # they differ in name and share alone, and the last name is the longest
+        last, share = shares[-1]  # shards differ only in name and share, and the last name is the longest
         environment = self._environment(given, last, share)
         read = self._check(environment, given, collector, store)
         recording = self._recording(read, given, collector, store, name) if read else None
@@ -227,12 +227,15 @@ class _Builder:
         return {"NAME": names.container(self.file.name, name)} | ({"SHARD": share} if share else {})
 
     def _sharing(self, exchange: str) -> int:
-        """Return how many containers ask an exchange, where several collectors do; shards know each other."""
+        """Return how many containers share an exchange's limits, if several collectors do.
+
+        Shards of one collector know of each other.
+        """
         alike = self.containers[exchange.strip().upper()]
         return sum(alike) if len(alike) > 1 else 1
 
     def _volume(self, role: str, of: str = "", *, target: str, read_only: bool = False) -> Mount:
-        """Return the mount of a volume of the fleet; one with an `id` has names that no other can have."""
+        """Return the mount of a volume of the fleet; with an `id`, its name can belong to no other fleet."""
         volume = names.Volume(fleet=self.file.name, role=role, of=of)
         source = volume.name(distinct=bool(self.file.id))
         return Mount(kind="volume", source=source, target=target, read_only=read_only)
@@ -257,7 +260,7 @@ class _Builder:
             mounts.append(self._simulator_volume(read_only=True))
             environment["SSL_CERT_FILE"] = "/simulator/ca.pem"
         if server:
-            environment["PASSWORD"] = ""  # the engine knows it
+            environment["PASSWORD"] = ""  # its value is known only on the engine
         container = self._container(name, environment, mounts, collector)
         return CollectorSpec(
             fleet=self.file.name,
@@ -288,7 +291,7 @@ class _Builder:
         )
 
     def _kubernetes(self, store: Store | None, collector: Collector, container: Container) -> Kubernetes:
-        """Return what only a cluster uses, noting a request that is more than its limit."""
+        """Return what only a cluster uses, and report a request that exceeds its limit."""
         layers = self._kubernetes_layers(collector, store)
         kubernetes = _merged(layers)
         for key, most, limit in (
@@ -310,12 +313,12 @@ class _Builder:
         return [collector, *([store] if store else []), self.file.defaults]
 
     def _secret_of_url(self, collector: Collector, store: Store | None) -> str:
-        """Return the existing Secret that holds the URL in a cluster; empty where none does."""
+        """Return the existing Secret that holds the URL in a cluster; empty if there is none."""
         kubernetes = _merged(self._kubernetes_layers(collector, store))
         return kubernetes.secret if "url" in kubernetes.secret_keys else ""
 
     def _environment(self, given: Mapping[str, Node], name: str, share: str | None) -> dict[str, str]:
-        """Return the contract's variables in the contract's order, only those that are set."""
+        """Return the variables that are set, in the order of the contract."""
         ours = self._identity(name, share) | {"SPOOL_DIR": "/spool"}
         environment = {}
         for variable in settings.VARIABLES:
@@ -364,7 +367,7 @@ class _Builder:
         store: Store | None,
         name: str,
     ) -> Recording | None:
-        """Return where a collector's records go, and note what of them is named."""
+        """Return where a collector's records go, and remember which symbols it names."""
         symbols = given["SYMBOLS"] if "SYMBOLS" in collector.settings else collector.place
         folder = (store.path.text or "") if store and store.path else ""
         recording = overlap.recording(read, folder, collector=name, at=_place(symbols))
@@ -377,7 +380,7 @@ class _Builder:
         return recording
 
     def _check_overlaps(self) -> None:
-        """Find what several collectors name for one store."""
+        """Report symbols that several collectors name for one store."""
         recorded = [each for each, _ in self.recorded]
         for indices, common in overlap.overlaps(recorded).items():
             symbol = repr(common[0][1])
@@ -414,7 +417,7 @@ class _Builder:
                 )
 
     def _store(self, collector: Collector) -> Store | None:
-        """The store that a collector names, or the only one; a faulty one counts as given, and is noted."""
+        """Return the store that a collector names, or the only one; report a store that does not exist."""
         stores = self.file.stores
         wanted = collector.store or self.file.defaults.store
         if wanted is None or wanted.text is None:
@@ -434,12 +437,12 @@ class _Builder:
         return Store(collector.place, {"BACKEND": Scalar("", 0, 0, None, faulty=True)})
 
     def _name(self, collector: Collector, given: Mapping[str, Node]) -> str:
-        """Return the collector's name, noting where another has it."""
+        """Return the collector's name, and report it if another collector has it."""
         place = collector.name or given.get("EXCHANGE") or collector.place
         exchange = text_of(given.get("EXCHANGE", UNSET)) or ""
         name = (collector.name.text if collector.name else None) or default_name(exchange)
         if not name or (collector.name and collector.name.faulty):
-            return "collector"  # its name or exchange is missing or wrong, which is noted
+            return "collector"  # its name or exchange is missing or wrong, which is reported
         for each in dict.fromkeys([name, *(each for each, _ in _shares(name, collector.shards))]):
             self._take(each, collector, place)
         return name
@@ -457,7 +460,7 @@ class _Builder:
         return next((name for name, each in self.file.stores.items() if each is store), "")
 
     def _manage(self, name: str, store: Store) -> None:
-        """Take up a store that runs with the fleet."""
+        """Add a store that runs with the fleet."""
         backend = (text_of(store.settings["BACKEND"]) or "").upper()
         if not store.manage or backend not in settings.BACKENDS:
             return
@@ -497,7 +500,7 @@ class _Builder:
     def _led_to(
         self, server: CollectorSpec, store: Store, layers: Sequence[Layer], collector: Collector
     ) -> list[Layer]:
-        """Return a collector's layers below one that leads it to a managed store."""
+        """Return a collector's layers on top of one that points it to a managed store."""
         given = _given(layers)
         self._check_led(server.name, given, server.server)
         for variable in ("USER", "DATABASE") if managed.SERVERS[server.server].has_user else ():
@@ -528,7 +531,7 @@ class _Builder:
         return [Layer(f"store {server.name}, which is managed", made, {}), *below]
 
     def _check_led(self, name: str, given: Mapping[str, Node], server: str) -> None:
-        """Notes what is set and only the launcher knows of a managed store."""
+        """Report settings of a managed store that only the launcher can set."""
         user = () if managed.SERVERS[server].has_user else ("USER",)
         for variable in (*managed.SET_BY_US, *user):
             if text_of(given.get(variable, UNSET)):
@@ -551,9 +554,9 @@ class _Builder:
                 )
 
     def _check_unused_stores(self) -> None:
-        """Note what is wrong with stores that no collector uses yet; each collector checks its own.
+        """Report faults of stores that no collector uses yet; the others are checked with their collectors.
 
-        What such a store lacks, a collector may still bring.
+        Settings that such a store lacks may be set by a collector later.
         """
         used = {layer.where for layers in self.layers.values() for layer in layers}
         for name, store in self.file.stores.items():
@@ -619,7 +622,7 @@ class _Builder:
             health=HealthCheck(
                 command=("test", "-s", "/simulator/ca.pem"), interval=1, timeout=5, start_period=30, retries=3
             ),
-            # One that is to end after a while must not begin again.
+            # A container that ends after a set time must not be restarted.
             restart="no" if "--duration" in self.file.simulator else "unless-stopped",
         )
         return CollectorSpec(fleet=self.file.name, name=SIMULATOR, container=container, owner=self.owner)
@@ -635,12 +638,12 @@ class _Builder:
 
 
 def _merged(layers: Iterable[Collector | Store]) -> Kubernetes:
-    """Return what only a cluster uses, the nearest first."""
+    """Return what only a cluster uses; the nearest layer wins."""
     return Kubernetes(**ChainMap(*(dict(layer.kubernetes) for layer in layers)))
 
 
 def _given(layers: Iterable[Layer]) -> Mapping[str, Node]:
-    """Return the settings that hold, by variable."""
+    """Return the effective settings by variable."""
     return ChainMap(*(dict(layer.settings) for layer in layers))
 
 
@@ -649,7 +652,7 @@ def _exchange_of(given: Mapping[str, Node]) -> str:
 
 
 def _secrets(environment: Mapping[str, str]) -> frozenset[str]:
-    """Return the variables that are never shown: of a proxy's URL, one with credentials in it."""
+    """Return the variables that are never shown; a proxy's URL is one if it has credentials."""
     proxy = environment.get(_PROXY, "")
     return _SECRETS.intersection(environment) | ({_PROXY} if "@" in proxy else set())
 
@@ -666,7 +669,7 @@ def _place(node: Node) -> str:
 
 
 def _quoted_item(node: Node | None, message: str) -> Node | None:
-    """Return the item of a list that a message quotes, for its place."""
+    """Return the item of a list that a message quotes, because of its place."""
     for item in node.items if isinstance(node, Items) else ():
         if isinstance(item, Scalar) and item.text and repr(item.text.lower()) in message.lower():
             return item

@@ -1,8 +1,8 @@
 """The fleet file as typed models.
 
-``read`` turns the tree of yaml_source.py into a ``FleetFile`` and notes every key that is unknown and every
-value that is wrong by itself. What keys mean together (a store that does not exist, a channel that the
-exchange does not offer) is fleet.py's business.
+``read`` turns the tree of yaml_source.py into a ``FleetFile``, and reports every unknown key and every value
+that is wrong by itself. fleet.py checks how keys relate (a store that does not exist, a channel that the
+exchange does not offer).
 """
 
 import os
@@ -37,7 +37,7 @@ from launcher.spec import Network
 from launcher.yaml_source import Entry, Fault, Items, Node, Scalar, Table, merge
 from launcher.yaml_source import read as read_yaml
 
-#: The exchanges that the simulator speaks, with the host names that it answers for.
+#: The exchanges that the simulator imitates, with the host names that it answers for.
 SIMULATED = {
     "COINBASE": ("api.coinbase.com", "advanced-trade-ws.coinbase.com"),
     "KRAKEN": ("api.kraken.com", "ws.kraken.com"),
@@ -48,14 +48,14 @@ _WRITE_ONE = "`launcher init` writes one to start from"
 _NUL = "the character NUL is not allowed in an environment variable"
 _MOUNTABLE = re.compile(r"[^:\x00-\x1f\x7f]+")
 
-#: Where nothing stands.
+#: In place of a missing value.
 UNSET = Scalar("", 0, 0, None)
 
 type Given = dict[str, Node]  # the settings by variable, each with its place
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a container may use; ``memory`` is in bytes, None is not given."""
+    """What a container may use; ``memory`` is in bytes, None means not given."""
 
     memory: int | None = None
     cpus: float | None = None
@@ -63,10 +63,10 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """A store: the settings it brings, and the host's folder where a PARQUET store says one.
+    """A store: its settings and, for PARQUET, the host's folder if one is given.
 
-    ``keys`` is all of it as the file has it; ``image`` is that of a server that runs with the fleet
-    (``manage``). ``kubernetes`` has what is set of that mapping, by key.
+    ``keys`` is the whole mapping as written in the file; ``image`` is that of a server that runs with the
+    fleet (``manage``). ``kubernetes`` has what is set in that mapping, by key.
     """
 
     place: Node
@@ -79,10 +79,10 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class Collector(msgspec.Struct, frozen=True):
-    """A collector, or the defaults of all; ``keys`` is all of it as the file has it.
+    """A collector, or the defaults of all; ``keys`` is the whole mapping as written in the file.
 
-    ``shards`` is how many containers share its symbols; None is one that has them all. With ``profiles``, it
-    is there only where one of them is active. ``kubernetes`` has what is set of that mapping, by key.
+    ``shards`` is how many containers share its symbols; None is one that has them all. A collector with
+    ``profiles`` exists only if one of them is active. ``kubernetes`` has what is set in that mapping, by key.
     """
 
     place: Node
@@ -98,9 +98,9 @@ class Collector(msgspec.Struct, frozen=True):
 
 
 class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole fleet file; ``keys`` is all of it as it is written.
+    """A whole fleet file; ``keys`` is all of it as written.
 
-    ``simulator`` holds the options of its command line; ``id`` is empty where the file has none.
+    ``simulator`` has the options of its command line; ``id`` is empty if the file has none.
     """
 
     name: str
@@ -118,9 +118,9 @@ class FleetFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(paths: Sequence[Path], environ: Mapping[str, str], faults: list[Fault]) -> FleetFile | None:
-    """Return the files at ``paths``, each on top of those before; None if nothing in them makes sense.
+    """Return the files at ``paths``, each overriding those before it; None if nothing in them makes sense.
 
-    ``faults`` gets all that is wrong.
+    Faults are added to ``faults``.
     """
     roots = [_root(path, environ, faults) for path in paths]
     tables = [root for root in roots if root is not None]
@@ -160,7 +160,7 @@ def _root(path: Path, environ: Mapping[str, str], faults: list[Fault]) -> Node |
 
 
 def _overlay(base: Node, over: Node) -> Node:
-    """A file on top of another one: key by key, and the collectors by their names."""
+    """Return a file merged over another one: key by key, and the collectors by their names."""
     merged = merge(base, over)
     if not isinstance(base, Table) or not isinstance(over, Table) or not isinstance(merged, Table):
         return over
@@ -171,7 +171,7 @@ def _overlay(base: Node, over: Node) -> Node:
         return merged
     collectors: dict[str | int, Node] = {}
     for number, item in enumerate(below.items):
-        identity = _identity(item, number)  # a second one of that name stays, and is a fault as in one file
+        identity = _identity(item, number)  # a second one of that name is kept, and reported
         collectors[number if identity in collectors else identity] = item
     unmatched = dict(collectors)
     for number, item in enumerate(above.items, len(below.items)):
@@ -186,7 +186,7 @@ def _overlay(base: Node, over: Node) -> Node:
 
 
 def _identity(collector: Node, number: int) -> str | int:
-    """Return what a collector is known by in another file: its name, or ``number`` where it has none."""
+    """Return what identifies a collector across files: its name, or ``number`` if it has none."""
     if isinstance(collector, Table):
         for key in ("name", "exchange"):
             entry = collector.entries.get(key)
@@ -196,12 +196,12 @@ def _identity(collector: Node, number: int) -> str | int:
 
 
 def default_name(exchange: str) -> str:
-    """Return the name of a collector that has none: its exchange's, as a container may be called."""
+    """Return the name of a collector that is given none: its exchange's, made valid for a container."""
     return exchange.strip().lower().replace("_", "-").replace(".", "-")
 
 
 class _Reader:
-    """Walks the tree. A value that is wrong is noted and comes back as None, or as a faulty scalar."""
+    """Walks the tree. A wrong value is reported, and read as None or as a faulty scalar."""
 
     def __init__(self, faults: list[Fault]) -> None:
         self.faults = faults
@@ -310,7 +310,7 @@ class _Reader:
         )
 
     def _listed(self, keys: dict[str, Node], key: Key) -> Any:
-        """Return what a list, or a text with commas, is read as; None if it is not set or wrong."""
+        """Return what a list, or text with commas, is read as; None if it is not set or wrong."""
         node = _given(keys, key.name)
         text = self._list(node, key.name) if node else None
         if node is None or not text:
@@ -347,7 +347,7 @@ class _Reader:
         return self._parsed(scalar, key)[0]
 
     def _list(self, node: Node, key: str) -> str | None:
-        """A list, or a text with commas, as the text with commas."""
+        """Return a list, or text with commas, as text with commas."""
         if isinstance(node, Scalar):
             return node.text
         items = node.items if isinstance(node, Items) else ()
@@ -377,7 +377,7 @@ class _Reader:
         return Scalar(scalar.file, scalar.line, scalar.column, path)
 
     def _table(self, node: Node | None, what: str, known: Keys, ignored: str = "") -> dict[str, Node] | None:
-        """Return the values of a mapping by key. A misspelt key counts as its faulty right spelling."""
+        """Return the values of a mapping by key. A misspelt key counts as the right one, marked faulty."""
         if node is None:
             return {}
         if not isinstance(node, Table):
@@ -403,7 +403,7 @@ class _Reader:
         return near[0] if near else None
 
     def _named(self, node: Node | None, what: str) -> list[tuple[Scalar, Node]]:
-        """Return the entries of a mapping whose keys are the user's own names."""
+        """Return the entries of a mapping whose keys are names chosen by the user."""
         if isinstance(node, Table):
             return [(key, value) for key, value in node.entries.values()]
         if node is not None:
@@ -446,14 +446,14 @@ class _Reader:
 
 
 def text_of(node: Node) -> str | None:
-    """Return the text of a setting: lists are joined by commas; None if it is not set or faulty."""
+    """Return the text of a setting, a list joined by commas; None if it is not set or faulty."""
     if isinstance(node, Items):
         return ",".join(item.text or "" for item in node.items if isinstance(item, Scalar))
     return node.text if isinstance(node, Scalar) else None
 
 
 def _given(keys: Mapping[str, Node], key: str) -> Node | None:
-    """A value; None if the key is missing or has nothing after it."""
+    """Return a value; None if the key is missing or empty."""
     node = keys.get(key)
     return None if isinstance(node, Scalar) and node.text is None else node
 

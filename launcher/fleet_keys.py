@@ -1,4 +1,4 @@
-"""The keys of a fleet file: what each means, and how its text is read.
+"""The keys of a fleet file: their meaning, and how their text is read.
 
 The reader (fleet_file.py), the schema (schema.py) and ``launcher explain`` are made from these tables.
 """
@@ -26,7 +26,7 @@ from launcher.spec import SECRET_FILES, Kubernetes
 
 
 class Number(msgspec.Struct, frozen=True):
-    """Reads a number from ``least`` to ``most``; ``taken`` says so in words."""
+    """Reads a number from ``least`` to ``most``; ``taken`` describes that in words."""
 
     least: float
     taken: str
@@ -40,7 +40,7 @@ class Number(msgspec.Struct, frozen=True):
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One key. ``default`` is in words; ``variable`` is the contract's variable of a setting."""
+    """One key. ``default`` is in words; ``variable`` is the setting's variable in the contract."""
 
     name: str
     meaning: str
@@ -84,9 +84,9 @@ def _keys(*keys: Key) -> dict[str, Key]:
     return {key.name: key for key in keys}
 
 
-#: Bytes; with a lower limit Docker refuses to create a container.
+#: Bytes; below this, Docker refuses to create a container.
 LEAST_MEMORY = 6 * 2**20
-#: Variables that the launcher sets by itself, with the key to use instead.
+#: Variables that the launcher itself sets, with the key to use instead.
 OURS = {
     "NAME": "set `name` on the collector instead",
     "SHARD": "set `shards` on the collector instead: how many containers share its symbols",
@@ -183,7 +183,7 @@ LIMITS = _keys(
     Key("pids", "the most processes and threads that a container may have", Whole(1, 2**22), "256"),
 )
 _POD = Kubernetes()
-#: What only `launcher render --format kubernetes` uses.
+#: Keys that only `launcher render --format kubernetes` uses.
 KUBERNETES = _keys(
     Key(
         "request_memory",

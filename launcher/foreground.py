@@ -1,4 +1,4 @@
-"""``launcher run``: a fleet as local processes, watched until it ends, and what was stored then."""
+"""``launcher run``: a fleet as local processes, watched until it ends, and a report of what was stored."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from launcher.engines.process import LocalCollector, LocalFleet
 from launcher.spec import FleetSpec
 
 _DATA = Path("data")
-_REPORT_EVERY = 5.0  # seconds between two lines where there is no terminal
+_REPORT_EVERY = 5.0  # seconds between two lines without a terminal
 _LOOK_EVERY = 0.25  # seconds
-_READY_WITHIN = 60.0  # seconds that a run of a given length waits for its collectors before it counts
+_READY_WITHIN = 60.0  # seconds that a run of a given length waits for its collectors before counting
 
 
 def run(
@@ -26,10 +26,11 @@ def run(
     as_json: bool = False,
     adopt: bool = False,
 ) -> int:
-    """Run the fleet, then tell what was stored; return the exit status. ``adopt`` takes over another's state.
+    """Run the fleet, then report what was stored; return the exit status.
 
-    It ends ``seconds`` (None: at a signal) after all collectors are ready, or where they are not in a minute.
-    Raises EngineError when a collector's settings are wrong or the fleet cannot run here.
+    It ends ``seconds`` (None: at a signal) after all collectors are ready, or have failed to be within a
+    minute. ``adopt`` takes over another fleet's state. Raises EngineError if a collector's settings are wrong
+    or the fleet cannot run here.
     """
     summarise = _summarise_as_json if as_json else _summarise
     return asyncio.run(_Run(fleet, seconds, console, summarise, adopt=adopt).run())
@@ -64,7 +65,7 @@ class _Run:
             tasks = [asyncio.create_task(self._watch())]
             if self.seconds is not None:
                 tasks.append(asyncio.create_task(self._count(self.seconds)))
-            for task in tasks:  # nobody runs blind
+            for task in tasks:  # the fleet never runs unwatched
                 task.add_done_callback(lambda _: self.stop.set())
             try:
                 await self.local.run(self.stop, self.kill)
@@ -78,13 +79,13 @@ class _Run:
         return self._judge()
 
     def _stop(self) -> None:
-        """The first signal ends the run in order, the second at once."""
+        """End the run: in order at the first signal, immediately at the second."""
         if self.stop.is_set():
             self.kill.set()
         self.stop.set()
 
     async def _count(self, seconds: float) -> None:
-        """End when the run does: its length begins when all are ready."""
+        """End the run after its length, which counts from when all collectors are ready."""
         latest = self.begun + _READY_WITHIN
         while not all(collector.ever_ready for collector in self.local.collectors):
             if time.monotonic() > latest:
@@ -101,7 +102,7 @@ class _Run:
             await asyncio.sleep(_LOOK_EVERY)
 
     def _tell_news(self) -> None:
-        """Say once when each collector is ready, and when the first records are stored."""
+        """Report once when each collector is ready, and when the first records are stored."""
         for collector in self.local.collectors:
             status = collector.status()
             if status and status.state == "ready":
@@ -123,14 +124,14 @@ class _Run:
         return time.monotonic() - self.begun
 
     def _judge(self) -> int:
-        """1 when a collector ended badly, or never got ready in a run of a given length."""
+        """Return 1 if a collector ended badly, or never got ready in a run of a given length."""
         status = 0
         for collector in self.local.collectors:
             if collector.exit_status not in (
                 0,
                 None,
                 -signal.SIGTERM,
-            ):  # stopped before it could say anything
+            ):  # stopped before its first status
                 self.console.remark(f"{collector.name} ended with status {collector.exit_status}")
                 status = 1
             elif self.seconds is not None and not collector.ever_ready:
@@ -210,7 +211,7 @@ def _summarise_as_json(collectors: Sequence[LocalCollector], console: Console) -
 
 
 def _places(collectors: Sequence[LocalCollector]) -> dict[str, list[str]]:
-    """Return how much is where, each with the commands that read it."""
+    """Return how much was stored where, each with commands that read it."""
     stored: dict[str, int] = {}
     commands: dict[str, list[str]] = {}
     for collector in collectors:

@@ -1,7 +1,7 @@
-"""The fleet that ``launcher run`` runs in this folder, seen by another process.
+"""The fleet that ``launcher run`` runs in this folder, seen from another process.
 
-A run holds a lock on ``.cryptostore/FLEET/lock`` for as long as it lives, however it ends, and writes into it
-what it runs. Its collectors' status files and logs lie beside it.
+A run holds a lock on ``.cryptostore/FLEET/lock`` while it lives, however it ends, and writes into that file
+what it runs. Its collectors' status files and logs are next to it.
 """
 
 import contextlib
@@ -28,19 +28,19 @@ from launcher.spec import FleetSpec
 
 _STATE = Path(".cryptostore")
 _LOCK = "lock"
-#: Whose the folder is, in the words of labels, and since when.
+#: The owner of the folder, as labels name it, and since when.
 _OWNER, _SINCE = "owner.json", "since"
 _LOG, _OLDER_LOG = ".log", ".log.1"
 _LOOK_EVERY = 0.25  # seconds between two looks for new lines
-#: A status probe holds the lock for microseconds; who wants it for long tries as often as this.
+#: A status probe holds the lock for microseconds; whoever wants to keep it tries this often.
 _TRIES, _PAUSE = 10, 0.02
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 class LocalRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of a fleet: the launcher's process, when it began (seconds since 1970) and its collectors.
+    """A run of a fleet: the launcher's process, its start (seconds since 1970) and its collectors.
 
-    ``simulated`` says that the simulator is part of it: it ends when the simulator does.
+    ``simulated`` says that the simulator is part of the run: the run ends when the simulator does.
     """
 
     process: int
@@ -50,16 +50,16 @@ class LocalRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def folder(fleet: str) -> Path:
-    """Return where a run of the fleet in this folder keeps its spools, its logs and its lock."""
+    """Return the folder in which a run of the fleet keeps its spools, its logs and its lock."""
     return _STATE / fleet
 
 
 @contextlib.contextmanager
 def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator[None]:
-    """Hold the state folder. Raises EngineError while another launcher does, or where it cannot write."""
+    """Hold the state folder. Raises EngineError if another launcher does, or if it is not writable."""
     with contextlib.ExitStack() as stack:
         try:
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)  # what is spooled and logged is the user's
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)  # spools and logs are private
             file = stack.enter_context((state / _LOCK).open("a+"))
             _lock(file)
             file.truncate(0)
@@ -80,7 +80,7 @@ def held(state: Path, collectors: Iterable[str], *, simulated: bool) -> Iterator
 def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
     """Sign the state folder for the fleet. Raises EngineError if another fleet of that name has it.
 
-    One that nobody signed is taken where all spools in it are of collectors that the fleet's file has.
+    An unsigned one is taken over if all its spools belong to collectors in the fleet's file.
     """
     found = _signature(state)
     claim = _claim(fleet, found)
@@ -108,7 +108,7 @@ def take_possession(state: Path, fleet: FleetSpec, *, adopt: bool) -> None:
 
 
 def of_another(fleet: FleetSpec) -> str:
-    """Return whose the state in this folder is where it is another fleet's, else an empty text.
+    """Return whose the state in this folder is if it is another fleet's, else an empty text.
 
     Raises EngineError if its signature cannot be read.
     """
@@ -146,7 +146,7 @@ def _lock(file: IO[str]) -> None:
 
 
 def find(fleet: str) -> LocalRun | None:
-    """Return the run of the fleet in this folder; None if there is none now."""
+    """Return the current run of the fleet in this folder; None if there is none."""
     with contextlib.suppress(OSError, typed_json.DecodeError), (folder(fleet) / _LOCK).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -156,7 +156,7 @@ def find(fleet: str) -> LocalRun | None:
 
 
 def status(fleet: str, collector: str, run: LocalRun) -> health.Status | None:
-    """Return what a collector of the run last said of itself; None if it has said nothing yet."""
+    """Return the last status of a collector of the run; None if it has written none yet."""
     try:
         said = health.read(folder(fleet) / SPOOL / names.container(fleet, collector))
     except (OSError, msgspec.DecodeError):
@@ -165,21 +165,21 @@ def status(fleet: str, collector: str, run: LocalRun) -> health.Status | None:
 
 
 def logged(fleet: str) -> list[str]:
-    """Return what has a log of a run in this folder, of now or of before."""
+    """Return the collectors that have a log in this folder, of this run or an earlier one."""
     return sorted(path.name.removesuffix(_LOG) for path in folder(fleet).glob(f"*{_LOG}"))
 
 
 def last_lines(
     fleet: str, collectors: Sequence[str], wanted: LogLines, hidden: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str]]:
-    """Return the lines of each collector that are asked for, as (collector, line), by time."""
+    """Return the requested lines of each collector as (collector, line), ordered by time."""
     since = "" if wanted.since is None else _iso(wanted.since)
 
     def timed(collector: str) -> Iterator[tuple[str, str]]:
         at = ""
         for line in _lines(fleet, collector):
             found = _TIME.search(line[:80])
-            at = found[0] if found else at  # lines without a time belong to those before them
+            at = found[0] if found else at  # lines without a time belong to the line before them
             if at >= since:
                 yield at, line
 
@@ -192,19 +192,19 @@ def last_lines(
 
 
 def _iso(seconds: float) -> str:
-    """Return a time as the logs begin with it, to be compared as text."""
+    """Return a time in the format of the logs, to be compared as text."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
 
 
 def follow(
     fleet: str, collectors: Sequence[str], wanted: LogLines, hidden: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, str]]:
-    """Return lines as ``last_lines`` does, then new ones as they come, until the run ends."""
+    """Yield lines as ``last_lines`` returns them, then new ones as they come, until the run ends."""
     files = {each: _Tail(folder(fleet) / f"{each}{_LOG}") for each in collectors}
     yield from last_lines(fleet, collectors, wanted, hidden)
     while True:
         ended = find(fleet) is None
-        for collector, file in files.items():  # also what came before the end
+        for collector, file in files.items():  # includes what came just before the end
             for line in file.read():
                 yield collector, masked(line, hidden.get(collector, ()))
         if ended:
@@ -233,7 +233,7 @@ def _lines(fleet: str, collector: str) -> Iterator[str]:
 
 
 class _Tail:
-    """What is appended to a log file from now on, also after it was put aside for a new one."""
+    """Follows a log file from now on, even when it is rotated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

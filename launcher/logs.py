@@ -1,4 +1,4 @@
-"""The logs of many containers as one, in the order of their times, with ``***`` for every password."""
+"""The logs of many containers as one, ordered by time, with ``***`` for every password."""
 
 import heapq
 import queue
@@ -11,13 +11,13 @@ from collector.masking import masked
 from launcher.engines import EngineError, LogLines, Observed
 from launcher.engines.docker import DockerEngine
 
-_RESTART_WAIT = 1.0  # seconds between looks at a container that is to start again
+_RESTART_WAIT = 1.0  # seconds between checks of a container that is about to be restarted
 
 
 def last(
     engine: DockerEngine, containers: Sequence[Observed], wanted: LogLines, parallel: int
 ) -> Iterator[tuple[str, str]]:
-    """Return the lines of each container that are asked for, as (collector, line), by time."""
+    """Return the requested lines of each container as (collector, line), ordered by time."""
 
     def stamped(container: Observed) -> list[tuple[str, str, str]]:
         hidden = engine.passwords(container.id)
@@ -56,7 +56,7 @@ def _follow(
         hidden = engine.passwords(container.id)
         while True:
             for at, line in engine.follow(container.id, wanted):
-                if at > seen:  # after a restart the engine begins with lines of before
+                if at > seen:  # after a restart, the engine repeats earlier lines
                     seen = at
                     lines.put((container.collector, masked(line, hidden)))
             wanted = LogLines(since=time.time() - 60)

@@ -1,7 +1,7 @@
-"""Stores that run with the fleet (``manage: true``): the containers of their servers, and their passwords.
+"""Stores that run with the fleet (``manage: true``): their servers' containers and their passwords.
 
-A password is made once and kept on the engine, in a volume beside the data that it opens. Until it is known,
-specs have an empty text in its place, so that the fleet file alone tells what a fleet is.
+A password is made once and kept on the engine, in a volume beside the data that it protects. Until it is
+known, specs have an empty text in its place, so that the fleet file alone determines what a fleet is.
 """
 
 import secrets
@@ -13,14 +13,14 @@ import msgspec
 from launcher import names
 from launcher.spec import CollectorSpec, Container, FleetSpec, HealthCheck, Mount
 
-#: What the launcher sets for a collector whose store it manages, and nobody else may.
+#: Settings that only the launcher may set for a collector whose store it manages.
 SET_BY_US = ("URL", "URL_FILE", "HOST", "PORT", "USER_FILE", "PASSWORD", "PASSWORD_FILE")
-#: The user and the database of a server whose store names none.
+#: The user and the database of a server if the store names none.
 NAME = "cryptostore"
 _PASSWORD_BYTES = 24
 _PIDS = 4096  # a server has a process or a thread for each connection
 _STOP_GRACE = 60
-#: With these a server's image takes its data's folder into possession, and becomes the server's user.
+#: With these, a server's image takes ownership of its data folder, and switches to the server's user.
 _CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
 
 
@@ -28,12 +28,12 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A database server, as its public image runs it.
 
     Attributes:
-        image: the image where the store names none.
+        image: the image if the store names none.
         data: the folder of its data.
         environment: its variables; ``{user}`` and ``{database}`` stand for the store's.
-        secrets: its variables that are files, the password's first; ``{password}`` stands for that.
-        tmpfs: folders that it writes to, beside /tmp.
-        has_user: whether it has a user and a database of names, which its data remembers with the password.
+        secrets: its variables that name files, the password's first; ``{password}`` stands for the password.
+        tmpfs: folders that it writes to, besides /tmp.
+        has_user: whether it has a named user and database, which its data remembers with the password.
     """
 
     image: str
@@ -47,7 +47,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def password_file(self) -> str:
-        """The name of the file that holds the password and nothing else."""
+        """Return the name of the file that contains the password and nothing else."""
         return next(iter(self.secrets)).lower()
 
 
@@ -59,7 +59,7 @@ SERVERS: Mapping[str, Server] = {
     "redis": Server(
         image="redis:7.4.2",
         data="/data",
-        # What is acknowledged is on disk a second later; full, it refuses to write and forgets nothing.
+        # An acknowledged write is on disk within a second; when full, it refuses writes and evicts nothing.
         command=(
             *("redis-server", "/run/secrets/redis_config", "--dir", "/data"),
             *("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"),
@@ -79,7 +79,7 @@ SERVERS: Mapping[str, Server] = {
             "PGDATA": "/var/lib/postgresql/data/pgdata",
         },
         secrets={"POSTGRES_PASSWORD": "{password}"},
-        # While it initialises its data it listens at its socket alone.
+        # While it initialises its data, it listens only on its Unix socket.
         health=_health(
             *(
                 "pg_isready",
@@ -100,7 +100,7 @@ SERVERS: Mapping[str, Server] = {
         data="/data/db",
         environment={"MONGO_INITDB_ROOT_USERNAME": "{user}", "HOME": "/tmp"},  # noqa: S108 - of its container
         secrets={"MONGO_INITDB_ROOT_PASSWORD": "{password}"},
-        # While it initialises its data it listens at 127.0.0.1 alone.
+        # While it initialises its data, it listens only on 127.0.0.1.
         health=_health(
             "sh",
             "-c",
@@ -109,7 +109,7 @@ SERVERS: Mapping[str, Server] = {
         ),
     ),
 }
-#: Which server a backend needs.
+#: The server that each backend needs.
 BACKENDS = {"REDIS": "redis", "REDISSTREAM": "redis", "MONGO": "mongo", "POSTGRES": "postgres"}
 
 
@@ -125,8 +125,8 @@ def store(
 ) -> CollectorSpec:
     """Return the store as a container of the fleet, which runs one of SERVERS.
 
-    ``login`` has the ``user`` and the ``database`` of its server; ``distinct`` volumes have names that can be
-    no other fleet's.
+    ``login`` has the ``user`` and the ``database`` of its server; ``distinct`` volumes have names that no
+    other fleet can have.
     """
     server = SERVERS[kind]
     data, password = (
@@ -159,13 +159,13 @@ def store(
 
 
 def settings(spec: CollectorSpec, login: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of a store that its collectors get, except for the password."""
+    """Return the settings that a store's collectors get, except for the password."""
     names = {"USER": login["user"], "DATABASE": login["database"]}
     return {"HOST": spec.container.name} | (names if SERVERS[spec.server].has_user else {})
 
 
 def with_passwords(fleet: FleetSpec, passwords: Mapping[str, str]) -> FleetSpec:
-    """Return the fleet with the passwords of its managed stores, by their names."""
+    """Return the fleet with the passwords of its managed stores, given by name."""
     stores = tuple(
         _with(
             spec,
@@ -183,7 +183,7 @@ def with_passwords(fleet: FleetSpec, passwords: Mapping[str, str]) -> FleetSpec:
 
 
 def with_kept_passwords(fleet: FleetSpec, folder: Path) -> FleetSpec:
-    """The fleet with the passwords in ``folder``, each in ``STORE.FILE``, and new ones for the rest."""
+    """Return the fleet with the passwords in ``folder`` (``STORE.FILE``), and new ones for the rest."""
     passwords = {}
     for spec in fleet.stores:
         path = folder / f"{spec.name}.{SERVERS[spec.server].password_file}"
@@ -192,7 +192,7 @@ def with_kept_passwords(fleet: FleetSpec, folder: Path) -> FleetSpec:
 
 
 def new_password() -> str:
-    """A password that nobody can guess, of letters, digits, '-' and '_'."""
+    """Return a random password of letters, digits, '-' and '_'."""
     return secrets.token_urlsafe(_PASSWORD_BYTES)
 
 

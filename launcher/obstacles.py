@@ -1,6 +1,6 @@
 """Obstacles to a plan on the engine, found by reading alone.
 
-``plan`` and ``doctor`` show it, and ``up`` refuses to begin before it is gone, so the three agree.
+``plan`` and ``doctor`` show them, and ``up`` refuses to begin while there are any, so the three agree.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ def find(engine: DockerEngine, plan: Plan) -> list[Obstacle]:
 
 
 def conflicts(plan: Plan) -> Iterator[Obstacle]:
-    """Yield what containers are in the way that have the fleet's label; `plan` shows them as actions."""
+    """Yield containers in the way that have the fleet's label; `plan` shows them as actions."""
     found = {action.container.name: action for action in plan.of(Kind.CONFLICT) if action.container}
     composed = {
         name: action.collector
@@ -59,7 +59,7 @@ def refuse(engine: DockerEngine, plan: Plan) -> None:
 
 
 def _names(engine: DockerEngine, plan: Plan, making: Iterable[Action]) -> Iterator[Obstacle]:
-    """Find names of containers to make that containers of others have."""
+    """Find names of containers to make that unrelated containers have."""
     wanted = {name: action for action in making for name in _wanted(action)}
     ours = {action.container.id for action in plan.actions if action.container}
     taken = {name: owner[:12] for name, owner in engine.owners(wanted).items() if owner not in ours}
@@ -103,7 +103,7 @@ def _images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle
 
 
 def _foreign_images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:
-    """Find images of another program that have the name of the collector's."""
+    """Find images that have the name of the collector's but contain another program."""
     specs = [each.spec for each in making if each.spec and not each.spec.server]
     for image in sorted({spec.container.image for spec in specs}):
         if command := engine.other_program(image):

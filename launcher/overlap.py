@@ -1,7 +1,7 @@
-"""Whether collectors of a fleet store the same into the same store.
+"""Whether collectors of a fleet record the same into the same store.
 
-Symbols that they name are compared when the file is read. What patterns select is known when the exchange has
-been asked (resolve.py).
+Symbols that they name are compared when the file is read. What patterns select is known only when the
+exchange has been asked (resolve.py).
 """
 
 from collections import defaultdict
@@ -13,10 +13,10 @@ from collector.settings import BACKENDS, Settings
 from collector.symbol_patterns import Selection, is_plain
 from launcher.spec import CollectorSpec, Recording
 
-#: A channel, candles with their interval, and a symbol.
+#: A channel (candles with their interval) and a symbol.
 type Pair = tuple[str, str]
 
-_ALL = frozenset({""})  # in place of the profiles of a collector that has none
+_ALL = frozenset({""})  # stands for the profiles of a collector without any
 
 
 class Recorded(NamedTuple):
@@ -28,13 +28,13 @@ class Recorded(NamedTuple):
 
 
 def recording(settings: Settings, folder: str, *, collector: str, at: str) -> Recording | None:
-    """Return where a collector's records go; None if nobody shares that, or may.
+    """Return where a collector's records go; None if no other collector can share that, or is allowed to.
 
     Args:
         settings: the collector's.
         folder: that of a PARQUET store.
         collector: its name in the fleet file.
-        at: where its symbols stand.
+        at: the place of its symbols.
     """
     if settings.backend == "TTY" or settings.allow_overlap:
         return None
@@ -47,7 +47,7 @@ def recording(settings: Settings, folder: str, *, collector: str, at: str) -> Re
 
 
 def _store(settings: Settings, folder: str) -> tuple[object, ...]:
-    """Return what tells one store from another."""
+    """Return what distinguishes one store from another."""
     if settings.backend == "PARQUET":
         return ("PARQUET", folder)
     url = settings.url
@@ -59,7 +59,7 @@ def _store(settings: Settings, folder: str) -> tuple[object, ...]:
 
 
 def named(symbols: Iterable[str]) -> list[str]:
-    """Return which of a collector's symbols and patterns are symbols that no other of them leaves out."""
+    """Return a collector's plain symbols, without those that one of its patterns excludes."""
     selection = Selection.parse(symbols)
     return selection.select({item: "" for item in selection.included if is_plain(item)})
 
@@ -72,7 +72,7 @@ def pairs(recording: Recording, symbols: Iterable[str]) -> set[Pair]:
 def overlaps(recorded: Sequence[Recorded]) -> Mapping[tuple[int, ...], list[Pair]]:
     """Return what several collectors record into one store, by the indices of these collectors.
 
-    Collectors of different profiles are not compared: whether they run together is known when they do.
+    Collectors of different profiles are not compared here, because they may never run together.
     """
     recorders: dict[tuple[tuple[object, ...], Pair], list[int]] = defaultdict(list)
     for index, each in enumerate(recorded):
@@ -88,7 +88,7 @@ def overlaps(recorded: Sequence[Recorded]) -> Mapping[tuple[int, ...], list[Pair
 
 
 class Overlap(NamedTuple):
-    """What a collector records as others do. Its text says what is wrong, and what would be right."""
+    """What a collector records as others do. Its text says what is wrong, and how to fix it."""
 
     of: str
     at: str
@@ -105,7 +105,7 @@ def compare(
 ) -> list[Overlap]:
     """Return what collectors record into one store, among themselves or with others that run ``beside``.
 
-    ``symbols`` has what each takes, by its name.
+    ``symbols`` has the symbols of each by its name.
     """
     collectors = list(collectors)
     concerned = {spec.recording for spec in collectors}
@@ -130,8 +130,8 @@ def find(
 ) -> list[Overlap]:
     """Return what collectors record into one store, among themselves or with others that run ``beside``.
 
-    ``ask`` returns what each of some collectors takes, by its name; it is called where patterns must be
-    resolved to know, and at most once.
+    ``ask`` returns the symbols of each given collector by its name; it is called at most once, and only if
+    patterns have to be resolved.
     """
     into: dict[tuple[object, ...], list[CollectorSpec]] = defaultdict(list)
     collectors, beside = list(collectors), list(beside)
@@ -161,7 +161,7 @@ def _items(spec: CollectorSpec) -> list[str]:
 
 
 def told(common: Sequence[Pair], others: Sequence[Recording]) -> str:
-    """Return what is wrong with a collector that has ``common`` with ``others``, and what would be right."""
+    """Return what is wrong with a collector that has ``common`` with ``others``, and how to fix it."""
     channel, symbol = common[0]
     more = f" and {len(common) - 1:,} more" if len(common) > 1 else ""
     names = [f"{each.collector} ({each.at})" for each in others]

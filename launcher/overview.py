@@ -1,4 +1,4 @@
-"""How the collectors of a fleet are doing: containers and processes, joined with what each says of itself."""
+"""The state of a fleet's collectors: containers and processes, joined with each one's own status."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,18 +18,18 @@ from launcher.ownership import foreign, settle_volumes, volume_names
 from launcher.plan import specs
 from launcher.spec import CollectorSpec, FleetSpec
 
-#: A container in one of these states says more by its own word than its collector's last one does.
+#: In these states, the container's state says more than the last status of its collector.
 _NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited", "dead"])
-#: The states of what works; those of a simulator and a store are Docker's words.
+#: The states of what works; for a simulator and a store these are Docker's words.
 WELL = ("ready", "healthy", "running")
-#: The states of what does not, the worst first.
+#: The states of what does not work, the worst first.
 _UNWELL = ("failed", "dead", "exited", "unhealthy", "absent", "restarting", "degraded")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One collector. ``state`` is one word; ``container`` is None if there is none.
 
-    ``process`` is the `launcher run` that it is part of, where it is no container; "absent" is neither.
+    ``process`` is the `launcher run` that it is part of, if it is not a container; "absent" is neither.
     ``config`` is "current", "changed" (an `up` would make a new container), "orphan" (not in the file) or
     "foreign" (of another fleet of that name), None if no file was read.
     """
@@ -44,13 +44,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_well(self) -> bool:
-        """Whether it works, and since its start has lost nothing to a full spool or to the dead letters."""
+        """Whether it works, and has dropped no record from the spool or the dead letters since its start."""
         lost = self.status.spool.dropped + self.status.spool.put_aside if self.status else 0
         return self.state in WELL and not lost
 
     @property
     def seen(self) -> float:
-        """The moment to count the ages of its records from: its last word, or now where it should have one.
+        """Return the moment from which the ages of its records count: its last status, or now if one is due.
 
         The clock of its machine may differ from ours.
         """
@@ -59,7 +59,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stored(self) -> int:
-        """Records stored since the collector started, over all channels."""
+        """Return the number of records stored since the collector started, over all channels."""
         return sum(each.stored for each in self.status.channels.values()) if self.status else 0
 
 
@@ -86,7 +86,7 @@ def rows(
 
 
 def rows_of_run(fleet: str, run: LocalRun, *, foreign: bool = False) -> list[Row]:
-    """Return a row for each process of a `launcher run`; ``foreign`` is whether it is another fleet's."""
+    """Return a row for each process of a `launcher run`; ``foreign`` says that it is another fleet's."""
     simulator = [_process(SIMULATOR, "running", "", None, run)] if run.simulated else []
     rows = simulator + [_collector(name, local_run.status(fleet, name, run), run) for name in run.collectors]
     return [msgspec.structs.replace(row, config="foreign") for row in rows] if foreign else rows
@@ -115,9 +115,9 @@ def _process(name: str, state: str, detail: str, status: Status | None, run: Loc
 
 
 def with_absent(there: Sequence[Row], fleet: FleetSpec | None) -> list[Row]:
-    """Return the rows with one for each collector of the file that has none: those with problems first.
+    """Add a row for each collector of the file that has none; those with problems come first.
 
-    Otherwise they come in the file's order.
+    Otherwise they are in the file's order.
     """
     names = [spec.name for spec in specs(fleet)] if fleet else []
     present = {row.collector for row in there}
@@ -165,13 +165,13 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
         return container.state, status.detail if status and status.state == "failed" else ""
     if container.health == "unhealthy" or container.collector == SIMULATOR or container.store:
         return container.health or container.state, ""
-    if status is None or status.state in ("stopped", "stopping"):  # a word of the process before this one
+    if status is None or status.state in ("stopped", "stopping"):  # written by the previous process
         return "starting", "no status yet"
     return status.state, status.detail
 
 
 def _why(engine: DockerEngine, container: Observed) -> str:
-    """Return why a container is not well, as the engine knows it; empty where it does not."""
+    """Return why a container is unhealthy, as far as the engine knows; otherwise empty."""
     try:
         condition = engine.condition(container.id)
         said = masked(condition.said, engine.passwords(container.id))
@@ -196,5 +196,5 @@ def _config(
         return "current" if rendered[spec.name] == container.config_hash else "changed"
     try:
         return "changed" if engine.changes(engine.seal(spec, key), container) else "current"
-    except EngineError:  # a secret's file is not there; whoever needs it says so
+    except EngineError:  # a secret's file is missing; whatever needs it reports that
         return "changed"

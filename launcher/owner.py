@@ -1,8 +1,8 @@
 """Whose a fleet is: the ``id`` of its file or, without one, its name and the folder of the file.
 
-On an engine that identity is a label: a fingerprint, which gives the ``id`` away to nobody. Beside it is a
-seal, which only who knows the identity can make, for one thing alone: labels that were copied to another
-thing prove nothing.
+On an engine, that identity is a label: a fingerprint, which does not reveal the ``id``. Beside it is a seal
+for this one thing, which only somebody who knows the identity can make: labels copied to another thing prove
+nothing.
 """
 
 import enum
@@ -19,7 +19,7 @@ import msgspec
 
 from launcher.names import LABEL_FILE, LABEL_FOLDER, LABEL_HOST, LABEL_OWNER, LABEL_SEAL, LABEL_USER
 
-#: Without what reads like another; the first is a letter, so that YAML takes no id for a number.
+#: Without characters that look alike; the first is a letter, so that YAML never reads an id as a number.
 _LETTERS, _DIGITS = "abcdefghijkmnpqrstuvwxyz", "23456789"
 _ID_LENGTH = 16
 
@@ -28,15 +28,15 @@ class Claim(enum.Enum):
     """Whose a thing with the labels of a fleet's name is."""
 
     OURS = enum.auto()
-    UNMARKED = enum.auto()  # no word of an owner, as the first version left it
+    UNMARKED = enum.auto()  # names no owner, as in the first version
     FOREIGN = enum.auto()  # of a fleet with another identity
-    FORGED = enum.auto()  # says that it is ours, but its seal is of another thing, or of nothing
+    FORGED = enum.auto()  # names us, but its seal is missing or belongs to another thing
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is at work on a fleet. ``id`` or ``folder`` is compared; the rest is for people.
+    """Who is working on a fleet. ``id`` or ``folder`` is compared; the rest is for people.
 
-    One without both is nobody: a fleet of which only the name is known.
+    An owner without both is nobody: only the name of the fleet is known.
     """
 
     id: str = ""
@@ -47,20 +47,20 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def identities(self) -> tuple[str, ...]:
-        """Return what proves that a fleet is ours, what new things are marked with first.
+        """Return what proves that a fleet is ours; new things are marked with the first.
 
-        A file that gets an ``id`` goes on with what it had without one, in its folder.
+        A file that is given an ``id`` keeps what it had without one, in its folder.
         """
         known = (self.id and f"id {self.id}", self.folder and f"folder {self.folder}")
         return tuple(filter(None, known))
 
     @property
     def mark(self) -> str:
-        """Return the fingerprint on new things; empty for nobody."""
+        """Return the fingerprint for new things; empty for nobody."""
         return _fingerprint(self.identities[0]) if self.identities else ""
 
     def labels(self, *what: str) -> dict[str, str]:
-        """Return the labels for a thing; ``what`` names it beyond doubt: its kind, fleet and name."""
+        """Return the labels for a thing; ``what`` names it unambiguously: its kind, fleet and name."""
         told = {
             LABEL_USER: self.user,
             LABEL_HOST: self.host,
@@ -70,13 +70,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         return self.proof(*what) | {name: value for name, value in told.items() if value}
 
     def proof(self, *what: str) -> dict[str, str]:
-        """Return the same without what differs from one person, machine and checkout to the next."""
+        """Return these labels without what differs between people, machines and checkouts."""
         if not self.identities:
             return {}
         return {LABEL_OWNER: self.mark, LABEL_SEAL: _seal(self.identities[0], what)}
 
     def claim(self, labels: Mapping[str, str], *what: str) -> Claim:
-        """Return whose a thing is by its labels; ``what`` as for ``labels``."""
+        """Return whose a thing is by its labels; ``what`` is as for ``labels``."""
         mark, seal = labels.get(LABEL_OWNER, ""), labels.get(LABEL_SEAL, "")
         if not mark:
             return Claim.FORGED if seal else Claim.UNMARKED
@@ -91,7 +91,7 @@ NOBODY = Owner()
 
 
 def of_file(path: Path, fleet_id: str) -> Owner:
-    """Return the owner of a fleet whose first file is at ``path``. A pipe's folder is the working folder."""
+    """Return the owner of a fleet whose first file is at ``path``; a pipe's folder is the working folder."""
     folder = path.absolute().parent if path.is_file() else Path.cwd()
     return Owner(
         id=fleet_id, folder=str(folder.resolve()), file=path.name, user=_user(), host=socket.gethostname()
@@ -99,7 +99,7 @@ def of_file(path: Path, fleet_id: str) -> Owner:
 
 
 def whoami() -> str:
-    """Return who this is, for whoever waits for a lock."""
+    """Return who runs this program, for others who wait for its lock."""
     return f"{_user()} on {socket.gethostname()} (process {os.getpid()})"
 
 
@@ -110,7 +110,7 @@ def new_id() -> str:
 
 
 def keyed_fingerprint(key: bytes, content: bytes) -> str:
-    """Return a fingerprint: equal for equal contents, and without the key it says nothing about them."""
+    """Return a fingerprint: equal for equal contents; without the key it reveals nothing about them."""
     return hmac.digest(key, content, "sha256").hex()[:16]
 
 

@@ -1,6 +1,6 @@
-"""What of that which carries a fleet's name on an engine is the fleet's, and what is another's. Pure, no I/O.
+"""Which of the things with a fleet's name on an engine are the fleet's, and which are another's. Pure.
 
-Host and user are shown, never compared: a colleague with the same file goes on where the first one was.
+Host and user are shown, never compared: a colleague with the same file carries on where the first left off.
 """
 
 import enum
@@ -20,9 +20,9 @@ _RUNNING = ("running", "restarting", "paused")  # states of containers
 
 
 class Purpose(enum.Enum):
-    """What a command wants a fleet's containers for; it decides what to advise where they are another's.
+    """What a command wants a fleet's containers for; it decides what to advise if they are another's.
 
-    The value is what ``--adopt`` does then, with the command that takes it; empty where none does.
+    The value is what ``--adopt`` then does, with the command that has it; empty if none has.
     """
 
     MAKE = "take the other one over with `up --adopt`"
@@ -32,7 +32,7 @@ class Purpose(enum.Enum):
 
 
 class VolumeFault(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume that a fleet needs and that is another's: whose, and what to do about it."""
+    """A volume that a fleet needs and another has: whose it is, and what to do about it."""
 
     volume: str
     detail: str
@@ -45,8 +45,8 @@ class VolumeFault(msgspec.Struct, frozen=True, kw_only=True):
 class Holding(msgspec.Struct, frozen=True, kw_only=True):
     """The containers with a fleet's label: ``ours``, and those ``left_alone``, each with the reason.
 
-    ``ours`` includes what compose made, which is known by its manager. ``proven`` is whether nothing was
-    taken for ours just because somebody said so.
+    ``ours`` includes what compose made, which is recognised by its manager. ``proven`` says that nothing
+    counts as ours merely because somebody claimed it.
     """
 
     ours: tuple[Observed, ...] = ()
@@ -70,9 +70,9 @@ def hold(
 ) -> Holding:
     """Return whose the containers with the label of fleet ``name`` are.
 
-    What has no word of an owner, as the first version made it, is ours where all of it is of collectors that
-    are ``known`` to the fleet's file. ``adopt`` takes over everything, and so does who knows no more of the
-    fleet than its name. Raises EngineError if the fleet belongs to somebody else.
+    Containers without an owner, made by the first version, are ours if all of them are of collectors
+    ``known`` to the fleet's file. ``adopt`` takes over everything, and so does whoever knows only the fleet's
+    name. Raises EngineError if the fleet belongs to somebody else.
     """
     observed = tuple(observed)
     claims = {each.id: _claim(name, owner, each) for each in observed if each.manager != COMPOSE}
@@ -111,28 +111,28 @@ def of_fleet(
 
 
 def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, ...]:
-    """Return the containers that are of another fleet of the same name."""
+    """Return the containers that belong to another fleet of the same name."""
     theirs = (each for each in observed if each.manager != COMPOSE)
     return tuple(each for each in theirs if _claim(fleet.name, fleet.owner, each) is Claim.FOREIGN)
 
 
 def has_own(fleet: FleetSpec, observed: Collection[Observed]) -> bool:
-    """Return whether some of the containers are not another fleet's of the same name."""
+    """Return whether any of the containers is not another fleet's of the same name."""
     return len(foreign(fleet, observed)) < len(observed)
 
 
 def whose(foreign: Sequence[Observed]) -> str:
-    """Return which containers are another fleet's, by whom, and since when."""
+    """Return which containers are another fleet's, who made them, and when."""
     return f"{_named(foreign)} of another fleet {foreign[0].fleet}, by {_who(foreign)}"
 
 
 def seal_of_container(fleet: str, container: str) -> tuple[str, ...]:
-    """Return what a container's seal is of."""
+    """Return what the seal of a container is made for."""
     return "container", fleet, names.base(container)
 
 
 def seal_of(kind: str, fleet: str, name: str) -> tuple[str, ...]:
-    """Return what the seal of a volume, a network or a secret is of."""
+    """Return what the seal of a volume, a network or a secret is made for."""
     return kind, fleet, name
 
 
@@ -141,8 +141,8 @@ def settle_volumes(
 ) -> tuple[FleetSpec, tuple[VolumeFault, ...]]:
     """Return the fleet with the volumes it has, and a fault for each that is another's.
 
-    ``there`` are the volumes with the names of `volume_names`, ``ours`` the fleet's containers: what one of
-    them has mounted is the fleet's. A volume that is the fleet's under its old name stays in use.
+    ``there`` are the volumes with the names of `volume_names`, ``ours`` the fleet's containers: a volume that
+    one of them mounts is the fleet's. A volume that the fleet has under its old name stays in use.
     """
     settling = _Settling(fleet, {each.name: each for each in there}, ours, adopt=adopt)
     settled = _with_volumes(fleet, settling.name)
@@ -150,7 +150,7 @@ def settle_volumes(
 
 
 def others_volumes(fleet: FleetSpec, there: Iterable[Labelled]) -> dict[str, str]:
-    """Return whose those volumes of ``there`` are that have a name of the fleet's and are not the fleet's."""
+    """Return whose those volumes of ``there`` are that have a name of the fleet's but are not its own."""
     return _Settling(fleet, {each.name: each for each in there}, (), adopt=False).others()
 
 
@@ -173,7 +173,7 @@ def volume_names(fleet: FleetSpec) -> frozenset[str]:
 
 
 def is_removable(volume: Labelled, fleet: str, owner: Owner, *, adopt: bool = False) -> bool:
-    """Return whether a volume with the labels of `up` may go with its fleet: its labels are no forgery."""
+    """Return whether a volume with the labels of `up` may be removed with its fleet: they are not forged."""
     if names.parse(fleet, volume.name) is None:
         return False
     claim = owner.claim(volume.labels, *seal_of("volume", fleet, volume.name))
@@ -183,13 +183,13 @@ def is_removable(volume: Labelled, fleet: str, owner: Owner, *, adopt: bool = Fa
 
 
 def is_removable_network(network: Labelled, fleet: str, owner: Owner) -> bool:
-    """Return whether a network with the labels of `up` may go with its fleet."""
+    """Return whether a network with the labels of `up` may be removed with its fleet."""
     claim = owner.claim(network.labels, *seal_of("network", fleet, network.name))
     return claim is not Claim.FORGED or not owner.identities
 
 
 class _Settling:
-    """Decides for each volume of a fleet under which name it is used, and notes those that are another's."""
+    """Decides under which name each volume of a fleet is used, and reports those that are another's."""
 
     def __init__(
         self, fleet: FleetSpec, there: Mapping[str, Labelled], ours: Iterable[Observed], *, adopt: bool
@@ -204,7 +204,7 @@ class _Settling:
         for other in filter(self._there.__contains__, _other_names(self._fleet.name, name)):
             if self._goes_on(other, name):
                 return other
-            # A new one beside it would hide what may be in there: after `up --adopt` and `down`, our records.
+            # A new one beside it would hide its contents: after `up --adopt` and `down`, our records.
             if name not in self._there and self._is_of_namesake(other) and (fault := self._fault(other)):
                 self.faults[other] = fault
         if name in self._there and (fault := self._fault(name)):
@@ -212,20 +212,20 @@ class _Settling:
         return name
 
     def _goes_on(self, other: str, name: str) -> bool:
-        """Return whether the fleet goes on with the volume ``other`` where a new one would be ``name``."""
+        """Return whether the fleet keeps using the volume ``other`` where a new one would be ``name``."""
         if self._fleet.owner.id:
             return name not in self._there and not self._fault(other)
-        # Of a fleet with an `id` that this file, without one, takes over: its spools may hold records.
+        # The fleet has an `id`, and this file without one takes it over: its spools may hold records.
         return other in self._mounted or (self._adopt and name not in self._there and not self._fault(other))
 
     def _is_of_namesake(self, volume: str) -> bool:
-        """Return whether a volume is of another fleet with this fleet's name."""
+        """Return whether a volume belongs to another fleet with this fleet's name."""
         fleet, owner, labels = self._fleet.name, self._fleet.owner, self._there[volume].labels
         claim = owner.claim(labels, *seal_of("volume", fleet, volume))
         return bool(owner.identities) and labels.get(LABEL_FLEET) == fleet and claim is Claim.FOREIGN
 
     def _fault(self, name: str) -> VolumeFault | None:
-        """Return whose the volume is, where it is not the fleet's."""
+        """Return whose the volume is, if it is not the fleet's."""
         labels = self._there[name].labels
         of = labels.get(LABEL_FLEET) or names.project(labels)
         if name in self._mounted:
@@ -245,7 +245,7 @@ class _Settling:
         return VolumeFault(volume=name, detail=f"volume {name} {whose}", remedy=remedy)
 
     def others(self) -> dict[str, str]:
-        """Return whose the volumes are that have a name of the fleet's and are not the fleet's."""
+        """Return whose the volumes are that have a name of the fleet's but are not its own."""
         fleet = self._fleet.name
         found = {}
         for name in mounted_volumes(self._fleet).intersection(self._there):
@@ -257,7 +257,7 @@ class _Settling:
         return dict(sorted(found.items()))
 
     def _whose(self, name: str, labels: Mapping[str, str], of: str) -> str:
-        """Return whose a volume is that is not another fleet's by name; empty where it is ours."""
+        """Return whose a volume is that is not another fleet's by name; empty if it is ours."""
         fleet = self._fleet.name
         role = names.parse(fleet, name)
         if not of:
@@ -325,7 +325,7 @@ def _unmarked_refusal(name: str, owner: Owner, strange: Sequence[Observed], purp
 
 
 def _advice(owner: Owner, purpose: Purpose) -> str:
-    """Return what to do instead, for what is wanted of a fleet that is another's."""
+    """Return what to do instead, by what was wanted of a fleet that is another's."""
     if purpose is Purpose.MAKE:
         otherwise = f"give this fleet another name (`fleet:` in {owner.file or 'its file'})"
     else:

@@ -1,4 +1,4 @@
-"""What has to happen so that a fleet is as its file says: specs + what there is -> actions. Pure, no I/O."""
+"""What has to happen so that a fleet matches its file: specs + what exists -> actions. Pure, no I/O."""
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ class Kind(enum.StrEnum):
     REMOVE = "remove"
     KEEP = "keep"
     UNCHANGED = "unchanged"
-    CONFLICT = "conflict"  # the name is taken by a container that is not ours to touch
+    CONFLICT = "conflict"  # the name is taken by a container that we may not change
 
 
-#: What a container that is as the file says needs, by its state; one in another state (dead) is replaced.
+#: What a container that matches the file needs, by its state; in any other state (dead) it is replaced.
 _STATES = {
     "running": (Kind.UNCHANGED, "matches the file"),
     "restarting": (Kind.UNCHANGED, "matches the file"),
@@ -35,7 +35,7 @@ _STATES = {
 
 
 class Action(msgspec.Struct, frozen=True, kw_only=True):
-    """One step: ``spec`` is what should be (None: nothing), ``container`` what there is (None: nothing).
+    """One step: ``spec`` is what should exist (None: nothing), ``container`` what does (None: nothing).
 
     ``changes`` are the keys that differ between the two.
     """
@@ -49,12 +49,12 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_store(self) -> bool:
-        """Whether it is about a managed store."""
+        """Whether it concerns a managed store."""
         return bool(self.spec.server if self.spec else self.container and self.container.store)
 
     @property
     def makes_container(self) -> bool:
-        """Whether there is a new container afterwards."""
+        """Whether it results in a new container."""
         updates_service = (
             self.kind is Kind.UPDATE and self.container is not None and self.container.is_service
         )
@@ -62,11 +62,11 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that has to be changed before ``up`` can begin.
+    """Something that has to be changed before ``up`` can begin.
 
     Attributes:
         what: network, volume, store, name, image or limits.
-        collectors: the names of those that it concerns; none where it concerns the whole fleet.
+        collectors: the names of the collectors that it concerns; none if it concerns the whole fleet.
         detail: what is wrong.
         remedy: what to do about it.
     """
@@ -81,10 +81,10 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All actions, in the order of the file, what is not in the file last.
+    """All actions, in the order of the file, followed by those for what is not in the file.
 
-    ``left_alone`` are containers with the fleet's label that are not the fleet's, each with the reason,
-    ``obstacles`` what was found in the way while the plan was made.
+    ``left_alone`` are containers with the fleet's label that are not the fleet's, each with the reason;
+    ``obstacles`` are those found while planning.
     """
 
     fleet: FleetSpec
@@ -94,14 +94,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def changing(self) -> tuple[Action, ...]:
-        """The actions that change something."""
+        """Return the actions that change something."""
         return tuple(action for action in self.actions if action.kind not in (Kind.UNCHANGED, Kind.KEEP))
 
     @property
     def removals(self) -> tuple[Action, ...]:
-        """The actions that take a collector or a store away, and put none in its place.
+        """Return the actions that remove a collector or a store without replacing it.
 
-        The simulator is no such thing, nor is what an interrupted update left over.
+        The simulator does not count, nor do leftovers of an interrupted update.
         """
         there = {SIMULATOR, *(spec.name for spec in specs(self.fleet))}
         return tuple(action for action in self.of(Kind.REMOVE) if action.collector not in there)
@@ -112,7 +112,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def specs(fleet: FleetSpec) -> list[CollectorSpec]:
-    """Return all that should run: the simulator first, then the stores, then the collectors."""
+    """Return everything that should run: first the simulator, then the stores, then the collectors."""
     return [*([fleet.simulator] if fleet.simulator else []), *fleet.stores, *fleet.collectors]
 
 
@@ -127,9 +127,9 @@ def make(
 ) -> Plan:
     """Return the plan that turns ``observed``, all containers of the fleet, into ``fleet``.
 
-    ``changes`` says of containers, by id, how they differ from what they should be; ``left_alone`` are
-    containers with the fleet's label that are not the fleet's, each with the reason; ``obstacles`` are in the
-    way already.
+    ``changes`` says, by container id, how containers differ from what they should be; ``left_alone`` are
+    containers with the fleet's label that are not the fleet's, each with the reason; ``obstacles`` are those
+    already known.
     """
     left_alone = tuple(left_alone)
     strangers = {container.name: (container, why) for container, why in left_alone}
@@ -149,14 +149,14 @@ def make(
 
 
 def _is_left_alone(collector: str, fleet: FleetSpec) -> bool:
-    """Return whether it was not selected: what is not in the file is, by its name."""
+    """Return whether it was not selected; something that is not in the file is selected by its name."""
     return collector in fleet.left_out or (
         bool(fleet.only) and collector != SIMULATOR and not matches(collector, fleet.only)
     )
 
 
 def pairs(fleet: FleetSpec, observed: Iterable[Observed]) -> list[tuple[CollectorSpec, Observed]]:
-    """Return the containers that are there of what should be, and are ours to change."""
+    """Return the existing containers, each with what it should be, that are ours to change."""
     containers = {container.name: container for container in observed if container.manager != COMPOSE}
     return [
         (spec, containers[spec.container.name]) for spec in specs(fleet) if spec.container.name in containers
@@ -192,7 +192,7 @@ def _compare(spec: CollectorSpec, container: Observed, changes: Sequence[Change]
 
 
 def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
-    """Return what changed, those keys first that need a new container."""
+    """Return what changed; keys that need a new container come first."""
     fixed = [change.key for change in changes if not change.in_place]
     keys = ", ".join(fixed or [change.key for change in changes])
     if fixed == ["image"]:
@@ -203,6 +203,6 @@ def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
 
 def _for_orphan(container: Observed, wanted: set[str], *, keep: bool) -> Action:
     kind, reason = (Kind.KEEP if keep else Kind.REMOVE), "is not in the file"
-    if container.collector in wanted:  # under another name: it would share the collector's spool
+    if container.collector in wanted:  # it has another name, and would share the collector's spool
         kind, reason = Kind.REMOVE, f"{container.name} is left over from an interrupted update"
     return Action(kind=kind, collector=container.collector, reason=reason, container=container)

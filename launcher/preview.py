@@ -1,4 +1,4 @@
-"""A plan for whoever reads it: as text, and as the JSON that `up --plan` is held to."""
+"""A plan for its readers: as text, and as the JSON that `up --plan` is checked against."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -33,7 +33,7 @@ _VERSION = 1
 
 
 def lines(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> Iterator[str]:
-    """Yield what stands in the way, what would happen - actions, keys that change -, and the sum."""
+    """Yield the obstacles, what would happen (actions, keys that change), and the totals."""
     yield from (f"! {obstacle}" for obstacle in obstacles)
     width = max((len(action.collector) for action in plan.changing), default=0)
     for action in plan.changing:
@@ -43,7 +43,7 @@ def lines(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> Iterator[str]:
 
 
 def counted(plan: Plan) -> str:
-    """``1 to create, 2 unchanged``."""
+    """Return the totals: ``1 to create, 2 unchanged``."""
     counts = {kind: len(plan.of(kind)) for kind in _COUNTED}
     return (
         ", ".join(f"{count} {_COUNTED[kind]}" for kind, count in counts.items() if count) or "no collectors"
@@ -51,7 +51,7 @@ def counted(plan: Plan) -> str:
 
 
 def document(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> dict[str, Any]:
-    """Return the plan as JSON takes it; no secret is in it."""
+    """Return the plan as a JSON document, without any secret."""
     return {
         "version": _VERSION,
         "fleet": plan.fleet.name,
@@ -61,9 +61,9 @@ def document(plan: Plan, obstacles: Iterable[Obstacle] = ()) -> dict[str, Any]:
 
 
 def moved(saved: Any, plan: Plan) -> list[str]:
-    """Return what is not any more as it was when ``saved``, a document, was made; a sentence each.
+    """Return what has changed since the document ``saved`` was made, one sentence each.
 
-    Raises ValueError if ``saved`` is no plan of this fleet.
+    Raises ValueError if ``saved`` is not a plan of this fleet.
     """
     now = document(plan)
     today = {_identity(action): action for action in now["actions"]}
@@ -92,7 +92,7 @@ def _action(action: Action) -> dict[str, Any]:
 
 
 def _identity(action: dict[str, Any]) -> tuple[str, str | None]:
-    """Tell the actions apart: a collector's container, and what is left over of it, each have one."""
+    """Return what identifies an action: a collector's container and leftovers of it have one each."""
     return action["collector"], None if action["config_hash"] else action["container"]
 
 

@@ -1,4 +1,4 @@
-"""One-line commands that read what a collector stored, made for whoever looks for the first time."""
+"""One-line commands that read what a collector stored, for a first look."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 from collector.settings import BACKENDS, Settings
 from collector.symbol_patterns import is_plain
 
-#: The key of a channel in Redis where it is not the channel itself.
+#: The key of a channel in Redis, if it is not the channel's name.
 _REDIS_KEYS = {"l2_book": "book"}
-#: redis-py's options in a URL, as redis-cli calls them.
+#: redis-py's URL options by their names in redis-cli.
 _TLS = {"ssl_ca_certs": "--cacert", "ssl_certfile": "--cert", "ssl_keyfile": "--key"}
-#: Channels whose records are easiest on the eye, best first.
+#: Channels whose records are easiest to read, best first.
 _READABLE = ("trades", "ticker", "funding", "candles", "l2_book")
 
 
 def where(environment: Mapping[str, str]) -> str:
-    """Where a collector with this environment stores, for a person."""
+    """Return where a collector with this environment stores, for people."""
     match environment["BACKEND"]:
         case "PARQUET":
             return f"Parquet files in {_near(Path(environment['PARQUET_DIR']))}"
@@ -30,7 +30,7 @@ def where(environment: Mapping[str, str]) -> str:
 
 
 def command(environment: Mapping[str, str], channels: Collection[str]) -> str | None:
-    """A command that shows records of one of ``channels``; None if there is nothing to read."""
+    """Return a command that shows records of one of ``channels``; None if there is nothing to read."""
     if not channels:
         return None
     channel = next((each for each in _READABLE if each in channels), min(channels))
@@ -53,7 +53,7 @@ def _parquet(folder: Path, channel: str) -> str:
 
 
 def _redis(settings: Settings, channel: str) -> str | None:
-    """None if only a pattern tells the symbols, or Sentinels the server."""
+    """Return the command; None if only a pattern gives the symbols, or only Sentinels the server."""
     symbol = next(filter(is_plain, settings.symbols), None)
     if symbol is None or (settings.url and settings.url.service):
         return None
@@ -73,7 +73,7 @@ def _redis(settings: Settings, channel: str) -> str | None:
 
 
 def _place(settings: Settings) -> Iterator[str]:
-    """How redis-cli finds the server, a URL's TLS included."""
+    """Return the options with which redis-cli reaches the server, including TLS in a URL."""
     if settings.host.startswith("/"):
         yield from ("-s", settings.host)
         return
@@ -88,6 +88,6 @@ def _place(settings: Settings) -> Iterator[str]:
 
 
 def _near(path: Path) -> str:
-    """Return the path from the working folder where it is below that."""
+    """Return the path relative to the working folder if it is below that."""
     here = Path.cwd()
     return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""What each collector would take of what the exchanges list now, and whether several take the same."""
+"""What each collector would record of what the exchanges list now, and whether several overlap."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ from collector.settings import SettingsError
 from launcher import overlap
 from launcher.spec import CollectorSpec
 
-#: Subscriptions that one container is fit for. A busy one brings ten records a second, and a collector has
-#: been measured at 10,000 a second (docs/performance.md).
+#: How many subscriptions one container can handle. A busy one brings ten records a second, and a collector
+#: was measured at 10,000 a second (docs/performance.md).
 MOST_SUBSCRIPTIONS = 1000
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector's container; ``shard`` is ``3/8``, or None if it has all of its symbols to itself."""
+    """The container of one collector; ``shard`` is ``3/8``, or None if it has all its symbols to itself."""
 
     collector: str
     exchange: str
@@ -60,7 +60,7 @@ def symbols(
 def _shares(
     collectors: Iterable[CollectorSpec], environment: Mapping[str, str]
 ) -> tuple[dict[str, Share], list[str]]:
-    """Return what each collector would take, by its name, and what is wrong with the others."""
+    """Return what each collector would record, by its name, and what is wrong with the others."""
     asked: dict[str, dict[str, CollectorSpec]] = defaultdict(dict)
     for spec in collectors:
         asked[spec.container.environment["EXCHANGE"]][spec.name] = spec
@@ -101,6 +101,6 @@ def _warning(name: str, shard: str | None, share: Share) -> str | None:
 
 
 def shortened(symbols: Sequence[str], shown: int = 3) -> str:
-    """Return the first of the symbols, and how many more there are."""
+    """Return the first few symbols, and how many more there are."""
     rest = len(symbols) - shown
     return ", ".join(symbols[:shown]) + (f" and {rest:,} more" if rest > 0 else "")

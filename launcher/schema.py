@@ -1,7 +1,7 @@
-"""The JSON Schema of the fleet file, for editors, from the tables that the reader uses.
+"""The JSON Schema of the fleet file, for editors, made from the tables that the reader uses.
 
-It is never stricter than the reader: any text may hold a ``${VAR}`` or be empty, numbers may be written as
-texts, words in any case. What keys mean together (a store that there is not) is for ``launcher validate``.
+It is never stricter than the reader: any text may contain a ``${VAR}`` or be empty, numbers may be written as
+text, words in any case. How keys relate (a store that does not exist) is checked by ``launcher validate``.
 """
 
 import json
@@ -27,7 +27,7 @@ from launcher.fleet_keys import (
     Number,
 )
 
-#: The file that the first line of a fleet file names, relative to it.
+#: The file that the first line of a fleet file refers to, relative to it.
 FILE = "fleet.schema.json"
 
 type Schema = dict[str, Any]
@@ -37,14 +37,14 @@ _LISTED = (
     *(fleet_keys.labels, fleet_keys.secret_keys, fleet_keys.ports),
 )
 _ANY_TEXT: Schema = {"type": ["string", "number", "boolean"]}
-#: What stands for nothing, or for what only the environment knows.
+#: An empty value, or one that only the environment can supply.
 _OPEN: Schema = {"anyOf": [{"type": "null"}, {"type": "string", "pattern": r"^\s*$|\$\{"}]}
 _EXPANDED: Schema = {"type": "string", "pattern": r"\$\{"}
 _OPEN_REFERENCE: Schema = {"$ref": "#/definitions/open"}
 
 
 def schema() -> Schema:
-    """Return the whole schema, in the words of draft 7."""
+    """Return the whole schema, in terms of draft 7."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Fleet file",
@@ -85,13 +85,13 @@ def _optional(form: Schema) -> Schema:
 
 
 def _text(key: Key) -> Schema:
-    # A setting that is required may be set elsewhere, in defaults.
+    # A required setting may be set elsewhere, in defaults.
     must_be_here = key.required and not key.variable
     return {"anyOf": [*_forms(key), _EXPANDED if must_be_here else _OPEN_REFERENCE]}
 
 
 def _forms(key: Key) -> list[Schema]:
-    """Return the ways in which a value of this key may be written."""
+    """Return the forms in which a value of this key may be written."""
     match key.parse:
         case OneOf(values):
             return _words(values)
@@ -109,7 +109,7 @@ def _forms(key: Key) -> list[Schema]:
 
 
 def _words(values: Iterable[str]) -> list[Schema]:
-    """Words in any case; the usual ones are what an editor offers."""
+    """Return a schema for words in any case; the usual spellings are what an editor offers."""
     usual = [*values]
     return [{"enum": usual}, _pattern("|".join(map(_any_case, usual)))]
 

@@ -1,4 +1,4 @@
-"""What a collector reads from files that its engine hands out: its password, API keys and authorities."""
+"""What a collector reads from files that its engine provides: its password, API keys and authorities."""
 
 import contextlib
 import hashlib
@@ -14,22 +14,22 @@ from collector.files import read_bounded
 from collector.urls import Url
 from launcher.spec import CollectorSpec, Mount, is_file
 
-#: A file that is no secret as a whole, but holds some; and those that anybody may see.
+#: A file that is not secret as a whole but contains secrets; and files that are public.
 _API_KEYS, _PUBLIC = "config.yaml", ("ca.pem", "user")
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True):
-    """One such file. ``source`` is where it lies on this machine, None if the fleet file has its text."""
+    """One such file. ``source`` is its path on this machine, None if the fleet file has its text."""
 
     name: str  # password, config.yaml, ca.pem
-    variable: str  # that tells a collector its path
-    target: str  # that path, where Docker's containers have it
+    variable: str  # that gives a collector its path
+    target: str  # that path, in Docker's containers
     source: str | None
     content: bytes
 
 
 class Parted(msgspec.Struct, frozen=True, kw_only=True):
-    """A collector with its secrets apart: nothing in ``environment`` has to be kept from anybody."""
+    """A collector separated from its secrets: nothing in ``environment`` is confidential."""
 
     collector: CollectorSpec
     environment: Mapping[str, str]
@@ -38,7 +38,7 @@ class Parted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def told(self) -> dict[str, str]:
-        """The environment of a new container: how many share the exchange's requests is in it, too."""
+        """Return the environment of a new container, including how many share the exchange's limits."""
         return {**self.environment, **self.collector.counted}
 
 
@@ -52,7 +52,7 @@ def part(collector: CollectorSpec) -> Parted:
     environment, secrets = {}, []
     for variable, value in container.environment.items():
         if variable in collector.secrets:
-            # The contract has a <VARIABLE>_FILE for each, and drops blanks around a value.
+            # The contract has a <VARIABLE>_FILE for each, and strips blanks around a value.
             name, content = variable.lower(), value.strip().encode()
             secret = Secret(
                 name=name,
@@ -81,21 +81,21 @@ def part(collector: CollectorSpec) -> Parted:
 
 
 def hidden(files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Return what is masked in text that is shown, of a collector's secrets by name.
+    """Return what has to be masked in displayed text, given a collector's secrets by name.
 
-    These are passwords, also those in a URL, and API keys.
+    These are passwords, including those in a URL, and API keys.
     """
     contents = (content for name, content in files.items() if name not in (_API_KEYS, *_PUBLIC))
     texts = {content.decode(errors="replace").strip() for content in contents}
     quoted = {password for text in texts for password in _passwords(text)}
     keys: set[str] = set()
-    with contextlib.suppress(ValueError):  # its collector says what is wrong with it
+    with contextlib.suppress(ValueError):  # its collector will report what is wrong with it
         keys.update(api_keys.read(files[_API_KEYS]) if _API_KEYS in files else ())
     return tuple(sorted((texts | quoted | set(map(unquote, quoted)) | keys) - {""}))
 
 
 def _passwords(text: str) -> Iterable[str]:
-    """Return the passwords in a URL, as they are written; none where the text is no URL."""
+    """Return the passwords in a URL, as they are written there; none if the text is not a URL."""
     try:
         url = Url.parse(text)
     except ValueError:
@@ -108,7 +108,7 @@ def _passwords(text: str) -> Iterable[str]:
 
 
 def digest(salt: str, secrets: Iterable[Secret]) -> str:
-    """Eight characters that differ when a secret does, made too slowly to find a password by trying."""
+    """Return eight characters that change with a secret, made too slowly to guess a password by trial."""
     return _slow_digest(salt, b"\0".join(hashlib.sha256(secret.content).digest() for secret in secrets))
 
 

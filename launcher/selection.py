@@ -1,6 +1,6 @@
-"""Which collectors of a fleet a command is about: patterns of names, and the profiles that are active.
+"""Which collectors of a fleet a command concerns: patterns of names, and active profiles.
 
-What is not selected is left as it is: it is neither made nor changed nor removed.
+Unselected collectors are left as they are: neither created nor changed nor removed.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,7 +17,7 @@ class NothingSelectedError(Exception):
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether one of the patterns matches, or there are only such as begin with ``!``; and none of those."""
+    """Return whether a pattern matches, or all begin with ``!``; and none of the latter matches."""
     wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
     unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     return (not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)) and not any(
@@ -33,7 +33,7 @@ def require_match(patterns: Iterable[str], names: Collection[str], fleet: str) -
 
 
 def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -> FleetSpec:
-    """Return the fleet with the selected collectors alone; the others are in ``left_out``.
+    """Return the fleet with only the selected collectors; the others are in ``left_out``.
 
     A collector with profiles is left out unless one of them is active, or a pattern names it. Raises
     NothingSelectedError.
@@ -66,7 +66,7 @@ def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -
 def _is_selected(spec: CollectorSpec, only: Sequence[str], profiles: Collection[str]) -> bool:
     if not matches(spec.name, only):
         return False
-    named = spec.name in only  # who writes out the name wants it, profile or not
+    named = spec.name in only  # a name written in full selects it whatever its profiles
     return named or not spec.profiles or any(profile in profiles for profile in spec.profiles)
 
 

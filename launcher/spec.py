@@ -1,7 +1,7 @@
-"""The middle of the house: a fleet as the containers it should be.
+"""The interface between the fleet file and engines: a fleet as the containers it should be.
 
-Everything before (fleet.py) makes a ``FleetSpec``, everything after (render.py, plan.py, engines/)
-takes one. A spec holds values that Docker takes as they are: bytes, seconds, full names.
+Everything before it (fleet.py) makes a ``FleetSpec``, everything after it (render/, plan.py, engines/) takes
+one. A spec holds values that Docker takes as they are: bytes, seconds, full names.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ class HealthCheck(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One container. ``name`` is its full name on the engine; ``memory`` is in bytes, None is no limit.
+    """One container. ``name`` is its full name on the engine; ``memory`` is in bytes, None means no limit.
 
-    Where ``entrypoint`` or ``command`` is empty, or ``health`` is None, the image's own counts.
+    If ``entrypoint`` or ``command`` is empty, or ``health`` is None, the image's own applies.
 
-    What all containers of a fleet have in common is not here but in HARDENING and LOGGING.
+    What all containers of a fleet have in common is not here but in the constants below.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart: str = "unless-stopped"
     stop_grace: int = 30
     cap_add: tuple[str, ...] = ()
-    tmpfs: tuple[str, ...] = ()  # folders in memory, beside those of all
+    tmpfs: tuple[str, ...] = ()  # in-memory folders, in addition to those of all containers
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the records of a collector of the fleet file go, all of its shards' too.
+    """Where the records of a collector of the fleet file go, including all its shards.
 
     Attributes:
         collector: its name there.
-        at: where its symbols stand there: ``fleet.yaml:12:5``.
-        into: the exchange, and what tells one store from another: its kind, servers or folder, and database.
+        at: the place of its symbols there: ``fleet.yaml:12:5``.
+        into: the exchange, and what distinguishes the store: its kind, servers or folder, and database.
         channels: what is recorded of each symbol; candles with their interval.
     """
 
@@ -74,10 +74,10 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collector's StatefulSet has that no container of Docker has.
+    """What a collector's StatefulSet has that a Docker container does not.
 
-    Sizes and ``request_memory`` are in bytes, ``request_cpus`` in processors; an empty class is the
-    cluster's default. ``secret`` is an existing Secret that holds ``secret_keys``, which are of SECRET_FILES.
+    Sizes and ``request_memory`` are in bytes, ``request_cpus`` in processors; an empty class is the cluster's
+    default. ``secret`` is an existing Secret that has ``secret_keys``, which are in SECRET_FILES.
     """
 
     request_memory: int = 128 * 2**20
@@ -91,21 +91,25 @@ class Kubernetes(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[int, ...] = ()
 
 
-#: The variable of the collector that says how many share what an exchange allows an address.
+#: The collector's variable for how many share an exchange's limits per address.
 SHARED_BY = "REQUESTS_SHARED_BY"
 
 
 class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector: ``name`` is its name in the fleet; its environment holds the whole contract.
+    """One collector: ``name`` is its name in the fleet; its environment is the whole contract.
 
-    One with ``profiles`` is left out unless one of them is active.
+    A managed store is such a spec, too, and so is the simulator.
 
-    ``store`` is the managed store that its password is of. A managed store itself is such a spec, too, and so
-    is the simulator; ``server`` says what a store runs: redis, postgres or mongo, and ``password_volume``
-    which volume has its password. ``owner`` is whose the fleet is, as labels say it. ``recording`` is None
-    where nobody shares its store, or its ``allow_overlap`` is set. ``kubernetes`` counts in a cluster alone.
-    ``sharing`` is how many containers of the fleet ask its exchange, of whose requests each gets a share: its
-    environment has it only where the fleet file says it, and nothing is replaced because it has changed.
+    Attributes:
+        profiles: it is left out unless one of them is active; empty means always there.
+        store: the managed store that its password is for.
+        server: what a managed store runs: redis, postgres or mongo.
+        password_volume: the volume that has a managed store's password.
+        owner: whose the fleet is, as labels say it.
+        recording: where its records go; None if nobody shares its store, or ``allow_overlap`` is set.
+        kubernetes: what only a cluster uses.
+        sharing: how many containers of the fleet share its exchange's limits. It is in the environment only
+            if the fleet file sets it, and nothing is replaced because it has changed.
     """
 
     fleet: str
@@ -123,20 +127,21 @@ class CollectorSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def counted(self) -> dict[str, str]:
-        """What its environment has beside what the fleet file says."""
+        """Return what its environment has in addition to what the fleet file says."""
         if self.sharing == 1 or SHARED_BY in self.container.environment:
             return {}
         return {SHARED_BY: str(self.sharing)}
 
     def compares(self, variable: str) -> bool:
-        """Return whether a container with another value of a variable is another one."""
+        """Return whether a different value of a variable makes it a different container."""
         return variable != SHARED_BY or variable in self.container.environment
 
     @property
     def config_hash(self) -> str:
-        """Differs when, and only when, the container would be another one, its secrets aside.
+        """Return a hash that changes if and only if the container would, except for its secrets.
 
-        No secret, nor the place of its file on the machine that read the fleet file, has a part in it.
+        It depends neither on a secret nor on the path of a secret's file on the machine that read the fleet
+        file.
         """
         environment = {
             name: "" if name in self.secrets else value for name, value in self.container.environment.items()
@@ -153,7 +158,7 @@ def is_file(mount: Mount, environment: Mapping[str, str]) -> bool:
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """The network that the containers join; an ``external`` one is there already and stays."""
+    """The network that the containers join; an ``external`` one exists already and stays."""
 
     name: str
     external: bool = False
@@ -162,10 +167,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A fleet, or what was selected of it; ``owner`` is whose it is.
 
-    ``simulator`` is the stand-in exchange where the fleet asks for simulated data; ``stores`` are those that
-    run with it. ``simulator_options`` are its arguments that hold wherever it runs; ``engine`` is docker or
-    swarm; ``parallelism`` is how many collectors an update replaces at a time; ``hints`` are sentences, each
-    with its place in the fleet file, about what is allowed but does not work in containers.
+    ``simulator`` is the stand-in exchange if the fleet asks for simulated data; ``stores`` are those that run
+    with it. ``simulator_options`` are its arguments wherever it runs; ``engine`` is docker or swarm;
+    ``parallelism`` is how many collectors an update replaces at a time; ``hints`` are sentences, each with
+    its place in the fleet file, about what is allowed but does not work in containers.
     """
 
     name: str
@@ -178,12 +183,12 @@ class FleetSpec(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "docker"
     parallelism: int = 4
     hints: tuple[str, ...] = ()
-    left_out: frozenset[str] = frozenset()  # names of collectors of the file that are not selected
-    beside: tuple[CollectorSpec, ...] = ()  # those of them that run, too: a profile left none of these out
-    only: tuple[str, ...] = ()  # patterns that selected, of what is not in the file too
+    left_out: frozenset[str] = frozenset()  # names of unselected collectors in the file
+    beside: tuple[CollectorSpec, ...] = ()  # those of them that run too: not left out by their profiles
+    only: tuple[str, ...] = ()  # the patterns that selected, which also apply to what is not in the file
 
 
-#: The files that a collector may read a secret from, with the variable that tells it the path.
+#: The files that a collector may read a secret from, with the variable for the path.
 SECRET_FILES = {
     "password": "PASSWORD_FILE",
     "user": "USER_FILE",
@@ -194,7 +199,7 @@ SECRET_FILES = {
 }
 #: The user (and group) of the collector's image.
 USER = 10001
-#: The image's own health check, for engines that do not look for one in an image.
+#: The image's own health check, for engines that ignore the one in the image.
 HEALTH = HealthCheck(
     command=("python", "-m", "collector", "health"), interval=10, timeout=5, start_period=30, retries=3
 )
@@ -208,7 +213,7 @@ TMPFS = {"/tmp": f"size={TMP_BYTES},mode=1777"}  # noqa: S108 - inside a contain
 
 
 def tmpfs(container: Container) -> dict[str, str]:
-    """Return all folders of a container that are in memory, each with its options."""
+    """Return all in-memory folders of a container, each with its options."""
     return TMPFS | dict.fromkeys(container.tmpfs, TMPFS["/tmp"])  # noqa: S108 - inside a container
 
 

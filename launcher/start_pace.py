@@ -1,4 +1,4 @@
-"""Turns of the starts on an exchange, which counts what comes from one address."""
+"""When collectors on one exchange may start: exchanges limit new connections from one address."""
 
 import threading
 import time
@@ -10,18 +10,18 @@ from collector.connection_pace import limit_of
 
 
 class Pace:
-    """No more starts in any of an exchange's times than it takes connections in one."""
+    """Starts at most as many collectors within an exchange's time limit as it allows connections."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ends: dict[str, list[Future[float]]] = {}  # of the starts, in the order of their turns
+        self._ends: dict[str, list[Future[float]]] = {}  # of the starts, in order
 
     @contextmanager
     def turn(self, exchange: str) -> Iterator[float]:
-        """Encloses a start on ``exchange``; gives the seconds to wait before it, counted from now.
+        """Enclose a start on ``exchange``; yields the seconds to wait before it, counted from now.
 
-        A start has its turn when the exchange's time has passed since the end of the one that is as many
-        turns before as there may be connections.
+        A start is due when the exchange's time limit has passed since the end of the start that came as many
+        turns earlier as the exchange allows connections.
         """
         limit, end = limit_of(exchange), Future[float]()
         with self._lock:

@@ -13,14 +13,14 @@ _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": 
 
 
 def starter(folder: Path, fleet_id: str) -> str:
-    """Return the text of a fleet file in ``folder``, which the fleet is named after."""
+    """Return the text of a fleet file in ``folder``, after which the fleet is named."""
     ours = [name for name, exchange in catalog.exchanges().items() if exchange.by == "cryptostore"]
     text = _TEXT.replace("FLEET", _fleet_name(folder.absolute().name)).replace("ID", fleet_id)
     return text.replace("OURS", ", ".join(ours))
 
 
 def _fleet_name(folder: str) -> str:
-    """Return a valid fleet name made from the folder's."""
+    """Return a valid fleet name made from the folder's name."""
     spelt = folder.lower().translate(_UMLAUTS)
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_LONGEST].strip("-")

@@ -8,7 +8,7 @@ from launcher.names import COMPOSE
 from launcher.overview import Row
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
-#: Lines of a terminal that are not rows: the heading, what is left out, and the next prompt.
+#: Lines of a terminal that are not rows: the heading, the number of hidden rows, and the next prompt.
 _OTHER_LINES = 3
 
 
@@ -41,7 +41,7 @@ def _figures(row: Row) -> tuple[str, ...]:
 
 
 def _lag(row: Row, spool: SpoolStatus) -> str:
-    """Return how far the store is behind: the age of the oldest record that it has not got."""
+    """Return how far the store lags behind: the age of the oldest record that it does not have."""
     if not spool.records:
         return _age(0)
     return _age(row.seen - spool.oldest) if spool.oldest else "-"
@@ -71,7 +71,7 @@ def _dead_letters(row: Row) -> str:
 
 
 def fitting(rows: Sequence[Row], lines: int) -> tuple[Sequence[Row], str]:
-    """Return the first rows, as many as ``lines`` of a terminal hold, and a sentence about the others."""
+    """Return the first rows, as many as fit on ``lines`` of a terminal, and a sentence about the others."""
     room = max(1, lines - _OTHER_LINES)
     if len(rows) <= room + 1:
         return rows, ""

@@ -1,9 +1,9 @@
-"""A YAML file as a tree of texts that know where they stand.
+"""A YAML file as a tree of texts that know their places.
 
-Scalars stay the text of the file, because YAML 1.1 reads ``0123`` as 83, ``no`` as False and ``22:30``
-as 1350; only a plain empty place, ``~`` or ``null`` means "not set". Anchors, aliases and merge keys work,
+Scalars stay the text of the file, because YAML 1.1 reads ``0123`` as 83, ``no`` as False and ``22:30`` as
+1350; only an empty plain value, ``~`` or ``null`` means "not set". Anchors, aliases and merge keys work,
 ``${VAR}`` is replaced after parsing so that no value can break the YAML, and everything that is wrong is
-gathered with its line and column.
+collected with its line and column.
 """
 
 import re
@@ -16,14 +16,14 @@ import yaml
 from collector.printable import printable
 from collector.urls import masked
 
-#: libyaml where it is built in: ten times as fast, same events.
+#: libyaml if it is available: ten times as fast, same events.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = ("", "~", "null", "Null", "NULL")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{[^}]*\}?")
 
 
 class Fault(msgspec.Struct, frozen=True, order=True):
-    """One thing wrong in a file; lines and columns count from 1, line 0 is the file as a whole."""
+    """One fault in a file; lines and columns count from 1, and line 0 is the file as a whole."""
 
     file: str
     line: int
@@ -36,7 +36,7 @@ class Fault(msgspec.Struct, frozen=True, order=True):
 
 
 class Scalar(msgspec.Struct, frozen=True, gc=False):
-    """A text; ``faulty`` where it could not be had and a fault says so already."""
+    """A text; ``faulty`` if it could not be determined, which has been reported."""
 
     file: str
     line: int
@@ -55,7 +55,7 @@ class Items(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A mapping, merge keys already followed."""
+    """A mapping; its merge keys are already resolved."""
 
     file: str
     line: int
@@ -74,20 +74,20 @@ class Entry(NamedTuple):
 
 
 def read(text: str, file: str, environ: Mapping[str, str], faults: list[Fault]) -> Node | None:
-    """Return the tree of the one document in ``text``; None if the YAML is broken or there is none.
+    """Return the tree of the one document in ``text``; None if the YAML is broken or empty.
 
-    ``environ`` holds the values for ``${VAR}``; what is wrong is appended to ``faults``.
+    ``environ`` has the values for ``${VAR}``; faults are added to ``faults``.
     """
     return _Composer(text, file, environ, faults).document()
 
 
 def merge(base: Node, over: Node) -> Node:
-    """``over`` on top of ``base``: mappings key by key, anything else as a whole."""
+    """Return ``over`` merged over ``base``: mappings key by key, anything else as a whole."""
     return _merge(base, over, {})
 
 
 def _merge(base: Node, over: Node, known: dict[tuple[int, int], Node]) -> Node:
-    """Merge, each pair once: aliases make a tree that is far larger than its file."""
+    """Merge each pair once only, because with aliases a tree can be far larger than its file."""
     if not isinstance(base, Table) or not isinstance(over, Table):
         return over
     pair = id(base), id(over)
@@ -103,7 +103,7 @@ def _merge(base: Node, over: Node, known: dict[tuple[int, int], Node]) -> Node:
 
 
 class _StopError(Exception):
-    """The rest of the file makes no sense; the fault is noted."""
+    """The rest of the file makes no sense; the fault has been reported."""
 
 
 class _Composer:
@@ -224,7 +224,7 @@ class _Composer:
         return Table(*self._place(start), entries)
 
     def _key(self, event: Any) -> Scalar:
-        """A key's text as it stands: nothing is replaced in it, and ``no`` or ``1`` are names like others."""
+        """Return a key's text unchanged: nothing is replaced in it, and ``no`` or ``1`` are names."""
         if isinstance(event, yaml.ScalarEvent) and event.value and event.tag is None:
             return Scalar(*self._place(event), event.value)
         self._fault_at(event, "a key has to be a plain text")

@@ -1,13 +1,14 @@
-"""What the commands of ``launcher`` do.
+"""The commands of ``launcher``.
 
-files.py needs a fleet file, containers.py an engine, converge.py both: it plans, and carries plans out.
+Those in files.py need a fleet file, those in containers.py an engine; converge.py needs both, to plan and to
+carry plans out.
 """
 
-#: Exit statuses; a plan with changes has one of its own, as a wrong file or option has. INCOMPLETE is that of
-#: a `doctor` that found no fault and could not try everything.
+#: Exit statuses; a plan with changes has its own, and so has a wrong file or option. INCOMPLETE is for a
+#: `doctor` that found no fault but could not check everything.
 DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED = 0, 1, 2, 2, 3, 130
 
-#: The fleet file where none is given.
+#: The fleet file if none is given.
 DEFAULT_FILE = "fleet.yaml"
 
 

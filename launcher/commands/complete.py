@@ -1,7 +1,7 @@
-"""``complete``: up to when what each collector stored is complete, asked of its store alone.
+"""``complete``: show up to when each collector's stored data is complete, by asking its store alone.
 
-The question is asked from where the collectors reach their stores: in containers on the fleet's engine, or,
-for a fleet that `launcher run` runs in this folder, by processes here.
+The store is asked from where the collectors reach it: in containers on the fleet's engine or, for a fleet
+that `launcher run` runs in this folder, by local processes.
 """
 
 import argparse
@@ -33,17 +33,17 @@ from launcher.ownership import Purpose, has_own
 from launcher.spec import CollectorSpec, FleetSpec, Network
 
 _ANSWERED = (0, 1)  # exit statuses
-_SPEAKER = "collector: "  # what it says begins so
-_NETWORK = "_check"  # after a fleet's name; no name of a fleet has an underscore
+_SPEAKER = "collector: "  # the beginning of its messages
+_NETWORK = "_check"  # follows the fleet's name; no fleet's name has an underscore
 _SPOOL = "/spool"
 _SECONDS = 90.0
 
-#: Asks a collector's store; what ``collector complete --json`` says.
+#: Asks a collector's store, and returns the output of ``collector complete --json``.
 type _Ask = Callable[[CollectorSpec], Check]
 
 
 class _Row(msgspec.Struct):
-    """A line of what a collector of this version says; completeness.py says what it means."""
+    """One row of a collector's answer; completeness.py explains the fields."""
 
     exchange: str
     channel: str
@@ -59,7 +59,7 @@ class _Row(msgspec.Struct):
 
 
 class _Answer(msgspec.Struct):
-    """What is known of one collector: rows, or why there are none, and what else it said."""
+    """The answer of one collector: rows, or why there are none, and what else it printed."""
 
     collector: str
     rows: list[dict[str, Any]]
@@ -106,7 +106,7 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
     for line in said.lines:
         try:
             rows.append(msgspec.to_builtins(typed_json.decode(line, _Row)))
-        except typed_json.DecodeError:  # a line of its log, whatever form that has
+        except typed_json.DecodeError:  # a line of its log, in whatever format
             rest.append(line.strip())
     told = [line.removeprefix(_SPEAKER) for line in rest if line]
     if said.exit_code in _ANSWERED and (rows or any(line.startswith(_SPEAKER) for line in rest)):
@@ -115,7 +115,7 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
 
 
 def _fault(spec: CollectorSpec, said: Check, told: str) -> str:
-    """Return why there is no answer; ``told`` is what the collector said instead."""
+    """Return why there is no answer; ``told`` is what the collector printed instead."""
     if said.exit_code not in _ANSWERED:
         return told or f"ended with status {said.exit_code}"
     image = spec.container.image
@@ -133,7 +133,7 @@ def _asking(fleet: FleetSpec, command: Sequence[str], console: Console) -> Itera
     engine = chosen.connect(fleet, len(fleet.collectors))
     engine.require_place(fleet)
     fleet, holding, faults = held(engine, fleet, purpose=Purpose.READ)
-    # Spools are not asked.
+    # Spools are not read.
     if of_others := [each.detail for each in faults if not _is_spool(fleet, each.volume)]:
         raise EngineError(f"nothing was asked: {'; '.join(of_others)}; `launcher doctor` says what to do")
     fleet = with_passwords_of(engine, fleet, holding.ours, volumes=True)
@@ -144,7 +144,7 @@ def _asking(fleet: FleetSpec, command: Sequence[str], console: Console) -> Itera
         _network(engine, fleet) as network,
     ):
         for each in holding.ours:
-            if each.name.endswith(CHECK):  # a check that was killed left it
+            if each.name.endswith(CHECK):  # left by a check that was killed
                 engine.discard(each.id)
         yield lambda spec: _in_a_container(engine, specs[spec.name], command, key, network)
 
@@ -162,7 +162,7 @@ def _has_containers(fleet: FleetSpec) -> bool:
 
 
 def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
-    """Ask in a process, as `launcher run` runs the collector in this folder."""
+    """Ask with a local process, set up as `launcher run` sets up the collector in this folder."""
     try:
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-P", "-m", "collector", *command],
@@ -182,7 +182,7 @@ def _here(spec: CollectorSpec, command: Sequence[str], state: Path) -> Check:
 def _in_a_container(
     engine: DockerEngine, spec: CollectorSpec, command: Sequence[str], key: bytes, network: str
 ) -> Check:
-    """Ask in a container that has all of the collector's but its spool and what does not exist yet."""
+    """Ask in a container that has everything of the collector's except its spool and missing volumes."""
     left_out = [mount for mount in spec.container.mounts if mount.target == _SPOOL]
     if not engine.elsewhere(spec.fleet):
         volumes = [mount for mount in spec.container.mounts if mount.kind == "volume"]
@@ -203,7 +203,7 @@ def _in_a_container(
 
 @contextlib.contextmanager
 def _network(engine: DockerEngine, fleet: FleetSpec) -> Iterator[str]:
-    """Return the fleet's network; where `down` has removed it, one for as long as this lasts."""
+    """Return the fleet's network; if `down` has removed it, create one for as long as this lasts."""
     if engine.has_network(fleet.network.name):
         yield fleet.network.name
         return

@@ -1,4 +1,4 @@
-"""A yes before something goes: from a person at a terminal, or on the command line."""
+"""Consent before something is removed: from a person at a terminal, or by an option."""
 
 import argparse
 import shlex
@@ -9,7 +9,7 @@ from launcher.console import Console
 
 
 def ask(question: str, options: argparse.Namespace, console: Console) -> bool | None:
-    """Return the answer, which `--yes` gives beforehand; None if there is no terminal to ask on."""
+    """Return the answer, which `--yes` gives beforehand; None if there is no terminal to ask at."""
     if options.yes:
         return True
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -19,9 +19,9 @@ def ask(question: str, options: argparse.Namespace, console: Console) -> bool | 
 
 
 def require(what: str, options: argparse.Namespace, console: Console, *, otherwise: str = "") -> None:
-    """Raise InputError unless somebody agrees to ``what`` happens, such as "removes collector kraken".
+    """Raise InputError unless the user agrees to ``what``, such as "removes collector kraken".
 
-    ``otherwise`` says how to do without.
+    ``otherwise`` says how to avoid it.
     """
     hint = f" ({otherwise})" if otherwise else ""
     answer = ask(f"this {what}{hint}. Continue?", options, console)

@@ -1,4 +1,4 @@
-"""``plan`` and ``up``: what has to happen so that the containers are as the file says, told or done."""
+"""``plan`` and ``up``: what has to happen so that the containers match the file, shown or carried out."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ from launcher.spec import FleetSpec
 if TYPE_CHECKING:
     from launcher.resolve import Resolved
 
-#: What `up` has done to a collector, by what the plan said.
+#: What `up` has done to a collector, by the kind of its action.
 _DONE = {
     Kind.CREATE: "created",
     Kind.UPDATE: "updated",
@@ -44,7 +44,7 @@ _DONE = {
 
 
 def show_plan(options: argparse.Namespace, console: Console) -> int:
-    """Tell what `up` would do; nothing is touched."""
+    """Show what `up` would do, without changing anything."""
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
     planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans, adopt=options.adopt)
@@ -52,7 +52,7 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     found = obstacles.find(engine, planned)
     document = preview.document(planned, found)
     if options.resolve and fleet.only:
-        refuse_overlaps(fleet, console)  # also with what is not selected, and runs
+        refuse_overlaps(fleet, console)  # including running collectors that are not selected
     resolved = _resolve(fleet) if options.resolve else []
     if options.resolve:
         document["resolved"] = msgspec.to_builtins(resolved)
@@ -71,7 +71,7 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
 
 
 def _resolve(fleet: FleetSpec) -> "list[Resolved]":
-    """What the collectors would take now. Raises InputError, and EngineError where nobody can be asked."""
+    """Resolve what the collectors would record now. Raises InputError, and EngineError if nobody answers."""
     try:
         from collector.listing import UnreachableError  # noqa: PLC0415 - slow; cryptofeed may be missing
         from launcher.resolve import ResolveError, resolve  # noqa: PLC0415
@@ -102,7 +102,7 @@ def _show_resolved(resolved: "Sequence[Resolved]", console: Console) -> None:
 
 
 def up(options: argparse.Namespace, console: Console) -> int:
-    """Make the containers as the file says."""
+    """Make the containers match the file."""
     if options.dry_run:
         return show_plan(options, console)
     fleet = load(options, console)
@@ -121,7 +121,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
     images = [action.container.image for action in planned.actions if action.container]
     images.append(fleet.collectors[0].container.image)
     with engine.lock(fleet.name, next(filter(engine.has_image, images), images[-1]), whoami()):
-        # Nobody changes it any more.
+        # From here on, nobody else changes the fleet.
         planned, key = plan_of(engine, fleet, **ways, locked=True)
         if options.plan:
             _refuse_moved(options.plan, planned)
@@ -132,7 +132,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
 
 
 def _require_consent(planned: Plan, options: argparse.Namespace, console: Console) -> None:
-    """Raise InputError if collectors would go to which nobody agrees. Who applies a saved plan has."""
+    """Raise InputError if collectors would be removed without consent. A saved plan includes it."""
     if planned.removals and not options.plan:
         what = f"{_removes(planned.removals)}, no longer in the file"
         consent.require(what, options, console, otherwise="--keep-orphans leaves it running")
@@ -160,9 +160,9 @@ def plan_of(
     adopt: bool = False,
     locked: bool = False,
 ) -> tuple[Plan, bytes]:
-    """Return the plan, and the key that seals the fleet's secrets; only read.
+    """Return the plan, and the key that seals the fleet's secrets, by reading alone.
 
-    Raises EngineError if the fleet belongs to somebody else, or a swarm has no place for it.
+    Raises EngineError if the fleet belongs to somebody else, or a swarm has no node for it.
     """
     engine.require_place(fleet)
     fleet, holding, faults = held(engine, fleet, adopt=adopt)
@@ -171,7 +171,7 @@ def plan_of(
     key = engine.key(observed)
     fleet = with_passwords_of(engine, fleet, observed, volumes=locked and not in_the_way)
     there = plan.pairs(fleet, observed)
-    # One after the other: where the engine is near, a thread costs more than its answer.
+    # One after the other: on a near engine, a thread costs more than waiting for the answer.
     changes = {container.id: engine.changes(engine.seal(spec, key), container) for spec, container in there}
     planned = plan.make(
         fleet,
@@ -185,7 +185,7 @@ def plan_of(
 
 
 def _of_volumes(fleet: FleetSpec, faults: Iterable[VolumeFault]) -> Iterator[Obstacle]:
-    """Yield the volumes that are another's as obstacles."""
+    """Yield the volumes that belong to others, as obstacles."""
     for fault in faults:
         volume = names.parse(fleet.name, fault.volume)
         whose = (volume.of,) if volume and volume.of else ()
@@ -193,7 +193,7 @@ def _of_volumes(fleet: FleetSpec, faults: Iterable[VolumeFault]) -> Iterator[Obs
 
 
 def _of_passwords(engine: DockerEngine, fleet: FleetSpec, observed: Sequence[Observed]) -> Iterator[Obstacle]:
-    """Yield the stores whose password is lost as obstacles."""
+    """Yield the stores whose password is lost, as obstacles."""
     for spec, detail, remedy in lost_passwords(engine, fleet, observed):
         yield Obstacle(what="store", collectors=(spec.name,), detail=detail, remedy=remedy)
 
@@ -248,7 +248,7 @@ def _write_for_owner(path: Path, content: bytes) -> None:
 
 
 def _counts(planned: Plan, rollout: Rollout) -> dict[str, int]:
-    """Return how many collectors were created, ..., unchanged, failed, left."""
+    """Return how many collectors were created, updated, unchanged, failed and so on."""
     outcome = {name: event.state for name, event in rollout.outcome.items()}
     good = [action for action in planned.actions if outcome.get(action.collector) not in ("failed", "left")]
     counts = {word: sum(action.kind is kind for action in good) for kind, word in _DONE.items()}
@@ -257,7 +257,7 @@ def _counts(planned: Plan, rollout: Rollout) -> dict[str, int]:
 
 
 def _counted(planned: Plan, rollout: Rollout) -> str:
-    """``2 created, 1 unchanged, 1 failed``."""
+    """Return the counts as text: ``2 created, 1 unchanged, 1 failed``."""
     names = {"left": "left as they were"}
     counts = _counts(planned, rollout)
     parts = [f"{count} {names.get(word, word)}" for word, count in counts.items() if count]

@@ -1,4 +1,4 @@
-"""The commands that say what can be recorded. Each returns the exit status."""
+"""The commands that show what can be recorded. Each returns the exit status."""
 
 import argparse
 import os
@@ -48,7 +48,7 @@ def channels(options: argparse.Namespace, console: Console) -> int:
 
 
 def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
-    """Yield what holds for the whole exchange."""
+    """Yield what applies to the whole exchange."""
     way = "natively" if exchange.by == "cryptostore" else "through cryptofeed"
     state = f"; {exchange.state}" if exchange.state else ""
     yield f"{name} is supported {way}{state}"
@@ -63,10 +63,10 @@ def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
 
 
 def symbols(options: argparse.Namespace, console: Console) -> int:
-    """List what the exchange itself lists now, or what patterns select of it."""
+    """List what the exchange lists now, or what patterns select from it."""
     exchange = _exchange(options.exchange)
     try:
-        from collector import listing  # noqa: PLC0415 - cryptofeed may be lacking, and takes a second
+        from collector import listing  # noqa: PLC0415 - slow; cryptofeed may be missing
     except ImportError:
         console.remark(f"launcher: {NOT_INSTALLED}")
         return FAILED

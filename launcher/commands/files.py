@@ -1,4 +1,4 @@
-"""The commands that need a fleet file and no Docker. Each returns the exit status."""
+"""The commands that need a fleet file but no Docker. Each returns the exit status."""
 
 import argparse
 import os
@@ -18,9 +18,9 @@ from launcher.starter import starter
 
 
 def load(options: argparse.Namespace, console: Console, *, hints: bool = True) -> FleetSpec:
-    """What the options select of the fleet in their files, each on top of those before it. Raises InputError.
+    """Return the selected part of the fleet; each file overrides those before it. Raises InputError.
 
-    What does not work in containers is remarked on.
+    Prints hints about what does not work in containers.
     """
     fleet = whole(options.file)
     try:
@@ -81,7 +81,7 @@ def validate(options: argparse.Namespace, console: Console) -> int:
 
 
 def render(options: argparse.Namespace, console: Console) -> int:
-    """Write the fleet as files of another tool."""
+    """Write the fleet as files for another tool."""
     from launcher.render import RenderError, changed_claims, claims_of, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
 
     fleet = load(options, console)
@@ -117,7 +117,7 @@ def render(options: argparse.Namespace, console: Console) -> int:
 
 
 def _warn_of_taken_volumes(fleet: FleetSpec, console: Console) -> None:
-    """Warn of volumes of others on this machine's engine: compose goes by names alone."""
+    """Warn of volumes on this machine's engine that compose would use although another fleet has them."""
     from launcher.engines import EngineError, endpoint  # noqa: PLC0415 - needed here alone
     from launcher.engines.docker import DockerEngine  # noqa: PLC0415
     from launcher.engines.transport import UnixSocket  # noqa: PLC0415

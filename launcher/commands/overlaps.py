@@ -1,4 +1,4 @@
-"""What collectors of a fleet would record into one store, and that a command refuses it."""
+"""Find what several collectors of a fleet would record into one store, and refuse it."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from launcher.spec import CollectorSpec, FleetSpec
 def overlaps(fleet: FleetSpec) -> list[Overlap]:
     """Return what several collectors of a fleet would record into one store.
 
-    Raises EngineError if it takes an exchange's list to know, and that cannot be had from here.
+    Raises EngineError if that depends on an exchange's list of symbols which cannot be read from here.
     """
     return overlap.find(fleet.collectors, partial(_symbols, fleet), fleet.beside)
 
@@ -36,7 +36,7 @@ def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[s
 
 
 def refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
-    """Raise InputError if collectors would record the same into one store; remark on what is not known."""
+    """Raise InputError if collectors would record the same into one store; report what cannot be known."""
     try:
         found = overlaps(fleet)
     except EngineError as error:

@@ -1,4 +1,4 @@
-"""What a rollout tells while it is on its way, and what went wrong when it is over."""
+"""Show the progress of a rollout and, when it has ended, what went wrong."""
 
 import contextlib
 import re
@@ -15,9 +15,9 @@ from launcher.rollout import Event, Rollout
 
 
 class Progress:
-    """Shows the last event of each collector; without a terminal each event is a line.
+    """Shows the last event of each collector; without a terminal, every event as a line.
 
-    ``as_json`` makes each a line of JSON on standard output instead.
+    With ``as_json``, every event is a line of JSON on standard output instead.
     """
 
     def __init__(self, console: Console, *, as_json: bool = False) -> None:
@@ -35,11 +35,11 @@ class Progress:
         self._live.__exit__(kind, error, trace)
 
     def stopping(self) -> None:
-        """Say that no more is begun."""
+        """Say that nothing more is begun."""
         self._live.line("stopping...")
 
     def tell(self, event: Event) -> None:
-        """Hears an event."""
+        """Show an event."""
         self._events[event.collector] = event
         if self._json:
             self._json(msgspec.structs.replace(event, status=None), lines=True)
@@ -55,18 +55,18 @@ class Progress:
         return table
 
 
-#: Ctrl-C, whoever ends us, and a terminal that goes.
+#: Ctrl-C, a request to terminate, and a closed terminal.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
-    """A signal in the block sets the event and interrupts nothing; ``heard`` is called. A second one does.
+    """Let a first signal within the block set the event instead of interrupting; a second one interrupts.
 
-    One that whoever started us wants ignored (nohup) stays so.
+    ``heard`` is called at the first signal. A signal that is ignored already (nohup) stays ignored.
     """
     stop = threading.Event()
-    telling = threading.Thread(target=heard)  # the thread that is interrupted may be writing a line
+    telling = threading.Thread(target=heard)  # the interrupted thread may be writing a line
     before = {each: handler for each in _SIGNALS if (handler := signal.getsignal(each)) != signal.SIG_IGN}
 
     def restore() -> None:
@@ -94,7 +94,7 @@ def failed_of(rollout: Rollout) -> list[Event]:
 
 
 def explain(failed: Iterable[Event], console: Console) -> None:
-    """Say what failed and why, each cause once, with its remedy and the last lines of a log."""
+    """Report what failed and why: each cause once, with its remedy and the last lines of a log."""
     for alike in by_cause(failed):
         first = alike[0]
         who = first.collector
@@ -110,9 +110,9 @@ def explain(failed: Iterable[Event], console: Console) -> None:
 
 
 def by_cause(failed: Iterable[Event]) -> list[list[Event]]:
-    """Group failures that differ in nothing but the names of their collectors.
+    """Group failures that differ only in the names of their collectors.
 
-    Where a collector says of itself what is wrong, its log does not matter.
+    If a collector's status says what is wrong, its log does not matter.
     """
     causes: dict[tuple[str, ...], list[Event]] = {}
     for event in failed:

@@ -1,4 +1,4 @@
-"""The commands that say what a fleet file may hold. Each returns the exit status."""
+"""The commands that describe the fleet file. Each returns the exit status."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from launcher.schema import text
 
 
 def completion(options: argparse.Namespace, console: Console) -> int:
-    """Print the script by which a shell completes commands and options."""
+    """Print the script with which a shell completes commands and options."""
     import shtab  # noqa: PLC0415 - needed here alone
 
     from launcher.cli import parser  # noqa: PLC0415 - it imports this module, when a command runs
@@ -31,7 +31,7 @@ def schema(_options: argparse.Namespace, console: Console) -> int:
 
 
 def explain(options: argparse.Namespace, console: Console) -> int:
-    """Say what a key means and, for a fleet, where its values come from."""
+    """Explain a key and, given a fleet, where its values come from."""
     explanation = _find(options.key)
     key = explanation.key
     if options.json:
@@ -71,7 +71,7 @@ def _find(name: str) -> Explanation:
     if "/" in name or name.endswith((".yaml", ".yml")):
         usage = f"`launcher explain KEY {name}`, KEY of {', '.join(known)}"
         raise InputError(f"a KEY comes before the file: {usage}")
-    # limits.memory may be called memory; where two end alike, as name does, the one that is the name counts.
+    # limits.memory may be called memory; if several end alike, as with name, the exact match wins.
     spellings = {each.rpartition(".")[2]: each for each in known} | {each: each for each in known}
     if name.lower() in spellings:
         return known[spellings[name.lower()]]
@@ -88,7 +88,7 @@ def _table(options: argparse.Namespace, explanation: Explanation) -> Table:
 
 
 def _origins(options: argparse.Namespace, explanation: Explanation) -> Iterator[tuple[str, str, str]]:
-    """Of what, which value, and from where."""
+    """Return a table of each value, what it applies to, and where it comes from."""
     key = explanation.key
     try:
         origins = fleets.origins(options.file, os.environ, explanation.name)

@@ -1,4 +1,4 @@
-"""Where collectors run. An engine tells what there is and carries out single steps; it decides nothing."""
+"""Where collectors run. An engine reports what exists and carries out single steps; it decides nothing."""
 
 from collections.abc import Mapping
 
@@ -6,22 +6,26 @@ import msgspec
 
 
 class EngineError(Exception):
-    """Something that the engine refuses or cannot do; the message is for the user."""
+    """The engine refuses something or cannot do it; the message is for the user."""
 
 
 class NoManagerError(EngineError):
-    """An engine that manages no swarm was asked for one."""
+    """The engine is not a manager of a swarm, but was asked for one."""
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """A container of a fleet as one list call shows it.
+    """A container of a fleet as one list request shows it.
 
-    ``image`` is the name that it was made from, or the image's id when that name means another image by now.
-    ``secrets`` is the label that tells one secret from another. ``state`` is Docker's word (running, exited,
-    ...), ``health`` too (healthy, unhealthy, starting), None without a health check. ``created`` is in
-    seconds since 1970, UTC. ``store`` is the server of a managed store, nothing for a collector.
-    ``is_service`` is a swarm's service: whatever changes, it is updated and gets a new container.
-    ``labels`` are all it has, ``volumes`` the names of those that it has mounted.
+    Attributes:
+        image: the name that it was made from, or the image's id if that name now means another image.
+        secrets: the label by which secrets are compared.
+        state: Docker's word (running, exited, ...).
+        health: healthy, unhealthy or starting; None without a health check.
+        created: seconds since 1970, UTC.
+        store: the server of a managed store; empty for a collector.
+        is_service: whether it is a service of a swarm; any change updates it, and gives it a new container.
+        labels: all its labels.
+        volumes: the names of the volumes that it mounts.
     """
 
     id: str
@@ -42,16 +46,16 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
-    """A volume or a network as a list shows it."""
+    """A volume or a network as a list request shows it."""
 
     name: str
     labels: Mapping[str, str] = {}
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of a container that is not as it should be; None is not set.
+    """One key of a container that is not as it should be; None means not set.
 
-    ``in_place`` where the engine can change it in a container that runs. A secret's values are ``***``.
+    ``in_place`` says that the engine can change it in a running container. A secret's values are ``***``.
     """
 
     key: str
@@ -61,11 +65,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """A container as it is inspected.
+    """A container as an inspection shows it.
 
-    ``started`` is in seconds since 1970, UTC, by the engine's clock, infinite where it has not yet; ``said``
-    is what the last health check printed; ``elsewhere`` the machine that it runs on where that is not the
-    engine's, so that nobody here can ask it; ``taken_back`` whether the swarm gave up the last update.
+    ``started`` is in seconds since 1970, UTC, by the engine's clock, and infinite before the start; ``said``
+    is the output of the last health check; ``elsewhere`` is the machine that it runs on if that is not the
+    engine's, so that it cannot be asked from here; ``taken_back`` says that the swarm rolled back the last
+    update.
     """
 
     state: str
@@ -80,7 +85,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogLines(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lines of a log are asked for: the last ``tail`` of those from ``since`` on; None asks for all.
+    """Which lines of a log are requested: the last ``tail`` of those from ``since`` on; None means all.
 
     ``since`` is in seconds since 1970, UTC.
     """
@@ -90,7 +95,7 @@ class LogLines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command of ``collector`` said in a container of its own, and how it ended."""
+    """The output of a command of ``collector`` in a container of its own, and how it ended."""
 
     exit_code: int
     lines: tuple[str, ...]

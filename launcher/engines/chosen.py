@@ -1,4 +1,4 @@
-"""Which engine a fleet is on."""
+"""The engine that a fleet runs on."""
 
 import contextlib
 
@@ -13,7 +13,7 @@ def connect(fleet: FleetSpec, connections: int) -> DockerEngine:
 
 
 def connect_by_name(fleet: str, connections: int) -> DockerEngine:
-    """Return the engine of a fleet whose file is not at hand: a swarm where that has it."""
+    """Return the engine of a fleet whose file is not at hand: a swarm if that has it, else Docker."""
     with contextlib.suppress(NoManagerError):
         swarm = _swarm(connections)
         if swarm.observe(fleet):
@@ -22,6 +22,6 @@ def connect_by_name(fleet: str, connections: int) -> DockerEngine:
 
 
 def _swarm(connections: int) -> DockerEngine:
-    from launcher.engines.swarm import SwarmEngine  # noqa: PLC0415 - containers are quicker without it
+    from launcher.engines.swarm import SwarmEngine  # noqa: PLC0415 - slow to import; not needed for containers
 
     return SwarmEngine.connect(connections)

@@ -1,4 +1,4 @@
-"""A collector's container in Docker's words: the request that makes it, and how another differs from it."""
+"""A collector's container in Docker's terms: the request that creates it, and how another differs."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,18 +38,19 @@ from launcher.spec import (
     tmpfs,
 )
 
-#: Where a container has its secrets, each as a file.
+#: The folder of a container's secrets, each a file.
 SECRETS = "/run/secrets"
-#: What Docker can change in a container that is there.
+#: What Docker can change in an existing container.
 _IN_PLACE = frozenset({"memory", "cpus", "pids", "restart"})
 _UNLIMITED = "unlimited"
 _HIDDEN = frozenset(variable.name for variable in VARIABLES if variable.secret)
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
-    """A collector as Docker gets it. Its secrets are in a volume of its own, with seals as labels.
+    """A collector as Docker gets it, with its secrets in a separate volume, whose labels are seals.
 
-    The volume's name differs where a secret does: a container that goes on, or comes back, has its old ones.
+    The volume's name changes with the secrets: a container that keeps running, or comes back, has its old
+    ones.
     """
 
     spec: CollectorSpec
@@ -59,14 +60,14 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def volume(self) -> str | None:
-        """The volume of its secrets."""
+        """The name of the volume for its secrets."""
         return next((each.source for each in self.container.mounts if each.target == SECRETS), None)
 
 
 def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
-    """Take the secrets out of the container. Raises OSError if the file of one cannot be read."""
+    """Take the secrets out of the container. Raises OSError if a secret's file cannot be read."""
     bare = apart(spec)
-    if spec.server:  # a managed store's secrets never change, and stay for as long as its data
+    if spec.server:  # a managed store's secrets never change, and stay as long as its data
         return _with_volume(bare, spec.password_volume, seals="")
     if not bare.secrets:
         return bare
@@ -77,7 +78,7 @@ def sealed(spec: CollectorSpec, key: bytes) -> Sealed:
 
 
 def apart(spec: CollectorSpec) -> Sealed:
-    """Return the same, where the engine has a place of its own for secrets."""
+    """Return the same for an engine that has its own place for secrets."""
     parted = part(spec)
     container = msgspec.structs.replace(spec.container, environment=parted.environment, mounts=parted.mounts)
     return Sealed(spec=spec, container=container, secrets=parted.secrets, seals="")
@@ -90,7 +91,7 @@ def _with_volume(bare: Sealed, volume: str, seals: str) -> Sealed:
 
 
 def labels(fleet: str) -> dict[str, str]:
-    """Return the labels by which all that ``up`` makes for a fleet is found."""
+    """Return the labels by which everything that ``up`` makes for a fleet is found."""
     return {LABEL_FLEET: fleet, LABEL_MANAGER: LAUNCHER}
 
 
@@ -100,21 +101,21 @@ def network_labels(fleet: str, owner: Owner, network: str) -> dict[str, str]:
 
 
 def volume_labels(spec: CollectorSpec, volume: str) -> dict[str, str]:
-    """Return the labels of a volume that is made with a container."""
+    """Return the labels of a volume that is created with a container."""
     role = names.parse(spec.fleet, volume)
     of = {LABEL_COLLECTOR: role.of} if role and role.of else {}
     return labels(spec.fleet) | of | spec.owner.labels(*seal_of("volume", spec.fleet, volume))
 
 
 def container_labels(spec: CollectorSpec) -> dict[str, str]:
-    """Return the labels of a collector's container, or its service."""
+    """Return the labels of a collector's container or service."""
     told = {LABEL_COLLECTOR: spec.name, LABEL_HASH: spec.config_hash}
     sealed = spec.owner.labels(*seal_of_container(spec.fleet, spec.container.name))
     return labels(spec.fleet) | told | sealed
 
 
 def request(sealed: Sealed) -> dict[str, Any]:
-    """The body of Docker's request for a new container. A volume that does not exist yet is made with it."""
+    """Return the body of the request for a new container, which also creates missing volumes."""
     spec, container = sealed.spec, sealed.container
     told = {LABEL_SECRETS: sealed.seals} if sealed.seals else {}
     told |= {LABEL_STORE: spec.server} if spec.server else {}
@@ -136,7 +137,7 @@ def request(sealed: Sealed) -> dict[str, Any]:
 
 
 def update_request(container: Container) -> dict[str, Any]:
-    """Return the body of Docker's request that changes what can be changed in place."""
+    """Return the body of the request that changes what can be changed in place."""
     limits = _limits(container)
     return {name: value for name, value in limits.items() if value} | {
         "RestartPolicy": _restart(container.restart)
@@ -150,9 +151,9 @@ def changes(
 
     Args:
         sealed: what it should be.
-        wanted: the image that it should be made from, as inspected; empty where there is none.
+        wanted: the image that it should be made from, as inspected; empty if there is none.
         found: the container as inspected.
-        made_from: the image that it was made from, as inspected; empty where that is gone.
+        made_from: the image that it was made from, as inspected; empty if that is gone.
     """
     body = request(sealed)
     network = sealed.container.network
@@ -161,7 +162,7 @@ def changes(
     new["network"] = network
     aliases = new.pop("aliases", None)
     if aliases and set(aliases.split(",")) <= set((old.pop("aliases", None) or "").split(",")):
-        aliases = None  # the engine adds some of its own
+        aliases = None  # the engine adds its own
     if aliases:
         new["aliases"] = aliases
     else:
@@ -175,16 +176,16 @@ def changes(
 
 
 def owner_changes(spec: CollectorSpec, found: Mapping[str, str]) -> Iterable[Change]:
-    """Yield the change of a container whose labels say another owner, or none."""
+    """Yield the change of a container whose labels name another owner, or nothing."""
     if (old := found.get(LABEL_OWNER, "")) != spec.owner.mark:
         yield Change(key="owner", old=old or None, new=spec.owner.mark or None)
 
 
 def change(key: str, old: str | None, new: str | None) -> Change:
-    """A key that differs; a secret's values are hidden."""
+    """Return a key that differs, with a secret's values hidden."""
     if key in _HIDDEN:
         old, new = (None if value is None else "***" for value in (old, new))
-    else:  # a proxy's password, of a container that somebody else made
+    else:  # a proxy's password in a container that somebody else made
         old, new = (value and printable(masked(value)) for value in (old, new))
     return Change(key=key, old=old, new=new, in_place=key in _IN_PLACE and new != _UNLIMITED)
 
@@ -200,7 +201,7 @@ def _secret_changes(old: str, new: str) -> Iterable[Change]:
 def _facts(
     config: Mapping[str, Any], host: Mapping[str, Any], image: Mapping[str, Any], networks: Mapping[str, Any]
 ) -> dict[str, str | None]:
-    """Return what a container is, in words for a person, by key; what it has from its image is not told."""
+    """Return what a container is, in words by key, without what it has from its image."""
     own = image.get("Config") or {}
     given = variables(own)
     network = host["NetworkMode"]
@@ -235,7 +236,7 @@ def _facts(
 
 
 def variables(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment that ``config`` has."""
+    """Return the environment in ``config``."""
     pairs = (line.partition("=") for line in config.get("Env") or [])
     return {name: value for name, _, value in pairs}
 
@@ -250,7 +251,7 @@ def _command(words: Sequence[str]) -> str:
 
 
 def text(value: Any) -> str | None:
-    """Return what Docker tells about something, on one line; None if that is nothing."""
+    """Return Docker's description of something on one line; None if it is empty."""
     return msgspec.json.encode(value, order="sorted").decode() if value else None
 
 
@@ -260,12 +261,12 @@ def _policy(policy: Mapping[str, Any]) -> str:
 
 
 def mounted(made: Mapping[str, Any]) -> str:
-    """A mount in words."""
+    """Return a mount in words."""
     return f"{made['Type']} {made['Source']}{' (read only)' if made.get('ReadOnly') else ''}"
 
 
 def moved(image: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Change:
-    """An image's name that means another image by now."""
+    """Return the text for an image's name that now means another image."""
     return Change(key="image", old=f"{image} ({_short(before)})", new=f"{image} ({_short(now)})")
 
 
@@ -304,7 +305,7 @@ def _restart(policy: str) -> dict[str, Any]:
 
 
 def mount(spec: CollectorSpec, wanted: Mount) -> dict[str, Any]:
-    """A mount as a request has it; a volume that it makes gets the fleet's labels."""
+    """Return a mount for a request; a volume that it creates gets the fleet's labels."""
     told = volume_labels(spec, wanted.source) if wanted.kind == "volume" else None
     return {
         "Type": wanted.kind,
@@ -326,5 +327,5 @@ def _health_check(health: HealthCheck) -> dict[str, Any]:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Seconds as Docker has them."""
+    """Return seconds as Docker takes them."""
     return round(seconds * 1e9)

@@ -1,7 +1,7 @@
-"""Containers on a Docker engine, step by step, in Docker's own words.
+"""Containers on a Docker engine, step by step, in Docker's own terms.
 
-What only reads goes straight to the engine; what changes something goes through the SDK's low-level API.
-Nothing assumes that the engine is on this machine: files go there, and come from there, through the API.
+Requests that only read go straight to the engine; those that change something use the SDK's low-level API.
+Nothing assumes that the engine is on this machine: files are copied to and from it through the API.
 """
 
 import contextlib
@@ -51,23 +51,23 @@ from launcher.spec import (
     Mount,
 )
 
-#: Seconds to wait for an answer of the engine; stopping a container may take its grace period more.
-_LONGEST_LOG_LINE = 2**20  # bytes, of what never ends its line
+#: Seconds to wait for an answer of the engine; stopping a container may take its grace period longer.
+_LONGEST_LOG_LINE = 2**20  # bytes, for output that never ends its line
 _TIMEOUT = 60
-_CHECK_SECONDS = 90  # for a check in a container of its own; each of its parts has less
-_LOCK_LEFT = 10.0  # seconds that a lock may take from being made to running, or from its end to being gone
-_NETWORK_LEFT = 5.0  # seconds that a network may take to be free of containers that are gone
-_NETWORK_LOST = 1.0  # seconds after which a network that is free of them and cannot be removed is stuck
-#: A label of the collector's image, and what it says.
+_CHECK_SECONDS = 90  # for a check in its own container; each of its steps has less
+_LOCK_LEFT = 10.0  # seconds that a lock may take from creation to running, or from its end to removal
+_NETWORK_LEFT = 5.0  # seconds that a network may take to detach containers that are gone
+_NETWORK_LOST = 1.0  # seconds after which an empty network that cannot be removed counts as stuck
+#: A label of the collector's image, and its value.
 _TITLE = ("org.opencontainers.image.title", "cryptostore collector")
 SPOOL = "/spool"
-_READS = 5  # of a file that may be replaced at the same time
-#: Beside a fleet's secrets: what their seals are made with. Only root can read it.
+_READS = 5  # attempts to read a file that may be replaced meanwhile
+#: The file beside a fleet's secrets with the key of their seals. Only root can read it.
 _KEY_FILE, _KEY_BYTES = ".key", 32
 
 
 class DockerEngine:
-    """One engine. Every method is a step that either happened or raised EngineError; all are thread-safe."""
+    """One engine. Every method is a step that either succeeds or raises EngineError; all are thread-safe."""
 
     def __init__(self, transport: Transport, connections: int) -> None:
         self._transport = transport
@@ -77,7 +77,7 @@ class DockerEngine:
 
     @classmethod
     def connect(cls, connections: int) -> Self:
-        """The engine that the docker command would talk to: DOCKER_HOST, else the current context."""
+        """Return the engine that the docker command would use: DOCKER_HOST, else the current context."""
         transport = endpoint.transport()
         engine = cls(transport, connections)
         try:
@@ -88,11 +88,11 @@ class DockerEngine:
         return engine
 
     def require_manager(self) -> None:
-        """Raise EngineError if the engine does not manage what it has to."""
+        """Raise EngineError if the engine does not manage the swarm that is needed."""
 
     @cached_property
     def _api(self) -> Any:
-        from launcher.engines import sdk  # noqa: PLC0415 - it takes its time to be imported
+        from launcher.engines import sdk  # noqa: PLC0415 - slow to import
 
         version = self._read("/version")["ApiVersion"]
         return sdk.client(self._transport.dial, version, _TIMEOUT, self._connections)
@@ -114,20 +114,20 @@ class DockerEngine:
         return self._transport.connections
 
     def about(self) -> str:
-        """Return what engine this is, and where."""
+        """Return what engine this is, and its address."""
         with explained("the engine's version cannot be read"):
             told = self._read("/version")
         return f"Docker {told['Version']} at {self._transport.address}"
 
     def observe(self, fleet: str) -> list[Observed]:
-        """Return all containers of the fleet, running or not, by one request."""
+        """Return all containers of the fleet, running or not, with one request."""
         filters = filtered("label", f"{LABEL_FLEET}={fleet}")
         with explained(f"fleet {fleet} cannot be listed"):
             listed = self._read("/containers/json", all="1", filters=filters)
         return [_observed(each) for each in listed]
 
     def key(self, observed: Iterable[Observed]) -> bytes:
-        """What the fleet's secrets are sealed with: kept beside them on the engine, made with the first."""
+        """Return the key that seals the fleet's secrets; it is kept beside them, and made with the first."""
         for container in observed:
             if container.secrets:
                 with contextlib.suppress(EngineError):
@@ -136,14 +136,14 @@ class DockerEngine:
         return secrets.token_bytes(_KEY_BYTES)
 
     def seal(self, spec: CollectorSpec, key: bytes) -> Sealed:
-        """The collector as this engine gets it."""
+        """Return the collector as this engine takes it."""
         try:
             return words.sealed(spec, key)
         except OSError as error:
             raise EngineError(f"{spec.name}: {error.filename} cannot be read: {error.strerror}") from error
 
     def changes(self, sealed: Sealed, container: Observed) -> tuple[Change, ...]:
-        """Return how the container differs from what it should be, by inspecting it."""
+        """Inspect the container, and return how it differs from what it should be."""
         with explained(f"{container.name} cannot be inspected"):
             found = self._inspect(container.id)
             if not found["State"]["Running"]:
@@ -153,7 +153,7 @@ class DockerEngine:
             )
 
     def _leave_out_gone(self, networks: dict[str, Any]) -> None:
-        """Leave out networks that are gone: a new one is another, to which no container comes back."""
+        """Leave out networks that are gone; containers do not rejoin a new one of that name."""
         for name, joined in [*networks.items()]:
             there = self._network(name)
             if joined["NetworkID"] and (there is None or there["Id"] != joined["NetworkID"]):
@@ -165,7 +165,7 @@ class DockerEngine:
             return bool(self._image(name))
 
     def _image(self, name: str) -> dict[str, Any]:
-        """Return the image as inspected, once in this engine's life; empty where there is none."""
+        """Return the image as inspected, once in this engine's life; empty if there is none."""
         if name not in self._images:
             found: dict[str, Any] = {}
             with _UnlessMissing():
@@ -177,22 +177,22 @@ class DockerEngine:
         return dict(self._read(f"/containers/{container}/json"))
 
     def require_place(self, fleet: FleetSpec) -> str | None:  # noqa: ARG002 - a swarm's business
-        """The node of the fleet's collectors, where there are several. Raises EngineError where none is."""
+        """Return the node for the fleet's collectors, if there are several. Raises EngineError if none is."""
         return None
 
     def elsewhere(self, fleet: str) -> str:  # noqa: ARG002
-        """Return the machine that the fleet's volumes are on, where it is not this engine's."""
+        """Return the machine that has the fleet's volumes, if it is not this engine's."""
         return ""
 
     def missing_images(self, images: Iterable[str]) -> list[str]:
-        """Return those of the images that are not on the engine, and that it does not get by itself."""
+        """Return those images that are not on the engine, and that it does not pull by itself."""
         with explained("images cannot be inspected"):
             return [image for image in sorted(set(images)) if not self._image(image)]
 
     def other_program(self, image: str) -> str:
-        """Return the command that another program's image begins with; empty where it is a collector's.
+        """Return the command of an image that contains another program; empty if it is a collector's.
 
-        An image that is built on the collector's has its title, whatever it begins with.
+        An image built on the collector's has its title, whatever its command.
         """
         with explained("images cannot be inspected"):
             config = self._image(image).get("Config") or {}
@@ -213,7 +213,7 @@ class DockerEngine:
             return int(self._read("/info")["NCPU"])
 
     def network_fault(self, fleet: FleetSpec) -> tuple[str, str] | None:
-        """Return what keeps the fleet from its network, and what to do about it."""
+        """Return why the fleet cannot use its network, and what to do about it."""
         name = fleet.network.name
         with explained(f"network {name}"):
             network = self._network(name)
@@ -228,11 +228,11 @@ class DockerEngine:
         return None
 
     def _network_command(self, name: str) -> str:
-        """Return the command that makes a network that the fleet can join."""
+        """Return the command that creates a network for the fleet."""
         return f"docker network create {name}"
 
     def _unfit(self, network: dict[str, Any], fleet: FleetSpec) -> tuple[str, str] | None:
-        """Return why the fleet cannot join a network that is there, and what to do about it."""
+        """Return why the fleet cannot join an existing network, and what to do about it."""
         name = network["Name"]
         if fleet.network.external or _label(network, LABEL_FLEET) == fleet.name:
             return None
@@ -243,7 +243,7 @@ class DockerEngine:
         return f"network {name} exists and does not belong to fleet {fleet.name}", remedy
 
     def make_network(self, fleet: FleetSpec) -> None:
-        """The network is there afterwards: made, or joined when it is external."""
+        """Make sure that the network exists: create it, unless it exists or is external."""
         if fault := self.network_fault(fleet):
             raise EngineError("; ".join(fault))
         name = fleet.network.name
@@ -257,7 +257,7 @@ class DockerEngine:
         self._api.create_network(name, driver="bridge", labels=labels, check_duplicate=True)
 
     def has_network(self, name: str) -> bool:
-        """Return whether there is a network of that name."""
+        """Return whether a network of that name exists."""
         with explained(f"network {name}"):
             return self._network(name) is not None
 
@@ -276,13 +276,13 @@ class DockerEngine:
     def _fill_secrets(self, sealed: Sealed, key: bytes) -> None:
         """Put the secrets into their volume, through a container that never runs.
 
-        The collector's own has the volume read-only, where Docker lets nobody put a file.
+        The collector's own mounts the volume read-only, and Docker copies no files into such a mount.
         """
         if not sealed.volume:
             return
         if there := self.named_volumes([sealed.volume]):
             fleet = there[0].labels.get(LABEL_FLEET)
-            if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume has been looked at
+            if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume was checked before
                 raise EngineError(
                     f"volume {sealed.volume} exists and does not belong to fleet {sealed.spec.fleet}"
                 )
@@ -299,41 +299,41 @@ class DockerEngine:
             filled = True
         finally:
             self._api.remove_container(helper, v=True)
-            if not filled:  # the name says that the secrets are there
+            if not filled:  # its existence says that the secrets are in it
                 self._api.remove_volume(sealed.volume)
 
     def has_volume(self, name: str) -> bool:
-        """Return whether there is a volume of that name."""
+        """Return whether a volume of that name exists."""
         return bool(self.named_volumes([name]))
 
     def named_volumes(self, wanted: Collection[str]) -> list[Labelled]:
-        """Return the volumes that have one of the names, whoever made them; by one request."""
+        """Return the volumes that have one of the names, whoever made them, with one request."""
         only = {"filters": filtered("name", *wanted)} if len(wanted) == 1 else {}
         with explained("volumes cannot be listed"):
             found = self._read("/volumes", **only)["Volumes"] or []
         return [_labelled(each) for each in found if each["Name"] in wanted]
 
     def rename(self, container: str, name: str) -> None:
-        """Give a container another name."""
+        """Rename a container."""
         with explained(f"{name} cannot be named"):
             self._api.rename(container, name)
 
     def update(self, container: str, sealed: Sealed) -> None:
-        """Change limits and restart policy of a container that is there, without stopping it."""
+        """Change limits and restart policy of an existing container without stopping it."""
         with explained("the container cannot be updated"):
             url = self._api._url("/containers/{0}/update", container)  # noqa: SLF001 - the SDK knows no NanoCpus here
             answer = self._api._post_json(url, data=words.update_request(sealed.container))  # noqa: SLF001
             self._api._raise_for_status(answer)  # noqa: SLF001
 
     def settle(self, container: str) -> None:
-        """After an update that went well; a container that is updated leaves nothing behind."""
+        """Clean up after a successful update; an updated container leaves nothing behind."""
 
     def roll_back(self, container: str) -> None:
-        """A service is as it was before its update; returns when it runs again."""
+        """Restore a service as it was before its update; return when it runs again."""
         raise EngineError(f"{container} is not a service")
 
     def start(self, container: str) -> None:
-        """Start a container that is not running; one that is paused goes on."""
+        """Start a container that is not running, or resume one that is paused."""
         with explained("the container cannot be started"):
             if self._inspect(container)["State"]["Paused"]:
                 self._api.unpause(container)
@@ -346,12 +346,12 @@ class DockerEngine:
             self._api.restart(container, timeout=self._grace(container))
 
     def stop(self, container: str) -> None:
-        """Stop a container within its own grace period; one that is gone is fine."""
+        """Stop a container within its grace period; it may be gone already."""
         with explained("the container cannot be stopped"), _UnlessMissing():
             self._api.stop(container)
 
     def remove(self, container: str) -> None:
-        """Remove a container that does not run, with its secrets; one that is gone is fine."""
+        """Remove a stopped container with its secrets; it may be gone already."""
         with explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
             self._api.remove_container(container, v=True)  # named volumes stay
@@ -361,19 +361,19 @@ class DockerEngine:
                     self._drop_secrets_of(_labels(found["Config"]).get(LABEL_FLEET, ""), mount["Name"])
 
     def _drop_secrets_of(self, fleet: str, volume: str) -> None:
-        """Remove a volume of secrets, unless it is none, by its labels or its name."""
+        """Remove a volume of secrets, unless its labels or its name show that it is something else."""
         role = names.parse(fleet, volume)
         there = self.named_volumes([volume])
         if role and there and there[0].labels.get(LABEL_FLEET) == fleet:
             self._drop_volume(volume)
 
     def discard(self, container: str) -> None:
-        """Remove a container at once, whether it runs or not."""
+        """Remove a container at once, running or not."""
         with explained("the container cannot be removed"), _UnlessMissing():
             self._api.remove_container(container, v=True, force=True)
 
     def _drop_volume(self, name: str) -> None:
-        """Remove a volume unless another container has it, too."""
+        """Remove a volume unless another container uses it."""
         try:
             self._api.remove_volume(name)
         except OSError as error:
@@ -384,9 +384,9 @@ class DockerEngine:
         return int(self._inspect(container)["Config"].get("StopTimeout") or 10)
 
     def check(self, sealed: Sealed, command: Sequence[str], key: bytes, joined: str = "") -> Check:
-        """Run a command of ``collector`` as that would run, in a container that is gone afterwards.
+        """Run a command of ``collector``, set up as that would run, in a container that is then removed.
 
-        It also joins the network ``joined``, if there is one. No secret is in what it said.
+        It also joins the network ``joined``, if given. Secrets are masked in its output.
         """
         name = f"{sealed.container.name}{CHECK}"
         body = words.request(sealed) | {"Cmd": [*command], "Healthcheck": {"Test": ["NONE"]}}
@@ -409,7 +409,7 @@ class DockerEngine:
         return Check(exit_code=ended["StatusCode"], lines=lines, out_of_memory=out_of_memory)
 
     def condition(self, container: str) -> Condition:
-        """Return how the container is, by one request."""
+        """Return a container's condition, with one request."""
         with explained("the container cannot be inspected"):
             found = self._inspect(container)
         state = found["State"]
@@ -426,7 +426,7 @@ class DockerEngine:
         )
 
     def status(self, container: str, collector: str) -> Status | None:
-        """Return what the collector (its NAME) last said of itself; None if it has said nothing readable."""
+        """Return the collector's (its NAME) last status; None if it has written no readable one."""
         with contextlib.suppress(typed_json.DecodeError):
             return self._status(container, collector)
         return None
@@ -434,41 +434,41 @@ class DockerEngine:
     def unstored(self, container: str, collector: str) -> int | None:
         """Return how many records a collector (its NAME) that has ended left in its spool.
 
-        None if nobody knows: it was killed, or what it said of itself is damaged.
+        None if unknown: it was killed, or its status is damaged.
         """
         return _unstored(partial(self._status, container, collector))
 
     def _status(self, container: str, collector: str) -> Status | None:
-        """Return what a collector last said of itself; None if nothing. Raises DecodeError."""
+        """Return a collector's last status; None if there is none. Raises DecodeError."""
         return self._said(container, collector, STATUS_FILE, Status)
 
     def standby(self, container: str, collector: str) -> Standby | None:
-        """Since when what is to replace the collector (its NAME) is ready to do so; None if it is not."""
+        """Return since when a successor of the collector (its NAME) has been ready; None if it is not."""
         with contextlib.suppress(typed_json.DecodeError):
             return self._said(container, collector, STANDBY_FILE, Standby)
         return None
 
     def _said[T: msgspec.Struct](self, container: str, collector: str, file: str, told: type[T]) -> T | None:
-        """Return what a file of a spool says; None if there is none. Raises DecodeError."""
+        """Return the content of a file in a spool; None if there is none. Raises DecodeError."""
         for _ in range(_READS):
-            # The engine sends as many bytes as the file had before it was replaced meanwhile: where it is
-            # shorter now, the archive is cut; where it is longer, what it says is.
+            # If the file is replaced meanwhile, the engine still sends the old number of bytes: if the new
+            # file is shorter, the archive is cut off; if it is longer, its text is.
             with contextlib.suppress(tarfile.ReadError, typed_json.DecodeError):
                 text = self._file(container, f"{SPOOL}/{collector}", file)
                 return None if text is None else typed_json.decode(text, told)
         raise typed_json.DecodeError(f"{file} cannot be read")
 
     def passwords(self, container: str) -> tuple[str, ...]:
-        """Return what no text about the container may hold, as it has it."""
+        """Return the container's passwords, which no text about it may show."""
         return hidden({name: text for name, text in self._files(container, SECRETS) if name != _KEY_FILE})
 
     def secret(self, container: str, name: str) -> str | None:
-        """A secret as a container has it."""
+        """Return a secret as a container has it."""
         content = self._file(container, SECRETS, name)
         return content.decode().strip() if content else None
 
     def kept_secret(self, spec: CollectorSpec, name: str) -> str | None:
-        """A secret of a managed store whose container is gone; None if it has none yet."""
+        """Return a secret of a managed store whose container is gone; None if it has none yet."""
         volume = spec.password_volume
         with explained(f"volume {volume} cannot be read"):
             if not self.has_volume(volume):
@@ -478,7 +478,7 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def _mounted(self, volume: str, target: str, image: str) -> Iterator[str]:
-        """A container that has a volume and never runs; ``image`` is any."""
+        """Create a container that mounts a volume and never runs; ``image`` may be any."""
         mount = {"Type": "volume", "Source": volume, "Target": target}
         body = {"Image": image, "HostConfig": {"Mounts": [mount]}}
         made = self._api.create_container_from_config(body)["Id"]
@@ -488,11 +488,11 @@ class DockerEngine:
             self._api.remove_container(made, v=True)
 
     def _file(self, container: str, folder: str, name: str) -> bytes | None:
-        """A file in a container that need not run; None if there is none."""
+        """Return a file of a container, running or not; None if it does not exist."""
         return next((content for _, content in self._files(container, f"{folder}/{name}")), None)
 
     def _files(self, container: str, path: str) -> list[tuple[str, bytes]]:
-        """A file, or the files of a folder, with their names; none where there is nothing."""
+        """Return a file, or the files in a folder, by name; empty if nothing is there."""
         with explained(f"{path} cannot be read"), _UnlessMissing():
             archive = self._get(f"/containers/{container}/archive", path=path)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -507,7 +507,7 @@ class DockerEngine:
         return [stamped(line) for line in log_lines([text])]
 
     def follow(self, container: str, wanted: LogLines) -> Iterator[tuple[str, str]]:
-        """Yield lines as ``log`` does, then new ones as they come, until the container stops."""
+        """Yield lines as ``log`` returns them, then new ones as they come, until the container stops."""
         with explained("the log cannot be read"):
             stream = self._api.logs(
                 container,
@@ -523,7 +523,7 @@ class DockerEngine:
     def lock(self, fleet: str, image: str, who: str) -> Iterator[None]:
         """Hold the fleet, so that nobody else changes it.
 
-        Raises EngineError with who does, and since when.
+        Raises EngineError with who holds it, and since when.
         """
         with self.claim(fleet, image, who) as held:
             held()
@@ -531,11 +531,11 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def claim(self, fleet: str, image: str, who: str) -> Iterator[Callable[[], object]]:
-        """Hold the fleet as ``lock`` does, at first by a name alone; yield what waits until the lock runs.
+        """Hold the fleet as ``lock`` does, at first only by a name; yield what waits until the lock runs.
 
-        The lock is a container's name. The container reads from our connection, and is gone when that ends,
-        however we do. One that does not run is taken for left behind after a while: until it runs, nothing
-        may be done that cannot be undone.
+        The lock is a container's name. The container reads from our connection, and is removed when that
+        ends, however this process ends. A lock that does not run counts as left behind after a while: until
+        it runs, nothing irreversible may be done.
         """
         name = names.lock(fleet)
         with explained(f"fleet {fleet} cannot be locked"):
@@ -546,12 +546,12 @@ class DockerEngine:
                 yield running.result
             finally:
                 wait([running])
-                # Before it ends by itself, when its removal would be the engine's, and not waited for.
+                # Before it ends by itself, when the engine would remove it without our waiting for that.
                 with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
                     self._api.remove_container(container, v=True, force=True)
 
     def _hold(self, fleet: str, container: str, opened: contextlib.ExitStack) -> None:
-        """Start a lock's container, which ends with a connection that is ``opened``."""
+        """Start a lock's container, which ends with the connection that is ``opened``."""
         with explained(f"fleet {fleet} cannot be locked"):
             connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
             opened.callback(connection.close)
@@ -571,7 +571,7 @@ class DockerEngine:
             time.sleep(0.1)
 
     def _judge_lock(self, name: str, *, left: bool) -> None:
-        """Raise EngineError if somebody holds the lock; one that was left before it ran is removed."""
+        """Raise EngineError if somebody holds the lock; remove one that was abandoned before it ran."""
         found = self._inspect(name)
         who = _labels(found["Config"]).get(LABEL_LOCKED_BY)
         if who is None:
@@ -593,7 +593,7 @@ class DockerEngine:
                 raise
 
     def networks(self, fleet: str) -> list[Labelled]:
-        """Return the networks with the labels of one that `up` made for the fleet."""
+        """Return the networks with the labels that `up` gives to the fleet's network."""
         with explained(f"the networks of fleet {fleet} cannot be listed"):
             return [_labelled(each) for each in self._read("/networks", filters=_made_for(fleet))]
 
@@ -603,10 +603,10 @@ class DockerEngine:
             self._drop_network(name)
 
     def _drop_network(self, network: str) -> None:
-        """Remove a network. A busy engine takes a moment to take containers that are gone off it.
+        """Remove a network. A busy engine takes a moment to detach containers that are gone.
 
-        Docker Engine 20.10 may lose count of a network that many containers leave at once. Then it shows none
-        there and refuses for good, which is not waited for.
+        Docker Engine 20.10 may miscount a network that many containers leave at once. It then shows none on
+        it and refuses to remove it for ever, which is not waited for.
         """
         begun = time.monotonic()
         while True:
@@ -623,7 +623,7 @@ class DockerEngine:
                 return
 
     def volumes(self, fleet: str) -> list[Labelled]:
-        """Return the volumes with the labels of one that `up` made for the fleet, by their names."""
+        """Return the volumes with the labels that `up` gives to the fleet's, by their names."""
         with explained(f"the volumes of fleet {fleet} cannot be listed"):
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(map(_labelled, found), key=lambda volume: volume.name)
@@ -631,7 +631,7 @@ class DockerEngine:
     def unstored_in(self, volume: str, collector: str, image: str) -> int | None:
         """Return how many records a collector (its NAME) left in a spool's volume, as ``unstored`` does.
 
-        ``image`` is any; nothing of it runs.
+        ``image`` may be any; nothing in it is run.
         """
         with explained(f"volume {volume} cannot be read"):
             return _unstored(partial(self._status_in, volume, collector, image))
@@ -642,7 +642,7 @@ class DockerEngine:
             return DockerEngine._status(self, reading, collector)
 
     def remove_volume(self, name: str) -> None:
-        """Remove a volume, and what is in it."""
+        """Remove a volume with its contents."""
         with explained(f"volume {name} cannot be removed"):
             self._api.remove_volume(name)
 
@@ -689,7 +689,7 @@ def _lock_request(image: str, who: str) -> dict[str, Any]:
 
 
 def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
-    """A tar file of secrets, each for the collector's user alone, and of the key, for root alone."""
+    """Return a tar file with secrets, readable only by the collector's user, and the key, only by root."""
     return _tar(
         (_member(name, 0o400, 0 if name == _KEY_FILE else USER), content)
         for name, content in {**files, _KEY_FILE: key}.items()
@@ -697,7 +697,7 @@ def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
 
 
 def _store_archive(files: Mapping[str, bytes]) -> bytes:
-    """A tar file of a store's secrets, for all in its container: its image knows the server's user."""
+    """Return a tar file with a store's secrets, readable by all: only its image knows the server's user."""
     return _tar((_member(name, 0o444, 0), content) for name, content in files.items())
 
 
@@ -717,7 +717,7 @@ def _tar(members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def filtered(key: str, *values: str) -> str:
-    """A filter as a list of the engine takes it."""
+    """Return a filter as the engine's lists take it."""
     return json.dumps({key: [*values]})
 
 
@@ -745,7 +745,7 @@ def _observed(listed: dict[str, Any]) -> Observed:
         fleet=_label(listed, LABEL_FLEET),
         collector=_label(listed, LABEL_COLLECTOR),
         config_hash=_label(listed, LABEL_HASH),
-        # What has the fleet's label from elsewhere, as the tasks of a rendered stack, is not ours to touch.
+        # Containers that other tools labelled, such as the tasks of a rendered stack, are not ours to change.
         manager=LAUNCHER if _label(listed, LABEL_MANAGER) == LAUNCHER else COMPOSE,
         secrets=_label(listed, LABEL_SECRETS),
         store=_label(listed, LABEL_STORE),
@@ -759,7 +759,7 @@ def _observed(listed: dict[str, Any]) -> Observed:
 
 
 def log_lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Return the lines of a log that comes in pieces; newlines alone end them, whatever else looks so."""
+    """Yield the lines of a log that comes in pieces, split at newlines only."""
     rest = bytearray()
     for chunk in chunks:
         for piece in chunk.splitlines(keepends=True):  # of bytes: at newlines and carriage returns
@@ -776,13 +776,13 @@ def _tail(wanted: LogLines) -> int | str:
 
 
 def stamped(line: str) -> tuple[str, str]:
-    """Return the time of a log's line, and the line."""
+    """Return the time of a log's line, and the line itself."""
     time, _, text = line.rstrip("\r").partition(" ")
     return time, text
 
 
 def seconds(iso: str) -> float:
-    """A time in seconds since 1970."""
+    """Return a time in seconds since 1970."""
     return datetime.fromisoformat(iso).timestamp()
 
 
@@ -800,7 +800,7 @@ def explained(fault: str) -> Iterator[None]:
 
 
 class _UnlessMissing:
-    """Ends the block where what it asks for is not there."""
+    """Ends the block if what it asks for does not exist."""
 
     def __enter__(self) -> None:
         pass
@@ -817,7 +817,7 @@ def _is_sdks(error: Exception) -> bool:
 
 
 def status_code(error: OSError) -> int | None:
-    """Return the engine's answer, where there was one."""
+    """Return the status code of the engine's answer, if there was one."""
     return getattr(error, "status_code", None)
 
 

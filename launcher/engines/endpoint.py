@@ -81,7 +81,7 @@ def _transport(address: str, given_by: str, tls: Tls | None) -> Transport:
         raise _wrong(address, given_by, "it has more than a user, a host, a port and a path")
     path = url.path.rstrip("/")
     if url.scheme == "ssh" and host:
-        from launcher.engines.ssh import Ssh  # noqa: PLC0415 - most are quicker without it
+        from launcher.engines.ssh import Ssh  # noqa: PLC0415 - rarely needed
 
         options = [*(["-l", user] if user else []), *(["-p", str(port)] if port else [])]
         return Ssh(address, given_by, options, host, path)

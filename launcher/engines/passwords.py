@@ -11,7 +11,7 @@ from launcher.spec import CollectorSpec, FleetSpec
 def lost_passwords(
     engine: DockerEngine, fleet: FleetSpec, observed: Iterable[Observed]
 ) -> Iterator[tuple[CollectorSpec, str, str]]:
-    """Find stores whose data is there, and nothing that has the password it opens to; say what to do.
+    """Find stores whose data exists while nothing has its password any more.
 
     Yields the store, what is wrong, and the remedy.
     """
@@ -37,10 +37,10 @@ def lost_passwords(
 def with_passwords_of(
     engine: DockerEngine, fleet: FleetSpec, observed: Sequence[Observed], *, volumes: bool = False
 ) -> FleetSpec:
-    """Return the fleet with the passwords that its stores have, and new ones for those that have none yet.
+    """Return the fleet with the passwords that its stores have, and new ones for new stores.
 
-    What only a volume knows is looked for where ``volumes`` says so: it takes a container that never runs,
-    and whoever only plans makes none.
+    Passwords that only a volume has are read if ``volumes`` is set: that takes a container that never runs,
+    and planning creates none.
     """
     if not fleet.stores:
         return fleet

@@ -1,8 +1,8 @@
-"""The same fleet as local processes, in the foreground: for a first look, or where there is no Docker.
+"""A fleet as local processes, in the foreground: for a first look, or without Docker.
 
-Below the state folder, ``.cryptostore/FLEET``: ``owner.json`` (whose it is), ``spool/`` (SPOOL_DIR),
-``simulator/`` (its authority and the log of what it sent in this run), ``COLLECTOR.log`` (bounded). Processes
-get the contract's variables and nothing of the shell's.
+In the state folder, ``.cryptostore/FLEET``, are ``owner.json`` (whose it is), ``spool/`` (SPOOL_DIR),
+``simulator/`` (its authority, and the log of what it sent in this run) and ``COLLECTOR.log`` (bounded).
+Processes get the contract's variables and nothing from the shell.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from launcher import local_run
 from launcher.engines import EngineError
 from launcher.spec import CollectorSpec, Container, FleetSpec
 
-#: Where the image has its volumes, and all of the contract's variables that are paths.
+#: The image's folders for volumes, and all variables of the contract that are paths.
 _IMAGE_PATHS = {"SPOOL_DIR": "/spool", "PARQUET_DIR": "/data"}
 _PATHS = (*_IMAGE_PATHS, *(variable.name for variable in VARIABLES if variable.parse is existing_file))
 _MISCONFIGURED = 78
 _LINE_LIMIT = 1 << 20  # bytes
 _LOG_BYTES = 10_000_000  # a log file, and one that is older
-_BACK_OFF = (0.1, 60.0)  # seconds: the first, the longest; doubling, as Docker does
-_LIVED = 10.0  # seconds after which a collector counts as one that works
+_BACK_OFF = (0.1, 60.0)  # seconds: the first and the longest; doubles each time, as with Docker
+_LIVED = 10.0  # seconds after which a collector counts as working
 _RATE_WINDOW = 5.0  # seconds
-_SIMULATOR_START, _SIMULATOR_STOP, _STILL = 30.0, 5.0, 6.0  # seconds at the most
+_SIMULATOR_START, _SIMULATOR_STOP, _STILL = 30.0, 5.0, 6.0  # seconds at most
 _LEVEL = re.compile(r"\b(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 _PR_SET_PDEATHSIG = 1
 
-#: Hears the lines worth showing: the process's name and the line.
+#: Called with each line worth showing: the process's name and the line.
 Show = Callable[[str, str], None]
 
 
 class LocalFleet:
-    """A fleet's processes. ``collectors`` tell how they are doing, also after ``run``."""
+    """A fleet's processes. ``collectors`` report how they are doing, even after ``run``."""
 
     def __init__(self, fleet: FleetSpec, state: Path, data: Path, show: Show, *, adopt: bool = False) -> None:
         self._fleet = fleet
@@ -56,10 +56,10 @@ class LocalFleet:
         self._state = state
 
     async def run(self, stop: asyncio.Event, kill: asyncio.Event) -> None:
-        """Run until ``stop``, then end in order; at once when ``kill`` is set.
+        """Run until ``stop``, then end in order; end at once when ``kill`` is set.
 
-        Raises EngineError when the state folder is another fleet's, a collector's settings are wrong or the
-        simulator cannot go on.
+        Raises EngineError if the state folder is another fleet's, a collector's settings are wrong or the
+        simulator fails.
         """
         names = (collector.name for collector in self.collectors)
         with local_run.held(self._state, names, simulated=self.simulator is not None):
@@ -108,7 +108,7 @@ class LocalFleet:
             await asyncio.wait((*keeping, stopping))
 
     async def _until_still(self, kill: asyncio.Event) -> None:
-        """Wait until what the simulator wrote before its pause has arrived: two statuses in a row agree."""
+        """Wait until everything sent before the pause has arrived: two equal statuses in a row."""
         before: dict[str, tuple[float, int]] = {}
         still: set[str] = set()
         end = time.monotonic() + _STILL
@@ -128,7 +128,7 @@ class LocalFleet:
 
 
 class _Process:
-    """One process at a time, whose standard error goes to a file and, from WARNING up, to ``show``."""
+    """One process at a time; its standard error goes to a file and, from WARNING up, to ``show``."""
 
     def __init__(self, name: str, state: Path, show: Show) -> None:
         self.name = name
@@ -147,14 +147,14 @@ class _Process:
         self.last_lines.clear()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # the working folder is the user's: no module of ours is there
+            "-P",  # import nothing from the working folder, which is the user's
             *arguments,
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             limit=_LINE_LIMIT,
-            start_new_session=True,  # Ctrl-C is for the launcher, which ends all in order
+            start_new_session=True,  # Ctrl-C is for the launcher, which ends everything in order
             preexec_fn=partial(_end_with, os.getpid()),
         )
         self._pump = asyncio.create_task(self._read_log())
@@ -164,11 +164,11 @@ class _Process:
         if not self._process or not self._pump:
             return 0
         status = await self._process.wait()
-        await asyncio.wait([self._pump], timeout=1)  # a child of its own may hold the pipe
+        await asyncio.wait([self._pump], timeout=1)  # a child of the process may hold the pipe
         return status
 
     async def _read_log(self) -> None:
-        level = "WARNING"  # what comes without one, such as a traceback, is worth a look
+        level = "WARNING"  # lines without a level, such as a traceback, are worth showing
         while line := await self._read_line():
             if match := _LEVEL.search(line[:200]):
                 level = match[1]
@@ -178,7 +178,7 @@ class _Process:
                 self._show(self.name, line)
 
     async def _read_line(self) -> str | None:
-        """Return the next line; None at the end. A line beyond the limit is reported, not shown."""
+        """Return the next line; None at the end. An overlong line is reported, not shown."""
         if not self._process or not self._process.stderr:
             return None
         try:
@@ -205,7 +205,7 @@ class _Process:
 
 
 class LocalCollector(_Process):
-    """One collector over all its restarts."""
+    """One collector across all its restarts."""
 
     def __init__(self, spec: CollectorSpec, state: Path, data: Path, show: Show) -> None:
         super().__init__(spec.name, state, show)
@@ -215,15 +215,13 @@ class LocalCollector(_Process):
         self.exit_status: int | None = None
         self._home = Path(self.environment["SPOOL_DIR"]) / self.environment["NAME"]
         self._since = time.time()  # when the running process was started
-        self._earlier: Counter[tuple[str, str]] = (
-            Counter()
-        )  # what the processes before it received and stored
+        self._earlier: Counter[tuple[str, str]] = Counter()  # what the previous processes received and stored
         self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     async def keep_running(self, extra: dict[str, str]) -> None:
-        """Start the collector, again and again as its restart policy says.
+        """Start the collector, and restart it as its restart policy says.
 
-        Raises EngineError, with what the collector said, when its settings are wrong.
+        Raises EngineError, with the collector's output, if its settings are wrong.
         """
         back_off, longest = _BACK_OFF
         while True:
@@ -256,12 +254,12 @@ class LocalCollector(_Process):
         return policy in ("always", "unless-stopped") or (policy.startswith("on-failure") and status != 0)
 
     async def stop(self) -> None:
-        """End the collector within its grace period; it stores what it has before."""
+        """End the collector within its grace period, in which it stores what it has."""
         if self.pid:
             self.exit_status = await self._stop_within(self.spec.container.stop_grace)
 
     def status(self) -> health.Status | None:
-        """Return what the running, or the last, process says of itself; None until it says something."""
+        """Return the status of the running, or the last, process; None until it has written one."""
         try:
             status = health.read(self._home)
         except (OSError, msgspec.DecodeError):
@@ -272,7 +270,7 @@ class LocalCollector(_Process):
         return status
 
     def counts(self) -> dict[str, health.ChannelStatus]:
-        """Received and stored records of each channel since the launcher started."""
+        """Return received and stored records of each channel since the launcher started."""
         counts = self._earlier + self._current()
         return {
             channel: health.ChannelStatus(
@@ -289,7 +287,7 @@ class LocalCollector(_Process):
         return counts
 
     def rate(self) -> float:
-        """Records received per second over the last seconds, from one call to the next."""
+        """Return records received per second over the last seconds, measured between calls."""
         now = (time.monotonic(), sum(each.received for each in self.counts().values()))
         self._history.append(now)
         while len(self._history) > 2 and now[0] - self._history[0][0] > _RATE_WINDOW:
@@ -308,12 +306,12 @@ class Simulator(_Process):
         self._control = ""
 
     async def start(self) -> dict[str, str]:
-        """Starts it; the variables that lead collectors to it. Raises EngineError when it does not start."""
+        """Start it; return the variables that point collectors to it. Raises EngineError if that fails."""
         self._home.mkdir(parents=True, exist_ok=True)
         authority = self._home / "ca.pem"
         places = ["--proxy-port", "0", "--control-port", "0", "--ca", str(authority)]
         sent = self._home / "sent.jsonl"
-        sent.unlink(missing_ok=True)  # it is of one run, which bounds what it may hold
+        sent.unlink(missing_ok=True)  # it covers one run only, which bounds its size
         log = ["--log", str(sent)]
         await self._spawn(
             ["-m", "collector.simulator", *places, *log, *self._options], {}, asyncio.subprocess.PIPE
@@ -334,13 +332,13 @@ class Simulator(_Process):
         raise EngineError(f"the simulator did not start:\n{said}")
 
     async def watch(self) -> None:
-        """Raise EngineError when it ends, because nothing can be received any more."""
+        """Raise EngineError when it ends, because then nothing can be received any more."""
         status = await self._ended()
         said = "\n".join(self.last_lines)
         raise EngineError(f"the simulator ended by itself with status {status}\n{said}")
 
     async def pause(self) -> None:
-        """No more records; returns when everything up to here is on its way. A refusal is only told."""
+        """Stop sending; return when everything sent so far is on its way. A refusal is only reported."""
         request = urllib.request.Request(f"{self._control}/pause", method="POST")  # noqa: S310 - our own process
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -355,13 +353,13 @@ class Simulator(_Process):
 
 
 class BoundedLog:
-    """A log file that is put aside, in place of an older one, when it is full."""
+    """A log file that is put aside when it is full, replacing an older one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def write(self, line: str) -> None:
-        """Append a line. A full disk costs the line."""
+        """Append a line; with a full disk, the line is lost."""
         with contextlib.suppress(OSError):
             if self._path.exists() and self._path.stat().st_size > _LOG_BYTES:
                 self._path.replace(self._path.with_suffix(".log.1"))
@@ -370,7 +368,7 @@ class BoundedLog:
 
 
 def environment(container: Container, state: Path, data: Path) -> dict[str, str]:
-    """The container's environment with paths of this machine in place of those inside the container."""
+    """Return the container's environment, with paths on this machine in place of those in the container."""
     variables = _IMAGE_PATHS | dict(container.environment)
     for name in _PATHS:
         if path := variables.get(name):
@@ -392,8 +390,8 @@ def _volume(target: PurePosixPath, state: Path, data: Path) -> Path:
 
 
 def _end_with(parent: int) -> None:
-    """In a new process: it gets SIGTERM, and stores what it has, when the launcher is killed (Linux)."""
+    """In a new process: ask for SIGTERM when the launcher is killed, to store what it has (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # killed in between
+        if os.getppid() != parent:  # the launcher was killed in between
             os.kill(os.getpid(), signal.SIGTERM)

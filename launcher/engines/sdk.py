@@ -1,4 +1,4 @@
-"""The Docker SDK over any transport. Importing it takes longer than asking the engine most things."""
+"""The Docker SDK over any transport. Importing it takes longer than most requests to the engine."""
 
 import socket
 from collections.abc import Callable
@@ -13,14 +13,14 @@ type Dial = Callable[[float], socket.socket]
 
 
 def client(dial: Dial, version: str, timeout: float, connections: int) -> docker.APIClient:
-    """Return the SDK's low-level API; up to ``connections`` stay open between requests."""
+    """Return the SDK's low-level API; up to ``connections`` connections stay open between requests."""
     made = docker.APIClient("unix://", version=version, timeout=int(timeout))
     made.mount("http+docker://", _Adapter(dial, timeout, connections))
     return made
 
 
 class _Adapter(BaseHTTPAdapter):
-    """As the SDK's own for Unix sockets, with all requests over the same connections."""
+    """Like the SDK's own for Unix sockets, with all requests over the same connections."""
 
     def __init__(self, dial: Dial, timeout: float, connections: int) -> None:
         self._pool = _Pool(dial, timeout, connections)

@@ -1,4 +1,4 @@
-"""A collector's service in Docker's words: the request that makes it, and how another differs from it."""
+"""A collector's service in Docker's terms: the request that creates it, and how another differs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,13 +45,13 @@ def secret_names(sealed: Sealed) -> dict[str, Secret]:
 def request(
     sealed: Sealed, network: str, secrets: Mapping[str, str], command: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the body of Docker's request for the service.
+    """Return the body of the request for the service.
 
     Args:
         sealed: what it should be.
         network: the id of its network.
         secrets: the ids of its secrets, by their names in the swarm.
-        command: instead of what its image does; it is done once, and the service is nobody's collector.
+        command: replaces the image's command; it is run once, and the service is no collector's.
     """
     spec, container = sealed.spec, sealed.container
     policy = {"Order": house.ORDER, "Parallelism": 1, "Monitor": nanoseconds(house.MONITOR)}
@@ -84,7 +84,7 @@ def _once(body: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
 def changes(
     spec: CollectorSpec, wanted: Mapping[str, Any], found: Mapping[str, Any], networks: Mapping[str, str]
 ) -> tuple[Change, ...]:
-    """How a service of ``spec`` that was found differs from what is wanted; ``networks`` are names by id."""
+    """Return how a service differs from what ``spec`` wants; ``networks`` are names by id."""
     new, old = _facts(wanted, networks), _facts(found, networks)
     compared = filter(spec.compares, dict.fromkeys([*new, *old]))
     differing = [key for key in compared if old.get(key) != new.get(key)]
@@ -101,7 +101,7 @@ def changes(
 
 
 def _facts(spec: Mapping[str, Any], networks: Mapping[str, str]) -> dict[str, str | None]:
-    """Return what a service is, in words for a person, by key."""
+    """Return what a service is, in words by key."""
     template, replicated = spec["TaskTemplate"], spec["Mode"].get("Replicated") or {}
     container, limits = template["ContainerSpec"], (template.get("Resources") or {}).get("Limits") or {}
     joined = [each["Target"] for each in template.get("Networks") or []]

@@ -1,4 +1,4 @@
-"""Requests that only read: importing the SDK takes longer than asking all."""
+"""Requests that only read: importing the SDK takes longer than making all of them."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 
 class ApiError(OSError):
-    """The engine's answer is an error; ``explanation`` is its own."""
+    """The engine's answer is an error; ``explanation`` is the engine's own."""
 
     def __init__(self, status_code: int, explanation: str) -> None:
         super().__init__(explanation)
@@ -20,7 +20,7 @@ class ApiError(OSError):
 
 
 class SocketReader:
-    """GET requests over what ``dial`` connects to. Connections are kept, and shared by all threads."""
+    """GET requests over connections made by ``dial``, which are kept and shared by all threads."""
 
     def __init__(self, dial: Callable[[float], socket.socket], timeout: float) -> None:
         self._dial = dial
@@ -28,7 +28,7 @@ class SocketReader:
         self._free: deque[_Connection] = deque()
 
     def get(self, target: str, **query: str) -> bytes:
-        """Return the answer's body. Raises ApiError, or OSError where there is no answer."""
+        """Return the answer's body. Raises ApiError, or OSError if there is no answer."""
         target = f"{target}?{urlencode(query)}" if query else target
         try:
             connection = self._free.pop()
@@ -40,13 +40,13 @@ class SocketReader:
             except (ConnectionError, ssl.SSLError):
                 if not connection.kept:
                     raise
-            return _ask(connection, target)  # the engine had closed it meanwhile
+            return _ask(connection, target)  # the engine had closed the connection meanwhile
         finally:
             self._free.append(connection)
 
 
 class _Connection(http.client.HTTPConnection):
-    """``kept`` tells whether it was open before the last request."""
+    """``kept`` says whether it was open before the last request."""
 
     def __init__(self, dial: Callable[[float], socket.socket], timeout: float) -> None:
         super().__init__("localhost")

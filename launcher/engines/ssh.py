@@ -15,7 +15,7 @@ from pathlib import Path
 from launcher.engines import EngineError
 from launcher.engines.transport import DIAL_SECONDS, Addressed, reason_of
 
-#: What there is to do, by what ssh says.
+#: Remedies, by the output of ssh.
 _REMEDIES = {
     r"Permission denied \(|Too many authentication failures": (
         "it accepts none of your keys: add one to ssh-agent (`ssh-add`), or name it in ~/.ssh/config;"
@@ -30,7 +30,7 @@ _NO_COMMAND = 127  # of a shell
 
 
 def _folder() -> Path:
-    """The folder of the sockets that logins are shared by; it stays, as one who is killed removes nothing.
+    """Return the folder for the sockets of shared logins; it stays, because a killed process removes nothing.
 
     Raises EngineError if somebody else could put a socket there.
     """
@@ -44,13 +44,13 @@ def _folder() -> Path:
 
 
 class Ssh(Addressed):
-    """The ssh command, with all that is set up for it, and ``docker system dial-stdio`` at the other end.
+    """The ssh command, with all the user's configuration, and ``docker system dial-stdio`` at the other end.
 
-    One login serves all connections (ControlMaster). As with the docker command it cannot ask for a password,
-    nor does Ctrl-C at our terminal reach it.
+    One login serves all connections (ControlMaster). As with the docker command, it cannot ask for a
+    password, nor does Ctrl-C at our terminal reach it.
     """
 
-    connections = 16  # sshd takes few new ones at a time (MaxStartups, MaxSessions)
+    connections = 16  # sshd accepts few new ones at a time (MaxStartups, MaxSessions)
 
     def __init__(self, address: str, given_by: str, target: list[str], host: str, path: str) -> None:
         super().__init__(address, given_by)
@@ -62,17 +62,17 @@ class Ssh(Addressed):
             "ControlMaster": "auto",
             "ControlPath": str(control),
             "ControlPersist": "no",
-            "LogLevel": "ERROR",  # no banner: what it says is shown
+            "LogLevel": "ERROR",  # without a banner, because its output is shown
         }
         settings = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
         there = ["--host", shlex.quote(f"unix://{path}")] if path else []
         command = ["docker", *there, "system", "dial-stdio"]
         self._command = ["ssh", "-T", *settings, *target, "--", host, *command]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - for as long as there are connections
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as there are connections
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def dial(self, timeout: float) -> socket.socket:
-        """Start ssh, which takes the other end of a pair of sockets."""
+        """Start ssh, which gets the other end of a pair of sockets."""
         ours, theirs = socket.socketpair()
         ours.settimeout(timeout)
         with theirs:
@@ -91,7 +91,7 @@ class Ssh(Addressed):
         return ours
 
     def fault(self, error: OSError) -> str:
-        """Why there is no engine at the end of it, and what to do."""
+        """Explain why no engine was reached, and what to do."""
         if isinstance(error, FileNotFoundError):
             return self.unreachable("there is no ssh command", "install it (openssh-client)")
         with contextlib.suppress(subprocess.TimeoutExpired, IndexError):

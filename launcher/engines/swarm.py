@@ -1,7 +1,7 @@
 """Collectors as services of a swarm, step by step: the same steps as with containers.
 
-What one of its tasks has to say is read from its container, where that is on the engine that is talked to:
-a manager. Of those on other machines the swarm tells what it knows.
+Statuses and logs of a task are read from its container if that is on the engine we are connected to, a
+manager. About tasks on other machines, only what the swarm knows can be shown.
 """
 
 import base64
@@ -54,10 +54,10 @@ from launcher.secrets import hidden
 from launcher.spec import CollectorSpec, FleetSpec
 
 _LOOK_EVERY = 0.2  # seconds
-_CHECK_SECONDS = 120  # for a check in a task of its own; each of its parts has less
-_STOP_MORE = 30  # seconds on top of its grace period that a task may take to be gone
-_BACK_SECONDS = 90  # for the task of before to run again
-#: A task in one of these has ended; in one of the others it runs, or is on its way there.
+_CHECK_SECONDS = 120  # for a check in its own task; each of its steps has less
+_STOP_MORE = 30  # seconds beyond its grace period that a task may take to end
+_BACK_SECONDS = 90  # for the previous task to run again
+#: A task in one of these states has ended; in the others it runs, or is about to.
 _ENDED = frozenset(["complete", "failed", "shutdown", "rejected", "orphaned", "remove"])
 _FAILED = frozenset(["failed", "rejected", "orphaned"])
 _SERVICE_ID = "com.docker.swarm.service.id"
@@ -66,11 +66,11 @@ type Json = dict[str, Any]
 
 
 class SwarmEngine(DockerEngine):
-    """A swarm, through one of its managers. An id is that of a service."""
+    """A swarm, reached through one of its managers. Ids are those of services."""
 
     def __init__(self, transport: Transport, connections: int) -> None:
         super().__init__(transport, connections)
-        self._hidden: dict[str, tuple[str, ...]] = {}  # what no text may hold, by the collector's full name
+        self._hidden: dict[str, tuple[str, ...]] = {}  # what has to be masked, by the collector's full name
 
     @override
     def require_manager(self) -> None:
@@ -130,7 +130,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def key(self, observed: Iterable[Observed]) -> bytes:
-        return b""  # a secret of a swarm has a name that tells it from another
+        return b""  # a swarm's secrets differ in their names
 
     @override
     def seal(self, spec: CollectorSpec, key: bytes) -> Sealed:
@@ -154,7 +154,7 @@ class SwarmEngine(DockerEngine):
         return (*told, *owner, *([moved] if moved and all(each.key != "image" for each in told) else []))
 
     def _moved(self, service: str, image: str) -> Change | None:
-        """Return whether the image's name means another image by now, where the task's container is here."""
+        """Return whether the image's name now means another image, if the task's container is here."""
         task, now = self._task(service), self._image(image)
         if not now or not (here := self._container(task)):
             return None
@@ -163,7 +163,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def missing_images(self, images: Iterable[str]) -> list[str]:
-        """None: a node gets its images by itself. `require_place` sees to those of this machine."""
+        """Return nothing: a node pulls images by itself. `require_place` checks those of this machine."""
         return []
 
     @override
@@ -179,7 +179,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def require_place(self, fleet: FleetSpec) -> str:
-        """Where the fleet's collectors run. Raises EngineError if they cannot."""
+        """Return the node for the fleet's collectors. Raises EngineError if they cannot run anywhere."""
         node = str(self._placed(fleet.name)["Description"]["Hostname"])
         foreign = [each.name for each in self.observe(fleet.name) if each.manager == COMPOSE]
         if foreign:
@@ -225,7 +225,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
-        """Create the service, which begins at once; return its id."""
+        """Create the service, which starts at once; return its id."""
         with explained(f"{sealed.container.name} cannot be created"):
             created = self._post("/services/create", self._request(sealed))
         return str(created["ID"])
@@ -236,7 +236,7 @@ class SwarmEngine(DockerEngine):
         return services.request(sealed, network["Id"] if network else "", ids, command)
 
     def _make_secrets(self, sealed: Sealed) -> dict[str, str]:
-        """Return the ids of the collector's secrets by name; made where they are not there."""
+        """Create missing secrets of the collector; return the ids of all, by name."""
         there = self._secrets_of(sealed.spec.fleet, sealed.spec.name)
         for name, secret in services.secret_names(sealed).items():
             if name not in there:
@@ -258,10 +258,10 @@ class SwarmEngine(DockerEngine):
         }
 
     def _drop_secrets(self, fleet: str, collector: str) -> None:
-        """Remove the collector's secrets that no service has."""
+        """Remove the collector's secrets that no service uses."""
         for name, secret in self._secrets_of(fleet, collector).items():
             if not name.startswith(f"{names.container(fleet, collector)}-"):
-                continue  # it has our labels, and no name that we give
+                continue  # it has our labels, but not a name that we give
             try:
                 self._api.remove_secret(secret)
             except OSError as error:
@@ -273,7 +273,7 @@ class SwarmEngine(DockerEngine):
                     raise
 
     def _post(self, target: str, body: Json, **query: Any) -> Json:
-        answer = self._api._post_json(self._api._url(target), data=body, params=query)  # noqa: SLF001 - the SDK has words of its own
+        answer = self._api._post_json(self._api._url(target), data=body, params=query)  # noqa: SLF001 - the SDK has its own terms
         self._api._raise_for_status(answer)  # noqa: SLF001
         return dict(answer.json())
 
@@ -281,7 +281,7 @@ class SwarmEngine(DockerEngine):
         return dict(self._read(f"/services/{service}"))
 
     def _task(self, service: str) -> Json | None:
-        """Return the newest task of the service as it should be now; None if none was begun."""
+        """Return the newest task of the service in its present form; None if none was started."""
         found = self._service(service)
         return _current(found, self._tasks(service))
 
@@ -289,22 +289,22 @@ class SwarmEngine(DockerEngine):
         return list(self._read("/tasks", filters=filtered("service", service)))
 
     def _container(self, task: Json | None) -> str | None:
-        """Return the id of the task's container where it is on this engine."""
+        """Return the id of the task's container if it is on this engine."""
         if task is None or task.get("NodeID") != self._node:
             return None
         return (task["Status"].get("ContainerStatus") or {}).get("ContainerID") or None
 
     def _change(self, service: str, spec: Json) -> None:
-        """Give the service another spec. It gets a new task, which another ForceUpdate makes sure of."""
+        """Give the service another spec. It gets a new task, which another ForceUpdate ensures."""
         found = self._service(service)
-        # Never one that was there: what was taken back has left its tasks.
+        # Never a number used before: an update that was rolled back has left its tasks.
         force = max(found["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + 1, time.time_ns() // 1_000_000)
         spec["TaskTemplate"] = spec["TaskTemplate"] | {"ForceUpdate": force}
         self._post(f"/services/{service}/update", spec, version=found["Version"]["Index"])
 
     @override
     def update(self, container: str, sealed: Sealed) -> None:
-        """Give the service a new container: the old one stops first."""
+        """Give the service a new container; the old one stops first."""
         with explained("the service cannot be updated"):
             self._change(container, self._request(sealed))
 
@@ -317,11 +317,11 @@ class SwarmEngine(DockerEngine):
 
     @override
     def roll_back(self, container: str) -> None:
-        """The service is as it was before its update; returns when it runs again."""
+        """Restore the service as it was before its update; return when it runs again."""
         with explained("the service cannot be rolled back"):
             found = self._service(container)
             if not _rolled_back(found):
-                # The swarm may be quicker: then it refuses this as out of sequence.
+                # If the swarm was quicker, it refuses this as out of sequence.
                 with contextlib.suppress(OSError):
                     version = found["Version"]["Index"]
                     self._post(
@@ -342,7 +342,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def start(self, container: str) -> None:
-        """A service that was made has begun already; one that ended begins again."""
+        """Restart a service that has ended; one that was just created is running already."""
         with explained("the service cannot be started"):
             task = self._task(container)
             if task and task["Status"]["State"] in _ENDED:
@@ -370,7 +370,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def remove(self, container: str) -> None:
-        """Remove a service with its secrets; return when its containers are gone, as volumes need it."""
+        """Remove a service with its secrets; return when its containers are gone, so its volumes are free."""
         with explained("the service cannot be removed"):
             labels = self._service(container)["Spec"]["Labels"]
             self._api.remove_service(container)
@@ -384,9 +384,9 @@ class SwarmEngine(DockerEngine):
 
     @override
     def check(self, sealed: Sealed, command: Sequence[str], key: bytes, joined: str = "") -> Check:
-        """Run a command of ``collector`` as that would run, in a service that is gone afterwards.
+        """Run a command of ``collector``, set up as that would run, in a service that is removed afterwards.
 
-        No secret is in what it said.
+        Secrets are masked in its output.
         """
         name = f"{sealed.container.name}{SERVICE_CHECK}"
         with explained(f"{name} cannot be run"):
@@ -409,7 +409,7 @@ class SwarmEngine(DockerEngine):
         return Check(exit_code=code or int(failed), lines=(*lines, *told))
 
     def _drop_service(self, name: str) -> None:
-        """Remove a service for a check that may be there; one of that name that is no check stays."""
+        """Remove a leftover service of a check; a service of that name that is not a check is left alone."""
         listed = self._read("/services", filters=filtered("name", name))
         ours = [each["Spec"]["Labels"].get(LABEL_MANAGER) for each in listed if each["Spec"]["Name"] == name]
         if ours != [LAUNCHER]:
@@ -434,11 +434,11 @@ class SwarmEngine(DockerEngine):
             inside = super().condition(here)
             health, said, started = inside.health, inside.said, inside.started
         else:
-            health, said, started = None, "", math.inf  # what the spool says is of the one before
+            health, said, started = None, "", math.inf  # the status in the spool is the previous container's
         status = task["Status"] if task else {}
         failures = [each for each in tasks if _is_of(found, each) and each["Status"]["State"] in _FAILED]
         if task and status["State"] == "running" and task.get("NodeID") != self._node:
-            health = "healthy"  # or it would not be said to run
+            health = "healthy"  # otherwise the swarm would not call it running
         return Condition(
             state=_state(found, task),
             health=health,
@@ -471,7 +471,7 @@ class SwarmEngine(DockerEngine):
 
     @override
     def passwords(self, container: str) -> tuple[str, ...]:
-        """Return what the file of the fleet has as secrets, else what the running container has."""
+        """Return the secrets in the fleet's file, else those of the running container."""
         with explained("the service cannot be inspected"):
             found = self._service(container)
             name = found["Spec"]["Name"]
@@ -481,7 +481,7 @@ class SwarmEngine(DockerEngine):
                 return ()
             targets = found["Spec"]["TaskTemplate"]["ContainerSpec"].get("Secrets") or []
             paths = [each["File"]["Name"] for each in targets]
-            # They are mounted over what the engine would hand out of a container as its files.
+            # They are mounted over the files that the engine can read from a container.
             return hidden({path.rpartition("/")[2]: self._shown(here, path) for path in paths})
 
     def _shown(self, container: str, path: str) -> bytes:
@@ -498,7 +498,7 @@ class SwarmEngine(DockerEngine):
                 since=wanted.since or 0, stdout=True, stderr=True, is_tty=False,
             )  # fmt: skip
             text = text if isinstance(text, bytes) else b"".join(text)
-        # Of each task; those of before are kept for a while.
+        # For each task; earlier ones are kept for a while.
         lines = sorted(map(stamped, log_lines([text])))
         return lines if tail is None else lines[max(0, len(lines) - tail) :]
 
@@ -515,9 +515,9 @@ class SwarmEngine(DockerEngine):
     @override
     @contextlib.contextmanager
     def claim(self, fleet: str, image: str, who: str) -> Iterator[Callable[[], object]]:
-        """Hold the fleet as with containers, where this manager has the image.
+        """Hold the fleet as with containers, if this manager has the image.
 
-        Where it has not, the swarm alone refuses the second of two updates of a service.
+        Otherwise only the swarm prevents two simultaneous updates of a service, by refusing the second.
         """
         with contextlib.ExitStack() as held:
             yield held.enter_context(super().claim(fleet, image, who)) if self._image(image) else bool
@@ -549,13 +549,13 @@ def _observed(service: Json, task: Json | None) -> Observed:
 
 
 def _is_of(service: Json, task: Json) -> bool:
-    """Return whether the task is of the service as it should be now."""
+    """Return whether the task belongs to the service in its present form."""
     wanted = service["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
     return bool(task["ServiceID"] == service["ID"] and task["Spec"].get("ForceUpdate", 0) == wanted)
 
 
 def _current(service: Json, tasks: Iterable[Json]) -> Json | None:
-    """Return the newest of the tasks that are of the service as it should be now."""
+    """Return the newest task that belongs to the service in its present form."""
     own = [task for task in tasks if _is_of(service, task)]
     return max(own, key=lambda task: str(task["CreatedAt"]), default=None)
 
@@ -565,18 +565,18 @@ def _rolled_back(service: Json) -> bool:
 
 
 def _state(service: Json, task: Json | None) -> str:
-    """A container's word for how the service is."""
+    """Return the state of the service, in the words used for a container."""
     if not (service["Spec"]["Mode"].get("Replicated") or {}).get("Replicas", 0):
         return "exited"
     if task is None:
-        return "running"  # on its way
+        return "running"  # about to run
     if task["Status"]["State"] in _ENDED:
         return "exited" if task["DesiredState"] in _ENDED else "restarting"
     return "running"
 
 
 def _error(service: Json, failures: Sequence[Json], status: Json) -> str:
-    """Return what the swarm has to say about a failure."""
+    """Return what the swarm reports about a failure."""
     if _rolled_back(service):
         return f"the swarm takes it back: {service['UpdateStatus'].get('Message', '')}"
     said = [each["Status"]["Err"] for each in failures if each["Status"].get("Err")]

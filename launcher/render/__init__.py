@@ -1,6 +1,6 @@
-"""A fleet as text, through the templates: for ``docker run``, compose, swarm, Kubernetes and systemd.
+"""A fleet as text, through templates: for ``docker run``, compose, swarm, Kubernetes and systemd.
 
-The same fleet gives the same bytes. What is written may hold passwords and is readable by its owner alone.
+The same fleet gives the same bytes. The files may contain passwords, and only their owner can read them.
 """
 
 import os
@@ -32,7 +32,7 @@ __all__ = [
     "write",
 ]
 
-#: What a fleet can be rendered for; the first is the usual one. Each raises RenderError.
+#: The formats; the first is the default. Each raises RenderError.
 FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
     "compose": _docker,
     "swarm": _swarm,
@@ -42,12 +42,13 @@ FORMATS: Mapping[str, Callable[[FleetSpec], Contents]] = {
 
 
 def write(fleet: FleetSpec, folder: Path, form: str = "compose") -> list[Path]:
-    """Write the files of a format into ``folder`` and return their paths, what to begin with first.
+    """Write the files of a format into ``folder``; return their paths, the one to begin with first.
 
-    Each file is replaced in one step and within reach of its owner alone; other files stay as they are,
-    except the secrets that a rendering for Kubernetes has no more. The password of a managed store is that
-    of the folder, if it has been rendered there before.
-    Raises RenderError, and has written nothing, where the fleet cannot be said in that format.
+    Each file is replaced in one step and is readable only by its owner; other files stay as they are, except
+    secrets that a rendering for Kubernetes no longer has. The password of a managed store is the one in the
+    folder, if it has been rendered there before.
+
+    Raises RenderError, having written nothing, if the fleet cannot be expressed in that format.
     """
     contents = FORMATS[form](with_kept_passwords(fleet, folder / SECRETS))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The files that a fleet is rendered as, and those of its secrets among them."""
+"""The files that a fleet is rendered as, including those of its secrets."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ from launcher.secrets import Parted, Secret
 
 type Contents = Mapping[str, str | bytes]  # the content of each file, by its name
 
-#: The folder of the secrets, beside the other files.
+#: The folder of the secrets, next to the other files.
 SECRETS = "secrets"
 
 

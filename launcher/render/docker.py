@@ -1,7 +1,7 @@
 """For one Docker engine: env files for ``docker run --env-file``, and a compose file with its secrets.
 
-Compose mounts a secret's file as it is, so the collector's user has to be able to read it: each is readable
-by all, in a folder that nobody but its owner can look into.
+Compose mounts a secret's file with its permissions, and the collector's user has to be able to read it. So
+everybody may read the files, but only their owner may enter the folder.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from launcher.render.templates import fill
 from launcher.secrets import part
 from launcher.spec import CollectorSpec, FleetSpec
 
-_ENV_LINE_BYTES = 65535  # of `NAME=value`: what docker's scanner holds
+_ENV_LINE_BYTES = 65535  # of `NAME=value`: the limit of docker's scanner
 
 
 def files(fleet: FleetSpec) -> Contents:
-    """``compose.yaml`` with ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
+    """Return ``compose.yaml``, ``secrets/<collector>.<secret>``, and ``<collector>.env`` for each collector.
 
-    Raises RenderError if a value does not fit an env file, OSError where a secret's file cannot be read.
+    Raises RenderError if a value does not fit into an env file, OSError if a secret's file cannot be read.
     """
     refuse(fault for collector in fleet.collectors for fault in _unfit(collector))
     return {
@@ -30,18 +30,19 @@ def files(fleet: FleetSpec) -> Contents:
 
 
 def compose(fleet: FleetSpec) -> str:
-    """The compose file; its containers are those of ``launcher up`` but for labels and where secrets lie.
+    """Return the compose file.
 
-    Raises OSError if a secret's file cannot be read.
+    Its containers are those of ``launcher up``, except for labels and the place of secrets. Raises OSError if
+    a secret's file cannot be read.
     """
     parts = [part(each) for each in specs(fleet)]
     return fill("compose.yaml", fleet=fleet, parts=parts, folder=SECRETS)
 
 
 def env_set(collector: CollectorSpec) -> str:
-    """The environment of a collector for ``docker run --env-file``, under a comment with the whole command.
+    """Return a collector's environment for ``docker run --env-file``, below a comment with the whole command.
 
-    Raises RenderError for a value that such a file cannot hold: it has neither quotes nor escapes.
+    Raises RenderError for a value that such a file cannot hold, since it has neither quotes nor escapes.
     """
     refuse(_unfit(collector))
     environment = {**collector.container.environment, **collector.counted}

@@ -6,7 +6,7 @@ from launcher.spec import FleetSpec
 
 
 class RenderError(Exception):
-    """Something cannot be said in the form asked for; ``faults`` are sentences that name it."""
+    """The fleet cannot be expressed in a format; ``faults`` are sentences that say why."""
 
     def __init__(self, faults: Iterable[str]) -> None:
         self.faults = tuple(faults)
@@ -14,13 +14,13 @@ class RenderError(Exception):
 
 
 def refuse(faults: Iterable[str]) -> None:
-    """Raise RenderError if there is a fault."""
+    """Raise RenderError if there are faults."""
     if found := tuple(faults):
         raise RenderError(found)
 
 
 def unmanaged_only(fleet: FleetSpec, where: str) -> Iterable[str]:
-    """Return the faults of stores that are to run with the fleet, where only collectors are rendered."""
+    """Return the faults of managed stores, for formats that render only collectors."""
     for store in fleet.stores:
         yield (
             f"store {store.name}: `manage: true` is for `launcher up` and the compose file, not for {where}; "
@@ -29,7 +29,7 @@ def unmanaged_only(fleet: FleetSpec, where: str) -> Iterable[str]:
 
 
 def live_only(fleet: FleetSpec, where: str) -> Iterable[str]:
-    """Return the fault of a simulated fleet where there is no simulator."""
+    """Return the fault of a simulated fleet, for formats without a simulator."""
     if fleet.simulator:
         yield (
             f"fleet {fleet.name}: `source: simulated` is for trying out on one machine, not for {where}; use "

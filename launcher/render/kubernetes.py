@@ -19,26 +19,26 @@ from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
 from launcher.spec import SECRET_FILES, CollectorSpec, FleetSpec
 
-#: What a fleet without secrets does not have; an older rendering may have left it.
+#: A file that a fleet without secrets does not have; an earlier rendering may have left it.
 SECRETS_FILE = "secrets.yaml"
 _MANIFESTS = "fleet.yaml"
-#: Label of a StatefulSet: which of the waves of a roll-out it is in, from 0 on.
+#: Label of a StatefulSet: the number of its wave in a rollout, from 0 on.
 _WAVE = "cryptostore/wave"
-#: A pod's label holds the StatefulSet's name and a hash of eleven characters.
+#: A pod's label contains the StatefulSet's name and a hash of eleven characters.
 _NAME_LENGTH = 52
-#: Where exchanges listen for websockets and HTTPS.
+#: The ports of exchanges for websockets and HTTPS.
 _EXCHANGE_PORTS = (443, 8443, 9443)
-#: Where Sentinels listen.
+#: The port of Sentinels.
 _SENTINEL_PORT = 26379
 #: Where a collector's secrets are mounted.
 _SECRETS_FOLDER = "/etc/cryptostore"
 #: Seconds that a pod has to stay ready before the next one of its StatefulSet is replaced.
 _SETTLED_AFTER = 10
 _MIB = 2**20
-#: What of a spool's claim is for records that are delivered and kept, and for SQLite's log.
+#: The share of a spool's claim for delivered records that are kept, and for SQLite's log.
 _SPARE = 1.5
 _SPOOL_MAX_BYTES = next(variable for variable in VARIABLES if variable.name == "SPOOL_MAX_BYTES")
-#: The variables that an existing Secret replaces, by its key.
+#: The variables that an existing Secret replaces, by the Secret's key.
 _REPLACED = {
     "url": ("URL", "HOST", "PORT"),
     "user": ("USER",),
@@ -56,11 +56,11 @@ class _Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """A collector, with all its shards, as a StatefulSet. ``ports`` are those that it may connect to.
+    """A collector, with all its shards, as a StatefulSet. ``ports`` are those it may connect to.
 
-    ``wave`` is the number of those that a roll-out goes through before it. ``shards`` is how many pods share
-    the symbols, None if one has them all. Of the existing Secret ``secret`` the keys ``secret_keys`` are
-    mounted, beside our own ``secrets``.
+    ``wave`` is its place in the order of a rollout. ``shards`` is how many pods share the symbols, None if
+    one has them all. The keys ``secret_keys`` of the existing Secret ``secret`` are mounted, beside our own
+    ``secrets``.
     """
 
     collector: CollectorSpec
@@ -80,7 +80,7 @@ class _Workload(msgspec.Struct, frozen=True, kw_only=True):
 def files(fleet: FleetSpec) -> Contents:
     """Return ``kustomization.yaml``, ``names.yaml``, ``fleet.yaml``, ``apply.sh``, and any ``secrets.yaml``.
 
-    Raises RenderError for what has no meaning in a cluster, OSError where a secret's file cannot be read.
+    Raises RenderError for what has no meaning in a cluster, OSError if a secret's file cannot be read.
     """
     groups = _groups(fleet.collectors)
     refuse(_unfit(fleet, groups))
@@ -107,7 +107,7 @@ def left_over(folder: Path, written: Iterable[Path]) -> list[Path]:
 
 
 def claims_of(folder: Path) -> dict[str, dict[str, object]]:
-    """Return what the StatefulSets rendered into ``folder`` claim, by name; nothing if it cannot be read."""
+    """Return the claims of the StatefulSets rendered into ``folder``, by name; empty if unreadable."""
     import yaml  # noqa: PLC0415 - needed here alone
 
     try:
@@ -126,9 +126,10 @@ def claims_of(folder: Path) -> dict[str, dict[str, object]]:
 def changed_claims(
     before: Mapping[str, Mapping[str, object]], after: Mapping[str, Mapping[str, object]]
 ) -> Iterable[str]:
-    """Yield what has to be done before claims that changed can be applied, for each StatefulSet.
+    """Yield, for each StatefulSet, what has to be done before its changed claims can be applied.
 
-    A pod that lacks a claim of its new StatefulSet is never replaced by it, so it has to go too.
+    A pod that lacks a claim of its new StatefulSet is never replaced automatically, so it has to be deleted
+    too.
     """
     for name in sorted(before.keys() & after.keys()):
         if before[name] != after[name]:
@@ -150,7 +151,7 @@ class _Group(msgspec.Struct, frozen=True):
 
 
 def _groups(collectors: Iterable[CollectorSpec]) -> list[_Group]:
-    """Return the collectors by StatefulSet: the shards of one are its pods."""
+    """Return the collectors by StatefulSet: the shards of one collector are its pods."""
     groups: dict[str, _Group] = {}
     for collector in collectors:
         share = collector.container.environment.get("SHARD")
@@ -233,7 +234,7 @@ def _workload(group: _Group, wave: int) -> _Workload:
 
 
 def _environment(parted: Parted, existing: Sequence[str]) -> dict[str, str]:
-    """Return the environment, in which secrets are files; NAME and SHARD are the template's."""
+    """Return the environment, in which secrets are files; the template sets NAME and SHARD."""
     environment = parted.told
     for key in existing:
         for variable in (*_REPLACED.get(key, ()), SECRET_FILES[key]):
@@ -265,7 +266,7 @@ def _claims(parted: Parted) -> Iterable[_Claim]:
 
 
 def _quantity(size: int) -> str:
-    """Return bytes as the API server writes them: another way would be a difference at every apply."""
+    """Return bytes as the API server writes them; any other form would differ at every apply."""
     for unit in ("", "Ki", "Mi", "Gi"):
         if size % 1024:
             return f"{size}{unit}"
@@ -279,7 +280,7 @@ def _ports(parted: Parted) -> tuple[int, ...]:
 
 
 def _exchange_ports(parted: Parted) -> Iterable[int]:
-    """Yield the usual ports of exchanges, and those of the addresses that ENDPOINT puts in their place."""
+    """Yield the usual ports of exchanges, and those of addresses in ENDPOINT."""
     yield from _EXCHANGE_PORTS
     if text := parted.environment.get("ENDPOINT"):
         for address in Endpoint.parse(text).of(parted.environment["EXCHANGE"]).values():
@@ -292,9 +293,9 @@ def _proxy_ports(parted: Parted) -> Iterable[int]:
 
 
 def _store_ports(parted: Parted) -> Iterable[int]:
-    """Yield the ports of the store's servers: those it names, and the usual one of those it leads to.
+    """Yield the ports of the store's servers: those named, and the default of those it may refer to.
 
-    Sentinels, and the members of a replica set, name further servers, which nobody knows before.
+    Sentinels, and the members of a replica set, name further servers, which are not known beforehand.
     """
     usual = BACKENDS[parted.environment["BACKEND"]]
     if usual is None:
@@ -312,6 +313,6 @@ def _store_ports(parted: Parted) -> Iterable[int]:
 
 
 def _text(parted: Parted, variable: str) -> str | None:
-    """Return what the secret holds that a variable names the file of."""
+    """Return the content of the secret whose file a variable names."""
     contents = (secret.content for secret in parted.secrets if secret.variable == variable)
     return next((content.decode().strip() for content in contents), None)

@@ -1,4 +1,4 @@
-"""For systemd and Podman: quadlet units, without a daemon or a compose."""
+"""For systemd and Podman: quadlet units, without a daemon or compose."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ from launcher.render.templates import fill, volumes
 from launcher.secrets import Parted, part
 from launcher.spec import FleetSpec
 
-#: How systemd says a restart policy; a unit that somebody stopped stays stopped in any case.
+#: Restart policies in systemd's words; a unit that somebody stopped always stays stopped.
 _RESTART = {"no": "no", "on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
 
 
 class _PodmanSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret of Podman's, made from ``file``."""
+    """A secret of Podman, made from ``file``."""
 
     name: str
     file: str
@@ -25,9 +25,9 @@ class _PodmanSecret(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def files(fleet: FleetSpec) -> Contents:
-    """A ``.container`` for each collector, its ``.volume`` units, the ``.network``, and secrets.
+    """Return a ``.container`` for each collector, ``.volume`` units, the ``.network``, and secrets.
 
-    Raises RenderError for what a unit cannot hold, OSError where a secret's file cannot be read.
+    Raises RenderError for what a unit cannot hold, OSError if a secret's file cannot be read.
     """
     parts = [part(collector) for collector in fleet.collectors]
     refuse(
@@ -46,7 +46,7 @@ def files(fleet: FleetSpec) -> Contents:
 
 
 def left_over(fleet: FleetSpec, folder: Path) -> list[Path]:
-    """Units in ``folder`` of collectors that the fleet has no more: copied along, they would run on."""
+    """Return units in ``folder`` of collectors that the fleet no longer has; they would run if copied."""
     names = {f"{collector.container.name}.container" for collector in fleet.collectors}
     ours = f" of fleet {fleet.name}, as `launcher render` made it".encode()
     units = (path for path in folder.glob("*.container") if path.name not in names and path.is_file())
@@ -62,7 +62,7 @@ def _unfit(parted: Parted) -> Iterable[str]:
 
 
 def _no_text(character: str) -> bool:
-    """Whether a unit file cannot hold it: a control character, or one that Unicode reserves from use."""
+    """Return whether a unit file cannot contain it: a control character, or a noncharacter of Unicode."""
     code = ord(character)
     return unicodedata.category(character) == "Cc" or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 

@@ -1,4 +1,4 @@
-"""For ``docker stack deploy``: a stack file, and beside it the files that it makes secrets of."""
+"""For ``docker stack deploy``: a stack file, and the files that its secrets are made from."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from launcher.spec import FleetSpec
 
 
 class _SwarmSecret(msgspec.Struct, frozen=True, kw_only=True):
-    """A secret of the swarm. It never changes: another content is another ``name``."""
+    """A secret of the swarm. It is immutable: other content has another ``name``."""
 
     key: str
     name: str
@@ -27,9 +27,9 @@ class _Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def files(fleet: FleetSpec) -> Contents:
-    """``stack.yaml`` and the files of the secrets.
+    """Return ``stack.yaml`` and the files of the secrets.
 
-    Raises RenderError for a simulated fleet, OSError where a secret's file cannot be read.
+    Raises RenderError for a simulated fleet, OSError if a secret's file cannot be read.
     """
     refuse([*live_only(fleet, "a swarm"), *unmanaged_only(fleet, "a swarm")])
     services = [_service(fleet.name, part(collector)) for collector in fleet.collectors]

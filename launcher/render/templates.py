@@ -1,4 +1,4 @@
-"""The templates, and how a text is quoted for each of those who will read it."""
+"""The templates, and how a text is quoted for each reader."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from launcher.spec import CollectorSpec, FleetSpec, Mount
 if TYPE_CHECKING:
     import jinja2
 
-#: Beside the package in the source tree, inside it where it is installed.
+#: Next to the package in the source tree, inside it when installed.
 _PACKAGE = Path(__file__).parents[1]
 _TEMPLATES = (_PACKAGE / "templates", _PACKAGE.parent / "templates")
 _PLAIN = re.compile(r"[A-Za-z0-9 _.,:;/@+=~()-]*")
@@ -36,9 +36,9 @@ def volumes(fleet: FleetSpec) -> list[str]:
 
 @cache
 def _environment() -> "jinja2.Environment":
-    import jinja2  # noqa: PLC0415 - commands that render nothing are quicker without it
+    import jinja2  # noqa: PLC0415 - slow to import; only rendering needs it
 
-    environment = jinja2.Environment(  # noqa: S701 - no HTML is made here
+    environment = jinja2.Environment(  # noqa: S701 - no HTML here
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -59,9 +59,9 @@ def _environment() -> "jinja2.Environment":
 
 
 def _quoted(text: str) -> str:
-    """A YAML string in double quotes, ASCII alone, with ``$$`` for ``$``.
+    """Return a YAML string in double quotes, in ASCII, with ``$$`` for ``$``.
 
-    Compose, ``docker stack`` and Kubernetes replace a ``$`` each in its way, and all take ``$$`` for one.
+    Compose, ``docker stack`` and Kubernetes each expand ``$`` differently, and all read ``$$`` as ``$``.
     """
     if _PLAIN.fullmatch(text):
         return f'"{text}"'
@@ -78,12 +78,12 @@ def _escaped(character: str) -> str:
 
 
 def _systemd(text: str) -> str:
-    """A word of a unit file that ends up in a command line: ``%`` and ``$`` are systemd's there."""
+    """Return a word of a command line in a unit file, where ``%`` and ``$`` are special to systemd."""
     return f'"{text.translate(_SYSTEMD)}"'
 
 
 def _mount_option(mount: Mount) -> str:
-    """Return what follows ``docker run --mount``: comma-separated values, quoted as in a CSV file."""
+    """Return the value of ``docker run --mount``: separated by commas, quoted as in a CSV file."""
     fields = [f"type={mount.kind}", f"source={mount.source}", f"target={mount.target}"]
     fields += ["readonly"] if mount.read_only else []
     quoted = (f'"{field.replace('"', '""')}"' if re.search('[,"]', field) else field for field in fields)
@@ -100,8 +100,8 @@ def _labels(collector: CollectorSpec) -> dict[str, str]:
 def _identity(collector: CollectorSpec) -> dict[str, str]:
     """Return the labels that say what something is, and whose.
 
-    Only an ``id`` says whose: everything else differs from one checkout or person to the next, and another
-    label is another container.
+    Only an ``id`` says whose: anything else differs between checkouts and people, and another label makes
+    another container.
     """
     what = {names.LABEL_FLEET: collector.fleet, names.LABEL_COLLECTOR: collector.name}
     seal = seal_of_container(collector.fleet, collector.container.name)
@@ -109,7 +109,7 @@ def _identity(collector: CollectorSpec) -> dict[str, str]:
 
 
 def _volume_labels(fleet: FleetSpec, volume: str) -> dict[str, str]:
-    """Return the labels of a volume: none without an ``id``, as other labels make compose renew volumes."""
+    """Return a volume's labels; none without an ``id``, since new labels make compose recreate volumes."""
     if not fleet.owner.id:
         return {}
     role = names.parse(fleet.name, volume)
