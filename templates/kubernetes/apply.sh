@@ -1,6 +1,6 @@
 #!/bin/sh
 # Apply fleet {{ fleet.name }} wave by wave, as `parallelism` in its fleet file says; `launcher render` made this script.
-# A collector that does not become ready ends it, and those of later waves stay as they are.
+# If a collector does not become ready, it stops, and those of later waves stay as they are.
 #
 #   sh apply.sh                            # takes options of kubectl, such as --context
 #   KUSTOMIZATION=../staging sh apply.sh   # an overlay of this folder
