@@ -191,7 +191,9 @@ def change(key: str, old: str | None, new: str | None) -> Change:
 
 
 def _secret_changes(old: str, new: str) -> Iterable[Change]:
-    before, after = (dict(each.split("=") for each in seals.split(",") if each) for seals in (old, new))
+    before, after = (
+        dict(each.partition("=")[::2] for each in filter(None, seals.split(","))) for seals in (old, new)
+    )
     for name in dict.fromkeys([*after, *before]):
         if before.get(name) != after.get(name):
             hidden = ("***" if name in seals else None for seals in (before, after))

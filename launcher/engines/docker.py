@@ -269,38 +269,45 @@ class DockerEngine:
         """Create the container, by default under its own name, without starting it; return its id."""
         container = sealed.container
         with explained(f"{container.name} cannot be created"):
-            self._fill_secrets(sealed, key)
-            created = self._api.create_container_from_config(words.request(sealed), name or container.name)
-        return str(created["Id"])
+            return self._create(words.request(sealed), name or container.name, sealed, key)
 
-    def _fill_secrets(self, sealed: Sealed, key: bytes) -> None:
+    def _create(self, body: dict[str, Any], name: str, sealed: Sealed, key: bytes) -> str:
+        """Create a container, with its secrets in their volume; return its id."""
+        volume = sealed.volume
+        there = self.named_volumes([volume]) if volume else []
+        fleet = there[0].labels.get(LABEL_FLEET) if there else sealed.spec.fleet
+        if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume was checked before
+            raise EngineError(f"volume {volume} exists and does not belong to fleet {sealed.spec.fleet}")
+        if volume and not there:
+            self._fill_secrets(sealed, volume, key)
+        created = str(self._api.create_container_from_config(body, name)["Id"])
+        # The launcher that created the volume may have been killed, or lost the engine, before it was filled.
+        try:
+            if volume and there and not self._file(created, SECRETS, _last_of(sealed)):
+                self._fill_secrets(sealed, volume, key)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._api.remove_container(created, v=True, force=True)
+            raise
+        return created
+
+    def _fill_secrets(self, sealed: Sealed, volume: str, key: bytes) -> None:
         """Put the secrets into their volume, through a container that never runs.
 
         The collector's own mounts the volume read-only, and Docker copies no files into such a mount.
         """
-        if not sealed.volume:
-            return
-        if there := self.named_volumes([sealed.volume]):
-            fleet = there[0].labels.get(LABEL_FLEET)
-            if fleet != sealed.spec.fleet and not sealed.spec.server:  # a store's volume was checked before
-                raise EngineError(
-                    f"volume {sealed.volume} exists and does not belong to fleet {sealed.spec.fleet}"
-                )
-            return
-        writable = Mount(kind="volume", source=sealed.volume, target=SECRETS)
+        writable = Mount(kind="volume", source=volume, target=SECRETS)
         mounts = [words.mount(sealed.spec, writable)]
         body = {"Image": sealed.container.image, "HostConfig": {"Mounts": mounts}}
         helper = self._api.create_container_from_config(body)["Id"]
         filled = False
         try:
-            files = {secret.name: secret.content for secret in sealed.secrets}
-            archive = _store_archive(files) if sealed.spec.server else _archive(files, key)
-            self._api.put_archive(helper, SECRETS, archive)
+            self._api.put_archive(helper, SECRETS, _archive_of(sealed, key))
             filled = True
         finally:
             self._api.remove_container(helper, v=True)
-            if not filled:  # its existence says that the secrets are in it
-                self._api.remove_volume(sealed.volume)
+            if not filled:
+                self._drop_volume(volume)
 
     def has_volume(self, name: str) -> bool:
         """Return whether a volume of that name exists."""
@@ -392,8 +399,7 @@ class DockerEngine:
         body = words.request(sealed) | {"Cmd": [*command], "Healthcheck": {"Test": ["NONE"]}}
         body["HostConfig"] |= {"RestartPolicy": {"Name": "no"}}
         with explained(f"{name} cannot be run"):
-            self._fill_secrets(sealed, key)
-            container = self._api.create_container_from_config(body, name)["Id"]
+            container = self._create(body, name, sealed, key)
             try:
                 if joined:
                     self._api.connect_container_to_network(container, joined)
@@ -688,17 +694,24 @@ def _lock_request(image: str, who: str) -> dict[str, Any]:
     }
 
 
-def _archive(files: Mapping[str, bytes], key: bytes) -> bytes:
-    """Return a tar file with secrets, readable only by the collector's user, and the key, only by root."""
+def _archive_of(sealed: Sealed, key: bytes) -> bytes:
+    """Return a tar file with the secrets; the last file in it is ``_last_of``.
+
+    Only the collector's user can read a collector's secrets, and only root the key. A store's can be read by
+    all in its container: only its image knows the server's user.
+    """
+    files = {each.name: each.content for each in sealed.secrets}
+    if sealed.spec.server:
+        return _tar((_member(name, 0o444, 0), content) for name, content in files.items())
     return _tar(
         (_member(name, 0o400, 0 if name == _KEY_FILE else USER), content)
         for name, content in {**files, _KEY_FILE: key}.items()
     )
 
 
-def _store_archive(files: Mapping[str, bytes]) -> bytes:
-    """Return a tar file with a store's secrets, readable by all: only its image knows the server's user."""
-    return _tar((_member(name, 0o444, 0), content) for name, content in files.items())
+def _last_of(sealed: Sealed) -> str:
+    """Return the name of the file whose presence shows that all secrets are in their volume."""
+    return sealed.secrets[-1].name if sealed.spec.server and sealed.secrets else _KEY_FILE
 
 
 def _member(name: str, mode: int, user: int) -> tarfile.TarInfo:

@@ -161,6 +161,27 @@ def test_a_changed_secret_is_reported_and_never_shown(fleet, capsys):
     assert not [each for each in fleet.things("volume") if "secrets" in each]
 
 
+def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monkeypatch):
+    """The engine was gone before they were in their volume, and so it could not be removed."""
+    store = {"backend": "REDIS", "host": "redis", "password": "canary"}
+    fleet.write({"one": "BTC-USD"}, stores={"redis": store})
+    assert fleet.launch("up") == 0
+    fleet.write(TWO, stores={"redis": store})
+
+    def gone(*_arguments, **_options):
+        raise ConnectionError("the engine is gone")
+
+    with monkeypatch.context() as patched:
+        for step in ("put_archive", "remove_container", "remove_volume"):
+            patched.setattr(f"docker.APIClient.{step}", gone)
+        assert fleet.launch("up") == 1
+    assert fleet.launch("up") == 0
+    assert docker("exec", f"{fleet.name}-two", "cat", "/run/secrets/password") == "canary"
+    (volume,) = [each for each in fleet.things("volume") if each.startswith(f"{fleet.name}-two-secrets")]
+    left = docker("ps", "--all", "--quiet", "--filter", f"volume={volume}", "--filter", "status=created")
+    docker("rm", left)
+
+
 def test_a_saved_plan_is_carried_out_only_while_nothing_has_changed(fleet, capsys, tmp_path):
     saved = str(tmp_path / "plan.json")
     fleet.write(TWO)

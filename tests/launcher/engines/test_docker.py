@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 
-from launcher.engines import endpoint
+from launcher.engines import Change, containers, endpoint
 from launcher.engines.docker import DockerEngine
 
 STATUS = {
@@ -57,3 +57,12 @@ def test_a_status_that_is_replaced_while_it_is_read_is_read_again():
 
 def test_a_status_of_another_version_is_ignored():
     assert Replacing(*[_archive(b'{"version": 2}')] * 9).status("id", "one") is None
+
+
+def test_whatever_a_label_says_of_secrets_is_a_change():
+    """Somebody else may have written it."""
+    found = {*containers._secret_changes("password,ca.pem=one=two", "password=seal")}
+    assert found == {
+        Change(key="secret password", old="***", new="***"),
+        Change(key="secret ca.pem", old="***", new=None),
+    }
