@@ -23,7 +23,8 @@ from threading import Event, Lock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_ROWS = 100_000  # in one row group, which is what is in memory at a time
+#: Rows of one row group, which is what is in memory at a time; fewer of large ones, such as whole books.
+_ROWS, _BYTES = 100_000, 32 * 2**20
 _MERGED = re.compile(r"merged-[0-9a-f]{16}\.parquet")
 _SMALL = re.compile(r"(?P<name>.+)-[^-]+-(?P<first>\d{12,})-(?P<end>\d{12,})\.parquet")
 #: In the folder with the merged file, until the other folder is removed: the names of the merged files.
@@ -119,16 +120,24 @@ class Compaction:
 
     def _row_groups(self, small: list[Path]) -> Iterator[pa.Table]:
         gathered: list[pa.Table] = []
-        for path in small:
-            if self._stopped.is_set():
-                raise _StoppedError
-            with pq.ParquetFile(path) as file:
-                gathered += (file.read_row_group(number) for number in range(file.num_row_groups))
-            if sum(table.num_rows for table in gathered) >= _ROWS:
+        rows = size = 0
+        for table in self._tables(small):
+            gathered.append(table)
+            rows, size = rows + table.num_rows, size + table.nbytes
+            if rows >= _ROWS or size >= _BYTES:
                 yield pa.concat_tables(gathered)
-                gathered = []
+                gathered, rows, size = [], 0, 0
         if gathered:
             yield pa.concat_tables(gathered)
+
+    def _tables(self, small: list[Path]) -> Iterator[pa.Table]:
+        """Yield the row groups of the files, one at a time: a file that was merged before may be large."""
+        for path in small:
+            with pq.ParquetFile(path) as file:
+                for number in range(file.num_row_groups):
+                    if self._stopped.is_set():
+                        raise _StoppedError
+                    yield file.read_row_group(number)
 
     def _put_away(self, staged: Path, folder: Path) -> None:
         """Remove the separate folder, which is incomplete or contains the merged files.

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from waiting import eventually
 
 from collector.batch import Batch, Position
-from collector.records import Gap, Trade
+from collector.records import Gap, L2Book, Trade
 from collector.stores import parquet_compaction
 from collector.stores.parquet import ParquetStore
 from collector.stores.parquet_compaction import Compaction
@@ -70,6 +70,28 @@ async def test_a_collector_compacts_the_closed_days_of_its_symbols(symbols, left
     COMPACT_CLOSED_DAYS(store)
     store._background.shutdown()
     assert len(files(tmp_path)) == left
+
+
+async def test_never_more_than_a_row_group_is_in_memory(tmp_path, monkeypatch):
+    """Neither of whole books, of which few are large, nor of a day that was merged before."""
+    levels = [(f"{price}.5", "1.25") for price in range(2000)]
+    book = next(replace(each, bid=levels, ask=levels) for each in EVERY_KIND if isinstance(each, L2Book))
+    monkeypatch.setattr(parquet_compaction, "_BYTES", 2**20)
+    written = []
+    write_table = pq.ParquetWriter.write_table
+
+    def write(writer, table, **options):
+        written.append(table.nbytes)
+        write_table(writer, table, **options)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write)
+    for first in (0, 60):
+        await store_batches(tmp_path, 20, first=first, record=book)
+        written.clear()
+        compact(tmp_path)
+        assert len(files(tmp_path)) == 1
+        assert max(written) < 2**21
+    assert sequences(tmp_path) == list(range(120))
 
 
 async def test_files_of_the_first_version_are_compacted_among_themselves(tmp_path):
