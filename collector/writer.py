@@ -68,7 +68,7 @@ class Writer:
         self._gathering = Gathering(store, spool)
         self._failures = 0
         self._unproven = False  # the last batch failed: only one that is stored shows that all is well
-        self._searching = False  # the last batch was refused: the next one is larger, for more to compare
+        self._size = BatchSize(store)
         self._progress = asyncio.Event()
 
     async def run(self) -> None:
@@ -126,8 +126,7 @@ class Writer:
             await self._gather()
             await self._neighbours.tell()
             await self._neighbours.decide(self._beat_when_due)
-            usual = self._store.batch_records * (SEARCH if self._searching else 1)
-            batch = await self._spool.read(self._lease.after, self._watch.size or usual)
+            batch = await self._spool.read(self._lease.after, self._watch.size or self._size.most)
             if batch:
                 await self._commit(self._neighbours.without_theirs(batch))
 
@@ -170,7 +169,8 @@ class Writer:
         await self._watch.note(position, batch, on_the_loop=not self._store.fixed_batches)
         try:
             await self._store_but_what_is_refused(batch)
-        except FORESEEN:
+        except FORESEEN as error:
+            self._size.failed(len(batch.records), error)
             await self._watch.over(None)
             raise
         except asyncio.CancelledError:
@@ -183,16 +183,19 @@ class Writer:
 
     async def _store_but_what_is_refused(self, batch: Batch) -> None:
         self._unproven = True
+        begun = time.monotonic()
         while refusals := await self._lease.commit(batch):
-            self._searching = True
+            self._size.refused()
             batch = await self._refusals.without(refusals, batch)
         self._count(batch)
+        self._size.stored(time.monotonic() - begun)
         self._is_well()
         self._progress.set()
 
     def _is_well(self) -> None:
         self._failures = 0
-        self._unproven = self._searching = False
+        self._unproven = False
+        self._size.is_well()
         if self.state.state != "connected":
             self.state.enter("connected")
 
@@ -220,6 +223,45 @@ class Writer:
                     await self._neighbours.tell(last=True)
                     await self._lease.release()
         await self._store.close()
+
+
+class BatchSize:
+    """How many records the next batch may have, by how the last ones went."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._searching = False  # the last batch was refused: the next one is larger, for more to compare
+        self._most: int | None = None  # because a larger batch failed
+
+    @property
+    def most(self) -> int:
+        """The most records in the next batch."""
+        return self._most or self._usual
+
+    @property
+    def _usual(self) -> int:
+        return self._store.batch_records * (SEARCH if self._searching else 1)
+
+    def refused(self) -> None:
+        """Note that the store refused some of a batch."""
+        self._searching = True
+
+    def is_well(self) -> None:
+        """Note that the store refuses nothing."""
+        self._searching = False
+
+    def failed(self, size: int, error: Exception) -> None:
+        """Halve the next batch: the way to the store may be too slow for one of that size.
+
+        Not if the store refused: only many records show what it accepts. Fixed batches keep their bounds.
+        """
+        slow = isinstance(error, StoreUnavailableError) and not self._store.fixed_batches
+        self._most = max(1, size // 2) if slow else None
+
+    def stored(self, seconds: float) -> None:
+        """Double the next batch if there was time for one of twice the size."""
+        if self._most and seconds < lease.PATIENCE / 4:
+            self._most = 2 * self._most if 2 * self._most < self._usual else None
 
 
 class Gathering:

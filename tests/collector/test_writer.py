@@ -138,6 +138,28 @@ async def test_no_failure_of_the_store_loses_or_duplicates_records(store, spool,
     assert writer.state.state == "connected"
 
 
+async def test_a_batch_for_which_the_store_is_too_slow_is_tried_in_parts(store, spool, writer):
+    """And whatever else it may fail of that is about its size."""
+    slow = True
+
+    async def takes_its_time(_store, batch, _after):
+        store.trouble = [takes_its_time]
+        if slow and len(batch.records) > 3:
+            await asyncio.sleep(60)
+
+    store.batch_records, store.trouble = 40, [takes_its_time]
+    store.refuses = lambda record: record.id == "0"  # alone, it would not be known who is to blame
+    await spool.append(list(trades(200)))
+    await eventually(lambda: len(store.stored) >= 20)
+    slow = False
+    sent = 200
+    while max(end - first for first, end in store.batches) < 40:
+        await spool.append(list(trades(100, start=sent)))
+        sent += 100
+        await writer.drain(PATIENCE)
+    assert store.stored == list(trades(sent))[1:]
+
+
 async def test_the_state_shows_what_is_wrong_and_since_when(store, spool, writer, caplog):
     caplog.set_level(logging.INFO)
     store.trouble = [unavailable] * 5 + [refuses] * 3
