@@ -22,8 +22,18 @@ from collector.records import Gap, channel_of, fields
 from collector.times import nanoseconds
 
 LETTERS_BYTES = 64 * 2**20  # in one file
+_FILE, _FILE_BEFORE = "dead-letters.jsonl", "dead-letters.1.jsonl"
 
 LOG = logging.getLogger(__name__)
+
+
+def letters_in(folder: Path) -> int:
+    """Return how many bytes of dead letters there are beside a spool."""
+    found = 0
+    for name in (_FILE, _FILE_BEFORE):
+        with contextlib.suppress(OSError):
+            found += (folder / name).stat().st_size
+    return found
 
 
 class Leaving(NamedTuple):
@@ -53,9 +63,9 @@ class _Letter(msgspec.Struct):
 class DeadLetters:
     """The files. Everything here blocks; one batch at a time is added, in the order of the sequence."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._before = path.with_suffix(".1.jsonl")
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / _FILE
+        self._before = folder / _FILE_BEFORE
         self._known: set[_Key] | None = None  # of the last batch and what came after it
 
     def add(self, batch: Batch, refusals: Sequence[Refusal]) -> None:

@@ -77,15 +77,31 @@ class ChannelStatus(msgspec.Struct, frozen=True, kw_only=True):
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for the store (records, bytes), and the records that were dropped or became dead letters.
 
-    Those are counted since the start. ``oldest`` is when the oldest record that waits was received; None
-    where there is none, or nobody knows.
+    Those are counted since the start; ``letters`` are the bytes of all dead letters. ``oldest`` is when the
+    oldest record that waits was received; None where there is none, or nobody knows.
     """
 
     records: int = 0
     bytes: int = 0
     dropped: int = 0
     put_aside: int = 0
+    letters: int = 0
     oldest: float | None = None
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """What only the spool of a collector that has ended holds: records, and bytes of dead letters."""
+
+    records: int = 0
+    letters: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.letters)
+
+    def __str__(self) -> str:
+        records = f"{self.records:,} records that are not stored" if self.records else ""
+        letters = f"{self.letters:,} bytes of dead letters" if self.letters else ""
+        return " and ".join(filter(None, [records, letters]))
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,9 +130,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_stored: float | None = None
 
     @property
-    def unstored(self) -> int | None:
-        """How many records the collector left in its spool when it ended; None if it did not end in order."""
-        return self.spool.records if self.state in ("stopped", "failed") else None
+    def leftover(self) -> Leftover | None:
+        """What the collector left in its spool when it ended; None if it did not end in order."""
+        ended = self.state in ("stopped", "failed")
+        return Leftover(self.spool.records, self.spool.letters) if ended else None
 
 
 class Standby(msgspec.Struct, frozen=True, kw_only=True):

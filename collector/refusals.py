@@ -27,7 +27,7 @@ class Refusals:
     def __init__(self, store: Store, spool: Spool, metrics: Metrics, continuity: Continuity | None) -> None:
         self._store, self._spool, self._metrics = store, spool, metrics
         self._continuity = continuity
-        self._letters = DeadLetters(spool.folder / "dead-letters.jsonl")
+        self._letters = DeadLetters(spool.folder)
 
     async def without(self, refusals: Sequence[Refusal], batch: Batch) -> Batch:
         """Put aside the records that are what is wrong; return the rest, up to the first place that is.

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from collector import health, memory, stores
+from collector.dead_letters import letters_in
 from collector.feeds import creation
 from collector.gaps.ceded import Ceded
 from collector.gaps.continuity import Continuity
@@ -234,6 +235,7 @@ class _Collector:
                 bytes=size,
                 dropped=self.spool.dropped,
                 put_aside=self.metrics.put_aside,
+                letters=letters_in(self.settings.home),
                 oldest=self.oldest if records else None,
             ),
             unseen=self.feed.gaps.recorder.unseen,

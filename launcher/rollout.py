@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from collector.health import Status
+from collector.health import Leftover, Status
 from collector.masking import masked
 from launcher import failures
 from launcher.engines import Condition, EngineError, LogLines, Observed
@@ -39,8 +39,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``state`` is checking, creating, updating, recreating, starting, restarting, removing or waiting on the
     way, and unchanged, ready, started (not waited for), removed, kept, left (not begun) or failed at the end.
     ``remedy`` is what to do about a failure, ``log`` a failed one's last lines; ``unseen`` the seconds for
-    which one that was replaced saw nothing; ``unstored`` how many records are left in the spool of one that
-    was removed, None if nobody knows.
+    which one that was replaced saw nothing; ``leftover`` what is left in the spool of one that was removed,
+    None if nobody knows.
     """
 
     collector: str
@@ -50,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log: tuple[str, ...] = ()
     status: Status | None = None
     unseen: float | None = None
-    unstored: int | None = 0
+    leftover: Leftover | None = Leftover()
 
 
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -480,10 +480,10 @@ class Rollout:
         self._engine.stop(container.id)
         held()
         speaks = _is_collector(container.collector, container.store)
-        unstored = self._engine.unstored(container.id, container.name) if speaks else 0
+        leftover = self._engine.leftover(container.id, container.name) if speaks else Leftover()
         self._engine.remove(container.id)
-        detail = "its data is kept" if container.store else _kept(unstored)
-        self._tell(Event(collector=container.collector, state="removed", detail=detail, unstored=unstored))
+        detail = "its data is kept" if container.store else _kept(leftover)
+        self._tell(Event(collector=container.collector, state="removed", detail=detail, leftover=leftover))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:
         """Look at all that were started until each is ready or has failed."""
@@ -655,13 +655,13 @@ def replacing(containers: Iterable[Observed]) -> tuple[str, ...]:
     return tuple(f"--replacing={name}" for name in names)
 
 
-def _kept(unstored: int | None) -> str:
-    if unstored is None:
+def _kept(leftover: Leftover | None) -> str:
+    if leftover is None:
         return (
-            "its spool is kept: it may hold records that are not stored yet,"
+            "its spool is kept: it may hold records that are not stored,"
             " because the collector did not shut down cleanly"
         )
-    return f"its spool is kept: {unstored:,} records in it are not stored yet" if unstored else ""
+    return f"its spool is kept: it holds {leftover}" if leftover else ""
 
 
 def _is_collector(name: str, server: str) -> bool:

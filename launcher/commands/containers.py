@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from collector.health import Leftover
 from launcher import local_run, names, overview, ownership, plan, status_table
 from launcher import logs as logbook
 from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError, consent
@@ -239,7 +240,7 @@ def down(options: argparse.Namespace, console: Console) -> int:
         going: list[str] = []
         if options.volumes and not failed:
             images = [each.image for each in containers] or _images(selection)
-            full = _full(engine, roles, _unstored_in(containers, rollout), images)
+            full = _full(engine, roles, _left_by(containers, rollout), images)
             going = [volume for volume in kept if volume not in full]
             if full and _confirmed(full, options, console):
                 going = kept
@@ -359,16 +360,16 @@ def _images(selection: _Selection) -> list[str]:
     return [spec.container.image for spec in plan.specs(selection.fleet)] if selection.fleet else []
 
 
-def _unstored_in(removed: Iterable[Observed], rollout: Rollout) -> dict[str, int | None]:
-    """Return how many records are left in the spool of each container that was removed, by its volume."""
-    unstored = {name: event.unstored for name, event in rollout.outcome.items()}
-    return {volume: unstored.get(each.collector) for each in removed for volume in each.volumes}
+def _left_by(removed: Iterable[Observed], rollout: Rollout) -> dict[str, Leftover | None]:
+    """Return what is left in the spool of each container that was removed, by its volume."""
+    left = {name: event.leftover for name, event in rollout.outcome.items()}
+    return {volume: left.get(each.collector) for each in removed for volume in each.volumes}
 
 
 def _full(
     engine: DockerEngine,
     volumes: Mapping[str, Volume],
-    unstored: Mapping[str, int | None],
+    left: Mapping[str, Leftover | None],
     images: Sequence[str],
 ) -> dict[str, str]:
     """Return what each volume holds that nobody else has, in words."""
@@ -380,19 +381,19 @@ def _full(
         elif role.holds_data:
             full[volume] = "holds the data recorded into it"
         elif role.role == SPOOL:
-            records = unstored[volume] if volume in unstored else _left_in(engine, volume, role, images)
-            if records is None:
+            found = left[volume] if volume in left else _left_in(engine, volume, role, images)
+            if found is None:
                 full[volume] = "may hold records that are not stored; how many is unknown"
-            elif records:
-                full[volume] = f"holds {records:,} records that are not stored"
+            elif found:
+                full[volume] = f"holds {found}"
     return full
 
 
-def _left_in(engine: DockerEngine, volume: str, role: Volume, images: Sequence[str]) -> int | None:
+def _left_in(engine: DockerEngine, volume: str, role: Volume, images: Sequence[str]) -> Leftover | None:
     if not images:
         return None
     with contextlib.suppress(EngineError):
-        return engine.unstored_in(volume, names.container(role.fleet, role.of), images[0])
+        return engine.leftover_in(volume, names.container(role.fleet, role.of), images[0])
     return None
 
 

@@ -23,7 +23,7 @@ from typing import Any, Self
 import msgspec
 
 from collector import typed_json
-from collector.health import STANDBY_FILE, STATUS_FILE, Standby, Status
+from collector.health import STANDBY_FILE, STATUS_FILE, Leftover, Standby, Status
 from collector.masking import masked
 from launcher import names
 from launcher.engines import Change, Check, Condition, EngineError, Labelled, LogLines, Observed, endpoint
@@ -437,12 +437,12 @@ class DockerEngine:
             return self._status(container, collector)
         return None
 
-    def unstored(self, container: str, collector: str) -> int | None:
-        """Return how many records a collector (its NAME) that has ended left in its spool.
+    def leftover(self, container: str, collector: str) -> Leftover | None:
+        """Return what a collector (its NAME) that has ended left in its spool.
 
         None if unknown: it was killed, or its status is damaged.
         """
-        return _unstored(partial(self._status, container, collector))
+        return _leftover(partial(self._status, container, collector))
 
     def _status(self, container: str, collector: str) -> Status | None:
         """Return a collector's last status; None if there is none. Raises DecodeError."""
@@ -634,13 +634,13 @@ class DockerEngine:
             found = self._read("/volumes", filters=_made_for(fleet))["Volumes"] or []
         return sorted(map(_labelled, found), key=lambda volume: volume.name)
 
-    def unstored_in(self, volume: str, collector: str, image: str) -> int | None:
-        """Return how many records a collector (its NAME) left in a spool's volume, as ``unstored`` does.
+    def leftover_in(self, volume: str, collector: str, image: str) -> Leftover | None:
+        """Return what a collector (its NAME) left in a spool's volume, as ``leftover`` does.
 
         ``image`` may be any; nothing in it is run.
         """
         with explained(f"volume {volume} cannot be read"):
-            return _unstored(partial(self._status_in, volume, collector, image))
+            return _leftover(partial(self._status_in, volume, collector, image))
 
     def _status_in(self, volume: str, collector: str, image: str) -> Status | None:
         """Return the last status of the collector in a spool's volume; None if none. Raises DecodeError."""
@@ -653,12 +653,12 @@ class DockerEngine:
             self._api.remove_volume(name)
 
 
-def _unstored(status: Callable[[], Status | None]) -> int | None:
+def _leftover(status: Callable[[], Status | None]) -> Leftover | None:
     try:
         said = status()
     except typed_json.DecodeError:
         return None
-    return said.unstored if said else 0  # it writes a status before it receives anything
+    return said.leftover if said else Leftover()  # it writes a status before it receives anything
 
 
 def _still_used(network: str, there: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collectors import Collector
 from servers import MongoServer, PostgresServer, RedisServer
 
 from collector import supervisor
+from collector.health import Leftover
 
 WHAT = {"EXCHANGE": "COINBASE", "SYMBOLS": "BTC-USD", "CHANNELS": "trades"}
 AWAY = {"HTTPS_PROXY": "http://127.0.0.1:1"}  # the exchange has no part in this
@@ -28,3 +29,13 @@ def test_a_collector_stops_within_dockers_time_limit(backend, tmp_path):
             collector.process.terminate()
             assert collector.process.wait(25) == 0  # a store that is waited for has 30
             server.resume()
+
+
+def test_what_is_left_is_told_only_by_the_last_status(tmp_path):
+    with Collector(tmp_path, **WHAT, **AWAY, BACKEND="TTY") as collector:
+        collector.home.mkdir(parents=True, exist_ok=True)
+        (collector.home / "dead-letters.jsonl").write_text("a letter\n")
+        alive = collector.wait_until(lambda status: status.store.state == "connected")
+        assert alive.leftover is None
+        assert collector.stop() == 0
+        assert collector.status.leftover == Leftover(records=0, letters=9)

@@ -14,7 +14,7 @@ from waiting import PATIENCE, eventually
 from collector import crash_watch, dead_letters, lease, store_state
 from collector import writer as writing
 from collector.batch import Batch, Position, Refusal
-from collector.dead_letters import DeadLetters
+from collector.dead_letters import DeadLetters, letters_in
 from collector.gaps import marks
 from collector.gaps.continuity import Continuity
 from collector.gaps.recorder import Recorder
@@ -331,10 +331,13 @@ async def test_dead_letters_dropped_to_make_room_are_a_gap_with_their_count(
 
 def test_the_letters_that_go_are_never_all_in_memory(tmp_path):
     """The collector that they belong to may have no more memory than it needs every day."""
-    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
+    letters = DeadLetters(tmp_path)
     batch = Batch("run", 0, list(trades(10_000)))
     letters.add(batch, [Refusal(index, trade, "odd") for index, trade in enumerate(batch.records)])
+    size = letters_in(tmp_path)
+    assert size == letters.path.stat().st_size
     letters.rotate()
+    assert letters_in(tmp_path) == size
     tracemalloc.start()
     leaving = letters.leaving()
     _, most = tracemalloc.get_traced_memory()
@@ -347,11 +350,11 @@ def test_a_dead_letter_is_written_once_even_if_the_process_is_killed_meanwhile(t
     path = tmp_path / "dead-letters.jsonl"
     batch = Batch("run", 10, list(trades(4)))
     refusals = [Refusal(10 + index, trade, "odd") for index, trade in enumerate(batch.records)]
-    DeadLetters(path).add(batch, refusals[:3])
+    DeadLetters(tmp_path).add(batch, refusals[:3])
     text = path.read_bytes()
     for cut in (0, 1, 100, len(text) - 1, len(text)):
         path.write_bytes(text[:cut])
-        letters = DeadLetters(path)
+        letters = DeadLetters(tmp_path)
         letters.add(batch, refusals[:2])
         letters.add(batch, refusals)
         kept = [json.loads(line)["sequence"] for line in path.read_text().splitlines()]
@@ -362,7 +365,7 @@ def test_a_dead_letter_is_written_once_even_if_the_process_is_killed_meanwhile(t
 
 def test_a_disk_that_fills_up_within_a_dead_letter_costs_none(tmp_path):
     """The room ends within a line; when there is some again, each letter is there, whole and once."""
-    letters = DeadLetters(tmp_path / "dead-letters.jsonl")
+    letters = DeadLetters(tmp_path)
     batch = Batch("run", 0, list(trades(400)))
     refusals = [Refusal(index, trade, "odd") for index, trade in enumerate(batch.records)]
     letters.add(batch, refusals[:10])

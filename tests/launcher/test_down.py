@@ -28,6 +28,15 @@ def test_a_spool_with_unstored_records_is_kept(fleet, capsys):
     assert not spools(fleet)
 
 
+def test_a_spool_with_dead_letters_is_kept(fleet, capsys):
+    fleet.write({"one": "DEAD-LETTERS"})
+    assert fleet.launch("up") == 0
+    assert fleet.launch("down", "--volumes") == 1
+    assert f"volume {fleet.name}-one-spool holds 99 bytes of dead letters" in capsys.readouterr().err
+    assert len(spools(fleet)) == 1
+    assert fleet.launch("down", "--volumes", "--yes") == 0
+
+
 def test_a_spool_of_a_collector_that_was_killed_is_kept(fleet, capsys):
     """What it said last may be older than what it received last."""
     fleet.write({"killed": "BTC-USD", "other": "BTC-USD"})
@@ -35,7 +44,7 @@ def test_a_spool_of_a_collector_that_was_killed_is_kept(fleet, capsys):
     docker("kill", f"{fleet.name}-killed")  # the engine does not restart it
     assert fleet.launch("down") == 0
     said = capsys.readouterr()
-    assert "killed: its spool is kept: it may hold records that are not stored yet" in said.err
+    assert "killed: its spool is kept: it may hold records that are not stored" in said.err
     assert "other: its spool" not in said.err
     for _ in range(2):  # with the other's volume, and alone
         assert fleet.launch("down", "--volumes") == 1
@@ -69,7 +78,7 @@ def test_a_collector_that_leaves_the_file_keeps_its_records(fleet, capsys):
     fleet.write({"other": "BTC-USD"})
     capsys.readouterr()
     assert fleet.launch("up", "--yes") == 0
-    assert "its spool is kept: 1,234 records in it are not stored yet" in capsys.readouterr().out
+    assert "its spool is kept: it holds 1,234 records that are not stored" in capsys.readouterr().out
     assert len(spools(fleet)) == 2
 
 
@@ -78,7 +87,7 @@ def test_down_without_volumes_says_what_is_in_them(fleet, capsys):
     assert fleet.launch("up") == 0
     assert fleet.launch("down") == 0
     said = capsys.readouterr()
-    assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
+    assert "full: its spool is kept: it holds 1,234 records that are not stored" in said.err
     assert "1 volume kept (--volumes removes it)" in said.out
 
 

@@ -216,7 +216,7 @@ def test_the_swarm_starts_a_collector_again_and_down_keeps_what_is_not_stored(fl
     capsys.readouterr()
     assert fleet.launch("down") == 0
     said = capsys.readouterr()
-    assert "full: its spool is kept: 1,234 records in it are not stored yet" in said.err
+    assert "full: its spool is kept: it holds 1,234 records that are not stored" in said.err
     assert "2 volumes kept (--volumes removes them)" in said.out
     assert fleet.launch("down", "--volumes") == 1
     assert (

@@ -4,6 +4,7 @@ WRONG-SETTINGS says why and ends with 78, and so does its check
 ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
 NOT-STORED     becomes ready, and has 1,234 records in its spool that it cannot store
+DEAD-LETTERS   becomes ready, and has 99 bytes of dead letters in its spool
 SHARES-STORE   leaves out those of its other symbols that another such collector stores
 SHARES-OR-ENDS does the same, ends with 78 where that is all of them, and takes its time to stop
 anything else  becomes ready
@@ -65,7 +66,12 @@ def write(state, detail, stored=0):
             "overlapping_with": sorted({*others.values()}),
         },
         "channels": {"trades": {"received": stored, "stored": stored}},
-        "spool": {"records": 1234 if PART == "NOT-STORED" else 0, "bytes": 0, "dropped": 0},
+        "spool": {
+            "records": 1234 if PART == "NOT-STORED" else 0,
+            "letters": 99 if PART == "DEAD-LETTERS" else 0,
+            "bytes": 0,
+            "dropped": 0,
+        },
         "last_received": time.time(),
         "gaps_today": 0,
         "last_stored": time.time(),
