@@ -26,7 +26,7 @@ async def volume(stage, image, tmp_path):
     await store.open("c")
     await store.commit("c", Batch("x", 0, EVERY_KIND[:2]), None, Position("o", "x", 2))
     await store.close()
-    name = f"{stage.name}-data"
+    name = f"{stage.name}_data"
     container = docker("create", "--volume", f"{name}:/data", image)
     docker("cp", f"{tmp_path}/.", f"{container}:/data")
     docker("rm", "--volumes", container)
@@ -40,7 +40,7 @@ def test_parquet_files_are_read_in_a_volume_and_come_out_of_it(volume, image, tm
     here.mkdir()
     said = ""
     for command in COMMANDS:
-        words = ["sh", "-ec", command.replace("crypto-data", volume).replace("cryptostore:latest", image)]
+        words = ["sh", "-ec", command.replace("crypto_data", volume).replace("cryptostore:latest", image)]
         said += subprocess.run(
             words, cwd=here, stdout=subprocess.PIPE, text=True, check=True, timeout=60
         ).stdout

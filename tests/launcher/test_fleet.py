@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_deployments_are_good(path):
 def test_the_starter_file_is_good(load):
     spec = load(starter(ROOT, new_id()))
     assert [collector.name for collector in spec.collectors] == ["coinbase", "kraken"]
+
+
+def test_the_page_about_reading_names_the_volume_of_the_starter_file(load):
+    page = (ROOT / "docs" / "reading.md").read_text()
+    spec = load(starter(Path("crypto"), new_id()))
+    volumes = {mount.source for collector in spec.collectors for mount in collector.container.mounts}
+    assert set(re.findall(r"--volume (\S+):/data:ro", page)) == {"crypto_data"} < volumes
 
 
 def test_a_collector_is_made_from_defaults_its_store_and_its_own_settings(load):
