@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 import time
 
 import pytest
 from comparison import compare
-from stage import docker, inspect
+from engines import unique
+from stage import ROOT, docker, inspect
 from waiting import wait_until
 
 pytestmark = pytest.mark.docker
@@ -67,6 +69,28 @@ def test_stored_equals_sent_and_a_second_collector_of_the_same_ends_with_78(stag
         keys = {key for key in client.scan_iter() if not key.startswith("cryptostore:")}
     kinds, symbols = ("trades", "ticker", "book"), ("BTC-USD", "ETH-USD")
     assert keys == {f"{kind}-COINBASE-{symbol}" for kind in kinds for symbol in symbols}
+
+
+def test_the_simulator_is_started_and_removed_as_its_page_says(image):
+    page = (ROOT / "docs" / "exchanges.md").read_text()
+    start, remove = re.findall(r"<!-- run on an engine -->\n```sh\n(.*?)```", page, re.DOTALL)
+    name = unique("trial")
+
+    def run(commands):
+        commands = re.sub(r"\btrial\b", name, commands).replace("cryptostore:latest", image)
+        subprocess.run(["bash", "-euc", commands], check=True, timeout=120, stdout=subprocess.PIPE)
+
+    def made():
+        kinds = (("ps", "--all"), ("volume", "ls"), ("network", "ls"))
+        return [found for kind in kinds if (found := docker(*kind, "--quiet", "--filter", f"name={name}"))]
+
+    run(start)
+    try:
+        assert wait_until(lambda: '"channel":"trades"' in docker("logs", f"{name}-coinbase"))
+        assert "Health" not in inspect(f"{name}-exchange")["State"]
+    finally:
+        run(remove)
+    assert not made()
 
 
 def test_a_bad_environment_ends_the_container_with_78(image):
