@@ -34,17 +34,13 @@ class Successor:
         self._end: float | None = None
 
     async def wait(self, error: SpoolInUseError) -> None:
-        """Get ready, or wait for a moment where we are. Raises ``error`` once there is no patience left."""
+        """Get ready, or wait for a moment where we are. Raises SpoolInUseError when patience has run out."""
         if self._end is None:
             self._end = time.monotonic() + PATIENCE
-            LOG.warning(
-                "%s; waiting up to %.0f s for it to stop. If both should run, give them different NAMEs",
-                error,
-                PATIENCE,
-            )
+            LOG.info("%s; waiting up to %.0f s for it to stop", error, PATIENCE)
             await self._prepare()
         elif time.monotonic() >= self._end:
-            raise error
+            raise SpoolInUseError(f"{error}; if both should run, give them different NAMEs") from error
         await asyncio.sleep(LOOK_EVERY)
 
     def take(self) -> "Listed | None":

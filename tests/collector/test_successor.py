@@ -51,13 +51,16 @@ def test_a_successor_is_ready_before_the_other_stops_and_the_time_between_is_a_g
 
 async def test_a_successor_gives_up_if_the_other_does_not_stop(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(successor, "PATIENCE", 0.2)
+    caplog.set_level("INFO", logger=successor.__name__)
     settings = Settings.read(WHAT | AWAY | {"SPOOL_DIR": str(tmp_path)})
     spool = await Spool.open(settings.home)
     assert await supervisor.collect(settings) == supervisor.DIED
     await spool.close()
     last = caplog.records[-1].message
     assert f"the spool in {settings.home} is in use by process {os.getpid()} on " in last
-    assert "give them different NAMEs" in caplog.text
+    assert last.endswith("; if both should run, give them different NAMEs")
+    waiting = next(record for record in caplog.records if "waiting up to" in record.message)
+    assert waiting.levelname == "INFO"  # every update of a container has this line
     assert not (settings.home / STANDBY_FILE).exists()
 
 
