@@ -249,13 +249,16 @@ class _Composer:
         elif isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
             context = f" {error.context}" if error.context else ""
             since = f" (which begins in line {error.context_mark.line + 1})" if error.context_mark else ""
-            problem = f"broken YAML{context}{since}: {error.problem}{self._remedy(mark.line, mark.column)}"
+            problem = f"broken YAML{context}{since}: {error.problem}{self._remedy(error.context, mark)}"
             self._fault(self.file, mark.line + 1, mark.column + 1, problem)
         else:
             self._fault(self.file, 0, 0, f"broken YAML: {error}")
 
-    def _remedy(self, line: int, column: int) -> str:
-        text = self.text.splitlines()[line] if line < len(self.text.splitlines()) else ""
+    def _remedy(self, context: str | None, mark: yaml.Mark) -> str:
+        lines, column = self.text.splitlines(), mark.column
+        text = lines[mark.line] if mark.line < len(lines) else ""
+        if context == "while scanning a tag":
+            return "; text that begins with ! needs quotes"
         if text[column : column + 1] == "\t":
             return "; YAML is indented with spaces, not tabs"
         if "*" in text[column - 1 : column + 1]:
