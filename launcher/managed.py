@@ -20,8 +20,9 @@ NAME = "cryptostore"
 _PASSWORD_BYTES = 24
 _PIDS = 4096  # a server has a process or a thread for each connection
 _STOP_GRACE = 60
-#: With these, a server's image takes ownership of its data folder, and switches to the server's user.
-_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID")
+#: With these, a server's image takes ownership of its data folder, and switches to the server's user. Without
+#: CAP_KILL, init could not pass the signal to stop on to that user's process.
+_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID")
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):

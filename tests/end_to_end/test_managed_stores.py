@@ -223,6 +223,14 @@ def _compare(fleet):
     control.resume()
 
 
+def test_a_server_that_is_stopped_ends_in_order(fleet):
+    """The signal reaches it, though it is another user's process than init."""
+    assert fleet.launch("up") == 0
+    for name in PASSWORDS:
+        docker("stop", f"{fleet.name}-{name}")
+        assert inspect(f"{fleet.name}-{name}")["State"]["ExitCode"] == 0
+
+
 @pytest.mark.slow
 def test_data_with_a_lost_password_is_reported_and_can_be_opened_again(fleet, capsys):
     file = fleet.path.read_text()
