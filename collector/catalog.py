@@ -139,7 +139,8 @@ def from_cryptofeed() -> dict[str, Exchange]:
 
     from collector.exchanges.directory import EXCHANGES  # noqa: PLC0415 - only needed here
 
-    return {name: _exchange(name, EXCHANGES.get(name), feed) for name, feed in sorted(EXCHANGE_MAP.items())}
+    names = sorted({*EXCHANGES, *EXCHANGE_MAP})
+    return {name: _exchange(name, EXCHANGES.get(name), EXCHANGE_MAP.get(name)) for name in names}
 
 
 def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> Exchange:
