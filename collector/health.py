@@ -167,8 +167,9 @@ def judge(  # noqa: PLR0911 - the gravest first
     if subscriptions.pending:
         return pending, str(subscriptions)
     if subscriptions.confirmed or idle:
+        count = subscriptions.confirmed
         silent = f" ({len(subscriptions.silent)} acknowledged, without data so far)"
-        confirmed = f"{subscriptions.confirmed} subscriptions{silent if subscriptions.silent else ''}"
+        confirmed = f"{count} subscription{'' if count == 1 else 's'}{silent if subscriptions.silent else ''}"
         return "ready", f"{idle or confirmed}, store connected"
     return pending, f"{failure}; trying again" if failure else "reading the exchange's reference data"
 

@@ -143,7 +143,10 @@ def test_a_failed_collector_is_unhealthy(tmp_path):
 
 def test_ready_means_store_reached_and_every_subscription_confirmed():
     pending = SubscriptionStatus(confirmed=1, pending=("trades BTC-USD",))
-    assert health.judge(CONNECTED, CONFIRMED, was_ready=False)[0] == "ready"
+    for count, said in (1, "1 subscription"), (2, "2 subscriptions"):
+        confirmed = SubscriptionStatus(confirmed=count)
+        expected = ("ready", f"{said}, store connected")
+        assert health.judge(CONNECTED, confirmed, was_ready=False) == expected
     assert health.judge(CONNECTED, pending, was_ready=False)[0] == "starting"
     assert health.judge(CONNECTED, SubscriptionStatus(), was_ready=False)[0] == "starting"
     assert health.judge(AWAY, CONFIRMED, was_ready=False)[0] == "starting"

@@ -14,7 +14,7 @@ STATUS = {
     "started": 1.0,
     "time": 2.0,
     "state": "ready",
-    "detail": "1 subscriptions, store connected",
+    "detail": "1 subscription, store connected",
     "store": {"backend": "REDIS", "state": "connected", "since": 1.0, "error": None},
     "connections": [],
     "subscriptions": {"confirmed": 1, "pending": [], "refused": {}},

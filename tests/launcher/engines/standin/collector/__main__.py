@@ -133,7 +133,7 @@ write("starting", "connecting")
 state, detail = {
     "NEVER-READY": ("starting", "store away: connection refused"),
     "REFUSED-USD": ("degraded", "the exchange refused 1"),
-}.get(PART, ("ready", "1 subscriptions, store connected"))
+}.get(PART, ("ready", "1 subscription, store connected"))
 count = 0
 while not stop.wait(0.2):
     count += 1
