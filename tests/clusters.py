@@ -23,7 +23,7 @@ PROGRAM = "kubernetes-cluster"
 def kubeconfig():
     """The configuration of kubectl for the cluster, which is started where none runs yet. Raises Missing."""
     if not (path := program(PROGRAM)):
-        raise Missing("a Kubernetes API server", f"no {PROGRAM} on PATH", ".ci/run, beside ../shared,")
+        raise Missing("a Kubernetes API server", f"no {PROGRAM} on PATH", ".ci/run with ../shared")
     folder = FOLDER / "kubernetes"
     with turn("kubernetes"):
         if not folder.exists():

@@ -178,7 +178,7 @@ def own_engine(name):
 
 
 def _impossible(why):
-    command = "sudo make test, with Docker's dockerd and iproute2 installed,"
+    command = "apt-get install docker.io iproute2 iptables && sudo make test"
     return Missing("a Docker engine of the tests' own", why, command)
 
 
