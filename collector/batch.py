@@ -1,4 +1,4 @@
-"""What goes from a spool to a store: batches of records, and positions that say how far a store has got."""
+"""What passes from a spool to a store: batches of records, and positions, how far a store has got."""
 
 from collections.abc import Iterable, Sequence
 
@@ -21,7 +21,7 @@ class Position(msgspec.Struct, frozen=True):
     sequence: int
 
 
-#: Nobody's. It takes the place of a position that cannot be read, so that the spool's own word counts.
+#: A position that belongs to no spool. It replaces one that cannot be read, so that the spool decides.
 UNKNOWN = Position("unknown", "unknown", 0)
 
 
@@ -31,9 +31,9 @@ class Refusal(msgspec.Struct, frozen=True):
     Attributes:
         sequence: the record's.
         record: what was refused.
-        reason: in the words of whoever refused it.
-        unwritable: no store of this kind could take it; that was found before it was sent. Otherwise the
-            store refused it, which may be about the store: see writer.py for who decides, and how.
+        reason: in the words of what refused it.
+        unwritable: no store of this kind could hold it, which was found before it was sent. Otherwise the
+            store refused it, which may be the store's fault: writer.py decides that.
     """
 
     sequence: int
@@ -45,7 +45,7 @@ class Refusal(msgspec.Struct, frozen=True):
 class Batch(msgspec.Struct, frozen=True):
     """Consecutive records of one incarnation; ``records[i]`` has the sequence ``first + i``.
 
-    ``refused`` are sequences of records that the store refused, and that are not to be stored.
+    ``refused`` are sequences of records that the store refused, and that must not be stored.
     """
 
     incarnation: str
@@ -60,7 +60,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     @property
     def kept(self) -> tuple[Sequence[int], Sequence[AnyRecord]]:
-        """What is to be stored: sequences, and their records."""
+        """What is to be stored: sequences and their records."""
         sequences: Sequence[int] = range(self.first, self.end)
         if not self.refused:
             return sequences, self.records
@@ -68,7 +68,7 @@ class Batch(msgspec.Struct, frozen=True):
         return sequences, [self.records[sequence - self.first] for sequence in sequences]
 
     def without(self, refusals: Iterable[Refusal]) -> "Batch":
-        """Return the batch but for these."""
+        """Return the batch without these."""
         refused = self.refused.union(refusal.sequence for refusal in refusals)
         return Batch(self.incarnation, self.first, self.records, refused)
 

@@ -1,7 +1,7 @@
-"""JSON from an exchange, bounded: no text, however it is made, takes the process or its memory.
+"""JSON from an exchange, read within bounds: no text can crash the process or exhaust its memory.
 
-msgspec itself bounds the depth: deeper than the interpreter's recursion limit is a RecursionError. What it
-does not bound is how much memory a text becomes; `[[],[],...]` becomes 24 times its own size.
+msgspec itself bounds the depth: beyond the interpreter's recursion limit it raises RecursionError. It does
+not bound how much memory a text takes once it is read; `[[],[],...]` takes 24 times its own size.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-#: The largest text that is read, in characters or bytes: as large as a message of a websocket may be.
+#: The largest text that is read, in characters or bytes; the same as for a websocket message.
 LARGEST = 64 * 2**20
-#: The most values in one text. Each takes about 120 bytes at the most, beside its characters. A listing of
+#: The most values in one text. Each takes at most about 120 bytes, besides its characters. A listing of
 #: 5,000 instruments has about a million.
 MOST_VALUES = 4_000_000
-_FEW = 2**20  # characters that need no counting
+_FEW = 2**20  # shorter texts need no counting
 
 
 class JsonError(ValueError):

@@ -1,7 +1,8 @@
-"""What an exchange may send: plain numbers, short texts and possible times, checked where they are received.
+"""Bounds on what an exchange may send - plain numbers, short texts, possible times - checked on receipt.
 
-One number of a few bytes, ``1e999999999``, written out is a gigabyte: it would block or end whatever stores
-it, at every try. So a value out of bounds makes its message malformed, before any of it is a record.
+A number of a few bytes, ``1e999999999``, takes a gigabyte once it is written out: it would block or crash
+whatever stores it, at every attempt. So a value out of bounds makes its message malformed, before any of it
+becomes a record.
 """
 
 import re
@@ -22,13 +23,13 @@ from collector import records
 from collector.records import AnyRecord
 from collector.times import nanoseconds
 
-#: A number has at most so many digits, and lies between 10 to the power of -EXPONENT and of EXPONENT.
+#: A number has at most this many digits, and lies between 10 to the powers of -EXPONENT and EXPONENT.
 DIGITS = EXPONENT = 40
-#: Characters of a text: an id, a side, a type.
+#: Most characters of a text: an id, a side, a type.
 LONGEST_TEXT = 256
 #: Seconds since 1970, in the year 2286: what is beyond was not meant as seconds.
 LATEST = 1e10
-#: The largest whole number that every store has.
+#: The largest integer that every store can hold.
 LARGEST_COUNT = 2**63 - 1
 
 _BOUNDS = Context(
@@ -50,12 +51,12 @@ _all_usual = re.compile(r"(?:-?[0-9]{1,20}+(?:\.[0-9]{1,20}+)?+,)*+").fullmatch
 
 
 def number(value: Any) -> str:
-    """Return a number as records have it. Raises as ``decimal`` does."""
+    """Return a number in the form of records. Raises as ``decimal`` does."""
     return written(decimal(value))
 
 
 def written(number: Decimal) -> str:
-    """Return a number as plain text: every digit, no exponent, and no sign where it is zero."""
+    """Return a number as plain text: every digit, no exponent, and no sign if it is zero."""
     text = str(number)
     if "E" in text:
         text = f"{number:f}"
@@ -63,9 +64,9 @@ def written(number: Decimal) -> str:
 
 
 def decimal(value: Any) -> Decimal:
-    """Return a number as a Decimal: some of cryptofeed's classes hand out what JSON had, or a text.
+    """Return a number as a Decimal; some of cryptofeed's classes pass on JSON's numbers, or text.
 
-    Raises ValueError for anything that is no finite number within the bounds.
+    Raises ValueError for anything except finite numbers within the bounds.
     """
     try:
         found = value if type(value) is Decimal else _decimal(value)
@@ -77,7 +78,7 @@ def decimal(value: Any) -> Decimal:
 
 
 def amount(value: Any) -> str:
-    """Return ``number``. Raises ValueError for one below zero as well, which no amount is."""
+    """Return ``number``. Also raises ValueError for a negative one, which no amount is."""
     found = number(value)
     if found.startswith("-"):
         raise ValueError(f"{_short(value)} is below zero, which an amount cannot be")

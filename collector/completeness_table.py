@@ -1,4 +1,4 @@
-"""How a person says which time completeness is about, and reads how complete it is; see completeness.py."""
+"""Reading times and showing completeness as people write and read them; see completeness.py."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ HEADINGS = "EXCHANGE", "CHANNEL", "SYMBOL", "COMPLETE UNTIL", ">GAPS", ">MISSING
 
 
 def moment(text: str) -> float:
-    """Read a date, a time in ISO 8601 (UTC unless it says otherwise) or an age; seconds since 1970.
+    """Read a date, a time in ISO 8601 (UTC unless it has an offset) or an age; return seconds since 1970.
 
     Raises ValueError.
     """
@@ -34,7 +34,7 @@ def _parsed(text: str) -> float:
 
 
 def cells(told: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a table shows of an encoded row, below HEADINGS."""
+    """Return the cells for an encoded row, in the order of HEADINGS."""
     reasons = [f"{reason} {_span(about['seconds'])}" for reason, about in told["reasons"].items()]
     if told["early_seconds"]:
         reasons.insert(0, f"not recorded before {told['since'][:19]}Z")

@@ -1,4 +1,4 @@
-"""ENDPOINT: addresses of an exchange in place of its own, for regions, moved hosts and ports."""
+"""ENDPOINT: addresses that replace an exchange's own, for regions, moved hosts and ports."""
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ _PAIRS = "NAME=URL pairs such as websocket=wss://host:443,rest=https://host"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """What a user asks for: the name of a region, or addresses by their names."""
+    """What the user asks for: the name of a region, or addresses by name."""
 
     region: str | None = None
     addresses: Mapping[str, str] = {}
@@ -36,7 +36,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         return cls(addresses=addresses)
 
     def of(self, name: str) -> Mapping[str, str]:
-        """Return the addresses in place of those of the exchange ``name``, complete with their paths.
+        """Return the complete addresses that replace those of the exchange ``name``.
 
         Raises ValueError if the exchange has no such region or address.
         """
@@ -66,7 +66,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 def _check(name: str, address: str) -> None:
-    """Raise ValueError if an address is none that a collector could open."""
+    """Raise ValueError if a collector could not open an address."""
     try:
         url = Url.parse(address)
         host, _ = host_and_port(url.hosts)
@@ -84,6 +84,6 @@ def _check(name: str, address: str) -> None:
 
 
 def _with_path(address: str, usual: str) -> str:
-    """Return an address with the path of the usual one, unless it has its own."""
+    """Return an address, with the path of the usual one unless it has a path itself."""
     address = address.rstrip("/")
     return address if urlsplit(address).path else address + urlsplit(usual).path

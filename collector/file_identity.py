@@ -1,4 +1,4 @@
-"""Tell a file from a copy of it that took its place."""
+"""Distinguish a file from a copy of it that took its place."""
 
 import ctypes
 import fcntl
@@ -15,8 +15,9 @@ _EMPTY_PATH, _BIRTH, _BIRTH_OFFSET = 0x1000, 0x800, 80
 def identity(path: Path) -> str:
     """Return what a copy of a file does not share with it: the inode, and when that was made.
 
-    File systems reuse inodes, so the inode's generation is added, or its birth where there are no generations
-    (overlayfs, tmpfs). Where there is neither, a copy on its original's inode is not told from it.
+    File systems reuse inodes, so the inode's generation is included or, without generations (overlayfs,
+    tmpfs), its birth time. With neither, a copy that gets the original's inode cannot be distinguished from
+    it.
     """
     with path.open("rb") as file:
         inode = os.fstat(file.fileno()).st_ino
@@ -28,7 +29,7 @@ def identity(path: Path) -> str:
 
 
 def _birth(file: int) -> str:
-    """Return when the inode of an open file was made, in nanoseconds since 1970; empty where nobody knows."""
+    """Return when the inode of an open file was created, in nanoseconds since 1970; empty if unknown."""
     found = ctypes.create_string_buffer(256)
     try:
         failed = ctypes.CDLL(None).statx(file, b"", _EMPTY_PATH, _BIRTH, found)

@@ -1,4 +1,4 @@
-"""Files that a user names, read within bounds: it may be a pipe that nobody writes to, or /dev/zero."""
+"""Files that the user names, read within bounds: one may be a pipe without a writer, or /dev/zero."""
 
 import errno
 import os
@@ -6,9 +6,9 @@ import select
 import time
 from pathlib import Path
 
-#: Bytes of a file with settings in it; a fleet of ten thousand collectors has about two million.
+#: Most bytes of a file with settings; a fleet of ten thousand collectors takes about two million.
 LARGEST = 8 * 2**20
-#: Seconds for what is written while we read, as by `launcher validate <(envsubst < fleet.yaml)`.
+#: Seconds to wait for a file that is still being written, as in `launcher validate <(envsubst < fleet.yaml)`.
 PATIENCE = 10.0
 
 

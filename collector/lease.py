@@ -1,7 +1,7 @@
 """A collector's lease on its place in the store: the position that it expects, and its signs of life.
 
-Two writers of one name: the second waits until it is clear whether the first is alive, then stops with an
-error or takes over. Each commit is a sign of life by the store's own clock, also an empty one.
+If two writers have the same name, the second waits until it is clear whether the first is alive, then stops
+with an error or takes over. Each commit, even an empty one, is a sign of life by the store's own clock.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from collector.batch import Batch, Position, Refusal
 from collector.spool.spool import Spool
 from collector.stores import GONE, Holder, SharedStore, Store, StoreUnavailableError
 
-PATIENCE = 30.0  # seconds that a store has for one answer
-BEAT = 5.0  # seconds without a commit after which an empty one says that we are alive
+PATIENCE = 30.0  # seconds for one answer of a store
+BEAT = 5.0  # seconds without a commit after which an empty one shows that we are alive
 ALMOST_GONE = 0.8 * GONE  # seconds without a sign of life after which others may soon take over
 
 
 class AnotherWriterError(Exception):
-    """Another collector writes under the same name: one of the two must get another NAME, or stop."""
+    """Another collector writes under the same name: one of them has to stop, or get another NAME."""
 
 
 async def answer[T](asked: Awaitable[T]) -> T:
-    """Return what the store answers. Raises StoreUnavailableError if it does not within PATIENCE."""
+    """Return the store's answer. Raises StoreUnavailableError if there is none within PATIENCE."""
     try:
         async with asyncio.timeout(PATIENCE):
             return await asked
@@ -34,14 +34,14 @@ class Lease:
     """The hold of one collector, ``name``, on a store.
 
     Attributes:
-        after: where the next batch begins, in the spool's terms; None before the first ``begin``.
+        after: the position in the spool after which the next batch begins; None before the first ``begin``.
     """
 
     def __init__(self, name: str, store: Store, spool: Spool) -> None:
         self.after: Position | None = None
         self._name, self._store, self._spool = name, store, spool
         self._expected: Position | None = None  # what the store has, as far as we know
-        self._renewed = 0.0  # when the store had a sign of life last, by time.monotonic()
+        self._renewed = 0.0  # the last sign of life to the store, by time.monotonic()
 
     async def open(self) -> Position | None:
         """Return the position that the store has. Raises AnotherWriterError."""
@@ -50,11 +50,11 @@ class Lease:
         return stored
 
     def begin(self, stored: Position | None, after: Position) -> None:
-        """Expect the position ``stored``; the next batch begins ``after``. What follows is to ``renew``."""
+        """Expect the position ``stored``; the next batch begins ``after``. Call ``renew`` next."""
         self._expected, self.after = stored, after
 
     async def renew(self) -> None:
-        """Give a sign of life, or make the first claim: an empty batch on the expected position."""
+        """Give a sign of life, or make the first claim, by committing an empty batch."""
         self._renewed = time.monotonic()
         if isinstance(self._store, SharedStore) and self.after:
             nothing = Batch(self.after.incarnation, self.after.sequence, ())
@@ -63,11 +63,11 @@ class Lease:
 
     @property
     def is_due(self) -> bool:
-        """Whether a sign of life is."""
+        """Whether a sign of life is due."""
         return time.monotonic() - self._renewed >= BEAT
 
     async def may_be_lost(self) -> bool:
-        """Return whether others may count us as gone, and take over."""
+        """Return whether others may consider us gone, and take over."""
         if not isinstance(self._store, SharedStore) or time.monotonic() - self._renewed < ALMOST_GONE:
             return False
         holder = await answer(self._store.holder(self._name))
@@ -76,7 +76,7 @@ class Lease:
     async def commit(self, batch: Batch) -> Sequence[Refusal]:
         """Commit a batch with the position after it, and acknowledge it to the spool.
 
-        Returns what is refused: then nothing is stored.
+        Returns the refusals: if there are any, nothing is stored.
         """
         after = Position(self._spool.owner, batch.incarnation, batch.end)
         refusals = await answer(self._store.commit(self._name, batch, self._expected, after))
@@ -88,11 +88,11 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Whether the store has a position of ours."""
+        """Whether the store has our position."""
         return self._expected is not None
 
     async def release(self) -> None:
-        """Let a successor take over at once."""
+        """Let a successor take over immediately."""
         if self._expected and isinstance(self._store, SharedStore):
             await self._store.release(self._name, self._expected)
 
@@ -102,9 +102,9 @@ class Lease:
         return self.after.sequence if self.after else 0
 
     async def _see_that_nobody_else_writes(self, stored: Position | None) -> None:
-        """A holder that gives a sign of life is alive; one that has given none for long is gone.
+        """Check the holder: with a recent sign of life it is alive; without one for long it is gone.
 
-        It may have a copy of our spool. Then the position has our owner, but an incarnation that we do not
+        It may have a copy of our spool. Then the position has our owner but an incarnation that we do not
         know; or we are the copy.
         """
         if not isinstance(self._store, SharedStore) or stored is None:

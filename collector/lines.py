@@ -1,13 +1,13 @@
-"""Files of lines that somebody reads when something went wrong: each line is whole, whatever the disk."""
+"""Files of lines for people to read when something has gone wrong; lines are whole even on a full disk."""
 
 import os
 from pathlib import Path
 
 
 def add(path: Path, lines: bytes, *, synced: bool = False) -> None:
-    """Append ``lines``, all or none. Raises OSError.
+    """Append all of ``lines``, or none. Raises OSError.
 
-    A half line would take the next one with it, and what is whole would be there twice after the next try.
+    Half a line would spoil the next one, and complete lines would be duplicated by the next attempt.
     """
     with path.open("ab", buffering=0) as file:
         begun = file.tell()

@@ -1,7 +1,7 @@
-"""The log: one line an event, on standard error, as text or as JSON.
+"""The log: one line per event, on standard error, as text or as JSON.
 
-No line has a secret that is known, the credentials of a URL, a character that a terminal obeys, or more than
-LONGEST_LINE characters.
+No line contains a known secret, the credentials of a URL, control characters, or more than LONGEST_LINE
+characters.
 """
 
 import json
@@ -18,7 +18,7 @@ from collector.printable import printable, printable_json, shortened, worth_read
 
 
 def configure(level: str, form: str, secrets: Iterable[str] = ()) -> None:
-    """Send every logger's lines of at least ``level`` to standard error, without ``secrets``.
+    """Send all loggers' lines of at least ``level`` to standard error, without ``secrets``.
 
     ``form`` is text or json.
     """
@@ -26,27 +26,27 @@ def configure(level: str, form: str, secrets: Iterable[str] = ()) -> None:
     handler.setFormatter(JsonFormatter(secrets) if form == "json" else TextFormatter(secrets))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = _tell_end_of_thread
-    # Each of these says on INFO what our own lines say better.
+    # Our own lines say better what these log at INFO.
     for chatty in ("aiohttp", "asyncio", "feedhandler", "urllib3", "websockets"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
 def _tell_end_of_thread(end: threading.ExceptHookArgs) -> None:
-    """Log what ended a thread, which may be a library's: nothing else would be a line of the log."""
+    """Log the error that ended a thread, even a library's, which would otherwise not be in the log."""
     if end.exc_value:
         name = end.thread.name if end.thread else "unknown"
         logging.getLogger(__name__).error("the thread %s ended", name, exc_info=end.exc_value)
 
 
 class _Formatter(logging.Formatter):
-    """Knows what no line may show."""
+    """Masks secrets."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._secrets = tuple(secrets)
 
     def masked(self, text: str) -> str:
-        """Return a message, which a library may have written, without secrets and not too long."""
+        """Return a message, perhaps a library's, without secrets and not too long."""
         return masked(worth_reading(text), self._secrets)
 
 

@@ -1,10 +1,10 @@
-"""Text without the secrets that it may repeat: errors of libraries, log lines, what a container said.
+"""Removes secrets from text that may repeat them: errors of libraries, log lines, output of containers.
 
-A secret is masked as a whole, wherever it stands. What might be part of a longer word (``hunter2``,
-``correct-horse``) is masked where it stands alone. Only what messages are made of themselves - their words
-(``wrong``, ``redis``), numbers, a few characters - is masked where it is a value and nowhere else: in quotes,
-after ``password=``, before the ``@`` of a URL. Masking it as a word would spoil the message, and give the
-secret away to whoever knows the message.
+A secret is masked as a whole, wherever it occurs. One that might be part of a longer word (``hunter2``,
+``correct-horse``) is masked only where it stands alone. One that messages themselves consist of - their words
+(``wrong``, ``redis``), numbers, a few characters - is masked only where it is a value: in quotes, after
+``password=``, before the ``@`` of a URL. Masking it as a word would spoil the message, and reveal the secret
+to anybody who knows the message.
 """
 
 import re
@@ -15,11 +15,11 @@ from urllib.parse import quote
 from collector import urls
 from collector.printable import worth_reading
 
-#: Secrets that a longer word may contain by chance: words, short phrases, numbers, names, a few characters.
+#: Secrets that a longer word may contain by chance: words, phrases, numbers, names, a few characters.
 _PART = re.compile(r"[A-Za-z]?[a-z -]{0,20}|[A-Z -]{1,20}|[0-9.]{1,15}|[\w.-]{1,7}|.{1,3}", re.DOTALL)
-#: Secrets that may stand in a message whatever it is about: numbers and a few characters.
+#: Secrets that any message may contain by chance: numbers and a few characters.
 _ANYTHING = re.compile(r"[0-9.]{1,15}|.{1,3}", re.DOTALL)
-#: The words that messages of stores, of engines, of libraries and of ours are made of.
+#: The words in messages of stores, engines, libraries and our own.
 _WORDS = frozenset(
     """
     able abort aborted about accept accepted access account active actual address admin administrator
@@ -55,9 +55,9 @@ _WORDS = frozenset(
     values variable verification verified verify version volume wait waiting want wants warning were
     what when where whether which while will with within without word words work write writing wrong
     wrongpass your zone
-    """.split()  # noqa: SIM905 - a word a line would be hundreds of lines
+    """.split()  # noqa: SIM905 - a list would take hundreds of lines
 )
-#: Where such a secret is a value.
+#: The places in which such a secret is a value.
 _VALUE = (
     r"(?<=(?P<mark>['\"`])){0}(?=(?P=mark))"
     r"|(?<=[:/]){0}(?=@)"
@@ -66,13 +66,13 @@ _VALUE = (
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
-    """Return ``text`` with ``***`` for each of ``secrets`` and for the credentials of every URL in it.
+    """Return ``text`` with ``***`` for each of ``secrets`` and for the credentials of every URL.
 
-    Of a huge text the middle is left out.
+    The middle of a huge text is left out.
     """
     text = worth_reading(text)
     written = {form for secret in secrets if secret for form in (secret, quote(secret, safe=""))}
-    for secret in sorted(written, key=len, reverse=True):  # one that is part of another leaves nothing of it
+    for secret in sorted(written, key=len, reverse=True):  # longest first, since one may be part of another
         if not _PART.fullmatch(secret):
             text = text.replace(secret, "***")
             continue
@@ -83,7 +83,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def _is_of_messages(secret: str) -> bool:
-    """Return whether a message may contain the secret whatever it is about."""
+    """Return whether any message may contain the secret by chance."""
     if _ANYTHING.fullmatch(secret):
         return True
     return all(part in _WORDS for part in re.split(r"[ _.-]", secret.lower()) if part)

@@ -1,21 +1,21 @@
-"""Gives memory back: glibc's allocator keeps the holes that batches of a backlog leave behind.
+"""Returns free memory to the system: glibc's allocator keeps the holes that a backlog leaves behind.
 
-Ten minutes at 5,000 records/s without a store left 97 MiB of such holes; without them it is a fifth.
+Ten minutes at 5,000 records/s without a store left 97 MiB of such holes; this reduces it to a fifth.
 """
 
 import asyncio
 import ctypes
 
-PERIOD = 10.0  # seconds; a look through 100 MiB takes some milliseconds
+PERIOD = 10.0  # seconds; for 100 MiB it takes some milliseconds
 
 _ARENA_MAX = -8
 
 
 async def give_back() -> None:
-    """Have the allocator give its free pages back, until cancelled; if it is not glibc's, only wait."""
+    """Make the allocator release its free pages, repeatedly; without glibc, only wait."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(_ARENA_MAX, 1)  # the spool's thread frees what the loop's has taken
+        libc.mallopt(_ARENA_MAX, 1)  # the spool's thread frees memory that the loop's thread allocated
     while True:
         await asyncio.sleep(PERIOD)
         if hasattr(libc, "malloc_trim"):

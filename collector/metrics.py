@@ -1,4 +1,4 @@
-"""What a collector counts: plain numbers, written by the receiver and the writer, read by health."""
+"""A collector's counters: plain numbers, written by the receiver and the writer, read by health."""
 
 from collections import Counter
 from dataclasses import dataclass, field

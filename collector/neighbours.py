@@ -1,7 +1,7 @@
-"""The collectors of a store leave each other notes in it: what each has seen, and what it subscribes to.
+"""Notes that the collectors of a store leave for each other: what each has seen, and subscribes to.
 
-The answers are continuity's (what was seen before us?) and overlap's (who stores what several subscribe to?);
-here the notes are written and read.
+This reads and writes them; continuity (what was seen before us?) and overlap (who stores what several
+subscribe to?) evaluate them.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ class Neighbours:
     ) -> None:
         self._name, self._store, self._lease = name, store, lease
         self._continuity, self._overlap = continuity, overlap
-        self._told = 0.0  # when we noted something last, by time.monotonic()
+        self._told = 0.0  # time of our last note, by time.monotonic()
 
     async def meet(self) -> None:
-        """Read the notes of a store that is connected."""
+        """Read the notes of a store that was just connected."""
         if self._continuity:
             self._continuity.meet(self._name, await answer(self._store.notes()))
         if self._overlap:
             self._overlap.reconnect()
 
     async def tell(self, *, last: bool = False) -> None:
-        """Leave a note in the store, and read those of others while there is a question."""
+        """Leave a note in the store, and read the others' while a question is open."""
         period = max(TELL, self._store.batch_seconds)
         after = self._lease.after
         if not self._continuity or not after or (time.monotonic() - self._told < period and not last):
@@ -51,7 +51,7 @@ class Neighbours:
             await self._note(note)
 
     async def decide(self, beat: Callable[[], Awaitable[None]]) -> None:
-        """Return when it is clear what of our subscriptions other collectors store; ``beat`` meanwhile."""
+        """Return once it is clear which of our subscriptions others store; call ``beat`` meanwhile."""
         store = self._store
         if not self._overlap or not self._continuity or not isinstance(store, SharedStore):
             return
@@ -72,7 +72,7 @@ class Neighbours:
                 await asyncio.sleep(TELL)
 
     def without_theirs(self, batch: Batch) -> Batch:
-        """Return the batch without the records that another collector stores."""
+        """Return the batch without records that another collector stores."""
         return self._overlap.without(batch) if self._overlap else batch
 
     async def _note(self, note: Note) -> None:

@@ -1,17 +1,17 @@
-"""Text from outside made fit to be shown: what a file, an exchange, a store or an engine says.
+"""Makes text from outside fit to be shown: from files, exchanges, stores or engines.
 
-It may hold what a terminal obeys (ESC, BEL), what only looks like the end of a line (U+2028), or a million
-characters. Everything that is printed or logged goes through here.
+It may contain control characters (ESC, BEL), characters that only look like the end of a line (U+2028), or a
+million characters. Everything that is printed or logged passes through here.
 """
 
-#: Characters of a log line, or of another's error within a message.
+#: Most characters of a log line, and of a library's error within a message.
 LONGEST_LINE, LONGEST_ERROR = 8_000, 2_000
-#: The largest part of a text that is looked at, for secrets for example, before it is shortened.
+#: The largest part of a text that is searched, for example for secrets, before it is shortened.
 _WORTH_READING = 2**18
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Return ``text`` with ``\x1b`` and the like for what cannot be printed; ``keep`` stays as it is."""
+    r"""Return ``text`` with ``\x1b`` and the like for unprintable characters, except those in ``keep``."""
     if text.isprintable():
         return text
     return "".join(
@@ -33,9 +33,9 @@ def _in_json(sign: str) -> str:
 
 
 def shortened(text: str, most: int = LONGEST_LINE, *, of: int = 0) -> str:
-    """Return up to about ``most`` characters of a text, with its length where its middle is left out.
+    """Return at most about ``most`` characters of a text, with its length if its middle was left out.
 
-    That is ``of`` where some of it was left out before.
+    The length is ``of`` if parts were left out before.
     """
     if len(text) <= most:
         return text
@@ -44,5 +44,5 @@ def shortened(text: str, most: int = LONGEST_LINE, *, of: int = 0) -> str:
 
 
 def worth_reading(text: str) -> str:
-    """Return the part of a huge text that is worth the time to read it."""
+    """Return the part of a huge text that is worth processing."""
     return shortened(text, _WORTH_READING)

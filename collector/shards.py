@@ -1,8 +1,8 @@
-"""SHARD: which of many collectors takes a symbol, by rendezvous hashing.
+"""SHARD: which of several collectors takes a symbol, by rendezvous hashing.
 
-For each symbol every shard draws a number from a hash of the two, and the highest takes it. So each symbol
-has its place by itself: a new listing moves no other, and a ninth shard takes from each of eight the symbols
-that it draws higher for, a ninth of all, and moves no other.
+For each symbol, every shard draws a number from a hash of the two, and the highest number wins. So the place
+of each symbol is independent of the others: a new symbol moves no other, and a ninth shard takes from each of
+the eight only the symbols for which it draws a higher number, a ninth of all.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-#: Most shards. Beyond it every symbol would take long to place, and each container do little.
+#: Most shards. With more, placing a symbol would take long, and each container would have little to do.
 MOST = 100
 
 
@@ -29,7 +29,7 @@ class Shard(msgspec.Struct, frozen=True):
         return cls(int(match[1]), int(match[2]))
 
     def takes(self, symbol: str) -> bool:
-        """Return whether the symbol is this shard's."""
+        """Return whether the symbol belongs to this shard."""
         return shard_of(symbol, self.count) == self.number
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Shard(msgspec.Struct, frozen=True):
 
 
 def shard_of(symbol: str, count: int) -> int:
-    """Return the number of the shard, of ``count``, that takes the symbol."""
+    """Return the number of the shard, of ``count``, that a symbol belongs to."""
     return max(range(1, count + 1), key=lambda number: _draw(symbol, number))
 
 

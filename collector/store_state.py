@@ -1,25 +1,25 @@
-"""How the store is, and what the log says of it."""
+"""The state of the store, and what the log says about it."""
 
 import logging
 import time
 from dataclasses import dataclass, field
 
-SAY_EVERY = 60.0  # seconds between two log lines about a store that stays away
+SAY_EVERY = 60.0  # seconds between two log lines about an unavailable store
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass
 class StoreState:
-    """How the store is: connecting, connected, away or refused; ``since`` is float seconds, UTC."""
+    """The state of the store: connecting, connected, away or refused; ``since`` is float seconds, UTC."""
 
     state: str = "connecting"
     since: float = field(default_factory=time.time)
     error: str | None = None
-    _said: tuple[float, str | None] = 0.0, None  # when the log was told of which trouble, by time.monotonic()
+    _said: tuple[float, str | None] = 0.0, None  # when which problem was logged last, by time.monotonic()
 
     def enter(self, state: str, error: str | None = None) -> None:
-        """Take note of how the store is now."""
+        """Record the present state of the store."""
         if state == self.state:
             self._goes_on(error)
             return
@@ -32,7 +32,7 @@ class StoreState:
             self._said = time.monotonic(), error
 
     def _goes_on(self, error: str | None) -> None:
-        """The state is as it was: a refusal is logged again and again, an absence when its reason changes."""
+        """Stay in the same state: a refusal is logged repeatedly, an absence when its reason changes."""
         when, said = self._said
         refused = self.state == "refused"
         if error and (refused or error != said) and time.monotonic() - when >= SAY_EVERY:

@@ -1,7 +1,8 @@
-"""Waiting, ready to begin, until the collector that has the spool releases it.
+"""Wait, ready to begin, until the collector that has the spool releases it.
 
-Whoever replaces a collector may start its successor first: all that takes long - imports, what the exchange
-lists - is done by the time the spool is free, and the successor says so in a file beside the spool.
+The successor of a collector may be started before that stops: everything slow - imports, the exchange's list
+of symbols - is done by the time the spool is free, and the successor announces that in a file beside the
+spool.
 """
 
 import asyncio
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-PATIENCE = 60.0  # seconds until a spool that is still in use ends us
-PREPARING = 20.0  # seconds for the exchange to say what it lists; the feed asks again where it does not
-LOOK_EVERY = 0.05  # seconds between two looks whether the spool is free
+PATIENCE = 60.0  # seconds after which a spool that is still in use is an error
+PREPARING = 20.0  # seconds for the exchange to return its list; otherwise the feed asks again
+LOOK_EVERY = 0.05  # seconds between two checks whether the spool is free
 
 
 class Successor:
-    """A collector that begins when another one stops; one that need not wait is none."""
+    """A collector that waits for another to stop; if it does not have to wait, it does nothing."""
 
     def __init__(self, settings: Settings) -> None:
         self._listed: Listed | None = None
@@ -34,7 +35,7 @@ class Successor:
         self._end: float | None = None
 
     async def wait(self, error: SpoolInUseError) -> None:
-        """Get ready, or wait for a moment where we are. Raises SpoolInUseError when patience has run out."""
+        """Get ready, or wait a moment. Raises SpoolInUseError after PATIENCE."""
         if self._end is None:
             self._end = time.monotonic() + PATIENCE
             LOG.info("%s; waiting up to %.0f s for it to stop", error, PATIENCE)
@@ -49,7 +50,7 @@ class Successor:
         return listed
 
     def over(self) -> None:
-        """Take back what the file says."""
+        """Withdraw the announcement."""
         if self._end is not None:
             with contextlib.suppress(OSError):
                 (self._settings.home / health.STANDBY_FILE).unlink(missing_ok=True)
@@ -60,7 +61,7 @@ class Successor:
         try:
             async with asyncio.timeout(PREPARING):
                 self._listed = await access.listed()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong, the feed meets it again, and says so
+        except Exception as error:  # noqa: BLE001 - the feed will meet the same problem, and report it
             LOG.warning("%s: its list of symbols was not read yet: %s", self._settings.exchange, error)
         finally:
             await access.close()

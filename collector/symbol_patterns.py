@@ -1,14 +1,14 @@
-"""What SYMBOLS selects of an exchange's symbols: plain ones, and patterns.
+"""How SYMBOLS selects from an exchange's symbols: plain symbols, and patterns.
 
 - ``BTC-USD`` is that symbol.
 - ``ALL`` is every symbol.
 - ``*-USDT`` is every symbol of that form: ``*`` stands for anything, ``?`` for any one character, ``[ab]``
   for one of these. Upper and lower case differ, as they do in symbols.
 - ``type:spot`` is every symbol of that type; TYPES has them all.
-- ``!`` before any of these leaves out what it selects, wherever it stands in the list.
+- ``!`` before any of these excludes what it would select, wherever in the list it is.
 
-So a symbol is selected when one of the list selects it and none leaves it out. A list that only leaves out
-is refused, rather than taken for everything else: thousands of subscriptions should be asked for.
+So a symbol is selected if an item of the list selects it and none excludes it. A list that only excludes is
+refused, rather than taken to mean everything else: thousands of subscriptions should be asked for explicitly.
 """
 
 import re
@@ -21,14 +21,14 @@ from collector.catalog import nearest
 
 ALL = "ALL"
 TYPE = "type:"
-#: The types that cryptofeed tells symbols by.
+#: cryptofeed's types of symbols.
 TYPES = ("spot", "perpetual", "futures", "option", "fx", "currency", "index", "option_combo", "future_combo")
 
 _GLOB = re.compile(r"[*?\[]")
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The symbols and patterns that select, and those that leave out, without their ``!``."""
+    """The symbols and patterns that select, and those that exclude, without their ``!``."""
 
     included: tuple[str, ...]
     excluded: tuple[str, ...] = ()
@@ -62,14 +62,14 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 def selected(item: str, listed: Mapping[str, str]) -> list[str]:
-    """What one symbol or pattern, without ``!``, selects of the symbols ``listed`` with their types."""
+    """Return what one symbol or pattern, without ``!``, selects from ``listed``, symbols with their types."""
     if is_plain(item):
         return [item] if item in listed else []
     return sorted(symbol for symbol, kind in listed.items() if matches(item, symbol, kind))
 
 
 def spelling(item: str) -> str:
-    """A symbol or pattern in the one spelling that it has here. Raises ValueError."""
+    """Return a symbol or pattern in its canonical spelling. Raises ValueError."""
     sign, rest = ("!", item[1:].strip()) if item.startswith("!") else ("", item)
     if not rest or rest.startswith("!"):
         raise ValueError(f"{item!r} excludes nothing; write !BTC-USD or !*-PERP")
@@ -94,7 +94,7 @@ def is_plain(item: str) -> bool:
 
 
 def matches(item: str, symbol: str, kind: str) -> bool:
-    """Whether a symbol or pattern, without ``!``, is or selects ``symbol``, which is of the type ``kind``."""
+    """Return whether a symbol or pattern, without ``!``, selects ``symbol`` of the type ``kind``."""
     if is_plain(item):
         return symbol == item
     if item.startswith(TYPE):

@@ -1,4 +1,4 @@
-"""JSON that somebody else may have written over: files, marks and notes, read as what they should be."""
+"""JSON that somebody else may have overwritten - files, marks, notes - read as what it should be."""
 
 import msgspec
 
@@ -8,9 +8,9 @@ DecodeError = msgspec.DecodeError
 
 
 def decode[T](text: bytes | str, kind: type[T]) -> T:
-    """Return ``text`` as ``kind``. Raises DecodeError for whatever else it is.
+    """Return ``text`` as ``kind``. Raises DecodeError for anything else.
 
-    msgspec has errors of its own for a text that is no UTF-8, and for one that is nested too deeply.
+    msgspec has other errors for text that is not UTF-8, or nested too deeply.
     """
     try:
         return msgspec.json.decode(text, type=kind)

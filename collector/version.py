@@ -1,4 +1,4 @@
-"""Which version this is, and which revision of its source, where that is known."""
+"""The version of this program, and the revision of its source, if known."""
 
 import subprocess
 from pathlib import Path
@@ -9,7 +9,7 @@ _REVISION = Path(__file__).with_name("REVISION")
 
 
 def revision() -> str | None:
-    """Return the revision of an image or of a checkout; None if neither tells."""
+    """Return the revision of the image or checkout; None if unknown."""
     try:
         return _REVISION.read_text().strip() or None
     except OSError:
@@ -17,13 +17,13 @@ def revision() -> str | None:
 
 
 def described() -> str:
-    """Return the version as a person reads it: ``0.1.0 (revision 93bd549)``."""
+    """Return the version for people: ``0.1.0 (revision 93bd549)``."""
     known = revision()
     return f"{VERSION} (revision {known})" if known else VERSION
 
 
 def _of_checkout(root: Path) -> str | None:
-    if not (root / ".git").exists():  # it may be installed within a checkout of something else
+    if not (root / ".git").exists():  # it may be installed inside the checkout of something else
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
