@@ -203,7 +203,7 @@ def test_records_lost_on_one_of_two_connections_need_not_be_stored():
     assert len(compare([*log, alone, *after], stored[:3]).missing) == 1
 
 
-def test_the_book_that_is_asked_for_on_the_only_connection_has_to_be_stored():
+def test_the_book_requested_on_the_only_connection_must_be_stored():
     log = [opened(1, 0), book(1, "delta", [["2", "5"]]), book(2, "snapshot", [["1", "5"]], connection=None)]
     later = [opened(2, 3), book(4, "delta", [["2", "6"]], connection=2)]
     asked_for_again = book(5, "snapshot", [["1", "6"]], connection=None)

@@ -26,7 +26,7 @@ def status(**changes):
     return Status(**(fields | changes))
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_a_status_is_read_as_written(tmp_path):
     written = status(
         connections=(ConnectionStatus(id="1", state="open", since=2.0),), subscriptions=CONFIRMED
     )

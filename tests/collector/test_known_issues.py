@@ -18,7 +18,7 @@ def read(exchange, **more):
 
 
 @pytest.mark.parametrize("exchange", [*known_issues.CLOSED, *known_issues.BROKEN])
-def test_what_has_closed_or_is_broken_is_refused_with_date_and_source(exchange):
+def test_closed_and_broken_exchanges_are_refused_with_date_and_source(exchange):
     issue = known_issues.CLOSED.get(exchange) or next(iter(known_issues.BROKEN[exchange].values()))
     with pytest.raises(SettingsError) as raised:
         read(exchange)

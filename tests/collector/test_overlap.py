@@ -339,7 +339,7 @@ async def test_a_collector_with_nothing_left_for_long_fails_and_names_the_other(
         st.tuples(st.text(st.characters(codec="utf-8", exclude_characters=",")), st.text()), TIMES
     )
 )
-def test_what_a_note_claims_is_read_as_it_was_written(times):
+def test_claims_in_a_note_are_read_as_written(times):
     note = Note("KRAKEN", stopped=False, good_for=3.0, seen=[], claims=notes.moments(times))
     assert notes.pairs(notes.decode("test", notes.encode(note)).claims) == times
 

@@ -89,7 +89,7 @@ def test_an_owned_fleet_is_managed_as_before(made_by, here):
         (WITHOUT_ID, ELSEWHERE, r"ann@one \(/srv/desk/fleet.yaml\)"),
     ],
 )
-def test_anothers_fleet_is_refused_with_who_and_since_when(made_by, here, who):
+def test_a_fleet_of_another_owner_is_refused_with_its_owner_and_age(made_by, here, who):
     there = [container("one", made_by), container("two", made_by)]
     with pytest.raises(EngineError, match=rf"nothing was touched: .*one, two by {who}, since 2026-01-01"):
         held(fleet("one", "two", owner=here), *there)
@@ -289,7 +289,7 @@ def test_without_an_id_the_old_names_stay_and_another_fleets_volume_is_refused()
     assert "volume a-b-c-spool belongs to fleet a; give this fleet" in str(fault)
 
 
-def test_a_file_without_an_id_that_takes_a_fleet_over_goes_on_with_its_spools():
+def test_a_file_without_an_id_that_takes_over_a_fleet_keeps_its_spools():
     without = fleet("one", owner=WITHOUT_ID)
     theirs, own = volume("desk_one_spool", FOREIGN), volume("desk-one-spool", WITHOUT_ID)
     mounting = [container("one", FOREIGN, volumes=("desk_one_spool",))]

@@ -39,7 +39,7 @@ def everything(fleet):
     return fleet.identities(), sorted(fleet.things("volume")), sorted(fleet.things("network"))
 
 
-def test_anothers_fleet_is_refused_by_every_command_that_changes_something(fleet, other, capsys):
+def test_a_fleet_of_another_owner_is_refused_by_every_command_that_changes_anything(fleet, other, capsys):
     fleet.write(ONE, id=FLEET_ID)
     assert fleet.launch("up") == 0
     before = everything(fleet)

@@ -272,7 +272,7 @@ def test_five_levels_are_stored_as_what_changed():
 # -- asking --------------------------------------------------------------------------------------------
 
 
-def test_each_stream_is_asked_for_on_its_path():
+def test_each_stream_is_requested_on_its_path():
     channels = ("trades", "candles", "ticker", "l2_book")
     wanted = [Subscription(channel, "BTC-USDT-PERP") for channel in channels]
     plans = Okx().connections(wanted, LISTED)
@@ -330,7 +330,7 @@ def test_a_refusal_without_a_name_halves_the_request():
     assert len(refused.subscriptions) == 1
 
 
-def test_what_the_exchange_announces():
+def test_announcements_of_the_exchange_become_events():
     it = session("trades")
     assert it.receive(event("subscribe"), NOW) == (
         Confirmed((Subscription("trades", "BTC-USDT-PERP"),), "acknowledgement"),

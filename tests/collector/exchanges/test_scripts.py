@@ -98,7 +98,7 @@ class PlayedTwice(Played):
 
 
 @ALL
-def test_what_comes_on_one_connection_changes_nothing_on_another(path):
+def test_messages_on_one_connection_do_not_affect_another(path):
     alone, beside = Played(Script.read(path, ORIGIN)), PlayedTwice(Script.read(path, ORIGIN))
     alone.play()
     beside.play()

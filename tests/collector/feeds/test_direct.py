@@ -88,7 +88,7 @@ async def test_trades_repeated_after_a_reconnect_are_stored_once(tmp_path):
     assert not it.receiver.gaps
 
 
-async def test_what_two_connections_bring_before_an_announced_closing_is_stored_once(tmp_path, caplog):
+async def test_records_of_two_connections_before_an_announced_closing_are_stored_once(tmp_path, caplog):
     notice = {"event": "notice", "code": "64008", "msg": "The connection will soon be closed", "connId": "a4"}
     script = [
         *SUBSCRIBE,

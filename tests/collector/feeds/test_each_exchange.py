@@ -203,7 +203,7 @@ def content(records, of):
 
 
 @ALL
-def test_what_is_sent_again_on_a_new_connection_is_stored_once(path):
+def test_records_sent_again_on_a_new_connection_are_stored_once(path):
     it = Recorded(Script.read(path, ORIGIN))
     # books begin anew; of quotes the last one may be sent again, not all of them
     channels = it.exchange.channels.keys() - {"l2_book", "ticker", "l1_book"}

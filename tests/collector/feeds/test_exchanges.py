@@ -63,7 +63,7 @@ def test_log_lines_of_cryptofeed_are_few_and_short(caplog):
         ("feed", "Candle interval must be one of", "CANDLE_INTERVAL"),
     ],
 )
-def test_what_cryptofeed_complains_of_is_blamed_on_the_right_variable(module, complaint, variable):
+def test_an_error_of_cryptofeed_is_attributed_to_the_right_variable(module, complaint, variable):
     source = Path(cryptofeed.__file__).parent / f"{module}.py"
     assert complaint in source.read_text()
     about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "TTY"}

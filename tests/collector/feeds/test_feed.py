@@ -130,7 +130,7 @@ async def test_an_exchange_that_never_answers_is_left_and_tried_again(exchange, 
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_an_exchange_that_goes_quiet_is_left(exchange, simulator, tmp_path):
+async def test_an_exchange_that_falls_silent_is_disconnected(exchange, simulator, tmp_path):
     async with recording(simulator, tmp_path, exchange, Patience(silence=1.5, shortest_pause=0.05)) as it:
         await it.confirmed()
         await it.more()
@@ -277,7 +277,7 @@ async def test_a_refused_subscription_is_reported_once_and_the_others_carry_on(
         assert len(lines(caplog, "refuses l2_book ETH-USD")) == 1
 
 
-async def test_what_binance_acknowledges_and_never_sends_is_pending(simulator, tmp_path):
+async def test_a_binance_subscription_without_data_is_pending(simulator, tmp_path):
     """It acknowledges whatever is asked for."""
     missing = ("l2_book", "ETH-USDT")
     await asyncio.to_thread(
@@ -308,7 +308,7 @@ async def test_a_book_without_a_snapshot_does_not_affect_other_channels(simulato
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)
-async def test_what_an_exchange_repeats_after_a_restart_is_not_stored_twice(exchange, simulator, tmp_path):
+async def test_records_repeated_after_a_restart_are_stored_once(exchange, simulator, tmp_path):
     for _ in range(3):
         async with recording(simulator, tmp_path, exchange, CHANNELS="trades") as it:
             await it.confirmed()

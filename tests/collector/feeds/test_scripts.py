@@ -61,7 +61,7 @@ def shown(record, expected):
 
 
 @pytest.mark.parametrize("name", sorted(EXCHANGES))
-def test_what_is_sent_is_stored_value_for_value(name, redis, tmp_path):
+def test_records_are_stored_with_the_values_that_were_sent(name, redis, tmp_path):
     script = Script.read(SCRIPTS / f"{name}.jsonl")
     where = {"BACKEND": "REDISSTREAM", "HOST": redis.host, "PORT": str(redis.port)}
     begun = time.time()

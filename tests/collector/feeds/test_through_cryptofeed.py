@@ -57,7 +57,7 @@ async def test_everything_arrives_and_a_cut_is_a_gap(simulator, tmp_path, caplog
         assert {(gap.missed, gap.symbol) for gap in it.receiver.gaps} == it.feed.subscriptions.confirmed
 
 
-async def test_an_exchange_that_goes_quiet_is_left(simulator, tmp_path):
+async def test_an_exchange_that_falls_silent_is_disconnected(simulator, tmp_path):
     async with through_cryptofeed(simulator, tmp_path, Patience(silence=1.5, shortest_pause=0.05)) as it:
         await it.confirmed()
         await it.fault("quiet")

@@ -430,7 +430,7 @@ async def test_a_batch_that_the_first_version_began_is_stored_once(store, tmp_pa
     assert old.exists()
 
 
-async def test_what_the_first_version_began_can_be_tried_in_parts(store, tmp_path):
+async def test_a_batch_begun_by_the_first_version_can_be_tried_in_parts(store, tmp_path):
     old = first_parquet.write(tmp_path, NAME, EVERY_KIND[:2])
     await store.open(NAME)
     await store.discard(NAME, at(0))

@@ -127,7 +127,7 @@ async def test_a_full_disk_does_not_stop_the_output(tmp_path, capfd, caplog):
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"owner": 1}'])
-def test_what_was_printed_is_not_printed_again(tmp_path, damage):
+def test_printed_records_are_not_printed_again(tmp_path, damage):
     """Nor where the position's file is damaged meanwhile: the spool knows."""
     for _ in range(2):
         printer = start(tmp_path, 500, stdout=subprocess.PIPE)
