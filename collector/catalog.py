@@ -1,8 +1,8 @@
-"""What can be asked for: the exchanges, their public channels and candle intervals.
+"""The catalogue: the exchanges, their public channels and candle intervals.
 
-The table lies beside this module as JSON, made from cryptofeed and our corrections to it
-(``python -m collector.catalog`` rewrites it), so that the launcher and every error message
-can use it without importing cryptofeed, which takes a second. A test fails when it is out of date.
+The table is a JSON file beside this module, made from the native exchanges, cryptofeed and known_issues.py
+(``python -m collector.catalog`` rewrites it), so that the launcher and every error message can use it without
+importing cryptofeed, which takes a second. A test fails when it is out of date.
 """
 
 import difflib
@@ -40,7 +40,7 @@ TABLE = Path(__file__).with_name("exchanges.json")
 
 
 class About(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a channel of an exchange that we speak to ourselves.
+    """What is known about a channel of a native exchange.
 
     Attributes:
         records: what one record is, in words.
@@ -62,16 +62,16 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     Attributes:
         by: whose code records it: ``cryptostore``, which is this project, or ``cryptofeed``.
-        channels: the public channels that can be recorded; none of an exchange that has closed.
+        channels: the public channels that can be recorded; none for an exchange that has closed.
         candle_intervals: lengths of candles.
-        closed: that it has closed.
+        closed: that it has closed, and since when.
         broken: why other channels cannot be recorded, by channel.
         verified: whether a source says that recording it still works.
         keys: why a channel needs API keys in CONFIG, by channel.
-        about: by channel, where we speak to the exchange ourselves; empty where cryptofeed does.
-        endpoints: its addresses by name, where we speak to it ourselves.
-        regions: addresses in place of these, by region.
-        limits: how much it takes, where that is known.
+        about: details by channel, of native exchanges only.
+        endpoints: its addresses by name, of native exchanges only.
+        regions: addresses that replace these, by region.
+        limits: its limits, if known.
     """
 
     by: Literal["cryptostore", "cryptofeed"]
@@ -93,7 +93,7 @@ class Exchange(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def state(self) -> str:
-        """In a few words, how well it can be recorded."""
+        """How well it can be recorded, in a few words."""
         if self.closed:
             return f"closed since {self.closed.since}"
         if self.issue:
@@ -112,7 +112,7 @@ def exchanges() -> Mapping[str, Exchange]:
 
 
 def usable() -> list[str]:
-    """Return the exchanges of which something can be recorded."""
+    """Return the exchanges from which something can be recorded."""
     return [name for name, exchange in exchanges().items() if not exchange.issue]
 
 
@@ -123,9 +123,9 @@ def canonical_channel(text: str) -> str:
 
 
 def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
-    """Return the ``count`` values of ``possible`` that look most like ``text``; none if nothing is near.
+    """Return the ``count`` values of ``possible`` most similar to ``text``; none if nothing is similar.
 
-    Nothing is near a long text: to compare two of them takes the product of their lengths.
+    Nothing is near a long text: comparing two texts takes time proportional to the product of their lengths.
     """
     if len(text) > _LONGEST_COMPARED:
         return []
@@ -134,7 +134,7 @@ def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
 
 
 def from_cryptofeed() -> dict[str, Exchange]:
-    """Return the table: the exchanges that we speak to ourselves, and those of the installed cryptofeed."""
+    """Return the table: native exchanges, and those of the installed cryptofeed."""
     from cryptofeed.exchanges import EXCHANGE_MAP  # noqa: PLC0415 - takes a second; only needed here
 
     from collector.exchanges.directory import EXCHANGES  # noqa: PLC0415 - only needed here
@@ -144,7 +144,7 @@ def from_cryptofeed() -> dict[str, Exchange]:
 
 
 def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> Exchange:
-    """Return what is offered, by cryptostore or by cryptofeed's ``feed``, less what is known not to work."""
+    """Return what cryptostore or cryptofeed's ``feed`` offers, without what is known not to work."""
     offered: Iterable[str] = ours.channels if ours else feed.websocket_channels
     intervals = ours.candle_intervals if ours else feed.valid_candle_intervals
     has_candles = intervals is not NotImplemented and "candles" in offered

@@ -1,4 +1,4 @@
-"""What the command lines of both programs have in common: suggestions, and ``--version``."""
+"""What the command lines of both programs share: suggestions, and ``--version``."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, override
 
-#: What others call a choice.
+#: What other programs call a choice.
 _ALSO_CALLED = {
     "docker-compose": "compose",
     "k8s": "kubernetes",
@@ -17,18 +17,18 @@ _ALSO_CALLED = {
     "podman": "quadlet",
 }
 
-#: What a shell says of a program whose output nobody reads on. It is not 0: an exit status may be an answer.
+#: A shell's status for a program whose output pipe was closed. Not 0, since an exit status may be an answer.
 UNREAD = 141
 
 
 def leave_unread() -> int:
-    """Give up standard output, which nobody reads on; return the exit status."""
+    """Give up standard output, whose reader has gone; return the exit status."""
     give_up_output()
     return UNREAD
 
 
 def give_up_output() -> None:
-    """Drop what standard output does not take: Python tries to write it again as it ends."""
+    """Drop output that cannot be written, because Python would try again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -69,8 +69,8 @@ class Parser(argparse.ArgumentParser):
         return known, rest
 
     def refuse(self, known: argparse.Namespace, option: str) -> None:  # noqa: ARG002 - for those that override it
-        """End because of an unknown option; ``known`` is what was understood."""
-        # Without their dashes, which every two options have in common.
+        """Exit because of an unknown option; ``known`` is what was understood."""
+        # Without the dashes, which all options have in common.
         options = {known.lstrip("-"): known for known in self._option_string_actions}
         near = _nearest(option.partition("=")[0].lstrip("-"), options)
         hint = f"did you mean {options[near]}?" if near else f"`{self.prog} --help` lists them"
@@ -90,7 +90,7 @@ class _Version(argparse.Action):
 
 
 def _with_negative_values(words: Sequence[str]) -> list[str]:
-    """Return the words with ``--for -5s`` as ``--for=-5s``: argparse takes -5s for an option."""
+    """Return the words with ``--for -5s`` as ``--for=-5s``, because argparse reads -5s as an option."""
     joined: list[str] = []
     for place, word in enumerate(words):
         if word == "--":

@@ -1,8 +1,8 @@
-"""What is complete until when, and what is missing before that: from the notes and gaps in a store.
+"""Up to when data is complete, and what is missing before that, from the notes and gaps in a store.
 
-Each collector notes in its store up to when all that it saw of a channel and symbol is stored; what it could
-not see is a gap there. So the store alone answers, also after its collectors are gone. Since when a pair is
-recorded, they note, too: what was before that is not there. It says nothing about what was removed since.
+Each collector notes in its store up to when everything that it saw of a channel and symbol is stored; what it
+could not see is a gap there. So the store alone can answer, even when its collectors are gone. Notes also say
+since when a pair is recorded: nothing before that is there. Data that was removed later is not noticed.
 """
 
 from collections import defaultdict
@@ -26,20 +26,20 @@ from collector.typed_json import DecodeError
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """From ``since`` to ``until``, in seconds since 1970; None is open."""
+    """From ``since`` to ``until``, in seconds since 1970; None means open."""
 
     since: float | None = None
     until: float | None = None
 
     def part(self, start: float, end: float) -> tuple[float, float] | None:
-        """Return the part of an interval that lies in this one."""
+        """Return the part of an interval that lies within this one."""
         start = start if self.since is None else max(start, self.since)
         end = end if self.until is None else min(end, self.until)
         return (start, end) if start <= end else None
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A gap, as far as it lies in the interval; ``count`` is that of the whole gap, None if unknown."""
+    """The part of a gap within the interval; ``count`` is that of the whole gap, None if unknown."""
 
     start: float
     end: float
@@ -51,12 +51,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """How complete one channel of one symbol is.
 
     Attributes:
-        since: when it was recorded first; None if that is not known.
-        until: all that was seen up to then is stored; None if no collector has noted anything.
+        since: when recording began; None if unknown.
+        until: the time up to which everything that was seen is stored; None if no collector has noted any.
         gaps: what is missing, oldest first.
-        late: seconds between ``until`` and the end of the interval, or its beginning where it has no end, if
+        late: seconds between ``until`` and the end of the interval (or its beginning, if it has no end), if
             that is later.
-        early: seconds between the beginning of the interval, or its end where it has no beginning, and
+        early: seconds between the beginning of the interval (or its end, if it has no beginning) and
             ``since``, if that is later.
     """
 
@@ -71,12 +71,12 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of the interval is missing, as far as is known."""
+        """Whether nothing in the interval is missing, as far as is known."""
         return self.until is not None and not (self.gaps or self.late or self.early)
 
     @property
     def missing(self) -> float:
-        """Seconds that are in a gap, each once."""
+        """Seconds that lie in a gap, each counted once."""
         return _covered(self.gaps)
 
     @property
@@ -89,11 +89,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[str]]:
-    """Ask a collector's store about what the collector is for.
+    """Query a collector's store about what the collector is for.
 
-    Returns a row for each channel and symbol, and what in the store is damaged and ignored. Of a store in
-    which nothing was stored yet, the rows are those of the channels and symbols that are asked for by name.
-    Raises StoreUnavailableError or StoreRefusedError.
+    Returns a row for each channel and symbol, and what in the store is damaged and ignored. If nothing has
+    been stored yet, the rows are those of the channels and symbols requested by name. Raises
+    StoreUnavailableError or StoreRefusedError.
     """
     store = stores.create(settings)
     if not isinstance(store, stores.ReadableStore):
@@ -123,7 +123,7 @@ async def look(settings: Settings, interval: Interval) -> tuple[list[Row], list[
 
 
 def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
-    """Return the notes of all collectors, and which of them are damaged."""
+    """Return the notes of all collectors, and the names of damaged ones."""
     notes, damaged = [], []
     for name, text in texts.items():
         try:
@@ -138,12 +138,12 @@ def read_notes(texts: Mapping[str, str]) -> tuple[list[Note], list[str]]:
 
 
 def _are_times(*seconds: float) -> bool:
-    """Return whether these are seconds since 1970 that a clock may tell."""
+    """Return whether these are plausible seconds since 1970."""
     return all(0 <= each < LATEST for each in seconds)
 
 
 def pairs(notes: Iterable[Note], exchange: str, wanted: Callable[[Key], bool]) -> dict[Key, float]:
-    """Return up to when the wanted channels and symbols of an exchange were seen."""
+    """Return up to when the wanted channels and symbols of an exchange have been seen."""
     found: dict[Key, float] = {}
     for note in notes:
         if note.exchange == exchange:
@@ -154,7 +154,7 @@ def pairs(notes: Iterable[Note], exchange: str, wanted: Callable[[Key], bool]) -
 
 
 def begun(notes: Iterable[Note], exchange: str) -> dict[Key, float]:
-    """Return since when pairs are recorded, but for those of which a note does not say it."""
+    """Return since when pairs are recorded, without those for which some note does not say it."""
     found: dict[Key, float] = {}
     unknown: set[Key] = set()
     for note in notes:
@@ -173,9 +173,9 @@ def rows(
     interval: Interval,
     since: Mapping[Key, float] = MappingProxyType({}),
 ) -> list[Row]:
-    """Return a row for each channel and symbol in ``seen``, in their order by name.
+    """Return a row for each channel and symbol in ``seen``, sorted by name.
 
-    ``since`` tells when pairs were recorded first, as far as that is known.
+    ``since`` says when recording of pairs began, as far as known.
     """
     wanted = interval.since if interval.until is None else interval.until
     missing: dict[Key, set[Missing]] = defaultdict(set)  # two collectors may have seen the same gap

@@ -1,8 +1,8 @@
-"""Exchange -> spool: records and marks go into the spool in bursts.
+"""Exchange -> spool: records and marks enter the spool in bursts.
 
-A burst is appended when it is large enough or old enough, whichever comes first; what is in it when the
-process is killed is lost, so it is never older than BURST_SECONDS plus one append. When the spool cannot keep
-up, whoever brings records waits: the websocket's own bounded queue fills, then TCP's, and memory stays flat.
+A burst is appended when it is large enough or old enough, whichever comes first. If the process is killed,
+the burst is lost, so it is never older than BURST_SECONDS plus one append. If the spool cannot keep up,
+receiving waits: the websocket's own bounded queue fills, then TCP's, and memory use stays constant.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from collector.metrics import Metrics
 from collector.records import AnyRecord, counts
 from collector.spool.spool import Spool
 
-#: A burst is due at this many records, at this weight (records and levels of books), or this old (seconds).
+#: A burst is due at this number of records, this weight (records and book levels), or this age (seconds).
 BURST_RECORDS, BURST_WEIGHT, BURST_SECONDS = 500, 20_000, 0.01
-#: Weight of what may wait for the spool; about 25 MB.
+#: Most weight that may wait for the spool; about 25 MB.
 MOST_WAITING = 100_000
-#: Records of earlier processes that are looked at when this one begins.
+#: Records of earlier processes that are read when this one starts.
 MOST_RECALLED = 20_000
 
 
@@ -37,25 +37,25 @@ class Receiver:
         self._something = asyncio.Event()  # there is something to append
         self.marks = Marks(spool.marks, self._something.set)
         self._due = asyncio.Event()  # it is a burst
-        self._room = asyncio.Event()  # whoever brings records may go on
+        self._room = asyncio.Event()  # receiving may continue
         self._room.set()
         self._appending = asyncio.Lock()
 
     def put(self, record: AnyRecord, weight: int = 1) -> None:
-        """Take a record; ``weight`` is one for it and one for each level of a book.
+        """Take a record; ``weight`` counts one for it and one for each level of a book.
 
-        Who puts something looks at ``is_due`` soon after.
+        The caller checks ``is_due`` soon afterwards.
         """
         self._records.append(record)
         self._weight += weight
 
     @property
     def is_due(self) -> bool:
-        """Whether ``make_room`` is to be called."""
+        """Whether ``make_room`` has to be called."""
         return self._weight >= self._next
 
     async def make_room(self) -> None:
-        """See to it that what was put is appended; wait while too much is waiting."""
+        """Have what was put appended; wait while too much is queued."""
         self._something.set()
         missing = BURST_RECORDS - len(self._records)
         if missing > 0 and self._weight < BURST_WEIGHT:
@@ -69,11 +69,11 @@ class Receiver:
 
     @property
     def next_sequence(self) -> int:
-        """A sequence that the next record will have, or a later one."""
+        """The sequence that the next record will have, or a later one."""
         return self._spool.end
 
     async def newest(self) -> list[AnyRecord]:
-        """Return the newest records that the spool has, oldest first: those of earlier processes."""
+        """Return the spool's newest records, written by earlier processes, oldest first."""
         return await self._spool.newest(MOST_RECALLED)
 
     async def run(self) -> None:

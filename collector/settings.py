@@ -1,8 +1,8 @@
 """The environment contract: variables -> Settings. It lives here and nowhere else.
 
-``VARIABLES`` is the contract as data: the docs, ``collector --help`` and the launcher are made from
-it. ``Settings.read`` turns an environment into typed settings or raises ``SettingsError`` with every
-fault at once. Nothing here touches the network, and nothing imports cryptofeed.
+``VARIABLES`` is the contract as data: the docs, ``collector --help`` and the launcher are made from it.
+``Settings.read`` turns an environment into typed settings, or raises ``SettingsError`` with all faults at
+once. Nothing here touches the network or imports cryptofeed.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from collector.store_url import SCHEMES, StoreUrl
 from collector.symbol_patterns import Selection, is_plain, spelling, type_by_form
 from collector.urls import ProxyUrl, quoted
 
-#: Backends that we store into, with the port each listens on (None: it has none).
+#: Our backends, with the port that each listens on (None: it has none).
 BACKENDS: dict[str, int | None] = {
     "REDIS": 6379,
     "REDISSTREAM": 6379,
@@ -33,25 +33,25 @@ BACKENDS: dict[str, int | None] = {
     "TTY": None,
 }
 
-#: Backends of the original cryptostore that are none here: those of its versions 1 and 2.
+#: Backends of the original cryptostore, versions 1 and 2, that do not exist here.
 FORMER_BACKENDS = ("TCP", "UDP", "UDS", "INFLUX", "QUEST", "ELASTIC", "ARCTIC", "KAFKA")
 
 TRUE = ("true", "t", "1", "yes")
 FALSE = ("false", "f", "0", "no")
 SIZES = {"": 1, "b": 1} | {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 SIZES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-#: Bytes of a file that a variable names.
+#: Most bytes of a file that a variable names.
 LARGEST_FILE = 2**20
-#: Bytes: more than any disk has, and little enough for every engine's arithmetic.
+#: Bytes: more than any disk has, and small enough for every engine's arithmetic.
 LARGEST_SIZE = 2**50
-#: Seconds: a hundred years, which dates can still be reckoned with.
+#: Seconds: a hundred years, which date arithmetic can still handle.
 SHORTEST_TIME, LONGEST_TIME = 0.001, 36_500 * 86_400.0
 MOST_RECORDS = 10**15
 TIMES = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong with the environment. ``value`` is what was given, never that of a secret."""
+    """One fault in the environment. ``value`` is what was given, but never a secret."""
 
     variable: str
     value: str | None
@@ -63,7 +63,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class SettingsError(Exception):
-    """The environment is wrong; ``faults`` says all that is."""
+    """The environment is wrong; ``faults`` lists everything that is."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -71,20 +71,20 @@ class SettingsError(Exception):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """What of a key stays: the records of the last ``seconds``, or as many as ``records``; one is None."""
+    """What is kept of a key: the records of the last ``seconds``, or ``records`` of them; one is None."""
 
     seconds: float | None
     records: int | None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """One collector's settings. Durations are seconds, sizes bytes.
+    """One collector's settings. Durations are in seconds, sizes in bytes.
 
-    With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be the path of a socket);
-    ``database``, ``user`` and ``password`` hold whether they came by URL or apart. ``symbols`` may be
-    patterns: ``selection`` tells what they select. ``endpoint`` has addresses in place of the exchange's own,
-    by their names. ``api_keys`` are those in the file ``config``. ``warnings`` says what is allowed and
-    probably not meant.
+    With ``url``, ``host`` and ``port`` are those of its first server (``host`` may be a socket's path);
+    ``database``, ``user`` and ``password`` are set whether they came by URL or separately. ``symbols`` may be
+    patterns; ``selection`` evaluates them. ``endpoint`` has addresses that replace the exchange's own, by
+    name. ``api_keys`` are those in the file ``config``. ``warnings`` says what is allowed but probably a
+    mistake.
     """
 
     exchange: str
@@ -132,25 +132,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def home(self) -> Path:
-        """The folder of this collector's spool and status, below SPOOL_DIR."""
+        """The folder for this collector's spool and status, below SPOOL_DIR."""
         return self.spool_dir / self.name
 
     def takes(self, symbol: str) -> bool:
-        """Return whether a symbol, selected or not, is this shard's."""
+        """Return whether a symbol, selected or not, belongs to this shard."""
         return self.shard is None or self.shard.takes(symbol)
 
     def wants(self, symbol: str) -> bool:
-        """Whether a symbol is this collector's, as far as its form can tell: the exchange may not list it."""
+        """Return whether a symbol is this collector's, judging by its form; the exchange may not list it."""
         return self.takes(symbol) and self.selection.wants(symbol, type_by_form(symbol))
 
     def records(self, pair: tuple[str, str]) -> bool:
-        """Return whether a channel of a symbol is what this collector is for."""
+        """Return whether a channel of a symbol is this collector's to record."""
         channel, symbol = pair
         return channel in self.channels and self.wants(symbol)
 
     @property
     def where(self) -> str:
-        """The store's place, for a person to read: host and port, or a path."""
+        """The store's place, for messages: host and port, or a path."""
         return self.url.where if self.url else f"{self.host}:{self.port}"
 
     @property
@@ -161,12 +161,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(secret for secret in (url, self.password, proxy, *self.api_keys) if secret)
 
     def masked(self, text: str) -> str:
-        """``text``, an error of a library say, fit to be shown: without secrets, and not too long."""
+        """Return ``text``, such as a library's error, without secrets, and not too long."""
         shown = printable(masked(text, self.secrets))
         return shortened(shown, LONGEST_ERROR, of=len(text))
 
     def __repr__(self) -> str:
-        return f"Settings({self.name})"  # a dump of all fields would tell secrets
+        return f"Settings({self.name})"  # a dump of all fields would reveal secrets
 
 
 class Whole(msgspec.Struct, frozen=True):
@@ -199,7 +199,7 @@ class OneOf(msgspec.Struct, frozen=True):
 
 
 class Matching(msgspec.Struct, frozen=True):
-    """Reads a text that a pattern matches as a whole; ``taken`` says in words which ones do."""
+    """Reads text that a pattern matches as a whole; ``taken`` describes in words what does."""
 
     pattern: str
     taken: str
@@ -241,7 +241,7 @@ def duration(text: str) -> float:
 
 
 def retention(text: str) -> Retention:
-    """Read how much stays: a duration, or a count. Raises ValueError."""
+    """Read how much is kept: a duration, or a count. Raises ValueError."""
     if re.fullmatch(r"[0-9]+", text):
         if not 0 < float(text) <= MOST_RECORDS:
             raise ValueError("takes a number of records from 1 to 10^15, or a duration such as 12h or 30d")
@@ -289,16 +289,16 @@ def proxy(text: str) -> str:
 
 
 def endpoint(text: str) -> Endpoint:
-    """Read a region's name, or addresses by their names. Raises ValueError."""
+    """Read a region's name, or addresses by name. Raises ValueError."""
     return Endpoint.parse(text)
 
 
 def existing_file(text: str) -> Path:
-    """Read the path of a file that is there. Raises ValueError."""
+    """Read the path of an existing file. Raises ValueError."""
     path = Path(text)
     try:
         there = path.is_file()
-    except OSError as error:  # a folder that is closed to us, a name that is too long
+    except OSError as error:  # no access to a folder, a name that is too long
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if not there:
         raise ValueError("is not a regular file" if path.exists() else "there is no such file")
@@ -310,8 +310,8 @@ def _read_api_keys(path: Path) -> tuple[str, ...]:
 
 
 def check_authorities(path: Path) -> None:
-    """Raise ValueError if a file holds no certificates."""
-    import ssl  # noqa: PLC0415 - only who has such a file waits for it
+    """Raise ValueError if a file contains no certificates."""
+    import ssl  # noqa: PLC0415 - slow; needed only with such a file
 
     try:
         read_bounded(path, LARGEST_FILE)
@@ -504,23 +504,23 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 
-#: A password, or a name in a database, may be meant with the quotes that other values are wrong with.
+#: Quotes may be meant in a password or in a name in a database; around other values they are a mistake.
 _MAY_HAVE_QUOTES = ("PASSWORD", "USER")
 _REMOVE_QUOTES = "remove them: docker's --env-file keeps them"
 
 
-#: A count of records as small as that was probably meant as days.
+#: A count of records this small was probably meant as days.
 _LIKELY_DAYS = 3650
-#: Bytes: what waits for the store while all is well may take as much.
+#: Bytes: what waits for a healthy store may take this much.
 _SMALL_SPOOL = 2**20
-#: Names of variables this long are not like one another by chance.
+#: Names of variables this long do not resemble each other by chance.
 _LONG_NAME = 8
-#: What looks like a variable of ours and is read by others: libraries read it.
+#: Variables that resemble ours and are read by libraries.
 _OTHER_PROGRAMS = {"https_proxy", "HTTP_PROXY", "http_proxy"}
 
 
 def _differ_by_one(one: str, other: str) -> bool:
-    """Return whether one letter that is missing, added or another makes one text of the other."""
+    """Return whether two texts differ by one letter: missing, added or replaced."""
     shorter, longer = sorted((one, other), key=len)
     if len(longer) - len(shorter) > 1:
         return False
@@ -531,7 +531,7 @@ def _differ_by_one(one: str, other: str) -> bool:
 
 
 def _is_in_other_naming(symbol: str) -> bool:
-    """Return whether a symbol is written as other programs do: BTC/USD, BTC_USD, btc-usd."""
+    """Return whether a symbol is written as in other programs: BTC/USD, BTC_USD, btc-usd."""
     return is_plain(symbol) and (
         bool(re.search("[/_]", symbol)) or symbol != symbol.upper() == symbol.swapcase()
     )
@@ -542,7 +542,7 @@ def _is_quoted(text: str) -> bool:
 
 
 def _is_unicode(text: str) -> bool:
-    """Return whether it is text, rather than bytes of the environment that are no UTF-8."""
+    """Return whether it is text, rather than bytes of the environment that are not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -551,7 +551,7 @@ def _is_unicode(text: str) -> bool:
 
 
 class _Reader:
-    """Reads one environment, collecting faults on the way."""
+    """Reads one environment and collects its faults."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.given = {
@@ -631,7 +631,7 @@ class _Reader:
         yield from self._misspelt()
 
     def _misspelt(self) -> Iterator[str]:
-        """Yield a warning for each variable that looks like one of ours and is not read."""
+        """Yield a warning for each variable that resembles one of ours and is not read."""
         folded = {variable.name.replace("_", ""): variable.name for variable in VARIABLES}
         known = {variable.name for variable in VARIABLES}
         for name in sorted(self.environment.keys() - known - _OTHER_PROGRAMS):
@@ -687,7 +687,7 @@ class _Reader:
             self._fault("CANDLE_INTERVAL", f"{hint}{exchange} offers {', '.join(offered)}")
 
     def _resolve_endpoint(self, values: dict[str, Any]) -> None:
-        """Put the addresses in the place of what is asked for; none are the exchange's own."""
+        """Replace what is asked for by addresses; none means the exchange's own."""
         exchange, asked = values["EXCHANGE"], values["ENDPOINT"]
         values["ENDPOINT"] = {}
         if exchange and asked:
@@ -721,7 +721,7 @@ class _Reader:
             self._fault("RETENTION", f"{backend} keeps everything; only REDIS and REDISSTREAM support it")
 
     def _from_file(self, values: dict[str, Any], name: str) -> None:
-        """The value that ``{name}_FILE`` holds. A login shell sets USER: its file is what is meant."""
+        """Return the value in ``{name}_FILE``. It wins over USER, which a login shell sets."""
         path = values.pop(f"{name}_FILE")
         if path is None:
             return
@@ -732,7 +732,7 @@ class _Reader:
             variable = next(each for each in VARIABLES if each.name == name)
             text = read_bounded(path, LARGEST_FILE).decode().strip("\r\n")
             if not text.strip():
-                raise ValueError("it is empty")  # noqa: TRY301 - told like any other fault of the file
+                raise ValueError("it is empty")  # noqa: TRY301 - reported like any other fault of the file
             values[name] = variable.parse(text)
         except UnicodeDecodeError:
             self._fault(f"{name}_FILE", "its content is not text")
@@ -742,11 +742,11 @@ class _Reader:
             self._fault(f"{name}_FILE", f"cannot be read: {error}")
 
     def _given(self, name: str) -> str:
-        """Return the variable that says it: the one of that name, or of its file."""
+        """Return the variable that is set: the one of that name, or its file's."""
         return name if name in self.given else f"{name}_FILE"
 
     def _check_url(self, values: dict[str, Any]) -> None:
-        """What the URL says holds, and must not be said a second time."""
+        """Take settings from the URL; they must not be set a second time."""
         url, backend = values["URL"], values["BACKEND"]
         if url is None:
             return
@@ -756,7 +756,7 @@ class _Reader:
             self._fault(given, f"begins with {url.scheme}://, but BACKEND={backend} takes {takes}")
             return
         if url.user or (url.password and backend != "POSTGRES" and "USER_FILE" not in self.given):
-            values["USER"] = url.user  # a login shell's counts for nothing
+            values["USER"] = url.user  # a login shell's is ignored
         told = {"HOST": True, "PORT": True, "DATABASE": url.database, "PASSWORD": url.password}
         for name, says in told.items():
             said = next((each for each in (name, f"{name}_FILE") if each in self.given), None)
@@ -770,13 +770,13 @@ class _Reader:
         url = values["URL"]
         ours = (url and url.user) or "USER_FILE" in self.given
         if not ours and not values["PASSWORD"] and values["BACKEND"] != "POSTGRES":
-            values["USER"] = None  # a login shell sets USER as well
+            values["USER"] = None  # a login shell sets USER too
 
 
 def _default_name(
     exchange: str, channels: tuple[str, ...], symbols: tuple[str, ...], shard: Shard | None
 ) -> str:
-    """Differs where exchange, channels, symbols or shard differ, whatever the order of the lists."""
+    """Return a name that depends on exchange, channels, symbols and shard, but not on the order of lists."""
     subscription = "|".join([*sorted(channels), "", *sorted(symbols)])
     digest = hashlib.sha256(subscription.encode()).hexdigest()[:8]
     name = f"{exchange.lower().replace('.', '')}-{digest}"

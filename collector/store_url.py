@@ -1,4 +1,4 @@
-"""A store as one URL: which there are, and what one says."""
+"""A store as one URL: the schemes, and the parts of such a URL."""
 
 import re
 from urllib.parse import parse_qsl
@@ -8,14 +8,14 @@ import msgspec
 from collector.urls import Url, decoded, host_and_port
 
 _REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-#: The schemes of each backend that has any.
+#: The schemes of each backend that takes a URL.
 SCHEMES: dict[str, tuple[str, ...]] = {
     "REDIS": _REDIS,
     "REDISSTREAM": _REDIS,
     "MONGO": ("mongodb", "mongodb+srv"),
     "POSTGRES": ("postgresql", "postgres"),
 }
-#: The options that name what else the URL itself does.
+#: The options that name parts which the URL also has.
 _REDIS_OPTIONS = {"user": "username", "password": "password", "database": "db"}
 _POSTGRES_OPTIONS = {"user": "user", "password": "password", "database": "dbname"}
 _OPTIONS: dict[str, dict[str, str]] = {
@@ -29,10 +29,10 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a store's URL.
 
     Attributes:
-        where: host and port of each server, or the path of its socket, for a person to read.
-        hosts: host and port (None: the backend's own) of each; of a socket its path is the host.
-        user, password, database: None if the URL does not say.
-        service: the name that Sentinels know the server under.
+        where: host and port of each server, or the path of its socket, for messages.
+        hosts: host and port (None: the backend's default) of each server; a socket's path counts as a host.
+        user, password, database: None if not in the URL.
+        service: the name of the server in Sentinels.
         options: what follows the question mark.
     """
 
@@ -48,7 +48,7 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> "StoreUrl":
-        """Read a store's URL. Raises ValueError, which repeats nothing of the text."""
+        """Read a store's URL. Raises ValueError, whose message quotes nothing of the text."""
         schemes = dict.fromkeys(scheme for each in SCHEMES.values() for scheme in each)
         if text.partition("://")[0] not in schemes:
             raise ValueError(f"takes a URL that begins with {', '.join(f'{each}://' for each in schemes)}")
@@ -83,7 +83,7 @@ class StoreUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _path(url: Url) -> tuple[str | None, str]:
-    """Return the service and the database that a path names. Raises ValueError."""
+    """Return the service and the database in a path. Raises ValueError."""
     if url.scheme == "unix":
         return None, ""
     first, slash, second = decoded(url.path).removeprefix("/").partition("/")
@@ -97,7 +97,7 @@ def _path(url: Url) -> tuple[str | None, str]:
 
 
 def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
-    """Refuse hosts that the driver would read in another way, or not at all. Raises ValueError."""
+    """Raise ValueError for hosts that the driver would read differently, or not at all."""
     if url.scheme == "unix" and url.hosts:
         raise ValueError("takes the path of a socket: unix:///PATH")
     if any(map(_has_encoded_port, url.hosts.split(","))):
@@ -116,7 +116,7 @@ def _check_hosts(url: Url, where: str, options: dict[str, str]) -> None:
 
 
 def _place(where: str) -> tuple[str, int | None]:
-    """Return the host and the port; or the folder of a socket, and the port that is a part of its name."""
+    """Return host and port; for a socket, its folder and the port that is part of its name."""
     if not where.startswith("/"):
         return host_and_port(where)
     path, _, port = where.partition(":")
@@ -126,18 +126,18 @@ def _place(where: str) -> tuple[str, int | None]:
 
 
 def _has_encoded_port(host: str) -> bool:
-    """Whether there is percent-encoding in what follows a host: some drivers decode it, others cut it off."""
+    """Return whether what follows a host is percent-encoded: some drivers decode that, others cut it off."""
     after = host.rpartition("]")[2] if host.startswith("[") else host.partition(":")[2]
     return "%" in after
 
 
 def _is_encoded(host: str) -> bool:
-    """Whether a host has percent-encoding: MongoDB's drivers decode an address and a socket's path alone."""
+    """Return whether a host is percent-encoded: MongoDB's drivers decode only addresses and socket paths."""
     return "%" in host and not host.startswith("[") and not re.fullmatch(r"%2[Ff].*\.sock", host)
 
 
 def _mongo_login(url: Url) -> tuple[str, str]:
-    """The user and the password, where ``+`` is a space, as MongoDB's drivers have it. Raises ValueError."""
+    """Return user and password, with ``+`` as a space, like MongoDB's drivers. Raises ValueError."""
     user, password = url.user, url.password or ""
     if url.login is not None and not user:
         raise ValueError("has no user before its @")

@@ -1,8 +1,8 @@
-"""URLs: one way to read them, whoever they lead to, and one way to show a text that may hold one.
+"""URLs: one way to read them, whatever they lead to, and one way to show text that may contain them.
 
-A store's URL, a proxy's and an engine's address are read here and nowhere else. What their drivers read in
-different ways is refused, so that none of them takes a part of a password for a host, or a host for a
-password. No message repeats a part of the text: any of it may be a secret.
+A store's URL, a proxy's and an engine's address are read here and nowhere else. What their drivers read
+differently is refused, so that none mistakes part of a password for a host, or a host for a password. No
+message quotes any of the text, because any of it may be secret.
 """
 
 import ipaddress
@@ -14,7 +14,7 @@ import msgspec
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _UNFIT = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HOST_AND_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([\w.-]*))(?::([0-9]{1,5}))?")
-#: What a user or a password holds in its percent-encoded form alone.
+#: Characters that a user or password may contain only percent-encoded.
 _RESERVED = "/?#@[]\\"
 _ENCODED = ", ".join(f"%{ord(sign):02X}" for sign in _RESERVED)
 _RESERVED_FAULT = f"has one of {' '.join(_RESERVED)} in its user or password: write {_ENCODED}"
@@ -25,14 +25,14 @@ _WORD = re.compile(r"\S+")
 
 
 class Url(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of a URL as they are written, with percent-encoding.
+    """The parts of a URL as written, with percent-encoding.
 
     Attributes:
         scheme: in lower case.
-        login: what stands before the ``@``, None if there is none.
+        login: what precedes the ``@``; None if there is none.
         user, password: its parts; password is None if it has no colon.
-        hosts: what stands between that and the path: one host and port, or several.
-        path: with its ``/``; empty where there is none.
+        hosts: what lies between that and the path: one host and port, or several.
+        path: with its ``/``; empty if there is none.
         query: what follows the ``?``.
     """
 
@@ -46,7 +46,7 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> "Url":
-        """Read a URL. Raises ValueError, which repeats nothing of the text."""
+        """Read a URL. Raises ValueError, whose message quotes nothing of the text."""
         scheme, separator, rest = text.partition("://")
         if not separator or not _SCHEME.fullmatch(scheme):
             raise ValueError("has no scheme such as http://")
@@ -54,7 +54,7 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("has a space or a control character in it: write %20, or leave it out")
         authority, path, query = _split(rest)
         login, at, hosts = authority.rpartition("@")
-        late = "@" in path or ("@" in query and not at)  # the / or ? before it may be one of the password's
+        late = "@" in path or ("@" in query and not at)  # the / or ? before it may be part of the password
         if late or "#" in rest or any(sign in login for sign in _RESERVED):
             raise ValueError(_RESERVED_FAULT)
         if not all(_OPTION.match(option) for option in re.split("[&;]", query) if option):
@@ -74,7 +74,7 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _split(rest: str) -> tuple[str, str, str]:
-    """Return the authority, the path and the query of what follows the scheme."""
+    """Return authority, path and query of what follows the scheme."""
     before, _, query = rest.partition("?")
     authority, slash, path = before.partition("/")
     return authority, slash + path, query
@@ -89,7 +89,7 @@ def host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def _is_host(address: str | None, host: str | None) -> bool:
-    """Return whether clients can read what is in brackets, or else encode a name and read it again."""
+    """Return whether clients can read what is in brackets, or encode and decode a name."""
     try:
         if address is not None:
             return bool(ipaddress.IPv6Address(address))
@@ -100,7 +100,7 @@ def _is_host(address: str | None, host: str | None) -> bool:
 
 
 def decoded(text: str) -> str:
-    """``text`` without percent-encoding. Raises ValueError if that is no UTF-8."""
+    """Return ``text`` without percent-encoding. Raises ValueError if it is not UTF-8."""
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
@@ -118,7 +118,7 @@ class ProxyUrl(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def parse(cls, text: str) -> "ProxyUrl":
-        """Read a proxy's URL. Raises ValueError, which repeats nothing of the text."""
+        """Read a proxy's URL. Raises ValueError, whose message quotes nothing of the text."""
         if text.partition("://")[0].lower() not in ("http", "https"):
             raise ValueError(f"takes {_PROXY}")
         url = Url.parse(text)
@@ -140,12 +140,12 @@ def _is_latin(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """``text`` without the credentials of URLs in it."""
+    """Return ``text`` without the credentials of URLs in it."""
     return _PASSWORD_OPTION.sub("***", _WORD.sub(lambda word: _without_login(word[0]), text))
 
 
 def quoted(value: str) -> str:
-    """A value as a message about it may quote it.
+    """Return a value in a form that a message may quote.
 
     It may be a URL without its scheme, or one that is broken in the middle of its password.
     """
@@ -154,12 +154,12 @@ def quoted(value: str) -> str:
     hosts = _split(rest)[0].rpartition("@")[2]
     _, colon, port = hosts.partition(":")
     if separator and colon and not port.isdecimal() and not hosts.startswith("["):
-        return f"{scheme}://***"  # a login without its host
+        return f"{scheme}://***"  # a login without a host
     return shown
 
 
 def _without_login(text: str, *, scheme_needed: bool = True) -> str:
-    """``text`` with ``***`` for all from the first ``://`` to the last ``@``."""
+    """Return ``text`` with ``***`` for everything from the first ``://`` to the last ``@``."""
     before, at, hosts = text.rpartition("@")
     scheme, separator, _ = before.partition("://")
     if separator:
