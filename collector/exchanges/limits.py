@@ -1,19 +1,19 @@
-"""How much an exchange takes."""
+"""The limits of an exchange."""
 
 import msgspec
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an exchange takes from one address, and from one connection; None is no known limit.
+    """What an exchange accepts from one address and on one connection; None means no known limit.
 
     Attributes:
         subscriptions: on one connection.
         frame_bytes: of one frame that is sent.
         frames_per_second: sent on one connection.
-        operations: to subscribe and to unsubscribe, how many on one connection within how many seconds.
-        connections: how many may be opened within how many seconds.
-        weight: how much REST weight may be spent within how many seconds.
-        source: where it is said.
+        operations: how many to subscribe or unsubscribe on one connection, and within how many seconds.
+        connections: how many may be opened, and within how many seconds.
+        weight: how much REST weight may be spent, and within how many seconds.
+        source: where this is documented.
     """
 
     subscriptions: int | None = None

@@ -1,4 +1,4 @@
-"""The feed of an exchange: native where we speak its protocol, else through cryptofeed."""
+"""Creates the feed of an exchange: native if its protocol is implemented here, else through cryptofeed."""
 
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def access(settings: Settings) -> Access:
-    """Return what asks the exchange of ``settings``."""
+    """Return the access to the exchange of ``settings``, for single requests."""
     return DirectAccess(settings) if settings.exchange in EXCHANGES else _through_cryptofeed(settings)
 
 
 def feed(settings: Settings, receiver: Receiver, patience: Patience | None = None) -> Feed:
-    """Return what records the exchange of ``settings``."""
+    """Return the feed that records the exchange of ``settings``."""
     if settings.exchange in EXCHANGES:
         return DirectFeed(DirectAccess(settings), receiver, patience)
     from collector.feeds.through_cryptofeed.feed import CryptofeedFeed  # noqa: PLC0415 - takes a second

@@ -1,4 +1,4 @@
-"""How the exchange is reached: proxy, authorities, time limits, sizes. Each connection is opened here."""
+"""Opens all connections to the exchange: proxy, authorities, time limits, sizes."""
 
 import asyncio
 import ssl
@@ -11,23 +11,23 @@ import aiohttp
 from collector.feeds.http import BoundedResponse, RateLimits, within
 from collector.settings import Settings
 
-#: Seconds that one step may take.
+#: Most seconds for one step.
 CONNECT, READ, CLOSE = 10.0, 20.0, 1.0
-#: Seconds without a byte from a websocket after which it must answer a ping, within half that time.
+#: Seconds without a byte after which a websocket must answer a ping, within half that time.
 QUIET = 20.0
-#: Bytes of a message on a websocket, unpacked; a connection on which a larger one comes is given up.
+#: Most bytes of a websocket message, unpacked; a connection that brings a larger one is closed.
 LARGEST_MESSAGE = 32 * 2**20
 
 
 class Answer(NamedTuple):
-    """What a web server answered."""
+    """The answer of a web server."""
 
     status: int
     body: bytes
 
 
 class Network:
-    """The proxy and the authorities of ``settings``; without them, those of environment and system."""
+    """The proxy and the authorities in ``settings``, else those of the environment and the system."""
 
     def __init__(self, settings: Settings) -> None:
         self.proxy = settings.https_proxy
@@ -38,7 +38,7 @@ class Network:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The proxy and the authorities as a call of the library requests takes them."""
+        """The proxy and the authorities as arguments for a call of the library requests."""
         return {
             "verify": self._authorities or True,
             "proxies": {"https": self.proxy} if self.proxy else None,
@@ -53,7 +53,7 @@ class Network:
 
     @asynccontextmanager
     async def websocket(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse[Any]]:
-        """Open a websocket that hands out bytes; close it, and its TCP connection, on exit."""
+        """Open a websocket that returns bytes; close it, and its TCP connection, on exit."""
         async with self.session() as session:
             async with asyncio.timeout(CONNECT):
                 socket = await self.open(session, url, decode_text=False)
@@ -63,7 +63,7 @@ class Network:
     async def open(
         self, session: aiohttp.ClientSession, url: str, **options: Any
     ) -> aiohttp.ClientWebSocketResponse[Any]:
-        """Open a websocket, in a session of its own, within the bounds that hold for each."""
+        """Open a websocket in its own session, within the common bounds."""
         socket: aiohttp.ClientWebSocketResponse[Any] = await session.ws_connect(
             url,
             **{"compress": 15, **options},
@@ -75,7 +75,7 @@ class Network:
         return socket
 
     def session(self) -> aiohttp.ClientSession:
-        """Return a new session of aiohttp's, within the bounds that hold for each."""
+        """Return a new aiohttp session with the common bounds."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._ssl, resolver=aiohttp.ThreadedResolver()),
             timeout=aiohttp.ClientTimeout(total=CONNECT + READ, connect=CONNECT, sock_read=READ),

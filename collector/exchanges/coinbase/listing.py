@@ -1,4 +1,4 @@
-"""The list of COINBASE's products."""
+"""COINBASE's list of products."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from collector.exchanges.times import rfc3339
 
 
 def instrument(raw: msgspec.Raw) -> Instrument | None:
-    """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
+    """Return the instrument of a row; None if it is not traded. Raises the errors in ``UNREADABLE``."""
     row = messages.product(raw)
     if row.alias or row.disabled or row.status == "delisted":
         return None
@@ -31,7 +31,7 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
 
 
 def _contract(row: messages.Product) -> Instrument:
-    """Return a contract under its code, as several are of one currency and expiry: BIP-USD-30Z20."""
+    """Return a contract under its code, since several share currency and expiry: BIP-USD-30Z20."""
     future = row.future
     if future is None:
         raise MalformedError("a contract without its details")

@@ -1,4 +1,4 @@
-"""HTTP requests by the library requests, as cryptofeed's classes ask, within the bounds of ``feeds.http``."""
+"""HTTP requests with the library requests, for cryptofeed's classes, within the bounds of ``feeds.http``."""
 
 import time
 from typing import Any, override
@@ -14,7 +14,7 @@ _CHUNK = 2**16
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone: requests reads their bodies whole, even if it follows none."""
+    """A session that does not follow redirects; even then, requests would read their whole bodies."""
 
     @override
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -22,7 +22,7 @@ class _Session(requests.Session):
 
 
 def fetch(method: str, address: str, limits: RateLimits, **options: Any) -> requests.Response:
-    """Ask by the library requests, which takes ``options``; only GET follows redirects.
+    """Send a request with the library requests, which takes ``options``; only GET follows redirects.
 
     Raises requests.RequestException, AnswerError and RateLimitedError.
     """
@@ -39,12 +39,12 @@ def fetch(method: str, address: str, limits: RateLimits, **options: Any) -> requ
             address = str(redirected(url, location))
         if method != "GET":
             raise AnswerError(f"{shown(url)}: redirects a {method}; not followed")
-        options.pop("params", None)  # the new address has what there is of them
+        options.pop("params", None)  # the new address already includes them
     raise AnswerError(f"{shown(url)}: redirects more than {http.MOST_REDIRECTS} times; not followed")
 
 
 def _read(answer: requests.Response, url: URL, deadline: float) -> None:
-    """Read the body, as requests would, into the answer."""
+    """Read the body into the answer, as requests would."""
     body = bytearray()
     try:
         while chunk := answer.raw.read1(_CHUNK, decode_content=True):
@@ -55,6 +55,8 @@ def _read(answer: requests.Response, url: URL, deadline: float) -> None:
                 raise AnswerError(f"{shown(url)}: the answer takes more than {http.SLOWEST_ANSWER:.0f} s")
     except urllib3.exceptions.HTTPError as error:
         raise requests.ConnectionError(error) from error
-    answer._content = bytes(body)  # noqa: SLF001 - where requests puts what it reads
+    answer._content = bytes(body)  # noqa: SLF001 - where requests stores the body
     answer._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
-    answer.encoding = answer.encoding or "utf-8"  # or requests guesses, for minutes where it is long
+    answer.encoding = (
+        answer.encoding or "utf-8"
+    )  # otherwise requests guesses, which takes minutes for a long body

@@ -14,7 +14,7 @@ _CORRECTED: Mapping[str, type[Supervised]] = {
     "BINANCE_TR": binance.BinanceTR,
 }
 
-#: Exchanges, as cryptofeed has them, whose books notice that a message is missing.
+#: Exchanges whose books, in cryptofeed, notice a missing message.
 _CHECKING_BOOKS = frozenset(
     {
         "ASCENDEX", "BEQUANT", "BIT.COM", "BITFINEX", "BITGET", "BLOCKCHAIN", "DERIBIT", "FMFW", "GATEIO",
@@ -24,7 +24,7 @@ _CHECKING_BOOKS = frozenset(
 
 
 def supervised(exchange: str) -> Any:
-    """Return the class of cryptofeed for an exchange, with our corrections and what our loop needs."""
+    """Return cryptofeed's class for an exchange, with our corrections and what our loop needs."""
     if exchange in _CORRECTED:
         return _CORRECTED[exchange]
     original = EXCHANGE_MAP[exchange]

@@ -1,4 +1,4 @@
-"""HUOBI, HUOBI_DM, HUOBI_SWAP: messages are packed by gzip, and cryptofeed unpacks them without a bound."""
+"""HUOBI, HUOBI_DM, HUOBI_SWAP: messages are compressed with gzip, which cryptofeed unpacks unbounded."""
 
 import zlib
 from typing import Any
@@ -9,7 +9,7 @@ from collector.feeds.network import LARGEST_MESSAGE
 
 
 class _BoundedZlib:
-    """What these modules of cryptofeed use of ``zlib``."""
+    """The part of ``zlib`` that these modules of cryptofeed use."""
 
     MAX_WBITS = zlib.MAX_WBITS
 
@@ -26,7 +26,7 @@ class _BoundedZlib:
 
 
 def bound_unpacking() -> None:
-    """Make cryptofeed unpack no message that is larger than LARGEST_MESSAGE."""
+    """Make cryptofeed refuse to unpack messages larger than LARGEST_MESSAGE."""
     modules: tuple[Any, ...] = (huobi, huobi_dm)
     for module in modules:
         module.zlib = _BoundedZlib

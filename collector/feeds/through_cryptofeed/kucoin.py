@@ -1,4 +1,4 @@
-"""KUCOIN: an address is good for a day; every connection asks for one of its own."""
+"""KUCOIN: an address is valid for a day; every connection requests its own."""
 
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ class Kucoin(Supervised, cryptofeed.exchanges.KuCoin):  # type: ignore[misc]  # 
     CHECKS_BOOKS: ClassVar[bool] = True
 
     def connect(self) -> list[Any]:
-        """As cryptofeed's; each connection gets a fresh address whenever it is opened."""
+        """As in cryptofeed, except that each connection gets a fresh address whenever it is opened."""
         tools: list[Any] = super().connect()
         for conn, *_ in tools:
             conn.authentication = self._address_of_today

@@ -1,6 +1,6 @@
-"""How cryptofeed's connections and requests reach the exchange: our way, by requests and by aiohttp.
+"""Makes cryptofeed's connections and requests use our network settings, with requests and with aiohttp.
 
-Each library has ideas of its own about the environment's proxy and certificates; both are told the same.
+The two libraries treat the environment's proxy and certificates differently; both get the same settings.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from collector.feeds.through_cryptofeed.websocket import WebSocket
 
 
 class CryptofeedNetwork(Network):
-    """A ``Network`` that equips what cryptofeed opens connections with."""
+    """A ``Network`` that equips cryptofeed's connections."""
 
     def requests(self) -> Any:
-        """Return what takes the place of cryptofeed's ``http_sync``, within time and other limits."""
+        """Return a replacement for cryptofeed's ``http_sync`` with limits on time and size."""
         return _BoundedRequests(self._limits, timeout=(CONNECT, READ), **self.options)
 
     def equip(self, connection: Any) -> None:
         """Make a connection of cryptofeed's open itself our way."""
         if isinstance(connection, HTTPAsyncConn):
-            connection._open = lambda: self._open_session(connection)  # noqa: SLF001 - cryptofeed has no other way in
+            connection._open = lambda: self._open_session(connection)  # noqa: SLF001 - cryptofeed offers no other way
         elif isinstance(connection, WSAsyncConn):
             connection._open = lambda: self._open_websocket(connection)  # noqa: SLF001 - as above
 
@@ -41,7 +41,7 @@ class CryptofeedNetwork(Network):
             connection.address, connection.ws_kwargs = await connection.authentication(
                 connection.address, connection.ws_kwargs
             )
-        options = connection.ws_kwargs  # those of the library websockets
+        options = connection.ws_kwargs  # named as in the library websockets
         session = self.session()
         try:
             async with asyncio.timeout(CONNECT):
@@ -61,13 +61,13 @@ class CryptofeedNetwork(Network):
 
 
 def _begin(connection: Any) -> None:
-    """What cryptofeed sets when it opens a connection."""
+    """Set what cryptofeed sets when it opens a connection."""
     connection.sent = connection.received = 0
     connection.last_message = None
 
 
 class _BoundedRequests(HTTPSync):  # type: ignore[misc]  # cryptofeed is untyped
-    """Every request within limits; raises what ``fetch`` raises."""
+    """Every request is within limits; raises what ``fetch`` raises."""
 
     def __init__(self, limits: RateLimits, **options: Any) -> None:
         self._limits, self._options = limits, options

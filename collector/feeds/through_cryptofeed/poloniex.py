@@ -1,4 +1,4 @@
-"""POLONIEX: cryptofeed hands out a trade's id for its exchange, and its amount in the quote's currency."""
+"""POLONIEX: cryptofeed returns a trade's id as its exchange, and its amount in the quote currency."""
 
 from decimal import Decimal
 from typing import Any, ClassVar, override
