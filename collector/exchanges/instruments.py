@@ -151,3 +151,9 @@ def _step(text: str | None) -> str | None:
 
 def _unread(row: msgspec.Raw, reason: str) -> Unread:
     return Unread(bytes(row)[:_ROW_LENGTH].decode(errors="replace"), reason)
+
+
+def check_symbol(named: str, expected: str) -> None:
+    """Check that a message is of its stream's symbol, if it names one. Raises MalformedError."""
+    if named != expected and named:
+        raise MalformedError(f"a message of {named[:64]!r} on a stream of {expected!r}")

@@ -16,6 +16,7 @@ class Trade(msgspec.Struct, gc=False):
     amount: str = msgspec.field(name="q")
     time: Milliseconds = msgspec.field(name="T")
     buyer_is_maker: bool = msgspec.field(name="m")
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class AggregateTrade(Trade, gc=False):
@@ -33,6 +34,7 @@ class Quote(msgspec.Struct, gc=False):
     ask_size: str = msgspec.field(name="A", default="")
     number: Whole | None = msgspec.field(name="u", default=None)  # of the update of the book
     time: Milliseconds | None = msgspec.field(name="E", default=None)  # spot sends none
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Update(msgspec.Struct, gc=False):
@@ -44,6 +46,7 @@ class Update(msgspec.Struct, gc=False):
     bids: msgspec.Raw = msgspec.field(name="b")  # levels
     asks: msgspec.Raw = msgspec.field(name="a")
     previous: Whole | None = msgspec.field(name="pu", default=None)  # derivatives
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Snapshot(msgspec.Struct, gc=False):
@@ -53,6 +56,7 @@ class Snapshot(msgspec.Struct, gc=False):
     bids: msgspec.Raw  # levels
     asks: msgspec.Raw
     time: Milliseconds | None = msgspec.field(name="E", default=None)
+    symbol: str = msgspec.field(name="s", default="")  # neither of them sends it
 
 
 class MarkPrice(msgspec.Struct, gc=False):
@@ -63,6 +67,7 @@ class MarkPrice(msgspec.Struct, gc=False):
     index_price: str | None = msgspec.field(name="i", default=None)
     rate: str | None = msgspec.field(name="r", default=None)
     next_funding: MillisecondsOrZero = msgspec.field(name="T", default=0)
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Order(msgspec.Struct, gc=False):
@@ -72,6 +77,7 @@ class Order(msgspec.Struct, gc=False):
     quantity: str = msgspec.field(name="q")
     price: str = msgspec.field(name="p")
     status: Word = msgspec.field(name="X")
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class ForcedOrder(msgspec.Struct, gc=False):
@@ -79,6 +85,11 @@ class ForcedOrder(msgspec.Struct, gc=False):
 
     time: Milliseconds = msgspec.field(name="E")
     order: Order = msgspec.field(name="o")
+
+    @property
+    def symbol(self) -> str:
+        """The symbol of the order."""
+        return self.order.symbol
 
 
 #: 1m, 4h, 1M.
@@ -105,6 +116,7 @@ class KlineEvent(msgspec.Struct, gc=False):
 
     time: Milliseconds = msgspec.field(name="E")
     kline: Kline = msgspec.field(name="k")
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Combined[T](msgspec.Struct, gc=False):

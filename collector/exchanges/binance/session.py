@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, override
 import msgspec
 
 from collector.exchanges.binance import messages, streams
-from collector.exchanges.instruments import Instrument
+from collector.exchanges.instruments import Instrument, check_symbol
 from collector.exchanges.numbers import UNREADABLE, MalformedError
 from collector.exchanges.protocol import (
     Closing,
@@ -155,12 +155,13 @@ class BinanceSession(Session):
         storing = self._exchange.options.storing
         chained = self._exchange.channels["l2_book"].loss == "chain"
         interval = name.partition("@kline_")[2]
+        of = self._exchange_symbol(symbol)
         place = streams.Place(
-            self._exchange.id, symbol, tuple(channels), storing, self.request, chained, interval
+            self._exchange.id, symbol, of, tuple(channels), storing, self.request, chained, interval
         )
         stream = reader(place)
         stream.word = word
-        self._streams[name.encode()] = self._events[word, self._exchange_symbol(symbol)] = stream
+        self._streams[name.encode()] = self._events[word, of] = stream
         return stream
 
     def _subscribe(self, names: Sequence[str]) -> str:
@@ -172,6 +173,7 @@ class BinanceSession(Session):
     def _read(self, stream: streams.Stream, frame: bytes, receipt: int, *, bare: bool = False) -> Outputs:
         try:
             message = stream.bare(frame) if bare else stream.combined(frame).data
+            check_symbol(message.symbol, stream.exchange_symbol)
             outputs = stream.read(message, receipt)
         except UNREADABLE as error:
             event = _event(frame, bare=bare)
@@ -205,20 +207,22 @@ class BinanceSession(Session):
 
     def _stream(self, name: str | None, event: str | None, it: messages.Anything) -> streams.Stream | None:
         """Return what reads an event; the stream is named on the address of combined ones alone."""
-        symbol, _, suffix = (name or "").partition("@")
+        of_stream, _, suffix = (name or "").partition("@")
         found = _suffix(suffix)
         word = _WORDS.get(event or "", event) or (found["word"] if found else "")
-        symbol = (
-            it.symbol or (it.order.symbol if isinstance(it.order, messages.Symbol) else "") or symbol.upper()
-        )
-        if known := self._events.get((word, symbol)):
-            return known
+        named = it.symbol or (it.order.symbol if isinstance(it.order, messages.Symbol) else "")
+        symbol = named or of_stream.upper()
+        known = self._events.get((word, symbol))
         channels = [each for each in self._exchange.channels_of(word) if each in self._listening_to]
-        if not channels:
+        if not known and not channels:
             return None
+        if named.lower() != of_stream and not of_stream.startswith("!"):  # !forceOrder@arr is of all
+            check_symbol(named, of_stream or named)
+        if known:
+            return known
         if not symbol:
             raise MalformedError(f"a {word} names no symbol")
-        named_so = name if found and found["word"] == word else None  # !forceOrder@arr is of all symbols
+        named_so = name if found and found["word"] == word else None
         return self._add(named_so or f"{symbol.lower()}@{word}", symbol, channels)
 
     def _answered(self, it: messages.Anything, frame: bytes) -> Outputs:

@@ -57,6 +57,7 @@ class Place(msgspec.Struct, frozen=True):
     Attributes:
         exchange: id of the exchange.
         channels, symbol: what the stream carries, in cryptofeed's names.
+        exchange_symbol: the symbol in the exchange's.
         storing: how books are stored.
         request: makes the request for a snapshot of a book.
         chained: each update of a book names the one before it.
@@ -65,6 +66,7 @@ class Place(msgspec.Struct, frozen=True):
 
     exchange: str
     symbol: str
+    exchange_symbol: str
     channels: tuple[str, ...]
     storing: Storing
     request: "Callable[[Books], Request]"
@@ -85,6 +87,7 @@ class Stream:
 
     def __init__(self, place: Place) -> None:
         self.exchange, self.symbol = place.exchange, place.symbol
+        self.exchange_symbol = place.exchange_symbol
         self.subscriptions = tuple(Subscription(channel, place.symbol) for channel in place.channels)
         self.combined, self.bare = _decoders(self.message)
         self.flows = False  # whether data has come

@@ -27,6 +27,7 @@ class Book(msgspec.Struct, gc=False):
     bids: list[Level] = msgspec.field(name="b")
     asks: list[Level] = msgspec.field(name="a")
     number: Whole | None = msgspec.field(name="u", default=None)
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Ticker(msgspec.Struct, rename="camel", gc=False):
@@ -51,6 +52,7 @@ class Liquidation(msgspec.Struct, gc=False):
     side: Literal["Buy", "Sell"] = msgspec.field(name="S")
     quantity: str = msgspec.field(name="v")
     price: str = msgspec.field(name="p")
+    symbol: str = msgspec.field(name="s", default="")
 
 
 class Kline(msgspec.Struct, gc=False):

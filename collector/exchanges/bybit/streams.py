@@ -8,6 +8,7 @@ import msgspec
 
 from collector.exchanges.book import Book, Side
 from collector.exchanges.bybit import messages
+from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
@@ -77,6 +78,7 @@ class Stream:
         self.symbols = carried  # channels by symbol
         self.subscriptions = tuple(Subscription(it, symbol) for symbol, of in carried.items() for it in of)
         self.symbol, self.channels = next(iter(carried.items()))
+        self.exchange_symbol = topic.rpartition(".")[2]
         self.decode = _decoder(self.data)
         self.flows = False  # whether data has come
 
@@ -118,7 +120,8 @@ class Trades(Stream):
             found.append(Trade(*start, it.side.lower(), size, price, it.id))
         return found
 
-    def _named(self, exchange_symbol: str) -> str | None:  # noqa: ARG002 - one topic, one symbol
+    def _named(self, exchange_symbol: str) -> str | None:
+        check_symbol(exchange_symbol, self.exchange_symbol)
         return self.symbol
 
 
@@ -129,7 +132,10 @@ class OptionTrades(Trades):
 
     @override
     def _named(self, exchange_symbol: str) -> str | None:
-        return exchange_symbol if self.names is None else self.names.get(exchange_symbol)
+        if self.names is not None:
+            return self.names.get(exchange_symbol)
+        is_option = exchange_symbol.startswith(f"{self.exchange_symbol}-")
+        return exchange_symbol if is_option else super()._named(exchange_symbol)
 
 
 class Books(Stream):
@@ -146,6 +152,7 @@ class Books(Stream):
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
         it, time = message.data, message.time(receipt)
+        check_symbol(it.symbol, self.exchange_symbol)
         bids, asks = sides(it.bids, it.asks)
         (subscription,) = self.subscriptions
         if _begins(message):
@@ -221,6 +228,7 @@ class BestPrices(Stream):
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
         it = message.data
+        check_symbol(it.symbol, self.exchange_symbol)
         bids, asks = sides(it.bids, it.asks)
         if _begins(message):
             return self._begin(it, bids, asks, message.time(receipt), receipt)
@@ -283,6 +291,7 @@ class Tickers(Stream):
     @override
     def read(self, message: messages.Message[messages.Ticker], receipt: int) -> Outputs:
         it, state = message.data, self._state
+        check_symbol(it.symbol, self.exchange_symbol)
         found: list[AnyRecord | Event] = list(self._take(it))
         start = self.exchange, self.symbol, message.time(receipt), receipt
         if "funding" in self.channels and (it.funding_rate or it.mark_price or it.next_funding_time):
@@ -335,6 +344,7 @@ class Liquidations(Stream):
         return [self._record(it, receipt) for it in message.data]
 
     def _record(self, it: messages.Liquidation, receipt: int) -> Liquidation:
+        check_symbol(it.symbol, self.exchange_symbol)
         quantity, price = traded(it.quantity), number(it.price)
         start = self.exchange, self.symbol, it.time * MILLISECOND, receipt
         # Buy: a long position was liquidated, so the order sold
@@ -384,8 +394,8 @@ READERS: Mapping[str, type[Stream]] = {
 
 
 def reader(topic: str, market: str) -> type[Stream]:
-    """Return what reads a topic."""
+    """Return what reads a topic of a market; without one, it may be of any."""
     if topic.startswith("orderbook.1."):
         return BestPrices
     word = topic.partition(".")[0]
-    return OptionTrades if word == "publicTrade" and market == "option" else READERS[word]
+    return OptionTrades if word == "publicTrade" and market in ("option", "") else READERS[word]

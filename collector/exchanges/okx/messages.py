@@ -24,6 +24,7 @@ class Trade(msgspec.Struct, rename="camel", gc=False):
     sz: str
     side: Literal["buy", "sell"]
     ts: Word
+    inst_id: str = ""
 
 
 #: Price, size, a zero, number of orders.
@@ -47,13 +48,15 @@ class Funding(msgspec.Struct, rename="camel", gc=False):
     funding_time: Word
     next_funding_rate: str = ""
     ts: Word | None = None
+    inst_id: str = ""
 
 
-class OpenInterest(msgspec.Struct, gc=False):
+class OpenInterest(msgspec.Struct, rename="camel", gc=False):
     """Open contracts; Open interest channel."""
 
     oi: str
     ts: Word
+    inst_id: str = ""
 
 
 class Index(msgspec.Struct, rename="camel", gc=False):
@@ -61,6 +64,7 @@ class Index(msgspec.Struct, rename="camel", gc=False):
 
     idx_px: str
     ts: Word
+    inst_id: str = ""
 
 
 class LiquidationDetail(msgspec.Struct, rename="camel", gc=False):

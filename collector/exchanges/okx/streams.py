@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, override
 import msgspec
 
 from collector.exchanges.book import Book
+from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
     Level,
     MalformedError,
@@ -105,6 +106,7 @@ class Trades(Stream):
 
     @override
     def read(self, part: messages.Trade, action: str, receipt: int) -> Outputs:
+        check_symbol(part.inst_id, self.argument.inst_id)
         time, size, price = milliseconds(part.ts), traded(part.sz), number(part.px)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
         trade = Trade(*start, part.side, size, price, part.trade_id)
@@ -220,6 +222,7 @@ class FundingRates(Stream):
 
     @override
     def read(self, part: messages.Funding, action: str, receipt: int) -> Outputs:
+        check_symbol(part.inst_id, self.argument.inst_id)
         time = receipt if part.ts is None else milliseconds(part.ts)
         rates = number_or_none(part.funding_rate), number_or_none(part.next_funding_rate)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
@@ -233,6 +236,7 @@ class OpenInterests(Stream):
 
     @override
     def read(self, part: messages.OpenInterest, action: str, receipt: int) -> Outputs:
+        check_symbol(part.inst_id, self.argument.inst_id)
         symbol = self.subscriptions[0].symbol
         return (OpenInterest(self.exchange.id, symbol, milliseconds(part.ts), receipt, amount(part.oi)),)
 
@@ -244,6 +248,7 @@ class Indices(Stream):
 
     @override
     def read(self, part: messages.Index, action: str, receipt: int) -> Outputs:
+        check_symbol(part.inst_id, self.argument.inst_id)
         price, time = number(part.idx_px), milliseconds(part.ts)
         return [Index(self.exchange.id, symbol, time, receipt, price) for symbol in self.symbols()]
 

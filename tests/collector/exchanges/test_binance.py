@@ -108,6 +108,35 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     ]
 
 
+@pytest.mark.parametrize(
+    ("channel", "stream", "data"),
+    [
+        ("trades", "btcusdt@aggTrade", {"a": 1, "p": "1", "q": "1", "T": 1, "m": True}),
+        ("ticker", "btcusdt@bookTicker", {"u": 4, "b": "1", "B": "2", "a": "3", "A": "4"}),
+        ("l2_book", "btcusdt@depth@100ms", {"U": 1, "u": 2, "pu": 0, "b": [["1", "1"]], "a": []}),
+        ("l2_book", "btcusdt@depth@10ms", {"e": "depthUpdate", "U": 1, "u": 2, "pu": 0, "b": [], "a": []}),
+        ("funding", "btcusdt@markPrice@1s", {"p": "1", "r": "1", "T": 1}),
+        ("index", "btcusdt@markPrice@1s", {"p": "1", "i": "1"}),
+        (
+            *("candles", "btcusdt@kline_1m"),
+            {"k": {**dict.fromkeys("oclhv", "1"), "t": 1, "T": 2, "i": "1m", "n": 1, "x": True}},
+        ),
+        (
+            *("liquidations", "btcusdt@forceOrder"),
+            {"o": {"S": "BUY", "q": "1", "p": "1", "X": "FILLED", "s": "ETHUSDT"}},
+        ),
+    ],
+)
+def test_a_message_of_another_symbol_than_its_stream_s_is_stored_under_neither(channel, stream, data):
+    it = session(BinanceFutures, symbols=["BTC-USDT", "ETH-USDT"], channels=[channel])
+    outputs = it.receive(combined(stream, E=1, **({"s": "ETHUSDT"} | data)), NOW)
+    (malformed,) = [each for each in outputs if isinstance(each, Malformed)]
+    assert malformed.reason.casefold() == "a message of 'ethusdt' on a stream of 'btcusdt'"
+    assert not records(outputs)
+    right = combined(stream, E=1, **data).replace(b"ETHUSDT", b"BTCUSDT")
+    assert not [each for each in it.receive(right, NOW) if isinstance(each, Malformed)]
+
+
 def test_a_duplicate_quote_is_stored_once():
     it = session(channels=["ticker"])
     numbers = {4: 1, 5: 1, 7: 1, 6: 1, 1: 1}  # some are late, and then they begin anew

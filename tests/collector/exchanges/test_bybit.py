@@ -107,6 +107,31 @@ def test_trades_of_options_come_by_currency_and_are_filtered():
     assert Ignored("publicTrade.BTC BTC-26DEC25-200-C-USDT") in outputs
 
 
+@pytest.mark.parametrize(
+    ("channel", "topic", "data"),
+    [
+        ("trades", "publicTrade", [{"T": TS, "s": "ETHUSDT", "S": "Sell", "v": "1", "p": "1", "i": "1"}]),
+        ("ticker", "orderbook.1", {"s": "ETHUSDT", "b": [["1", "1"]], "a": [["2", "1"]], "u": 5}),
+        ("l2_book", "orderbook.1000", {"s": "ETHUSDT", "b": [["1", "1"]], "a": [["2", "1"]], "u": 5}),
+        ("funding", "tickers", {"symbol": "ETHUSDT", "fundingRate": "1", "nextFundingTime": "5"}),
+        ("liquidations", "allLiquidation", [{"T": TS, "s": "ETHUSDT", "S": "Buy", "v": "1", "p": "1"}]),
+    ],
+)
+def test_a_message_of_another_symbol_than_its_topic_s_is_stored_under_neither(channel, topic, data):
+    it = session(channel)
+    outputs = it.receive(message(f"{topic}.BTCUSDT", data), NOW)
+    about = (Subscription(channel, "BTC-USDT-PERP"),)
+    assert outputs[0] == Malformed("a message of 'ETHUSDT' on a stream of 'BTCUSDT'", about)
+    assert not records(outputs)
+    assert records(it.receive(message(f"{topic}.BTCUSDT", data).replace(b"ETH", b"BTC"), NOW))
+
+
+def test_trades_of_options_that_are_listened_to_are_of_the_options_that_they_name():
+    it = Bybit().listener(["trades"])
+    outputs = it.receive(message("publicTrade.BTC", [trade(1, s="BTC-26DEC25-100-C-USDT")]), NOW)
+    assert [each.symbol for each in records(outputs)] == ["BTC-26DEC25-100-C-USDT"]
+
+
 def level_one(number, bid="100.0", kind="snapshot"):
     return message(
         "orderbook.1.BTCUSDT",

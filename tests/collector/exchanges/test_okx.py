@@ -106,6 +106,29 @@ def test_trades_older_than_the_subscription_are_repeats_and_live_ones_never():
     assert kinds(outputs) == [Confirmed, Repeated, Trade]
 
 
+@pytest.mark.parametrize(
+    ("channel", "theirs", "data"),
+    [
+        ("trades", "trades-all", trade(7)),
+        ("funding", "funding-rate", {"fundingRate": "1", "fundingTime": TS, "ts": TS}),
+        ("open_interest", "open-interest", {"oi": "1", "ts": TS}),
+    ],
+)
+def test_a_message_of_another_instrument_than_its_argument_s_is_stored_under_neither(channel, theirs, data):
+    it = session(channel)
+    outputs = it.receive(message(theirs, data | {"instId": "ETH-USDT-SWAP"}), NOW)
+    about = (Subscription(channel, "BTC-USDT-PERP"),)
+    assert outputs == [Malformed("a message of 'ETH-USDT-SWAP' on a stream of 'BTC-USDT-SWAP'", about)]
+    assert records(it.receive(message(theirs, data | {"instId": "BTC-USDT-SWAP"}), NOW))
+
+
+def test_a_message_of_another_index_than_its_argument_s_is_stored_under_neither():
+    it = session("index")
+    other = message("index-tickers", {"instId": "ETH-USDT", "idxPx": "1", "ts": TS}, inst="BTC-USDT")
+    assert kinds(it.receive(other, NOW)) == [Malformed]
+    assert records(it.receive(other.replace(b"ETH", b"BTC"), NOW))
+
+
 def quote(**more):
     return {"asks": [["38632.4", "727", "0", "22"]], "bids": [["38632.30", "990", "0", "2"]], "ts": TS} | more
 
