@@ -1,0 +1,96 @@
+"""OKX announces that it closes its connections, over real TLS: the next ones take over."""
+
+import json
+import time
+
+from recording import lines, recording
+from scripted import SCRIPTS, Script, ScriptedExchange
+
+from collector.feeds import direct_connection
+from collector.records import L2Book, Ticker, Trade
+
+BOOK = {"channel": "books", "instId": "BTC-USDT-SWAP"}
+BEST = {"channel": "bbo-tbt", "instId": "BTC-USDT-SWAP"}
+TRADES = {"channel": "trades-all", "instId": "BTC-USDT-SWAP"}
+#: okx.com/docs-v5, WebSocket, Notification, 2026-11-29.
+NOTICE = {
+    "event": "notice",
+    "code": "64008",
+    "msg": "The connection will soon be closed for a service upgrade. Please reconnect.",
+    "connId": "a4d3ae55",
+}
+
+
+def listing():
+    return [line for line in (SCRIPTS / "OKX.jsonl").read_text().splitlines() if line.startswith('{"get"')]
+
+
+def begins(path, *arguments):
+    yield {"connect": f"wss://ws.okx.com:443/ws/v5/{path}"}
+    yield {"whenever": "ping", "send": "pong"}
+    yield {"expect": {"id": "1", "op": "subscribe", "args": list(arguments)}}
+    for argument in arguments:
+        yield {"send": {"id": "1", "event": "subscribe", "arg": argument, "connId": "a4d3ae55"}}
+
+
+def trade(number, seconds):
+    fields = {"instId": "BTC-USDT-SWAP", "px": "80666.8", "sz": "3", "side": "buy", "source": "0"}
+    data = fields | {"tradeId": str(number), "ts": f"<ms{seconds * 1000:+d}>"}
+    return {"send": {"arg": TRADES, "data": [data]}}
+
+
+def best(number, seconds):
+    sides = {"asks": [["9000", "1", "0", "1"]], "bids": [[str(number), "990", "0", "2"]]}
+    return {"send": {"arg": BEST, "data": [sides | {"ts": f"<ms{seconds * 1000:+d}>", "seqId": number}]}}
+
+
+def book(number, seconds, action="update"):
+    """Each update adds a bid; a snapshot has all of them."""
+    first, before = (1, -1) if action == "snapshot" else (number, number - 1)
+    bids = [[str(price), "1", "0", "1"] for price in range(first, number + 1)]
+    data = {"asks": [], "bids": bids, "ts": f"<ms{seconds * 1000:+d}>", "checksum": 0}
+    return {"send": {"arg": BOOK, "action": action, "data": [data | {"seqId": number, "prevSeqId": before}]}}
+
+
+def script():
+    """What is sent when: numbers and times go up by one."""
+    yield from begins("business", TRADES)
+    yield from (trade(1, 60), trade(2, 61), {"send": NOTICE}, {"until": "two"}, trade(3, 62))
+    yield from begins("public", BEST, BOOK)
+    yield from (best(1, 60), book(1, 60, "snapshot"), book(2, 61), {"send": NOTICE}, {"until": "two"})
+    yield from (best(3, 62), book(3, 62))
+    yield from begins("business", TRADES)
+    yield {"source": "the last trade from before the subscription, as after each one"}
+    yield from (trade(2, -60), {"until": "two"}, trade(3, 62), {"until": "one"}, trade(4, 63))
+    yield from begins("public", BEST, BOOK)
+    yield from (best(1, 60), book(2, 61, "snapshot"), {"until": "two"}, best(3, 62), book(3, 62))
+    yield from ({"until": "one"}, best(4, 63), book(4, 63), book(5, 64))
+
+
+async def test_the_next_connections_take_over_with_nothing_missing_and_nothing_twice(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(direct_connection, "SETTLING", 0.0)
+    text = "\n".join([*listing(), *map(json.dumps, script())])
+    with ScriptedExchange(Script(text, int(time.time()))) as exchange:
+        asked = {"SYMBOLS": "BTC-USDT-PERP", "CHANNELS": "trades,ticker,l2_book"}
+        async with recording(exchange, tmp_path, "OKX", **asked) as it:
+            await it.until(lambda: "never connected" not in exchange.report(), "both of the next ones")
+            exchange.go("two")
+            await it.until(lambda: len(lines(caplog, "has taken over")) == 2, "the next connections")
+            exchange.go("one")
+            await it.until(lambda: not exchange.unplayed, "the rest")
+            await it.until(lambda: it.received >= 4 + 3 + 6, "what was sent")
+            await it.receiver.drain()
+            records = await it.spool.newest(1000)
+            assert not it.receiver.gaps
+    assert [record.id for record in records if isinstance(record, Trade)] == ["1", "2", "3", "4"]
+    assert [record.bid for record in records if isinstance(record, Ticker)] == ["1", "3", "4"]
+    books = [record for record in records if isinstance(record, L2Book)]
+    changes = [(record.delta, [price for price, _ in record.bid]) for record in books]
+    assert changes == [
+        *((False, ["1"]), (True, ["2"]), (True, ["3"]), (True, ["4"])),
+        (False, ["4", "3", "2", "1"]),  # whole once, after the handover
+        (True, ["5"]),
+    ]
