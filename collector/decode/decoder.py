@@ -15,6 +15,7 @@ from msgspec import structs
 
 from collector.exchanges.numbers import UNREADABLE
 from collector.exchanges.protocol import Event, Exchange, Ignored, Malformed, Outputs, Repeated, Subscription
+from collector.exchanges.quotes import stored
 from collector.records import Record, channel_of
 
 #: A longer line is no message of an exchange; websockets are read with a bound as well.
@@ -146,7 +147,7 @@ class Decoder:
         if self._symbols and name not in self._symbols:
             return {"event": "ignored", "kind": f"{record.symbol}, which was not asked for"}
         start = {"channel": channel_of(record), "exchange": record.exchange}
-        fields = structs.asdict(record)
+        fields = structs.asdict(stored(record))
         rest = {field: fields[field] for field in fields if field not in ("exchange", "symbol")}
         return {"record": start | self._symbol(record.symbol) | rest}
 

@@ -76,6 +76,15 @@ def test_other_symbols_and_channels_are_ignored(decode, tmp_path):
     assert decode(TRADE, options=["--channels", "ticker"]) == (0, [{"event": "ignored", "kind": "trade"}])
 
 
+def test_a_number_that_orders_best_prices_and_is_not_stored_is_not_shown(decode):
+    _, (_, ticker, l1_book) = decode(QUOTE)
+    place = {"exchange": "BINANCE", "symbol": None, "exchange_symbol": "BTCUSDT"}
+    place |= dict.fromkeys(("timestamp", "receipt_timestamp"), 3_500_000_000)
+    sizes = {"bid_price": "1", "bid_size": "2", "ask_price": "3", "ask_size": "4"}
+    assert ticker["record"] == {"channel": "ticker", "bid": "1", "ask": "3"} | place
+    assert l1_book["record"] == {"channel": "l1_book"} | sizes | place
+
+
 def test_a_line_that_stores_nothing_is_reported(decode):
     status, (_, _, again) = decode(QUOTE, QUOTE, options=["--channels", "ticker"])
     assert again == {"event": "ignored", "kind": "nothing to store"}
