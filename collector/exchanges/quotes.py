@@ -1,8 +1,8 @@
-"""Best prices that an exchange numbers. The number puts them in order; it is not stored."""
+"""Best prices, and small books, that an exchange numbers. The number puts them in order; it is not stored."""
 
 from typing import Any
 
-from collector.records import L1Book, Ticker
+from collector.records import L1Book, L2Book, Ticker
 
 
 class NumberedTicker(Ticker, array_like=True, tag="ticker", gc=False):
@@ -30,9 +30,29 @@ class NumberedL1Book(L1Book, array_like=True, tag="l1_book", gc=False):
         )
 
 
+class NumberedBook(L2Book, array_like=True, tag="l2_book", gc=False):
+    """A book, or what changed of it, as of an update of the whole one."""
+
+    number: int
+
+    @classmethod
+    def of(cls, book: L2Book, number: int) -> "NumberedBook":
+        """Return a book with its number."""
+        start = book.exchange, book.symbol, book.timestamp, book.receipt_timestamp
+        return cls(*start, book.delta, book.bid, book.ask, number)
+
+    @property
+    def stored(self) -> L2Book:
+        """The record without its number."""
+        return L2Book(
+            *(self.exchange, self.symbol, self.timestamp, self.receipt_timestamp),
+            *(self.delta, self.bid, self.ask),
+        )
+
+
 def stored(record: Any) -> Any:
     """Return a record as it is stored."""
-    return record.stored if isinstance(record, NumberedTicker | NumberedL1Book) else record
+    return record.stored if isinstance(record, NumberedTicker | NumberedL1Book | NumberedBook) else record
 
 
 def place(record: Any) -> int:

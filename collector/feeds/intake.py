@@ -18,7 +18,7 @@ from collector.exchanges.protocol import (
     Refused,
     Repeated,
 )
-from collector.exchanges.quotes import NumberedL1Book, NumberedTicker, stored
+from collector.exchanges.quotes import NumberedBook, NumberedL1Book, NumberedTicker, stored
 from collector.feeds.contents import UNNUMBERED, Contents
 from collector.feeds.malformed import QUIET
 from collector.feeds.repeats import Loss, Repeats
@@ -57,6 +57,8 @@ class Intake:
             self._takers[kind] = self._quotes(channel_of(kind))
         for book in (records.L2Book, records.L3Book):
             self._takers[book] = self._books(channel_of(book))
+        take = self._takers[records.L2Book]
+        self._takers[NumberedBook] = lambda it: take(it.stored)
 
     def take(
         self, outputs: Outputs, receipt: int, act: Callable[[Event, int], None] | None = None

@@ -76,7 +76,7 @@ def test_other_symbols_and_channels_are_ignored(decode, tmp_path):
     assert decode(TRADE, options=["--channels", "ticker"]) == (0, [{"event": "ignored", "kind": "trade"}])
 
 
-def test_a_number_that_orders_best_prices_and_is_not_stored_is_not_shown(decode):
+def test_the_number_of_best_prices_is_not_shown(decode):
     _, (_, ticker, l1_book) = decode(QUOTE)
     place = {"exchange": "BINANCE", "symbol": None, "exchange_symbol": "BTCUSDT"}
     place |= dict.fromkeys(("timestamp", "receipt_timestamp"), 3_500_000_000)

@@ -32,7 +32,7 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.quotes import NumberedL1Book, NumberedTicker
+from collector.exchanges.quotes import NumberedBook, NumberedL1Book, NumberedTicker
 from collector.times import MILLISECOND
 
 _UNREAD = "a message of the book cannot be read"
@@ -229,23 +229,36 @@ class Candles(Stream):
 
 
 class PartialBooks(Stream):
-    """The best levels, all of them each time."""
+    """The best levels, all of them each time.
+
+    On a connection that takes over from another they are stored whole each time until it goes on alone: what
+    changed might be since a state that the other one did not see.
+    """
 
     message: ClassVar[Any] = messages.Snapshot
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._book = Book(place.exchange, place.symbol, place.storing)
-        self._broken = False
+        self._broken = self._follows = False
 
     @override
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
         time = receipt if message.time is None else message.time * MILLISECOND
         state = *raw_sides(message.bids, message.asks), time, receipt
-        if self._broken:
-            self._broken = False
-            return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
-        return self._book.show(*state) if self.flows else self._book.begin(*state)
+        begins = self._broken or not self.flows
+        books = self._book.begin(*state) if begins else self._book.show(*state)
+        if self._follows and books and not begins:
+            books = [self._book.complete(time, receipt)]
+        begun_again = [Resync(self.subscriptions[0])] if self._broken else []
+        self._broken = False
+        if message.time is None:
+            return [*begun_again, *(NumberedBook.of(book, message.last) for book in books)]
+        return [*begun_again, *books]
+
+    @override
+    def follow(self, before: Stream) -> None:
+        self._follows = True
 
     @override
     def unread(self) -> Outputs:
@@ -255,6 +268,7 @@ class PartialBooks(Stream):
 
     @override
     def renew(self) -> None:
+        self._follows = False
         self._book.renew()
 
 

@@ -28,11 +28,12 @@ from collector.exchanges.protocol import (
     Send,
     Subscription,
 )
-from collector.exchanges.quotes import NumberedL1Book, NumberedTicker
+from collector.exchanges.quotes import NumberedL1Book, NumberedTicker, stored
 from collector.records import (
     Candle,
     Funding,
     Index,
+    L2Book,
     Liquidation,
     OpenInterest,
     Record,
@@ -127,7 +128,7 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
         ),
     ],
 )
-def test_a_message_of_another_symbol_than_its_stream_s_is_stored_under_neither(channel, stream, data):
+def test_a_message_that_names_another_symbol_is_not_stored(channel, stream, data):
     it = session(BinanceFutures, symbols=["BTC-USDT", "ETH-USDT"], channels=[channel])
     outputs = it.receive(combined(stream, E=1, **({"s": "ETHUSDT"} | data)), NOW)
     (malformed,) = [each for each in outputs if isinstance(each, Malformed)]
@@ -531,6 +532,26 @@ def test_a_partial_book_is_stored_as_what_changed():
     (delta,) = it.receive(then, NOW)
     assert (delta.delta, delta.bid, delta.ask) == (True, [("1", "0"), ("2", "4")], [])
     assert it.receive(then, NOW) == []
+
+
+def test_a_partial_book_is_stored_whole_until_its_connection_has_taken_over():
+    def state(number, bid):
+        return combined("btcusdt@depth5@100ms", lastUpdateId=number, bids=[[bid, "1"]], asks=[["30", "1"]])
+
+    before, it = session(storing=Storing(max_depth=5)), session(storing=Storing(max_depth=5))
+    it.follow(before)
+    told = [
+        record for number in (1, 2, 2, 3) for record in records(it.receive(state(number, f"{number}"), NOW))
+    ]
+    assert [(each.number, each.delta, each.bid) for each in told] == [
+        (number, False, [(str(number), "1")]) for number in (1, 2, 3)
+    ]
+    it.renew_books({"BTC-USDT"})
+    delta, whole, last = [
+        record for number in (4, 5) for record in records(it.receive(state(number, f"{number}"), NOW))
+    ]
+    assert (delta.delta, whole.delta, last.delta) == (True, False, True)
+    assert stored(last) == L2Book("BINANCE", "BTC-USDT", NOW, NOW, True, [("4", "0"), ("5", "1")], [])
 
 
 # -- asking --------------------------------------------------------------------------------------------

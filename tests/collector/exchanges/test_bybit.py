@@ -117,7 +117,7 @@ def test_trades_of_options_come_by_currency_and_are_filtered():
         ("liquidations", "allLiquidation", [{"T": TS, "s": "ETHUSDT", "S": "Buy", "v": "1", "p": "1"}]),
     ],
 )
-def test_a_message_of_another_symbol_than_its_topic_s_is_stored_under_neither(channel, topic, data):
+def test_a_message_that_names_another_symbol_is_not_stored(channel, topic, data):
     it = session(channel)
     outputs = it.receive(message(f"{topic}.BTCUSDT", data), NOW)
     about = (Subscription(channel, "BTC-USDT-PERP"),)
@@ -126,7 +126,7 @@ def test_a_message_of_another_symbol_than_its_topic_s_is_stored_under_neither(ch
     assert records(it.receive(message(f"{topic}.BTCUSDT", data).replace(b"ETH", b"BTC"), NOW))
 
 
-def test_trades_of_options_that_are_listened_to_are_of_the_options_that_they_name():
+def test_a_listener_takes_the_option_that_a_trade_names():
     it = Bybit().listener(["trades"])
     outputs = it.receive(message("publicTrade.BTC", [trade(1, s="BTC-26DEC25-100-C-USDT")]), NOW)
     assert [each.symbol for each in records(outputs)] == ["BTC-26DEC25-100-C-USDT"]

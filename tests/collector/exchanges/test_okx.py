@@ -114,7 +114,7 @@ def test_trades_older_than_the_subscription_are_repeats_and_live_ones_never():
         ("open_interest", "open-interest", {"oi": "1", "ts": TS}),
     ],
 )
-def test_a_message_of_another_instrument_than_its_argument_s_is_stored_under_neither(channel, theirs, data):
+def test_a_message_that_names_another_instrument_is_not_stored(channel, theirs, data):
     it = session(channel)
     outputs = it.receive(message(theirs, data | {"instId": "ETH-USDT-SWAP"}), NOW)
     about = (Subscription(channel, "BTC-USDT-PERP"),)
@@ -122,7 +122,7 @@ def test_a_message_of_another_instrument_than_its_argument_s_is_stored_under_nei
     assert records(it.receive(message(theirs, data | {"instId": "BTC-USDT-SWAP"}), NOW))
 
 
-def test_a_message_of_another_index_than_its_argument_s_is_stored_under_neither():
+def test_a_message_that_names_another_index_is_not_stored():
     it = session("index")
     other = message("index-tickers", {"instId": "ETH-USDT", "idxPx": "1", "ts": TS}, inst="BTC-USDT")
     assert kinds(it.receive(other, NOW)) == [Malformed]

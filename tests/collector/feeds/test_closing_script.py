@@ -67,9 +67,7 @@ def script():
     yield from ({"until": "one"}, best(4, 63), book(4, 63), book(5, 64))
 
 
-async def test_the_next_connections_take_over_with_nothing_missing_and_nothing_twice(
-    tmp_path, caplog, monkeypatch
-):
+async def test_an_announced_closing_costs_nothing_and_stores_nothing_twice(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     monkeypatch.setattr(direct_connection, "SETTLING", 0.0)
     text = "\n".join([*listing(), *map(json.dumps, script())])

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+from decimal import Decimal
 
 import pytest
-from comparison import compare
+from comparison import apply_delta, compare, sides_of
 from conformance import HARNESSES, deliver
 from recording import lines, recording
 from simulated import Simulator
@@ -12,6 +13,7 @@ from spooled import spooled
 
 from collector.feeds import direct_connection
 from collector.feeds.rest import Rest
+from collector.records import L2Book
 
 CHANNELS = {
     "BINANCE": "trades,ticker,l2_book,candles",
@@ -56,6 +58,10 @@ async def check(it):
     return log, records
 
 
+def _sides(content):
+    return tuple({Decimal(price): Decimal(size) for price, size in content[side]} for side in ("bid", "ask"))
+
+
 def stored(harness, records, folder):
     """What a store holds of ``records``."""
     with harness.server() as server:
@@ -81,6 +87,31 @@ async def test_an_announced_closing_costs_nothing(tmp_path, caplog, monkeypatch)
         await announced(it, caplog, 2)
         await check(it)
         assert not lines(caplog, "connection lost")
+
+
+@pytest.mark.parametrize("exchange", ["BINANCE", "BINANCE_FUTURES"])
+async def test_small_books_are_handed_over(exchange, tmp_path, caplog, monkeypatch):
+    """Those of BINANCE have numbers instead of times."""
+    monkeypatch.setattr(direct_connection, "SETTLING", 0.5)
+    with Simulator(rate=50) as simulator:
+        asked = {"CHANNELS": "trades,l2_book", "MAX_DEPTH": "5"}
+        async with recording(simulator, tmp_path, exchange, **asked) as it:
+            await it.confirmed()
+            await announced(it, caplog, 2)
+            records = await it.settled()
+            log = await asyncio.to_thread(it.simulator.log)
+            assert not it.receiver.gaps
+    assert not lines(caplog, "cannot take over")
+    sent = [(each["symbol"], _sides(each["content"])) for each in log if each.get("channel") == "l2_book"]
+    books = {}
+    for record in records:
+        if isinstance(record, L2Book):
+            sides = sides_of(record)
+            if record.delta:
+                apply_delta(books[record.symbol], sides)
+            else:
+                books[record.symbol] = sides
+            assert (record.symbol, books[record.symbol]) in sent
 
 
 async def test_if_the_next_connection_is_refused_the_old_one_carries_on_and_then_there_is_a_gap(
