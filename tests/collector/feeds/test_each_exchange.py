@@ -1,6 +1,7 @@
 """What each exchange's messages leave behind when one is lost, doubled, late, or sent again: no socket."""
 
 import json
+from functools import partial
 
 import msgspec
 import pytest
@@ -10,11 +11,11 @@ from scripted import SCRIPTS, Script, address, text_of
 
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.instruments import Instrument
-from collector.exchanges.protocol import Break, Request, Subscription
+from collector.exchanges.protocol import Break, Confirmed, Repeated, Request, Resync, Subscription
 from collector.feeds.intake import Intake
 from collector.feeds.subscriptions import Subscriptions
 from collector.gaps.tracker import Gaps
-from collector.records import channel_of
+from collector.records import Record, channel_of
 from collector.times import SECOND
 
 NOW = (ORIGIN + 10**8) * SECOND
@@ -223,3 +224,50 @@ def test_history_sent_after_a_subscription_is_stored_once_across_restarts(name):
     once, _ = it.recorded(1, restart=False)
     again, _ = it.recorded(3, restart=True)
     assert content(again, PAST[name]) == content(once, PAST[name])
+
+
+# -- what is said, and what is sent ------------------------------------------------------------------------
+
+
+def connections(it):
+    """The plan of each connection of a script, and the frames that are sent on it."""
+    for plan in it.exchange.connections(it.wanted, it.listing.instruments):
+        (connection,) = (each for each in it.script.connections if each.address == address(plan.url))
+        yield plan, [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
+
+
+@ALL
+def test_an_acknowledgement_confirms_nothing_that_must_bring_data(path):
+    it = Recorded(Script.read(path, ORIGIN))
+    said = 0
+    for plan, frames in connections(it):
+        process = Process(it.exchange, plan.subscriptions)
+        process.subscriptions.ask(plan.subscriptions)
+        session = it.exchange.session(plan.subscriptions, it.listing.instruments)
+        session.opening()
+        for frame in frames:
+            outputs = session.receive(frame, NOW)
+            if any(isinstance(each, Record | Repeated | Resync | Request) for each in outputs):
+                break
+            said += sum(isinstance(each, Confirmed) for each in outputs)
+            process.take(session, outputs, NOW, None)
+        must_flow = {key for key in plan.subscriptions if it.exchange.channels[key[0]].flows}
+        assert must_flow <= process.subscriptions.pending.keys()
+    assert said
+
+
+@ALL
+def test_one_connection_knows_nothing_of_another(path):
+    """Another one to the same exchange, of the same subscriptions, begins and ends meanwhile."""
+    it = Recorded(Script.read(path, ORIGIN))
+    for plan, frames in connections(it):
+        begin = partial(it.exchange.session, plan.subscriptions, it.listing.instruments)
+        alone, one = begin(), begin()
+        for session in (alone, one):
+            session.opening()
+        for number, frame in enumerate(frames):
+            if not number % 3:
+                other = begin()
+                other.opening()
+            other.receive(frame, NOW + number)
+            assert one.receive(frame, NOW + number) == alone.receive(frame, NOW + number)
