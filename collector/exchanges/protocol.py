@@ -38,6 +38,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
         flows: data must come for every instrument that is traded, so only data confirms a subscription.
         quiet: seconds without data that are normal; None if any silence is.
         with_trades: each trade changes it, as it does each book.
+        with_market: data comes when the market moves, not by the clock; so do books and best prices.
         period: seconds between two polls; None if the exchange sends by itself.
         source: the page that describes the format, and the date on which it was read.
     """
@@ -48,6 +49,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     quiet: float | None
     source: str
     with_trades: bool = False
+    with_market: bool = False
     period: float | None = None
 
 

@@ -142,6 +142,7 @@ class DirectFeed(Feed):
             quiet=quiet,
             checked=checked,
             with_trades=[channel for channel, it in flowing.items() if channel in BOOKS or it.with_trades],
+            with_market=[channel for channel, it in flowing.items() if it.with_market],
         )
         self._shared = Shared(
             exchange=exchange,

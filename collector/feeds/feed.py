@@ -47,6 +47,7 @@ class Feed(ABC):
         quiet: Mapping[str, float] | None = None,
         checked: Iterable[str] = (),
         with_trades: Iterable[str] = BOOKS,
+        with_market: Iterable[str] = (),
     ) -> None:
         self._access = access
         self._settings = access.settings
@@ -55,7 +56,9 @@ class Feed(ABC):
         self._running: asyncio.Task[Any] | None = None
         self._asked = set[Key]()
         self.gaps = Gaps(self._settings.exchange, Recorder(receiver))
-        self.subscriptions = Subscriptions(self.gaps, flows, quiet, checked=checked, with_trades=with_trades)
+        self.subscriptions = Subscriptions(
+            self.gaps, flows, quiet, checked=checked, with_trades=with_trades, with_market=with_market
+        )
         self.connections: list[Connection] = []
         self.idle: str | None = None
         self.failure: str | None = None

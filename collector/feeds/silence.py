@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from collector.records import BOOKS, Key
 
-#: Channels on which something comes when the market moves, not by the clock.
+#: Channels on which something comes when the market moves, not by the clock, on every exchange.
 CHANGES = BOOKS | {"ticker", "l1_book"}
 #: Their silence is unusual after so many times the longest one so far, of so many; and after so many trades.
 UNUSUAL, FEW, TRADES = 20, 30, 3
@@ -33,12 +33,18 @@ class Silences:
             market decides, only what is unusual for the symbol is not.
         checked: channels of which the next message tells whether one before it is missing.
         with_trades: channels that change with each trade.
+        with_market: channels, beside ``CHANGES``, on which something comes when the market moves.
     """
 
     def __init__(
-        self, quiet: Mapping[str, float], checked: Iterable[str], with_trades: Iterable[str]
+        self,
+        quiet: Mapping[str, float],
+        checked: Iterable[str],
+        with_trades: Iterable[str],
+        with_market: Iterable[str] = (),
     ) -> None:
         self._quiet, self._checked = quiet, frozenset(checked)
+        self._with_market = CHANGES.union(with_market)
         self._with_trades = frozenset(with_trades)
         self._heard: dict[Key, tuple[float, float]] = {}  # data: its receipt, and time.monotonic() then
         self._lengths: dict[Key, tuple[int, float]] = {}  # how many were seen, and the longest (seconds)
@@ -53,7 +59,7 @@ class Silences:
         """Note that data has come."""
         channel, symbol = key
         now = time.monotonic()
-        if channel in CHANGES and key in self._heard:
+        if channel in self._with_market and key in self._heard:
             self._learn(key, now - self._heard[key][1])
         if channel == "trades" and key in self._heard:
             for silent in [(each, symbol) for each in CHANGES if (each, symbol) in self._trades]:
@@ -108,7 +114,7 @@ class Silences:
 
         Where there are trades, and no change of what changes with them, it is not the market that is quiet.
         """
-        if key[0] not in CHANGES or self._trades.get(key, 0) >= TRADES:
+        if key[0] not in self._with_market or self._trades.get(key, 0) >= TRADES:
             return True
         count, longest = self._lengths.get(key, (0, 0.0))
         return count >= FEW and silence > UNUSUAL * longest

@@ -30,7 +30,7 @@ class Subscriptions:
 
     Args:
         flows: channels on which data must come.
-        quiet, checked, with_trades: those of ``Silences``.
+        quiet, checked, with_trades, with_market: those of ``Silences``.
         patience: seconds after which somebody should know that a subscription has not been confirmed.
 
     Attributes:
@@ -49,6 +49,7 @@ class Subscriptions:
         *,
         checked: Iterable[str] = (),
         with_trades: Iterable[str] = BOOKS,
+        with_market: Iterable[str] = (),
         patience: float = PATIENCE,
     ) -> None:
         self.confirmed: set[Key] = set()
@@ -59,7 +60,7 @@ class Subscriptions:
         self._notice = ""
         self._gaps = gaps
         self._flows = frozenset(flows)
-        self._silences = Silences(quiet or {}, checked, with_trades)
+        self._silences = Silences(quiet or {}, checked, with_trades, with_market)
         self._overdue = Overdue(patience)
         self._bridged: dict[Key, float] = {}  # ended then (seconds, UTC), unless nothing is missing
         self._told: dict[Key, str] = {}  # why what was refused

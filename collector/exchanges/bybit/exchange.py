@@ -36,8 +36,15 @@ _OPTIONS = "; for options as they change, and no loss can be noticed"
 def _channel(
     records: str, page: str, loss: Detection = "nothing", *, flows: bool = True, quiet: float | None = 600.0
 ) -> Channel:
-    source, best = f"{_DOCS}/{page}, 2026-11-28", page == _BEST
-    return Channel(records=records, loss=loss, flows=flows, quiet=quiet, with_trades=best, source=source)
+    return Channel(
+        records=records,
+        loss=loss,
+        flows=flows,
+        quiet=quiet,
+        with_trades=page == _BEST,
+        with_market=page == "ticker",  # what does not change is not sent
+        source=f"{_DOCS}/{page}, 2026-11-28",
+    )
 
 
 class Bybit(Exchange):

@@ -30,6 +30,7 @@ from collector.exchanges.protocol import Channel, ConnectionPlan, Detection, Exc
 _ARGUMENTS_PER_CONNECTION = 200
 _DOCS = "okx.com/docs-v5"
 _BEST = "Order book channel (bbo-tbt)"
+_OPEN = "Open interest channel"  # what does not change is not sent
 
 _NOT_OFFERED = frozenset({("funding", "spot"), ("funding", "option"), ("open_interest", "spot")})
 
@@ -43,6 +44,7 @@ def _channel(
         flows=flows,
         quiet=quiet,
         with_trades=source == _BEST,
+        with_market=source == _OPEN,
         source=f"{_DOCS}: {source}, 2026-11-28",
     )
 
@@ -61,7 +63,7 @@ class Okx(Exchange):
             "chain",
         ),
         "funding": _channel("the rate of the next settlement, every 30 to 90 s", "Funding rate channel"),
-        "open_interest": _channel("open contracts, every 3 s at most", "Open interest channel"),
+        "open_interest": _channel("open contracts, every 3 s at most", _OPEN),
         "liquidations": _channel(
             "at most one liquidation per instrument and second, of perpetuals and futures; the order's side",
             "Liquidation orders channel",

@@ -89,12 +89,18 @@ async def test_a_book_counts_as_seen_once_complete_the_others_once_acknowledged(
 class Watched:
     """Subscriptions that are looked at every six seconds, by a clock of their own."""
 
-    def __init__(self, gaps, monkeypatch, *, with_trades=("l2_book",), **quiet):
+    def __init__(self, gaps, monkeypatch, *, with_trades=("l2_book",), with_market=(), **quiet):
         self.now = 1000.0
         clock = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
         for module in (subscriptions_module, silence):
             monkeypatch.setattr(module, "time", clock)
-        self.it = Subscriptions(Gaps("X", gaps), quiet=quiet, checked=["l2_book"], with_trades=with_trades)
+        self.it = Subscriptions(
+            Gaps("X", gaps),
+            quiet=quiet,
+            checked=["l2_book"],
+            with_trades=with_trades,
+            with_market=with_market,
+        )
 
     def begin(self, *keys):
         self.it.ask(keys)
@@ -145,6 +151,24 @@ def test_a_slow_market_is_not_silent(gaps, monkeypatch, key):
     it.passes(3 * 3600, key, every=3 * 3600)
     assert not it.it.pending
     assert not gaps
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"), [("BYBIT", "open_interest"), ("BYBIT", "index"), ("OKX", "open_interest")]
+)
+def test_what_is_sent_when_it_changes_may_be_quiet_for_long(gaps, monkeypatch, name, channel):
+    """Nobody trades a contract for an hour: its open interest stays as it is."""
+    of = EXCHANGES[name].channels
+    with_market = [each for each, it in of.items() if it.with_market]
+    it = Watched(gaps, monkeypatch, with_market=with_market, **{channel: of[channel].quiet})
+    key = (channel, "BTC-USD")
+    it.begin(key)
+    it.passes(10 * 3600, key, every=3600)
+    assert not it.it.pending
+    assert not gaps
+    it.passes(3000, key)  # what is lively, and ceases, is silent all the same
+    it.passes(21 * 3600 + 1000)
+    assert set(it.it.pending) == {key}
 
 
 def test_a_lively_ticker_that_falls_silent_is_a_gap(gaps, monkeypatch):
