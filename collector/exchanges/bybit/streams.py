@@ -11,6 +11,7 @@ from collector.exchanges.bybit import messages
 from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
     UNREADABLE,
+    ZEROS,
     Level,
     MalformedError,
     amount,
@@ -254,10 +255,10 @@ class BestPrices(Stream):
         self._asks.replace(asks)
         return [*begun_again, *self._best(time, receipt)]
 
-    def _best(self, time: int, receipt: int) -> list[AnyRecord]:
+    def _best(self, time: int, receipt: int) -> Outputs:
         bids, asks = list(self._bids.best(1).values()), list(self._asks.best(1).values())
-        if not bids or not asks:
-            return []
+        if not bids or not asks:  # there are no best prices, which is no silence
+            return [Confirmed(self.subscriptions, "data")]
         return _best(self, time, receipt, (*bids[0], *asks[0]))
 
     @override
@@ -308,7 +309,13 @@ class Tickers(Stream):
     def _quote(
         self, it: messages.Ticker, bid: str, ask: str, start: tuple[str, str, int, int]
     ) -> list[AnyRecord | Event]:
-        """Return the best prices of an option; without their sizes they are a ticker alone."""
+        """Return the best prices of an option; without their sizes they are a ticker alone.
+
+        A price of zero stands for a side on which there is none.
+        """
+        if number(bid) in ZEROS or number(ask) in ZEROS:
+            quotes = tuple(each for each in self.subscriptions if each.channel in ("ticker", "l1_book"))
+            return [Confirmed(quotes, "data")] if quotes else []
         if it.bid_size and it.ask_size:
             return [*_best(self, *start[2:], quote(bid, it.bid_size, ask, it.ask_size))]
         l1_books = tuple(each for each in self.subscriptions if each.channel == "l1_book")

@@ -125,8 +125,8 @@ class BestPrices(Stream):
             return ()  # it was sent again
         self._last = part.seq_id
         bids, asks = _side(part.bids), _side(part.asks)
-        if not bids or not asks:
-            return ()
+        if not bids or not asks:  # there are no best prices, which is no silence
+            return [Confirmed(self.subscriptions, "data")]
         (bid, bid_size), (ask, ask_size) = bids[0], asks[0]
         found: list[AnyRecord] = []
         for channel, symbol in self.subscriptions:

@@ -185,6 +185,31 @@ def test_the_best_prices_of_options_come_with_their_ticker():
     assert kinds(it.receive(message(topic, part), NOW)) == [Confirmed, Index, Ticker]
 
 
+@pytest.mark.parametrize("none", [{"bidPrice": "0", "bidSize": "0"}, {"askPrice": "0.0", "askSize": "0"}])
+def test_an_option_without_a_price_on_one_side_has_no_best_prices(none):
+    it = session("ticker", "l1_book", symbols=("BTC-USDT-100-26Z25-call",))
+    part = {
+        "symbol": "BTC-26DEC25-100-C-USDT",
+        "bidPrice": "5",
+        "bidSize": "1",
+        "askPrice": "10",
+        "askSize": "2",
+    }
+    outputs = it.receive(message("tickers.BTC-26DEC25-100-C-USDT", part | none), NOW)
+    about = tuple(Subscription(each, "BTC-USDT-100-26Z25-call") for each in ("ticker", "l1_book"))
+    assert outputs[-1] == Confirmed(about, "data")  # it is not silent
+    assert not records(outputs)
+
+
+def test_a_book_with_one_side_has_no_best_prices_and_is_not_silent():
+    it = session("ticker")
+    it.receive(message("orderbook.1.BTCUSDT", {"s": "BTCUSDT", "b": [["1", "1"]], "a": [], "u": 5}), NOW)
+    outputs = it.receive(
+        message("orderbook.1.BTCUSDT", {"b": [["2", "1"]], "a": [], "u": 6}, type="delta"), NOW
+    )
+    assert outputs == [Confirmed((Subscription("ticker", "BTC-USDT-PERP"),), "data")]
+
+
 @pytest.mark.parametrize("size", [{"bidSize": ""}, {"askSize": "-1"}])
 def test_the_best_prices_of_options_without_their_sizes_are_a_ticker_alone(size):
     it = session("ticker", "l1_book", symbols=("BTC-USDT-100-26Z25-call",))

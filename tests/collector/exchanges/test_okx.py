@@ -145,6 +145,13 @@ def test_the_best_prices_are_a_ticker_and_an_l1_book():
     assert [len(records(it.receive(each, NOW))) for each in quotes] == [1, 0, 1]  # one came twice
 
 
+def test_a_book_with_one_side_has_no_best_prices_and_is_not_silent():
+    it = session("ticker")
+    it.receive(message("bbo-tbt", quote(bids=[])), NOW)
+    outputs = it.receive(message("bbo-tbt", quote(bids=[], seqId=5)), NOW)
+    assert outputs == [Confirmed((Subscription("ticker", "BTC-USDT-PERP"),), "data")]
+
+
 def test_funding_has_the_time_of_its_message_and_of_the_coming_settlement():
     part = {
         "instId": "BTC-USDT-SWAP", "fundingRate": "0.0000663322867090", "fundingTime": "1790006400000",
