@@ -13,7 +13,7 @@ from typing import TextIO
 import msgspec
 
 from collector import health, logs
-from collector.command_line import Parser, give_up_output, leave_unread
+from collector.command_line import Parser, give_up_output, in_words, leave_unread, writing
 from collector.printable import printable, printable_json
 from collector.settings import VARIABLES, Settings, SettingsError, Variable
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has enough
         return leave_unread()
     except OSError as error:
-        _say(f"collector: {error.filename or 'error'}: {error.strerror or error}", sys.stderr)
+        _say(f"collector: {in_words(error)}", sys.stderr)
         give_up_output()
         return 1
 
@@ -84,7 +84,9 @@ def _carry_out(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    print(printable(text, keep="\n"), file=file, flush=True)
+    file = file or sys.stdout
+    with writing(file):
+        print(printable(text, keep="\n"), file=file, flush=True)
 
 
 def parser() -> Parser:

@@ -1,11 +1,12 @@
 """What the command lines of both programs share: suggestions, and ``--version``."""
 
 import argparse
+import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, override
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any, override
 
 #: What other programs call a choice.
 _ALSO_CALLED = {
@@ -19,6 +20,29 @@ _ALSO_CALLED = {
 
 #: A shell's status for a program whose output pipe was closed. Not 0, since an exit status may be an answer.
 UNREAD = 141
+
+
+class StreamError(OSError):
+    """A standard stream cannot be written; the text says which one, and why."""
+
+
+@contextlib.contextmanager
+def writing(file: IO[Any]) -> Iterator[None]:
+    """Name the stream in an error of writing to it, but leave BrokenPipeError: nobody reads on."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if file is sys.stdout else "standard error"
+        raise StreamError(f"{name} cannot be written: {error.strerror}") from error
+
+
+def in_words(error: OSError) -> str:
+    """Return the error as a command tells it."""
+    if isinstance(error, StreamError):
+        return str(error)
+    return f"{error.filename or 'error'}: {error.strerror or error}"
 
 
 def leave_unread() -> int:
@@ -38,6 +62,14 @@ class Parser(argparse.ArgumentParser):
     def add_version(self) -> None:
         """Add ``--version``."""
         self.add_argument("--version", action=_Version, help="print the version and exit")
+
+    @override
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        """Print help or usage at once: argparse says nothing where that fails."""
+        file = file or sys.stderr
+        with writing(file):
+            file.write(message or "")
+            file.flush()
 
     @override
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -85,7 +117,9 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from collector.version import described  # noqa: PLC0415 - asks git
 
-        sys.stdout.write(f"{parser.prog} {described()}\n")
+        with writing(sys.stdout):
+            sys.stdout.write(f"{parser.prog} {described()}\n")
+            sys.stdout.flush()
         parser.exit()
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, override
 
-from collector.command_line import Parser, give_up_output, leave_unread
+from collector.command_line import Parser, give_up_output, in_words, leave_unread
 from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
@@ -76,11 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     wrong = FAILED if _only_plans(words) else WRONG
     try:
-        options = _read(words)
+        return _run(_read(words))
     except SystemExit as ended:
         sys.exit(wrong if ended.code == WRONG else ended.code)
-    try:
-        return _run(options)
     except InputError as error:
         _say(str(error))
         return wrong
@@ -90,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         return leave_unread()
     except OSError as error:
-        _say(f"launcher: {error.filename or 'error'}: {error.strerror or error}")
+        _say(f"launcher: {in_words(error)}")
         give_up_output()
         return FAILED
 

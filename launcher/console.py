@@ -11,6 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from collector.command_line import writing
 from collector.printable import printable, printable_json
 
 if TYPE_CHECKING:
@@ -135,14 +136,15 @@ class Console:
 
     def _put(self, file: TextIO, write: Callable[[], None]) -> None:
         try:
-            write()
+            with writing(file):
+                write()
         except OSError as error:
             if not self._goes_on:
                 raise
             with open(os.devnull, "w") as nowhere:  # noqa: PTH123
                 os.dup2(nowhere.fileno(), file.fileno())
             if not isinstance(error, BrokenPipeError):
-                self.remark(f"launcher: {file.name}: {error.strerror}; what follows there is not shown")
+                self.remark(f"launcher: {error}; what follows there is not shown")
 
     def json(self, value: object, *, lines: bool = False) -> None:
         """Print a result as JSON on standard output: one document, or one of several lines (``lines``)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from collector import catalog
-from collector.command_line import Parser
+from collector.command_line import Parser, writing
 from collector.decode.decoder import MAX_LINE_BYTES, Decoder
 from collector.exchanges.directory import EXCHANGES
 from collector.exchanges.numbers import MalformedError
@@ -133,8 +133,10 @@ def _exchange(name: str) -> type[Exchange]:
 
 def _show(decoder: Decoder, path: str | None) -> None:
     for found in decoder.decode(_lines_of(path)):
-        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
-    sys.stdout.buffer.flush()
+        with writing(sys.stdout):
+            sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+    with writing(sys.stdout):
+        sys.stdout.buffer.flush()
 
 
 def _contents(path: str) -> bytes:

@@ -121,7 +121,7 @@ def _print(lines: bytes) -> None:
         while lines:
             lines = lines[os.write(sys.stdout.fileno(), lines) :]
     except OSError as error:
-        raise ClosedOutputError(f"standard output: {error.strerror}") from error
+        raise ClosedOutputError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _replace(path: Path, content: bytes) -> None:

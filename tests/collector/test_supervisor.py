@@ -34,8 +34,11 @@ async def test_a_spool_in_a_folder_of_another_user_says_who_must_own_it(tmp_path
 
 
 def test_a_closed_standard_output_is_logged_in_one_line(caplog):
-    death = supervisor._Death("writer", ClosedOutputError("standard output: Broken pipe"))
+    death = supervisor._Death("writer", ClosedOutputError("standard output cannot be written: Broken pipe"))
     (record,) = caplog.records
-    assert record.message == "writer failed: ClosedOutputError: standard output: Broken pipe; exiting"
+    assert (
+        record.message
+        == "writer failed: ClosedOutputError: standard output cannot be written: Broken pipe; exiting"
+    )
     assert not record.exc_info
     assert death.exit_status == supervisor.DIED

@@ -156,15 +156,35 @@ def test_a_pattern_that_matches_nothing_has_its_exit_status(file, command, statu
     assert ("no Docker engine" if asks_first else "no collector nope") in capsys.readouterr().err
 
 
+#: Commands of both programs that need no engine and no network, and print something.
+PRINTING = (
+    *(f"launcher {words}" for words in ("--help", "up --help", "--version", "version", "init new.yaml")),
+    *(
+        f"launcher {words}"
+        for words in ("validate", "validate --json", "render", "schema", "explain symbols")
+    ),
+    *(
+        f"launcher {words}"
+        for words in ("exchanges", "exchanges --json", "channels KRAKEN", "completion bash")
+    ),
+    *(
+        f"collector {words}"
+        for words in ("--help", "--version", "check", "check --help", "health", "db init")
+    ),
+    *(f"collector decode {words}" for words in ("--help", "KRAKEN messages")),
+)
+FULL = "{}: standard output cannot be written: No space left on device\n"
+
+
 @pytest.mark.parametrize(
     ("command", "output", "status", "said"),
     [
         ("launcher validate", "| true", 141, ""),
-        ("launcher validate", ">/dev/full", 1, "launcher: error: No space left on device\n"),
         ("collector check", "| true", 141, ""),
-        ("collector check", ">/dev/full", 1, "collector: error: No space left on device\n"),
         ("collector decode KRAKEN messages", "| true", 141, ""),
-        ("collector decode KRAKEN messages", ">/dev/full", 1, "collector: error: No space left on device\n"),
+        *((command, ">/dev/full", 1, FULL.format(command.partition(" ")[0])) for command in PRINTING),
+        *((command, "| true", 141, "") for command in ("launcher up --help", "launcher --version")),
+        ("launcher --help", "2>/dev/full", 0, ""),
     ],
 )
 def test_a_closed_pipe_changes_the_exit_status_of_commands_that_answer(file, command, output, status, said):

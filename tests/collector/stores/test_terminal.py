@@ -143,7 +143,7 @@ def test_a_closed_pipe_ends_the_collector_loudly(tmp_path):
     printer.stdout.readline()
     printer.stdout.close()
     assert printer.wait(30) == 1
-    assert "ended: standard output: Broken pipe" in printer.stderr.read()
+    assert "ended: standard output cannot be written: Broken pipe" in printer.stderr.read()
     printer.stderr.close()
 
 
