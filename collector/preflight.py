@@ -30,6 +30,7 @@ from collector.stores import (
     Holder,
     NoTablesError,
     ProbedStore,
+    RightMissingError,
     SharedStore,
     Store,
     StoreRefusedError,
@@ -171,11 +172,11 @@ async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
         async with asyncio.timeout(_PATIENCE):
             return await _opened(store, settings, where, replacing)
     except NoTablesError as error:
-        if not settings.create_tables:
-            return _fault(
-                "store", str(error), "run `collector db init`, as a user who may create tables", MISCONFIGURED
-            )
-        return _fine("store", f"{where} lacks tables; the collector creates them when it starts")
+        return _fault(
+            "store", str(error), "run `collector db init`, as a user who may create tables", MISCONFIGURED
+        )
+    except RightMissingError as error:
+        return _fault("store", f"{where} refuses the collector: {error}", error.remedy, MISCONFIGURED)
     except StoreRefusedError as error:
         why = "cannot be used" if apart else "refuses the collector"
         login = "check USER, PASSWORD or PASSWORD_FILE, DATABASE, and that user's permissions"
@@ -190,25 +191,36 @@ async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
 
 async def _opened(store: Store, settings: Settings, where: str, replacing: Collection[str]) -> Finding:
     """Try a store that may be reached. Raises what ``open`` does."""
-    position = await store.open(settings.name)
-    if isinstance(store, ProbedStore) and (fault := await _no_writes(store, settings, where)):
+    position = None
+    known = "sees this collector for the first time"
+    try:
+        position = await store.open(settings.name)
+    except NoTablesError:
+        if not settings.create_tables:
+            raise
+        known = "lacks tables; the collector creates them when it starts"
+    if fault := await _no_writes(settings, where):
         return fault
     if position and settings.name not in replacing and (who := await _other(store, settings)):
         detail = f"{who} writes into {where} under the name {settings.name!r} already"
         return _fault("store", detail, "stop it, or give this collector another NAME", UNAVAILABLE)
     if settings.backend == "PARQUET" and (full := _without_room(settings.parquet_dir)):
         return full
-    known = "knows this collector" if position else "sees this collector for the first time"
-    return _fine("store", f"{where} {known}")
+    return _fine("store", f"{where} {'knows this collector' if position else known}")
 
 
-async def _no_writes(store: ProbedStore, settings: Settings, where: str) -> Finding | None:
+async def _no_writes(settings: Settings, where: str) -> Finding | None:
     """Find that a store that can be reached takes no records."""
+    store = stores.create(settings)
+    if not isinstance(store, ProbedStore):
+        return None
     try:
         await store.probe(settings.name)
     except StoreUnavailableError as error:
         detail, remedy = f"{where} takes no records: {error}", "see what the server says, and its log"
         return _fault("store", detail, remedy, UNAVAILABLE)
+    finally:
+        await store.close()
     return None
 
 

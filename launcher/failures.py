@@ -41,7 +41,9 @@ def of_status(status: Status) -> Cause | None:
         remedy = f"`launcher symbols {status.exchange}` lists what the exchange has now"
         return Cause(f"refused by the exchange: {by_reason(refused)}", remedy)
     if status.store.state == "refused":
-        remedy = "check the store's `user`, `password`, `database`, and that user's permissions"
+        remedy = "check the store's `user`, `password` and `database`"
+        if "the user lacks a right" in (status.store.error or ""):
+            remedy = "`launcher doctor` names the right, and how to grant it"
         return Cause(f"refused by the store: {status.store.error}", remedy)
     return None
 

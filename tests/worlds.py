@@ -297,6 +297,8 @@ PASSWORD = "canary-of-the-store-5e1b"
 STORE = {"backend": "REDISSTREAM", "host": "redis", "password": PASSWORD}
 #: The password of a user of that store who may read everything, and write nothing.
 READER = "canary-of-a-reader-5e1d"
+#: Postgres, where the reader may look at the tables, and no more.
+TABLES = {"backend": "POSTGRES", "host": "postgres", "user": "reader", "password": READER}
 PARQUET = {"backend": "PARQUET"}
 
 
@@ -354,8 +356,22 @@ IN_CONTAINER = (
         "reading-user",
         "store",
         "the user lacks a right",
-        "that user's permissions",
+        "ACL SETUSER reader +xadd +hset",
         STORE | {"user": "reader", "password": READER},
+    ),
+    _in_container(
+        "no-right-to-create",
+        "store",
+        "the user lacks a right",
+        "GRANT USAGE, CREATE ON SCHEMA public TO reader",
+        TABLES | {"database": "empty"},
+    ),
+    _in_container(
+        "no-right-to-insert",
+        "store",
+        "the user lacks a right",
+        "GRANT INSERT, UPDATE ON cryptostore_position, cryptostore_note TO reader",
+        TABLES | {"database": "made"},
     ),
     _in_container(
         "no-symbol",

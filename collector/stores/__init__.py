@@ -43,6 +43,14 @@ class StoreRefusedError(Exception):
     """The store refuses the collector (credentials, another type under our key); a person must act."""
 
 
+class RightMissingError(StoreRefusedError):
+    """The store's user lacks a right that the collector needs; ``remedy`` says how it is granted."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
 class NoTablesError(StoreRefusedError):
     """The tables are missing, and the collector may not create them."""
 
@@ -122,9 +130,9 @@ class ProbedStore(Store, Protocol):
     """A store that can say whether it would accept records, without storing one."""
 
     async def probe(self, name: str) -> None:
-        """Check that collector ``name`` may do everything that a commit needs.
+        """Reconnect, and check that collector ``name`` may do everything that a commit needs.
 
-        Raises StoreUnavailableError or StoreRefusedError.
+        Raises StoreUnavailableError or StoreRefusedError; RightMissingError if the user lacks a right.
         """
 
 

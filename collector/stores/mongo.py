@@ -49,11 +49,13 @@ from collector.stores import (
     UNINTELLIGIBLE,
     Holder,
     PositionLostError,
+    RightMissingError,
     StoreRefusedError,
     StoreUnavailableError,
     notes,
     tell_damage,
 )
+from collector.stores.mongo_rights import lacking_rights
 from collector.stores.network_errors import unnumbered
 from collector.times import SECOND
 
@@ -64,8 +66,9 @@ _COMMAND_SECONDS = 20.0
 _MAX_DOCUMENT_BYTES = 16 * 2**20
 
 _DUPLICATE_KEY = 11000
+_UNAUTHORIZED = 13
 #: Only a person can resolve these: not authorised, no such user, an invalid name, a view in our place.
-_REFUSING_CODES = (13, 18, 73, 166, 8000)
+_REFUSING_CODES = (_UNAUTHORIZED, 18, 73, 166, 8000)
 #: Errors of a single write that are about the server's state (stopping, electing, full, busy), not about it.
 _STATE_CODES = {
     *(6, 7, 24, 50, 89, 91, 112, 134, 146, 189, 262, 9001, 10107),
@@ -162,6 +165,23 @@ class MongoStore:
         """Return the record's collection."""
         return f"the collection {COLLECTIONS[type(record)]}"
 
+    async def probe(self, name: str) -> None:
+        """See whether the user has the rights that storing needs; see ProbedStore.probe."""
+        del name  # the same rights for all
+        await self.open_to_read()
+        channels = (*self._settings.channels, "gaps")
+        needed = [(of, action) for of in (_POSITIONS, _NOTES) for action in ("find", "insert", "update")]
+        needed += [(of, "insert") for kind, of in COLLECTIONS.items() if channel_of(kind) in channels]
+        with self._failures():
+            database = self._collection(_POSITIONS).database
+            try:
+                told = await database.command("connectionStatus", showPrivileges=True)
+            except OperationFailure:  # a server of another make, which does not know that
+                return
+            if lacking := lacking_rights(told["authInfo"], database.name, needed):
+                what, remedy = lacking
+                raise RightMissingError(f"{self._where}: the user lacks a right: {what}", remedy)
+
     async def note(self, name: str, text: str) -> None:
         """Store a note, as a document of its own."""
         with self._failures():
@@ -242,7 +262,10 @@ class MongoStore:
             yield
         except OperationFailure as error:
             kind = StoreRefusedError if error.code in _REFUSING_CODES else StoreUnavailableError
-            raise self._failure(kind, _what(error)) from error
+            what = _what(error)
+            if error.code == _UNAUTHORIZED:
+                what = f"the user lacks a right ({what})"
+            raise self._failure(kind, what) from error
         except (
             ConfigurationError,
             InvalidName,

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from collector.batch import Batch, Position, Refusal
 from collector.gap_records import StoredGap
-from collector.records import AnyRecord
+from collector.records import AnyRecord, channel_of
 from collector.settings import Settings
 from collector.stores import (
     UNINTELLIGIBLE,
@@ -28,6 +28,7 @@ from collector.stores import (
 )
 from collector.stores.network_errors import in_words
 from collector.stores.postgres_partitions import Partitions, days_of
+from collector.stores.postgres_rights import Rights
 from collector.stores.postgres_tables import TABLES, Table, missing, prepare
 
 _log = logging.getLogger(__name__)
@@ -172,6 +173,19 @@ class PostgresStore:
         await self.close()
         return done
 
+    async def probe(self, name: str) -> None:
+        """See whether the user has the rights that storing needs; see ProbedStore.probe."""
+        del name  # the same rights for all
+        self._drop()
+        channels = (*self._settings.channels, "gaps")
+        tables = [table for kind, table in TABLES.items() if channel_of(kind) in channels]
+        with self._failures():
+            self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
+            await connection.execute("BEGIN")
+            rights = Rights(connection, self._where, creates=self._settings.create_tables)
+            await rights.check(tables, self._partitions)
+            await connection.execute("ROLLBACK")
+
     async def note(self, name: str, text: str) -> None:
         """Store a note, as a row of its own."""
         with self._failures():
@@ -302,7 +316,10 @@ class PostgresStore:
             # pgbouncer refuses a password under a code that says nothing
             refused = refused or "authentication failed" in str(error)
             kind = StoreRefusedError if refused else StoreUnavailableError
-            raise kind(f"{self._where}: {self._settings.masked(in_words(error))}") from error
+            what = self._settings.masked(in_words(error))
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                what = f"the user lacks a right ({what})"
+            raise kind(f"{self._where}: {what}") from error
         except (*UNINTELLIGIBLE, CutError) as error:
             self._drop()
             why = self._settings.masked(f"{type(error).__name__}: {error}")

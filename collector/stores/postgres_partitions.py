@@ -66,8 +66,18 @@ class Partitions:
         days = {(start - date(1970, 1, 1)).days for start in starts}
         return await self.provide(connection, dict.fromkeys(self._partitioned, days))
 
+    async def due(self, connection: asyncpg.Connection) -> set[str]:
+        """Return the tables that have no partition of ours for today."""
+        start = _start(self._period, time.time_ns() // _DAY)
+        names = {_name(table, start): table for table in self._partitioned}
+        rows = await connection.fetch(
+            "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(quote_ident(name)) IS NULL",
+            list(names),
+        )
+        return {names[row["name"]] for row in rows}
+
     async def _make(self, connection: asyncpg.Connection, table: str, start: date) -> str | None:
-        name = f"{table}_{start:%Y%m%d}"
+        name = _name(table, start)
         if await connection.fetchval("SELECT to_regclass(quote_ident($1))", name):
             return None
         await connection.execute("SAVEPOINT partition")
@@ -82,6 +92,10 @@ class Partitions:
             await connection.execute("ROLLBACK TO partition")
             return None
         return name
+
+
+def _name(table: str, start: date) -> str:
+    return f"{table}_{start:%Y%m%d}"
 
 
 def days_of(receipts: Iterable[int]) -> set[int]:

@@ -39,12 +39,12 @@ from collector.times import SECOND
 
 _log = logging.getLogger(__name__)
 
-_POSITIONS, _NOTES = "cryptostore_position", "cryptostore_note"
+POSITIONS, NOTES = "cryptostore_position", "cryptostore_note"
 _CREATE_POSITIONS = f"""
-    CREATE TABLE IF NOT EXISTS {_POSITIONS} (
+    CREATE TABLE IF NOT EXISTS {POSITIONS} (
         name text PRIMARY KEY, owner text NOT NULL, incarnation text NOT NULL, sequence bigint NOT NULL,
         who text NOT NULL, seen timestamptz NOT NULL);
-    CREATE TABLE IF NOT EXISTS {_NOTES} (name text PRIMARY KEY, note text NOT NULL)"""
+    CREATE TABLE IF NOT EXISTS {NOTES} (name text PRIMARY KEY, note text NOT NULL)"""
 
 #: Larger tables are not rewritten without the owner's request: it would take longer than the writer waits for
 #: an answer, and block readers meanwhile.
@@ -307,16 +307,17 @@ async def prepare(
 
     Raises StoreRefusedError if a table cannot take our rows, and asyncpg's errors.
     """
-    if _is_complete(await _columns(connection)):
+    if _is_complete(await columns(connection)):
         return []
     await connection.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
     await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-    found = await _columns(connection)
+    found = await columns(connection)
     hypertables = partition != "none" and await connection.fetchval(
         "SELECT true FROM pg_extension WHERE extname = 'timescaledb'"
     )
-    done = [f"created table {name}" for name in (_POSITIONS, _NOTES) if name not in found]
-    await connection.execute(_CREATE_POSITIONS)
+    done = [f"created table {name}" for name in (POSITIONS, NOTES) if name not in found]
+    if done:  # even IF NOT EXISTS needs the right to create
+        await connection.execute(_CREATE_POSITIONS)
     for table in TABLES.values():
         if table.name in found:
             done += await _adopt(connection, table, found[table.name], patient=patient)
@@ -328,9 +329,9 @@ async def prepare(
 
 async def missing(connection: asyncpg.Connection) -> list[str]:
     """Return the tables that the database does not have."""
-    found = await _columns(connection)
+    found = await columns(connection)
     return [
-        name for name in (_POSITIONS, _NOTES, *(table.name for table in TABLES.values())) if name not in found
+        name for name in (POSITIONS, NOTES, *(table.name for table in TABLES.values())) if name not in found
     ]
 
 
@@ -356,7 +357,7 @@ def _chunks(partition: str) -> str:
     return f"chunk_time_interval => INTERVAL '1 {partition}'"
 
 
-async def _columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Column]]:
+async def columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Column]]:
     """Return the columns that our tables have in the database, by table."""
     rows = await connection.fetch(
         "SELECT wanted AS table, attname AS column, format_type(atttypid, atttypmod) AS type,"
@@ -366,7 +367,7 @@ async def _columns(connection: asyncpg.Connection) -> dict[str, dict[str, _Colum
         " JOIN pg_attribute ON attrelid = to_regclass(quote_ident(wanted))"
         " LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum"
         " WHERE attnum > 0 AND NOT attisdropped",
-        [_POSITIONS, _NOTES, *(table.name for table in TABLES.values())],
+        [POSITIONS, NOTES, *(table.name for table in TABLES.values())],
     )
     found: dict[str, dict[str, _Column]] = {}
     for row in rows:
@@ -379,7 +380,7 @@ def _is_complete(found: dict[str, dict[str, _Column]]) -> bool:
     tables = all(
         table.name in found and not list(_changes(table, found[table.name])) for table in TABLES.values()
     )
-    return tables and _POSITIONS in found and _NOTES in found
+    return tables and POSITIONS in found and NOTES in found
 
 
 async def _adopt(

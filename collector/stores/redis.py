@@ -13,6 +13,7 @@ carried out.
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import os
 import socket
@@ -31,6 +32,7 @@ from collector.stores import (
     UNINTELLIGIBLE,
     Holder,
     PositionLostError,
+    RightMissingError,
     StoreRefusedError,
     StoreUnavailableError,
     notes,
@@ -299,15 +301,33 @@ class RedisStore:
         Each command has an invalid argument, so none changes anything: a server checks rights, and whether
         it accepts writes at all, before it checks arguments.
         """
-        wrong = ("none", "of", "these") if self._streams else ("none", "of these")
-        write = "XADD" if self._streams else "ZADD"
+        await self.open_to_read()
+        wrong = ("none", "of", "these")
+        write, trim = ("XADD", "XTRIM") if self._streams else ("ZADD", "ZREMRANGEBYRANK")
         commands: Commands = [(write, key, *wrong) for key in self._keys()]
+        if self._trimming:
+            commands += [(trim, key, "none", "of") for key in self._keys()]
+            commands += [] if self._streams else [("EVAL", "", "none")]
         commands += [("HSET", key, "a", "pair", "more") for key in (_position_key(name), self._notes)]
-        commands += [("EVALSHA", "0" * 40, "0")]
+        commands += [("EVALSHA", "0" * 40, "0"), ("TIME",)]
         for command in commands:
             await self._send(*command)
-        for _ in commands:
+        errors = {command: error for command in commands if (error := await self._right_missing())}
+        if errors:
+            grants = dict.fromkeys(itertools.starmap(_grant, errors.items()))
+            user = self._settings.user or "default"
+            remedy = f"as an administrator, run `ACL SETUSER {user} {' '.join(grants)}`"
+            raise RightMissingError(str(next(iter(errors.values()))), remedy)
+
+    async def _right_missing(self) -> StoreRefusedError | None:
+        """Read an error; return it if it is that the user lacks a right."""
+        try:
             await self._see_that_arguments_are_wrong()
+        except StoreRefusedError as error:
+            if isinstance(error.__cause__, exceptions.NoPermissionError):
+                return error
+            raise
+        return None
 
     async def _see_that_arguments_are_wrong(self) -> None:
         """Read the error. Raises StoreUnavailableError or StoreRefusedError if it is about anything else."""
@@ -485,6 +505,12 @@ def _texts(answer: Sequence[bytes]) -> dict[str, str]:
     """Return the hash in a server's answer."""
     pairs = [each.decode(errors="replace") for each in answer]
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def _grant(command: tuple[str, ...], error: StoreRefusedError) -> str:
+    """Return the ACL rule that lets a user do what the server refused: use the command, or its key."""
+    name, *arguments = command
+    return f"+{name.lower()}" if "command" in str(error).lower() else f"~{arguments[0]}"
 
 
 def _position_key(name: str) -> str:

@@ -1,6 +1,6 @@
 import pytest
-from engines import IMAGE, REDIS
-from stage import REDIS_FOLDER, ROOT, Stage
+from engines import IMAGE, REDIS, SERVERS
+from stage import REDIS_FOLDER, ROOT, SERVERS_FOLDER, Stage
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +12,12 @@ def image(users_engine):
 @pytest.fixture(scope="session")
 def redis_image(users_engine):
     return users_engine.build(REDIS, REDIS_FOLDER)
+
+
+@pytest.fixture(scope="session")
+def servers_image(users_engine):
+    """Debian's servers, as the public images are."""
+    return users_engine.build(SERVERS, SERVERS_FOLDER)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 REDIS_FOLDER = Path(__file__).with_name("redis_image")
+SERVERS_FOLDER = Path(__file__).with_name("servers_image")
 HOSTS = (
     "api.coinbase.com", "advanced-trade-ws.coinbase.com", "api.kraken.com", "ws.kraken.com",
     "api.binance.com", "stream.binance.com",

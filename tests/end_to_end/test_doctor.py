@@ -1,11 +1,13 @@
 """``doctor`` and ``up`` agree on what is wrong inside the containers, collector by collector."""
 
+import asyncio
 import contextlib
 import io
 import json
 import os
 import subprocess
 
+import asyncpg
 import pytest
 import redis
 from engines import LABEL
@@ -14,6 +16,9 @@ from test_fleet import Fleet
 from waiting import wait_until
 from worlds import IN_CONTAINER, PARQUET, PASSWORD, READER, STORE
 
+from collector.settings import Settings
+from collector.stores import StoreUnavailableError
+from collector.stores.postgres import PostgresStore
 from launcher import cli
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -23,8 +28,44 @@ BROKEN = {world.name: world for world in IN_CONTAINER if not (os.geteuid() and w
 FINE = ("fine", "fine-in-files", "fine-in-log")
 
 
+def postgres(stage, image):
+    """Starts a Postgres whose reader may only read: a database with tables, and an empty one."""
+    command = f"echo {PASSWORD} >/tmp/password && exec docker-entrypoint.sh postgres"
+    name = stage.run(
+        "postgres", image, "--network-alias", "postgres", "--publish", "127.0.0.1::5432",
+        "--user", "postgres", "--env", "POSTGRES_USER=cryptostore", "--env", "POSTGRES_DB=made",
+        "--env", "POSTGRES_PASSWORD_FILE=/tmp/password", "--env", "PGDATA=/var/lib/postgresql/data/data",
+        "--entrypoint", "sh", command=("-c", command),
+    )  # fmt: skip
+    port = docker("port", name, "5432/tcp").rpartition(":")[2]
+    url = f"postgresql://cryptostore:{PASSWORD}@127.0.0.1:{port}/made"
+    wait_until(lambda: asyncio.run(_has_tables(url)))
+
+
+async def _has_tables(url):
+    about = {
+        "EXCHANGE": "KRAKEN",
+        "SYMBOLS": "BTC-USD",
+        "CHANNELS": "trades",
+        "BACKEND": "POSTGRES",
+        "URL": url,
+    }
+    with contextlib.suppress(StoreUnavailableError):
+        await PostgresStore(Settings.read(about)).initialise()
+        owner = await asyncpg.connect(url)
+        for statement in (
+            f"CREATE ROLE reader LOGIN PASSWORD '{READER}'",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+            "CREATE DATABASE empty",
+        ):
+            await owner.execute(statement)
+        await owner.close()
+        return True
+    return False
+
+
 @pytest.fixture(scope="module")
-def fleet(redis_image, image, tmp_path_factory):
+def fleet(redis_image, servers_image, image, tmp_path_factory):
     """A fleet beside a simulated exchange, which it takes for the real one."""
     stage = Stage(redis_image)
     fleet = Fleet(tmp_path_factory.mktemp("worlds"), stage, image)
@@ -37,6 +78,7 @@ def fleet(redis_image, image, tmp_path_factory):
             client.execute_command("ACL", "SETUSER", "reader", "on", f">{READER}", "~*", *rights)
         with redis.Redis(port=stage.port, db=1, password=PASSWORD) as client:
             client.xadd("trades-KRAKEN-BTC-USD", {"some": "body's"})
+        postgres(stage, servers_image)
         yield fleet
     finally:
         for container in fleet.containers().values():

@@ -12,7 +12,7 @@ from databases import PostgresHarness
 from engines import SERVERS, turn
 from process_list import process_list
 from simulated import Control
-from stage import docker, inspect
+from stage import SERVERS_FOLDER, docker, inspect
 from transcripts import alike
 from waiting import wait_until
 
@@ -96,7 +96,7 @@ def fleet(tmp_path, image, own_engine):
     """
     own_engine.give(image, "cryptostore:latest")
     for name in ("redis", "postgres"):
-        own_engine.get(managed.SERVERS[name].image, SERVERS, Path(__file__).with_name("servers_image"))
+        own_engine.get(managed.SERVERS[name].image, SERVERS, SERVERS_FOLDER)
     fleet = Fleet(tmp_path)
     with turn("lab"):
         yield fleet
