@@ -161,7 +161,11 @@ def parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_version()
-    top.add_argument("--no-color", action="store_true", help="no colours; NO_COLOR=1 does the same")
+    top.add_argument(
+        "--no-color",
+        action="store_true",
+        help="no colours; NO_COLOR=1 does the same. Headings stay bold, but for TERM=dumb",
+    )
     commands = top.add_subparsers(metavar="COMMAND", required=True, title="commands")
     _add_file_commands(commands)
     _add_reference_commands(commands)

@@ -392,7 +392,7 @@ def test_a_misspelt_command_or_option_is_suggested(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("off", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"--no-color": ""}, {}])
+@pytest.mark.parametrize("off", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"--no-color": ""}, {"NO_COLOR": ""}])
 def test_colours_are_for_terminals_and_can_be_turned_off(off, monkeypatch):
     monkeypatch.setattr(sys, "stdout", open_terminal := OnTerminal())
     monkeypatch.delenv("NO_COLOR", raising=False)
@@ -402,8 +402,12 @@ def test_colours_are_for_terminals_and_can_be_turned_off(off, monkeypatch):
     table = Table("STATE")
     table.add("ready")
     Console(color="--no-color" not in off).table(table)
-    assert ("\x1b[32mready" in open_terminal.getvalue()) == (not off)
-    assert "ready" in open_terminal.getvalue()
+    drawn = open_terminal.getvalue()
+    assert ("\x1b[32mready" in drawn) == (off == {"NO_COLOR": ""})  # empty is as good as unset
+    assert "ready" in drawn
+    # NO_COLOR is about colour alone: https://no-color.org
+    assert ("\x1b[1mSTATE" in drawn) == ("TERM" not in off)
+    assert ("\x1b" in drawn) == ("TERM" not in off)
 
 
 class OnTerminal(io.StringIO):
