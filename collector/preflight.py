@@ -143,7 +143,7 @@ def _spool(settings: Settings) -> Finding:
         return _fault(
             "spool",
             f"{folder} cannot be written to: {error.strerror}",
-            _OWNED.format(user=os.geteuid()),
+            _folder_remedy(error),
             UNAVAILABLE,
         )
     if free < RESERVE_BYTES:
@@ -180,7 +180,7 @@ async def _store(settings: Settings, replacing: Collection[str]) -> Finding:
     except StoreRefusedError as error:
         why = "cannot be used" if apart else "refuses the collector"
         login = "check USER, PASSWORD or PASSWORD_FILE, DATABASE, and that user's permissions"
-        remedy = _store_remedy(settings) if apart else login
+        remedy = _folder_remedy(error.__cause__) if apart else login
         return _fault("store", f"{where} {why}: {error}", remedy, MISCONFIGURED)
     except (StoreUnavailableError, TimeoutError) as error:
         why = "cannot be used" if apart else "is not reachable"
@@ -264,6 +264,12 @@ def _without_room(folder: Path) -> Finding | None:
         )
         return _warning("store", f"the disk of {folder} has {size} free, {share:.0%} of it", remedy)
     return None
+
+
+def _folder_remedy(cause: BaseException | None) -> str:
+    if isinstance(cause, NotADirectoryError | FileExistsError):
+        return "there is a file where the folder should be: move it away, or choose another folder"
+    return _OWNED.format(user=os.geteuid())
 
 
 def _store_remedy(settings: Settings) -> str:

@@ -23,7 +23,7 @@ _NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited
 #: The states of what works; for a simulator and a store these are Docker's words.
 WELL = ("ready", "healthy", "running")
 #: The states of what does not work, the worst first.
-_UNWELL = ("failed", "dead", "exited", "unhealthy", "absent", "restarting", "degraded")
+_UNWELL = ("failed", "dead", "exited", "unhealthy", "created", "absent", "restarting", "degraded")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +144,12 @@ def _absent(name: str) -> Row:
 def _status(engine: DockerEngine, container: Observed) -> Status | None:
     if container.collector == SIMULATOR or container.store:
         return None
-    return engine.status(container.id, container.name)
+    try:
+        return engine.status(container.id, container.name)
+    except EngineError:
+        if container.state in _NOT_RUNNING:  # nothing can be read from it without what it mounts
+            return None
+        raise
 
 
 def _row(engine: DockerEngine, container: Observed, config: str | None) -> Row:
@@ -174,12 +179,14 @@ def _why(engine: DockerEngine, container: Observed) -> str:
     """Return why a container is unhealthy, as far as the engine knows; otherwise empty."""
     try:
         condition = engine.condition(container.id)
+        if condition.state == "created":
+            return condition.error or "it was never started"
+        if condition.state != "running":
+            return condition.error or f"exit status {condition.exit_code}"
         said = masked(condition.said, engine.passwords(container.id))
     except EngineError:
         return ""
-    if condition.state == "running":
-        return " ".join(said.split()) or "its health check fails without saying why"
-    return condition.error or f"exit status {condition.exit_code}"
+    return " ".join(said.split()) or "its health check fails without saying why"
 
 
 def _config(

@@ -114,6 +114,13 @@ def missing_folder(scene):
     scene.undo.append(folder.mkdir)
 
 
+def file_for_folder(scene):
+    path = scene.folder / "records"
+    path.touch()
+    scene.keys["stores"] = {"files": {"backend": "PARQUET", "path": str(path)}}
+    scene.undo += [path.mkdir, path.unlink]
+
+
 def anothers_fleet(scene):
     scene.write()
     theirs = scene.folder / "theirs" / "fleet.yaml"
@@ -275,6 +282,9 @@ ON_ENGINE = (
     ),
     _on_engine(too_many_processors, "one", "limits", "limits.cpus 4000: the engine's machine has"),
     _on_engine(missing_folder, "one", "container", "records is not on the engine's machine; make it there"),
+    _on_engine(
+        file_for_folder, "one", "container", "records on the engine's machine is a file, not a folder; "
+    ),
     _on_engine(wrong_settings, "one", "settings", "SYMBOLS = 'WRONG-SETTINGS': no such symbol"),
     _on_engine(image_of_another_program, "one", "image", "is another program's: it starts `python3`"),
     _on_engine(simulator_that_ends, "simulator", "server", "No module named 'collector'", is_slow=True),

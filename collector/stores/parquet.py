@@ -410,6 +410,8 @@ def _advice(error: OSError, doing: str) -> str | None:
     """Return what a person can do about an error; None if waiting may help."""
     if error.errno == errno.EROFS:
         return "mount it writable"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "a file is where a folder should be; move it away"
     if error.errno in (errno.EACCES, errno.EPERM):
         if doing == "read":
             return f"user {os.geteuid()}, who runs the collector, needs permission to read it"

@@ -426,7 +426,7 @@ class DockerEngine:
             health=health.get("Status"),
             said=checks[-1]["Output"].strip() if checks else "",
             exit_code=state["ExitCode"],
-            error=state["Error"],
+            error=_reason(state["Error"]),
             restarts=found["RestartCount"],
             started=seconds(state["StartedAt"]),
         )
@@ -847,6 +847,13 @@ def _reason(text: str) -> str:
         return (
             f"{path} is not on the engine's machine; make it there, and give it to the user of the containers"
             f" (`mkdir -p {path} && chown {USER} {path}`)"
+        )
+    mount = re.search(r'error mounting "([^"]+)" to rootfs|\bmount (/[^:]+):/', text)
+    if mount and "not a directory" in text:
+        path = mount[1] or mount[2]
+        return (
+            f"{path} on the engine's machine is a file, not a folder; move it away, and make a folder there"
+            f" for the user of the containers (`mkdir -p {path} && chown {USER} {path}`)"
         )
     if "address pool" in text:
         return f"{text}; `docker network prune` removes networks that nothing uses"

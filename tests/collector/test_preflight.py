@@ -133,6 +133,19 @@ async def test_the_free_space_of_a_dataset_is_checked(tmp_path, disk, size, stat
     assert said in found[2]
 
 
+@pytest.mark.parametrize(("what", "variable"), [("store", "PARQUET_DIR"), ("spool", "SPOOL_DIR")])
+async def test_a_file_in_place_of_a_folder_is_named_and_no_owner_is_blamed(tmp_path, what, variable):
+    file = tmp_path / "file"
+    file.touch()
+    about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "PARQUET"}
+    about |= {"PARQUET_DIR": str(tmp_path), "SPOOL_DIR": str(tmp_path)}
+    settings = Settings.read(about | {variable: str(file)})
+    found = {each.what: each async for each in preflight.findings(settings, ["exchange"])}
+    assert found[what].state == "fault"
+    assert str(file) in found[what].detail
+    assert found[what].remedy.startswith("there is a file where the folder should be: move it away")
+
+
 async def test_a_large_nearly_full_disk_is_reported(tmp_path, monkeypatch):
     usage = SimpleNamespace(total=2000 << 30, free=40 << 30)  # no test makes such a disk
     monkeypatch.setattr(preflight, "disk_usage", lambda _: usage)

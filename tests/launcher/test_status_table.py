@@ -5,12 +5,13 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from rich.cells import cell_len
 from rich.console import Console
 
 from collector.health import ChannelStatus, SpoolStatus, Status, StoreStatus
 from launcher import overview, status_table
-from launcher.engines import Condition, Observed
+from launcher.engines import Condition, EngineError, Observed
 from launcher.overview import Row
 
 NOW = 1_795_000_000.0
@@ -85,6 +86,8 @@ class Engine:
         ({"state": "exited", "exit_code": 137}, "exited", "exit status 137"),
         ({"state": "restarting", "exit_code": 1}, "restarting", "exit status 1"),
         ({"state": "exited", "exit_code": 127, "error": "no such file"}, "exited", "no such file"),
+        ({"state": "created", "exit_code": 127, "error": "/data is a file"}, "created", "/data is a file"),
+        ({"state": "created"}, "created", "it was never started"),
         ({"state": "paused"}, "paused", ""),
     ],
 )
@@ -95,6 +98,30 @@ def test_an_unhealthy_collector_has_a_reason(condition, state, why):
     )  # fmt: skip
     (row,) = overview.rows(Engine(**condition), None, [there], 1)
     assert (row.state, row.detail) == (state, why)
+
+
+def test_what_does_not_run_and_cannot_be_read_costs_no_other_its_row():
+    """Nothing is read from a container whose folder is gone: the engine mounts it first."""
+
+    class Unreadable(Engine):
+        def status(self, container, collector):
+            raise EngineError(f"{collector} cannot be read")
+
+    there = [
+        Observed(
+            id=name, name=name, fleet="desk", collector=name, config_hash="", manager="launcher",
+            image="image", state="exited", health=None, created=0,
+        )
+        for name in ("a", "b")
+    ]  # fmt: skip
+    rows = overview.rows(Unreadable(state="exited", error="no folder"), None, there, 1)
+    assert [(row.collector, row.state, row.detail) for row in rows] == [
+        ("a", "exited", "no folder"), ("b", "exited", "no folder"),
+    ]  # fmt: skip
+    with pytest.raises(EngineError):
+        overview.rows(
+            Unreadable(state="running"), None, [structs.replace(each, state="running") for each in there], 1
+        )
 
 
 def test_a_wide_terminal_and_a_pipe_show_all():

@@ -280,10 +280,11 @@ async def test_channels_without_records_read_as_empty_tables_from_the_start(tmp_
     assert_stored(tmp_path, {0: EVERY_KIND[0]})
 
 
-async def test_a_path_that_cannot_be_a_folder_is_unavailable(tmp_path):
+@pytest.mark.parametrize("folder", ["file", "file/data"])
+async def test_a_file_where_a_folder_should_be_is_named(tmp_path, folder):
     (tmp_path / "file").write_text("")
-    store = ParquetStore(settings(tmp_path / "file" / "data"))
-    with pytest.raises(StoreUnavailableError, match=r"cannot write to .*/file/data.*Not a directory"):
+    store = ParquetStore(settings(tmp_path / folder))
+    with pytest.raises(StoreRefusedError, match=rf"cannot write to .*/{folder}.*; a file is where a folder"):
         await store.open(NAME)
 
 
