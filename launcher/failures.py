@@ -68,6 +68,12 @@ def of_delay(seconds: float, detail: str, status: Status | None) -> Cause:
     return Cause(f"not ready after {seconds:g} s: {detail}", remedy)
 
 
+def of_ill_health(seconds: float, detail: str, collector: str) -> Cause:
+    """Return why a container that the engine calls unhealthy is not ready in time; see ``of_delay``."""
+    remedy = f"{_SEE_LOG}; `launcher restart {collector}` starts it again"
+    return Cause(f"unhealthy, and not ready after {seconds:g} s: {detail}", remedy)
+
+
 def of_overlap(overlapping: Mapping[str, str]) -> Cause:
     """Return what a collector leaves out, and who stores it.
 

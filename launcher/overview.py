@@ -186,7 +186,8 @@ def _why(engine: DockerEngine, container: Observed) -> str:
         said = masked(condition.said, engine.passwords(container.id))
     except EngineError:
         return ""
-    return " ".join(said.split()) or "its health check fails without saying why"
+    why = " ".join(said.split()) or "its health check fails without saying why"
+    return f"{why}; `launcher restart {container.collector}` starts it again"
 
 
 def _config(

@@ -523,17 +523,18 @@ class Rollout:
         elif condition.health in ("healthy", None):
             self._say(started.collector, "ready", "accepts connections")
         else:
-            self._say(started.collector, "waiting", "it does not listen yet")
+            self._say(
+                started.collector, "waiting", self._unhealthy(started, condition, "it does not listen yet")
+            )
 
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
         # What its predecessor says, or has said, beside the spool is not about this one.
         if status is None or status.time < condition.started or status.started == started.predecessor:
-            self._say(started.collector, "waiting", "no status yet")
+            self._say(started.collector, "waiting", self._unhealthy(started, condition, "no status yet"))
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)
         elif condition.health == "unhealthy":  # stuck: its last word is an old one
-            detail = self._masked(started, condition.said)
-            self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
+            self._say(started.collector, "waiting", self._unhealthy(started, condition, "stuck"))
         elif status.state == "ready":
             unseen = None if started.since is None else status.unseen
             if started.since is not None and unseen is None:  # no gap is recorded yet
@@ -549,12 +550,20 @@ class Rollout:
             detail = self._masked(started, status.detail)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
 
+    def _unhealthy(self, started: _Started, condition: Condition, why: str) -> str:
+        """Return what a container waits for: what its health check says, once the engine goes by that."""
+        said = condition.said if condition.health == "unhealthy" else ""
+        return " ".join(self._masked(started, said).split()) or why
+
     def _masked(self, started: _Started, *texts: str) -> str:
         return masked("\n".join(texts), self._engine.passwords(started.id))
 
     def _give_up(self, seconds: float, started: _Started) -> None:
         last = self._last[started.collector]
-        self._fail(started, failures.of_delay(seconds, last.detail, last.status), last.status)
+        cause = failures.of_delay(seconds, last.detail, last.status)
+        if self._engine.condition(started.id).health == "unhealthy":
+            cause = failures.of_ill_health(seconds, last.detail, started.collector)
+        self._fail(started, cause, last.status)
 
     def _fail(self, started: _Started, cause: Cause, status: Status | None = None) -> None:
         lines = [line for _, line in self._engine.log(started.id, LogLines(tail=_LOG_LINES))]

@@ -8,6 +8,7 @@ from engines import STANDIN
 from fleet_texts import ROOT
 from fleets import docker
 from recording_engine import recording
+from waiting import wait_until
 
 pytestmark = pytest.mark.docker
 
@@ -74,6 +75,25 @@ def test_a_plan_shows_every_kind_of_action_and_changes_nothing(fleet, capsys, tm
     fleet.launch("status", "--json")
     rows = json.loads(capsys.readouterr().out)
     assert {row["config"] for row in rows} == {"current"}
+
+
+def test_why_a_container_is_unhealthy_is_told_by_up_and_by_status(fleet, capsys):
+    fleet.write(TWO)
+    assert fleet.launch("up") == 0
+    name = f"{fleet.name}-one"
+    # It says nothing of itself any more.
+    docker("exec", name, "sh", "-c", f"kill -STOP -1; rm /spool/{name}/status.json")
+    wait_until(lambda: fleet.containers()["one"]["State"]["Health"]["Status"] == "unhealthy")
+    capsys.readouterr()
+    assert fleet.launch("up", "--wait-timeout", "1s") == 1
+    said = capsys.readouterr().err
+    assert "one failed: unhealthy, and not ready after 1 s: no status\n" in said
+    assert "its log say why; `launcher restart one` starts it again\n" in said
+    assert fleet.launch("status", "--exit-code") == 1
+    why = "no status; `launcher restart one` starts it again"
+    assert re.search(rf"^one +unhealthy .*{why}$", capsys.readouterr().out, re.MULTILINE)
+    assert fleet.launch("restart", "one") == 0  # as it says
+    assert fleet.launch("status", "--exit-code") == 0
 
 
 def test_a_plan_of_a_new_fleet_creates_everything(fleet, capsys):

@@ -1,10 +1,12 @@
 """What is said of containers that do not come up: each cause once, with its remedy."""
 
+import threading
+
 import pytest
 from msgspec import structs
 
 from collector.health import SpoolStatus, Status, StoreStatus, SubscriptionStatus
-from launcher import failures
+from launcher import failures, rollout
 from launcher.commands.progress import by_cause
 from launcher.engines import Condition
 from launcher.rollout import Event
@@ -21,6 +23,46 @@ def status(store="connected", state="starting", error=None, refused=None):
         subscriptions=SubscriptionStatus(confirmed=0, pending=(), refused=refused or {}), channels={},
         spool=SpoolStatus(records=0, bytes=0, dropped=0), last_received=None, last_stored=None,
     )  # fmt: skip
+
+
+class Sick:
+    """An engine on which nothing gets well."""
+
+    def __init__(self, **values):
+        self._condition = condition(state="running", exit_code=0, started=0.0, **values)
+
+    def condition(self, _):
+        return self._condition
+
+    def status(self, *_):
+        return None
+
+    def passwords(self, _):
+        return ("canary",)
+
+    def log(self, *_):
+        return []
+
+
+@pytest.mark.parametrize(
+    ("values", "speaks", "why"),
+    [
+        ({"health": "unhealthy", "said": "no route\nfor canary"}, False, "no route for ***"),
+        ({"health": "unhealthy"}, False, "it does not listen yet"),
+        ({"health": "starting", "said": "too early"}, False, "it does not listen yet"),
+        ({"health": "unhealthy", "said": "no status: no such file"}, True, "no status: no such file"),
+        ({"health": "starting", "said": "too early"}, True, "no status yet"),
+    ],
+)
+def test_what_does_not_get_healthy_is_told_with_what_its_check_says(values, speaks, why):
+    events, is_ill = [], values["health"] == "unhealthy"
+    made = rollout.Rollout(Sick(**values), rollout.Options(parallel=1), events.append, threading.Event())
+    made._wait([rollout._Started(collector="one", name="fleet-one", id="1", speaks=speaks)], 0.001)
+    assert [(event.state, event.detail) for event in events] == [
+        ("waiting", why),
+        ("failed", f"{'unhealthy, and ' * is_ill}not ready after 0.001 s: {why}"),
+    ]
+    assert ("`launcher restart one` starts it again" in events[-1].remedy) == is_ill
 
 
 def names(groups):

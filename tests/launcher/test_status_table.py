@@ -76,12 +76,12 @@ class Engine:
         (
             {"state": "running", "health": "unhealthy", "said": "stuck: no sign of life\nfor canary"},
             "unhealthy",
-            "stuck: no sign of life for ***",
+            "stuck: no sign of life for ***; `launcher restart c` starts it again",
         ),
         (
             {"state": "running", "health": "unhealthy"},
             "unhealthy",
-            "its health check fails without saying why",
+            "its health check fails without saying why; `launcher restart c` starts it again",
         ),
         ({"state": "exited", "exit_code": 137}, "exited", "exit status 137"),
         ({"state": "restarting", "exit_code": 1}, "restarting", "exit status 1"),
