@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, override
 
 #: What other programs call a choice.
-_ALSO_CALLED = {
+ALSO_CALLED = {
     "docker-compose": "compose",
     "k8s": "kubernetes",
     "kube": "kubernetes",
@@ -139,7 +139,7 @@ def _with_negative_values(words: Sequence[str]) -> list[str]:
 
 def _hint(value: str, choices: Iterable[Any]) -> str:
     names = [*map(str, choices)]
-    also = _ALSO_CALLED.get(value.lower())
+    also = ALSO_CALLED.get(value.lower())
     near = also if also in names else _nearest(value, names)
     return f"did you mean {near}?" if near else f"choose from {', '.join(names)}"
 

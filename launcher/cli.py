@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn, override
 
 from collector.command_line import Parser, give_up_output, in_words, leave_unread
-from launcher.commands import DEFAULT_FILE, FAILED, INTERRUPTED, WRONG, InputError
+from launcher.commands import DEFAULT_FILE, FAILED, FORMATS, INTERRUPTED, WRONG, InputError
 
 _DESCRIPTION = """\
 Turns a fleet file, which lists the exchanges to record, into one collector container per exchange.
@@ -213,7 +213,7 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     _file(render)
     render.add_argument(
         "--format",
-        choices=("compose", "swarm", "kubernetes", "quadlet"),
+        choices=FORMATS,
         default="compose",
         help="compose: a compose file and an env file for each collector; swarm: a stack file; "
         "kubernetes: manifests with a kustomization; quadlet: units for systemd and Podman [compose]",

@@ -11,6 +11,9 @@ DONE, FAILED, WRONG, CHANGES, INCOMPLETE, INTERRUPTED = 0, 1, 2, 2, 3, 130
 #: The fleet file if none is given.
 DEFAULT_FILE = "fleet.yaml"
 
+#: What `render` can write.
+FORMATS = ("compose", "swarm", "kubernetes", "quadlet")
+
 
 class InputError(Exception):
     """A fleet file, a pattern or an option is wrong; the message is for the user."""

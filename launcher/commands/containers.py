@@ -211,7 +211,10 @@ def restart(options: argparse.Namespace, console: Console) -> int:
         console.json({"fleet": selection.name, **counts}, lines=True)
     else:
         explain(failed, console)
-        console.say(f"fleet {selection.name}: {restarted or 'nothing'} restarted")
+        nothing = (
+            "nothing restarted" if containers else "no containers to restart; `launcher up` creates them"
+        )
+        console.say(f"fleet {selection.name}: {f'{restarted} restarted' if restarted else nothing}")
     return FAILED if failed else DONE
 
 

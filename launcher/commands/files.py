@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from collector.command_line import ALSO_CALLED
 from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, InputError
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, FORMATS, InputError
 from launcher.commands.overlaps import refuse_overlaps
 from launcher.console import Console, Table
 from launcher.owner import new_id
@@ -80,10 +81,19 @@ def validate(options: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
+def _refuse_formats(files: Sequence[Path]) -> None:
+    """Raise InputError for a format that is given where a fleet file is expected."""
+    for word in map(str, files):
+        meant = ALSO_CALLED.get(word.lower(), word.lower())
+        if meant in FORMATS and not Path(word).exists():
+            raise InputError(f"{word} is a format, not a fleet file: `launcher render --format {meant}`")
+
+
 def render(options: argparse.Namespace, console: Console) -> int:
     """Write the fleet as files for another tool."""
     from launcher.render import RenderError, changed_claims, claims_of, left_over, write  # noqa: PLC0415 - Jinja is needed here alone
 
+    _refuse_formats(options.file)
     fleet = load(options, console)
     before = claims_of(options.output) if options.format == "kubernetes" else {}
     try:

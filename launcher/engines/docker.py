@@ -835,13 +835,23 @@ def status_code(error: OSError) -> int | None:
 
 
 def _reason(text: str) -> str:
+    """Return the engine's words, or ours where these say what to do."""
     if taken := re.search(r'The container name "/?([^"]+)" is already in use by container "?(\w{12})', text):
         return (
             f"the name {taken[1]} is taken by container {taken[2]}, which is not part of this fleet;"
             " give this fleet (`fleet:`) or the collector (`name:`) another name, or rename that container"
         )
+    if image := re.search(r"[Nn]o such image: (\S+)", text):
+        return f"the engine has no image {image[1]}; build or pull it (`docker pull {image[1]}`)"
     if "port is already allocated" in text:
         return f"a port is taken by another program: {text}"
+    if "address pool" in text:
+        return f"{text}; `docker network prune` removes networks that nothing uses"
+    return _of_folder(text) or text
+
+
+def _of_folder(text: str) -> str | None:
+    """Return what is wrong with a folder that a container mounts; None if the engine does not mean that."""
     if "bind source path does not exist" in text:
         path = text.rpartition(": ")[2]
         return (
@@ -855,6 +865,4 @@ def _reason(text: str) -> str:
             f"{path} on the engine's machine is a file, not a folder; move it away, and make a folder there"
             f" for the user of the containers (`mkdir -p {path} && chown {USER} {path}`)"
         )
-    if "address pool" in text:
-        return f"{text}; `docker network prune` removes networks that nothing uses"
-    return text
+    return None

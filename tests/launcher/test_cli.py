@@ -238,6 +238,17 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert "; collectors are selected with --only: `--only 'kraken*'`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"), [("kubernetes", "kubernetes"), ("K8s", "kubernetes"), ("podman", "quadlet")]
+)
+def test_a_format_given_as_a_file_is_told_where_it_belongs(file, word, meant, capsys):
+    assert cli.main(["render", word]) == 2
+    said = f"{word} is a format, not a fleet file: `launcher render --format {meant}`\n"
+    assert capsys.readouterr().err == said
+    file.with_name(word).write_text(file.read_text())  # it may be a file's name all the same
+    assert cli.main(["render", word]) == 0
+
+
 def test_render_writes_a_compose_file_and_env_sets(file, capsys):
     assert cli.main(["render"]) == 0
     assert capsys.readouterr().out.split() == ["rendered/compose.yaml", "rendered/coinbase.env"]

@@ -8,7 +8,7 @@ from msgspec import structs
 from collector.health import SpoolStatus, Status, StoreStatus, SubscriptionStatus
 from launcher import failures, rollout
 from launcher.commands.progress import by_cause
-from launcher.engines import Condition
+from launcher.engines import Condition, docker
 from launcher.rollout import Event
 
 
@@ -63,6 +63,25 @@ def test_what_does_not_get_healthy_is_told_with_what_its_check_says(values, spea
         ("failed", f"{'unhealthy, and ' * is_ill}not ready after 0.001 s: {why}"),
     ]
     assert ("`launcher restart one` starts it again" in events[-1].remedy) == is_ill
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("No such image: cryptostore:latest", "the engine has no image cryptostore:latest; build or pull it"),
+        (
+            'error mounting "/records" to rootfs at "/data": mount /records:/data: not a directory: unknown',
+            "/records on the engine's machine is a file, not a folder; move it away",
+        ),
+        (
+            "mount /records:/var/lib/docker/overlay2/1/merged/data, flags: 0x5000: not a directory",
+            "/records on the engine's machine is a file, not a folder; move it away",
+        ),
+        ("anything else", "anything else"),
+    ],
+)
+def test_what_the_engine_says_is_told_with_what_to_do(text, told):
+    assert docker._reason(text).startswith(told)
 
 
 def names(groups):
