@@ -25,7 +25,7 @@ by environment variables:
 _EPILOG = """\
 exit status: 0 stopped by a signal, 1 something in it failed (start it again), 2 wrong command or option,
              69 (check --connect, complete, db init) spool, store or exchange cannot be reached,
-             78 wrong settings, 141 the reader of its output closed the pipe
+             78 wrong settings, or the store refuses them, 141 the reader of its output closed the pipe
 example: EXCHANGE=COINBASE SYMBOLS=BTC-USD,ETH-USD CHANNELS=trades,ticker BACKEND=TTY collector
 """
 
@@ -58,7 +58,11 @@ def _main(given: Sequence[str]) -> int:
         from collector.decode import cli  # noqa: PLC0415 - no other command needs it
 
         return cli.main(given[1:])
-    options = parser().parse_args(given)
+    command_line = parser()
+    options = command_line.parse_args(given)
+    only_with_connect = options.command == "check" and (options.json or options.without or options.replacing)
+    if only_with_connect and not options.connect:
+        command_line.error("check: --json, --without and --replacing are of use with --connect only")
     return _carry_out(options, Settings.read(os.environ))
 
 
@@ -214,7 +218,7 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
         rows, damaged = asyncio.run(completeness.look(settings, interval))
     except (StoreRefusedError, StoreUnavailableError) as error:
         _say(f"collector: {error}", sys.stderr)
-        return 69
+        return 78 if isinstance(error, StoreRefusedError) else 69
     for what in damaged:
         _say(f"collector: warning: {what} is damaged and was ignored", sys.stderr)
     if all(row.until is None for row in rows):
@@ -248,7 +252,7 @@ def _prepare_store(settings: Settings) -> int:
         done = asyncio.run(PostgresStore(settings).initialise())
     except (StoreRefusedError, StoreUnavailableError) as error:
         _say(f"collector: {error}", sys.stderr)
-        return 69
+        return 78 if isinstance(error, StoreRefusedError) else 69
     _say("\n".join(done or ["everything exists already"]))
     return 0
 

@@ -308,7 +308,7 @@ class TestCommand:
         monkeypatch.setattr(Path, "is_dir", refuse)
         settings = Settings.read(environment)
         monkeypatch.setattr(Settings, "read", lambda _environment: settings)
-        assert cli.main(["complete"]) == 69
+        assert cli.main(["complete"]) == 78
         assert "/_positions: Permission denied; user " in capsys.readouterr().err
 
     def test_standard_output_keeps_no_records(self, environment):

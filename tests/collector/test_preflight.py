@@ -13,7 +13,7 @@ from servers import PostgresServer, RedisServer
 from simulated import Simulator
 from waiting import wait_until
 
-from collector import preflight
+from collector import cli, preflight
 from collector.gaps import marks
 from collector.settings import Settings
 from collector.stores.postgres import PostgresStore
@@ -58,6 +58,14 @@ def check(environment, *arguments):
     assert "canary" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.returncode, {each["what"]: each for each in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--without", "store"], ["--replacing", "other"]])
+def test_an_option_that_needs_connect_says_so(option, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check", *option])
+    assert ended.value.code == 2
+    assert "are of use with --connect only" in capsys.readouterr().err
 
 
 def test_everything_is_fine(tmp_path, simulator, redis):

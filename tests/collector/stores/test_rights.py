@@ -12,7 +12,7 @@ from every_kind import EVERY_KIND
 from motor.motor_asyncio import AsyncIOMotorDatabase
 from servers import MongoServer, PostgresServer, RedisServer
 
-from collector import preflight
+from collector import cli, preflight
 from collector.batch import Batch, Position
 from collector.stores import RightMissingError, StoreRefusedError, StoreUnavailableError, create
 from collector.stores.mongo_rights import lacking_rights
@@ -357,6 +357,19 @@ async def test_without_retention_nothing_is_to_be_removed(backend):
             await probed(settings(backend, **about, retention="7d"))
         trim = {"REDISSTREAM": "+xtrim", "REDIS": "+zremrangebyrank +eval"}[backend]
         assert f"`ACL SETUSER writer {trim}`" in found.value.remedy
+
+
+@pytest.mark.parametrize("command", [["complete"], ["db", "init"]])
+def test_who_is_refused_is_not_told_to_try_again(postgres, monkeypatch, capsys, command):
+    url = f"postgresql://{postgres.name}:wrong@{postgres.host}:{postgres.port}/{postgres.database}"
+    about = {"EXCHANGE": "KRAKEN", "SYMBOLS": "BTC-USD", "CHANNELS": "trades", "BACKEND": "POSTGRES"}
+    for name, value in (about | {"URL": url}).items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(command) == 78
+    assert "password authentication failed" in capsys.readouterr().err
+    monkeypatch.setenv("URL", url.replace(f":{postgres.port}/", ":1/"))
+    assert cli.main(command) == 69
+    assert "Connection refused" in capsys.readouterr().err
 
 
 def test_of_postgres_the_collector_says_that_a_right_is_missing():
