@@ -42,6 +42,7 @@ class Lease:
         self._name, self._store, self._spool = name, store, spool
         self._expected: Position | None = None  # what the store has, as far as we know
         self._renewed = 0.0  # the last sign of life to the store, by time.monotonic()
+        self._was_late = False  # a commit took so long that others may have considered us gone meanwhile
 
     async def open(self) -> Position | None:
         """Return the position that the store has. Raises AnotherWriterError."""
@@ -58,7 +59,7 @@ class Lease:
         self._renewed = time.monotonic()
         if isinstance(self._store, SharedStore) and self.after:
             nothing = Batch(self.after.incarnation, self.after.sequence, ())
-            await answer(self._store.commit(self._name, nothing, self._expected, self.after))
+            await self._commit(nothing, self.after)
             self._expected = self.after
 
     @property
@@ -69,7 +70,8 @@ class Lease:
     async def may_be_lost(self) -> bool:
         """Return whether others may consider us gone, and take over."""
         if not isinstance(self._store, SharedStore) or time.monotonic() - self._renewed < ALMOST_GONE:
-            return False
+            was_late, self._was_late = self._was_late, False
+            return was_late
         holder = await answer(self._store.holder(self._name))
         return holder is not None and holder.idle >= ALMOST_GONE
 
@@ -79,11 +81,18 @@ class Lease:
         Returns the refusals: if there are any, nothing is stored.
         """
         after = Position(self._spool.owner, batch.incarnation, batch.end)
-        refusals = await answer(self._store.commit(self._name, batch, self._expected, after))
+        refusals = await self._commit(batch, after)
         if not refusals:
             self._expected = self.after = after
             self._renewed = time.monotonic()
             await self._spool.acknowledge(after)
+        return refusals
+
+    async def _commit(self, batch: Batch, after: Position) -> Sequence[Refusal]:
+        begun = time.monotonic()
+        refusals = await answer(self._store.commit(self._name, batch, self._expected, after))
+        if time.monotonic() - begun >= ALMOST_GONE - BEAT:  # the last sign was up to BEAT seconds ago
+            self._was_late = True
         return refusals
 
     @property
