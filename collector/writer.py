@@ -151,8 +151,9 @@ class Writer:
     async def _see_what_ended_us(self, position: Position) -> None:
         self._watch.begin(position.sequence)
         if self._watch.suspect and isinstance(self._store, FixedStore):
-            await answer(self._store.discard(self._name, position))
-            await self._spool.loosen(position)
+            start = self._spool.fixed_after(position)
+            await answer(self._store.discard(self._name, start))
+            await self._spool.loosen(start)
 
     async def _commit(self, batch: Batch) -> None:
         if self._watch.is_proven(batch):

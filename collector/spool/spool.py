@@ -318,11 +318,18 @@ class Spool:
         sequence = after.sequence if after else 0
         if sequence >= self._arrivals.end:
             return None
-        limit = self._file.bounds.get(sequence, sequence + limit) - sequence
-        batch = self._batch(await self._blobs_with(sequence, limit), sequence, limit)
+        batch = self._batch(await self._blobs_with(sequence, self._reach(sequence, limit)), sequence, limit)
         if batch is None:
             self._arrivals.exhaust()
         return batch
+
+    def _reach(self, sequence: int, limit: int) -> int:
+        """Return how many records to read: up to the end of a fixed batch, if those before it are lost."""
+        first = self._first_fixed(sequence)
+        return limit if first is None else max(limit, self._file.bounds[first] - sequence)
+
+    def _first_fixed(self, sequence: int) -> int | None:
+        return min((first for first in self._file.bounds if first >= sequence), default=None)
 
     async def _blobs_with(self, sequence: int, limit: int) -> Sequence[Blob]:
         """Return blobs that contain the ``limit`` records from ``sequence`` on, from memory or from disk.
@@ -355,6 +362,7 @@ class Spool:
                 break
             if not records:
                 first = max(sequence, blob.first)
+                limit = self._file.bounds.get(first, first + limit) - first
             records += blob.records[max(0, sequence - blob.first) :] if blob.first < first else blob.records
             size += len(blob.data) if blob.end <= first + limit else 0
             if len(records) >= limit:
@@ -395,11 +403,19 @@ class Spool:
         await self._synced()
         self._file.bounds[batch.first] = batch.end
 
-    async def loosen(self, position: Position) -> None:
-        """Forget the bounds of the batch after ``position``, so that it can be tried in parts."""
-        if self._file.bounds.pop(position.sequence, None):
+    def fixed_after(self, position: Position) -> Position:
+        """Return where the bounded batch after ``position`` begins: records before it may have been lost.
+
+        Return ``position`` if no batch has bounds.
+        """
+        first = self._first_fixed(position.sequence)
+        return position if first is None else Position(self.owner, self._file.incarnations.of(first), first)
+
+    async def loosen(self, start: Position) -> None:
+        """Forget the bounds of the batch that begins at ``start``, so that it can be tried in parts."""
+        if self._file.bounds.pop(start.sequence, None):
             async with self._lock:
-                await self._on_disk(self._file.loosen, position.sequence)
+                await self._on_disk(self._file.loosen, start.sequence)
 
     async def acknowledge(self, position: Position) -> None:
         """Note that the store has all before ``position``; it is kept ``keep`` seconds longer, if it fits."""

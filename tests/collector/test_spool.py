@@ -280,6 +280,31 @@ async def test_fixed_bounds_are_the_same_after_a_crash(spool):
     await copy.close()
 
 
+async def test_fixed_bounds_hold_where_the_records_before_them_were_dropped(tmp_path):
+    """The batch was tried, and its store failed in the middle of it; more came meanwhile."""
+    spool = await Spool.open(tmp_path, max_bytes=60_000, sync=3600)
+    await spool.append(list(trades(150)))
+    start = (await spool.resume(None)).after
+    first = await spool.read(start, 150)
+    await spool.fix(first)
+    while not spool.dropped:
+        await spool.append(list(trades(50)))
+    after = Position(spool.owner, first.incarnation, first.end)
+    await spool.acknowledge(after)
+    tried = await spool.read(after, 15_000)
+    assert tried.first > first.end
+    await spool.fix(tried)
+    await spool.append(list(trades(20)))
+    again = await spool.read((await spool.resume(after)).after, 15_000)
+    assert (again.first, again.end) == (tried.first, tried.end)
+    start = spool.fixed_after(after)
+    assert start == Position(spool.owner, tried.incarnation, tried.first)
+    await spool.loosen(start)
+    assert (await spool.read(after, 10)).end == tried.first + 10
+    assert spool.fixed_after(after) == after
+    await spool.close()
+
+
 async def test_a_full_disk_drops_the_oldest_records_and_carries_on(tmp_path):
     spool = await Spool.open(tmp_path, sync=0.05)
     await spool.append(list(trades(1)))
