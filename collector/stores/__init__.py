@@ -119,7 +119,7 @@ class FixedStore(Store, Protocol):
     """A store whose batches are fixed: the bounds of an unfinished one identify what it left behind."""
 
     async def discard(self, name: str, position: Position) -> None:
-        """Remove what an unfinished batch that begins at ``position`` left behind, so that it can be tried in parts.
+        """Remove what an unfinished batch that begins at ``position`` left, so that it can be tried in parts.
 
         Raises StoreUnavailableError or StoreRefusedError.
         """
