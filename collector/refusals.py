@@ -83,12 +83,14 @@ class Refusals:
     async def _rotate_letters(self) -> None:
         """Record what is dropped before it is dropped; the mark says so, in case of a kill in between."""
         leaving = await asyncio.to_thread(self._letters.leaving)
-        if leaving and self._continuity and await self._continuity.give_up(leaving):
-            count = sum(gap.count or 0 for gap in leaving.gaps)
-            LOG.error(
-                "the dead letters are full: the oldest %d records were dropped, and are now a gap", count
-            )
-            await self._spool.tend()
+        if leaving and self._continuity:
+            if await self._continuity.give_up(leaving):
+                count = sum(gap.count or 0 for gap in leaving.gaps)
+                LOG.error(
+                    "the dead letters are full: the oldest %d records were dropped, and are now a gap", count
+                )
+            if not await self._spool.tend():
+                raise StoreUnavailableError("no space in the spool for the gap that dead letters leave")
         await asyncio.to_thread(self._letters.rotate)
 
 

@@ -424,8 +424,11 @@ class Spool:
 
     # -- care ----------------------------------------------------------------------------------------
 
-    async def tend(self) -> None:
-        """Save, sync, and delete what was delivered long enough ago; runs every ``sync`` seconds."""
+    async def tend(self) -> bool:
+        """Save, sync, and delete what was delivered long enough ago; runs every ``sync`` seconds.
+
+        Return whether the disk had room for that.
+        """
         try:
             await asyncio.shield(self._saved())
             async with self._lock:
@@ -434,6 +437,8 @@ class Spool:
             await self._synced()
         except NoRoomError as error:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")
+            return False
+        return True
 
     async def _tend_for_ever(self, pause: float) -> None:
         with contextlib.suppress(SpoolError):  # the next append raises it

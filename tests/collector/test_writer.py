@@ -22,6 +22,7 @@ from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Gap, L2Book, Ticker, Trade, channel_of
+from collector.spool.database import NoRoomError
 from collector.spool.spool import Spool
 from collector.stores import PositionLostError, StoreRefusedError, StoreUnavailableError
 from collector.writer import Writer
@@ -327,6 +328,31 @@ async def test_dead_letters_dropped_to_make_room_are_a_gap_with_their_count(
     recorder.tell()
     told = [line for line in caplog.messages if line.startswith("gap: COINBASE trades BTC-USD: not seen for")]
     assert len(told) == len(gaps)
+
+
+async def test_dead_letters_stay_until_their_gap_is_on_the_disk(store, spool, writer, monkeypatch):
+    monkeypatch.setattr(dead_letters, "LETTERS_BYTES", 2000)
+
+    def full(*_):
+        raise NoRoomError("database or disk is full")
+
+    def kept():
+        files = sorted(spool.folder.glob("dead-letters*"))
+        return [json.loads(line)["sequence"] for file in files for line in file.read_text().splitlines()]
+
+    sent = list(trades(200))
+    for trade in sent[::2]:
+        trade.id = "refused"
+    with monkeypatch.context() as patch:
+        patch.setattr(spool._file, "tend", full)
+        first = spool.end
+        await spool.append(sent)
+        await eventually(lambda: "the gap that dead letters leave" in (writer.state.error or ""))
+        assert kept()[0] == first
+    await writer.drain(PATIENCE)
+    gaps = [each for each in store.stored if isinstance(each, Gap)]
+    assert sum(gap.count for gap in gaps) + len(kept()) == 100
+    assert kept()[0] > first
 
 
 def test_the_letters_that_go_are_never_all_in_memory(tmp_path):
