@@ -32,6 +32,7 @@ class RedisHarness:
 
     patience = 0.5  # seconds for one answer
     network = True  # whether it is reached over one
+    stopped = "away"  # the state of a collector whose store is stopped
     per_key = staticmethod(per_key)
 
     def __init__(self, backend, *, secured=False):

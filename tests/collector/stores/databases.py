@@ -34,6 +34,7 @@ class DatabaseHarness:
     """What the two share."""
 
     network = True
+    stopped = "away"
     per_key = staticmethod(per_key)
 
     def __init__(self, *, secured=False):

@@ -50,6 +50,7 @@ class ParquetHarness:
     backend = "PARQUET"
     patience = 2.0  # every file is synced
     network = False
+    stopped = "refused"  # a person has to move the file that is in its place
 
     def __repr__(self):
         return self.backend

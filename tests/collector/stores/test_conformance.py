@@ -233,7 +233,7 @@ async def test_a_missing_store_is_waited_for(harness, server, tmp_path):
     server.stop()
     async with Pipeline(harness.settings(server, tmp_path)) as pipeline:
         await pipeline.send(stream(10))
-        await pipeline.until("away")
+        await pipeline.until(harness.stopped)
         assert harness.place(server) in pipeline.writer.state.error
         server.start()
         await pipeline.delivered()
