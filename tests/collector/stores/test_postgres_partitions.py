@@ -155,7 +155,7 @@ async def test_the_command_creates_partitions_that_the_collector_may_not(server,
 
 def test_the_command_tells_why_it_cannot(server):
     ended = init(server, URL=server.url.replace(server.password, "canary"))
-    assert ended.returncode == 69
+    assert ended.returncode == 78
     assert "password authentication failed" in ended.stderr
     assert "canary" not in ended.stderr + ended.stdout
 
