@@ -63,7 +63,8 @@ class Played:
             session = self.exchange.session(plans[connection.address].subscriptions, instruments)
             self.play_on(connection, session)
         for poll in self.exchange.polls(self.wanted, instruments):
-            self.take(self.exchange.read_poll(poll.subscription, self.body(poll.url), RECEIPT), None, deque())
+            about = poll.subscription, poll.exchange_symbol
+            self.take(self.exchange.read_poll(*about, self.body(poll.url), RECEIPT), None, deque())
 
     def play_on(self, connection, session):
         sent = deque(session.opening())

@@ -115,7 +115,7 @@ class Decoder:
             if it.answer is not None:
                 return self._session.answer(it.answer, it.status, body, self._receipt)
             symbol = self._exchange_symbols.get(it.symbol, it.symbol)
-            return self._exchange.read_poll(Subscription(it.poll, symbol), body, self._receipt)
+            return self._exchange.read_poll(Subscription(it.poll, symbol), symbol, body, self._receipt)
         except (*UNREADABLE, LookupError) as error:
             return [Malformed(str(error.args[0] if error.args else error))]
 

@@ -160,5 +160,10 @@ def _plain(text: str) -> str:
     return plain.removeprefix("-") if not plain.strip("-0.") else plain
 
 
+def is_one_sided(bid: str, ask: str) -> bool:
+    """Return whether a side has no price: exchanges send an empty text for it, or zero."""
+    return not bid or not ask or bid in ZEROS or ask in ZEROS
+
+
 #: Every way in which a checked number is zero.
 ZEROS = frozenset(("0", *("0." + "0" * digits for digits in range(1, 2 * MAX_DIGITS))))

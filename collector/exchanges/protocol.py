@@ -171,9 +171,14 @@ type Outputs = Sequence[AnyRecord | Event]
 
 
 class Poll(msgspec.Struct, frozen=True):
-    """Something to ask again and again: each ``period`` seconds, at a cost of ``weight``."""
+    """Something to ask again and again: each ``period`` seconds, at a cost of ``weight``.
+
+    Attributes:
+        exchange_symbol: of which instrument, in the exchange's name: an answer may repeat it.
+    """
 
     subscription: Subscription
+    exchange_symbol: str
     url: str
     weight: int
     period: float
@@ -284,8 +289,10 @@ class Exchange(ABC):
         """Return what has to be asked again and again."""
         return ()
 
-    def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
-        """Return what the answer to a poll means."""
+    def read_poll(
+        self, subscription: Subscription, exchange_symbol: str, body: bytes, receipt: int
+    ) -> Outputs:
+        """Return what the answer to a poll means; one about another instrument is malformed."""
         raise LookupError(f"{self.id} has no polled channel {subscription.channel}")
 
     def identity(self, record: AnyRecord) -> object:

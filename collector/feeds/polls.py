@@ -76,7 +76,8 @@ class Polls(Connection):
             said = body[:_SHOWN].decode(errors="replace")
             raise AnswerError(f"status {status}: {said}")
         receipt = time.time_ns()
-        outputs = self._shared.exchange.read_poll(poll.subscription, body, receipt)
+        read = self._shared.exchange.read_poll
+        outputs = read(poll.subscription, poll.exchange_symbol, body, receipt)
         for event in self._shared.intake.take(outputs, receipt):
             if isinstance(event, Malformed):
                 error = MalformedError(event.reason)

@@ -84,7 +84,7 @@ class Played:
     @cached_property
     def polls(self):
         return [
-            (poll.subscription, bytes(self.script.answers[address(poll.url)][0].body))
+            (poll, bytes(self.script.answers[address(poll.url)][0].body))
             for poll in self.exchange.polls(self.wanted, self.listing.instruments)
         ]
 
@@ -232,10 +232,10 @@ class Answers:
         name, what, number, bodies = case
         it = played(name)
         if what == "poll":
-            subscription, _ = it.polls[number]
-            outputs = it.exchange.read_poll(subscription, bodies[0], RECEIPT)
+            poll, _ = it.polls[number]
+            outputs = it.exchange.read_poll(poll.subscription, poll.exchange_symbol, bodies[0], RECEIPT)
             for output in outputs:
-                check(output, {subscription})
+                check(output, {poll.subscription})
             return any(isinstance(output, Record) for output in outputs)
         for body in bodies:
             assert isinstance(it.exchange.next_page(it.exchange.listing()[0], body), str | None)

@@ -25,6 +25,7 @@ from collector.exchanges.instruments import (
     Kind,
     Listing,
     Statuses,
+    check_symbol,
     contract_date,
     name,
     read_listing,
@@ -345,15 +346,19 @@ class BinanceFutures(Binance):
         address = self.endpoint("rest") + "/openInterest?symbol="
         period = self.channels["open_interest"].period or 0.0
         return [
-            Poll(subscription, address + instruments[subscription.symbol].exchange_symbol, 1, period)
+            Poll(subscription, symbol, address + symbol, 1, period)
             for subscription in subscriptions
             if subscription.channel == "open_interest"
+            and (symbol := instruments[subscription.symbol].exchange_symbol)
         ]
 
     @override
-    def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
+    def read_poll(
+        self, subscription: Subscription, exchange_symbol: str, body: bytes, receipt: int
+    ) -> Outputs:
         try:
             answer = messages.open_interest(body)
+            check_symbol(answer.symbol, exchange_symbol)
             contracts = amount(answer.open_interest)
         except UNREADABLE as error:
             return (Malformed(str(error), (subscription,)),)

@@ -192,6 +192,7 @@ class OpenInterestAnswer(msgspec.Struct):
 
     open_interest: str = msgspec.field(name="openInterest")
     time: MillisecondsOrZero
+    symbol: str = ""
 
 
 anything = msgspec.json.Decoder(Anything).decode

@@ -15,6 +15,7 @@ from collector.exchanges.numbers import (
     Level,
     MalformedError,
     candle,
+    is_one_sided,
     number,
     number_or_none,
     numbers,
@@ -24,6 +25,7 @@ from collector.exchanges.numbers import (
 )
 from collector.exchanges.protocol import (
     Break,
+    Confirmed,
     Malformed,
     Notice,
     Outputs,
@@ -145,6 +147,8 @@ class Quotes(Stream):
                 return ()  # it was sent again
             self._last = max(update, self._last)
             self._numbers.append(update)
+        if is_one_sided(message.bid, message.ask):  # there are no best prices, which is no silence
+            return (Confirmed(self.subscriptions, "data"),)
         time = receipt if message.time is None else message.time * MILLISECOND
         place = self.exchange, self.symbol, time, receipt
         found: list[records.AnyRecord] = []

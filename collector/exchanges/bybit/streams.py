@@ -11,11 +11,11 @@ from collector.exchanges.bybit import messages
 from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
     UNREADABLE,
-    ZEROS,
     Level,
     MalformedError,
     amount,
     candle,
+    is_one_sided,
     number,
     number_or_none,
     quote,
@@ -313,7 +313,7 @@ class Tickers(Stream):
 
         A price of zero stands for a side on which there is none.
         """
-        if number(bid) in ZEROS or number(ask) in ZEROS:
+        if is_one_sided(number(bid), number(ask)):
             quotes = tuple(each for each in self.subscriptions if each.channel in ("ticker", "l1_book"))
             return [Confirmed(quotes, "data")] if quotes else []
         if it.bid_size and it.ask_size:

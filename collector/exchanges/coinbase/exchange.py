@@ -19,7 +19,7 @@ from typing import ClassVar, override
 from collector.exchanges.coinbase import messages
 from collector.exchanges.coinbase.listing import instrument
 from collector.exchanges.coinbase.session import CHANNELS, CoinbaseSession
-from collector.exchanges.instruments import Instrument, Listing, read_listing
+from collector.exchanges.instruments import Instrument, Listing, check_symbol, read_listing
 from collector.exchanges.limits import Limits
 from collector.exchanges.numbers import UNREADABLE, MalformedError, amount, number
 from collector.exchanges.protocol import (
@@ -151,15 +151,20 @@ class Coinbase(Exchange):
     ) -> Sequence[Poll]:
         address = self.endpoint("rest") + "/products/"
         return [
-            Poll(each, address + instruments[each.symbol].exchange_symbol, 1, period)
+            Poll(each, it.exchange_symbol, address + it.exchange_symbol, 1, period)
             for each in subscriptions
-            if (period := self.channels[each.channel].period) and instruments[each.symbol].kind != "spot"
+            if (period := self.channels[each.channel].period)
+            and (it := instruments[each.symbol]).kind != "spot"
         ]
 
     @override
-    def read_poll(self, subscription: Subscription, body: bytes, receipt: int) -> Outputs:
+    def read_poll(
+        self, subscription: Subscription, exchange_symbol: str, body: bytes, receipt: int
+    ) -> Outputs:
         try:
-            record = _record(subscription, messages.product_now(body).contract, receipt)
+            answer = messages.product_now(body)
+            check_symbol(answer.id, exchange_symbol)
+            record = _record(subscription, answer.contract, receipt)
         except UNREADABLE as error:
             return (Malformed(str(error), (subscription,)),)
         return (record or Refused((subscription,), f"{self.id} has no {subscription.channel} of it"),)

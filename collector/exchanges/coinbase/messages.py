@@ -139,6 +139,7 @@ class ProductNow(msgspec.Struct):
     """A product as REST answers it; Get Public Product."""
 
     contract: Contract = msgspec.field(name="future_product_details")
+    id: str = msgspec.field(name="product_id", default="")
 
 
 class Products(msgspec.Struct):

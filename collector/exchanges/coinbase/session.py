@@ -16,6 +16,7 @@ from collector.exchanges.numbers import (
     UNREADABLE,
     Level,
     candle,
+    is_one_sided,
     levels,
     number,
     numbers,
@@ -256,8 +257,8 @@ class CoinbaseSession(Session):
         return list(chain.from_iterable(read))
 
     def _ticker(self, subscription: Subscription, it: messages.Ticker, time: int, receipt: int) -> Outputs:
-        if not it.bid or not it.ask:
-            return ()  # there is no market
+        if is_one_sided(it.bid, it.ask):  # there are no best prices, which is no silence
+            return (Confirmed((subscription,), "data"),)
         start = self._exchange.id, subscription.symbol, time, receipt
         if subscription.channel == "ticker":
             bid, ask = numbers(it.bid, it.ask)

@@ -6,7 +6,9 @@ from collector.exchanges.instruments import Instrument, Statuses, name
 from collector.exchanges.kraken import messages
 from collector.exchanges.numbers import MalformedError, number
 
-#: docs.kraken.com/exchange/api-reference/unified-fix/sl, read 2026-11-29; work_in_progress is not verified.
+#: docs.kraken.com, REST get-tradable-asset-pairs, of 2026-06 has the four of ``listed`` and ``cancel_only``,
+#: in which pairs stay that are not traded any more (ccxt#22341); unified-fix/sl, read 2026-11-29, the others
+#: but for ``work_in_progress``, which clients of the instrument channel have: not verified.
 _STATUSES = Statuses(
     listed=frozenset({"online", "post_only", "limit_only", "reduce_only"}),
     others=frozenset({"cancel_only", "delisted", "hidden", "maintenance", "work_in_progress"}),

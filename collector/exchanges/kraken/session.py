@@ -15,9 +15,9 @@ from collector.exchanges.kraken import messages
 from collector.exchanges.kraken.checked_book import CheckedBook
 from collector.exchanges.numbers import (
     UNREADABLE,
-    ZEROS,
     Level,
     MalformedError,
+    is_one_sided,
     levels,
     raw_amount,
     raw_number,
@@ -222,8 +222,8 @@ class KrakenSession(Session):
             return ()  # it was sent again
         self._tickers[symbol] = part
         bid, ask = raw_number(part.bid), raw_number(part.ask)
-        if bid in ZEROS and ask in ZEROS:
-            return ()  # an instrument without a market: its time is that of 1970
+        if is_one_sided(bid, ask):  # there are no best prices, which is no silence
+            return [Confirmed(self._routes.carried("ticker", part.symbol), "data")]
         time = _time(part.timestamp, receipt)
         records: list[AnyRecord] = []
         if self._routes.wants(("ticker", symbol)):

@@ -10,10 +10,12 @@ from collector.exchanges.numbers import MalformedError, number, number_or_none
 from collector.exchanges.okx import messages
 from collector.exchanges.times import milliseconds
 
-#: okx.com/docs-v5, Get instruments, as clients of 2026 have it; rebase, settling, expired are not verified.
+#: okx.com/docs-v5, Get instruments (state), as of 2026-06-15: ``rebase`` (cannot be traded meanwhile) and
+#: ``post_only`` are of perpetuals, ``settling`` of event contracts. What has expired is not listed any more
+#: by that page; ``expired`` is of clients, and not verified.
 _STATUSES = Statuses(
-    listed=frozenset({"live", "suspend"}),
-    others=frozenset({"preopen", "test", "rebase", "settling", "expired"}),
+    listed=frozenset({"live", "suspend", "rebase", "post_only"}),
+    others=frozenset({"preopen", "test", "settling", "expired"}),
 )
 _KINDS: Mapping[str, Kind] = {"SPOT": "spot", "SWAP": "perpetual", "FUTURES": "future", "OPTION": "option"}
 

@@ -147,6 +147,18 @@ def test_a_duplicate_quote_is_stored_once():
         assert len(records(it.receive(quote, NOW))) == numbers.pop(number, 0)
 
 
+@pytest.mark.parametrize("exchange", [Binance, BinanceUS, BinanceFutures, BinanceDelivery])
+@pytest.mark.parametrize("none", [{"b": "0.00000000", "B": "0.000"}, {"a": "0", "A": "0"}])
+def test_a_side_without_a_price_is_neither_zero_nor_silence(exchange, none):
+    it = session(exchange, channels=["ticker", "l1_book"])
+    quote = {"s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4", "E": 1}
+    it.receive(combined("btcusdt@bookTicker", u=4, **quote), NOW)
+    outputs = it.receive(combined("btcusdt@bookTicker", u=5, **quote | none), NOW)
+    both = Subscription("ticker", "BTC-USDT"), Subscription("l1_book", "BTC-USDT")
+    assert outputs == (Confirmed(both, "data"),)
+    assert len(records(it.receive(combined("btcusdt@bookTicker", u=6, **quote), NOW))) == 2
+
+
 def test_a_shared_stream_yields_only_the_subscribed_channels():
     it = session(channels=["l1_book"])
     frame = combined("btcusdt@bookTicker", u=4, s="BTCUSDT", b="1", B="2", a="3", A="4")
@@ -242,9 +254,17 @@ def test_open_interest_is_polled():
     )  # fmt: skip
     body = b'{"openInterest":"10659.509","symbol":"BTCUSDT","time":1589437530011}'
     expected = OpenInterest("BINANCE_FUTURES", "BTC-USDT", 1589437530011 * MS, NOW, "10659.509")
-    assert list(exchange.read_poll(wanted, body, NOW)) == [expected]
-    (bad,) = exchange.read_poll(wanted, b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
+    assert list(exchange.read_poll(wanted, poll.exchange_symbol, body, NOW)) == [expected]
+    (bad,) = exchange.read_poll(wanted, "BTCUSDT", b'{"code":-1121,"msg":"Invalid symbol."}', NOW)
     assert bad.about == (wanted,)
+
+
+@pytest.mark.parametrize("exchange", [BinanceFutures, BinanceDelivery])
+def test_open_interest_of_another_symbol_is_malformed(exchange):
+    wanted = Subscription("open_interest", "BTC-USDT")
+    body = b'{"openInterest":"10659.509","symbol":"ETHUSDT","time":1589437530011}'
+    (bad,) = exchange().read_poll(wanted, "BTCUSDT", body, NOW)
+    assert bad == Malformed("a message of 'ETHUSDT' on a stream of 'BTCUSDT'", (wanted,))
 
 
 # -- books ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -108,9 +109,15 @@ def test_incomplete_best_prices_are_malformed(change):
     assert any(isinstance(each, Malformed) for each in outputs)
 
 
-def test_a_product_without_a_market_has_no_best_prices():
-    frame = message("ticker", {"type": "update", "tickers": [{"product_id": "BTC-USD", "best_bid": ""}]})
-    assert records(session("ticker").receive(frame, NOW)) == []
+@pytest.mark.parametrize("none", [{"best_bid": ""}, {"best_ask": "0"}, {"best_bid": "0.00", "best_ask": ""}])
+def test_a_side_without_a_price_is_neither_zero_nor_silence(none):
+    quote = {"product_id": "BTC-USD", "best_bid": "1", "best_ask": "2"}
+    sizes = {"best_bid_quantity": "1.5", "best_ask_quantity": "0.5"}
+    it, tickers = session("ticker", "l1_book"), [quote | sizes, quote | sizes | none]
+    outputs = it.receive(message("ticker", {"type": "update", "tickers": tickers}), NOW)
+    assert len(records(outputs)) == 2
+    of_the_last = [Confirmed((Subscription(each, "BTC-USD"),), "data") for each in ("ticker", "l1_book")]
+    assert list(outputs)[-2:] == of_the_last
 
 
 def candle(start, close, kind="update", number=0):
@@ -495,6 +502,17 @@ def test_contract_channels_are_polled_for_contracts_and_not_for_spot_pairs():
 def test_a_channel_that_a_contract_lacks_is_refused(channel, told, expected):
     wanted = Subscription(channel, FUTURE.symbol)
     body = msgspec.json.encode({"product_id": "BIP-20DEC30-CDE", "future_product_details": told})
-    assert [type(each) for each in Coinbase().read_poll(wanted, body, NOW)] == [expected]
-    (bad,) = Coinbase().read_poll(wanted, b'{"error":"NOT_FOUND"}', NOW)
+    read = partial(Coinbase().read_poll, wanted, FUTURE.exchange_symbol)
+    assert [type(each) for each in read(body, NOW)] == [expected]
+    (bad,) = read(b'{"error":"NOT_FOUND"}', NOW)
     assert bad.about == (wanted,)
+
+
+@pytest.mark.parametrize("channel", ["funding", "open_interest", "index"])
+def test_what_is_polled_of_another_contract_is_malformed(channel):
+    wanted = Subscription(channel, FUTURE.symbol)
+    told = {"funding_rate": "0.1", "funding_time": "2026-04-07T00:00:00Z", "open_interest": "1"}
+    told |= {"index_price": "1"}
+    body = msgspec.json.encode({"product_id": "ETP-20DEC30-CDE", "future_product_details": told})
+    (bad,) = Coinbase().read_poll(wanted, FUTURE.exchange_symbol, body, NOW)
+    assert bad == Malformed("a message of 'ETP-20DEC30-CDE' on a stream of 'BIP-20DEC30-CDE'", (wanted,))

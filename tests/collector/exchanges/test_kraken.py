@@ -116,6 +116,16 @@ def test_an_instrument_without_quotes_has_no_best_prices(zero):
     assert records(session("ticker").receive(message("ticker", part), NOW)) == []
 
 
+@pytest.mark.parametrize("none", [{"bid": "#0.0", "bid_qty": "#0.0"}, {"ask": "#0", "ask_qty": "#0"}])
+def test_a_side_without_a_price_is_neither_zero_nor_silence(none):
+    it = session("ticker", "l1_book")
+    part = {"symbol": "BTC/USD", "bid": "#1.0", "bid_qty": "#2", "ask": "#1.5", "ask_qty": "#3"}
+    it.receive(message("ticker", part), NOW)
+    both = Subscription("ticker", "BTC-USD"), Subscription("l1_book", "BTC-USD")
+    (confirmed,) = it.receive(message("ticker", part | none), NOW)
+    assert (confirmed.by, {*confirmed.subscriptions}) == ("data", {*both})
+
+
 def candle(minute, close, kind="update", interval=1):
     part = {
         "symbol": "BTC/USD", "open": "#1.0", "high": "#2.50", "low": "#0.5", "close": f"#{close}",

@@ -489,6 +489,18 @@ def test_a_row_with_an_unknown_status_is_left_out_and_named():
     assert [each.reason for each in found.unread] == ["the unknown status 'asleep'"]
 
 
+@pytest.mark.parametrize("state", ["live", "suspend", "rebase", "post_only"])
+def test_a_contract_that_will_be_traded_again_soon_is_listed(state):
+    found = listing(ROWS[1] | {"state": state})
+    assert (set(found.instruments), found.unread) == ({"BTC-USDT-PERP"}, ())
+
+
+@pytest.mark.parametrize("state", ["preopen", "test", "settling", "expired"])
+def test_what_is_not_traded_is_not_listed(state):
+    found = listing(ROWS[1] | {"state": state})
+    assert (found.instruments, found.unread) == ({}, ())
+
+
 def test_a_placeholder_row_is_left_out():
     found = listing(ROWS[1], row("", "SWAP", state="preopen"), row("X-USDT-SWAP", "SWAP", state="preopen"), 5)
     assert set(found.instruments) == {"BTC-USDT-PERP"}

@@ -412,16 +412,19 @@ async def test_a_failed_poll_delays_no_other(tmp_path, caplog):
 
 async def test_an_unexpected_failure_of_a_poll_costs_only_itself_and_is_logged(tmp_path, monkeypatch, caplog):
     address = "https://fapi.binance.com/fapi/v1/openInterest?symbol="
-    answer = {"openInterest": "10659.509", "symbol": "BTCUSDT", "time": 1}
-    script = [{"get": address + symbol, "body": answer} for symbol in ("BTCUSDT", "XAUUSDT", "BTCUSDT")]
+    answer = {"openInterest": "10659.509", "time": 1}
+    script = [
+        {"get": address + symbol, "body": answer | {"symbol": symbol}}
+        for symbol in ("BTCUSDT", "XAUUSDT", "BTCUSDT")
+    ]
     asked = []
     read = BinanceFutures.read_poll
 
-    def fail_once(self, subscription, body, receipt):
+    def fail_once(self, subscription, *answer):
         asked.append(subscription.symbol)
         if subscription.symbol == BTC and asked.count(BTC) == 1:
             raise ZeroDivisionError("what nobody thought of")
-        return read(self, subscription, body, receipt)
+        return read(self, subscription, *answer)
 
     monkeypatch.setattr(BinanceFutures, "read_poll", fail_once)
     often = msgspec.structs.replace(BinanceFutures.channels["open_interest"], period=2.0)
