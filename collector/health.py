@@ -107,9 +107,9 @@ class Leftover(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one collector; times are float seconds since 1970, UTC.
 
-    ``unseen`` are the seconds from the last that an earlier process saw to when this one saw all; None: no
-    gap says so. ``gaps_today`` counts the gap records since midnight, UTC, also those before a restart; None:
-    not counted.
+    ``unseen`` are the seconds from the last that an earlier process saw to when this one saw all; 0: nothing
+    was missed; None: that is not known yet. ``gaps_today`` counts the gap records since midnight, UTC, also
+    those before a restart; None: not counted.
     """
 
     version: int = 1

@@ -238,7 +238,7 @@ class _Collector:
                 letters=letters_in(self.settings.home),
                 oldest=self.oldest if records else None,
             ),
-            unseen=self.feed.gaps.recorder.unseen,
+            unseen=self.feed.gaps.unseen,
             gaps_today=self.feed.gaps.recorder.today,
             last_received=self.metrics.last_received,
             last_stored=self.metrics.last_stored,

@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 
 import msgspec
+from msgspec import structs
 
 from collector.health import Leftover, Status
 from collector.masking import masked
@@ -23,6 +24,7 @@ from launcher.spec import CollectorSpec
 from launcher.start_pace import Pace
 
 _LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
+_UNSEEN_WAIT = 3.0  # seconds that one that is ready has to find out what it has not seen
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
 _STANDBY_WAIT = 20.0  # seconds that a successor gets to read what the exchange lists
 _STORE_WAIT = 180.0  # seconds; a server that begins makes its files first
@@ -110,6 +112,7 @@ class Rollout:
         ] = ()  # options of a check: what the plan's containers store is no overlap
         self._to_let_go: set[str] = set()  # names of containers that are still to be replaced
         self._early: dict[str, _Started] = {}  # what lacks nothing but what one of these has
+        self._ready: dict[str, float] = {}  # when containers were first found ready, by time.monotonic()
         self._passed: set[str] = set()  # collectors whose new configuration has passed its check
         self._pace: Pace | None = None  # None: nobody counts the starts
 
@@ -536,19 +539,27 @@ class Rollout:
         elif condition.health == "unhealthy":  # stuck: its last word is an old one
             self._say(started.collector, "waiting", self._unhealthy(started, condition, "stuck"))
         elif status.state == "ready":
-            unseen = None if started.since is None else status.unseen
-            if started.since is not None and unseen is None:  # no gap is recorded yet
-                unseen = time.monotonic() - started.since
-            detail = status.detail if unseen is None else f"{status.detail}; {unseen:.1f} s unseen"
-            self._tell(
-                Event(collector=started.collector, state="ready", detail=detail, status=status, unseen=unseen)
-            )
+            self._look_at_unseen(started, status)
         else:
             others = set(status.subscriptions.overlapping_with)
             if others and others <= self._to_let_go:
                 self._early[started.collector] = started
             detail = self._masked(started, status.detail)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))
+
+    def _look_at_unseen(self, started: _Started, status: Status) -> None:
+        """Report as ready what knows how long it saw nothing, or does not find that out in time."""
+        ready = Event(collector=started.collector, state="ready", detail=status.detail, status=status)
+        if started.since is not None:
+            now = time.monotonic()
+            if status.unseen is None and now - self._ready.setdefault(started.id, now) < _UNSEEN_WAIT:
+                self._say(started.collector, "waiting", "looks up what its predecessor saw last")
+                return
+            unseen, most = (now - started.since, "at most ") if status.unseen is None else (status.unseen, "")
+            ready = structs.replace(
+                ready, detail=f"{ready.detail}; {most}{unseen:.1f} s unseen", unseen=unseen
+            )
+        self._tell(ready)
 
     def _unhealthy(self, started: _Started, condition: Condition, why: str) -> str:
         """Return what a container waits for: what its health check says, once the engine goes by that."""

@@ -62,12 +62,12 @@ class Recorder:
         self._lines.add(gap)
 
     @property
-    def unseen(self) -> float | None:
-        """Seconds from what the previous process saw last until this one saw everything; None without a gap.
+    def unseen(self) -> float:
+        """Seconds from what the previous process saw last until this one saw everything, as reported so far.
 
         Subscriptions that the previous process no longer recorded have been unseen for longer.
         """
-        return self._between and (self._between[1] - self._between[0]) / SECOND
+        return (self._between[1] - self._between[0]) / SECOND if self._between else 0.0
 
     @property
     def today(self) -> int:

@@ -202,6 +202,11 @@ class Gaps:
         self.questions.remove(question)
         self._mark_questions((question.channel, question.symbol))
 
+    @property
+    def unseen(self) -> float | None:
+        """Seconds from what the previous process saw last until this one saw all; None: not known yet."""
+        return None if self.questions or not self._known else self.recorder.unseen
+
     def save(self) -> None:
         """Mark how far each connection has got."""
         for number, carrier in self._carriers.items():

@@ -33,6 +33,32 @@ async def test_a_question_open_at_the_stop_is_left_to_the_next_process(tmp_path)
     await spool.close()
 
 
+async def test_how_long_nothing_was_seen_is_known_once_every_question_is_answered(tmp_path):
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    gaps.take_up({TRADES: Hole(1.0, "stopped"), ETHER: Hole(1.0, "stopped")}, [])
+    assert gaps.unseen is None
+    gaps.end(TRADES, 2.0)
+    assert gaps.unseen is None
+    continuity.meet("test", {})
+    assert gaps.unseen == 1.0
+    gaps.end(ETHER, 2.5)
+    assert gaps.unseen is None  # not what the first of them says
+    continuity.hear({})
+    assert gaps.unseen == 1.5
+    await spool.close()
+
+
+async def test_without_a_gap_nothing_was_missed(tmp_path):
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    gaps.end(TRADES, 2.0)
+    Continuity(spool, gaps, lambda _: None, lambda _: True).meet("test", {})
+    assert gaps.unseen == 0
+    await spool.close()
+
+
 @pytest.mark.parametrize(
     ("in_store", "hole", "begun"),
     [

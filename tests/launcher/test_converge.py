@@ -405,6 +405,19 @@ def test_an_update_reports_how_long_nothing_was_received(fleet, capsys):
     assert names(fleet) == [f"{fleet.name}-one"]
 
 
+def test_an_update_waits_a_while_to_learn_how_long_nothing_was_received(fleet, capsys):
+    fleet.write({"later": "BTC-USD", "never": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    fleet.write({"later": "UNSEEN-LATER", "never": "UNSEEN-NEVER"})
+    capsys.readouterr()
+    assert fleet.launch("up", "--json", "--no-check", "--parallelism", "2") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    ended = {event["collector"]: event for event in events if "collector" in event}
+    assert (ended["later"]["unseen"], ended["later"]["detail"].partition("; ")[2]) == (0.4, "0.4 s unseen")
+    assert ended["never"]["unseen"] > 3
+    assert ended["never"]["detail"].endswith(f"; at most {ended['never']['unseen']:.1f} s unseen")
+
+
 def names(fleet):
     listed = docker("ps", "-a", "--format", "{{.Names}}", "--filter", f"name={fleet.name}")
     return sorted(listed.split())

@@ -5,6 +5,8 @@ ENDS-EARLY     ends with 1, though its check says that all is well
 REFUSED-USD    the exchange refuses it      NEVER-READY waits for its store for ever
 NOT-STORED     becomes ready, and has 1,234 records in its spool that it cannot store
 DEAD-LETTERS   becomes ready, and has 99 bytes of dead letters in its spool
+UNSEEN-LATER   becomes ready, and knows a second later for how long it saw nothing
+UNSEEN-NEVER   becomes ready, and never knows for how long it saw nothing
 SHARES-STORE   leaves out those of its other symbols that another such collector stores
 SHARES-OR-ENDS does the same, ends with 78 where that is all of them, and takes its time to stop
 anything else  becomes ready
@@ -43,6 +45,11 @@ def overlapping():
     return {symbol: stored[symbol] for symbol in ours if symbol in stored}
 
 
+def unseen(stored):
+    unknown = PART == "UNSEEN-NEVER" or (PART == "UNSEEN-LATER" and stored < 5)
+    return None if unknown else 0.4
+
+
 def write(state, detail, stored=0):
     store = "away" if PART == "NEVER-READY" else "connected"
     refused = {"trades REFUSED-USD": "no such product"} if PART == "REFUSED-USD" else {}
@@ -73,6 +80,7 @@ def write(state, detail, stored=0):
             "dropped": 0,
         },
         "last_received": time.time(),
+        "unseen": unseen(stored),
         "gaps_today": 0,
         "last_stored": time.time(),
     }
