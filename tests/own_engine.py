@@ -155,7 +155,7 @@ def _empty(folder: Path) -> None:
 
     run("swarm", "leave", "--force")
     if containers := run("ps", "--all", "--quiet").split():
-        run("rm", "--force", *containers)
+        run("rm", "--force", "--volumes", *containers)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The decoys beside which the tests run: a comparison of what is not there would say nothing."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -28,3 +29,15 @@ def test_showing_decoys_fails_where_some_are_missing_and_names_them(tmp_path):
 
 def test_showing_decoys_that_are_there_is_no_fault(tmp_path):
     assert show(tmp_path, "#!/bin/sh\n").returncode == 0
+
+
+def test_containers_are_removed_with_their_unnamed_volumes():
+    """The image declares one, which no label tells from what somebody else has."""
+    tests = Path(__file__).parent
+    removals = [
+        (path.name, removal)
+        for path in tests.rglob("*.py")
+        for removal in re.findall(r'\((?:"docker", )?"rm", [^)]*\)', path.read_text())
+    ]
+    assert len(removals) > 10
+    assert not [each for each in removals if "--volumes" not in each[1]]

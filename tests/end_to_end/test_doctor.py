@@ -130,7 +130,7 @@ def take_spool(fleet, name):
     """The volume of a collector's spool is somebody else's, and the collector gone."""
     container = fleet.containers()[name]
     volume = next(each["Name"] for each in container["Mounts"] if each["Destination"] == "/spool")
-    docker("rm", "--force", container["Id"])
+    docker("rm", "--force", "--volumes", container["Id"])
     command = "touch /spool/theirs && chown -R 0 /spool && chmod 700 /spool"
     docker(
         "run", "--rm", "--label", LABEL, "--user", "0", "--volume", f"{volume}:/spool", "--entrypoint", "sh",

@@ -68,7 +68,7 @@ def run(command, shown, folder):
         trusting = "-e SSL_CERT_FILE=/simulator/ca.pem -v readme-simulator:/simulator:ro"
         command = command.replace(IMAGE, f"{trusting} {IMAGE}")
     if command.startswith("docker network rm"):
-        docker("rm", "--force", "readme-simulator")
+        docker("rm", "--force", "--volumes", "readme-simulator")
     end = time.monotonic() + (PATIENCE if LOOKS.match(command) else 0)
     while True:
         ended = subprocess.run(

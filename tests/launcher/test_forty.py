@@ -73,7 +73,7 @@ def test_a_fleet_of_forty(forty, tmp_path, capsys):
     # Changed by hand.
     docker("update", "--memory", "128m", "--memory-swap", "128m", f"{forty.name}-part-03")
     docker("stop", "--time", "1", f"{forty.name}-part-04")
-    docker("rm", "--force", f"{forty.name}-part-05")
+    docker("rm", "--force", "--volumes", f"{forty.name}-part-05")
     assert kinds(2) == {"part-03": "update", "part-04": "start", "part-05": "create"}
     assert up()[1] == {"updated": 1, "started": 1, "created": 1, "unchanged": 37}
 

@@ -162,7 +162,7 @@ def test_each_way_in_makes_the_same_container(engine, tmp_path):
     for each in (*spec.collectors, spec.simulator):
         docker_engine.create(docker_engine.seal(each, b"key"), key=b"key")
     by_launcher = {name: inspected(name) for name in names}
-    command("docker", "rm", *names)
+    command("docker", "rm", "--volumes", *names)
 
     for each in spec.collectors:
         comment = [
