@@ -58,6 +58,11 @@ class SubscriptionStatus(msgspec.Struct, frozen=True, kw_only=True):
     overlapping: dict[str, str] = {}
     overlapping_with: tuple[str, ...] = ()
 
+    @property
+    def all_overlap(self) -> bool:
+        """Whether nothing is stored, because other collectors store all of it."""
+        return bool(self.overlapping) and self.confirmed <= len(self.overlapping)
+
     def __str__(self) -> str:
         """Return what is waited for, in one line: how many, and the first by name."""
         count, acknowledged = len(self.pending), len({*self.pending} & {*self.acknowledged})

@@ -194,9 +194,10 @@ class Rollout:
                 each.settle()
 
     def _again(self, started: _Started) -> _Started:
-        """Start again what has ended in the meantime, because others had all its symbols for too long."""
-        condition = self._engine.condition(started.id)
-        if condition.state != "running" or condition.restarts > started.restarts:
+        """Start again what others had all symbols of: it has ended because of that, or is about to."""
+        condition, status = self._engine.condition(started.id), self._engine.status(started.id, started.name)
+        ended = condition.state != "running" or condition.restarts > started.restarts
+        if ended or status is None or status.subscriptions.all_overlap:
             self._engine.restart(started.id)
         return msgspec.structs.replace(started, restarts=self._engine.condition(started.id).restarts)
 

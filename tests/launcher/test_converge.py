@@ -115,7 +115,7 @@ def test_manual_changes_are_reported_and_undone(fleet, capsys):
     assert fleet.launch("up") == 0
     before = fleet.identities()
     docker("update", "--memory", "128m", "--memory-swap", "128m", "--restart", "no", f"{fleet.name}-one")
-    docker("rm", "--force", f"{fleet.name}-two")
+    docker("rm", "--force", "--volumes", f"{fleet.name}-two")
     docker("network", "disconnect", fleet.name, f"{fleet.name}-three")
     status, actions = planned(fleet, capsys)
     assert status == 2
@@ -199,7 +199,7 @@ def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monke
     assert docker("exec", f"{fleet.name}-two", "cat", "/run/secrets/password") == "canary"
     (volume,) = [each for each in fleet.things("volume") if each.startswith(f"{fleet.name}-two-secrets")]
     left = docker("ps", "--all", "--quiet", "--filter", f"volume={volume}", "--filter", "status=created")
-    docker("rm", left)
+    docker("rm", "--volumes", left)
 
 
 def test_a_saved_plan_is_carried_out_only_while_nothing_has_changed(fleet, capsys, tmp_path):
@@ -335,9 +335,14 @@ def write_sharing(fleet, first, second, part):
     fleet.path.write_text(json.dumps(file))
 
 
-@pytest.mark.parametrize("part", ["SHARES-STORE", "SHARES-OR-ENDS"])
-def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet, capsys, part):
-    """The first leaves out what the second has still, and is waited for again once that has let go of it."""
+@pytest.mark.parametrize(
+    ("part", "again"), [("SHARES-STORE", False), ("SHARES-OR-ENDS", True), ("SHARES-BY-THEN", True)]
+)
+def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet, capsys, part, again):
+    """The first leaves out what the second has still, and is waited for again once that has let go of it.
+
+    It is started again if it stores nothing until then.
+    """
     write_sharing(fleet, "BTC-USD", "ETH-USD", part)
     assert fleet.launch("up") == 0
     write_sharing(fleet, "ETH-USD", "BTC-USD", part)
@@ -347,6 +352,8 @@ def test_collectors_that_exchange_symbols_are_updated_one_after_the_other(fleet,
     order = [(event.get("collector"), event.get("state")) for event in events]
     second = order.index(("second", "recreating"))
     assert order.index(("first", "recreating")) < second < order.index(("first", "ready"))
+    assert fleet.launch("logs", "--only", "first") == 0
+    assert (capsys.readouterr().out.count("standin: starting") > 1) == again
 
 
 def test_a_late_failure_of_an_update_brings_the_old_container_back(fleet, capsys):
@@ -381,7 +388,7 @@ def test_the_key_of_the_seals_is_found_wherever_it_is_stored(fleet, capsys):
     fleet.write(TWO, stores={"redis": store})
     assert fleet.launch("up") == 0
     (volume,) = [each for each in fleet.things("volume") if each.startswith(f"{fleet.name}-one-secrets")]
-    docker("rm", "--force", f"{fleet.name}-one")
+    docker("rm", "--force", "--volumes", f"{fleet.name}-one")
     docker("volume", "rm", volume)
     assert kinds(planned(fleet, capsys)[1]) == {"one": "create", "two": "unchanged"}
     assert fleet.launch("up") == 0

@@ -9,6 +9,7 @@ UNSEEN-LATER   becomes ready, and knows a second later for how long it saw nothi
 UNSEEN-NEVER   becomes ready, and never knows for how long it saw nothing
 SHARES-STORE   leaves out those of its other symbols that another such collector stores
 SHARES-OR-ENDS does the same, ends with 78 where that is all of them, and takes its time to stop
+SHARES-BY-THEN does the same as SHARES-STORE, with what it finds at its start
 anything else  becomes ready
 """
 
@@ -19,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 NAME, EXCHANGE = os.environ["NAME"], os.environ["EXCHANGE"]
@@ -29,7 +31,8 @@ HOME = Path(os.environ["SPOOL_DIR"]) / NAME
 NOTES = Path(os.environ["PARQUET_DIR"]) / "notes"
 
 
-def overlapping():
+@cache
+def overlapping(_look):
     """Who stores which of our symbols; a note says that the others are ours."""
     NOTES.mkdir(exist_ok=True)
     stored = {
@@ -53,7 +56,8 @@ def unseen(stored):
 def write(state, detail, stored=0):
     store = "away" if PART == "NEVER-READY" else "connected"
     refused = {"trades REFUSED-USD": "no such product"} if PART == "REFUSED-USD" else {}
-    others = overlapping() if PART.startswith("SHARES-") and state == "ready" else {}
+    look = 0 if PART == "SHARES-BY-THEN" else stored
+    others = overlapping(look) if PART.startswith("SHARES-") and state == "ready" else {}
     state, detail = ("degraded", f"left out {len(others)}") if others else (state, detail)
     status = {
         "version": 1,
@@ -66,7 +70,7 @@ def write(state, detail, stored=0):
         "store": {"backend": "REDIS", "state": store, "since": STARTED, "error": None},
         "connections": [],
         "subscriptions": {
-            "confirmed": 0 if refused else 1,
+            "confirmed": 0 if refused else 2 if PART == "SHARES-STORE" else 1,
             "pending": [],
             "refused": refused,
             "overlapping": {f"trades {symbol}": f"{name} stores it" for symbol, name in others.items()},
