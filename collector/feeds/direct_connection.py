@@ -33,8 +33,10 @@ LOG = logging.getLogger(__name__)
 OVERLAP = 120.0
 #: Seconds between two looks whether the next link can take over.
 LOOK = 0.05
-#: Seconds after it has in which the next link may bring what the old one had brought.
+#: Seconds after it has in which the next link may in any case bring what the old one had brought.
 SETTLING = 10.0
+#: Seconds for which it may lag behind the old one: it is still looked through for what that had brought.
+LONGEST_LAG = 600.0
 
 
 class _Next:
@@ -210,7 +212,7 @@ class DirectConnection(Connection):
 
     async def _until_ready(self, following: _Next) -> None:
         """Wait until the next link can take over, or has: where the old one ended."""
-        while self._next and not following.handover.is_ready(time.time_ns()):
+        while self._next and not following.handover.is_ready(time.monotonic()):
             await asyncio.wait({following.running}, timeout=LOOK)
             if following.running.done():
                 following.running.result()
@@ -218,7 +220,7 @@ class DirectConnection(Connection):
     def _can_take_over(self, following: _Next) -> bool:
         """Return whether the next link can take over now that the old one has ended."""
         try:
-            return not following.running.done() and following.handover.is_ready(time.time_ns())
+            return not following.running.done() and following.handover.is_ready(time.monotonic())
         except HandoverError:
             return False
 
@@ -234,16 +236,23 @@ class DirectConnection(Connection):
         self._end(self._running)
         self._link, self._running, self._next = following.link, following.running, None
         self._take(following.handover.held(), b"", time.time_ns())
-        self._link.take = partial(self._settle, following.handover, time.monotonic() + SETTLING)
+        self._link.take = partial(self._settle, following.handover, time.monotonic())
         self._enter("open")
         LOG.info("%s: the next connection has taken over", self.id)
 
-    def _settle(self, handover: Handover, end: float, outputs: Outputs, message: bytes, receipt: int) -> None:
-        """Take in but what the old link had brought; in the end, have a complete book follow of each."""
-        if time.monotonic() > end:
-            self._link.take = self._take
-            self._link.session.renew_books({symbol for channel, symbol in self.keys if channel in BOOKS})
+    def _settle(
+        self, handover: Handover, since: float, outputs: Outputs, message: bytes, receipt: int
+    ) -> None:
+        """Take in but what the old link had brought; have a complete book follow where that has ended."""
         self._take(handover.without_old(outputs), message, receipt)
+        lasts = time.monotonic() - since
+        if lasts < SETTLING:
+            return
+        settled = handover.settle(everything=lasts > LONGEST_LAG)
+        if books := {symbol for channel, symbol in settled if channel in BOOKS}:
+            self._link.session.renew_books(books)
+        if handover.is_settled:
+            self._link.take = self._take
 
     # -- what comes of messages, answers and time ---------------------------------------------------------
 

@@ -3,15 +3,18 @@
 For a while both connections deliver the same data. The old one is recorded as before; records of the new one
 are held. The new one takes over only once it is certain, for every subscription, that the old one has
 delivered everything from before the new one began. From then on the new one is recorded, except for what the
-old one has delivered already. If that does not become certain, the new one is dropped and the old one stays.
+old one has delivered already: however far it lags, until it is past that. If it does not become certain, the
+new one is dropped and the old one stays.
 
 A subscription switches over at a place: a number or a time of the exchange's. ``Repeats`` recognises trades
 and candles that have numbers, on whichever connection they arrive.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 
 import msgspec
 
@@ -34,8 +37,12 @@ from collector.times import SECOND
 
 #: The most records that are held, of all subscriptions together.
 MOST_HELD = 50_000
-#: Nanoseconds that the two connections have to agree, once the new one has all subscriptions.
-GRACE = 5 * SECOND
+#: Seconds that the two connections have to agree, once the new one has all subscriptions.
+GRACE = 5.0
+#: Nanoseconds by which records may be out of order in channels that have none.
+DISORDER = 10 * SECOND
+#: Numbers what is held, in the order of receipt: receipts themselves go back where a clock is set.
+_NUMBERS = itertools.count()
 _QUOTES = frozenset({"ticker", "l1_book"})
 #: Channels whose records both connections deliver as they happen; some others begin with their last state.
 _PROMPT = BOOKS | _QUOTES | {"trades"}
@@ -57,11 +64,12 @@ class _Changeover:
     Attributes:
         last: the record of the old connection with the highest place.
         there: the identities of the old connection's records at that place.
-        brought: when the newest record of the old connection was received; 0 before the first.
-        beginning: the complete book that the new connection began with.
+        moves: whether the old connection has delivered a record since the new one had all subscriptions.
+        is_past: whether the new connection has delivered something from after what the old one delivered.
+        beginning: the complete book that the new connection began with, numbered as what is ``held``.
         first: the first record that the new connection delivered as it happened.
         newest: the newest record of the new connection.
-        held: the new connection's records after its beginning.
+        held: the new connection's records after its beginning, each with its number in the order of receipt.
     """
 
     def __init__(self, channel: str, identity: Callable[[AnyRecord], object]) -> None:
@@ -70,11 +78,16 @@ class _Changeover:
         self._is_book, self._is_ordered = channel in BOOKS, channel in _ORDERED
         self.last: AnyRecord | None = None
         self.there: list[object] = []
-        self.brought = 0
-        self.beginning: AnyRecord | None = None
+        self.moves = self.is_past = False
+        self.beginning: tuple[int, AnyRecord] | None = None
         self.first: AnyRecord | None = None
         self.newest: AnyRecord | None = None
-        self.held: deque[AnyRecord] = deque()
+        self.held: deque[tuple[int, AnyRecord]] = deque()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing that the old connection delivered can come on the new one any more."""
+        return self.is_past or self.last is None
 
     @property
     def reach(self) -> int | None:
@@ -86,7 +99,7 @@ class _Changeover:
 
         A record that begins a book may have a later time than the changes that follow it.
         """
-        self.brought = record.receipt_timestamp
+        self.moves = True
         place, reach = _place(record), self.reach
         if place is None or begins:
             return
@@ -103,7 +116,7 @@ class _Changeover:
         Raises NoPlaceError if the exchange gives it neither a number nor a time.
         """
         if self._is_book and self.beginning is None:
-            self.beginning = record
+            self.beginning = next(_NUMBERS), record
             return 0
         place = _place(record)
         if place is None:
@@ -111,19 +124,19 @@ class _Changeover:
         if self._is_prompt and self.first is None and not self._is_state(record, place):
             self.first = record
         self.newest = record
-        self.held.append(record)
+        self.held.append((next(_NUMBERS), record))
         return 1 - self._trim()
 
-    def is_reached(self, since: int, *, in_time: bool) -> bool:
+    def is_reached(self, *, in_time: bool) -> bool:
         """Return whether the old connection has delivered everything from before the new one began.
 
         Args:
-            since: when the new connection had all subscriptions.
-            in_time: whether the old connection has delivered something later than that.
+            in_time: whether the old connection has delivered something from after the new one had all
+                subscriptions.
         """
         if self.first is not None:
             return self.has_reached(self.first)
-        return in_time and (not self._is_prompt or self.brought <= since or self._agrees())
+        return in_time and (not self._is_prompt or not self.moves or self._agrees())
 
     def has_reached(self, record: AnyRecord) -> bool:
         """Return whether the old connection has delivered a record of the new one, or a later one."""
@@ -138,7 +151,10 @@ class _Changeover:
         """Return whether the old connection has not delivered a record of the new one."""
         place, reach = _place(record), self.reach
         if place is None or reach is None or number_of(record) is not None:
+            self.is_past = True
             return True
+        if place > (reach if self._is_ordered else reach + DISORDER):
+            self.is_past = True
         if self._is_ordered and place != reach:
             return place > reach
         if place != record.timestamp:
@@ -161,10 +177,10 @@ class _Changeover:
     def _trim(self) -> int:
         """Drop what the old connection has delivered as well; return the number of records dropped."""
         reach, count = self.reach, 0
-        if reach is None or not (self._is_ordered or number_of(self.held[0]) is not None):
+        if reach is None or not (self._is_ordered or number_of(self.held[0][1]) is not None):
             return 0
         lowest = reach if self._is_ordered else reach - MOST_MISSING
-        while self.held and (_place(self.held[0]) or 0) < lowest:
+        while self.held and (_place(self.held[0][1]) or 0) < lowest:
             self.held.popleft()
             count += 1
         return count
@@ -190,7 +206,8 @@ class Handover:
         self._repeated: list[Repeated] = []
         self._changes: dict[Key, _Changeover] = {}
         self._broken = False  # whether a subscription of the old one broke since there are two
-        self._stood = 0  # when the new one had all subscriptions
+        self._stood: float | None = None  # when the new one had all subscriptions
+        self._past: set[Key] = set()  # in which the new one is past the old one since ``settle`` was called
         self._proofs: dict[Key, AnyRecord] = {}  # the first records of the new one after that
         self._count = 0  # of records held
 
@@ -238,8 +255,8 @@ class Handover:
         self._keys.difference_update(keys)
         self._standing.difference_update(keys)
 
-    def is_ready(self, now: int) -> bool:
-        """Return whether the new connection can take over ``now`` (nanoseconds).
+    def is_ready(self, now: float) -> bool:
+        """Return whether the new connection can take over ``now`` (seconds, by a clock that nobody sets).
 
         Raises HandoverError if a subscription of the old one broke, or if the two do not agree in time.
         """
@@ -247,14 +264,15 @@ class Handover:
         if self._broken or not self._standing <= self._confirmed:
             raise HandoverError("a subscription of the old connection broke")
         if not self._standing <= self._following:
-            self._stood, self._proofs = 0, {}
+            self._stood, self._proofs = None, {}
             return False
-        self._stood = self._stood or now
+        if self._stood is None:
+            self._stood = now
+            for change in self._changes.values():
+                change.moves = False
         waited = now - self._stood > GRACE
         in_time = waited or self._is_proven
-        behind = [
-            key for key in self._standing if not self._change(key).is_reached(self._stood, in_time=in_time)
-        ]
+        behind = [key for key in self._standing if not self._change(key).is_reached(in_time=in_time)]
         if waited and behind:
             named = " ".join(min(behind))
             raise HandoverError(f"the two connections do not agree on {named} ({len(behind)} in all)")
@@ -272,7 +290,7 @@ class Handover:
         key = _key(record)
         self._count += self._change(key).hold(record)
         self._following.add(key)
-        if self._stood and key[0] in _PROMPT:
+        if self._stood is not None and key[0] in _PROMPT:
             self._proofs.setdefault(key, record)
 
     def _change(self, key: Key) -> _Changeover:
@@ -289,14 +307,16 @@ class Handover:
         Of subscriptions that were not confirmed on the old one that is everything, except for a quote that
         the old one had delivered before.
         """
-        later: list[AnyRecord] = []
+        numbered: list[tuple[int, AnyRecord]] = []
         for key, change in self._changes.items():
             if key in self._standing or key[0] in _QUOTES:
-                later += filter(change.passes, change.held)
+                numbered += [each for each in change.held if change.passes(each[1])]
             else:
-                later += [change.beginning, *change.held] if change.beginning else change.held
-        later.sort(key=lambda it: it.receipt_timestamp)
+                numbered += [change.beginning, *change.held] if change.beginning else change.held
+            change.held.clear()
+        later = [it for _, it in sorted(numbered, key=itemgetter(0))]
         begun = [Resync(Subscription(*key)) for key in sorted(self._following - self._standing)]
+        self._past = {key for key in self._standing if self._change(key).is_over}
         confirmed = Confirmed(tuple(sorted(self._acknowledged)), "acknowledgement")
         return [*begun, *self._repeated, *later, confirmed, *dict.fromkeys(self._refused.values())]
 
@@ -304,9 +324,29 @@ class Handover:
         """Return ``outputs`` of the new connection without what the old one has delivered already."""
         return [it for it in outputs if not isinstance(it, Record) or self._passes(it)]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of what the old connection delivered can come any more, of any subscription."""
+        return not self._standing
+
+    def settle(self, *, everything: bool) -> set[Key]:
+        """Return, each of them once, the subscriptions in which nothing from the old one can come any more.
+
+        With ``everything``, nothing more is waited for.
+        """
+        settled = self._standing if everything else self._past & self._standing
+        self._standing, self._past = self._standing - settled, set()
+        return settled
+
     def _passes(self, record: AnyRecord) -> bool:
         key = _key(record)
-        return key not in self._standing or self._change(key).passes(record)
+        if key not in self._standing:
+            return True
+        change = self._change(key)
+        passes = change.passes(record)
+        if change.is_over:
+            self._past.add(key)
+        return passes
 
 
 def _place(record: AnyRecord) -> int | None:

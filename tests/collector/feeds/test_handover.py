@@ -18,7 +18,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.quotes import NumberedTicker
-from collector.feeds.handover import GRACE, MOST_HELD, Handover, HandoverError
+from collector.feeds.handover import DISORDER, GRACE, MOST_HELD, Handover, HandoverError
 from collector.records import Funding, L2Book, Liquidation, Ticker, Trade
 
 TICKER, BOOK = Subscription("ticker", "BTC-USD"), Subscription("l2_book", "BTC-USD")
@@ -51,8 +51,8 @@ class Two(Handover):
         self.standing = set(keys)
         super().__init__({TICKER, BOOK, TRADES, *keys}, self.standing, lambda it: Exchange.identity(None, it))
 
-    def ready(self, at=1000):
-        return self.is_ready(NOW + at)
+    def ready(self, at=1.0):
+        return self.is_ready(at)
 
 
 def records(outputs):
@@ -76,37 +76,37 @@ def test_a_connection_does_not_take_over_before_the_old_one_reaches_its_beginnin
     it.hold([Confirmed((TICKER, TRADES), "acknowledgement"), *held])
     assert not it.ready()
     with pytest.raises(HandoverError, match="do not agree"):
-        it.ready(1001 + GRACE)
+        it.ready(1.1 + GRACE)
 
 
 def test_everything_from_the_old_connection_must_also_come_on_the_new_one():
     it = Two(TICKER, TRADES)
     it.hold([Confirmed((TICKER, TRADES), "acknowledgement")])
-    assert not it.ready(10)
+    assert not it.ready(0.1)
     for time in (20, 30):
         it.hold([ticker(time)])
         it.note([ticker(time), trade(time)])
     assert not it.ready()
     with pytest.raises(HandoverError, match="trades"):
-        it.ready(1001 + GRACE)
+        it.ready(1.1 + GRACE)
 
 
 def test_a_quiet_subscription_is_handed_over_once_the_old_connection_brings_something_later():
     it = Two(TICKER, TRADES, FUNDING)
     it.hold([Confirmed((TICKER, TRADES, FUNDING), "acknowledgement"), ticker(1)])
     it.note([ticker(1)])
-    assert not it.ready(10)
+    assert not it.ready(0.1)
     it.hold([ticker(60)])
-    assert not it.ready(70)
+    assert not it.ready(0.7)
     it.note([ticker(60)])
-    assert it.ready(70)
+    assert it.ready(0.7)
 
 
 def test_if_everything_is_quiet_the_new_connection_takes_over_after_a_while():
     it = Two(TRADES, LIQUIDATIONS)
     it.hold([Confirmed((TRADES, LIQUIDATIONS), "acknowledgement")])
     assert not it.ready()
-    assert it.ready(1001 + GRACE)
+    assert it.ready(1.1 + GRACE)
 
 
 def test_a_subscription_that_the_old_connection_lacks_is_not_waited_for():
@@ -190,7 +190,7 @@ def test_the_last_quote_that_a_subscription_begins_with_is_not_new():
     it.note([ticker(1, "a")])
     it.hold([Confirmed((TICKER, TRADES), "data"), ticker(5, "a"), trade(6)])
     it.note([trade(6)])
-    assert not it.ready(10)
+    assert not it.ready(0.1)
     it.hold([trade(70)])
     it.note([trade(70)])
     assert it.ready()
@@ -228,25 +228,23 @@ def test_a_quiet_book_is_not_stored_again():
     it = Two(BOOK)
     it.hold([whole(1)])
     assert not it.ready()
-    assert it.ready(1001 + GRACE)
+    assert it.ready(1.1 + GRACE)
     assert records(it.held()) == []
 
 
 def test_unordered_records_are_told_apart_by_their_identity():
-    forced = [
-        Liquidation("X", "BTC-USD", NOW + n, NOW + n + 9, "buy", "1", "2", None, "filled") for n in (5, 3, 4)
-    ]
+    sent = [forced(time) for time in (5, 3, 4)]
     it = Two(LIQUIDATIONS)
-    it.note(forced[:2])
-    it.hold([Confirmed((LIQUIDATIONS,), "data"), *forced])
-    assert records(it.held()) == [forced[2]]
+    it.note(sent[:2])
+    it.hold([Confirmed((LIQUIDATIONS,), "data"), *sent])
+    assert records(it.held()) == [sent[2]]
 
 
 def test_the_state_that_a_subscription_begins_with_is_not_waited_for():
     it = Two(FUNDING)
     it.hold([Confirmed((FUNDING,), "data"), Funding("X", "BTC-USD", NOW, NOW + 5, None, "1", None, None)])
     assert not it.ready()
-    assert it.ready(1001 + GRACE)
+    assert it.ready(1.1 + GRACE)
 
 
 def test_all_trades_are_passed_on_because_their_numbers_tell_them_apart():
@@ -294,6 +292,67 @@ def test_a_dropped_subscription_is_not_waited_for():
     assert it.ready()
 
 
+def forced(time, content="1"):
+    fields = "X", "BTC-USD", NOW + time, NOW + time + 9, "buy", content, "2", None, "filled"
+    return Liquidation(*fields)
+
+
+def rate(time, content="1"):
+    return Funding("X", "BTC-USD", NOW + time, NOW + time + 5, None, content, None, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "made"),
+    [(TICKER, ticker), (BOOK, change), (BOOK, whole), (FUNDING, rate), (LIQUIDATIONS, forced)],
+    ids=["ticker", "book", "whole books", "funding", "liquidations"],
+)
+def test_a_connection_that_lags_for_long_stores_nothing_twice(key, made):
+    step = DISORDER // 2
+    sent = [made(number * step, str(number)) for number in range(20)]
+    it = Two(key)
+    it.note(sent[:15])
+    it.hold([Confirmed((key,), "data"), *([whole(0)] if key == BOOK else []), sent[0]])
+    assert it.ready() or it.ready(1.1 + GRACE)
+    stored, settled = records(it.held()), []
+    for record in sent[1:]:
+        stored += it.without_old([record])
+        settled += [record] if it.settle(everything=False) else []
+    assert settled == [sent[17 if key == LIQUIDATIONS else 15]]
+    assert it.is_settled
+    assert stored == sent[15:]
+
+
+def test_a_subscription_that_the_old_connection_left_quiet_is_settled_at_once():
+    it = Two(TICKER, BOOK)
+    it.note([ticker(1)])
+    it.hold([Confirmed((TICKER,), "data"), whole(0), ticker(1)])
+    assert not it.ready()
+    assert it.ready(1.1 + GRACE)
+    it.held()
+    assert it.settle(everything=False) == {BOOK}
+    assert not it.is_settled
+    assert it.settle(everything=True) == {TICKER}
+    assert it.is_settled
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_setting_the_clock_neither_hastens_nor_reorders_a_handover(step):
+    """What is received after the step has a receipt of another time."""
+    it = Two(TICKER, TRADES)
+    it.hold([Confirmed((TICKER, TRADES), "acknowledgement")])
+    assert not it.ready(1.0)
+    later = NOW + step * 10**9
+    it.note([structs.replace(trade(1), receipt_timestamp=later)])
+    with pytest.raises(HandoverError, match="trades"):  # the new one has not brought it
+        it.ready(1.1 + GRACE)
+    it = Two(TICKER, BOOK)
+    it.note([ticker(1), change(2)])
+    held = [change(2), change(3), structs.replace(change(4), receipt_timestamp=later), ticker(5)]
+    it.hold([Confirmed((TICKER, BOOK), "data"), ticker(1), whole(1), *held])
+    assert it.ready()
+    assert records(it.held()) == held[1:]
+
+
 KINDS = {
     "ticker": (TICKER, ticker),
     "book": (BOOK, change),
@@ -313,12 +372,12 @@ def test_two_connections_that_bring_the_same_make_one(data):
         time += step
         sent.append(KINDS[kind][1](time, str(content)))
     begins = data.draw(st.integers(0, len(sent)))
-    clock = itertools.count(NOW + 10_000)
+    clock, seconds = itertools.count(NOW + 10_000), itertools.count()
     began = whole(sent[begins - 1].timestamp - NOW if begins else 0, "begins")
     it, stored, old, new = Two(TICKER, BOOK, FUNDING), [], 0, begins
     it.hold([Confirmed((TICKER, FUNDING), "acknowledgement"), began])
     for olds_turn in data.draw(st.lists(st.booleans(), min_size=60, max_size=60)):
-        if it.is_ready(next(clock)):
+        if it.is_ready(next(seconds) / 1e6):
             break
         if olds_turn and old < len(sent):
             record = structs.replace(sent[old], receipt_timestamp=next(clock))
