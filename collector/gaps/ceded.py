@@ -12,7 +12,9 @@ from collector.gaps.marks import Marks
 from collector.records import AnyRecord, Gap, Key, channel_of
 from collector.times import SECOND
 
-_KEPT = 8  # spans remembered for each channel and symbol: the spool rarely reaches back to two
+#: Spans that are remembered for each channel and symbol though all that is to be stored is newer: a store may
+#: be set back.
+_KEPT = 8
 _NEVER = float("inf")
 
 
@@ -20,7 +22,7 @@ class Ceded:
     """Spans of receipts (seconds, UTC), each excluding its end, for each channel and symbol."""
 
     def __init__(self, exchange: str, remembered: Marks) -> None:
-        """Read the spans of an earlier process; an open one ends now.
+        """Read the spans of an earlier process; an open one ends now, for later processes too.
 
         If another collector stored a subscription to the end, what the process received last was not
         recorded, so the mark of the last record is dropped. A damaged mark is ignored: storing a record twice
@@ -28,11 +30,13 @@ class Ceded:
         """
         self._exchange, self._marks = exchange, remembered
         self._spans: dict[Key, list[tuple[float, float]]] = defaultdict(list)
+        self._reached = 0.0
         now = time.time()
-        for key, mark in remembered.of_pairs(exchange, marks.Ceded):
+        for key, mark in list(remembered.of_pairs(exchange, marks.Ceded)):
             self._spans[key] = [(start, min(end, now)) for start, end in mark.spans]
             if mark.spans[-1][1] == _NEVER:
                 remembered.drop(marks.last_recorded(exchange, key))
+                self._remember(key)
 
     def __bool__(self) -> bool:
         return bool(self._spans)
@@ -48,6 +52,10 @@ class Ceded:
         self._spans[key].append((start, end))
         self._remember(key)
 
+    def reach(self, receipt: float) -> None:
+        """Note that nothing received before ``receipt`` is left to store, unless the store is set back."""
+        self._reached = receipt
+
     def has(self, record: AnyRecord) -> bool:
         """Return whether another collector stores this record."""
         if isinstance(record, Gap) and record.reason == "overlap":
@@ -58,5 +66,7 @@ class Ceded:
         return any(start <= receipt < end for start, end in spans)
 
     def _remember(self, key: Key) -> None:
-        del self._spans[key][:-_KEPT]
-        self._marks.put(marks.ceded(self._exchange, key), marks.Ceded(tuple(self._spans[key])))
+        spans = self._spans[key]
+        while len(spans) > _KEPT and spans[0][1] < self._reached:
+            del spans[0]
+        self._marks.put(marks.ceded(self._exchange, key), marks.Ceded(tuple(spans)))

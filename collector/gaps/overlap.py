@@ -42,6 +42,7 @@ from collector.settings import Fault, Settings, SettingsError
 from collector.stores import Holder
 from collector.stores import notes as codec
 from collector.stores.notes import Moment, Note
+from collector.times import SECOND
 
 LOG = logging.getLogger(__name__)
 
@@ -161,8 +162,9 @@ class Overlap:
 
     def without(self, batch: Batch) -> Batch:
         """Return the batch without the records that another collector stores."""
-        if not self._ceded:
+        if not self._ceded or not batch.records:
             return batch
+        self._ceded.reach(min(record.receipt_timestamp for record in batch.records) / SECOND)
         sequences, records = batch.kept
         others = [it for it, record in zip(sequences, records, strict=True) if self._ceded.has(record)]
         return structs.replace(batch, refused=batch.refused.union(others)) if others else batch

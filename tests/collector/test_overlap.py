@@ -266,6 +266,38 @@ async def test_the_last_record_of_the_other_is_not_stored_again_when_it_arrives_
     assert ended + waited <= clock.now < ended + waited + 2
 
 
+def _handed_over(ceded, count, start=10.0):
+    """Another collector stores a pair for a second, again and again; return what was received then."""
+    for number in range(count):
+        ceded.begin(KEYS[0], start + 10 * number)
+        ceded.end(KEYS[0], start + 10 * number + 1)
+    return [_trade(start + 10 * number + 0.5) for number in range(count)]
+
+
+def test_however_often_a_pair_is_handed_over_nothing_that_waits_in_the_spool_is_stored_twice():
+    machine = Machine(Shelf(), "two", KEYS)
+    overlap = machine.overlap
+    theirs = _handed_over(overlap._ceded, 40)
+    ours = [_trade(trade.receipt_timestamp / 10**9 + 5) for trade in theirs]
+    machine.start()  # what it knows outlives it
+    for number in range(40):
+        batch = Batch("run", 2 * number, [theirs[number], ours[number]])
+        assert machine.overlap.without(batch).kept[1] == [ours[number]]
+        _handed_over(machine.overlap._ceded, 1, 2000.0 + number)
+    (mark,) = (mark for _, mark in machine.marks.of_pairs("KRAKEN", marks.Ceded))
+    assert len(mark.spans) < 60  # those that the spool is past are forgotten
+
+
+def test_records_that_a_restarted_collector_stores_itself_are_not_left_out_after_another_restart(clock):
+    remembered = Marks({})
+    Ceded("KRAKEN", remembered).begin(KEYS[0], 500.0)  # and is killed
+    Ceded("KRAKEN", remembered)  # stores it itself, and is killed before the store has it
+    clock.now += 60.0
+    ceded = Ceded("KRAKEN", remembered)
+    assert ceded.has(_trade(999.0))
+    assert not ceded.has(_trade(1030.0))
+
+
 def test_records_stored_by_another_are_not_the_last_that_we_recorded():
     """Exchanges repeat the last trades: what the other one stored of them is known to it alone."""
     ours, others = marks.last_recorded("KRAKEN", KEYS[0]), marks.last_recorded("KRAKEN", KEYS[2])
