@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from collector import settings
+from collector import catalog, settings
 from collector.catalog import nearest
 from collector.shards import Shard
 from launcher import fleet_file, managed, names, overlap
@@ -229,9 +229,12 @@ class _Builder:
     def _sharing(self, exchange: str) -> int:
         """Return how many containers share an exchange's limits, if several collectors do.
 
-        Shards of one collector know of each other.
+        Some exchanges share theirs with another. Shards of one collector know of each other.
         """
-        alike = self.containers[exchange.strip().upper()]
+        exchange = exchange.strip().upper()
+        known = catalog.exchanges().get(exchange)
+        others = known.limits.weight_with if known and known.limits else ()
+        alike = [count for each in (exchange, *others) for count in self.containers.get(each, ())]
         return sum(alike) if len(alike) > 1 else 1
 
     def _volume(self, role: str, of: str = "", *, target: str, read_only: bool = False) -> Mount:

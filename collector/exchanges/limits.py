@@ -13,6 +13,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         operations: how many to subscribe or unsubscribe on one connection, and within how many seconds.
         connections: how many may be opened, and within how many seconds.
         weight: how much REST weight may be spent, and within how many seconds.
+        weight_with: the ids of exchanges that it is shared with.
         source: where this is documented.
     """
 
@@ -22,6 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     operations: tuple[int, float] | None = None
     connections: tuple[int, float] | None = None
     weight: tuple[int, float] | None = None
+    weight_with: tuple[str, ...] = ()
     source: str
 
     def __str__(self) -> str:
@@ -38,4 +40,5 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.frames_per_second is not None:
             parts.append(f"{self.frames_per_second:g} messages a second")
         parts += [f"{span[0]:,} {what} in {span[1]:g} s" for span, what in spans if span is not None]
-        return ", ".join(parts)
+        shared = f", shared with {', '.join(self.weight_with)}" if self.weight_with else ""
+        return ", ".join(parts) + shared

@@ -520,6 +520,16 @@ def test_collectors_of_one_exchange_share_the_requests_that_it_allows(load):
     assert told == ["4", "4", "4", "4", None]
 
 
+def test_collectors_of_exchanges_with_one_limit_share_it(load):
+    text = HEAD + "".join(
+        f"- {{exchange: {exchange}, symbols: ALL, channels: trades, shards: {shards}}}\n"
+        for exchange, shards in (("BINANCE_FUTURES", 2), ("binance_delivery", 1), ("BINANCE", 1))
+    )
+    specs = load(text).collectors
+    told = [containers.variables(found(spec)["Config"]).get("REQUESTS_SHARED_BY") for spec in specs]
+    assert told == ["3", "3", "3", None]
+
+
 def test_no_collector_is_replaced_because_another_shares_its_limit(load):
     before, after = (load(binance(*names)).collectors[0] for names in ("a", "ab"))
     assert before.config_hash == after.config_hash

@@ -316,6 +316,7 @@ class BinanceFutures(Binance):
         frames_per_second=5.0,  # of ten
         connections=(300, 300.0),
         weight=(2400, 60.0),
+        weight_with=("BINANCE_DELIVERY",),  # since 2026-06-30
         source=f"{_DERIVATIVES}: Connect; REST exchangeInfo, rateLimits (one budget for both)",
     )
     endpoints: ClassVar[Mapping[str, str]] = {
@@ -370,6 +371,7 @@ class BinanceDelivery(BinanceFutures):
     """BINANCE_DELIVERY: COIN-M perpetuals and futures; amounts are contracts."""
 
     id = "BINANCE_DELIVERY"
+    limits = structs.replace(BinanceFutures.limits, weight_with=("BINANCE_FUTURES",))
     endpoints: ClassVar[Mapping[str, str]] = {
         "websocket": "wss://dstream.binance.com",
         "rest": "https://dapi.binance.com/dapi/v1",
