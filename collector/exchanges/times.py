@@ -37,6 +37,11 @@ def milliseconds(text: str) -> int:
     return int(text) * MILLISECOND
 
 
+def nanoseconds(milliseconds: int | None, receipt: int) -> int:
+    """Return the time of a message; its receipt where it has none."""
+    return receipt if milliseconds is None else milliseconds * MILLISECOND
+
+
 def seconds(text: str) -> int:
     """Return the time of a text such as 1790000000. Raises MalformedError."""
     if not text.isdecimal() or not text.isascii() or len(text) > 10 or not int(text):

@@ -40,11 +40,11 @@ class Quote(msgspec.Struct, gc=False):
 class Update(msgspec.Struct, gc=False):
     """Changes of a book; Diff. Depth Stream."""
 
-    time: Milliseconds = msgspec.field(name="E")
     first: Whole = msgspec.field(name="U")
     last: Whole = msgspec.field(name="u")
     bids: msgspec.Raw = msgspec.field(name="b")  # levels
     asks: msgspec.Raw = msgspec.field(name="a")
+    time: Milliseconds | None = msgspec.field(name="E", default=None)
     previous: Whole | None = msgspec.field(name="pu", default=None)  # derivatives
     symbol: str = msgspec.field(name="s", default="")
 
@@ -62,8 +62,8 @@ class Snapshot(msgspec.Struct, gc=False):
 class MarkPrice(msgspec.Struct, gc=False):
     """Mark price, index price and expected funding; Mark Price Stream."""
 
-    time: Milliseconds = msgspec.field(name="E")
     mark_price: str = msgspec.field(name="p")
+    time: Milliseconds | None = msgspec.field(name="E", default=None)
     index_price: str | None = msgspec.field(name="i", default=None)
     rate: str | None = msgspec.field(name="r", default=None)
     next_funding: MillisecondsOrZero = msgspec.field(name="T", default=0)
@@ -76,15 +76,15 @@ class Order(msgspec.Struct, gc=False):
     side: Literal["BUY", "SELL"] = msgspec.field(name="S")
     quantity: str = msgspec.field(name="q")
     price: str = msgspec.field(name="p")
-    status: Word = msgspec.field(name="X")
+    status: Word = msgspec.field(name="X", default="")
     symbol: str = msgspec.field(name="s", default="")
 
 
 class ForcedOrder(msgspec.Struct, gc=False):
     """A liquidation; Liquidation Order Streams."""
 
-    time: Milliseconds = msgspec.field(name="E")
     order: Order = msgspec.field(name="o")
+    time: Milliseconds | None = msgspec.field(name="E", default=None)
 
     @property
     def symbol(self) -> str:
@@ -102,20 +102,20 @@ class Kline(msgspec.Struct, gc=False):
     start: Milliseconds = msgspec.field(name="t")
     stop: Milliseconds = msgspec.field(name="T")
     interval: Interval = msgspec.field(name="i")
-    trades: Count = msgspec.field(name="n")
     open: str = msgspec.field(name="o")
     close: str = msgspec.field(name="c")
     high: str = msgspec.field(name="h")
     low: str = msgspec.field(name="l")
     volume: str = msgspec.field(name="v")
     closed: bool = msgspec.field(name="x")
+    trades: Count | None = msgspec.field(name="n", default=None)
 
 
 class KlineEvent(msgspec.Struct, gc=False):
     """A candle, finished or not; Kline/Candlestick Streams."""
 
-    time: Milliseconds = msgspec.field(name="E")
     kline: Kline = msgspec.field(name="k")
+    time: Milliseconds | None = msgspec.field(name="E", default=None)
     symbol: str = msgspec.field(name="s", default="")
 
 

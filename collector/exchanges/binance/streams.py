@@ -35,6 +35,7 @@ from collector.exchanges.protocol import (
     Subscription,
 )
 from collector.exchanges.quotes import NumberedBook, NumberedL1Book, NumberedTicker
+from collector.exchanges.times import nanoseconds
 from collector.times import MILLISECOND
 
 _UNREAD = "a message of the book cannot be read"
@@ -137,6 +138,7 @@ class Quotes(Stream):
     def __init__(self, place: Place) -> None:
         super().__init__(place)
         self._ticker, self._l1_book = "ticker" in place.channels, "l1_book" in place.channels
+        self._l1_books = tuple(each for each in self.subscriptions if each.channel == "l1_book")
         self._last = -1
         self._numbers: deque[int] = deque(maxlen=_QUOTES_REMEMBERED)
 
@@ -149,7 +151,7 @@ class Quotes(Stream):
             self._numbers.append(update)
         if is_one_sided(message.bid, message.ask):  # there are no best prices, which is no silence
             return (Confirmed(self.subscriptions, "data"),)
-        time = receipt if message.time is None else message.time * MILLISECOND
+        time = nanoseconds(message.time, receipt)
         place = self.exchange, self.symbol, time, receipt
         found: list[records.AnyRecord] = []
         if self._ticker:
@@ -159,14 +161,14 @@ class Quotes(Stream):
                 if update is None
                 else NumberedTicker(*place, bid, ask, update)
             )
-        if self._l1_book:
-            if not message.bid_size or not message.ask_size:
-                raise MalformedError("the best prices have no sizes")
-            sizes = message.bid, message.bid_size, message.ask, message.ask_size
-            best = quote(*sizes)
-            found.append(
-                records.L1Book(*place, *best) if update is None else NumberedL1Book(*place, *best, update)
-            )
+        if not self._l1_book:
+            return found
+        if not message.bid_size or not message.ask_size:
+            return [*found, Malformed("the best prices have no sizes", self._l1_books)]
+        best = quote(message.bid, message.bid_size, message.ask, message.ask_size)
+        found.append(
+            records.L1Book(*place, *best) if update is None else NumberedL1Book(*place, *best, update)
+        )
         return found
 
 
@@ -181,7 +183,7 @@ class MarkPrices(Stream):
 
     @override
     def read(self, message: messages.MarkPrice, receipt: int) -> Outputs:
-        start = self.exchange, self.symbol, message.time * MILLISECOND, receipt
+        start = self.exchange, self.symbol, nanoseconds(message.time, receipt), receipt
         found: list[records.AnyRecord] = []
         if self._funding:
             # A future has no funding: its rate is empty, and its time 0.
@@ -204,7 +206,7 @@ class Liquidations(Stream):
         order = message.order
         quantity, price = traded(order.quantity), number(order.price)
         status = _STATUSES.get(order.status)
-        start = self.exchange, self.symbol, message.time * MILLISECOND, receipt
+        start = self.exchange, self.symbol, nanoseconds(message.time, receipt), receipt
         return (records.Liquidation(*start, order.side.lower(), quantity, price, None, status),)
 
 
@@ -226,7 +228,7 @@ class Candles(Stream):
             raise MalformedError("a candle that ends before it begins")
         if not it.closed:
             return ()
-        place = self.exchange, self.symbol, message.time * MILLISECOND, receipt
+        place = self.exchange, self.symbol, nanoseconds(message.time, receipt), receipt
         span = it.start * MILLISECOND, it.stop * MILLISECOND, it.interval, it.trades
         opened, closed, high, low, volume = candle(it.open, it.close, it.high, it.low, it.volume)
         return (records.Candle(*place, *span, opened, closed, high, low, volume, True),)
@@ -248,7 +250,7 @@ class PartialBooks(Stream):
 
     @override
     def read(self, message: messages.Snapshot, receipt: int) -> Outputs:
-        time = receipt if message.time is None else message.time * MILLISECOND
+        time = nanoseconds(message.time, receipt)
         state = *raw_sides(message.bids, message.asks), time, receipt
         begins = self._broken or not self.flows
         books = self._book.begin(*state) if begins else self._book.show(*state)
@@ -323,7 +325,7 @@ class Books(Stream):
         if not self._follows(message):
             return self._leaves_a_hole(message)
         self._last, self._joined = message.last, True
-        changes = self._book.change(bids, asks, message.time * MILLISECOND, receipt)
+        changes = self._book.change(bids, asks, nanoseconds(message.time, receipt), receipt)
         return changes if message.previous is not None or not self._chained else [*self._tell(), *changes]
 
     def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
@@ -336,7 +338,7 @@ class Books(Stream):
             bids, asks = raw_sides(snapshot.bids, snapshot.asks)
         except UNREADABLE as error:
             return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._ask()]
-        time = receipt if snapshot.time is None else snapshot.time * MILLISECOND
+        time = nanoseconds(snapshot.time, receipt)
         return self._join(snapshot.last, (bids, asks), time, receipt) or self._ask()
 
     @override
@@ -380,7 +382,7 @@ class Books(Stream):
                 return [*found, *self._leaves_a_hole(update)]
             self._last, self._joined = update.last, True
             changed = raw_sides(update.bids, update.asks)
-            found += self._book.change(*changed, update.time * MILLISECOND, receipt)
+            found += self._book.change(*changed, nanoseconds(update.time, receipt), receipt)
         return found
 
     @override

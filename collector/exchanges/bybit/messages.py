@@ -48,10 +48,10 @@ class Ticker(msgspec.Struct, rename="camel", gc=False):
 class Liquidation(msgspec.Struct, gc=False):
     """A liquidation; All Liquidation."""
 
-    time: Milliseconds = msgspec.field(name="T")
     side: Literal["Buy", "Sell"] = msgspec.field(name="S")
     quantity: str = msgspec.field(name="v")
     price: str = msgspec.field(name="p")
+    time: Milliseconds | None = msgspec.field(name="T", default=None)
     symbol: str = msgspec.field(name="s", default="")
 
 

@@ -33,7 +33,7 @@ from collector.exchanges.protocol import (
     Resync,
     Subscription,
 )
-from collector.exchanges.times import milliseconds
+from collector.exchanges.times import milliseconds, nanoseconds
 from collector.records import (
     AnyRecord,
     Candle,
@@ -348,12 +348,13 @@ class Liquidations(Stream):
 
     @override
     def read(self, message: messages.Message[list[messages.Liquidation]], receipt: int) -> Outputs:
-        return [self._record(it, receipt) for it in message.data]
+        sent = message.time(receipt)
+        return [self._record(it, nanoseconds(it.time, sent), receipt) for it in message.data]
 
-    def _record(self, it: messages.Liquidation, receipt: int) -> Liquidation:
+    def _record(self, it: messages.Liquidation, time: int, receipt: int) -> Liquidation:
         check_symbol(it.symbol, self.exchange_symbol)
         quantity, price = traded(it.quantity), number(it.price)
-        start = self.exchange, self.symbol, it.time * MILLISECOND, receipt
+        start = self.exchange, self.symbol, time, receipt
         # Buy: a long position was liquidated, so the order sold
         return Liquidation(*start, "sell" if it.side == "Buy" else "buy", quantity, price, None, None)
 

@@ -86,8 +86,8 @@ class Subscriptions(msgspec.Struct):
 class Message[Part](msgspec.Struct, gc=False):
     """A message of a channel, whose parts are events."""
 
-    timestamp: Word
     events: list[Part]
+    timestamp: Word | None = None
     number: Whole | None = msgspec.field(name="sequence_num", default=None)
 
 

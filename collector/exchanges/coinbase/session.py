@@ -130,8 +130,9 @@ class CoinbaseSession(Session):
     def _data(self, channel: str, frame: bytes, receipt: int) -> Outputs:
         try:
             message = messages.decode[channel](frame)
-            time = rfc3339(message.timestamp)
-            self._candles.hear(time)
+            time = rfc3339(message.timestamp) if message.timestamp else receipt
+            if message.timestamp:
+                self._candles.hear(time)
         except UNREADABLE as error:
             about = self._routes.named_in("level2" if channel == "l2_data" else channel, frame)
             return [

@@ -57,9 +57,9 @@ class Candle(msgspec.Struct, gc=False):
     low: msgspec.Raw
     close: msgspec.Raw
     volume: msgspec.Raw
-    trades: Count
     interval_begin: Word
     interval: Annotated[int, msgspec.Meta(gt=0, le=10**6)]  # minutes
+    trades: Count | None = None
 
 
 class Status(msgspec.Struct):

@@ -225,13 +225,16 @@ class KrakenSession(Session):
         if is_one_sided(bid, ask):  # there are no best prices, which is no silence
             return [Confirmed(self._routes.carried("ticker", part.symbol), "data")]
         time = _time(part.timestamp, receipt)
-        records: list[AnyRecord] = []
+        found: list[AnyRecord | Event] = []
         if self._routes.wants(("ticker", symbol)):
-            records.append(Ticker(self._exchange.id, symbol, time, receipt, bid, ask))
-        if self._routes.wants(("l1_book", symbol)):
-            sizes = raw_amount(part.bid_qty), raw_amount(part.ask_qty)
-            records.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
-        return records
+            found.append(Ticker(self._exchange.id, symbol, time, receipt, bid, ask))
+        if not self._routes.wants(l1_book := Subscription("l1_book", symbol)):
+            return found
+        if not bytes(part.bid_qty) or not bytes(part.ask_qty):
+            return [*found, Malformed("the best prices have no sizes", (l1_book,))]
+        sizes = raw_amount(part.bid_qty), raw_amount(part.ask_qty)
+        found.append(L1Book(self._exchange.id, symbol, time, receipt, bid, sizes[0], ask, sizes[1]))
+        return found
 
     def _hear(self, timestamp: str, receipt: int) -> None:
         with suppress(MalformedError):  # it only helps

@@ -36,7 +36,7 @@ class Book(msgspec.Struct, rename="camel", gc=False):
 
     asks: list[Level]
     bids: list[Level]
-    ts: Word
+    ts: Word | None = None
     seq_id: Whole | None = None
     prev_seq_id: Whole | None = None
 
@@ -45,7 +45,7 @@ class Funding(msgspec.Struct, rename="camel", gc=False):
     """The rate of the coming settlement; Funding rate channel."""
 
     funding_rate: str
-    funding_time: Word
+    funding_time: Word | None = None
     next_funding_rate: str = ""
     ts: Word | None = None
     inst_id: str = ""
@@ -55,7 +55,7 @@ class OpenInterest(msgspec.Struct, rename="camel", gc=False):
     """Open contracts; Open interest channel."""
 
     oi: str
-    ts: Word
+    ts: Word | None = None
     inst_id: str = ""
 
 
@@ -63,7 +63,7 @@ class Index(msgspec.Struct, rename="camel", gc=False):
     """The price of an index; Index tickers channel."""
 
     idx_px: str
-    ts: Word
+    ts: Word | None = None
     inst_id: str = ""
 
 
@@ -73,7 +73,7 @@ class LiquidationDetail(msgspec.Struct, rename="camel", gc=False):
     side: Literal["buy", "sell"]
     bk_px: str
     sz: str
-    ts: Word
+    ts: Word | None = None
 
 
 class Liquidations(msgspec.Struct, rename="camel", gc=False):

@@ -130,7 +130,7 @@ class BestPrices(Stream):
         (bid, bid_size), (ask, ask_size) = bids[0], asks[0]
         found: list[AnyRecord] = []
         for channel, symbol in self.subscriptions:
-            start = self.exchange.id, symbol, milliseconds(part.ts), receipt
+            start = self.exchange.id, symbol, _time(part.ts, receipt), receipt
             if channel == "ticker":
                 found.append(Ticker(*start, bid, ask))
             elif channel == "l1_book":
@@ -150,7 +150,7 @@ class WholeBooks(Stream):
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        state = _side(part.bids), _side(part.asks), milliseconds(part.ts), receipt
+        state = _side(part.bids), _side(part.asks), _time(part.ts, receipt), receipt
         if self._broken:
             self._broken = False
             return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
@@ -180,7 +180,7 @@ class Books(Stream):
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        bids, asks, time = _side(part.bids), _side(part.asks), milliseconds(part.ts)
+        bids, asks, time = _side(part.bids), _side(part.asks), _time(part.ts, receipt)
         (subscription,) = self.subscriptions
         if action == "snapshot":
             self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
@@ -223,10 +223,11 @@ class FundingRates(Stream):
     @override
     def read(self, part: messages.Funding, action: str, receipt: int) -> Outputs:
         check_symbol(part.inst_id, self.argument.inst_id)
-        time = receipt if part.ts is None else milliseconds(part.ts)
+        time = _time(part.ts, receipt)
         rates = number_or_none(part.funding_rate), number_or_none(part.next_funding_rate)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
-        return (Funding(*start, None, rates[0], milliseconds(part.funding_time), rates[1]),)
+        settlement = milliseconds(part.funding_time) if part.funding_time else None
+        return (Funding(*start, None, rates[0], settlement, rates[1]),)
 
 
 class OpenInterests(Stream):
@@ -238,7 +239,7 @@ class OpenInterests(Stream):
     def read(self, part: messages.OpenInterest, action: str, receipt: int) -> Outputs:
         check_symbol(part.inst_id, self.argument.inst_id)
         symbol = self.subscriptions[0].symbol
-        return (OpenInterest(self.exchange.id, symbol, milliseconds(part.ts), receipt, amount(part.oi)),)
+        return (OpenInterest(self.exchange.id, symbol, _time(part.ts, receipt), receipt, amount(part.oi)),)
 
 
 class Indices(Stream):
@@ -249,7 +250,7 @@ class Indices(Stream):
     @override
     def read(self, part: messages.Index, action: str, receipt: int) -> Outputs:
         check_symbol(part.inst_id, self.argument.inst_id)
-        price, time = number(part.idx_px), milliseconds(part.ts)
+        price, time = number(part.idx_px), _time(part.ts, receipt)
         return [Index(self.exchange.id, symbol, time, receipt, price) for symbol in self.symbols()]
 
 
@@ -271,7 +272,7 @@ class LiquidationOrders(Stream):
 
     def _record(self, symbol: str, it: messages.LiquidationDetail, receipt: int) -> Liquidation:
         quantity, price = traded(it.sz), number(it.bk_px)
-        start = self.exchange.id, symbol, milliseconds(it.ts), receipt
+        start = self.exchange.id, symbol, _time(it.ts, receipt), receipt
         return Liquidation(*start, it.side, quantity, price, None, None)
 
 
@@ -307,6 +308,11 @@ READERS: Mapping[str, type[Stream]] = {
     "index-tickers": Indices,
     "liquidation-orders": LiquidationOrders,
 }
+
+
+def _time(text: str | None, receipt: int) -> int:
+    """Return the time of a message; its receipt where it has none."""
+    return receipt if text is None else milliseconds(text)
 
 
 def _side(side: list[messages.Level]) -> list[Level]:

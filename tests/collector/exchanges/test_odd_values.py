@@ -4,18 +4,26 @@ Each message of the scripts, and of the recordings where they are, is sent with 
 """
 
 import contextlib
-import copy
-import json
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from random import Random
 
 import pytest
-from played import ALL, RECEIPT, Played
-from scripted import SCRIPTS, Script, text_of
+from played import ALL, RECEIPT
+from spoiling import (
+    IN_A_LIST,
+    MISSING,
+    OTHER_CASE,
+    changed,
+    decoded,
+    places,
+    read,
+    records,
+    scripted,
+    written,
+)
 
-from collector.decode.decoder import Decoder
 from collector.exchanges.directory import EXCHANGES
 
 #: Recorded messages, which are not the project's to publish.
@@ -23,7 +31,6 @@ RECORDINGS = Path(__file__).parents[4] / "shared" / "messages"
 CHANGES = 800  # of each exchange's script, and of its recordings
 MOST_BEFORE = 12  # messages that come before the changed one
 
-MISSING, OTHER_CASE, IN_A_LIST = object(), object(), object()
 ODD = [
     *(MISSING, OTHER_CASE, IN_A_LIST, None, True, "", " 1", "zzz", {"no": "value"}, [], ["1", "2"]),
     *(7, -1, 0, 1.5, 10**25, 10**400, "-1", "0", "+1", "1e5", "NaN", "1e400", "9" * 41, "x" * 300),
@@ -34,51 +41,6 @@ LEVELS = {"b", "a", "bids", "asks", "updates"}  # what is stored of a book comes
 TRADED = {("trades", "amount"), ("liquidations", "quantity")}
 TIMES = {"timestamp", "receipt_timestamp", "start", "stop", "next_funding_time"}
 _is_number = re.compile(r"-?[0-9]{1,80}(\.[0-9]{1,80})?").fullmatch
-
-
-def places(value, path=()):
-    """The path to each value in a message; of a list, to the first two."""
-    if path:
-        yield path
-    if isinstance(value, dict):
-        for key in value:
-            yield from places(value[key], (*path, key))
-    elif isinstance(value, list):
-        for number in range(min(len(value), 2)):
-            yield from places(value[number], (*path, number))
-
-
-def read(frame):
-    """A message; its numbers with a point are marked texts, which keep their digits."""
-    return json.loads(frame, parse_float="@{}@".format)
-
-
-def written(message):
-    return json.dumps(message, separators=(",", ":")).replace('"@', "").replace('@"', "").encode()
-
-
-def changed(message, path, odd):
-    """The message with another value at one place."""
-    message = holder = copy.deepcopy(message)
-    *way, last = path
-    for key in way:
-        holder = holder[key]
-    if odd is MISSING:
-        del holder[last]
-    elif odd is OTHER_CASE:
-        holder[last] = holder[last].swapcase() if isinstance(holder[last], str) else holder[last]
-    else:
-        holder[last] = [holder[last]] if odd is IN_A_LIST else odd
-    return message
-
-
-def scripted(name):
-    """The messages of each connection of a script, and what its requests are answered with."""
-    it = Played(Script.read(SCRIPTS / f"{name}.jsonl", RECEIPT // 10**9))
-    answers = [answer for url in it.exchange.listing() for answer in it.pages(url)]
-    for connection in it.script.connections:
-        frames = [text_of(step.line.send) for step in connection.steps if bytes(step.line.send)]
-        yield [frame for frame in frames if frame.startswith(b"{")], answers
 
 
 def recorded(name):
@@ -100,18 +62,6 @@ def sent(name, connections, seed):
         before, message, listings = draw.choice(messages)
         path, odd = draw.choice(list(places(message))), draw.choice(ODD)
         yield before, message, changed(message, path, odd), odd, path, listings
-
-
-def decoded(name, listings, before, message):
-    decoder = Decoder(EXCHANGES[name](), listings=listings, receipt=RECEIPT)
-    list(decoder.decode(before))
-    shown = list(decoder.decode([written(message)]))
-    json.dumps(shown, allow_nan=False)
-    return shown
-
-
-def records(shown):
-    return [each["record"] for each in shown if "record" in each]
 
 
 def check(record):
