@@ -206,6 +206,9 @@ def _is_late(receipt: int, now: int) -> bool:
 class Identified:
     """Records that have no numbers.
 
+    Two that are equal in one message are two: two orders may be liquidated at one moment, price and amount.
+    What names itself (``receipt`` is None then) is one, wherever it is.
+
     Args:
         last: the time of the newest that was recorded; None if none ever was.
         remembered: how many are remembered.
@@ -216,22 +219,22 @@ class Identified:
         self.last = -1 if last is None else last
         self._floor = last  # what is repeated and not newer was recorded, or is history
         self._history = last is None
-        self._seen: OrderedDict[object, int] = OrderedDict()
+        self._seen: OrderedDict[object, _Sightings] = OrderedDict()
 
-    def is_new(self, identity: object, time: int) -> bool:
+    def is_new(self, identity: object, time: int, receipt: int | None) -> bool:
         """Return whether a live one was not seen before; note it."""
-        if identity in self._seen:
-            return False
+        if known := self._seen.get(identity):
+            return known.has_more(receipt)
         self._history = False
-        self._note(identity, time)
+        self._note(identity, time, receipt)
         return True
 
-    def fills(self, identity: object, time: int) -> bool:
+    def fills(self, identity: object, time: int, receipt: int | None) -> bool:
         """Return whether a repeated one is newer than what was recorded; note it."""
-        if identity in self._seen:
-            return False
+        if known := self._seen.get(identity):
+            return known.has_more(receipt) and known.was_new
         new = not self._history and (self._floor is None or time > self._floor)
-        self._note(identity, time)
+        self._note(identity, time, receipt, was_new=new)
         if self._history:
             self._floor = max(self._floor or 0, time)
         return new
@@ -245,13 +248,34 @@ class Identified:
         """What comes next comes after an interruption."""
         self._history = self.last < 0
 
-    def _note(self, identity: object, time: int) -> None:
+    def _note(self, identity: object, time: int, receipt: int | None, *, was_new: bool = True) -> None:
         if self._floor is None:
             self._floor = time - 1
         self.last = max(self.last, time)
-        self._seen[identity] = time
+        self._seen[identity] = _Sightings(time, receipt, was_new=was_new)
         if len(self._seen) > self._remembered:
-            self._floor = max(self._floor, self._seen.popitem(last=False)[1])
+            self._floor = max(self._floor, self._seen.popitem(last=False)[1].time)
+
+
+class _Sightings:
+    """Equal records: how many the message with the most of them had, and how many the last one has yet."""
+
+    __slots__ = ("_count", "_most", "_receipt", "time", "was_new")
+
+    def __init__(self, time: int, receipt: int | None, *, was_new: bool) -> None:
+        self.time, self.was_new = time, was_new
+        self._receipt, self._count, self._most = receipt, 1, 1
+
+    def has_more(self, receipt: int | None) -> bool:
+        """Note one more, in the message of ``receipt``; return whether no message had as many."""
+        if receipt is None:
+            return False
+        self._count = self._count + 1 if receipt == self._receipt else 1
+        self._receipt = receipt
+        if self._count <= self._most:
+            return False
+        self._most = self._count
+        return True
 
 
 class Repeats:
@@ -288,7 +312,8 @@ class Repeats:
                 self._mark_missing(key, numbered)
         else:
             identified = self._identified.get(key) or self._identify(key)
-            new = identified.is_new(self._identity_of(record), record.timestamp)
+            identity, receipt = self._identity_of(record)
+            new = identified.is_new(identity, record.timestamp, receipt)
         if new and self._marked and key in self._marked:
             self._mark(key)
         return new
@@ -309,7 +334,8 @@ class Repeats:
                 self._mark_missing(key, numbered)
         else:
             identified = self._identified.get(key) or self._identify(key)
-            new = identified.fills(self._identity_of(record), record.timestamp)
+            identity, receipt = self._identity_of(record)
+            new = identified.fills(identity, record.timestamp, receipt)
         self._mark(key)
         return new
 
@@ -372,8 +398,11 @@ class Repeats:
         state = self._identified[key] = Identified(self._recall(key)[0], remembered)
         return state
 
-    def _identity_of(self, record: AnyRecord) -> object:
-        return (type(record) is Trade and record.id) or self._identity(record)
+    def _identity_of(self, record: AnyRecord) -> tuple[object, int | None]:
+        """Return what a record is known by, and its receipt, unless it names itself."""
+        if type(record) is Trade and record.id:
+            return record.id, None
+        return self._identity(record), record.receipt_timestamp
 
     def _recall(self, key: Key) -> tuple[int | None, int | None]:
         """Return the last one that was recorded, and the latest time, where they are known."""

@@ -167,6 +167,29 @@ def test_swapped_trades_are_stored_once(name, late):
     assert sorted(it.ids) == [str(100 + number) for number in range(10)]
 
 
+def bybit_liquidations(count):
+    order = {"T": millis(1), "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2"}
+    return {"topic": "allLiquidation.BTCUSDT", "type": "snapshot", "ts": millis(1), "data": [order] * count}
+
+
+def okx_liquidations(count):
+    order = {"side": "sell", "posSide": "long", "bkPx": "2", "sz": "1", "ts": str(millis(1)), "ccy": ""}
+    data = [{"instId": "BTCUSDT", "instType": "SWAP", "details": [order] * count}]
+    return {"arg": {"channel": "liquidation-orders", "instType": "SWAP"}, "data": data}
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "market"), [("BYBIT", bybit_liquidations, "linear"), ("OKX", okx_liquidations, None)]
+)
+def test_equal_liquidations_of_one_message_are_all_stored_once(name, message, market):
+    contract = msgspec.structs.replace(LISTED[SYMBOL], kind="perpetual", market=market)
+    wanted, exchange = [Subscription("liquidations", SYMBOL)], EXCHANGES[name]()
+    it = Process(exchange, wanted)
+    frames = [json.dumps(message(count), separators=(",", ":")).encode() for count in (2, 2, 1, 3)]
+    it.connect(exchange.session(wanted, {SYMBOL: contract}), frames)
+    assert len(it.recorder.records) == 3
+
+
 # -- all of a script, once more --------------------------------------------------------------------------
 
 

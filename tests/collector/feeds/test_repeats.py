@@ -5,11 +5,12 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from collector.exchanges.protocol import Exchange
 from collector.feeds.repeats import LATE, MOST_MISSING, MOST_REMEMBERED, Repeats
 from collector.gaps.marks import Marks, last_recorded, missing
-from collector.records import Candle, Trade
+from collector.records import Candle, Liquidation, Trade
 from collector.times import SECOND
 
 KEY = ("trades", "BTC-USD")
@@ -199,6 +200,31 @@ def test_only_the_mark_of_a_delisted_symbol_is_kept():
     assert not it._numbered
     assert not it._identified
     assert repeated(it, 3, 4, 5) == [5]  # it is listed again
+
+
+def liquidation(receipt, amount="1"):
+    return Liquidation("X", "BTC-USD", NOW, NOW + receipt, "sell", amount, "2", None, None)
+
+
+def test_equal_records_in_one_message_are_as_many_and_sent_again_they_are_none():
+    it = repeats()
+    sent = [(1, "1"), (1, "1"), (1, "5"), (2, "1"), (2, "1"), (2, "1"), (3, "1"), (3, "1"), (3, "5")]
+    new = [each for each in sent if it.is_new("liquidations", liquidation(*each))]
+    assert new == [(1, "1"), (1, "1"), (1, "5"), (2, "1")]
+
+
+def test_equal_repeated_records_fill_a_hole_as_many_times_unless_they_are_history():
+    it = repeats()
+    assert not it.fills("liquidations", liquidation(1))
+    assert not it.fills("liquidations", liquidation(1))
+    it = repeats()
+    it.is_new("liquidations", structs.replace(liquidation(0), timestamp=NOW - 1))
+    assert [it.fills("liquidations", liquidation(receipt)) for receipt in (1, 1, 2, 2)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_jump_of_numbers_takes_bounded_memory():
