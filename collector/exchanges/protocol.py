@@ -256,6 +256,10 @@ class Exchange(ABC):
     def listing(self) -> Sequence[str]:
         """Return the addresses whose answers list the instruments."""
 
+    def may_lack(self, address: str) -> bool:
+        """Return whether an address of the listing may be refused for good: it lists nothing then."""
+        return False
+
     def next_page(self, address: str, answer: bytes) -> str | None:
         """Return the address of what follows an answer of the listing, where it is not all of it."""
         return None

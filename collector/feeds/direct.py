@@ -33,6 +33,7 @@ LOG = logging.getLogger(__name__)
 #: Kinds of instruments that SYMBOLS knows under another name.
 _TYPES = {"future": "futures"}
 _MOST_PAGES = 100  # of one listing
+_REFUSED = frozenset({400, 404})  # statuses that say: not here
 _SHOWN = 3  # rows that cannot be read
 
 
@@ -104,6 +105,8 @@ class DirectAccess(Access):
             if len(pages) == _MOST_PAGES:
                 raise AnswerError(f"{address} has more than {_MOST_PAGES} pages; rejected")
             answer = await self.rest.get(following, self.exchange.listing_weight, urgent=True)
+            if answer.status in _REFUSED and self.exchange.may_lack(address):
+                break
             if answer.status != 200:
                 said = answer.body[:200].decode(errors="replace")
                 raise AnswerError(f"{urlsplit(address).hostname} answers {answer.status}: {said}")

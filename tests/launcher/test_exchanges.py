@@ -17,6 +17,9 @@ OKX = """
 {"get": "https://www.okx.com/api/v5/public/instruments?instType=FUTURES", "body": {"code":"0","msg":"","data":[]}}
 {"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=BTC-USD", "body": {"code":"0","msg":"","data":[{"ctMult":"0.01","ctVal":"1","ctValCcy":"BTC","expTime":"1798185600000","instId":"BTC-USD-261225-92000-C","instType":"OPTION","lotSz":"1","optType":"C","settleCcy":"BTC","state":"live","stk":"92000","tickSz":"0.0001","uly":"BTC-USD"}]}}
 {"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=ETH-USD", "body": {"code":"0","msg":"","data":[]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=BTC-USD_UM", "body": {"code":"0","msg":"","data":[]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=ETH-USD_UM", "body": {"code":"0","msg":"","data":[]}}
+{"get": "https://www.okx.com/api/v5/public/instruments?instType=OPTION&instFamily=SOL-USD_UM", "body": {"code":"0","msg":"","data":[]}}
 """  # noqa: E501
 
 

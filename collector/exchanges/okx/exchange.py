@@ -32,6 +32,10 @@ _DOCS = "okx.com/docs-v5"
 _BEST = "Order book channel (bbo-tbt)"
 _OPEN = "Open interest channel"  # what does not change is not sent
 
+_FAMILY = "&instFamily="
+#: Families of options; nothing lists them. ``_UM`` is settled in dollars: messages and public clients have
+#: BTC-USD_UM-260626-61000-C of 2026-06, ETH-USD_UM-260925-2600-P and SOL-USD_UM-260918-94-P of 2026-09.
+_OPTIONS = ("BTC-USD", "ETH-USD", "BTC-USD_UM", "ETH-USD_UM", "SOL-USD_UM")
 _NOT_OFFERED = frozenset({("funding", "spot"), ("funding", "option"), ("open_interest", "spot")})
 
 
@@ -118,8 +122,12 @@ class Okx(Exchange):
     @override
     def listing(self) -> Sequence[str]:
         address = self.endpoint("rest") + "/public/instruments?instType="
-        families = ("OPTION&instFamily=BTC-USD", "OPTION&instFamily=ETH-USD")
-        return [address + of_type for of_type in ("SPOT", "SWAP", "FUTURES", *families)]
+        options = [f"OPTION{_FAMILY}{family}" for family in _OPTIONS]
+        return [address + of_type for of_type in ("SPOT", "SWAP", "FUTURES", *options)]
+
+    @override
+    def may_lack(self, address: str) -> bool:
+        return _FAMILY in address
 
     @override
     def instruments(self, answers: Sequence[bytes]) -> Listing:

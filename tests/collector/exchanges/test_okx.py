@@ -475,6 +475,21 @@ def test_names_are_those_of_cryptofeed():
     assert ours == theirs
 
 
+def test_options_of_all_families_are_listed_under_names_of_their_own():
+    families = [address.partition("OPTION&instFamily=")[2] for address in Okx().listing()]
+    assert [each for each in families if each] == [
+        *("BTC-USD", "ETH-USD", "BTC-USD_UM", "ETH-USD_UM", "SOL-USD_UM"),
+    ]
+    in_bitcoin = next(each for each in ROWS if each["instType"] == "OPTION")
+    in_dollars = in_bitcoin | {
+        "instId": in_bitcoin["instId"].replace("-USD-", "-USD_UM-"),
+        "settleCcy": "USD",
+    }
+    found = listing(in_bitcoin, in_dollars)
+    assert set(found.instruments) == {"BTC-USD-92000-26Z25-call", "BTC-USD_UM-92000-26Z25-call"}
+    assert not found.unread
+
+
 def test_the_details_of_a_contract_are_kept():
     option = listing(*ROWS).instruments["BTC-USD-92000-26Z25-call"]
     assert (option.contract_size, option.contract_unit, option.strike) == ("0.01", "BTC", "92000")

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from recording import lines, recording
+from recording import lines, recording, settings
 from scripted import SCRIPTS, Script, ScriptedExchange
 from spooled import spooled
 from streams import in_seconds
@@ -14,6 +14,8 @@ from streams import in_seconds
 from collector import receiver
 from collector.exchanges.binance.exchange import BinanceFutures
 from collector.feeds import renewals
+from collector.feeds.direct import DirectAccess
+from collector.feeds.http import AnswerError
 from collector.records import channel_of
 
 BTC = "BTC-USDT-PERP"
@@ -42,6 +44,35 @@ async def received(it, count, channel):
     await it.until(lambda: it.metrics.received[channel] >= count, f"{count} records of {channel}")
     await it.receiver.drain()
     return [in_seconds(record) for record in await spooled(it.spool) if channel_of(record) == channel]
+
+
+# -- a listing of several addresses ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_family_of_options_that_a_region_lacks_costs_no_other_list(status, tmp_path):
+    lines = [json.loads(line) for line in (SCRIPTS / "OKX.jsonl").read_text().splitlines() if '"get"' in line]
+    lacking = {"status": status, "body": {"code": "51000", "msg": "Parameter instFamily error", "data": []}}
+    listing = [line | (lacking if "_UM" in line["get"] else {}) for line in lines]
+    with ScriptedExchange(Script("\n".join(map(json.dumps, listing)), ORIGIN)) as played:
+        access = DirectAccess(settings(played, tmp_path, "OKX", SYMBOLS=BTC))
+        try:
+            assert BTC in (await access.listed()).instruments
+        finally:
+            await access.close()
+
+
+@pytest.mark.parametrize(("status", "of"), [(400, "instType=SWAP"), (503, "_UM")])
+async def test_a_list_that_is_refused_otherwise_is_requested_again(status, of, tmp_path):
+    lines = [json.loads(line) for line in (SCRIPTS / "OKX.jsonl").read_text().splitlines() if '"get"' in line]
+    listing = [line | ({"status": status} if of in line["get"] else {}) for line in lines]
+    with ScriptedExchange(Script("\n".join(map(json.dumps, listing)), ORIGIN)) as played:
+        access = DirectAccess(settings(played, tmp_path, "OKX", SYMBOLS=BTC))
+        try:
+            with pytest.raises(AnswerError, match=str(status)):
+                await access.listed()
+        finally:
+            await access.close()
 
 
 # -- OKX -----------------------------------------------------------------------------------------------
