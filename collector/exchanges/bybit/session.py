@@ -131,7 +131,10 @@ class BybitSession(Session):
         symbol = symbol.rpartition(".")[2]
         if not symbol:
             raise MalformedError(f"the topic {topic!r} names no symbol")
-        return self._add(topic, {symbol: channels})
+        stream = self._add(topic, {symbol: channels})
+        if isinstance(stream, streams.Books):
+            stream.begun = True  # who listens subscribes to nothing
+        return stream
 
     # -- answers -------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from collector.exchanges.protocol import (
     Outputs,
     Renew,
     Resync,
+    Send,
     Subscription,
 )
 from collector.exchanges.times import milliseconds, nanoseconds
@@ -140,7 +141,11 @@ class OptionTrades(Trades):
 
 
 class Books(Stream):
-    """Changes of a book that are numbered: what does not follow breaks it."""
+    """Changes of a book that are numbered: what does not follow breaks it.
+
+    Attributes:
+        begun: whether a complete book has come, or nothing is to be done if none does.
+    """
 
     data = messages.Book
 
@@ -149,6 +154,7 @@ class Books(Stream):
         self._book: Book | None = None
         self._number: int | None = None
         self._waits = False  # it broke, and is subscribed to again
+        self.begun = False
 
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
@@ -158,8 +164,11 @@ class Books(Stream):
         (subscription,) = self.subscriptions
         if _begins(message):
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)
-            self._number, self._waits = it.number, False
+            self._number, self._waits, self.begun = it.number, False, True
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
+        if not self.begun and not self._waits:  # what it begins with is lost
+            self.begun = True
+            return [*map(Send, _again(self.topic))]
         if self._book is None or _is_repeated(it.number, self._number):
             return ()  # it belongs to a book that broke, or was sent again
         if not _follows(it.number, self._number):

@@ -151,6 +151,8 @@ class OkxSession(Session):
             return None
         carried = [Subscription(channel, symbol) for channel in channels]
         stream = self._streams[argument] = _reader(argument)(self._exchange, argument, carried)
+        if isinstance(stream, streams.Books):
+            stream.begun = True  # who listens subscribes to nothing
         return stream
 
     # -- events --------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from collector.exchanges.protocol import (
     Renew,
     Repeated,
     Resync,
+    Send,
     Subscription,
 )
 from collector.exchanges.times import later, milliseconds
@@ -168,7 +169,11 @@ class WholeBooks(Stream):
 
 
 class Books(Stream):
-    """Changes of a book that name the one before: what does not follow breaks it."""
+    """Changes of a book that name the one before: what does not follow breaks it.
+
+    Attributes:
+        begun: whether a complete book has come, or nothing is to be done if none does.
+    """
 
     part = messages.Book
 
@@ -177,6 +182,7 @@ class Books(Stream):
         self._book: Book | None = None
         self._last: int | None = None
         self._waits = False  # it broke, and is subscribed to again
+        self.begun = False
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
@@ -184,11 +190,14 @@ class Books(Stream):
         (subscription,) = self.subscriptions
         if action == "snapshot":
             self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
-            self._last, self._waits = part.seq_id, False
+            self._last, self._waits, self.begun = part.seq_id, False, True
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
         if action != "update":
             raise MalformedError(f"a book that is neither a snapshot nor an update: {action!r}")
         follows = None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
+        if not self.begun and not self._waits:  # what it begins with is lost
+            self.begun = True
+            return [*map(Send, self._again())]
         if self._book is None or (part.seq_id == self._last and not follows):
             return ()  # it belongs to a book that broke, or was sent again
         if not follows:
@@ -211,8 +220,11 @@ class Books(Stream):
 
     def _break(self, reason: str) -> Outputs:
         self._book, self._waits = None, True
-        frames = tuple(messages.request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
-        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, frames)]
+        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, self._again())]
+
+    def _again(self) -> tuple[str, ...]:
+        """Return the frames that subscribe again."""
+        return tuple(messages.request(kind, [self.argument]) for kind in ("unsubscribe", "subscribe"))
 
 
 class FundingRates(Stream):

@@ -329,6 +329,15 @@ def test_a_duplicate_update_changes_nothing(doubled):
     assert len(records(outputs)) == 9
 
 
+def test_a_book_whose_beginning_is_lost_is_subscribed_to_once_more():
+    it = session("l2_book")
+    outputs = [output for number in (6, 7) for output in it.receive(book(number), NOW)]
+    sent = [json.loads(each.frame)["op"] for each in outputs if isinstance(each, Send)]
+    assert (sent, records(outputs)) == (["unsubscribe", "subscribe"], [])
+    assert kinds(it.receive(book(8, "snapshot"), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(9), NOW)) == [L2Book]
+
+
 def best(number, kind="delta", bids=None):
     data = {"s": "BTCUSDT", "b": bids or [[f"{number}.50", "2.0"]], "a": [["100", "1"]], "u": number}
     return message("orderbook.1.BTCUSDT", data, type=kind)

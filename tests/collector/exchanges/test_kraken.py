@@ -24,6 +24,7 @@ from collector.exchanges.protocol import (
     Renew,
     Repeated,
     Resync,
+    Send,
     Subscription,
 )
 from collector.exchanges.times import rfc3339
@@ -267,6 +268,15 @@ def test_every_lost_update_of_the_best_levels_is_noticed(lost):
     asked = [json.loads(frame) for each in outputs if isinstance(each, Renew) for frame in each.frames]
     assert [each["method"] for each in asked] == ["unsubscribe", "subscribe"]
     assert not it.receive(frames[-1], NOW)  # until the book begins again
+    assert [type(each) for each in it.receive(SNAPSHOT, NOW)] == [Resync, L2Book]
+
+
+def test_a_book_whose_beginning_is_lost_is_subscribed_to_once_more():
+    it = session("l2_book")
+    frames, _ = updates()
+    outputs = [output for frame in frames[:2] for output in it.receive(frame, NOW)]
+    sent = [json.loads(each.frame)["method"] for each in outputs if isinstance(each, Send)]
+    assert (sent, records(outputs)) == (["unsubscribe", "subscribe"], [])
     assert [type(each) for each in it.receive(SNAPSHOT, NOW)] == [Resync, L2Book]
 
 

@@ -273,6 +273,15 @@ def test_a_duplicate_update_changes_nothing(doubled):
     assert len(records(outputs)) == 9
 
 
+def test_a_book_whose_beginning_is_lost_is_subscribed_to_once_more():
+    it = session("l2_book")
+    outputs = [output for number in (2, 3) for output in it.receive(book(number), NOW)]
+    sent = [json.loads(each.frame)["op"] for each in outputs if isinstance(each, Send)]
+    assert (sent, records(outputs)) == (["unsubscribe", "subscribe"], [])
+    assert kinds(it.receive(book(4, "snapshot"), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(5), NOW)) == [L2Book]
+
+
 def test_an_unchanged_book_repeats_its_last_number():
     it = session("l2_book")
     it.receive(book(1, "snapshot"), NOW)
