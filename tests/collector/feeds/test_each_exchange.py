@@ -167,6 +167,20 @@ def test_swapped_trades_are_stored_once(name, late):
     assert sorted(it.ids) == [str(100 + number) for number in range(10)]
 
 
+@EACH
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_no_gap_begins_after_it_ends_wherever_the_clock_is_set(name, step):
+    it = traded(name, [(100 + number, number) for number in range(5)])
+    it.subscriptions.lost(it.keys, NOW / SECOND, "disconnect")
+    frames = [
+        json.dumps(TRADES[name](110 + number, number), separators=(",", ":")).encode() for number in (0, 1)
+    ]
+    it.connect(it.exchange.session(it.keys, LISTED), frames, at=NOW + step * SECOND)
+    assert it.recorder
+    assert all(0 < gap.start <= gap.end for gap in it.recorder)
+    assert it.ids == [str(number) for number in (*range(100, 105), 110, 111)]
+
+
 def bybit_liquidations(count):
     order = {"T": millis(1), "s": "BTCUSDT", "S": "Buy", "v": "1", "p": "2"}
     return {"topic": "allLiquidation.BTCUSDT", "type": "snapshot", "ts": millis(1), "data": [order] * count}
