@@ -11,10 +11,12 @@ Sources, read 2026-11-28: docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis
 channels, rate limits), REST "List Public Products"; messages recorded in 2024 to 2026.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import batched, chain
 from typing import ClassVar, override
+from urllib.parse import quote
 
 from collector.exchanges.coinbase import messages
 from collector.exchanges.coinbase.listing import instrument
@@ -112,6 +114,18 @@ class Coinbase(Exchange):
     def listing(self) -> Sequence[str]:
         address = self.endpoint("rest") + "/products"
         return [address, f"{address}?product_type=FUTURE"]
+
+    @override
+    def next_page(self, address: str, answer: bytes) -> str | None:
+        # all comes at once where no limit is asked for, by what was recorded; the answer says if it does not
+        try:
+            page = messages.page(answer).pagination
+        except UNREADABLE:
+            return None
+        if not page or not page.has_next or not page.next_cursor:
+            return None
+        address = re.sub(r"[?&]cursor=[^&]*", "", address)
+        return f"{address}{'&' if '?' in address else '?'}cursor={quote(page.next_cursor, safe='')}"
 
     @override
     def instruments(self, answers: Sequence[bytes]) -> Listing:

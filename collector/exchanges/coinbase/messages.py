@@ -142,6 +142,19 @@ class ProductNow(msgspec.Struct):
     id: str = msgspec.field(name="product_id", default="")
 
 
+class Pagination(msgspec.Struct):
+    """What follows a page of the listing."""
+
+    has_next: bool = False
+    next_cursor: str = ""
+
+
+class Page(msgspec.Struct):
+    """An answer of REST that may not be all of it."""
+
+    pagination: Pagination | None = None
+
+
 class Products(msgspec.Struct):
     """An answer of REST."""
 
@@ -161,6 +174,7 @@ decode: Mapping[str, Callable[[bytes], Any]] = {
     "subscriptions": _decoder(Subscriptions),
 }
 other = msgspec.json.Decoder(Other).decode
+page = msgspec.json.Decoder(Page).decode
 products = msgspec.json.Decoder(Products).decode
 product = msgspec.json.Decoder(Product).decode
 product_now = msgspec.json.Decoder(ProductNow).decode

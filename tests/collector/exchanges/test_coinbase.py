@@ -407,6 +407,23 @@ def test_futures_have_names_of_their_own_with_their_expiry():
     assert contract.expiry == rfc3339("2030-12-20T16:00:00Z")
 
 
+def test_a_listing_of_several_pages_says_where_the_next_one_is():
+    def following(address, **pagination):
+        answer = {"products": [product("BTC-USD")], "pagination": pagination}
+        return Coinbase().next_page(address, json.dumps(answer).encode())
+
+    assert (
+        following("https://x/products", has_next=True, next_cursor="a/b") == "https://x/products?cursor=a%2Fb"
+    )
+    futures = "https://x/products?product_type=FUTURE"
+    assert following(futures, has_next=True, next_cursor="2") == f"{futures}&cursor=2"
+    assert following(f"{futures}&cursor=2", has_next=True, next_cursor="3") == f"{futures}&cursor=3"
+    assert following(futures, has_next=False, next_cursor="2") is None
+    assert following(futures, has_next=True, next_cursor="") is None
+    assert following(futures, has_next="strange") is None
+    assert Coinbase().next_page(futures, b'{"products":[]}') is None
+
+
 def test_nothing_is_listed_with_an_empty_or_partial_name():
     found = listing(
         product("", base_currency_id=""), product("-USD"), future("X", contract_code=""), product("BTC-USD")
