@@ -9,7 +9,7 @@ from launcher.engines import Condition
 #: The remedy if only the log can tell.
 _SEE_LOG = "the last lines of its log say why"
 _MEANINGS = {
-    78: ("wrong settings", "fix what its log says"),
+    78: ("wrong settings", "fix what {log} says"),
     137: ("killed, or out of memory", "raise `limits.memory`, if it is limited; `launcher doctor` tries it"),
 }
 
@@ -25,12 +25,29 @@ def of_death(condition: Condition) -> Cause:
     """Return why a container is not running."""
     if condition.error:
         return Cause(condition.error)
-    meaning, remedy = _MEANINGS.get(condition.exit_code, ("", _SEE_LOG))
-    told = f" ({meaning})" if meaning else ""
     if condition.state == "running":
         times = "once" if condition.restarts == 1 else f"{condition.restarts} times"
         return Cause(f"exited, and was restarted {times}", _SEE_LOG)
-    return Cause(f"{condition.state}: ended with status {condition.exit_code}{told}", remedy)
+    ending = _of_ending(condition.exit_code, "its log", _SEE_LOG)
+    return ending._replace(detail=f"{condition.state}: {ending.detail}")
+
+
+def of_rest(condition: Condition, collector: str) -> Cause:
+    """Return the same where nobody waits for the container, so that its log is not shown beside it."""
+    if condition.error:
+        return Cause(condition.error)
+    if condition.state == "created":
+        return Cause("it was never started")
+    if not condition.exit_code:  # in order, as somebody wanted
+        return Cause("ended with status 0")
+    log = f"`launcher logs {collector}`"
+    return _of_ending(condition.exit_code, log, f"{log} says why")
+
+
+def _of_ending(exit_code: int, log: str, otherwise: str) -> Cause:
+    meaning, remedy = _MEANINGS.get(exit_code, ("", otherwise))
+    told = f" ({meaning})" if meaning else ""
+    return Cause(f"ended with status {exit_code}{told}", remedy.format(log=log))
 
 
 def of_status(status: Status) -> Cause | None:

@@ -17,6 +17,7 @@ import msgspec
 from collector.catalog import nearest
 from collector.files import read_bounded
 from collector.urls import quoted
+from launcher.explain import explanations
 from launcher.fleet_keys import (
     COLLECTOR,
     DEFAULTS,
@@ -198,6 +199,22 @@ def _identity(collector: Node, number: int) -> str | int:
 def default_name(exchange: str) -> str:
     """Return the name of a collector that is given none: its exchange's, made valid for a container."""
     return exchange.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _instead(name: str, known: Keys) -> str:
+    """Return what to write instead of a key that is not in this mapping, or where it belongs."""
+    keys = explanations()
+    outer, _, inner = name.partition(".")
+    if outer in known and name in keys:
+        return f"write `{outer}: {{{inner}: ...}}`"
+    if places := [each.place.partition(";")[0] for each in keys.values() if each.key.name == name]:
+        return f"it belongs {' or '.join(places)}"
+    if near := nearest(name, known):
+        return f"did you mean {near[0]}?"
+    if near := nearest(name, {each.key.name: each for each in keys.values()}):
+        return f"did you mean {next(full for full, each in keys.items() if each.key.name == near[0])}?"
+    own = [each for each in known if each not in SETTINGS]
+    return f"there are {', '.join(own)}" + (" and the settings in README.md" if len(own) < len(known) else "")
 
 
 class _Reader:
@@ -397,10 +414,8 @@ class _Reader:
         if name.upper() in OURS:
             self._fault(key, f"{what} has no key {name}: {OURS[name.upper()]}")
             return None
-        near = nearest(name, known)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        self._fault(key, f"{what} has no key {quoted(name)}; {hint}")
-        return near[0] if near else None
+        self._fault(key, f"{what} has no key {quoted(name)}; {_instead(name.lower(), known)}")
+        return next(iter(nearest(name, known)), None)
 
     def _named(self, node: Node | None, what: str) -> list[tuple[Scalar, Node]]:
         """Return the entries of a mapping whose keys are names chosen by the user."""

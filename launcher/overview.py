@@ -12,6 +12,7 @@ from launcher import local_run
 from launcher.engines import EngineError, Observed
 from launcher.engines.docker import DockerEngine
 from launcher.engines.passwords import with_passwords_of
+from launcher.failures import of_rest
 from launcher.local_run import LocalRun
 from launcher.names import COMPOSE, SIMULATOR
 from launcher.ownership import foreign, settle_volumes, volume_names
@@ -158,7 +159,7 @@ def _row(engine: DockerEngine, container: Observed, config: str | None) -> Row:
     return Row(
         collector=container.collector,
         state=state,
-        detail=detail or (_why(engine, container) if state in _UNWELL else ""),
+        detail=detail or (_why(engine, container, config) if state in _UNWELL else ""),
         config=config,
         container=container,
         status=status,
@@ -175,19 +176,26 @@ def _state(container: Observed, status: Status | None) -> tuple[str, str]:
     return status.state, status.detail
 
 
-def _why(engine: DockerEngine, container: Observed) -> str:
-    """Return why a container is unhealthy, as far as the engine knows; otherwise empty."""
+def _why(engine: DockerEngine, container: Observed, config: str | None) -> str:
+    """Return why a container does not run or is unhealthy, as far as the engine knows, and what to do."""
     try:
         condition = engine.condition(container.id)
-        if condition.state == "created":
-            return condition.error or "it was never started"
         if condition.state != "running":
-            return condition.error or f"exit status {condition.exit_code}"
+            cause = of_rest(condition, container.collector)
+            return "; ".join(filter(None, [*cause, _starter(container, condition.state, config)]))
         said = masked(condition.said, engine.passwords(container.id))
     except EngineError:
         return ""
     why = " ".join(said.split()) or "its health check fails without saying why"
     return f"{why}; `launcher restart {container.collector}` starts it again"
+
+
+def _starter(container: Observed, state: str, config: str | None) -> str:
+    """Return what starts a container that is neither running nor about to; empty if nothing of ours does."""
+    if state not in ("created", "exited") or config in ("orphan", "foreign"):
+        return ""
+    command = "docker compose up" if container.manager == COMPOSE else "launcher up"
+    return f"`{command}` starts it" + (" again" if state == "exited" else "")
 
 
 def _config(

@@ -4,14 +4,15 @@ Host and user are shown, never compared: a colleague with the same file carries 
 """
 
 import enum
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
 from launcher import names
 from launcher.engines import EngineError, Labelled, Observed
-from launcher.names import COMPOSE, LABEL_COLLECTOR, LABEL_FLEET, SIMULATOR
+from launcher.names import COMPOSE, LABEL_COLLECTOR, LABEL_FILE, LABEL_FLEET, SIMULATOR
 from launcher.owner import Claim, Owner
 from launcher.spec import CollectorSpec, FleetSpec, Mount
 
@@ -114,6 +115,27 @@ def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, .
     """Return the containers that belong to another fleet of the same name."""
     theirs = (each for each in observed if each.manager != COMPOSE)
     return tuple(each for each in theirs if _claim(fleet.name, fleet.owner, each) is Claim.FOREIGN)
+
+
+def earlier_names(fleet: FleetSpec, owned: Iterable[Observed]) -> Iterator[str]:
+    """Yield, for each other fleet that this file seems to have made, what it is and how to remove it.
+
+    ``owned`` are containers with the owner's mark. Without an ``id`` it is that of a folder, which may have
+    several files.
+    """
+    owner, others = fleet.owner, defaultdict(list)
+    for each in owned:
+        ours = _claim(each.fleet, owner, each) is Claim.OURS
+        same = owner.id or each.labels.get(LABEL_FILE) == owner.file
+        if each.fleet != fleet.name and each.manager != COMPOSE and ours and same:
+            others[each.fleet].append(each)
+    for name, there in others.items():
+        yield (
+            f"fleet {name} {'has the `id` of this file' if owner.id else 'was made from this file'}, too:"
+            f" {_named(there)} by {_who(there)}; if that is an earlier name of fleet {fleet.name},"
+            f" `launcher down --fleet {name}` removes it"
+            + ("; if not, give this file another `id`" if owner.id else "")
+        )
 
 
 def has_own(fleet: FleetSpec, observed: Collection[Observed]) -> bool:

@@ -39,6 +39,7 @@ def narrowed(fleet: FleetSpec, only: Sequence[str], profiles: Collection[str]) -
     NothingSelectedError.
     """
     names = [spec.name for spec in fleet.collectors]
+    _refuse_servers(fleet, only, names)
     require_match(only, names, fleet.name)
     known = sorted({profile for spec in fleet.collectors for profile in spec.profiles})
     for profile in profiles:
@@ -68,6 +69,19 @@ def _is_selected(spec: CollectorSpec, only: Sequence[str], profiles: Collection[
         return False
     named = spec.name in only  # a name written in full selects it whatever its profiles
     return named or not spec.profiles or any(profile in profiles for profile in spec.profiles)
+
+
+def _refuse_servers(fleet: FleetSpec, only: Iterable[str], names: Collection[str]) -> None:
+    """Raise NothingSelectedError for a pattern that matches only what `up` starts whatever is selected."""
+    stores = {spec.name: "a managed store" for spec in fleet.stores}
+    servers = stores | ({fleet.simulator.name: "the simulator"} if fleet.simulator else {})
+    for pattern in (each.removeprefix("!") for each in only):
+        found = [name for name in servers if fnmatchcase(name, pattern)]
+        if found and not any(fnmatchcase(name, pattern) for name in names):
+            raise NothingSelectedError(
+                f"{found[0]} is {servers[found[0]]}: `up` starts it whichever collectors are selected;"
+                f" fleet {fleet.name} has the collectors {', '.join(sorted(names))}"
+            )
 
 
 def _no_match(pattern: str, names: Collection[str], fleet: str) -> str:

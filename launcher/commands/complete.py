@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ from launcher.engines.process import environment
 from launcher.names import CHECK
 from launcher.owner import whoami
 from launcher.ownership import Purpose, has_own
-from launcher.spec import CollectorSpec, FleetSpec, Network
+from launcher.spec import CollectorSpec, FleetSpec, Mount, Network
 
 _ANSWERED = (0, 1)  # exit statuses
 _SPEAKER = "collector: "  # the beginning of its messages
@@ -198,7 +198,22 @@ def _in_a_container(
         network=network,
         restart="no",
     )
-    return engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)
+    said = engine.check(engine.seal(msgspec.structs.replace(spec, container=container), key), command, key)
+    lines = tuple(_located(line, spec, left_out) for line in said.lines)
+    return msgspec.structs.replace(said, lines=lines)
+
+
+def _located(line: str, spec: CollectorSpec, missing: Collection[Mount]) -> str:
+    """Return a message of a collector with what its folders are outside the container."""
+    if not line.startswith(_SPEAKER):
+        return line
+    paths = [word.rstrip(":,;.") for word in line.split()]
+    for mount in spec.container.mounts:
+        if any(path == mount.target or path.startswith(f"{mount.target}/") for path in paths):
+            place = f"volume {mount.source}" if mount.kind == "volume" else mount.source
+            there = ", which does not exist yet" if mount in missing else ""
+            line = f"{line} ({mount.target} is {place}{there})"
+    return line
 
 
 @contextlib.contextmanager

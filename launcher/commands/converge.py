@@ -23,7 +23,7 @@ from launcher.engines.holdings import held
 from launcher.engines.passwords import lost_passwords, with_passwords_of
 from launcher.overview import Row
 from launcher.owner import whoami
-from launcher.ownership import VolumeFault
+from launcher.ownership import VolumeFault, earlier_names
 from launcher.plan import Action, Kind, Obstacle, Plan
 from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
@@ -48,7 +48,7 @@ def show_plan(options: argparse.Namespace, console: Console) -> int:
     fleet = load(options, console)
     engine = chosen.connect(fleet, options.parallel)
     planned, _ = plan_of(engine, fleet, keep_orphans=options.keep_orphans, adopt=options.adopt)
-    _tell_left_alone(planned, console)
+    _tell_others(engine, planned, console)
     found = obstacles.find(engine, planned)
     document = preview.document(planned, found)
     if options.resolve and fleet.only:
@@ -111,7 +111,7 @@ def up(options: argparse.Namespace, console: Console) -> int:
     planned, key = plan_of(engine, fleet, **ways)
     if options.plan:
         _refuse_moved(options.plan, planned)
-    _tell_left_alone(planned, console)
+    _tell_others(engine, planned, console)
     obstacles.refuse(engine, planned)
     if not planned.changing:
         return _converge(engine, planned, key, options, console)
@@ -147,9 +147,13 @@ def _removes(actions: Iterable[Action]) -> str:
     )
 
 
-def _tell_left_alone(planned: Plan, console: Console) -> None:
+def _tell_others(engine: DockerEngine, planned: Plan, console: Console) -> None:
+    """Say what else there is that may be the fleet's, and that stays as it is."""
     for container, why in planned.left_alone:
         console.remark(f"{container.name} is left alone: {why}; --adopt takes it over")
+    if planned.changing:
+        for told in earlier_names(planned.fleet, engine.owned(planned.fleet.owner.mark)):
+            console.remark(told)
 
 
 def plan_of(

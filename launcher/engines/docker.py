@@ -39,6 +39,7 @@ from launcher.names import (
     LABEL_HASH,
     LABEL_LOCKED_BY,
     LABEL_MANAGER,
+    LABEL_OWNER,
     LABEL_SECRETS,
     LABEL_STORE,
     LAUNCHER,
@@ -121,9 +122,16 @@ class DockerEngine:
 
     def observe(self, fleet: str) -> list[Observed]:
         """Return all containers of the fleet, running or not, with one request."""
-        filters = filtered("label", f"{LABEL_FLEET}={fleet}")
         with explained(f"fleet {fleet} cannot be listed"):
-            listed = self._read("/containers/json", all="1", filters=filters)
+            return self._labelled(LABEL_FLEET, fleet)
+
+    def owned(self, mark: str) -> list[Observed]:
+        """Return the same for all fleets whose owner has this mark."""
+        with explained("the other fleets cannot be listed"):
+            return self._labelled(LABEL_OWNER, mark)
+
+    def _labelled(self, label: str, value: str) -> list[Observed]:
+        listed = self._read("/containers/json", all="1", filters=filtered("label", f"{label}={value}"))
         return [_observed(each) for each in listed]
 
     def key(self, observed: Iterable[Observed]) -> bytes:

@@ -121,11 +121,10 @@ class SwarmEngine(DockerEngine):
         return ""
 
     @override
-    def observe(self, fleet: str) -> list[Observed]:
-        with explained(f"fleet {fleet} cannot be listed"):
-            listed = self._read("/services", filters=filtered("label", f"{LABEL_FLEET}={fleet}"))
-            ids = [each["ID"] for each in listed]
-            tasks = self._read("/tasks", filters=filtered("service", *ids)) if ids else []
+    def _labelled(self, label: str, value: str) -> list[Observed]:
+        listed = self._read("/services", filters=filtered("label", f"{label}={value}"))
+        ids = [each["ID"] for each in listed]
+        tasks = self._read("/tasks", filters=filtered("service", *ids)) if ids else []
         return [_observed(each, _current(each, tasks)) for each in listed]
 
     @override
@@ -187,7 +186,9 @@ class SwarmEngine(DockerEngine):
                 f"nothing was touched: {', '.join(foreign)} already there and of a stack; take it down with"
                 " `docker stack rm` first, or give the fleet another name"
             )
-        if found := super().observe(fleet.name):
+        with explained(f"fleet {fleet.name} cannot be listed"):
+            found = super()._labelled(LABEL_FLEET, fleet.name)
+        if found:
             names = ", ".join(each.name for each in found)
             raise EngineError(
                 f"nothing was touched: the fleet's containers {names} are on this engine, and a spool has one"

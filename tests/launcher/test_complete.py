@@ -72,6 +72,14 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: fil
 """
 
 
+SAID = (
+    "collector: warning: no collector has stored any of these in /data yet",
+    "collector: /data/_positions: Permission denied",
+    '{"exchange": "/data"}',
+    "collector: /database is another",
+)
+
+
 @pytest.mark.parametrize("there", [[], ["desk-data"], ["desk-data", "desk-simulator"]], ids=len)
 def test_a_container_is_not_given_volumes_that_do_not_exist(tmp_path, there):
     class Engine:
@@ -88,14 +96,23 @@ def test_a_container_is_not_given_volumes_that_do_not_exist(tmp_path, there):
 
         def check(self, spec, _command, _key):
             self.asked.append(spec.container)
+            return Check(exit_code=0, lines=SAID)
 
     (tmp_path / "fleet.yaml").write_text(SIMULATED)
     (spec,) = fleet.load(tmp_path / "fleet.yaml", {}).collectors
-    complete._in_a_container(Engine(), spec, ["complete"], b"", "network")
+    told = complete._in_a_container(Engine(), spec, ["complete"], b"", "network").lines
     (container,) = Engine.asked
     assert [mount.source for mount in container.mounts] == sorted(there)
     assert ("SSL_CERT_FILE" in container.environment) == ("desk-simulator" in there)
     assert container.environment["PARQUET_DIR"] == "/data"
+    volume = "/data is volume desk-data" + ("" if there else ", which does not exist yet")
+    assert told == (f"{SAID[0]} ({volume})", f"{SAID[1]} ({volume})", *SAID[2:])
+
+
+def test_a_folder_of_the_engine_s_machine_is_named_as_it_is_there(tmp_path):
+    (tmp_path / "fleet.yaml").write_text(SIMULATED.replace("PARQUET}", "PARQUET, path: /srv/records}"))
+    (spec,) = fleet.load(tmp_path / "fleet.yaml", {}).collectors
+    assert complete._located(SAID[0], spec, ()) == f"{SAID[0]} (/data is /srv/records)"
 
 
 SEEN = {("trades", "BTC-USD"): 60.0, ("ticker", "BTC-USD"): None}

@@ -384,3 +384,39 @@ def test_containers_of_another_fleet_are_shown_with_their_owner_and_age():
     assert ownership.whose(theirs) == (
         "one of another fleet desk, by eve@three (/home/eve/fleet.yaml), since 2026-01-01 00:00 UTC"
     )
+
+
+def named(fleet, collector, owner, **changes):
+    """A container of a fleet of another name."""
+    name = names.container(fleet, collector)
+    labels = owner.labels(*ownership.seal_of_container(fleet, name))
+    return container(collector, owner, fleet=fleet, name=name, labels=labels, **changes)
+
+
+def test_an_earlier_name_of_a_fleet_is_told_with_the_command_that_removes_it():
+    (told,) = ownership.earlier_names(
+        fleet("one"),
+        [named("old", "one", COLLEAGUES), named("old", "two", OURS), container("one", OURS)],
+    )
+    assert told == (
+        "fleet old has the `id` of this file, too: one, two by bob@two (/home/bob/desk/desk.yaml) and ann@one"
+        " (/srv/desk/fleet.yaml), since 2026-01-01 00:00 UTC; if that is an earlier name of fleet desk,"
+        " `launcher down --fleet old` removes it; if not, give this file another `id`"
+    )
+    (told,) = ownership.earlier_names(fleet("one", owner=WITHOUT_ID), [named("old", "one", WITHOUT_ID)])
+    assert told.startswith("fleet old was made from this file, too: one by ann@one (/srv/desk/fleet.yaml)")
+    assert told.endswith("`launcher down --fleet old` removes it")
+
+
+@pytest.mark.parametrize(
+    ("owner", "other"),
+    [
+        (OURS, named("old", "one", FOREIGN)),
+        (OURS, named("old", "one", OURS, manager=COMPOSE)),
+        (OURS, container("one", OURS, fleet="old")),  # its seal is that of another fleet
+        # Another file in the same folder is another fleet.
+        (WITHOUT_ID, named("old", "one", msgspec.structs.replace(WITHOUT_ID, file="other.yaml"))),
+    ],
+)
+def test_another_fleet_is_no_earlier_name(owner, other):
+    assert [*ownership.earlier_names(fleet("one", owner=owner), [other])] == []

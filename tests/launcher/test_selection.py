@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from launcher import cli, plan
 from launcher.engines import Observed
@@ -59,6 +60,23 @@ def test_what_is_selected(only, profiles, names):
 def test_nothing_is_selected(only, profiles, said):
     with pytest.raises(NothingSelectedError, match=said.replace("*", r"\*").replace("?", r"\?")):
         selected(*only, profiles=profiles)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "what"),
+    [("redis", "redis is a managed store"), ("!red*", "redis is a managed store"),
+     ("simulator", "simulator is the simulator")],
+)  # fmt: skip
+def test_servers_are_not_selected_and_start_whatever_is(pattern, what):
+    fleet = structs.replace(FLEET, stores=(spec("redis"),), simulator=spec("simulator"))
+    with pytest.raises(NothingSelectedError) as found:
+        narrowed(fleet, [pattern], ())
+    assert str(found.value) == (
+        f"{what}: `up` starts it whichever collectors are selected;"
+        " fleet desk has the collectors binance-perps, binance-spot, kraken, lab"
+    )
+    chosen = narrowed(fleet, ["*k*"], ())
+    assert [each.name for each in plan.specs(chosen)] == ["simulator", "redis", "kraken"]
 
 
 @given(st.lists(st.sampled_from(["binance*", "kraken", "l?b", "*", "!kraken", "!*-perps", "!*"])))

@@ -83,11 +83,35 @@ class Engine:
             "unhealthy",
             "its health check fails without saying why; `launcher restart c` starts it again",
         ),
-        ({"state": "exited", "exit_code": 137}, "exited", "exit status 137"),
-        ({"state": "restarting", "exit_code": 1}, "restarting", "exit status 1"),
-        ({"state": "exited", "exit_code": 127, "error": "no such file"}, "exited", "no such file"),
-        ({"state": "created", "exit_code": 127, "error": "/data is a file"}, "created", "/data is a file"),
-        ({"state": "created"}, "created", "it was never started"),
+        ({"state": "exited"}, "exited", "ended with status 0; `launcher up` starts it again"),
+        (
+            {"state": "exited", "exit_code": 78},
+            "exited",
+            "ended with status 78 (wrong settings); fix what `launcher logs c` says;"
+            " `launcher up` starts it again",
+        ),
+        (
+            {"state": "exited", "exit_code": 137},
+            "exited",
+            "ended with status 137 (killed, or out of memory); raise `limits.memory`, if it is limited;"
+            " `launcher doctor` tries it; `launcher up` starts it again",
+        ),
+        (
+            {"state": "restarting", "exit_code": 1},
+            "restarting",
+            "ended with status 1; `launcher logs c` says why",
+        ),
+        (
+            {"state": "exited", "exit_code": 127, "error": "no such file"},
+            "exited",
+            "no such file; `launcher up` starts it again",
+        ),
+        (
+            {"state": "created", "exit_code": 127, "error": "/data is a file"},
+            "created",
+            "/data is a file; `launcher up` starts it",
+        ),
+        ({"state": "created"}, "created", "it was never started; `launcher up` starts it"),
         ({"state": "paused"}, "paused", ""),
     ],
 )
@@ -98,6 +122,23 @@ def test_an_unhealthy_collector_has_a_reason(condition, state, why):
     )  # fmt: skip
     (row,) = overview.rows(Engine(**condition), None, [there], 1)
     assert (row.state, row.detail) == (state, why)
+
+
+@pytest.mark.parametrize(
+    ("manager", "config", "said"),
+    [
+        ("compose", None, "ended with status 0; `docker compose up` starts it again"),
+        ("launcher", "changed", "ended with status 0; `launcher up` starts it again"),
+        ("launcher", "orphan", "ended with status 0"),  # `up` would remove it
+        ("launcher", "foreign", "ended with status 0"),
+    ],
+)
+def test_a_stopped_collector_has_the_command_that_starts_it(manager, config, said):
+    there = Observed(
+        id="1", name="desk-c", fleet="desk", collector="c", config_hash="", manager=manager, image="image",
+        state="exited", health=None, created=0,
+    )  # fmt: skip
+    assert overview._row(Engine(state="exited"), there, config).detail == said
 
 
 def test_what_does_not_run_and_cannot_be_read_costs_no_other_its_row():
@@ -116,8 +157,8 @@ def test_what_does_not_run_and_cannot_be_read_costs_no_other_its_row():
     ]  # fmt: skip
     rows = overview.rows(Unreadable(state="exited", error="no folder"), None, there, 1)
     assert [(row.collector, row.state, row.detail) for row in rows] == [
-        ("a", "exited", "no folder"), ("b", "exited", "no folder"),
-    ]  # fmt: skip
+        (name, "exited", "no folder; `launcher up` starts it again") for name in ("a", "b")
+    ]
     with pytest.raises(EngineError):
         overview.rows(
             Unreadable(state="running"), None, [structs.replace(each, state="running") for each in there], 1

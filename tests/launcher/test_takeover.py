@@ -124,6 +124,27 @@ def test_down_of_a_fleet_by_name_alone_asks_for_consent(fleet, capsys):
     assert not fleet.containers()
 
 
+def test_the_fleet_of_an_earlier_name_is_told_and_removed_by_it(fleet, other, capsys):
+    from launcher import cli  # noqa: PLC0415
+
+    fleet.write(ONE, id=FLEET_ID)
+    assert fleet.launch("up") == 0
+    other.name = f"{fleet.name}-new"
+    other.write(ONE, id=FLEET_ID)
+    try:
+        for command, status in ("plan", 2), ("up", 0):
+            capsys.readouterr()
+            assert other.launch(command) == status
+            assert f"fleet {fleet.name} has the `id` of this file, too: one by " in capsys.readouterr().err
+        assert other.launch("up") == 0
+        assert "too" not in capsys.readouterr().err  # nothing is done
+        assert cli.main(["down", "--fleet", fleet.name, "--yes"]) == 0
+        assert not fleet.containers()
+        assert [*other.containers()] == ["one"]
+    finally:
+        other.remove()
+
+
 @pytest.mark.parametrize("fleet_id", [None, FLEET_ID])
 def test_containers_of_the_first_version_are_taken_over_without_asking(fleet, fleet_id, capsys):
     password = {"redis": {"backend": "REDIS", "host": "redis", "password": "canary"}}
