@@ -56,8 +56,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         gaps: what is missing, oldest first.
         late: seconds between ``until`` and the end of the interval (or its beginning, if it has no end), if
             that is later.
-        early: seconds between the beginning of the interval (or its end, if it has no beginning) and
-            ``since``, if that is later.
+        early: seconds of the interval before ``since`` (between its end and ``since``, if it has no
+            beginning).
     """
 
     exchange: str
@@ -182,7 +182,6 @@ def rows(
     for gap in gaps:
         if part := interval.part(gap.start, gap.end):
             missing[gap.missed, gap.symbol].add(Missing(*part, gap.reason, gap.count))
-    begins = interval.until if interval.since is None else interval.since
     return [
         Row(
             exchange=exchange,
@@ -192,10 +191,17 @@ def rows(
             until=until,
             gaps=sorted(missing[key], key=lambda gap: (gap.start, gap.end)),
             late=max(0.0, wanted - until) if wanted and until else 0.0,
-            early=max(0.0, since[key] - begins) if begins and key in since else 0.0,
+            early=_early(interval, since.get(key, 0.0)),
         )
         for key, until in sorted(seen.items())
     ]
+
+
+def _early(interval: Interval, since: float) -> float:
+    if interval.since is None:
+        return max(0.0, since - interval.until) if interval.until else 0.0
+    end = since if interval.until is None else min(since, interval.until)
+    return max(0.0, end - interval.since)
 
 
 def _covered(gaps: Collection[Missing]) -> float:

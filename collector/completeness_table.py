@@ -44,7 +44,7 @@ def cells(told: Mapping[str, Any]) -> tuple[str, ...]:
         *(str(told[name]) for name in ("exchange", "channel", "symbol")),
         f"{told['until'][:19]}Z" if told["until"] else "never seen",
         f"{len(told['gaps']):,}",
-        _span(told["missing_seconds"]),
+        _span(told["missing_seconds"] + told["early_seconds"]),
         ", ".join(reasons),
     )
 

@@ -206,6 +206,9 @@ def restart(options: argparse.Namespace, console: Console) -> int:
             rollout.restart(containers)
     failed = failed_of(rollout)
     restarted = len(containers) - len(failed)
+    absent = _without_container(selection, holding)
+    for pattern in absent:
+        console.remark(f"{pattern} has no container; `launcher up` creates it")
     if options.json:
         counts = {"restarted": restarted, "failed": len(failed)}
         console.json({"fleet": selection.name, **counts}, lines=True)
@@ -215,7 +218,17 @@ def restart(options: argparse.Namespace, console: Console) -> int:
             "nothing restarted" if containers else "no containers to restart; `launcher up` creates them"
         )
         console.say(f"fleet {selection.name}: {f'{restarted} restarted' if restarted else nothing}")
-    return FAILED if failed else DONE
+    return FAILED if failed or absent else DONE
+
+
+def _without_container(selection: _Selection, holding: Holding) -> list[str]:
+    """Return the patterns that ask for collectors of which none has a container."""
+    there = [*holding.ours, *(container for container, _ in holding.left_alone)]
+    return [
+        pattern
+        for pattern in selection.patterns
+        if not pattern.startswith("!") and not any(matches(each.collector, [pattern]) for each in there)
+    ]
 
 
 def down(options: argparse.Namespace, console: Console) -> int:

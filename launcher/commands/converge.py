@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from collector.files import read_bounded
-from launcher import names, obstacles, overview, plan, preview
+from launcher import local_run, names, obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError, consent
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.commands.files import load
@@ -151,6 +151,11 @@ def _tell_others(engine: DockerEngine, planned: Plan, console: Console) -> None:
     """Say what else there is that may be the fleet's, and that stays as it is."""
     for container, why in planned.left_alone:
         console.remark(f"{container.name} is left alone: {why}; --adopt takes it over")
+    if (run := local_run.find(planned.fleet.name)) and not local_run.of_another(planned.fleet):
+        console.remark(
+            f"`launcher run` is running this fleet in this folder (process {run.process}): stop it there with"
+            " Ctrl-C; of two collectors of one name in one store, the later one stores nothing"
+        )
     if planned.changing:
         for told in earlier_names(planned.fleet, engine.owned(planned.fleet.owner.mark)):
             console.remark(told)

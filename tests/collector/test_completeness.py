@@ -158,24 +158,26 @@ def test_an_interval_clips_gaps_and_shows_what_is_not_yet_stored():
 
 
 @pytest.mark.parametrize(
-    ("interval", "early"),
+    ("interval", "early", "missing"),
     [
-        (Interval(), 0),
-        (Interval(START + 60, START + 90), 0),
-        (Interval(START + 50, START + 90), 10),
-        (Interval(START - 86400, START - 82800), 86460),
-        (Interval(until=START + 55), 5),
-        (Interval(until=START + 60), 0),
+        (Interval(), 0, "0.0 s"),
+        (Interval(START + 60, START + 90), 0, "0.0 s"),
+        (Interval(START + 50, START + 90), 10, "10.0 s"),
+        (Interval(START - 86400, START - 79200), 7200, "2.0 h"),
+        (Interval(START + 50), 10, "10.0 s"),
+        (Interval(until=START + 55), 5, "5.0 s"),
+        (Interval(until=START + 60), 0, "0.0 s"),
     ],
 )
-def test_nothing_before_the_first_record_is_complete(interval, early):
+def test_nothing_before_the_first_record_is_complete(interval, early, missing):
     seen, since = {("trades", "BTC-USD"): START + 100}, {("trades", "BTC-USD"): START + 60}
     (row,) = completeness.rows("COINBASE", seen, [], interval, since)
     assert (row.early, row.is_complete) == (early, not early)
     told = completeness.encode(row)
     assert told["since"] == "2025-01-15T00:01:00.000000Z"
     assert told["early_seconds"] == early
-    assert ("not recorded before 2025-01-15T00:01:00Z" in completeness_table.table([told])) == bool(early)
+    reason = "not recorded before 2025-01-15T00:01:00Z" if early else ""
+    assert completeness_table.cells(told)[-2:] == (missing, reason)
 
 
 def test_recording_began_with_the_first_collector_that_noted_it():

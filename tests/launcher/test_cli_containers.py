@@ -1,6 +1,7 @@
 """The commands on a real engine, with a stand-in for the collector's image."""
 
 import json
+import os
 import subprocess
 import threading
 
@@ -9,6 +10,9 @@ from engines import STANDIN
 from fleets import docker, inspect
 from recording_engine import recording
 from waiting import wait_until
+
+from launcher import local_run
+from launcher.fleet import load
 
 pytestmark = pytest.mark.docker
 
@@ -221,6 +225,41 @@ def test_restart_waits_for_the_new_process(fleet, capsys):
     assert after["one"][0] == before["one"][0]
     assert after["one"][1] != before["one"][1]
     assert "1 restarted" in capsys.readouterr().out
+
+
+def test_a_collector_without_a_container_cannot_be_restarted(fleet, capsys):
+    fleet.write(TWO)
+    assert fleet.launch("up", "--only", "one") == 0
+    before = fleet.identities()
+    capsys.readouterr()
+    assert fleet.launch("restart", "two") == 1
+    said = capsys.readouterr()
+    assert said.err == "two has no container; `launcher up` creates it\n"
+    assert fleet.identities() == before
+    assert fleet.launch("restart", "two", "o*") == 1
+    said = capsys.readouterr()
+    assert "two has no container" in said.err
+    assert "1 restarted" in said.out
+    assert fleet.launch("restart", "!two") == 0
+
+
+def test_a_run_in_this_folder_is_named_by_plan_and_up(fleet, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    fleet.write({"one": "BTC-USD"})
+    state = local_run.folder(fleet.name)
+    with local_run.held(state, ["one"], simulated=False):
+        for command, status in ("plan", 2), ("up", 0), ("plan", 0):
+            assert fleet.launch(command) == status
+            said = capsys.readouterr().err
+            assert f"`launcher run` is running this fleet in this folder (process {os.getpid()})" in said
+        (tmp_path / "elsewhere").mkdir()
+        theirs = tmp_path / "elsewhere" / "fleet.yaml"
+        theirs.write_text(fleet.path.read_text())
+        local_run.take_possession(state, load(theirs, {}), adopt=True)
+        assert fleet.launch("plan") == 0
+        assert "launcher run" not in capsys.readouterr().err
+    assert fleet.launch("plan") == 0
+    assert "launcher run" not in capsys.readouterr().err
 
 
 def test_the_simulator_starts_before_the_others(fleet):
