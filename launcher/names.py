@@ -30,10 +30,13 @@ LAUNCHER, COMPOSE = "launcher", "compose"
 _COMPOSE_PROJECT, _STACK = "com.docker.compose.project", "com.docker.stack.namespace"
 _COMPOSE_FOLDER = "com.docker.compose.project.working_dir"
 
-#: Suffixes of a container's name: before it replaces another, after it was replaced, and for a check.
-NEXT, PREVIOUS, CHECK = ".next", ".previous", ".check"
+#: Suffixes of a container's name: before it replaces another, after it was replaced, for a check, and for
+#: what fills the volume of its secrets.
+NEXT, PREVIOUS, CHECK, FILLER = ".next", ".previous", ".check", ".secrets"
 #: The same for a service, whose name cannot have a dot.
 SERVICE_CHECK = "_check"
+#: Those of containers that exist for a moment; what is still there was left by a launcher that was killed.
+PASSING = (CHECK, FILLER)
 
 SPOOL, DATA, SIMULATOR = "spool", "data", "simulator"
 _SERVERS = r"(?P<server>redis|postgres|mongo)-(?P<holds>data|password)"
@@ -108,7 +111,7 @@ def parse(fleet: str, name: str) -> Volume | None:
 
 def base(container_name: str) -> str:
     """Return a container's own name, without the suffix that an update in progress adds."""
-    for added in (NEXT, PREVIOUS, CHECK):
+    for added in (NEXT, PREVIOUS, CHECK, FILLER):
         container_name = container_name.removesuffix(added)
     return container_name
 

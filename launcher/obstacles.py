@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from launcher.console import listed
 from launcher.engines import EngineError
 from launcher.engines.docker import DockerEngine
-from launcher.names import CHECK, COMPOSE, NEXT, PREVIOUS
+from launcher.names import CHECK, COMPOSE, FILLER, NEXT, PREVIOUS
 from launcher.plan import Action, Kind, Obstacle, Plan
 
 
@@ -83,8 +83,8 @@ def _wanted(action: Action) -> list[str]:
         return []
     name = action.spec.container.name
     if action.kind is not Kind.RECREATE:
-        return [name]
-    return [f"{name}{suffix}" for suffix in (NEXT, PREVIOUS, CHECK)]
+        return [name, f"{name}{FILLER}"]
+    return [f"{name}{suffix}" for suffix in (NEXT, PREVIOUS, CHECK, FILLER)]
 
 
 def _images(engine: DockerEngine, making: Iterable[Action]) -> Iterator[Obstacle]:

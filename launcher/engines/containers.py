@@ -136,6 +136,21 @@ def request(sealed: Sealed) -> dict[str, Any]:
     return body
 
 
+def filler_request(sealed: Sealed, volume: str) -> dict[str, Any]:
+    """Return the body of the request for a container to which the volume of the secrets is writable.
+
+    Its labels are those of the collector's container, so that it is found if it is left behind.
+    """
+    spec = sealed.spec
+    told = {LABEL_STORE: spec.server} if spec.server else {}
+    mounts = [mount(spec, Mount(kind="volume", source=volume, target=SECRETS))]
+    return {
+        "Image": sealed.container.image,
+        "Labels": container_labels(spec) | told,
+        "HostConfig": {"Mounts": mounts},
+    }
+
+
 def update_request(container: Container) -> dict[str, Any]:
     """Return the body of the request that changes what can be changed in place."""
     limits = _limits(container)

@@ -34,6 +34,7 @@ from launcher.engines.transport import Transport
 from launcher.names import (
     CHECK,
     COMPOSE,
+    FILLER,
     LABEL_COLLECTOR,
     LABEL_FLEET,
     LABEL_HASH,
@@ -49,7 +50,6 @@ from launcher.spec import (
     USER,
     CollectorSpec,
     FleetSpec,
-    Mount,
 )
 
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period longer.
@@ -304,10 +304,8 @@ class DockerEngine:
 
         The collector's own mounts the volume read-only, and Docker copies no files into such a mount.
         """
-        writable = Mount(kind="volume", source=volume, target=SECRETS)
-        mounts = [words.mount(sealed.spec, writable)]
-        body = {"Image": sealed.container.image, "HostConfig": {"Mounts": mounts}}
-        helper = self._api.create_container_from_config(body)["Id"]
+        body, name = words.filler_request(sealed, volume), f"{sealed.container.name}{FILLER}"
+        helper = self._api.create_container_from_config(body, name)["Id"]
         filled = False
         try:
             self._api.put_archive(helper, SECRETS, _archive_of(sealed, key))
