@@ -241,7 +241,7 @@ def _place(settings: Settings) -> str:
 
 def _prepare_store(settings: Settings) -> int:
     # asyncpg comes with it, and may be lacking where only other stores are used.
-    from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415
+    from collector.stores import RightMissingError, StoreRefusedError, StoreUnavailableError  # noqa: PLC0415
     from collector.stores.postgres import PostgresStore  # noqa: PLC0415
 
     if settings.backend != "POSTGRES":
@@ -250,6 +250,9 @@ def _prepare_store(settings: Settings) -> int:
     logs.configure("WARNING", settings.log_format, settings.secrets)
     try:
         done = asyncio.run(PostgresStore(settings).initialise())
+    except RightMissingError as error:
+        _say(f"collector: {error}; {error.remedy}", sys.stderr)
+        return 78
     except (StoreRefusedError, StoreUnavailableError) as error:
         _say(f"collector: {error}", sys.stderr)
         return 78 if isinstance(error, StoreRefusedError) else 69

@@ -164,6 +164,7 @@ class PostgresStore:
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=None)
             await connection.execute("BEGIN")
+            await Rights(connection, self._where, creates=True).check_preparation()
             done = await prepare(connection, partition=self._settings.partition, patient=True)
             await connection.execute("COMMIT")
             if self._partitions:

@@ -45,20 +45,24 @@ class Rights:
 
     async def check(self, tables: Collection[Table], partitions: Partitions | None) -> None:
         """Check all that storing into ``tables`` needs; those that are missing are to be created."""
-        self._facts = facts = await self._connection.fetchrow(_FACTS)
-        if facts["reads_only"]:
-            raise StoreUnavailableError(
-                f"{self._where}: its transactions are read-only: it is a standby, or sets"
-                " default_transaction_read_only"
-            )
+        await self.check_preparation()
         names = [table.name for table in tables]
         self._owned = {row["name"] for row in await self._connection.fetch(_OWNED, names)}
-        if await missing(self._connection):
-            self._check_creation()
         await self._check_grants(names)
         await self._check_columns(tables)
         if partitions and self._creates:
             await self._check_partitions(partitions, names)
+
+    async def check_preparation(self) -> None:
+        """Check what creating the missing tables needs, and nothing else."""
+        self._facts = await self._connection.fetchrow(_FACTS)
+        if self._facts["reads_only"]:
+            raise StoreUnavailableError(
+                f"{self._where}: its transactions are read-only: it is a standby, or sets"
+                " default_transaction_read_only"
+            )
+        if await missing(self._connection):
+            self._check_creation()
 
     def _check_creation(self) -> None:
         if self._facts["creates"]:

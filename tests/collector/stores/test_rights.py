@@ -1,5 +1,6 @@
 """Which rights of a store's user are missing: found without using any, each with what grants it."""
 
+import asyncio
 import itertools
 import re
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from servers import MongoServer, PostgresServer, RedisServer
 
 from collector import cli, preflight
 from collector.batch import Batch, Position
+from collector.settings import Settings
 from collector.stores import RightMissingError, StoreRefusedError, StoreUnavailableError, create
 from collector.stores.mongo_rights import lacking_rights
 from collector.stores.postgres import PostgresStore
@@ -157,6 +159,18 @@ async def test_a_user_who_may_not_create_tables(place):
     await probed(place.settings())
     assert await place.there() == before
     await used(place.settings())
+
+
+async def test_preparing_the_tables_names_the_right_and_what_grants_it(place, monkeypatch, capsys):
+    of_place = place.settings()
+    monkeypatch.setattr(Settings, "read", lambda _environment: of_place)
+    assert await asyncio.to_thread(cli.main, ["db", "init"]) == 78
+    said = capsys.readouterr().err
+    assert said.startswith(f"collector: {place.server.host}:{place.server.port}: ")
+    assert f'the user lacks a right: "{place.user}" has no CREATE on schema public; as the owner of ' in said
+    await place.run(re.search("`(GRANT .*?)`", said)[1])
+    assert await asyncio.to_thread(cli.main, ["db", "init"]) == 0
+    assert "created table trades" in capsys.readouterr().out
 
 
 async def test_a_user_who_may_use_no_schema(place):
@@ -346,13 +360,19 @@ async def test_what_is_said_grants_what_redis_refuses(tmp_path, backend):
 
 
 @pytest.mark.parametrize("backend", ["REDISSTREAM", "REDIS"])
-async def test_without_retention_nothing_is_to_be_removed(backend):
+async def test_without_retention_nothing_is_to_be_removed_and_eval_is_not_needed(backend):
     with RedisServer() as server, server.client() as client:
         reads = ("+@read", "+@connection", "+info", "+config|get", "+script", "+time", "+hset", "+evalsha")
         rights = (*reads, "+xadd", "+zadd")
         client.execute_command("ACL", "SETUSER", "writer", "on", f">{PASSWORD}", "~*", *rights)
         about = {"host": server.host, "port": server.port, "user": "writer", "password": PASSWORD}
         await probed(settings(backend, **about))
+        async with opened(settings(backend, **about)) as store:
+            position = Position("owner", "incarnation", 1)
+            await store.open(NAME)
+            await store.commit(NAME, Batch("incarnation", 0, EVERY_KIND[:1]), None, position)
+            await store.release(NAME, position)
+            assert (await store.holder(NAME)).idle > 1e9  # nobody waits for who has stopped
         with pytest.raises(RightMissingError) as found:
             await probed(settings(backend, **about, retention="7d"))
         trim = {"REDISSTREAM": "+xtrim", "REDIS": "+zremrangebyrank +eval"}[backend]
