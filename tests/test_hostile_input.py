@@ -3,6 +3,7 @@
 These are inputs that once were not borne; the folder fuzz draws others.
 """
 
+import contextlib
 import os
 import stat
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from collector import files
-from collector.settings import LARGEST_FILE, Settings, SettingsError
+from collector.settings import LARGEST_FILE, VARIABLES, Settings, SettingsError
 from launcher import cli
 from launcher.fleet import load
 from launcher.render import FORMATS
@@ -144,6 +145,13 @@ def test_a_fleet_file_may_come_through_a_pipe(fleet, capsys):
     assert stat.S_ISFIFO(os.fstat(reading).st_mode)
     assert cli.main(["validate", f"/dev/fd/{reading}"]) == 0
     os.close(reading)
+
+
+@pytest.mark.parametrize("name", [each.name for each in VARIABLES])
+@pytest.mark.parametrize("sign", [":", "://", "@", ":@", "'", "[", "a"])
+def test_a_long_value_is_judged_soon(name, sign):
+    with contextlib.suppress(SettingsError):
+        in_time(lambda: Settings.read({name: sign * (3000 // len(sign))}))
 
 
 @pytest.mark.parametrize("sign", ["\u202e", "\x1b", "\x7f", "\u2028"])

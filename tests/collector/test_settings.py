@@ -51,7 +51,7 @@ BAD = {
                 f"{BACKENDS}"
             ],
         )
-        for name in ("INFLUX", "TCP")
+        for name in ("TCP", "UDP", "UDS", "INFLUX", "QUEST", "ELASTIC", "ARCTIC", "KAFKA")
     },
     "backend that nobody has": (
         {"BACKEND": "CASSETTE"},

@@ -16,8 +16,8 @@ CANARIES = {
     "variable": "canary-variable-05c2",
     "url": "canary-url-d8b4",
     "config": "canary-config-61fe",
-    "https_proxy": "canary-proxy-2b9d",
-    "https_proxy_file": "canary-proxyfile-e417",
+    "https_proxy": "canary'proxy-2b9d",
+    "https_proxy_file": "canary'proxyfile-e417",
 }
 
 
