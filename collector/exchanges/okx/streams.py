@@ -43,10 +43,12 @@ from collector.records import (
     Ticker,
     Trade,
 )
+from collector.times import SECOND
 
 if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx
 
+_REPEATING = 10 * SECOND  # nanoseconds after a subscription in which trades from before it may come
 _DAY = 24 * 3600
 INTERVALS = {
     "1m": 60,
@@ -101,7 +103,10 @@ def _decoder(part: Any) -> Callable[[bytes], Any]:
 
 
 class Trades(Stream):
-    """Single trades."""
+    """Single trades.
+
+    Those from before the subscription come right after it. Later ones are live, whatever our clock says.
+    """
 
     part = messages.Trade
 
@@ -111,7 +116,8 @@ class Trades(Stream):
         time, size, price = milliseconds(part.ts), traded(part.sz), number(part.px)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
         trade = Trade(*start, part.side, size, price, part.trade_id)
-        return (Repeated((trade,)),) if time < self.since else (trade,)
+        is_repeated = time < self.since and receipt - self.since < _REPEATING
+        return (Repeated((trade,)),) if is_repeated else (trade,)
 
 
 class BestPrices(Stream):

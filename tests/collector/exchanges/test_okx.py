@@ -106,6 +106,16 @@ def test_trades_older_than_the_subscription_are_repeats_and_live_ones_never():
     assert kinds(outputs) == [Confirmed, Repeated, Trade]
 
 
+def test_a_clock_that_is_ahead_of_the_exchange_makes_no_later_trade_a_repeat():
+    it, hour, second = session("trades"), 3600 * 10**9, 10**9
+    it.receive(event("subscribe"), TIME + hour)
+    found = [
+        kinds(it.receive(message("trades-all", trade(number, TS)), TIME + hour + number * second))
+        for number in (1, 9, 11, 3601)
+    ]
+    assert found == [[Confirmed, Repeated], [Repeated], [Trade], [Trade]]
+
+
 @pytest.mark.parametrize(
     ("channel", "theirs", "data"),
     [
