@@ -122,15 +122,16 @@ def canonical_channel(text: str) -> str:
     return {channel.replace("_", ""): channel for channel in CHANNELS}.get(lowered, lowered)
 
 
-def nearest(text: str, possible: Iterable[str], count: int = 1) -> list[str]:
+def nearest(text: str, possible: Iterable[str], count: int = 1, *, cutoff: float = 0.6) -> list[str]:
     """Return the ``count`` values of ``possible`` most similar to ``text``; none if nothing is similar.
 
-    Nothing is near a long text: comparing two texts takes time proportional to the product of their lengths.
+    ``cutoff`` is from 0, where anything is similar, to 1, where only the same is. Nothing is
+    near a long text: comparing two texts takes time proportional to the product of their lengths.
     """
     if len(text) > _LONGEST_COMPARED:
         return []
     folded = {value.casefold(): value for value in possible if len(value) <= _LONGEST_COMPARED}
-    return [folded[match] for match in difflib.get_close_matches(text.casefold(), folded, count, cutoff=0.6)]
+    return [folded[match] for match in difflib.get_close_matches(text.casefold(), folded, count, cutoff)]
 
 
 def from_cryptofeed() -> dict[str, Exchange]:

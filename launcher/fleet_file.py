@@ -203,15 +203,17 @@ def default_name(exchange: str) -> str:
 
 def _instead(name: str, known: Keys) -> str:
     """Return what to write instead of a key that is not in this mapping, or where it belongs."""
+    if name in known:
+        return f"did you mean {name}?"
     keys = explanations()
     outer, _, inner = name.partition(".")
-    if outer in known and name in keys:
+    if inner and outer in known and name in keys:
         return f"write `{outer}: {{{inner}: ...}}`"
     if places := [each.place.partition(";")[0] for each in keys.values() if each.key.name == name]:
         return f"it belongs {' or '.join(places)}"
     if near := nearest(name, known):
         return f"did you mean {near[0]}?"
-    if near := nearest(name, {each.key.name: each for each in keys.values()}):
+    if near := nearest(name, [each.key.name for each in keys.values()], cutoff=0.8):
         return f"did you mean {next(full for full, each in keys.items() if each.key.name == near[0])}?"
     own = [each for each in known if each not in SETTINGS]
     return f"there are {', '.join(own)}" + (" and the settings in README.md" if len(own) < len(known) else "")
