@@ -93,13 +93,14 @@ class Engine:
     def give(self, image, name=None):
         """Brings an image of the user's engine here, under the same or another name."""
         name = name or image
-        with turn(name.replace("/", "-")):
-            if not self.has(name):
+        with turn(image.replace("/", "-")):
+            if not self.has(image):
                 saved = subprocess.Popen(
                     ["docker", "--host", users_engine().host, "save", image], stdout=subprocess.PIPE
                 )
                 self.docker("load", "--quiet", stdin=saved.stdout)
                 assert saved.wait() == 0
+            if not self.has(name):
                 self.docker("tag", image, name)
 
     @contextlib.contextmanager

@@ -223,6 +223,7 @@ def _compare(fleet):
     control.resume()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_ends_in_order(fleet):
     """The signal reaches it, though it is another user's process than init."""
     assert fleet.launch("up") == 0

@@ -81,9 +81,14 @@ def test_why_a_container_is_unhealthy_is_told_by_up_and_by_status(fleet, capsys)
     fleet.write(TWO)
     assert fleet.launch("up") == 0
     name = f"{fleet.name}-one"
+
+    def becomes(health):
+        return wait_until(lambda: fleet.containers()["one"]["State"]["Health"]["Status"] == health)
+
+    becomes("healthy")  # from then on a failed check counts
     # It says nothing of itself any more.
     docker("exec", name, "sh", "-c", f"kill -STOP -1; rm /spool/{name}/status.json")
-    wait_until(lambda: fleet.containers()["one"]["State"]["Health"]["Status"] == "unhealthy")
+    becomes("unhealthy")
     capsys.readouterr()
     assert fleet.launch("up", "--wait-timeout", "1s") == 1
     said = capsys.readouterr().err
@@ -92,6 +97,7 @@ def test_why_a_container_is_unhealthy_is_told_by_up_and_by_status(fleet, capsys)
     assert fleet.launch("status", "--exit-code") == 1
     why = "no status; `launcher restart one` starts it again"
     assert re.search(rf"^one +unhealthy .*{why}$", capsys.readouterr().out, re.MULTILINE)
+    docker("exec", name, "sh", "-c", "kill -CONT -1")  # else it is killed once its time to stop is over
     assert fleet.launch("restart", "one") == 0  # as it says
     assert fleet.launch("status", "--exit-code") == 0
 

@@ -56,6 +56,7 @@ def values_of(arguments, option):
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 def test_systemd_runs_the_fleets_containers(reader, tmp_path):
     written = render.write(load(tmp_path), tmp_path / "out", "quadlet")
     assert {path.name for path in written} == {
@@ -137,6 +138,7 @@ def test_a_value_that_no_unit_can_hold_is_refused(tmp_path, value):
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 @BRIEFLY
 @given(st.lists(HELD, min_size=100, max_size=200))
 def test_every_value_survives(reader, tmp_path_factory, values):
