@@ -215,7 +215,9 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     else:
         explain(failed, console)
         nothing = (
-            "nothing restarted" if containers else "no containers to restart; `launcher up` creates them"
+            "nothing restarted"
+            if containers or absent
+            else "no containers to restart; `launcher up` creates them"
         )
         console.say(f"fleet {selection.name}: {f'{restarted} restarted' if restarted else nothing}")
     return FAILED if failed or absent else DONE

@@ -235,6 +235,7 @@ def test_a_collector_without_a_container_cannot_be_restarted(fleet, capsys):
     assert fleet.launch("restart", "two") == 1
     said = capsys.readouterr()
     assert said.err == "two has no container; `launcher up` creates it\n"
+    assert said.out == f"fleet {fleet.name}: nothing restarted\n"
     assert fleet.identities() == before
     assert fleet.launch("restart", "two", "o*") == 1
     said = capsys.readouterr()
