@@ -209,9 +209,11 @@ def _instead(name: str, known: Keys) -> str:
     outer, _, inner = name.partition(".")
     if inner and outer in known and name in keys:
         return f"write `{outer}: {{{inner}: ...}}`"
+    close = nearest(name, known, cutoff=0.8)
     if places := [each.place.partition(";")[0] for each in keys.values() if each.key.name == name]:
-        return f"it belongs {' or '.join(places)}"
-    if near := nearest(name, known):
+        it = f"did you mean {close[0]}? {name} itself" if close else "it"
+        return f"{it} belongs {' or '.join(places)}"
+    if near := close or nearest(name, known):
         return f"did you mean {near[0]}?"
     if near := nearest(name, [each.key.name for each in keys.values()], cutoff=0.8):
         return f"did you mean {next(full for full, each in keys.items() if each.key.name == near[0])}?"
