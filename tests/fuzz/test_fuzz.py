@@ -3,6 +3,8 @@
 What is drawn is the same each time, so a failure comes again; its text says how to see it alone.
 """
 
+import itertools
+
 import pytest
 from fuzz import fleets
 from fuzz.kinds import KINDS
@@ -57,9 +59,19 @@ class Greedy:
         raise LookupError(case)
 
 
+class GreedyInTurn(Greedy):
+    """Fails in each way within three inputs, however few fit into its time."""
+
+    def __init__(self):
+        self._cases = itertools.cycle(("error", "memory", "time"))
+
+    def draw(self, draw):
+        return next(self._cases)
+
+
 def test_an_input_that_exceeds_the_bounds_is_stopped_and_kept(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("fuzz.trials.SECONDS", SECONDS / 20)
-    monkeypatch.setattr("fuzz.long.KINDS", {"greedy": Greedy()})
+    monkeypatch.setattr("fuzz.long.KINDS", {"greedy": GreedyInTurn()})
     causes = set()
     for number in range(20):
         with pytest.raises(FuzzError, match=f"greedy, seed 1, number {number}: ") as found:
