@@ -2,13 +2,15 @@
 
 A subscription is an argument, a channel with an instrument, an index, or a type of instruments; messages
 repeat it. Streams are on two paths: candles and single trades on ``business``, others on ``public``. Books
-are chained: each update names the one before it (their checksum is 0 since June 2026). Right after a
-subscription the exchange repeats the last trades: those older than the subscription are marked as repeated.
+are chained: each update names the one before it (their checksum is 0 since June 2026); they begin with the
+snapshot of their stream, or with one by REST where the stream has none. Right after a subscription the
+exchange repeats the last trades: those older than the subscription are marked as repeated.
 
 Amounts of contracts are numbers of contracts; ``Instrument.contract_size`` has the size of one.
 
 Sources, read 2026-11-28: okx.com/docs-v5 (Order Book Trading, Public Data; WebSocket: connect, subscribe,
-notification), okx.com/help "order-book-channels-checksum-field-deprecation"; messages of 2021 to 2026.
+notification), okx.com/help "order-book-channels-checksum-field-deprecation"; docs-v5/log_en (of 2026-02-12)
+and GET / Order book, 2026-11-29; messages of 2021 to 2026.
 """
 
 import re
@@ -62,7 +64,8 @@ class Okx(Exchange):
         "ticker": _channel("the best prices, every 10 ms at most", _BEST),
         "l1_book": _channel("the best prices with their sizes, every 10 ms at most", _BEST),
         "l2_book": _channel(
-            "changes of a tenth of a second, of the 400 best levels per side",
+            "changes of a tenth of a second, of the 400 best levels per side; "
+            "from a snapshot by REST where the stream has none (not verified)",
             "Order book channel (books)",
             "chain",
         ),
@@ -170,6 +173,14 @@ class Okx(Exchange):
             if argument := self._argument(subscription.channel, instruments[subscription.symbol]):
                 carried[argument].append(subscription)
         return carried
+
+    def snapshot(self, exchange_symbol: str) -> str:
+        """Return the address of a book's snapshot: of as many levels as its stream has.
+
+        ``source=0`` is what the announcement asks with (docs-v5/log_en, 2026-02-12); GET / Order book does
+        not have it. That one allows 40 requests in 2 s, apart from those of the listing, as read 2026-11-29.
+        """
+        return f"{self.endpoint('rest')}/market/books?instId={exchange_symbol}&sz=400&source=0"
 
     def channels_of(self, theirs: str) -> Iterator[str]:
         """Yield our channels that a channel of the exchange's carries, whatever was chosen."""

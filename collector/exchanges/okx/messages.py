@@ -127,8 +127,17 @@ class Answer(msgspec.Struct):
     data: list[msgspec.Raw]
 
 
+class Snapshot(msgspec.Struct):
+    """The answer to a request for a book; GET / Order book."""
+
+    code: Word
+    data: list[Book]
+    msg: str = ""
+
+
 other = msgspec.json.Decoder(Other).decode
 answer = msgspec.json.Decoder(Answer).decode
+snapshot = msgspec.json.Decoder(Snapshot).decode
 row = msgspec.json.Decoder(Row).decode
 
 

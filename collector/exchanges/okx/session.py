@@ -18,6 +18,7 @@ from collector.exchanges.protocol import (
     Notice,
     Outputs,
     Refused,
+    Request,
     Send,
     Session,
     Subscription,
@@ -55,11 +56,12 @@ class OkxSession(Session):
         self._by_bytes: dict[bytes, streams.Stream] = {}  # by the argument as messages have it
         self._asked: dict[str, tuple[Argument, ...]] = {}
         self._pending = set(carried)
+        self._requests: dict[int, streams.Books] = {}
         self._number = 0
         self._heard = 0
         self._pinged = False
         for argument, subscriptions in carried.items():
-            stream = self._streams[argument] = _reader(argument)(exchange, argument, subscriptions)
+            stream = self._add(argument, subscriptions)
             if isinstance(stream, streams.LiquidationOrders):
                 stream.names = {instruments[it].exchange_symbol: it for it in stream.symbols()}
 
@@ -77,6 +79,22 @@ class OkxSession(Session):
             if stream:
                 return self._data(stream, frame, receipt)
         return self._other(frame, receipt)
+
+    @override
+    def answer(self, request: int, status: int, body: bytes, receipt: int) -> Outputs:
+        return self._requests.pop(request).answer(status, body, receipt)
+
+    @override
+    def failed(self, request: int, reason: str) -> Outputs:
+        return self._requests.pop(request).failed()
+
+    @override
+    def answered_by(self, body: bytes) -> int | None:
+        try:
+            messages.snapshot(body)
+        except UNREADABLE:
+            return None
+        return next(iter(self._requests), None)
 
     @override
     def tick(self, now: int) -> Outputs:
@@ -97,6 +115,13 @@ class OkxSession(Session):
         self._number += 1
         self._asked[str(self._number)] = tuple(arguments)
         return messages.request("subscribe", arguments, self._number)
+
+    def _request(self, books: streams.Books) -> Request:
+        """Return the request for the snapshot of a book."""
+        self._number += 1
+        self._requests[self._number] = books
+        (subscription,) = books.subscriptions
+        return Request(self._number, self._exchange.snapshot(books.argument.inst_id), 1, subscription)
 
     # -- data ----------------------------------------------------------------------------------------
 
@@ -150,9 +175,12 @@ class OkxSession(Session):
         if not channels or not symbol:
             return None
         carried = [Subscription(channel, symbol) for channel in channels]
-        stream = self._streams[argument] = _reader(argument)(self._exchange, argument, carried)
+        return self._add(argument, carried)
+
+    def _add(self, argument: Argument, subscriptions: Sequence[Subscription]) -> streams.Stream:
+        stream = self._streams[argument] = _reader(argument)(self._exchange, argument, subscriptions)
         if isinstance(stream, streams.Books):
-            stream.begun = True  # who listens subscribes to nothing
+            stream.ask = self._request
         return stream
 
     # -- events --------------------------------------------------------------------------------------
@@ -168,6 +196,7 @@ class OkxSession(Session):
         if stream is None or self._listening_to:
             return (Ignored(event),)
         stream.since = stream.since or receipt
+        stream.subscribed()
         self._pending.discard(stream.argument)
         return (Confirmed(stream.subscriptions, "acknowledgement"),)
 

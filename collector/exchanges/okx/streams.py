@@ -1,5 +1,6 @@
 """What an argument of a subscription carries: how the messages of each channel become records."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, override
@@ -9,6 +10,7 @@ import msgspec
 from collector.exchanges.book import Book
 from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
+    UNREADABLE,
     Level,
     MalformedError,
     amount,
@@ -24,9 +26,12 @@ from collector.exchanges.protocol import (
     Break,
     Confirmed,
     Ignored,
+    Malformed,
     Outputs,
+    Refused,
     Renew,
     Repeated,
+    Request,
     Resync,
     Send,
     Subscription,
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from collector.exchanges.okx.exchange import Okx
 
 _REPEATING = 10 * SECOND  # nanoseconds after a subscription in which trades from before it may come
+_MOST_WAITING = 1000  # changes of a book that wait for its snapshot: those of 100 s at least
 _DAY = 24 * 3600
 INTERVALS = {
     "1m": 60,
@@ -84,6 +90,9 @@ class Stream:
 
     def renew(self) -> None:
         """Have a complete book follow the next change, where it is a book."""
+
+    def subscribed(self) -> None:
+        """Note that the exchange acknowledged a subscription: what comes from now on belongs to it."""
 
     def unread(self, *, complete: bool) -> Outputs:  # noqa: ARG002 - of most nothing follows
         """Return what follows from a message that cannot be read: a book has to begin again.
@@ -157,7 +166,7 @@ class WholeBooks(Stream):
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        state = _side(part.bids), _side(part.asks), _time(part.ts, receipt), receipt
+        state = *_state(part, receipt), receipt
         if self._broken:
             self._broken = False
             return [Resync(self.subscriptions[0]), *self._book.begin(*state)]
@@ -177,41 +186,66 @@ class WholeBooks(Stream):
 class Books(Stream):
     """Changes of a book that name the one before: what does not follow breaks it.
 
-    Attributes:
-        begun: whether a complete book has come, or nothing is to be done if none does.
+    It begins with the snapshot that the stream sends first. Changes without one wait for a snapshot by REST,
+    and are joined to it by their numbers: OKX has announced that it will send none ("Delist initial snapshot
+    and checksum field in order book channels", okx.com/docs-v5/log_en, 2026-02-12: in early August 2026).
+    Not verified: whether it does so, and that the answer has the ``seqId`` which that page joins by, and the
+    page of the request does not list.
     """
 
     part = messages.Book
+    ask: Callable[["Books"], Request]  # makes the request for a snapshot
 
     def __init__(self, exchange: "Okx", argument: Argument, subscriptions: Iterable[Subscription]) -> None:
         super().__init__(exchange, argument, subscriptions)
         self._book: Book | None = None
         self._last: int | None = None
         self._waits = False  # it broke, and is subscribed to again
-        self.begun = False
+        self._waiting: deque[messages.Book] = deque(maxlen=_MOST_WAITING)  # changes without a book
+        self._request: int | None = None
+        self._by_request = False  # it began with an answer: the stream has no snapshots
+        self._joined = True  # whether a change followed the answer
+        self._tried = False  # to subscribe again, for the stream's own snapshot
 
     @override
     def read(self, part: messages.Book, action: str, receipt: int) -> Outputs:
-        bids, asks, time = _side(part.bids), _side(part.asks), _time(part.ts, receipt)
-        (subscription,) = self.subscriptions
         if action == "snapshot":
-            self._book = book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
-            self._last, self._waits, self.begun = part.seq_id, False, True
-            return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
+            self._waits = self._by_request = False
+            self._joined = True
+            return self._begin(part, receipt)
         if action != "update":
             raise MalformedError(f"a book that is neither a snapshot nor an update: {action!r}")
-        follows = None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
-        if not self.begun and not self._waits:  # what it begins with is lost
-            self.begun = True
-            return [*map(Send, self._again())]
-        if self._book is None or (part.seq_id == self._last and not follows):
-            return ()  # it belongs to a book that broke, or was sent again
-        if not follows:
-            return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did")
-        self._last = part.seq_id
-        if not bids and not asks:  # sent where nothing has changed for 60 s
-            return [Confirmed((subscription,), "data")]
-        return self._book.change(bids, asks, time, receipt)
+        if self._book:
+            return self._change(self._book, part, receipt)
+        if self._waits or None in (part.prev_seq_id, part.seq_id):
+            return ()  # it belongs to a book that broke, or cannot be joined
+        _state(part, receipt)  # what waits can be read
+        self._waiting.append(part)
+        return self._ask()
+
+    @override
+    def subscribed(self) -> None:
+        self._waits = False
+
+    def answer(self, status: int, body: bytes, receipt: int) -> Outputs:
+        """Begin with the snapshot; the changes that have come since follow it, with its receipt."""
+        self._request = None
+        if self._book or self._waits:
+            return ()  # the stream had one, or is about to have one
+        if status != 200:
+            return self._ask()
+        try:
+            answer = messages.snapshot(body)
+            if answer.code != "0":
+                return self._refused(answer)
+            return self._join(answer, receipt) or self._ask()
+        except UNREADABLE as error:
+            return [Malformed(f"snapshot of the book: {error}", self.subscriptions), *self._try_the_stream()]
+
+    def failed(self) -> Outputs:
+        """Ask for the snapshot again, where it is still missing."""
+        self._request = None
+        return () if self._book or self._waits else self._ask()
 
     @override
     def renew(self) -> None:
@@ -220,13 +254,79 @@ class Books(Stream):
 
     @override
     def unread(self, *, complete: bool) -> Outputs:
-        if self._waits and not complete:
-            return ()
+        if not complete and (self._waits or self._request is not None):
+            return ()  # what waits for an answer does not follow without it
         return self._break("a message of the book cannot be read")
 
-    def _break(self, reason: str) -> Outputs:
-        self._book, self._waits = None, True
-        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, self._again())]
+    def _ask(self) -> Outputs:
+        if self._request is not None:
+            return ()
+        request = self.ask(self)
+        self._request = request.id
+        return [request]
+
+    def _try_the_stream(self) -> Outputs:
+        """Subscribe once more, for the stream's own snapshot; after that ask again."""
+        if self._tried:
+            return self._ask()
+        self._tried = self._waits = True
+        self._waiting.clear()
+        return [Send(frame) for frame in self._again()]
+
+    def _refused(self, answer: messages.Snapshot) -> Outputs:
+        """Ask again: it may be given later. Codes that begin with 500 are those of a busy service."""
+        if answer.code.startswith("500"):
+            return self._ask()
+        reason = f"no snapshot of the book: {answer.msg} (code {answer.code})"
+        return [Refused(self.subscriptions, reason), *self._ask()]
+
+    def _join(self, answer: messages.Snapshot, receipt: int) -> Outputs:
+        """Begin with an answer and the changes since; with nothing where it is too old."""
+        if len(answer.data) != 1 or answer.data[0].seq_id is None:
+            raise MalformedError("it is not one book with its seqId")
+        (snapshot,) = answer.data
+        later = _since(snapshot.seq_id, list(self._waiting))
+        if later is None:
+            return ()
+        found = [*self._begin(snapshot, receipt)]
+        self._by_request, self._joined = True, False
+        for part in later:
+            found += self.read(part, "update", receipt)
+        return found
+
+    def _begin(self, part: messages.Book, receipt: int) -> Outputs:
+        state = _state(part, receipt)
+        (subscription,) = self.subscriptions
+        self._book = Book(self.exchange.id, subscription.symbol, self.exchange.options.storing)
+        self._last = part.seq_id
+        self._waiting.clear()
+        return [Resync(subscription), *self._book.begin(*state, receipt)]
+
+    def _change(self, book: Book, part: messages.Book, receipt: int) -> Outputs:
+        bids, asks, time = _state(part, receipt)
+        if not self._joined and _is_before(part, self._last):
+            return ()  # the snapshot has it
+        joins = not self._joined and _reaches_over(part, self._last)
+        follows = joins or None in (part.prev_seq_id, self._last) or part.prev_seq_id == self._last
+        if part.seq_id == self._last and not follows:
+            return ()  # it was sent again
+        if not follows:
+            return self._break(f"{part.prev_seq_id} is said to come before, {self._last} did", part)
+        self._last, self._joined = part.seq_id, True
+        if not bids and not asks:  # sent where nothing has changed for 60 s
+            return [Confirmed(self.subscriptions, "data")]
+        return book.change(bids, asks, time, receipt)
+
+    def _break(self, reason: str, *parts: messages.Book) -> Outputs:
+        """Begin again: with an answer and the ``parts`` that do not follow, or with the stream's snapshot."""
+        self._book = None
+        self._waiting.clear()
+        broken = Break(self.subscriptions[0], reason)
+        if self._by_request:
+            self._waiting.extend(parts)
+            return [broken, *self._ask()]
+        self._waits = True
+        return [broken, Renew(self.subscriptions, self._again())]
 
     def _again(self) -> tuple[str, ...]:
         """Return the frames that subscribe again."""
@@ -331,6 +431,37 @@ READERS: Mapping[str, type[Stream]] = {
 def _time(text: str | None, receipt: int) -> int:
     """Return the time of a message; its receipt where it has none."""
     return receipt if text is None else milliseconds(text)
+
+
+def _reaches_over(part: messages.Book, last: int | None) -> bool:
+    """Return whether a change is the first after the book of the number ``last``, or has it within."""
+    before, number = part.prev_seq_id, part.seq_id
+    if before is None or number is None or last is None:
+        return False
+    return before == last or before < last < number
+
+
+def _is_before(part: messages.Book, last: int | None) -> bool:
+    """Return whether the book of the number ``last`` has a change; not where the numbers begin again."""
+    before, number = part.prev_seq_id, part.seq_id
+    if before is None or number is None or last is None:
+        return False
+    return before < last and before <= number <= last
+
+
+def _since(last: int | None, parts: Sequence[messages.Book]) -> Sequence[messages.Book] | None:
+    """Return the changes that come after the book of the number ``last``; None where some are missing."""
+    for place in reversed(range(len(parts))):
+        if parts[place].seq_id == last:
+            return parts[place + 1 :]
+        if _reaches_over(parts[place], last):
+            return parts[place:]
+    return [] if all(_is_before(part, last) for part in parts) else None
+
+
+def _state(part: messages.Book, receipt: int) -> tuple[list[Level], list[Level], int]:
+    """Return the bids and asks of a message, and its time."""
+    return _side(part.bids), _side(part.asks), _time(part.ts, receipt)
 
 
 def _side(side: list[messages.Level]) -> list[Level]:

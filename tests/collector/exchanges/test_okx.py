@@ -22,6 +22,7 @@ from collector.exchanges.protocol import (
     Refused,
     Renew,
     Repeated,
+    Request,
     Resync,
     Send,
     Subscription,
@@ -283,15 +284,6 @@ def test_a_duplicate_update_changes_nothing(doubled):
     assert len(records(outputs)) == 9
 
 
-def test_a_book_whose_beginning_is_lost_is_subscribed_to_once_more():
-    it = session("l2_book")
-    outputs = [output for number in (2, 3) for output in it.receive(book(number), NOW)]
-    sent = [json.loads(each.frame)["op"] for each in outputs if isinstance(each, Send)]
-    assert (sent, records(outputs)) == (["unsubscribe", "subscribe"], [])
-    assert kinds(it.receive(book(4, "snapshot"), NOW)) == [Resync, L2Book]
-    assert kinds(it.receive(book(5), NOW)) == [L2Book]
-
-
 def test_an_unchanged_book_repeats_its_last_number():
     it = session("l2_book")
     it.receive(book(1, "snapshot"), NOW)
@@ -316,6 +308,218 @@ def test_five_levels_are_stored_as_what_changed():
     assert records(it.receive(message("books5", quote()), NOW))[0].delta is False
     (delta,) = it.receive(message("books5", quote(bids=[["38632.2", "1", "0", "1"]])), NOW)
     assert (delta.delta, delta.bid) == (True, [("38632.30", "0"), ("38632.2", "1")])
+
+
+# -- books whose stream has no snapshots ---------------------------------------------------------------
+
+
+def answer(number, code="0", **more):
+    """The book after update ``number``, as REST answers it; a number may lie within an update."""
+    bids = [["0.25", "7", "0", "1"], [f"{int(number)}.50", "2", "0", "1"]]
+    found = {"asks": [["100", "1", "0", "1"]], "bids": bids, "ts": TS, "seqId": int(10 * number)} | more
+    fields = {name: value for name, value in found.items() if value is not None}
+    return msgspec.json.encode({"code": code, "msg": "", "data": [fields]})
+
+
+def requests(outputs):
+    return [each for each in outputs if isinstance(each, Request)]
+
+
+def follow(it, frames):
+    """Feeds updates by number, and answers each request with the book of the latest one so far."""
+    outputs, latest = [], 0
+    for number in frames:
+        latest = max(latest, number)
+        new = list(it.receive(book(number), NOW))
+        outputs += new
+        for request in requests(new):
+            outputs += it.answer(request.id, 200, answer(latest), NOW)
+    return outputs
+
+
+def prices(outputs):
+    """The bids that a reader of the records has in the end, but for that of the answers."""
+    side = {}
+    for record in records(outputs):
+        side = side if record.delta else {}
+        side |= dict(record.bid)
+    return sorted(set(side) - {"0.25"})
+
+
+def test_changes_without_a_snapshot_wait_for_one_that_is_requested():
+    it = session("l2_book")
+    confirmed, request = it.receive(book(5), NOW)
+    assert confirmed == Confirmed((BOOK,), "data")
+    assert (request.url, request.weight, request.about) == (
+        "https://www.okx.com/api/v5/market/books?instId=BTC-USDT-SWAP&sz=400&source=0", 1, BOOK,
+    )  # fmt: skip
+    assert [*it.receive(book(6), NOW), *it.receive(book(7), NOW)] == []
+    resync, complete, *since = it.answer(request.id, 200, answer(5), NOW + 9)
+    assert resync == Resync(BOOK)
+    assert (complete.delta, complete.bid, complete.ask, complete.timestamp) == (
+        False, [("5.50", "2"), ("0.25", "7")], [("100", "1")], TIME,
+    )  # fmt: skip
+    assert [(each.delta, each.bid, each.receipt_timestamp) for each in since] == [
+        (True, [("6.50", "2")], NOW + 9), (True, [("7.50", "2")], NOW + 9),
+    ]  # fmt: skip
+    (delta,) = it.receive(book(8), NOW)
+    assert delta.bid == [("8.50", "2")]
+
+
+@pytest.mark.parametrize("number", [4, 4.1, 4.9, 5, 5.5, 6, 6.9, 7, 8, 8.5, 9])
+def test_a_snapshot_is_joined_by_its_number_whichever_it_is(number):
+    """Updates 5 to 7 wait for it, those to 10 come later; one of ``number`` has some of them."""
+    it = session("l2_book")
+    outputs = [each for waiting in (5, 6, 7) for each in it.receive(book(waiting), NOW)]
+    (request,) = requests(outputs)
+    joined = list(it.answer(request.id, 200, answer(number), NOW))
+    joined += [each for later in (8, 9, 10) for each in it.receive(book(later), NOW)]
+    assert kinds(joined)[:2] == [Resync, L2Book]
+    assert [each.bid[0][0] for each in records(joined)[1:]] == [
+        f"{later}.50" for later in range(5, 11) if later > number
+    ]
+    assert not [each for each in joined if isinstance(each, Break | Request)]
+
+
+def test_a_snapshot_from_before_the_changes_is_requested_again():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    (again,) = it.answer(request.id, 200, answer(3.9), NOW)
+    assert (again.url, again.about) == (request.url, BOOK)
+    assert kinds(it.answer(again.id, 200, answer(4), NOW)) == [Resync, L2Book, L2Book]
+
+
+@given(st.lists(st.integers(1, 40), max_size=60, unique=True), st.booleans())
+def test_updates_that_are_lost_or_swapped_leave_the_book_right_in_the_end(frames, swapped):
+    it = session("l2_book")
+    numbers = [*(frames if swapped else sorted(frames)), 41, 42]
+    outputs = follow(it, numbers)
+    last = [each for each in outputs if isinstance(each, Break | L2Book)][-1]
+    assert isinstance(last, L2Book)
+    assert "42.50" in prices(outputs)
+    assert not [each for each in outputs if isinstance(each, Renew | Malformed)]
+
+
+@pytest.mark.parametrize("lost", range(3, 9))
+def test_a_lost_update_costs_a_request_and_no_subscription(lost):
+    it = session("l2_book")
+    outputs = follow(it, [number for number in range(1, 11) if number != lost])
+    kinds_of = [type(each) for each in outputs if isinstance(each, Break | Renew | Request)]
+    assert kinds_of == [Request, Break, Request]
+    assert prices(outputs)[-1] == "9.50"
+    assert "10.50" in prices(outputs)
+
+
+def test_a_hole_among_the_changes_that_wait_is_noticed():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    it.receive(book(7), NOW)
+    outputs = it.answer(request.id, 200, answer(4), NOW)
+    assert kinds(outputs) == [Resync, L2Book, L2Book, Break, Request]
+    assert kinds(it.answer(outputs[-1].id, 200, answer(6), NOW)) == [Resync, L2Book, L2Book]
+
+
+def test_a_stream_with_snapshots_is_never_asked_for_one():
+    it = session("l2_book")
+    frames = [
+        book(1, "snapshot"),
+        book(2),
+        book(4),
+        book(5),
+        event("subscribe", "books"),
+        book(6, "snapshot"),
+    ]
+    outputs = [each for frame in [*frames, book(7)] for each in it.receive(frame, NOW)]
+    assert [type(each) for each in outputs if isinstance(each, Break | Renew | Request)] == [Break, Renew]
+    assert kinds(outputs)[-3:] == [Resync, L2Book, L2Book]
+
+
+def test_a_stream_that_is_subscribed_to_again_and_has_no_snapshot_any_more_is_joined():
+    it = session("l2_book")
+    for frame in (book(1, "snapshot"), book(3), book(4)):
+        it.receive(frame, NOW)
+    assert not it.receive(book(5), NOW)  # of the old subscription
+    it.receive(event("subscribe", "books"), NOW)
+    (request,) = it.receive(book(6), NOW)
+    assert kinds(it.answer(request.id, 200, answer(6), NOW)) == [Resync, L2Book]
+
+
+def test_a_snapshot_of_the_stream_comes_before_the_answer():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    assert kinds(it.receive(book(6, "snapshot"), NOW)) == [Resync, L2Book]
+    assert it.answer(request.id, 200, answer(5), NOW) == ()
+    (_, request) = (it := session("l2_book")).receive(book(5), NOW)
+    it.receive(book(6, "snapshot"), NOW)
+    assert it.failed(request.id, "no connection") == ()
+    assert kinds(it.receive(book(7), NOW)) == [L2Book]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (503, b"<html>", []),
+        (200, b'{"code":"50011","msg":"Too Many Requests","data":[]}', []),
+        (200, b'{"code":"51001","msg":"Instrument ID does not exist","data":[]}',
+         [Refused((BOOK,), "no snapshot of the book: Instrument ID does not exist (code 51001)")]),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_no_snapshot_is_told_and_requested_again(status, body, told):
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    *found, again = it.answer(request.id, status, body, NOW)
+    assert (found, again.url) == (told, request.url)
+    (third,) = it.failed(again.id, "no connection")
+    assert kinds(it.answer(third.id, 200, answer(5), NOW)) == [Resync, L2Book]
+
+
+@pytest.mark.parametrize("body", [answer(5, seqId=None), b'{"code":"0","msg":"","data":[]}', b"<html>"])
+def test_an_answer_that_cannot_be_joined_has_the_stream_tried_once_more(body):
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    malformed, *sent = it.answer(request.id, 200, body, NOW)
+    assert malformed.reason.startswith("snapshot of the book: ")
+    assert [json.loads(each.frame)["op"] for each in sent] == ["unsubscribe", "subscribe"]
+    assert not it.receive(book(6), NOW)  # of the old subscription
+    it.receive(event("subscribe", "books"), NOW)
+    (request,) = it.receive(book(7), NOW)
+    malformed, request = it.answer(request.id, 200, body, NOW)
+    assert kinds(it.answer(request.id, 200, answer(7), NOW)) == [Resync, L2Book]
+
+
+def test_a_stream_whose_beginning_was_lost_begins_with_its_next_snapshot():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    it.answer(request.id, 200, answer(5, seqId=None), NOW)
+    it.receive(event("subscribe", "books"), NOW)
+    assert kinds(it.receive(book(8, "snapshot"), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(9), NOW)) == [L2Book]
+
+
+def test_numbers_that_begin_again_do_not_stop_a_book_that_was_not_joined_yet():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5), NOW)
+    it.answer(request.id, 200, answer(7.5), NOW)
+    assert not it.receive(book(6), NOW)  # the snapshot has it
+    broken, request = it.receive(book(1, before=90), NOW)
+    assert isinstance(broken, Break)
+    assert kinds(it.answer(request.id, 200, answer(1), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(2), NOW)) == [L2Book]
+
+
+def test_a_quiet_book_without_a_snapshot_is_joined_by_its_sign_of_life():
+    it = session("l2_book")
+    (_, request) = it.receive(book(5, before=50, bids=[]), NOW)
+    assert kinds(it.answer(request.id, 200, answer(5), NOW)) == [Resync, L2Book]
+    assert kinds(it.receive(book(6), NOW)) == [L2Book]
+
+
+def test_a_recorded_answer_is_known_among_messages():
+    it = Okx().listener(["l2_book"])
+    assert it.answered_by(answer(5)) is None
+    (_, request) = it.receive(book(5), NOW)
+    assert it.answered_by(book(6)) is None
+    assert it.answered_by(answer(5)) == request.id
 
 
 # -- asking --------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ def _all_lines(caplog):
 async def playing(exchange, script, folder, **variables):
     """A script, after the listing of the exchange's own, and a recording of it."""
     own = (SCRIPTS / f"{exchange}.jsonl").read_text().splitlines()
-    listing = [line for line in own if line.startswith('{"get"') and "?symbol=" not in line]
+    books = "?symbol=", "/market/books?"
+    listing = [line for line in own if line.startswith('{"get"') and not any(each in line for each in books)]
     text = "\n".join([*listing, *map(json.dumps, script)])
     with ScriptedExchange(Script(text, ORIGIN)) as played:
         async with recording(played, folder, exchange, **{"SYMBOLS": BTC, **variables}) as it:
@@ -333,6 +334,42 @@ async def test_a_book_that_does_not_begin_again_costs_the_connection(tmp_path, m
     (gap,) = it.receiver.gaps
     assert (gap.start, gap.end) == rounded(first.receipt_timestamp, second.receipt_timestamp)
     assert lines(caplog, f"l2_book {BTC}: no data within")
+
+
+async def test_a_book_whose_stream_has_no_snapshot_begins_with_one_by_rest(tmp_path):
+    """As docs-v5/log_en of 2026-02-12 describes it; the second change has what the answer has."""
+    argument = {"channel": "books", "instId": "BTC-USDT-SWAP"}
+    address = "https://www.okx.com/api/v5/market/books?instId=BTC-USDT-SWAP&sz=400&source=0"
+
+    def book(number, before, at):
+        fields = {"asks": [], "bids": [[str(number), "1", "0", "1"]], "ts": f"{ORIGIN + at}000"}
+        fields |= {"checksum": 0, "seqId": number, "prevSeqId": before}
+        return {"send": {"arg": argument, "action": "update", "data": [fields]}}
+
+    snapshot = {"asks": [["90", "2", "0", "1"]], "bids": [["25", "1", "0", "3"]], "ts": f"{ORIGIN + 2}000"}
+    script = [
+        {"get": address, "body": {"code": "0", "msg": "", "data": [snapshot | {"seqId": 25}]}},
+        {"connect": f"{OKX}/public"},
+        {"whenever": "ping", "send": "pong"},
+        {"expect": {"id": "1", "op": "subscribe", "args": [argument]}},
+        {"send": {"id": "1", "event": "subscribe", "arg": argument, "connId": "a4d3ae55"}},
+        book(10, 7, 1),
+        book(25, 10, 2),
+        book(31, 25, 3),
+        {"until": "joined"},
+        book(40, 31, 4),
+    ]
+    async with playing("OKX", script, tmp_path, CHANNELS="l2_book") as (played, it):
+        await received(it, 2, "l2_book")
+        played.go("joined")
+        books = await received(it, 3, "l2_book")
+        assert sum("market/books" in asked for asked, _ in played.asked) == 1
+    assert [(each.timestamp - ORIGIN, each.delta, each.bid, each.ask) for each in books] == [
+        (2, False, [("25", "1")], [("90", "2")]),
+        (3, True, [("31", "1")], []),
+        (4, True, [("40", "1")], []),
+    ]
+    assert not it.receiver.gaps
 
 
 async def test_a_book_that_the_exchange_reports_as_unchanged_is_not_silent(tmp_path):
