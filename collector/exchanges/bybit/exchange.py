@@ -105,7 +105,10 @@ class Bybit(Exchange):
         address = self.endpoint("rest") + "/instruments-info?category="
         # without a coin there are those of BTC alone; what the pages say of "All" is what clients of 2026 ask
         options = "option&baseCoin=All&limit=1000"
-        return [address + of for of in ("spot", "linear&limit=1000", "inverse&limit=1000", options)]
+        # contracts of the pre-market are listed apart; they are perpetuals in USDT (bybit.com/help-center,
+        # Introduction to Pre-Market Perpetual, 2026-11-29)
+        linear = "linear&limit=1000", "linear&status=PreLaunch&limit=1000"
+        return [address + of for of in ("spot", *linear, "inverse&limit=1000", options)]
 
     @override
     def next_page(self, address: str, answer: bytes) -> str | None:

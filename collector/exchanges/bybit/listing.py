@@ -23,12 +23,15 @@ _KINDS: Mapping[str | None, tuple[Kind, str]] = {
 _STATUSES = Statuses(
     listed=frozenset({"Trading"}), others=frozenset({"PreLaunch", "Settling", "Delivering", "Closed"})
 )
+#: From this phase on a contract of the pre-market has books and trades, as any other; its candles begin one
+#: phase earlier (bybit-exchange.github.io/docs/v5/enum, curAuctionPhase, 2026-11-29).
+_TRADED_PHASE = "ContinuousTrading"
 
 
 def instrument(raw: msgspec.Raw) -> Instrument | None:
     """Return the instrument of a row; None for one that is not traded. Raises what ``UNREADABLE`` lists."""
     row = messages.row(raw)
-    if not _STATUSES.are_listed(row.status):
+    if not _STATUSES.are_listed(row.status) and not _is_traded_before_its_listing(row):
         return None
     known: tuple[Kind, str] | None = (
         ("option", "option") if row.options_type else _KINDS.get(row.contract_type)
@@ -66,6 +69,11 @@ def instrument(raw: msgspec.Raw) -> Instrument | None:
         strike=number_or_none(strike),
         market=market,
     )
+
+
+def _is_traded_before_its_listing(row: messages.Row) -> bool:
+    info = row.pre_listing_info
+    return row.status == "PreLaunch" and info is not None and info.cur_auction_phase == _TRADED_PHASE
 
 
 def _date(time: int) -> str:

@@ -113,6 +113,12 @@ class LotFilter(msgspec.Struct, frozen=True, rename="camel"):
     base_precision: str | None = None  # of spot
 
 
+class PreListing(msgspec.Struct, rename="camel"):
+    """What is said of a contract before its token is listed."""
+
+    cur_auction_phase: Word = ""
+
+
 class Row(msgspec.Struct, rename="camel"):
     """A row of the listing."""
 
@@ -124,6 +130,7 @@ class Row(msgspec.Struct, rename="camel"):
     options_type: Word | None = None
     delivery_time: str = "0"
     settle_coin: str | None = None
+    pre_listing_info: PreListing | None = None
     price_filter: PriceFilter = PriceFilter()
     lot_size_filter: LotFilter = LotFilter()
 

@@ -613,6 +613,63 @@ def test_the_details_of_a_contract_are_kept():
     assert found["BTC-USDT-100000-25Z26-call"].strike == "100000"
 
 
+PHASES = (
+    "NotStarted",
+    "CallAuction",
+    "CallAuctionNoCancel",
+    "CrossMatching",
+    "ContinuousTrading",
+    "Finished",
+)
+
+
+def pre_market(phase, **more):
+    """The example of Get Instruments Info (Pre-market Perpetual)."""
+    return row(
+        "BIOUSDT", "BIO", contract="LinearPerpetual", status="PreLaunch", launchTime="1735032510000",
+        fundingInterval=480, isPreListing=True, priceFilter={"tickSize": "0.0001"},
+        preListingInfo={
+            "curAuctionPhase": phase,
+            "phases": [
+                {"phase": "CallAuction", "startTime": "1735113600000", "endTime": "1735116600000"},
+                {"phase": "CallAuctionNoCancel", "startTime": "1735116600000", "endTime": "1735116900000"},
+                {"phase": "CrossMatching", "startTime": "1735116900000", "endTime": "1735117200000"},
+                {"phase": "ContinuousTrading", "startTime": "1735117200000", "endTime": ""},
+            ],
+            "auctionFeeInfo": {"auctionFeeRate": "0", "takerFeeRate": "0.001", "makerFeeRate": "0.0004"},
+        },
+    ) | more  # fmt: skip
+
+
+def test_contracts_of_the_pre_market_are_requested_apart():
+    addresses = [each for each in Bybit().listing() if "status=PreLaunch" in each]
+    assert addresses == [
+        "https://api.bybit.com/v5/market/instruments-info?category=linear&status=PreLaunch&limit=1000"
+    ]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_contract_of_the_pre_market_is_listed_once_it_trades_as_any_other(phase):
+    found = listing(LINEAR, [pre_market(phase)])
+    assert ("BIO-USDT-PERP" in found.instruments) == (phase == "ContinuousTrading")
+    assert not found.unread
+
+
+def test_a_contract_of_the_pre_market_has_the_channels_of_a_perpetual():
+    listed = listing([pre_market("ContinuousTrading")]).instruments
+    channels = ("trades", "ticker", "l2_book", "funding", "open_interest", "index", "liquidations", "candles")
+    (plan,) = Bybit().connections([Subscription(channel, "BIO-USDT-PERP") for channel in channels], listed)
+    assert (plan.url.rsplit("/", 1)[1], len(plan.subscriptions)) == ("linear", len(channels))
+
+
+def test_a_contract_that_leaves_the_pre_market_is_one_instrument():
+    traded = row("BIOUSDT", "BIO", contract="LinearPerpetual", isPreListing=False, preListingInfo=None)
+    found = listing([traded], [pre_market("ContinuousTrading")])
+    assert (list(found.instruments), found.unread) == (["BIO-USDT-PERP"], ())
+    without = listing([pre_market("", preListingInfo=None)])
+    assert (without.instruments, without.unread) == ({}, ())
+
+
 def test_an_unreadable_row_is_left_out():
     found = listing([*SPOT, row("X", contract="Strange"), row("", base=""), 5, row("OLD", status="Closed")])
     assert len(found.instruments) == 3
