@@ -379,6 +379,8 @@ class Books(Stream):
         self._before = None
         found: list[Any] = [Resync(self._subscription), *self._book.begin(*sides, time, receipt)]
         for update in later:
+            if update.last <= self._last:
+                continue  # it was sent again
             if not self._follows(update):
                 return [*found, *self._leaves_a_hole(update)]
             self._last, self._joined = update.last, True

@@ -443,6 +443,17 @@ def test_a_connection_that_is_ahead_waits_for_the_previous_one_to_catch_up(excha
 
 
 @FAMILIES
+def test_an_update_that_is_sent_again_before_the_book_begins_changes_nothing(exchange, update):
+    before = begun(exchange, update, 5)
+    it = following(before, exchange)
+    receive(it, update, [7, 7, 8, 8])
+    receive(before, update, [6])
+    outputs = receive(it, update, [9])
+    assert not [each for each in outputs if isinstance(each, Break)]
+    assert [record.delta for record in records(outputs)] == [False, True, True, True]
+
+
+@FAMILIES
 def test_a_book_that_the_previous_connection_lacks_gets_a_snapshot(exchange, update):
     waiting, broken = session(exchange), begun(exchange, update, 5)
     receive(waiting, update, [1])
