@@ -133,7 +133,7 @@ class BybitSession(Session):
             raise MalformedError(f"the topic {topic!r} names no symbol")
         stream = self._add(topic, {symbol: channels})
         if isinstance(stream, streams.Books):
-            stream.begun = True  # who listens subscribes to nothing
+            stream.waits = True  # who listens subscribes to nothing
         return stream
 
     # -- answers -------------------------------------------------------------------------------------

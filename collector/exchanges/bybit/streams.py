@@ -31,7 +31,6 @@ from collector.exchanges.protocol import (
     Outputs,
     Renew,
     Resync,
-    Send,
     Subscription,
 )
 from collector.exchanges.times import milliseconds, nanoseconds
@@ -144,7 +143,8 @@ class Books(Stream):
     """Changes of a book that are numbered: what does not follow breaks it.
 
     Attributes:
-        begun: whether a complete book has come, or nothing is to be done if none does.
+        waits: whether its changes mean nothing until a complete book comes: it is subscribed to again, or
+            nobody subscribes.
     """
 
     data = messages.Book
@@ -153,8 +153,7 @@ class Books(Stream):
         super().__init__(exchange, topic, carried)
         self._book: Book | None = None
         self._number: int | None = None
-        self._waits = False  # it broke, and is subscribed to again
-        self.begun = False
+        self.waits = False
 
     @override
     def read(self, message: messages.Message[messages.Book], receipt: int) -> Outputs:
@@ -164,13 +163,12 @@ class Books(Stream):
         (subscription,) = self.subscriptions
         if _begins(message):
             self._book = book = Book(self.exchange, self.symbol, self.options.storing)
-            self._number, self._waits, self.begun = it.number, False, True
+            self._number, self.waits = it.number, False
             return [Resync(subscription), *book.begin(bids, asks, time, receipt)]
-        if not self.begun and not self._waits:  # what it begins with is lost
-            self.begun = True
-            return [*map(Send, _again(self.topic))]
-        if self._book is None or _is_repeated(it.number, self._number):
-            return ()  # it belongs to a book that broke, or was sent again
+        if self._book is None:
+            return () if self.waits else [self._again()]  # what it begins with is lost
+        if _is_repeated(it.number, self._number):
+            return ()  # it was sent again
         if not _follows(it.number, self._number):
             return self._break(f"update {it.number} came after {self._number}")
         self._number = it.number
@@ -183,13 +181,17 @@ class Books(Stream):
 
     @override
     def unread(self, *, complete: bool) -> Outputs:
-        if self._waits and not complete:
+        if self.waits and not complete:
             return ()
         return self._break("a message of the book cannot be read")
 
     def _break(self, reason: str) -> Outputs:
-        self._book, self._waits = None, True
-        return [Break(self.subscriptions[0], reason), Renew(self.subscriptions, _again(self.topic))]
+        self._book = None
+        return [Break(self.subscriptions[0], reason), self._again()]
+
+    def _again(self) -> Renew:
+        self.waits = True
+        return Renew(self.subscriptions, _again(self.topic))
 
 
 def _begins(message: messages.Message[messages.Book]) -> bool:

@@ -73,8 +73,7 @@ class KrakenSession(Session):
         self._number = 0
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
         self._books: dict[str, CheckedBook] = {}
-        self._waiting: set[str] = set()  # symbols whose books broke and are subscribed to again
-        self._begun: set[str] = set()  # symbols whose books began, or were seen not to
+        self._waiting: set[str] = set()  # symbols whose books are subscribed to again
         self._tickers: dict[str, messages.Ticker] = {}  # the last ones
         self._depths: dict[str, int] = {}  # as the exchange acknowledged them
         self._candles = RunningCandles()
@@ -180,26 +179,19 @@ class KrakenSession(Session):
         time = _time(part.timestamp, receipt)
         if snapshot:
             self._waiting.discard(symbol)
-            self._begun.add(symbol)
             self._books[symbol] = new = self._new_book(symbol)
             records = new.book.begin(bids, asks, time, receipt)
             return [Resync(Subscription("l2_book", symbol)), *records, *self._first_check(new, part)]
         checked = self._books.get(symbol)
         if checked is None:
-            return self._without_beginning(symbol)
+            waits = symbol in self._waiting or self._routes.is_listening
+            return () if waits else [self._again(symbol)]  # what it begins with is lost
         change = part.timestamp, bids, asks
         if part.timestamp and change == checked.last:
             return ()  # it was sent again
         checked.last = change
         records = checked.book.change(bids, asks, time, receipt)
         return records if checked.agrees(part.checksum) else self._begin_again(symbol, _DISAGREES)
-
-    def _without_beginning(self, symbol: str) -> Outputs:
-        """Take nothing of a book that broke; subscribe again, once, where what it begins with is lost."""
-        if symbol in self._begun or symbol in self._waiting or self._routes.is_listening:
-            return ()
-        self._begun.add(symbol)
-        return [*map(Send, self._again(symbol))]
 
     def _new_book(self, symbol: str) -> CheckedBook:
         depth = self._depths.get(self._routes.exchange_symbol(symbol), self._exchange.depth)
@@ -214,14 +206,13 @@ class KrakenSession(Session):
 
     def _begin_again(self, symbol: str, reason: str) -> Outputs:
         self._books.pop(symbol, None)
-        self._waiting.add(symbol)
-        subscription = Subscription("l2_book", symbol)
-        return [Break(subscription, reason), Renew((subscription,), self._again(symbol))]
+        return [Break(Subscription("l2_book", symbol), reason), self._again(symbol)]
 
-    def _again(self, symbol: str) -> tuple[str, ...]:
-        """Return the frames that subscribe to a book again."""
-        book = [Subscription("l2_book", symbol)]
-        return tuple(self._subscribe("book", book, method) for method in ("unsubscribe", "subscribe"))
+    def _again(self, symbol: str) -> Renew:
+        self._waiting.add(symbol)
+        book = (Subscription("l2_book", symbol),)
+        methods = "unsubscribe", "subscribe"
+        return Renew(book, tuple(self._subscribe("book", book, method) for method in methods))
 
     def _trades(self, part: messages.Trade, symbol: str, snapshot: bool, receipt: int) -> Outputs:
         amount, price = raw_traded(part.qty), raw_number(part.price)

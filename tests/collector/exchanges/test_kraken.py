@@ -24,7 +24,6 @@ from collector.exchanges.protocol import (
     Renew,
     Repeated,
     Resync,
-    Send,
     Subscription,
 )
 from collector.exchanges.times import rfc3339
@@ -271,12 +270,14 @@ def test_every_lost_update_of_the_best_levels_is_noticed(lost):
     assert [type(each) for each in it.receive(SNAPSHOT, NOW)] == [Resync, L2Book]
 
 
-def test_a_book_whose_beginning_is_lost_is_subscribed_to_once_more():
+def test_a_book_whose_beginning_is_lost_is_subscribed_to_again():
     it = session("l2_book")
     frames, _ = updates()
     outputs = [output for frame in frames[:2] for output in it.receive(frame, NOW)]
-    sent = [json.loads(each.frame)["method"] for each in outputs if isinstance(each, Send)]
-    assert (sent, records(outputs)) == (["unsubscribe", "subscribe"], [])
+    (again,) = (each for each in outputs if isinstance(each, Renew))
+    asked = [json.loads(frame)["method"] for frame in again.frames]
+    assert (again.subscriptions, asked) == ((BOOK,), ["unsubscribe", "subscribe"])
+    assert [type(each) for each in outputs] == [Confirmed, Renew]
     assert [type(each) for each in it.receive(SNAPSHOT, NOW)] == [Resync, L2Book]
 
 
