@@ -256,8 +256,8 @@ class Exchange(ABC):
     def listing(self) -> Sequence[str]:
         """Return the addresses whose answers list the instruments."""
 
-    def may_lack(self, address: str) -> bool:
-        """Return whether an address of the listing may be refused for good: it lists nothing then."""
+    def lacks(self, address: str, refusal: bytes) -> bool:
+        """Return whether a refusal says that what an address of the listing is about does not exist here."""
         return False
 
     def next_page(self, address: str, answer: bytes) -> str | None:

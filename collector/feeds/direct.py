@@ -105,7 +105,7 @@ class DirectAccess(Access):
             if len(pages) == _MOST_PAGES:
                 raise AnswerError(f"{address} has more than {_MOST_PAGES} pages; rejected")
             answer = await self.rest.get(following, self.exchange.listing_weight, urgent=True)
-            if answer.status in _REFUSED and self.exchange.may_lack(address):
+            if answer.status in _REFUSED and self.exchange.lacks(address, answer.body):
                 break
             if answer.status != 200:
                 said = answer.body[:200].decode(errors="replace")

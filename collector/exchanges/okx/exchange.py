@@ -16,6 +16,7 @@ and GET / Order book, 2026-11-29; messages of 2021 to 2026.
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import batched, chain
 from typing import ClassVar, override
 
@@ -35,6 +36,8 @@ _BEST = "Order book channel (bbo-tbt)"
 _OPEN = "Open interest channel"  # what does not change is not sent
 
 _FAMILY = "&instFamily="
+#: How codes begin: 50001, "Service temporarily unavailable"; 51000, "Parameter instFamily error".
+_FAILED, _NOT_HERE = "50", "51"
 #: Families of options; nothing lists them. ``_UM`` is settled in dollars: messages and public clients have
 #: BTC-USD_UM-260626-61000-C of 2026-06, ETH-USD_UM-260925-2600-P and SOL-USD_UM-260918-94-P of 2026-09.
 _OPTIONS = ("BTC-USD", "ETH-USD", "BTC-USD_UM", "ETH-USD_UM", "SOL-USD_UM")
@@ -129,15 +132,21 @@ class Okx(Exchange):
         return [address + of_type for of_type in ("SPOT", "SWAP", "FUTURES", *options)]
 
     @override
-    def may_lack(self, address: str) -> bool:
-        return _FAMILY in address
+    def lacks(self, address: str, refusal: bytes) -> bool:
+        # a server in between answers something else
+        with suppress(*UNREADABLE):
+            return _FAMILY in address and messages.error(refusal).code.startswith(_NOT_HERE)
+        return False
 
     @override
     def instruments(self, answers: Sequence[bytes]) -> Listing:
         try:
-            rows = [row for body in answers for row in messages.answer(body).data]
+            lists = [messages.answer(body) for body in answers]
         except UNREADABLE as error:
             raise MalformedError(f"no listing of {self.id}: {error}") from error
+        if failed := [it.code for it in lists if it.code and it.code.startswith(_FAILED) and not it.data]:
+            raise MalformedError(f"no listing of {self.id}: it answers with code {failed[0]}")
+        rows = [row for it in lists for row in it.data]
         return read_listing(rows, instrument)
 
     @override

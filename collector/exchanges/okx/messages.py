@@ -125,6 +125,13 @@ class Answer(msgspec.Struct):
     """An answer of REST."""
 
     data: list[msgspec.Raw]
+    code: Word | None = None
+
+
+class Error(msgspec.Struct):
+    """What REST answers instead."""
+
+    code: Word
 
 
 class Snapshot(msgspec.Struct):
@@ -138,6 +145,7 @@ class Snapshot(msgspec.Struct):
 other = msgspec.json.Decoder(Other).decode
 answer = msgspec.json.Decoder(Answer).decode
 snapshot = msgspec.json.Decoder(Snapshot).decode
+error = msgspec.json.Decoder(Error).decode
 row = msgspec.json.Decoder(Row).decode
 
 

@@ -125,7 +125,7 @@ class Trades(Stream):
         time, size, price = milliseconds(part.ts), traded(part.sz), number(part.px)
         start = self.exchange.id, self.subscriptions[0].symbol, time, receipt
         trade = Trade(*start, part.side, size, price, part.trade_id)
-        is_repeated = time < self.since and receipt - self.since < _REPEATING
+        is_repeated = time < self.since and 0 <= receipt - self.since < _REPEATING  # the clock may step back
         return (Repeated((trade,)),) if is_repeated else (trade,)
 
 

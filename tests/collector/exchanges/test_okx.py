@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from collector.exchanges.book import Storing
 from collector.exchanges.instruments import Instrument
+from collector.exchanges.numbers import MalformedError
 from collector.exchanges.okx.exchange import Okx
 from collector.exchanges.protocol import (
     Break,
@@ -115,6 +116,13 @@ def test_a_clock_that_is_ahead_of_the_exchange_makes_no_later_trade_a_repeat():
         for number in (1, 9, 11, 3601)
     ]
     assert found == [[Confirmed, Repeated], [Repeated], [Trade], [Trade]]
+
+
+def test_a_clock_that_is_set_back_after_the_subscription_makes_no_trade_a_repeat():
+    it, hour = session("trades"), 3600 * SECOND
+    it.receive(event("subscribe"), TIME + hour)
+    outputs = it.receive(message("trades-all", trade(1, TS)), TIME)
+    assert kinds(outputs) == [Confirmed, Trade]
 
 
 @pytest.mark.parametrize(
@@ -711,6 +719,14 @@ def test_options_of_all_families_are_listed_under_names_of_their_own():
     found = listing(in_bitcoin, in_dollars)
     assert set(found.instruments) == {"BTC-USD-92000-26Z25-call", "BTC-USD_UM-92000-26Z25-call"}
     assert not found.unread
+
+
+def test_an_answer_that_the_service_is_unavailable_is_no_list_without_symbols():
+    answers = [{"code": "0", "data": ROWS}, {"code": "51001", "data": []}]
+    bodies = [json.dumps(each).encode() for each in answers]
+    assert len(Okx().instruments(bodies).instruments) == len(ROWS)
+    with pytest.raises(MalformedError, match="code 50001"):
+        Okx().instruments([*bodies, b'{"code": "50001", "data": []}'])
 
 
 def test_the_details_of_a_contract_are_kept():

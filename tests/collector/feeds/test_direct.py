@@ -63,10 +63,14 @@ async def test_a_family_of_options_that_a_region_lacks_costs_no_other_list(statu
             await access.close()
 
 
-@pytest.mark.parametrize(("status", "of"), [(400, "instType=SWAP"), (503, "_UM")])
-async def test_a_list_that_is_refused_otherwise_is_requested_again(status, of, tmp_path):
+@pytest.mark.parametrize(
+    ("status", "of", "code"),
+    [(400, "instType=SWAP", "51000"), (503, "_UM", "51000"), (400, "_UM", "50000"), (404, "_UM", None)],
+)
+async def test_a_list_that_is_refused_otherwise_is_requested_again(status, of, code, tmp_path):
     lines = [json.loads(line) for line in (SCRIPTS / "OKX.jsonl").read_text().splitlines() if '"get"' in line]
-    listing = [line | ({"status": status} if of in line["get"] else {}) for line in lines]
+    refusal = {"status": status, "body": {"code": code, "data": []} if code else "<html>Not Found</html>"}
+    listing = [line | (refusal if of in line["get"] else {}) for line in lines]
     with ScriptedExchange(Script("\n".join(map(json.dumps, listing)), ORIGIN)) as played:
         access = DirectAccess(settings(played, tmp_path, "OKX", SYMBOLS=BTC))
         try:
