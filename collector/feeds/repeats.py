@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from collector.gaps import marks
 from collector.gaps.marks import LastRecorded, Marks, Missing, MissingRecords, Slot
-from collector.records import AnyRecord, Candle, Key, Trade
+from collector.records import AnyRecord, Candle, Key, Liquidation, Trade
 from collector.times import SECOND
 
 #: Records of one symbol: trades, and whatever else there is.
@@ -207,7 +207,7 @@ class Identified:
     """Records that have no numbers.
 
     Two that are equal in one message are two: two orders may be liquidated at one moment, price and amount.
-    What names itself (``receipt`` is None then) is one, wherever it is.
+    What names itself or is a state (``receipt`` is None then) is one, wherever it is.
 
     Args:
         last: the time of the newest that was recorded; None if none ever was.
@@ -399,10 +399,11 @@ class Repeats:
         return state
 
     def _identity_of(self, record: AnyRecord) -> tuple[object, int | None]:
-        """Return what a record is known by, and its receipt, unless it names itself."""
+        """Return what a record is known by, and its receipt, unless it names itself or is a state."""
         if type(record) is Trade and record.id:
             return record.id, None
-        return self._identity(record), record.receipt_timestamp
+        happens = isinstance(record, Trade | Liquidation)
+        return self._identity(record), record.receipt_timestamp if happens else None
 
     def _recall(self, key: Key) -> tuple[int | None, int | None]:
         """Return the last one that was recorded, and the latest time, where they are known."""

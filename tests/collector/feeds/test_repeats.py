@@ -10,7 +10,7 @@ from msgspec import structs
 from collector.exchanges.protocol import Exchange
 from collector.feeds.repeats import LATE, MOST_MISSING, MOST_REMEMBERED, Repeats
 from collector.gaps.marks import Marks, last_recorded, missing
-from collector.records import Candle, Liquidation, Trade
+from collector.records import Candle, Funding, Index, Liquidation, OpenInterest, Trade
 from collector.times import SECOND
 
 KEY = ("trades", "BTC-USD")
@@ -211,6 +211,20 @@ def test_equal_records_in_one_message_are_as_many_and_sent_again_they_are_none()
     sent = [(1, "1"), (1, "1"), (1, "5"), (2, "1"), (2, "1"), (2, "1"), (3, "1"), (3, "1"), (3, "5")]
     new = [each for each in sent if it.is_new("liquidations", liquidation(*each))]
     assert new == [(1, "1"), (1, "1"), (1, "5"), (2, "1")]
+
+
+@pytest.mark.parametrize(
+    ("channel", "kind", "state"),
+    [
+        ("index", Index, ("1",)),
+        ("open_interest", OpenInterest, ("1",)),
+        ("funding", Funding, (None, "1", NOW, None)),
+    ],
+)
+def test_a_state_that_one_message_tells_twice_is_one(channel, kind, state):
+    it = repeats()
+    record = kind("X", "BTC-USD", NOW, NOW, *state)
+    assert [it.is_new(channel, record) for _ in range(3)] == [True, False, False]
 
 
 def test_equal_repeated_records_fill_a_hole_as_many_times_unless_they_are_history():
