@@ -43,7 +43,7 @@ class Ceded:
 
     def begin(self, key: Key, start: float) -> None:
         """Note that another collector stores ``key`` from ``start`` on."""
-        self._spans[key].append((start, _NEVER))
+        self._spans[key] = [span for span in self._spans[key] if span[0] < start] + [(start, _NEVER)]
         self._remember(key)
 
     def end(self, key: Key, end: float) -> None:
@@ -54,7 +54,9 @@ class Ceded:
 
     def reach(self, receipt: float) -> None:
         """Note that nothing received before ``receipt`` is left to store, unless the store is set back."""
-        self._reached = receipt
+        begins, self._reached = not self._reached, receipt
+        for key in self._spans if begins else ():  # those of earlier processes
+            self._remember(key)
 
     def has(self, record: AnyRecord) -> bool:
         """Return whether another collector stores this record."""

@@ -288,6 +288,24 @@ def test_however_often_a_pair_is_handed_over_nothing_that_waits_in_the_spool_is_
     assert len(mark.spans) < 60  # those that the spool is past are forgotten
 
 
+def test_a_collector_that_is_started_again_and_again_beside_another_keeps_a_bounded_list():
+    remembered = Marks({})
+    for _ in range(100):  # all of it is another's: it ends, and nothing has come meanwhile
+        Ceded("KRAKEN", remembered).begin(KEYS[0], 500.0)
+    (mark,) = (mark for _, mark in remembered.of_pairs("KRAKEN", marks.Ceded))
+    assert mark.spans == ((500.0, float("inf")),)
+
+
+def test_what_earlier_processes_were_past_is_forgotten():
+    remembered = Marks({})
+    for number in range(100):  # each time another one has it
+        ceded = Ceded("KRAKEN", remembered)
+        ceded.begin(KEYS[0], 500.0 + number)
+        ceded.reach(1001.0 + number)
+    (mark,) = (mark for _, mark in remembered.of_pairs("KRAKEN", marks.Ceded))
+    assert len(mark.spans) < 20
+
+
 def test_records_that_a_restarted_collector_stores_itself_are_not_left_out_after_another_restart(clock):
     remembered = Marks({})
     Ceded("KRAKEN", remembered).begin(KEYS[0], 500.0)  # and is killed
