@@ -1,6 +1,7 @@
 """Carries a plan out: the order, what goes in parallel, the waiting, and what is said when one fails."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -571,6 +572,11 @@ class Rollout:
         return masked("\n".join(texts), self._engine.passwords(started.id))
 
     def _give_up(self, seconds: float, started: _Started) -> None:
+        if started.id in self._ready:  # all that it may lack is what it has not seen
+            self._ready[started.id] = -math.inf
+            self._look(started)
+            if self._state(started.collector) in _DONE:
+                return
         last = self._last[started.collector]
         cause = failures.of_delay(seconds, last.detail, last.status)
         if self._engine.condition(started.id).health == "unhealthy":

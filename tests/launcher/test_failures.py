@@ -1,6 +1,7 @@
 """What is said of containers that do not come up: each cause once, with its remedy."""
 
 import threading
+import time
 
 import pytest
 from msgspec import structs
@@ -30,12 +31,13 @@ class Sick:
 
     def __init__(self, **values):
         self._condition = condition(state="running", exit_code=0, started=0.0, **values)
+        self.said = None
 
     def condition(self, _):
         return self._condition
 
     def status(self, *_):
-        return None
+        return self.said
 
     def passwords(self, _):
         return ("canary",)
@@ -63,6 +65,16 @@ def test_what_does_not_get_healthy_is_told_with_what_its_check_says(values, spea
         ("failed", f"{'unhealthy, and ' * is_ill}not ready after 0.001 s: {why}"),
     ]
     assert ("`launcher restart one` starts it again" in events[-1].remedy) == is_ill
+
+
+def test_what_is_ready_at_the_last_moment_has_not_failed_though_it_does_not_know_what_it_missed():
+    events, engine = [], Sick(health="healthy")
+    engine.said = status(state="ready")
+    made = rollout.Rollout(engine, rollout.Options(parallel=1), events.append, threading.Event())
+    started = {"collector": "one", "name": "fleet-one", "id": "1", "speaks": True, "since": time.monotonic()}
+    made._wait([rollout._Started(**started)], 0.001)
+    assert [event.state for event in events] == ["waiting", "ready"]
+    assert events[-1].detail.startswith("as it is; at most ")
 
 
 @pytest.mark.parametrize(
