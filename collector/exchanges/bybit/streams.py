@@ -11,6 +11,7 @@ from collector.exchanges.bybit import messages
 from collector.exchanges.instruments import check_symbol
 from collector.exchanges.numbers import (
     UNREADABLE,
+    ZEROS,
     Level,
     MalformedError,
     amount,
@@ -312,10 +313,16 @@ class Tickers(Stream):
         if "open_interest" in self.channels and it.open_interest:
             found.append(OpenInterest(*start, number(it.open_interest)))
         if "index" in self.channels and it.index_price:
-            found.append(Index(*start, number(it.index_price)))
+            found.append(self._index(number(it.index_price), start))
         if it.bid_price and it.ask_price:
             found += self._quote(it, it.bid_price, it.ask_price, start)
         return found
+
+    def _index(self, price: str, start: tuple[str, str, int, int]) -> AnyRecord | Event:
+        """Return the index price; zero, as a contract without an index may have it, is none."""
+        if price in ZEROS:
+            return Confirmed(tuple(each for each in self.subscriptions if each.channel == "index"), "data")
+        return Index(*start, price)
 
     def _quote(
         self, it: messages.Ticker, bid: str, ask: str, start: tuple[str, str, int, int]

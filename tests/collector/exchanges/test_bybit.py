@@ -185,6 +185,15 @@ def test_the_best_prices_of_options_come_with_their_ticker():
     assert kinds(it.receive(message(topic, part), NOW)) == [Confirmed, Index, Ticker]
 
 
+def test_an_index_of_zero_is_none_and_not_silence():
+    """What a contract of the pre-market sends is in no documentation."""
+    it = session("index")
+    it.receive(message("tickers.BTCUSDT", {"symbol": "BTCUSDT", "indexPrice": "0.00"}), NOW)
+    part = {"symbol": "BTCUSDT", "indexPrice": "0"}
+    outputs = it.receive(message("tickers.BTCUSDT", part, type="delta"), NOW)
+    assert outputs == [Confirmed((Subscription("index", "BTC-USDT-PERP"),), "data")]
+
+
 @pytest.mark.parametrize("none", [{"bidPrice": "0", "bidSize": "0"}, {"askPrice": "0.0", "askSize": "0"}])
 def test_an_option_without_a_price_on_one_side_has_no_best_prices(none):
     it = session("ticker", "l1_book", symbols=("BTC-USDT-100-26Z25-call",))
