@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import batched, chain
 from typing import TYPE_CHECKING, override
 
+from collector.exchanges.asked import Asked
 from collector.exchanges.bybit import messages, streams
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.numbers import UNREADABLE, MalformedError
@@ -44,7 +45,7 @@ class BybitSession(Session):
         self._market = next((instruments[each.symbol].market or "" for each in subscriptions), "")
         self._streams: dict[str, streams.Stream] = {}
         self._by_bytes: dict[bytes, streams.Stream] = {}
-        self._asked: dict[str, tuple[str, ...]] = {}
+        self._asked = Asked[str]()
         self._number = 0
         self._pinged = 0
         for topic, carried in exchange.topics(subscriptions, instruments).items():
@@ -87,7 +88,7 @@ class BybitSession(Session):
 
     def _subscribe(self, topics: Sequence[str]) -> str:
         self._number += 1
-        self._asked[str(self._number)] = tuple(topics)
+        self._asked.put(self._number, topics)
         return messages.request("subscribe", topics, self._number)
 
     def _data(self, stream: streams.Stream, frame: bytes, receipt: int) -> Outputs:
@@ -139,7 +140,7 @@ class BybitSession(Session):
     # -- answers -------------------------------------------------------------------------------------
 
     def _answered(self, it: messages.Other) -> Outputs:
-        topics = self._asked.get(it.req_id or "", ())
+        topics = self._asked.of(it.req_id)
         if it.success or "already subscribed" in it.ret_msg:
             if not topics:
                 return (Ignored("subscribe"),)

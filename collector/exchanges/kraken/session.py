@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, override
 
 import msgspec
 
+from collector.exchanges.asked import Asked
 from collector.exchanges.book import Book
 from collector.exchanges.candles import RunningCandles
 from collector.exchanges.instruments import Instrument
@@ -69,7 +70,7 @@ class KrakenSession(Session):
     ) -> None:
         self._exchange = exchange
         self._routes = Routes(CHANNELS, subscriptions, instruments, listening_to)
-        self._requests: dict[int, tuple[Subscription, ...]] = {}
+        self._asked = Asked[Subscription]()
         self._number = 0
         self._flowing: set[tuple[str, str]] = set()  # channel and symbol of the exchange's that sent data
         self._books: dict[str, CheckedBook] = {}
@@ -122,7 +123,7 @@ class KrakenSession(Session):
         self, channel: str, subscriptions: Sequence[Subscription], method: str = "subscribe"
     ) -> str:
         self._number += 1
-        self._requests[self._number] = tuple(subscriptions)
+        self._asked.put(self._number, subscriptions)
         symbols = sorted({self._routes.exchange_symbol(each.symbol) for each in subscriptions})
         params = {"channel": channel, "symbol": symbols} | self._exchange.parameters(channel)
         request = {"method": method, "params": params, "req_id": self._number}
@@ -300,7 +301,7 @@ class KrakenSession(Session):
 
     def _answer_is_about(self, it: messages.Answer) -> tuple[Subscription, ...]:
         """Return the subscriptions of the symbol that an answer names, else all of its request."""
-        asked = self._requests.get(it.req_id or 0, ())
+        asked = self._asked.of(it.req_id)
         named = (it.result.symbol if it.result else None) or it.symbol
         return tuple(each for each in asked if named in (None, self._routes.exchange_symbol(each.symbol)))
 

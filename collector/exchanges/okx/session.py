@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import batched, chain
 from typing import TYPE_CHECKING, override
 
+from collector.exchanges.asked import Asked
 from collector.exchanges.instruments import Instrument
 from collector.exchanges.numbers import UNREADABLE
 from collector.exchanges.okx import messages, streams
@@ -54,7 +55,7 @@ class OkxSession(Session):
         self._listening_to = frozenset(listening_to)
         self._streams: dict[Argument, streams.Stream] = {}
         self._by_bytes: dict[bytes, streams.Stream] = {}  # by the argument as messages have it
-        self._asked: dict[str, tuple[Argument, ...]] = {}
+        self._asked = Asked[Argument]()
         self._pending = set(carried)
         self._requests: dict[int, streams.Books] = {}
         self._number = 0
@@ -113,7 +114,7 @@ class OkxSession(Session):
 
     def _subscribe(self, arguments: Sequence[Argument]) -> str:
         self._number += 1
-        self._asked[str(self._number)] = tuple(arguments)
+        self._asked.put(self._number, arguments)
         return messages.request("subscribe", arguments, self._number)
 
     def _request(self, books: streams.Books) -> Request:
@@ -203,7 +204,7 @@ class OkxSession(Session):
     def _error(self, it: messages.Other) -> Outputs:
         """Refuse what an error names, and ask again for the rest of its request."""
         reason = f"{it.msg} (code {it.code})"
-        asked = tuple(each for each in self._asked.pop(it.id or "", ()) if each in self._pending)
+        asked = tuple(each for each in self._asked.pop(it.id) if each in self._pending)
         named = self._named(it.msg) or (asked if len(asked) == 1 else ())
         if not named:
             halves = batched(asked, (len(asked) + 1) // 2) if asked else ()
