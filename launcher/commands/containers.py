@@ -196,7 +196,7 @@ def restart(options: argparse.Namespace, console: Console) -> int:
     selection = _select(options)
     engine = selection.connect(options.parallel)
     holding = selection.held(engine, Purpose.RESTART, adopt=options.adopt)
-    containers = _ours(selection, holding, console, "restarts")
+    containers = _without_leftovers(_ours(selection, holding, console, "restarts"), console)
     how = Options(parallel=options.parallel, wait=options.wait_timeout)
     progress = Progress(console, as_json=options.json)
     with _claimed(engine, selection, containers) as held, interrupt(progress.stopping) as stop:
@@ -221,6 +221,19 @@ def restart(options: argparse.Namespace, console: Console) -> int:
         )
         console.say(f"fleet {selection.name}: {f'{restarted} restarted' if restarted else nothing}")
     return FAILED if failed or absent else DONE
+
+
+def _without_leftovers(containers: Iterable[Observed], console: Console) -> list[Observed]:
+    """Return the containers but those that an interrupted command left; these are named, and not started."""
+    found = []
+    for container in containers:
+        if container.name == names.base(container.name):
+            found.append(container)
+        else:
+            console.remark(
+                f"{container.name} is left over from an interrupted update; `launcher up` removes it"
+            )
+    return found
 
 
 def _without_container(selection: _Selection, holding: Holding) -> list[str]:

@@ -244,6 +244,22 @@ def test_a_collector_without_a_container_cannot_be_restarted(fleet, capsys):
     assert fleet.launch("restart", "!two") == 0
 
 
+@pytest.mark.parametrize("left", [".next", ".previous", ".check", ".secrets"])
+def test_what_an_interrupted_command_left_is_not_restarted(fleet, capsys, left):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    name = f"{fleet.name}-one"
+    labels = fleet.containers()["one"]["Config"]["Labels"]
+    copied = [f"--label={key}={value}" for key, value in labels.items()]
+    docker("create", "--name", f"{name}{left}", *copied, fleet.image, "sleep", "60")
+    capsys.readouterr()
+    assert fleet.launch("restart") == 0
+    said = capsys.readouterr()
+    assert f"{name}{left} is left over from an interrupted update; `launcher up` removes it\n" in said.err
+    assert "1 restarted" in said.out
+    assert docker("inspect", "--format", "{{.State.Status}}", f"{name}{left}") == "created"
+
+
 def test_a_run_in_this_folder_is_named_by_plan_and_up(fleet, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     fleet.write({"one": "BTC-USD"})
