@@ -104,6 +104,8 @@ async def whole(collector):
     await collector.whole()
     since = time.time()
     await collector.more(60)
+    seen_until = collector.collector.feed.gaps.seen_until
+    await collector.until(lambda: all(seen_until()[key] > since for key in collector.pairs), "more is seen")
     return since
 
 

@@ -79,6 +79,7 @@ def planned(fleet, capsys):
     return status, told
 
 
+@pytest.mark.slow
 def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     """From its first `plan` to `down`: created, unchanged, scaled and changed by hand, edited, restarted."""
     fleet.label("rm")
