@@ -2,7 +2,8 @@
 
 The collectors do nothing, so that what is measured is the way to them: cold ``up``, ``up`` of what is there
 already, ``down``. Neither waits for health. On SIGTERM they take a second, as one that stores what it has: it
-counts how many are stopped at a time.
+counts how many are stopped at a time. Each side has the engine to itself: what another fleet's containers
+cost would be counted on one side alone.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from figures import Figure
 
@@ -46,33 +48,26 @@ COLLECTOR = "  - {{name: c{number}, exchange: BINANCE, symbols: [A{number}-USDT,
 LOST_COUNT = ("has active endpoints", "lost count of what is on it")
 LAUNCHER = str(Path(sys.executable).with_name("launcher"))
 
-#: Seconds of ours and of theirs.
-type Times = tuple[float, float]
+
+class Side(NamedTuple):
+    """The commands of one of the two."""
+
+    up: tuple[str | Path, ...]
+    down: tuple[str | Path, ...]  # volumes too: what is measured is the same on both sides
 
 
-class Pair:
+def sides(folder: Path, collectors: int) -> tuple[Side, Side]:
     """The same fleet twice: one for the launcher, one, rendered, for compose."""
-
-    def __init__(self, folder: Path, collectors: int) -> None:
-        for kind in ("ours", "theirs"):
-            body = "".join(COLLECTOR.format(number=number) for number in range(collectors))
-            head = FLEET.format(name=f"bench-{kind}-{os.getpid()}", image=IMAGE)
-            (folder / f"{kind}.yaml").write_text(head + body)
-        self.ours, self.theirs = folder / "ours.yaml", folder / "out" / "compose.yaml"
-        run(LAUNCHER, "render", folder / "theirs.yaml", "--output", folder / "out")
-
-    def up(self) -> Times:
-        return (
-            run(LAUNCHER, "up", self.ours, "--wait-timeout", "0"),
-            run("docker", "compose", "--file", self.theirs, "up", "--detach"),
-        )
-
-    def down(self) -> Times:
-        """Everything goes, volumes too: what is measured is the same on both sides."""
-        return (
-            run(LAUNCHER, "down", self.ours, "--volumes", "--yes"),
-            run("docker", "compose", "--file", self.theirs, "down", "--volumes"),
-        )
+    ours, theirs = (folder / f"{kind}.yaml" for kind in ("ours", "theirs"))
+    body = "".join(COLLECTOR.format(number=number) for number in range(collectors))
+    for file in (ours, theirs):
+        file.write_text(FLEET.format(name=f"bench-{file.stem}-{os.getpid()}", image=IMAGE) + body)
+    run(LAUNCHER, "render", theirs, "--output", folder / "out")
+    compose = ("docker", "compose", "--file", folder / "out" / "compose.yaml")
+    return (
+        Side((LAUNCHER, "up", ours, "--wait-timeout", "0"), (LAUNCHER, "down", ours, "--volumes", "--yes")),
+        Side((*compose, "up", "--detach"), (*compose, "down", "--volumes")),
+    )
 
 
 def figures() -> Iterator[Figure]:
@@ -83,21 +78,26 @@ def figures() -> Iterator[Figure]:
     subprocess.run(command, input=DOCKERFILE, check=True, capture_output=True)
     for size in (FEW, MANY):
         with tempfile.TemporaryDirectory() as folder:
-            yield from _of(size, Pair(Path(folder), size))
+            yield from _of(size, sides(Path(folder), size))
 
 
-def _of(size: int, pair: Pair) -> Iterator[Figure]:
-    times: dict[str, list[Times]] = {"up, cold": [], "up, unchanged": [], "down": []}
-    for _ in range(ROUNDS[size]):
-        times["up, cold"].append(pair.up())
-        if not times["up, unchanged"]:
-            times["up, unchanged"] = [pair.up() for _ in range(UNCHANGED_ROUNDS)]
-        times["down"].append(pair.down())
+def _of(size: int, both: tuple[Side, Side]) -> Iterator[Figure]:
+    times: dict[str, tuple[list[float], list[float]]] = {
+        what: ([], []) for what in ("up, cold", "up, unchanged", "down")
+    }
+    for number in range(ROUNDS[size]):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            up, down = both[which]
+            times["up, cold"][which].append(run(*up))
+            if number == 0:
+                times["up, unchanged"][which].extend(run(*up) for _ in range(UNCHANGED_ROUNDS))
+            times["down"][which].append(run(*down))
     for what, each in times.items():
-        yield compared(f"launcher: {size} collectors {what}, ms", each, GOALS.get((what, size)))
+        pairs = zip(*each, strict=True)
+        yield compared(f"launcher: {size} collectors {what}, ms", pairs, GOALS.get((what, size)))
 
 
-def compared(what: str, times: Iterable[Times], most: float | None) -> Figure:
+def compared(what: str, times: Iterable[tuple[float, float]], most: float | None) -> Figure:
     ours, theirs = ([each * 1e3 for each in side] for side in zip(*times, strict=True))
     return Figure.compared(what, ours, PEER, theirs, most=most)
 
