@@ -1,7 +1,6 @@
 """``collector``: the container's program, and small commands about it."""
 
 import argparse
-import asyncio
 import gc
 import json
 import logging
@@ -186,6 +185,8 @@ def _explain(error: SettingsError) -> str:
 
 
 def _preflight(settings: Settings, without: Sequence[str], replacing: Sequence[str], *, as_json: bool) -> int:
+    import asyncio  # noqa: PLC0415 - the health check does without
+
     from collector import preflight  # noqa: PLC0415 - takes a while
 
     logs.configure(settings.log_level, settings.log_format, settings.secrets)
@@ -201,7 +202,9 @@ def _preflight(settings: Settings, without: Sequence[str], replacing: Sequence[s
 
 
 def _complete(settings: Settings, options: argparse.Namespace) -> int:
-    from collector import completeness, completeness_table  # noqa: PLC0415 - the health check does without
+    import asyncio  # noqa: PLC0415 - the health check does without
+
+    from collector import completeness, completeness_table  # noqa: PLC0415 - likewise
     from collector.stores import StoreRefusedError, StoreUnavailableError  # noqa: PLC0415 - other commands do without
 
     if settings.backend == "TTY":
@@ -240,6 +243,8 @@ def _place(settings: Settings) -> str:
 
 
 def _prepare_store(settings: Settings) -> int:
+    import asyncio  # noqa: PLC0415 - the health check does without
+
     # asyncpg comes with it, and may be lacking where only other stores are used.
     from collector.stores import RightMissingError, StoreRefusedError, StoreUnavailableError  # noqa: PLC0415
     from collector.stores.postgres import PostgresStore  # noqa: PLC0415
