@@ -24,7 +24,7 @@ from launcher.plan import Action, Kind, Plan
 from launcher.spec import CollectorSpec
 from launcher.start_pace import Pace
 
-_LOOK_EVERY = 0.3  # seconds between two looks at what is not ready yet
+_LOOK_EVERY = 0.5  # seconds between two looks at what is not ready yet; a status is written every second
 _UNSEEN_WAIT = 3.0  # seconds that one that is ready has to find out what it has not seen
 _SIMULATOR_WAIT = 60.0  # seconds; collectors find no exchange without it
 _STANDBY_WAIT = 20.0  # seconds that a successor gets to read what the exchange lists
@@ -497,11 +497,14 @@ class Rollout:
                 self._say(each.collector, "started", "not waited for")
             return
         end = time.monotonic() + seconds
+        looked = time.monotonic()
         while (started := self._not_done(started)) and not self._stopped():
             if time.monotonic() >= end:
                 self._each(started, partial(self._give_up, seconds))
                 return
-            self._stop.wait(_LOOK_EVERY)
+            # To look at many takes the engine longer than that, and keeps it from starting the others.
+            self._stop.wait(max(_LOOK_EVERY, time.monotonic() - looked))
+            looked = time.monotonic()
 
     def _not_done(self, started: Sequence[_Started]) -> list[_Started]:
         self._each(started, self._look)
