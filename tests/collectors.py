@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
-from waiting import PATIENCE
+from waiting import PATIENCE, pause
 
 from collector import health
 from collector.health import Status
@@ -71,13 +71,13 @@ class Collector:
     def wait_until(self, condition) -> Status:
         """Waits until ``condition(status)`` holds; the status."""
         end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
+        while (looked := time.monotonic()) < end:
             status = self.status
             if status and condition(status):
                 return status
             if self.process.poll() is not None:
                 break
-            time.sleep(TICK)
+            time.sleep(pause(looked, TICK))
         raise AssertionError(f"it never was so; last {self.status}\n" + "\n".join(self.lines()[-30:]))
 
     def wait_until_ready(self) -> Status:

@@ -442,16 +442,19 @@ def test_hosts_that_are_not_simulated_are_named(simulator):
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_delays_nobody(monkeypatch):
-    with Simulator(rate=500) as simulator:
+    with Simulator(rate=500, ports=[0]) as simulator, socket.socket() as narrow:
         simulator.lead_here(monkeypatch)
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # few frames fit on the way
+        narrow.connect(("127.0.0.1", simulator.ports[0]))
         async with (
-            websockets.connect(KRAKEN, max_queue=1, close_timeout=0.1) as slow,
+            websockets.connect(KRAKEN, proxy=None, sock=narrow, max_queue=1, close_timeout=0.1) as slow,
             connect(BINANCE) as quick,
         ):
             for channel in ("trade", "book", "ticker"):
                 await slow.send(subscribe_kraken(channel, "XBT/USD", "ETH/USD", "SHIB/USD", "XRP/USD"))
-            while "slow" not in await asyncio.to_thread(closings, simulator):
+            while len((await asyncio.to_thread(simulator.status))["connections"]) == 2:
                 await receive(quick, lambda message: "aggTrade" in message)
+        assert "slow" in closings(simulator)
 
 
 async def test_without_a_rate_it_is_as_fast_as_its_client(monkeypatch):
