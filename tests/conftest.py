@@ -4,8 +4,11 @@ With CRYPTOSTORE_REQUIRE=all nothing may be left out: a missing part is a failur
 """
 
 import contextlib
+import functools
+import gc
 import os
 import signal
+from pathlib import Path
 
 import engines
 import hypothesis
@@ -19,6 +22,7 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in
 hypothesis.settings.load_profile("suite")
 hypothesis.settings.register_profile("quick", max_examples=hypothesis.settings.default.max_examples // 3)
 
+TESTS = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[dict[str, str]]()
 #: Folders and modules of tests that run programs against each other.
 NOT_QUICK = {
@@ -79,7 +83,7 @@ def swarm(monkeypatch):
 
 def pytest_ignore_collect(collection_path, config):
     """Import nothing of what is not quick where only that is asked for: pandas and its like take seconds."""
-    if config.option.markexpr == "quick" and not NOT_QUICK.isdisjoint(collection_path.parts):
+    if config.option.markexpr == "quick" and not _of_a_quick_place(collection_path):
         return True
     return None
 
@@ -88,9 +92,13 @@ def pytest_collection_modifyitems(items):
     """Quick is what needs no server, no engine and no process that records for a while."""
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        places = {*item.path.relative_to(item.config.rootpath / "tests").parts}
-        if not marks & {"docker", "redis", "alone", "slow"} and not places & NOT_QUICK:
+        if not marks & {"docker", "redis", "alone", "slow"} and _of_a_quick_place(item.path):
             item.add_marker("quick")
+
+
+@functools.cache  # thousands of tests, but few modules
+def _of_a_quick_place(path):
+    return NOT_QUICK.isdisjoint(path.relative_to(TESTS).parts)
 
 
 def pytest_configure(config):
@@ -99,6 +107,17 @@ def pytest_configure(config):
     if os.getpid() == engines.OWNER:  # who ends it in this way finds nothing left behind either
         signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
     config.stash[LEFT_OUT] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported stays: to search it for garbage over and over is a tenth of the tests' work."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """A class that keeps fifteen things is two ideas: it is split, by idea."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,18 @@ RECORDS = {
     "launcher/engines/__init__.py Observed": "what an engine tells of a container",
     "launcher/spec.py Container": "what an engine is told of a container",
 }
-CLASSES = {
-    f"{path.relative_to(ROOT)} {found.name}": found
-    for package in ("collector", "launcher")
-    for path in sorted((ROOT / package).rglob("*.py"))
-    for found in ast.walk(ast.parse(path.read_text()))
-    if isinstance(found, ast.ClassDef)
-}
+
+
+@functools.cache
+def classes():
+    """Every class of both packages, by its file and name."""
+    return {
+        f"{path.relative_to(ROOT)} {found.name}": found
+        for package in ("collector", "launcher")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for found in ast.walk(ast.parse(path.read_text()))
+        if isinstance(found, ast.ClassDef)
+    }
 
 
 def fields(found):
@@ -50,12 +56,12 @@ def test_fields_are_counted(text, expected):
 
 
 def test_no_class_has_fifteen_attributes():
-    large = {name for name, found in CLASSES.items() if len(fields(found)) > MOST}
+    large = {name for name, found in classes().items() if len(fields(found)) > MOST}
     assert large - RECORDS.keys() == set()
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_larger_classes_are_plain_records(name):
-    found = CLASSES[name]
+    found = classes()[name]
     assert len(fields(found)) > MOST
     assert "msgspec.Struct" in map(ast.unparse, found.bases)
