@@ -33,7 +33,7 @@ test:
 # The slow ones: what takes longest and proves least.
 test-slow:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 2 --dist worksteal --durations 10 -m "slow and not alone"
+	@.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --durations 10 -m "slow and not alone"
 	@.venv/bin/python -m pytest -m "slow and alone" $(ALONE)
 
 lint:

@@ -169,6 +169,7 @@ def _comparable(value):
     return value
 
 
+@pytest.mark.slow
 def test_recorded_messages_are_read_as_yapic_json_reads_them(theirs):
     messages = list(_recorded())
     if not messages:
@@ -187,6 +188,7 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
 
 
+@pytest.mark.slow
 def test_any_value_is_written_as_yapic_json_writes_it(theirs):
     @given(
         st.recursive(
@@ -205,6 +207,7 @@ def test_any_value_is_written_as_yapic_json_writes_it(theirs):
     same()
 
 
+@pytest.mark.slow
 def test_any_json_is_read_as_yapic_json_reads_it(theirs):
     @given(VALUES.map(json.dumps) | VALUES.map(dumps) | NUMBERS)
     def same(text):

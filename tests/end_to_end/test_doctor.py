@@ -21,7 +21,8 @@ from collector.stores import StoreUnavailableError
 from collector.stores.postgres import PostgresStore
 from launcher import cli
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+#: Of one process: the worlds of all tests are made at once.
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.xdist_group("worlds")]
 
 #: Each collector of the fleet lives in one of them; only root makes a disk that is full.
 BROKEN = {world.name: world for world in IN_CONTAINER if not (os.geteuid() and world.name == "full-folder")}

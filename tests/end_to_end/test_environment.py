@@ -50,6 +50,7 @@ def test_a_collector_brings_neither_numpy_nor_pandas():
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 def test_a_package_to_be_compiled_where_there_is_no_compiler(image):
     status, said = set_up("UV_NO_BINARY_PACKAGE=order-book")
     assert status == 1

@@ -65,6 +65,7 @@ def fleet(tmp_path, stage, image):
         docker("volume", "rm", volume)
 
 
+@pytest.mark.slow
 def test_up_edit_removal_and_down(fleet, capsys):
     fleet.write(EXCHANGES)
     assert fleet.launch("up") == 0

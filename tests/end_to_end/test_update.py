@@ -48,6 +48,7 @@ def waiting(fleet):
     return json.loads(found)["spool"]["records"]
 
 
+@pytest.mark.slow
 def test_good_updates_succeed_and_bad_ones_are_rolled_back(fleet, capsys):
     fleet.write(["BTC-USD"])
     assert fleet.launch("doctor") == 0  # the simulator is not up: there is little to try

@@ -11,7 +11,7 @@ from engines import BASE, STANDIN, turn
 from fleets import Fleet, docker
 from waiting import PATIENCE
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SIX = {f"part{number}": f"C{number}-USD" for number in range(6)}
 
@@ -46,7 +46,6 @@ def test_up_names_the_collectors_that_failed_and_the_next_up_continues(fleet, re
     assert fleet.launch("plan") == 0
 
 
-@pytest.mark.slow
 def test_doctor_and_up_report_that_no_network_address_is_left(fleet, restartable_engine, capsys):
     fleet.write({"one": "BTC-USD"})
     made = []

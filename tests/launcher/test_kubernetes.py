@@ -12,6 +12,8 @@ from waiting import wait_until
 
 from launcher import cli
 
+pytestmark = pytest.mark.slow
+
 HEAD = """
 fleet: desk
 stores:
@@ -76,9 +78,7 @@ def labelled(namespace, label):
     return {name: pod["metadata"]["labels"][label] for name, pod in namespace.get("pods").items()}
 
 
-@pytest.mark.parametrize(
-    "way", [(), pytest.param(("--server-side",), marks=pytest.mark.slow)], ids=["client", "server"]
-)
+@pytest.mark.parametrize("way", [(), ("--server-side",)], ids=["client", "server"])
 def test_a_fleet_is_applied_without_warnings_and_unchanged_the_next_time(namespace, rendered, way):
     namespace.kubectl("create", "quota", "all", "--hard=requests.cpu=1,requests.memory=1Gi")
     folder = rendered(COINBASE, KRAKEN.replace("BTC-USD", "BTC-USD, store: files"), SHARDED)
@@ -95,7 +95,6 @@ def test_a_fleet_is_applied_without_warnings_and_unchanged_the_next_time(namespa
     assert namespace.pods() == before
 
 
-@pytest.mark.slow
 def test_a_fleet_that_was_applied_by_the_client_is_taken_over_by_the_server(namespace, rendered):
     folder = rendered(COINBASE)
     namespace.kubectl("apply", "--kustomize", folder)
@@ -138,7 +137,6 @@ def test_changing_the_kind_of_store_takes_the_documented_steps(namespace, render
         assert now[name]["metadata"]["uid"] == claim["metadata"]["uid"]
 
 
-@pytest.mark.slow
 def test_enlarging_a_claim_takes_the_documented_steps_and_replaces_no_pod(namespace, rendered, capsys):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
@@ -211,7 +209,6 @@ def pruning(folder, fleet):
     return ("apply", "--kustomize", folder, "--prune", "--selector", f"cryptostore/fleet={fleet}", *kinds)
 
 
-@pytest.mark.slow
 def test_a_collector_removed_from_the_file_is_deleted_and_its_claims_stay(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(COINBASE, KRAKEN))
     namespace.wait_until_ready(2)
@@ -225,7 +222,6 @@ def test_a_collector_removed_from_the_file_is_deleted_and_its_claims_stay(namesp
     assert namespace.kubectl("diff", "--kustomize", folder) == ""
 
 
-@pytest.mark.slow
 def test_the_shards_of_a_collector_are_replaced_one_after_the_other(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(SHARDED))
     namespace.wait_until_ready(2)
@@ -244,7 +240,6 @@ def test_the_shards_of_a_collector_are_replaced_one_after_the_other(namespace, r
     assert (began["desk-binance-1"] - began["desk-binance-2"]).total_seconds() >= 10
 
 
-@pytest.mark.slow
 def test_a_collector_that_does_not_become_ready_halts_those_of_later_waves(
     namespace, rendered, apply_in_waves
 ):
@@ -274,7 +269,6 @@ def test_a_collector_that_does_not_become_ready_halts_those_of_later_waves(
     assert namespace.kubectl("diff", "--kustomize", folder) == ""
 
 
-@pytest.mark.slow
 def test_a_shard_that_does_not_become_ready_halts_the_others(namespace, rendered):
     namespace.kubectl("apply", "--kustomize", rendered(SHARDED))
     namespace.wait_until_ready(2)

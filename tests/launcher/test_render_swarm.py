@@ -122,6 +122,7 @@ def test_every_value_survives(stack_command, tmp_path_factory, values):
 
 
 @pytest.mark.docker
+@pytest.mark.slow
 def test_a_real_swarm_runs_it(swarm, tmp_path):
     """The service gets its secret, its limits and a place; removing the stack leaves the spool."""
     name = unique("stack")

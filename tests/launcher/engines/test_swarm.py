@@ -12,7 +12,7 @@ from waiting import wait_until
 
 from launcher import cli
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 CANARY = "Canary-1-in-a-swarm"
 STORES = {"redis": {"backend": "REDIS", "host": "redis", "password": CANARY}}
@@ -79,7 +79,6 @@ def planned(fleet, capsys):
     return status, told
 
 
-@pytest.mark.slow
 def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     """From its first `plan` to `down`: created, unchanged, scaled and changed by hand, edited, restarted."""
     fleet.label("rm")
@@ -177,7 +176,6 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     assert [fleet.things(kind) for kind in ("service", "secret", "network", "volume")] == [[]] * 4
 
 
-@pytest.mark.slow
 def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsys):
     fleet.write({"one": "BTC-USD", "two": "ETH-USD"})
     fleet.launch("up")
@@ -205,7 +203,6 @@ def test_an_update_that_fails_is_rolled_back_and_stops_the_roll_out(fleet, capsy
     assert fleet.launch("up") == 0
 
 
-@pytest.mark.slow
 def test_the_swarm_starts_a_collector_again_and_down_keeps_what_is_not_stored(fleet, capsys):
     fleet.write({"full": "NOT-STORED", "empty": "BTC-USD"})
     fleet.launch("up")
