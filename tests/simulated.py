@@ -37,7 +37,11 @@ class Control:
 
     def log(self) -> list[dict[str, Any]]:
         """Everything that was logged: records and events, in order."""
-        return [json.loads(line) for line in self._call("GET", "/log").splitlines()]
+        return [*map(json.loads, self.lines())]
+
+    def lines(self) -> list[bytes]:
+        """The log as it is; to decode all of a long one takes a while."""
+        return self._call("GET", "/log").splitlines()
 
     def records(
         self, exchange: str | None = None, channel: str | None = None, symbol: str | None = None
