@@ -1,6 +1,6 @@
 """Containers on a Docker engine, step by step, in Docker's own terms.
 
-Only logs come through the Docker SDK, which knows their format, and takes long to import.
+Requests that only read go straight to the engine; those that change something use the SDK's low-level API.
 Nothing assumes that the engine is on this machine: files are copied to and from it through the API.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -29,7 +29,7 @@ from launcher import names
 from launcher.engines import Change, Check, Condition, EngineError, Labelled, LogLines, Observed, endpoint
 from launcher.engines import containers as words
 from launcher.engines.containers import SECRETS, Sealed
-from launcher.engines.socket import ApiError, Body, Requests
+from launcher.engines.socket import ApiError, SocketReader
 from launcher.engines.transport import Transport
 from launcher.names import (
     CHECK,
@@ -52,10 +52,9 @@ from launcher.spec import (
     FleetSpec,
 )
 
-_LONGEST_LOG_LINE = 2**20  # bytes, for output that never ends its line
 #: Seconds to wait for an answer of the engine; stopping a container may take its grace period longer.
+_LONGEST_LOG_LINE = 2**20  # bytes, for output that never ends its line
 _TIMEOUT = 60
-_LONGEST_GRACE = 60  # seconds: that of a managed store
 _CHECK_SECONDS = 90  # for a check in its own container; each of its steps has less
 _LOCK_LEFT = 10.0  # seconds that a lock may take from creation to running, or from its end to removal
 _NETWORK_LEFT = 5.0  # seconds that a network may take to detach containers that are gone
@@ -71,12 +70,10 @@ _KEY_FILE, _KEY_BYTES = ".key", 32
 class DockerEngine:
     """One engine. Every method is a step that either succeeds or raises EngineError; all are thread-safe."""
 
-    _network_kind: ClassVar[Mapping[str, Any]] = {"Driver": "bridge"}
-
     def __init__(self, transport: Transport, connections: int) -> None:
         self._transport = transport
         self._connections = connections
-        self._requests = Requests(transport.dial, _TIMEOUT)
+        self._reader = SocketReader(transport.dial, _TIMEOUT)
         self._images: dict[str, dict[str, Any]] = {}
 
     @classmethod
@@ -102,24 +99,15 @@ class DockerEngine:
         return sdk.client(self._transport.dial, version, _TIMEOUT, self._connections)
 
     def _get(self, target: str, **query: str) -> bytes:
-        return self._requests.get(target, **query)
+        return self._reader.get(target, **query)
 
     def _read(self, path: str, **query: str) -> Any:
-        return _decoded(self._get(path, **query), path)
-
-    def _post(
-        self, target: str, body: Body = None, *, timeout: float | None = None, **query: str
-    ) -> dict[str, Any]:
-        """Have something made or done; return what the engine says of it."""
-        said = self._requests.change("POST", target, body, timeout, **query)
-        return dict(_decoded(said, target)) if said else {}
-
-    def _delete(self, target: str, **query: str) -> None:
-        self._requests.change("DELETE", target, None, None, **query)
-
-    def _remove_container(self, container: str, *, force: bool = False) -> None:
-        """Remove a container with its anonymous volumes; named ones stay."""
-        self._delete(f"/containers/{container}", v="1", force=f"{int(force)}")
+        try:
+            return json.loads(self._get(path, **query))
+        except ValueError as error:
+            raise ApiError(
+                HTTPStatus.BAD_GATEWAY, f"what {path} returned is not an answer of a Docker engine"
+            ) from error
 
     @property
     def connections(self) -> int:
@@ -274,8 +262,7 @@ class DockerEngine:
     def _create_network(self, fleet: FleetSpec) -> None:
         name = fleet.network.name
         labels = words.network_labels(fleet.name, fleet.owner, name)
-        body = {"Name": name, "CheckDuplicate": True, "Labels": labels, **self._network_kind}
-        self._post("/networks/create", body)
+        self._api.create_network(name, driver="bridge", labels=labels, check_duplicate=True)
 
     def has_network(self, name: str) -> bool:
         """Return whether a network of that name exists."""
@@ -301,14 +288,14 @@ class DockerEngine:
             raise EngineError(f"volume {volume} exists and does not belong to fleet {sealed.spec.fleet}")
         if volume and not there:
             self._fill_secrets(sealed, volume, key)
-        created = str(self._post("/containers/create", body, name=name)["Id"])
+        created = str(self._api.create_container_from_config(body, name)["Id"])
         # The launcher that created the volume may have been killed, or lost the engine, before it was filled.
         try:
             if volume and there and not self._file(created, SECRETS, _last_of(sealed)):
                 self._fill_secrets(sealed, volume, key)
         except BaseException:
             with contextlib.suppress(OSError):
-                self._remove_container(created, force=True)
+                self._api.remove_container(created, v=True, force=True)
             raise
         return created
 
@@ -318,14 +305,13 @@ class DockerEngine:
         The collector's own mounts the volume read-only, and Docker copies no files into such a mount.
         """
         body, name = words.filler_request(sealed, volume), f"{sealed.container.name}{FILLER}"
-        helper = self._post("/containers/create", body, name=name)["Id"]
+        helper = self._api.create_container_from_config(body, name)["Id"]
         filled = False
         try:
-            archive = _archive_of(sealed, key)
-            self._requests.change("PUT", f"/containers/{helper}/archive", archive, path=SECRETS)
+            self._api.put_archive(helper, SECRETS, _archive_of(sealed, key))
             filled = True
         finally:
-            self._remove_container(helper)
+            self._api.remove_container(helper, v=True)
             if not filled:
                 self._drop_volume(volume)
 
@@ -343,12 +329,14 @@ class DockerEngine:
     def rename(self, container: str, name: str) -> None:
         """Rename a container."""
         with explained(f"{name} cannot be named"):
-            self._post(f"/containers/{container}/rename", name=name)
+            self._api.rename(container, name)
 
     def update(self, container: str, sealed: Sealed) -> None:
         """Change limits and restart policy of an existing container without stopping it."""
         with explained("the container cannot be updated"):
-            self._post(f"/containers/{container}/update", words.update_request(sealed.container))
+            url = self._api._url("/containers/{0}/update", container)  # noqa: SLF001 - the SDK knows no NanoCpus here
+            answer = self._api._post_json(url, data=words.update_request(sealed.container))  # noqa: SLF001
+            self._api._raise_for_status(answer)  # noqa: SLF001
 
     def settle(self, container: str) -> None:
         """Clean up after a successful update; an updated container leaves nothing behind."""
@@ -361,26 +349,25 @@ class DockerEngine:
         """Start a container that is not running, or resume one that is paused."""
         with explained("the container cannot be started"):
             if self._inspect(container)["State"]["Paused"]:
-                self._post(f"/containers/{container}/unpause")
+                self._api.unpause(container)
             else:
-                self._post(f"/containers/{container}/start")
+                self._api.start(container)
 
     def restart(self, container: str) -> None:
         """Stop a container within its grace period, and start it."""
         with explained("the container cannot be restarted"):
-            grace = self._grace(container)
-            self._post(f"/containers/{container}/restart", t=f"{grace}", timeout=_TIMEOUT + grace)
+            self._api.restart(container, timeout=self._grace(container))
 
     def stop(self, container: str) -> None:
         """Stop a container within its grace period; it may be gone already."""
         with explained("the container cannot be stopped"), _UnlessMissing():
-            self._post(f"/containers/{container}/stop", timeout=_TIMEOUT + _LONGEST_GRACE)
+            self._api.stop(container)
 
     def remove(self, container: str) -> None:
         """Remove a stopped container with its secrets; it may be gone already."""
         with explained("the container cannot be removed"), _UnlessMissing():
             found = self._inspect(container)
-            self._remove_container(container)
+            self._api.remove_container(container, v=True)  # named volumes stay
             kept = LABEL_STORE in _labels(found["Config"])  # a store's password opens its data
             for mount in found["Mounts"] if not kept else ():
                 if mount["Destination"] == SECRETS and mount["Type"] == "volume":
@@ -396,12 +383,12 @@ class DockerEngine:
     def discard(self, container: str) -> None:
         """Remove a container at once, running or not."""
         with explained("the container cannot be removed"), _UnlessMissing():
-            self._remove_container(container, force=True)
+            self._api.remove_container(container, v=True, force=True)
 
     def _drop_volume(self, name: str) -> None:
         """Remove a volume unless another container uses it."""
         try:
-            self._delete(f"/volumes/{name}")
+            self._api.remove_volume(name)
         except OSError as error:
             if status_code(error) not in (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND):
                 raise
@@ -421,14 +408,14 @@ class DockerEngine:
             container = self._create(body, name, sealed, key)
             try:
                 if joined:
-                    self._post(f"/networks/{joined}/connect", {"Container": container})
-                self._post(f"/containers/{container}/start")
-                ended = self._post(f"/containers/{container}/wait", timeout=_CHECK_SECONDS)
+                    self._api.connect_container_to_network(container, joined)
+                self._api.start(container)
+                ended = self._api.wait(container, timeout=_CHECK_SECONDS)
                 out_of_memory = bool(self._inspect(container)["State"]["OOMKilled"])
                 secret = hidden({each.name: each.content for each in sealed.secrets})
                 lines = tuple(masked(line, secret) for _, line in self.log(container, LogLines()))
             finally:
-                self._remove_container(container, force=True)
+                self._api.remove_container(container, v=True, force=True)
                 if sealed.volume and not sealed.spec.server:
                     self._drop_volume(sealed.volume)
         return Check(exit_code=ended["StatusCode"], lines=lines, out_of_memory=out_of_memory)
@@ -506,11 +493,11 @@ class DockerEngine:
         """Create a container that mounts a volume and never runs; ``image`` may be any."""
         mount = {"Type": "volume", "Source": volume, "Target": target}
         body = {"Image": image, "HostConfig": {"Mounts": [mount]}}
-        made = self._post("/containers/create", body)["Id"]
+        made = self._api.create_container_from_config(body)["Id"]
         try:
             yield made
         finally:
-            self._remove_container(made)
+            self._api.remove_container(made, v=True)
 
     def _file(self, container: str, folder: str, name: str) -> bytes | None:
         """Return a file of a container, running or not; None if it does not exist."""
@@ -573,20 +560,21 @@ class DockerEngine:
                 wait([running])
                 # Before it ends by itself, when the engine would remove it without our waiting for that.
                 with contextlib.suppress(EngineError), explained(name), _UnlessMissing():
-                    self._remove_container(container, force=True)
+                    self._api.remove_container(container, v=True, force=True)
 
     def _hold(self, fleet: str, container: str, opened: contextlib.ExitStack) -> None:
         """Start a lock's container, which ends with the connection that is ``opened``."""
         with explained(f"fleet {fleet} cannot be locked"):
-            connection = self._requests.upgrade(f"/containers/{container}/attach", stdin="1", stream="1")
-            opened.enter_context(connection)
-            self._post(f"/containers/{container}/start")
+            connection = self._api.attach_socket(container, params={"stdin": 1, "stream": 1})
+            opened.callback(connection.close)
+            opened.callback(connection._response.close)  # noqa: SLF001 - the SDK's way to keep it alive
+            self._api.start(container)
 
     def _take(self, name: str, body: dict[str, Any]) -> str:
         end = time.monotonic() + _LOCK_LEFT
         while True:
             try:
-                return str(self._post("/containers/create", body, name=name)["Id"])
+                return str(self._api.create_container_from_config(body, name)["Id"])
             except OSError as error:
                 if status_code(error) != HTTPStatus.CONFLICT:
                     raise
@@ -611,7 +599,7 @@ class DockerEngine:
 
     def _remove_unless_running(self, container: str) -> None:
         try:
-            self._remove_container(container)
+            self._api.remove_container(container, v=True)
         except OSError as error:
             if status_code(error) != HTTPStatus.CONFLICT:
                 raise
@@ -635,7 +623,7 @@ class DockerEngine:
         begun = time.monotonic()
         while True:
             try:
-                self._delete(f"/networks/{network}")
+                self._api.remove_network(network)
             except OSError as error:
                 if status_code(error) != HTTPStatus.FORBIDDEN:
                     raise
@@ -668,16 +656,7 @@ class DockerEngine:
     def remove_volume(self, name: str) -> None:
         """Remove a volume with its contents."""
         with explained(f"volume {name} cannot be removed"):
-            self._delete(f"/volumes/{name}")
-
-
-def _decoded(answer: bytes, target: str) -> Any:
-    try:
-        return json.loads(answer)
-    except ValueError as error:
-        raise ApiError(
-            HTTPStatus.BAD_GATEWAY, f"what {target} returned is not an answer of a Docker engine"
-        ) from error
+            self._api.remove_volume(name)
 
 
 def _leftover(status: Callable[[], Status | None]) -> Leftover | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any, ClassVar, override
+from typing import Any, override
 
 from collector.health import Status
 from collector.masking import masked
@@ -67,8 +67,6 @@ type Json = dict[str, Any]
 
 class SwarmEngine(DockerEngine):
     """A swarm, reached through one of its managers. Ids are those of services."""
-
-    _network_kind: ClassVar[Json] = {"Driver": "overlay", "Attachable": True}
 
     def __init__(self, transport: Transport, connections: int) -> None:
         super().__init__(transport, connections)
@@ -221,6 +219,12 @@ class SwarmEngine(DockerEngine):
         return f"docker network create --driver overlay --attachable {name}"
 
     @override
+    def _create_network(self, fleet: FleetSpec) -> None:
+        name = fleet.network.name
+        labels = containers.network_labels(fleet.name, fleet.owner, name)
+        self._api.create_network(name, driver="overlay", attachable=True, labels=labels, check_duplicate=True)
+
+    @override
     def create(self, sealed: Sealed, name: str | None = None, key: bytes = b"") -> str:
         """Create the service, which starts at once; return its id."""
         with explained(f"{sealed.container.name} cannot be created"):
@@ -260,7 +264,7 @@ class SwarmEngine(DockerEngine):
             if not name.startswith(f"{names.container(fleet, collector)}-"):
                 continue  # it has our labels, but not a name that we give
             try:
-                self._delete(f"/secrets/{secret}")
+                self._api.remove_secret(secret)
             except OSError as error:
                 if status_code(error) not in (
                     HTTPStatus.BAD_REQUEST,
@@ -268,6 +272,11 @@ class SwarmEngine(DockerEngine):
                     HTTPStatus.NOT_FOUND,
                 ):
                     raise
+
+    def _post(self, target: str, body: Json, **query: Any) -> Json:
+        answer = self._api._post_json(self._api._url(target), data=body, params=query)  # noqa: SLF001 - the SDK has its own terms
+        self._api._raise_for_status(answer)  # noqa: SLF001
+        return dict(answer.json())
 
     def _service(self, service: str) -> Json:
         return dict(self._read(f"/services/{service}"))
@@ -292,7 +301,7 @@ class SwarmEngine(DockerEngine):
         # Never a number used before: an update that was rolled back has left its tasks.
         force = max(found["Spec"]["TaskTemplate"].get("ForceUpdate", 0) + 1, time.time_ns() // 1_000_000)
         spec["TaskTemplate"] = spec["TaskTemplate"] | {"ForceUpdate": force}
-        self._post(f"/services/{service}/update", spec, version=str(found["Version"]["Index"]))
+        self._post(f"/services/{service}/update", spec, version=found["Version"]["Index"])
 
     @override
     def update(self, container: str, sealed: Sealed) -> None:
@@ -315,7 +324,7 @@ class SwarmEngine(DockerEngine):
             if not _rolled_back(found):
                 # If the swarm was quicker, it refuses this as out of sequence.
                 with contextlib.suppress(OSError):
-                    version = str(found["Version"]["Index"])
+                    version = found["Version"]["Index"]
                     self._post(
                         f"/services/{container}/update", found["Spec"], version=version, rollback="previous"
                     )
@@ -352,7 +361,7 @@ class SwarmEngine(DockerEngine):
             found = self._service(container)
             spec = found["Spec"] | {"Mode": {"Replicated": {"Replicas": 0}}}
             grace = spec["TaskTemplate"]["ContainerSpec"].get("StopGracePeriod", 0) / 1e9
-            self._post(f"/services/{container}/update", spec, version=str(found["Version"]["Index"]))
+            self._post(f"/services/{container}/update", spec, version=found["Version"]["Index"])
             self._wait(lambda: self._is_over(container), grace + _STOP_MORE, "it does not end")
 
     def _is_over(self, service: str) -> bool:
@@ -365,7 +374,7 @@ class SwarmEngine(DockerEngine):
         """Remove a service with its secrets; return when its containers are gone, so its volumes are free."""
         with explained("the service cannot be removed"):
             labels = self._service(container)["Spec"]["Labels"]
-            self._delete(f"/services/{container}")
+            self._api.remove_service(container)
             self._drop_secrets(labels[LABEL_FLEET], labels[LABEL_COLLECTOR])
             self._wait(lambda: not self._containers_of(container), _STOP_MORE, "its containers are not gone")
 
@@ -407,7 +416,7 @@ class SwarmEngine(DockerEngine):
         if ours != [LAUNCHER]:
             return
         try:
-            self._delete(f"/services/{name}")
+            self._api.remove_service(name)
         except OSError as error:
             if status_code(error) != HTTPStatus.NOT_FOUND:
                 raise

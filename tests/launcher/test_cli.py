@@ -292,7 +292,7 @@ def test_the_remedy_for_missing_permission_names_the_user(file, monkeypatch, cap
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("launcher.engines.socket.Requests.get", refuse)
+    monkeypatch.setattr("launcher.engines.socket.SocketReader.get", refuse)
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/docker.sock")
     monkeypatch.delenv("USER", raising=False)
     assert cli.main(["status"]) == 1

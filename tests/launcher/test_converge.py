@@ -10,8 +10,6 @@ from fleets import docker
 from recording_engine import recording
 from waiting import wait_until
 
-from launcher.engines.socket import Requests
-
 pytestmark = pytest.mark.docker
 
 TWO = {"one": "BTC-USD", "two": "ETH-USD"}
@@ -197,15 +195,12 @@ def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monke
     assert fleet.launch("up") == 0
     fleet.write(TWO, stores={"redis": store})
 
-    change = Requests.change
-
-    def gone(requests, method, *arguments, **query):
-        if method in ("PUT", "DELETE"):
-            raise ConnectionError("the engine is gone")
-        return change(requests, method, *arguments, **query)
+    def gone(*_arguments, **_options):
+        raise ConnectionError("the engine is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Requests, "change", gone)
+        for step in ("put_archive", "remove_container", "remove_volume"):
+            patched.setattr(f"docker.APIClient.{step}", gone)
         assert fleet.launch("up") == 1
     left = docker("ps", "--all", "--format", "{{.Names}}", "--filter", "status=created").split()
     assert f"{fleet.name}-two.secrets" in left

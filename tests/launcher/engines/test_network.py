@@ -3,11 +3,12 @@
 import json
 from types import SimpleNamespace
 
+import docker.errors
 import pytest
+import requests
 
 from launcher.engines import EngineError
 from launcher.engines import docker as engines
-from launcher.engines.socket import ApiError
 
 
 class Engine(engines.DockerEngine):
@@ -17,11 +18,13 @@ class Engine(engines.DockerEngine):
         super().__init__(SimpleNamespace(dial=None, connections=1), 1)
         self.containers = [*shown]  # at each look; the last for good
         self.tries = 0
+        self.__dict__["_api"] = self
 
-    def _delete(self, target):
-        assert target == "/networks/desk"
+    def remove_network(self, _):
         self.tries += 1
-        raise ApiError(403, "network desk id 0 has active endpoints")
+        response = requests.Response()
+        response.status_code = 403
+        raise docker.errors.APIError("network desk id 0 has active endpoints", response)
 
     def _get(self, *_, **__):
         shown = self.containers.pop(0) if len(self.containers) > 1 else self.containers[0]
