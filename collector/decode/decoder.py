@@ -134,12 +134,12 @@ class Decoder:
             shown = {"malformed": it.reason, "frame": _text(frame)}
             return shown | {"about": self._places(it.about)} if it.about else shown
         fields: dict[str, Any] = msgspec.to_builtins(it)
-        for field in structs.fields(it):
-            value = getattr(it, field.name)
+        for name in it.__struct_fields__:
+            value = getattr(it, name)
             if isinstance(value, Subscription):
-                fields[field.name] = self._place(value)
-            elif field.name == "subscriptions":
-                fields[field.name] = self._places(value)
+                fields[name] = self._place(value)
+            elif name == "subscriptions":
+                fields[name] = self._places(value)
         return fields
 
     def _shown_record(self, record: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Each message of the scripts, and of the recordings where they are, is sent with 
 import contextlib
 import re
 from decimal import Decimal, InvalidOperation
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -50,18 +51,37 @@ def recorded(name):
             yield lines, ()
 
 
-def sent(name, connections, seed):
-    """Lines of a connection, the last of them with an odd value, and that value."""
-    draw = Random(f"{name} {seed}")
-    messages = [
-        (frames[max(0, number - MOST_BEFORE) : number], read(frame), listings)
+class Sent:
+    """A message of a connection, as it was sent."""
+
+    def __init__(self, name, frames, number, listings):
+        self.name, self.listings = name, listings
+        self.before = frames[max(0, number - MOST_BEFORE) : number]
+        self.message = read(frames[number])
+
+    def decoded(self, message):
+        """What ``collector decode`` says of a message in its place."""
+        return decoded(self.name, self.listings, self.before, message)
+
+    @cached_property
+    def records(self):
+        return records(self.decoded(self.message))
+
+
+def sent(name, connections):
+    return [
+        Sent(name, frames, number, listings)
         for frames, listings in connections
-        for number, frame in enumerate(frames)
+        for number in range(len(frames))
     ]
+
+
+def spoilt(messages, seed):
+    """Messages, each with the path to a value and an odd one for it."""
+    draw = Random(seed)
     for _ in range(CHANGES):
-        before, message, listings = draw.choice(messages)
-        path, odd = draw.choice(list(places(message))), draw.choice(ODD)
-        yield before, message, changed(message, path, odd), odd, path, listings
+        each = draw.choice(messages)
+        yield each, draw.choice(list(places(each.message))), draw.choice(ODD)
 
 
 def check(record):
@@ -118,46 +138,42 @@ def explains(odd, before, after):
     return True
 
 
-def see(name, before, message, spoilt, odd, path, listings):
-    """Send a message as it was and as it is spoilt, and compare what is made of it."""
+def see(each, path, odd):
+    """Send a message with an odd value, and compare what is made of it with what is made without."""
+    message = changed(each.message, path, odd)
     if odd is OTHER_CASE or odd is IN_A_LIST:
-        holder = spoilt
+        holder = message
         for key in path:
             holder = holder[key]
         odd = holder
-    was = records(decoded(name, listings, before, message))
-    shown = decoded(name, listings, before, spoilt)
-    assert shown, f"nothing is said of {written(spoilt)[:500]!r}"
-    for each in shown:
-        assert "malformed" not in each or each["malformed"]
+    shown = each.decoded(message)
+    assert shown, f"nothing is said of {written(message)[:500]!r}"
+    for line in shown:
+        assert "malformed" not in line or line["malformed"]
     for record in records(shown):
         check(record)
-        if was and not LEVELS & set(path):
-            assert any(explains(odd, each, record) for each in was), (path, odd, record, was)
+        if each.records and not LEVELS & set(path):
+            assert any(explains(odd, was, record) for was in each.records), (path, odd, record, each.records)
 
 
 @ALL
 def test_an_odd_value_is_malformed_or_stored_as_it_was_sent(path):
-    for case in sent(path.stem, list(scripted(path.stem)), 1):
-        see(path.stem, *case)
+    for case in spoilt(sent(path.stem, scripted(path.stem)), f"{path.stem} 1"):
+        see(*case)
 
 
 @ALL
 @pytest.mark.parametrize("odd", ["-1", "0"])
 def test_no_stored_amount_is_negative_and_no_trade_is_of_zero(path, odd):
-    tried = 0
-    for frames, listings in scripted(path.stem):
-        for number, frame in enumerate(frames):
-            message, before = read(frame), frames[max(0, number - MOST_BEFORE) : number]
-            for place in places(message):
-                spoilt = changed(message, place, odd)
-                see(path.stem, before, message, spoilt, odd, place, listings)
-                tried += 1
-    assert tried
+    messages = sent(path.stem, scripted(path.stem))
+    assert messages
+    for each in messages:
+        for place in places(each.message):
+            see(each, place, odd)
 
 
 @pytest.mark.skipif(not RECORDINGS.exists(), reason="there are no recorded messages beside the project")
 @pytest.mark.parametrize("name", sorted(EXCHANGES))
 def test_an_odd_value_in_what_was_recorded(name):
-    for case in sent(name, list(recorded(name)), 2):
-        see(name, *case)
+    for case in spoilt(sent(name, recorded(name)), f"{name} 2"):
+        see(*case)
