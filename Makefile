@@ -19,7 +19,7 @@ check:
 
 quick:
 	@.ci/environment --all-extras
-	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 3 --dist worksteal -r fE -m quick
+	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 4 --dist worksteal -r fE -m quick
 
 # The files with tests that run alone: collecting all others takes longer than running these.
 ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
