@@ -30,10 +30,10 @@ test:
 	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal --durations 15 -m "not alone and not slow"
 	@.venv/bin/python -m pytest -m "alone and not slow" $(ALONE)
 
-# The slow ones: what takes longest and proves least.
+# The slow ones: what takes longest and proves least. What tests of a file share is made once.
 test-slow:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 2 --dist loadgroup --durations 10 -m "slow and not alone"
+	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --durations 10 -m "slow and not alone"
 	@.venv/bin/python -m pytest -m "slow and alone" $(ALONE)
 
 lint:
