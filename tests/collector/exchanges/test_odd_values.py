@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import settings
 from played import ALL, RECEIPT
 from spoiling import (
     IN_A_LIST,
@@ -29,7 +30,7 @@ from collector.exchanges.directory import EXCHANGES
 
 #: Recorded messages, which are not the project's to publish.
 RECORDINGS = Path(__file__).parents[4] / "shared" / "messages"
-CHANGES = 800  # of each exchange's script, and of its recordings
+CHANGES = 8 * settings.default.max_examples  # of each exchange's script, and of its recordings
 MOST_BEFORE = 12  # messages that come before the changed one
 
 ODD = [
