@@ -21,20 +21,20 @@ quick:
 	@.ci/environment --all-extras
 	@CRYPTOSTORE_TEST_PATH=/none .venv/bin/python -m pytest --quiet --numprocesses 4 --dist worksteal -r fE -m quick
 
-# The files with tests that run alone: collecting all others takes longer than running these.
-ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
-
 # All tests that this machine can run, but the slow ones; the last lines say what it cannot.
 test:
 	@.ci/environment --all-extras
 	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal --durations 15 -m "not alone and not slow"
-	@.venv/bin/python -m pytest -m "alone and not slow" $(ALONE)
+
+# The files with tests that run alone: collecting all others takes longer than running these.
+ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
 
 # The slow ones: what takes longest and proves least. What tests of a file share is made once.
+# Then those that need the machine for themselves.
 test-slow:
 	@.ci/environment --all-extras
 	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --durations 10 -m "slow and not alone"
-	@.venv/bin/python -m pytest -m "slow and alone" $(ALONE)
+	@.venv/bin/python -m pytest -m alone $(ALONE)
 
 lint:
 	@.ci/environment --all-extras
