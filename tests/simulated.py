@@ -11,14 +11,15 @@ Every call blocks; in an asyncio test whose own loop talks to the simulator, use
 """
 
 import json
-import signal
+import multiprocessing
+import os
 import ssl
-import subprocess
 import sys
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +27,21 @@ from typing import Any, Self
 import aiohttp
 import pytest
 from waiting import PATIENCE
+
+from collector.simulator import cli
+
+#: Some hundred simulators are started: each is forked from a process that has imported it already.
+_NURSERY = multiprocessing.get_context("forkserver")
+_NURSERY.set_forkserver_preload([cli.__name__])
+
+
+def _simulate(arguments: Sequence[str], stdout: Connection, stderr: Path) -> None:
+    """Be ``python -m collector.simulator`` from here on."""
+    os.dup2(stdout.fileno(), sys.stdout.fileno())
+    with stderr.open("w") as errors:
+        os.dup2(errors.fileno(), sys.stderr.fileno())
+    stdout.close()
+    sys.exit(cli.main(arguments))
 
 
 class Control:
@@ -106,29 +122,25 @@ class Simulator(Control):
         arguments: dict[str, object] = {"proxy-port": 0, "ca": self.ca} | {
             name.replace("_", "-"): value for name, value in options.items()
         }
-        self._command = [sys.executable, "-m", "collector.simulator"]
-        self._command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+        self._arguments = [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
         for exchange, names in (symbols or {}).items():
-            self._command += ["--symbols", f"{exchange}={','.join(names)}"]
+            self._arguments += ["--symbols", f"{exchange}={','.join(names)}"]
         for port in ports or []:
-            self._command += ["--port", str(port)]
+            self._arguments += ["--port", str(port)]
         for host, exchange in (aliases or {}).items():
-            self._command += ["--alias", f"{host}={exchange}"]
+            self._arguments += ["--alias", f"{host}={exchange}"]
 
     def __enter__(self) -> Self:
         self.errors = Path(self._directory.name) / "stderr"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                self._command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=Path(__file__).parent.parent,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        said, stdout = _NURSERY.Pipe(duplex=False)
+        self.process = _NURSERY.Process(target=_simulate, args=(self._arguments, stdout, self.errors))
+        self.process.start()
+        stdout.close()
+        with open(said.fileno(), closefd=False) as lines:
+            line = lines.readline()
+        said.close()
         if not line:
-            self.process.wait(PATIENCE)
+            self.process.join(PATIENCE)
             raise RuntimeError(f"the simulator did not start: {self.errors.read_text()}")
         ready = json.loads(line)
         self.ports: list[int] = ready["ports"]
@@ -166,14 +178,10 @@ class Simulator(Control):
 
     def stop(self) -> int:
         """End it cleanly; the exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            status = self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+        self.process.terminate()
+        self.process.join(PATIENCE)
+        if self.process.exitcode is None:
             self.process.kill()
-            self.process.wait()
-            raise
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return status
+            self.process.join()
+            raise TimeoutError(f"the simulator did not end within {PATIENCE} s")
+        return self.process.exitcode

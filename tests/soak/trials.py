@@ -139,7 +139,7 @@ class Trial:
             time.sleep(TICK)
 
     def check_simulator(self) -> None:
-        if self.simulator.process.poll() is not None:
+        if not self.simulator.process.is_alive():
             raise AssertionError(f"the simulator ended: {self.simulator.errors.read_text()[-2000:]}")
 
     @contextlib.contextmanager

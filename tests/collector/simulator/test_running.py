@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -475,9 +476,10 @@ async def test_it_ends_cleanly_on_a_signal(monkeypatch, tmp_path, number):
         async with connect(KRAKEN) as connection:
             await connection.send(subscribe_kraken("trade", "XBT/USD"))
             await receive(connection, lambda message: '"trade"' in message)
-            simulator.process.send_signal(number)
+            os.kill(simulator.process.pid, number)
             assert (await closed(connection)).rcvd.code == 1001
-        assert await asyncio.to_thread(simulator.process.wait, PATIENCE) == 0
+        await asyncio.to_thread(simulator.process.join, PATIENCE)
+        assert simulator.process.exitcode == 0
     first, *entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert first == {"earlier": "run"}
     assert [entry["sequence"] for entry in entries if "sequence" in entry] == list(
@@ -488,7 +490,8 @@ async def test_it_ends_cleanly_on_a_signal(monkeypatch, tmp_path, number):
 
 def test_it_ends_after_its_duration():
     with Simulator(duration=0.1) as simulator:
-        assert simulator.process.wait(PATIENCE) == 0
+        simulator.process.join(PATIENCE)
+        assert simulator.process.exitcode == 0
 
 
 def run(*arguments):
