@@ -49,15 +49,16 @@ def variables(folder, simulator, redis, **others):
     } | others
 
 
-def check(environment, *arguments):
+def check(environment, **options):
     """The exit status, and the findings by what was tried."""
-    done = subprocess.run(
-        [sys.executable, "-m", "collector", "check", "--connect", "--json", *arguments],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert "canary" not in done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.returncode, {each["what"]: each for each in map(json.loads, done.stdout.splitlines())}
+
+    async def findings():
+        return [each async for each in preflight.findings(Settings.read(environment), **options)]
+
+    found = asyncio.run(findings())
+    encoded = {each.what: preflight.encode(each) for each in found}
+    assert "canary" not in json.dumps(encoded) + "".join(map(str, found))
+    return preflight.exit_status(found), encoded
 
 
 @pytest.mark.parametrize("option", [["--json"], ["--without", "store"], ["--replacing", "other"]])
@@ -69,7 +70,16 @@ def test_an_option_that_needs_connect_says_so(option, monkeypatch, capsys):
 
 
 def test_everything_is_fine(tmp_path, simulator, redis):
-    status, found = check(variables(tmp_path, simulator, redis))
+    done = subprocess.run(
+        [sys.executable, "-m", "collector", "check", "--connect", "--json"],
+        env=variables(tmp_path, simulator, redis),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    status, found = (
+        done.returncode,
+        {each["what"]: each for each in map(json.loads, done.stdout.splitlines())},
+    )
+    assert "canary" not in done.stdout + done.stderr
     assert status == preflight.FINE
     assert {what: each["state"] for what, each in found.items() if what != "spool"} == {
         "settings": "fine", "store": "fine", "symbols": "fine", "clock": "fine",
@@ -170,9 +180,9 @@ def test_a_full_disk_of_a_spool_is_found(tmp_path, simulator, redis, disk):
 
 def test_servers_that_do_not_exist_yet_are_skipped(tmp_path, simulator, redis):
     away = variables(tmp_path, simulator, redis, PORT="1", HTTPS_PROXY="http://127.0.0.1:1")
-    status, found = check(away, "--without", "store", "--without", "exchange")
+    status, found = check(away, without=["store", "exchange"])
     assert (status, {*found}) == (preflight.FINE, {"settings", "spool"})
-    status, found = check(away, "--without", "store")
+    status, found = check(away, without=["store"])
     assert (status, {*found}) == (preflight.UNAVAILABLE, {"settings", "spool", "exchange"})
 
 
@@ -220,7 +230,7 @@ def test_another_process_that_writes_under_its_name_is_a_fault(tmp_path, simulat
         assert "under the name 'twice' already" in found["store"]["detail"]
         assert "another NAME" in found["store"]["remedy"]
         assert check(environment)[0] == preflight.FINE
-        assert check(elsewhere, "--replacing=twice")[0] == preflight.FINE
+        assert check(elsewhere, replacing=["twice"])[0] == preflight.FINE
         assert collector.stop() == 0
     assert check(elsewhere)[0] == preflight.FINE
 
@@ -269,19 +279,18 @@ def test_a_subscription_that_another_collector_stores_is_a_fault(tmp_path, simul
     asked = variables(folder, simulator, redis, SYMBOLS="ETH-*", NAME="second")
     with Collector(tmp_path, **running) as collector:
         collector.wait_until_ready()
-        collector.wait_until(lambda status: status.channels["trades"].stored)
-        status, found = check(asked)
-        assert status == preflight.MISCONFIGURED
+        wait_until(lambda: check(asked)[0] == preflight.MISCONFIGURED)  # once it has claimed both symbols
+        _, found = check(asked)
         assert found["overlap"]["state"] == "fault"
         assert "collector holder (process" in found["overlap"]["detail"]
         assert "stores trades ETH-USD" in found["overlap"]["detail"]
         assert "ALLOW_OVERLAP=true" in found["overlap"]["remedy"]
-        for variables_, *options in (
-            (asked, "--replacing=holder"),
-            (asked | {"ALLOW_OVERLAP": "true"},),
-            (asked | {"CHANNELS": "l2_book"},),
+        for variables_, replacing in (
+            (asked, ["holder"]),
+            (asked | {"ALLOW_OVERLAP": "true"}, []),
+            (asked | {"CHANNELS": "l2_book"}, []),
         ):
-            status, found = check(variables_, *options)
+            status, found = check(variables_, replacing=replacing)
             assert (status, found.get("overlap")) == (preflight.FINE, None)
         assert collector.stop() == 0
     assert check(asked)[0] == preflight.FINE  # it has ended
