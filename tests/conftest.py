@@ -13,6 +13,7 @@ from pathlib import Path
 import engines
 import hypothesis
 import pytest
+import servers
 from parts import Missing
 
 import collector  # noqa: F401 - before any test imports cryptofeed
@@ -106,6 +107,7 @@ def pytest_configure(config):
         hypothesis.settings.load_profile("quick")
     if os.getpid() == engines.OWNER:  # who ends it in this way finds nothing left behind either
         signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
+    servers.Server.place = servers.memory()
     config.stash[LEFT_OUT] = {}
 
 

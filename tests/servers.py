@@ -25,7 +25,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import engines
@@ -33,6 +33,15 @@ from parts import ONLY, Missing, program
 from waiting import PATIENCE
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cryptostore-tests"
+
+
+def memory() -> Path | None:
+    """A folder in memory with room for the data of servers in tests; files are made faster there.
+
+    None if there is none. What is to be measured belongs on a disk.
+    """
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and shutil.disk_usage(folder).free > 2**30 else None
 
 
 def free_port() -> int:
@@ -145,9 +154,11 @@ class Server:
 
     address = ""
     stop_signal = signal.SIGTERM
+    #: Where its folder is made; None: where temporary files are.
+    place: ClassVar[Path | None] = None
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="cryptostore-test-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cryptostore-test-", dir=self.place))
         self.host, self.port = "127.0.0.1", free_port()
         self.given = urlsplit(os.environ.get(self.address, ""))
         self.user: str | None = None  # who runs it
@@ -382,7 +393,7 @@ class PostgresServer(Server):
             self._certify()
         if not PostgresServer.fresh:  # initdb takes a second; a copy of what it made, no time
             self._init_database(secret)
-            PostgresServer.fresh = Path(tempfile.mkdtemp(prefix="cryptostore-test-"))
+            PostgresServer.fresh = Path(tempfile.mkdtemp(prefix="cryptostore-test-", dir=self.place))
             atexit.register(shutil.rmtree, PostgresServer.fresh, ignore_errors=True)
             subprocess.run(["cp", "-a", self.data, PostgresServer.fresh], check=True)
         else:
@@ -406,6 +417,7 @@ class PostgresServer(Server):
     def arguments(self) -> list[str]:
         host = "0.0.0.0" if isinstance(self.runner, Image) else "127.0.0.1"
         options = {"unix_socket_directories": str(self.folder), "listen_addresses": host} | self.options
+        options["dynamic_shared_memory_type"] = "mmap"  # in its folder, which is removed also after a SIGKILL
         if self.tls:
             options |= {"ssl": "on", "ssl_cert_file": str(self.folder / "server.pem")}
             options |= {"ssl_key_file": str(self.folder / "server.key")}
