@@ -26,15 +26,15 @@ test:
 	@.ci/environment --all-extras
 	@.venv/bin/python -m pytest --numprocesses 4 --dist worksteal --durations 15 -m "not alone and not slow"
 
-# The files with tests that run alone: collecting all others takes longer than running these.
-ALONE = $(shell grep -rl --include='test_*.py' mark.alone tests)
+# The files with tests of a mark: to collect all others as well takes a while.
+marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)' tests | sort)
 
 # The slow ones: what takes longest and proves least. What tests of a file share is made once.
 # Then those that need the machine for themselves.
 test-slow:
 	@.ci/environment --all-extras
-	@.venv/bin/python -m pytest --numprocesses 3 --dist loadfile --durations 10 -m "slow and not alone"
-	@.venv/bin/python -m pytest -m alone $(ALONE)
+	@.venv/bin/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10 -m "slow and not alone" $(call marked,slow)
+	@.venv/bin/python -m pytest -m alone $(call marked,alone)
 
 lint:
 	@.ci/environment --all-extras

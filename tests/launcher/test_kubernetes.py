@@ -1,13 +1,20 @@
-"""What is rendered for Kubernetes, on a real API server with its controllers and its scheduler."""
+"""What is rendered for Kubernetes, and what docs/kubernetes.md has people do with it.
+
+On a real API server with its controllers and its scheduler, one test after the other: one drains a node.
+"""
 
 import datetime as dt
 import json
 import os
+import re
 import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 from clusters import Namespace, kubeconfig, kubectl_program
+from fleet_texts import ROOT
 from waiting import wait_until
 
 from launcher import cli
@@ -25,6 +32,9 @@ collectors:
 COINBASE = "  - {exchange: COINBASE, symbols: [BTC-USD, ETH-USD]}\n"
 KRAKEN = "  - {exchange: KRAKEN, symbols: BTC-USD}\n"
 SHARDED = "  - {exchange: BINANCE, symbols: '*-USDT', shards: 2}\n"
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
+BLOCK = re.compile(r"^```(yaml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ (.*\n(?:> .*\n)*)((?:(?!\$ ).*\n)*)", re.MULTILINE)
 #: What `docs/kubernetes.md` prunes by.
 KINDS = (
     "core/v1/Secret",
@@ -281,3 +291,36 @@ def test_a_shard_that_does_not_become_ready_halts_the_others(namespace, rendered
     )
     assert (status, "timed out" in said) == (1, True)
     assert namespace.pods()["desk-binance-1"] == before["desk-binance-1"]
+
+
+def test_the_page_does_what_it_says(tmp_path):
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "kubectl").symlink_to(kubectl_program())
+    (tmp_path / "kubeconfig").write_bytes(kubeconfig().read_bytes())
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+    shell = {**os.environ, "PATH": path, "KUBECONFIG": str(tmp_path / "kubeconfig")}
+    folder = tmp_path / "work"
+    folder.mkdir()
+    variables = ""
+    for kind, block in BLOCK.findall(PAGE):
+        if kind == "yaml":
+            name = re.match(r"# (.*)\n", block)[1]
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(block)
+            continue
+        for written, output in COMMAND.findall(block):
+            command = written.replace("\n> ", "\n").rstrip()
+            if re.match(r"\w+=", command):
+                variables += f"{command}\n"
+            done = subprocess.run(
+                ["bash", "-c", f"{variables}{command}"],
+                cwd=folder,
+                env=shell,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=300,
+            )
+            assert (done.stdout, done.returncode) == (output, 0), command
