@@ -32,6 +32,10 @@ LABEL org.opencontainers.image.title="cryptostore collector" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"
+# The base image has no bytecode of the standard library: every start and every health check would compile
+# what it imports, which takes them two thirds of their time.
+RUN python -m compileall -q -j 0 -x '/(site-packages|ensurepip|idlelib|pydoc_data|tkinter|turtledemo)/' \
+        /usr/local/lib/python3.13
 # New named volumes take their owner from these folders.
 RUN groupadd --gid 10001 collector \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin collector \

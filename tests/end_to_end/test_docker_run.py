@@ -128,3 +128,12 @@ def test_the_image_holds_the_collector_alone(image):
         "[p for p in ('cc', 'c++', 'gcc', 'g++', 'uv') if shutil.which(p)])"
     )
     assert docker("run", "--rm", "--entrypoint", "python", image, "-c", script) == "[] []"
+
+
+def test_a_start_compiles_no_module(image):
+    """Not even of the standard library, which the base image has without bytecode."""
+    script = "python -v -c 'import collector.supervisor' 2>&1"
+    told = docker("run", "--rm", "--entrypoint", "sh", image, "-c", script)
+    loaded = re.findall(r"^# code object from '?(/[^'\n]+)", told, re.MULTILINE)
+    assert len(loaded) > 200
+    assert not [path for path in loaded if not path.endswith(".pyc")]
