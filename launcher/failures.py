@@ -38,6 +38,8 @@ def of_rest(condition: Condition, collector: str) -> Cause:
         return Cause(condition.error)
     if condition.state == "created":
         return Cause("it was never started")
+    if condition.state == "paused":
+        return Cause("somebody paused it, and it records nothing")
     if not condition.exit_code:  # in order, as somebody wanted
         return Cause("ended with status 0")
     log = f"`launcher logs {collector}`"

@@ -24,7 +24,7 @@ _NOT_RUNNING = frozenset(["created", "restarting", "removing", "paused", "exited
 #: The states of what works; for a simulator and a store these are Docker's words.
 WELL = ("ready", "healthy", "running")
 #: The states of what does not work, the worst first.
-_UNWELL = ("failed", "dead", "exited", "unhealthy", "created", "absent", "restarting", "degraded")
+_UNWELL = ("failed", "dead", "exited", "unhealthy", "created", "absent", "paused", "restarting", "degraded")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,9 +192,12 @@ def _why(engine: DockerEngine, container: Observed, config: str | None) -> str:
 
 def _starter(container: Observed, state: str, config: str | None) -> str:
     """Return what starts a container that is neither running nor about to; empty if nothing of ours does."""
-    if state not in ("created", "exited") or config in ("orphan", "foreign"):
+    if state not in ("created", "exited", "paused") or config in ("orphan", "foreign"):
         return ""
-    command = "docker compose up" if container.manager == COMPOSE else "launcher up"
+    by_compose = container.manager == COMPOSE
+    if state == "paused":
+        return f"`{'docker compose unpause' if by_compose else 'launcher up'}` resumes it"
+    command = "docker compose up" if by_compose else "launcher up"
     return f"`{command}` starts it" + (" again" if state == "exited" else "")
 
 

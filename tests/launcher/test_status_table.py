@@ -112,7 +112,11 @@ class Engine:
             "/data is a file; `launcher up` starts it",
         ),
         ({"state": "created"}, "created", "it was never started; `launcher up` starts it"),
-        ({"state": "paused"}, "paused", ""),
+        (
+            {"state": "paused"},
+            "paused",
+            "somebody paused it, and it records nothing; `launcher up` resumes it",
+        ),
     ],
 )
 def test_an_unhealthy_collector_has_a_reason(condition, state, why):
@@ -125,20 +129,26 @@ def test_an_unhealthy_collector_has_a_reason(condition, state, why):
 
 
 @pytest.mark.parametrize(
-    ("manager", "config", "said"),
+    ("manager", "config", "state", "said"),
     [
-        ("compose", None, "ended with status 0; `docker compose up` starts it again"),
-        ("launcher", "changed", "ended with status 0; `launcher up` starts it again"),
-        ("launcher", "orphan", "ended with status 0"),  # `up` would remove it
-        ("launcher", "foreign", "ended with status 0"),
+        ("compose", None, "exited", "ended with status 0; `docker compose up` starts it again"),
+        ("launcher", "changed", "exited", "ended with status 0; `launcher up` starts it again"),
+        ("launcher", "orphan", "exited", "ended with status 0"),  # `up` would remove it
+        ("launcher", "foreign", "exited", "ended with status 0"),
+        (
+            "compose",
+            None,
+            "paused",
+            "somebody paused it, and it records nothing; `docker compose unpause` resumes it",
+        ),
     ],
 )
-def test_a_stopped_collector_has_the_command_that_starts_it(manager, config, said):
+def test_a_stopped_collector_has_the_command_that_starts_it(manager, config, state, said):
     there = Observed(
         id="1", name="desk-c", fleet="desk", collector="c", config_hash="", manager=manager, image="image",
-        state="exited", health=None, created=0,
+        state=state, health=None, created=0,
     )  # fmt: skip
-    assert overview._row(Engine(state="exited"), there, config).detail == said
+    assert overview._row(Engine(state=state), there, config).detail == said
 
 
 def test_what_does_not_run_and_cannot_be_read_costs_no_other_its_row():
