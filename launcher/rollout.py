@@ -60,9 +60,9 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is waited for.
 
     ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
-    by time.monotonic, and ``predecessor`` when that had begun, as its status says; ``put_back`` brings it
-    back, and says so; ``settle`` removes what only that needed; ``speaks`` tells a collector, which says of
-    itself how it is, from a server, which has a health check.
+    by time.monotonic, and ``predecessor`` the last status of that; ``put_back`` brings it back, and says so;
+    ``settle`` removes what only that needed; ``speaks`` tells a collector, which says of itself how it is,
+    from a server, which has a health check.
     """
 
     collector: str
@@ -71,7 +71,7 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     speaks: bool
     restarts: int = 0
     since: float | None = None
-    predecessor: float | None = None
+    predecessor: Status | None = None
     put_back: Callable[[], str] = str
     settle: Callable[[], object] = str
 
@@ -347,6 +347,7 @@ class Rollout:
         if not self._passes(sealed, key) or self._stopped():
             return None
         self._say(spec.name, "updating", action.reason)
+        before = self._engine.status(service.id, service.name)
         since = time.monotonic()
         self._engine.update(service.id, sealed)
         return _Started(
@@ -355,6 +356,7 @@ class Rollout:
             id=service.id,
             speaks=True,
             since=since,
+            predecessor=before,
             put_back=partial(self._roll_back, service.id),
             settle=partial(self._engine.settle, service.id),
         )
@@ -425,7 +427,7 @@ class Rollout:
             id=successor,
             speaks=not spec.server,
             since=since,
-            predecessor=before.started if before else None,
+            predecessor=before,
             put_back=partial(self._put_back, old, successor),
             settle=partial(self._engine.remove, f"{old.name}{PREVIOUS}"),
         )
@@ -537,7 +539,8 @@ class Rollout:
 
     def _look_at_status(self, started: _Started, status: Status | None, condition: Condition) -> None:
         # What its predecessor says, or has said, beside the spool is not about this one.
-        if status is None or status.time < condition.started or status.started == started.predecessor:
+        before = started.predecessor
+        if status is None or status.time < condition.started or (before and status.started == before.started):
             self._say(started.collector, "waiting", self._unhealthy(started, condition, "no status yet"))
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)
@@ -560,9 +563,13 @@ class Rollout:
             if status.unseen is None and now - self._ready.setdefault(started.id, now) < _UNSEEN_WAIT:
                 self._say(started.collector, "waiting", "looks up what its predecessor saw last")
                 return
-            unseen, most = (now - started.since, "at most ") if status.unseen is None else (status.unseen, "")
+            unseen, bound = status.unseen, ""
+            if unseen is None:
+                unseen = now - started.since
+                saw_all = started.predecessor is None or started.predecessor.state == "ready"
+                bound = "at most " if saw_all else "at least "
             ready = structs.replace(
-                ready, detail=f"{ready.detail}; {most}{unseen:.1f} s unseen", unseen=unseen
+                ready, detail=f"{ready.detail}; {bound}{unseen:.1f} s unseen", unseen=unseen
             )
         self._tell(ready)
 

@@ -67,14 +67,19 @@ def test_what_does_not_get_healthy_is_told_with_what_its_check_says(values, spea
     assert ("`launcher restart one` starts it again" in events[-1].remedy) == is_ill
 
 
-def test_what_is_ready_at_the_last_moment_has_not_failed_though_it_does_not_know_what_it_missed():
+@pytest.mark.parametrize(("predecessor", "bound"), [("ready", "most"), ("degraded", "least")])
+def test_what_is_ready_at_the_last_moment_has_not_failed_though_it_does_not_know_what_it_missed(
+    predecessor, bound
+):
+    """Nor does the launcher know how long a predecessor had seen nothing that was not ready."""
     events, engine = [], Sick(health="healthy")
     engine.said = status(state="ready")
     made = rollout.Rollout(engine, rollout.Options(parallel=1), events.append, threading.Event())
     started = {"collector": "one", "name": "fleet-one", "id": "1", "speaks": True, "since": time.monotonic()}
-    made._wait([rollout._Started(**started)], 0.001)
+    before = structs.replace(status(state=predecessor), started=-1.0)
+    made._wait([rollout._Started(**started, predecessor=before)], 0.001)
     assert [event.state for event in events] == ["waiting", "ready"]
-    assert events[-1].detail.startswith("as it is; at most ")
+    assert events[-1].detail.startswith(f"as it is; at {bound} ")
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,10 @@ def test_a_fleet_lives_on_a_swarm(fleet, capsys):
     for command in ("plan", "up", "restart", "down"):
         assert cli.main([command, str(theirs)]) == 1
         assert f"another fleet named {fleet.name} runs here: " in capsys.readouterr().err
+    assert cli.main(["up", str(theirs), "--adopt"]) == 0
+    assert fleet.launch("up") == 1  # it is theirs now
+    fleet.path = theirs
+    assert planned(fleet, capsys)[0] == 0
 
     before = fleet.container("one")["Id"]
     assert fleet.launch("restart", "one") == 0
