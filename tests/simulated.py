@@ -31,8 +31,8 @@ from waiting import PATIENCE
 from collector.simulator import cli
 
 #: Some hundred simulators are started: each is forked from a process that has imported it already.
-_NURSERY = multiprocessing.get_context("forkserver")
-_NURSERY.set_forkserver_preload([cli.__name__])
+_FORK_SERVER = multiprocessing.get_context("forkserver")
+_FORK_SERVER.set_forkserver_preload([cli.__name__])
 
 
 def _simulate(arguments: Sequence[str], stdout: Connection, stderr: Path) -> None:
@@ -132,8 +132,8 @@ class Simulator(Control):
 
     def __enter__(self) -> Self:
         self.errors = Path(self._directory.name) / "stderr"
-        said, stdout = _NURSERY.Pipe(duplex=False)
-        self.process = _NURSERY.Process(target=_simulate, args=(self._arguments, stdout, self.errors))
+        said, stdout = _FORK_SERVER.Pipe(duplex=False)
+        self.process = _FORK_SERVER.Process(target=_simulate, args=(self._arguments, stdout, self.errors))
         self.process.start()
         stdout.close()
         with open(said.fileno(), closefd=False) as lines:
