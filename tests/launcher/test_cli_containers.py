@@ -58,9 +58,9 @@ def test_a_shared_cause_is_reported_once_with_its_remedy(fleet, capsys):
     said = capsys.readouterr()
     assert said.err.count("connection refused") == said.err.count("`launcher doctor` tries the store") + 2
     assert "2 collectors (one, two) failed: not ready after 8 s: store away: connection refused\n" in said.err
-    assert said.err.count("feed died") == 1
     assert "three: failed\n" in said.err
-    assert "the last lines of its log say why\n  | " in said.err
+    assert said.err.count("the last lines of its log say why\n  | ") == 1
+    assert "feed died" in said.err  # more than once in a log, if the engine has started it again
     assert said.out.count("see below") == 3
     assert "connection refused" not in said.out
 
