@@ -21,7 +21,7 @@ import collector  # noqa: F401 - before any test imports cryptofeed
 # A loaded machine is no failure; and what CI tries is the same every time.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("suite")
-hypothesis.settings.register_profile("quick", max_examples=hypothesis.settings.default.max_examples // 3)
+hypothesis.settings.register_profile("quick", max_examples=hypothesis.settings.default.max_examples // 5)
 
 TESTS = Path(__file__).parent
 LEFT_OUT = pytest.StashKey[dict[str, str]]()

@@ -1,12 +1,16 @@
 """`collector complete`: up to when what is stored is complete, and what is missing, from the store alone."""
 
+import asyncio
 import errno
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -266,8 +270,19 @@ class TestCommand:
             await pipeline.writer._store.note(NAME, note(100, {"trades": ["BTC-USD"]}))
 
     def run(self, environment, *arguments):
-        command = [sys.executable, "-m", "collector", "complete", *arguments]
-        environment = environment | {"PATH": os.environ["PATH"]}
+        """What the command does with nothing but this environment."""
+        said, told, status = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patched, redirect_stdout(said), redirect_stderr(told):
+            patched.setattr(os, "environ", environment)
+            try:
+                status = cli.main(["complete", *arguments])
+            except SystemExit as ended:
+                status = ended.code
+        return SimpleNamespace(returncode=status, stdout=said.getvalue(), stderr=told.getvalue())
+
+    def run_alone(self, environment):
+        """The same in a process of its own."""
+        command = [sys.executable, "-m", "collector", "complete"]
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -277,14 +292,14 @@ class TestCommand:
     ):
         await self.record(Settings.read(environment), GAPS)
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
-        told = self.run(environment)
+        told = self.run_alone(environment)
         assert told.returncode == 0, told.stderr
         assert told.stdout.splitlines()[1].split()[:5] == [
             *("COINBASE", "trades", "BTC-USD", "2025-01-15T00:01:40Z", "3")
         ]
-        assert self.run(environment, "--exit-code").returncode == 1
+        assert (await asyncio.to_thread(self.run, environment, "--exit-code")).returncode == 1
         fine = ("--since", "2025-01-15T00:00:40", "--until", "2025-01-15T00:01:40", "--exit-code", "--json")
-        told = self.run(environment, *fine)
+        told = await asyncio.to_thread(self.run, environment, *fine)
         assert told.returncode == 0
         (row,) = map(json.loads, told.stdout.splitlines())
         assert row["complete"]

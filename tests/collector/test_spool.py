@@ -499,11 +499,11 @@ async def test_garbage_is_put_aside(tmp_path, content):
 
 async def test_the_file_shrinks_when_most_of_it_is_empty(tmp_path):
     spool = await Spool.open(tmp_path, keep=0.0)
-    for index in range(100):
+    for index in range(60):
         await spool.append(list(trades(5000, start=5000 * index)))
     await spool.tend()
     size = size_of(tmp_path)
-    await deliver(spool, 500_000)
+    await deliver(spool, 300_000)
     for _ in range(12):
         await spool.tend()
     assert size_of(tmp_path) < size * 0.6
