@@ -183,6 +183,8 @@ def _why(engine: DockerEngine, container: Observed, config: str | None) -> str:
         if condition.state != "running":
             cause = of_rest(condition, container.collector)
             return "; ".join(filter(None, [*cause, _starter(container, condition.state, config)]))
+        if condition.unchecked:
+            return "it was paused, and its health has not been checked since"
         said = masked(condition.said, engine.passwords(container.id))
     except EngineError:
         return ""

@@ -70,7 +70,8 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     ``started`` is in seconds since 1970, UTC, by the engine's clock, and infinite before the start; ``said``
     is the output of the last health check; ``elsewhere`` is the machine that it runs on if that is not the
     engine's, so that it cannot be asked from here; ``taken_back`` says that the swarm rolled back the last
-    update.
+    update; ``unchecked`` says that it was paused since the last health check: until the next one Docker calls
+    it unhealthy.
     """
 
     state: str
@@ -82,6 +83,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     elsewhere: str = ""
     taken_back: bool = False
+    unchecked: bool = False
 
 
 class LogLines(msgspec.Struct, frozen=True, kw_only=True):

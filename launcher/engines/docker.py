@@ -435,6 +435,7 @@ class DockerEngine:
             error=_reason(state["Error"]),
             restarts=found["RestartCount"],
             started=seconds(state["StartedAt"]),
+            unchecked=health.get("Status") == "unhealthy" and health.get("FailingStreak") == 0,
         )
 
     def status(self, container: str, collector: str) -> Status | None:

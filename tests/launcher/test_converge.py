@@ -77,6 +77,19 @@ def test_a_plan_shows_every_kind_of_action_and_changes_nothing(fleet, capsys, tm
     assert {row["config"] for row in rows} == {"current"}
 
 
+def test_no_restart_is_advised_for_what_was_only_paused(fleet, capsys):
+    fleet.write({"one": "BTC-USD"})
+    assert fleet.launch("up") == 0
+    name = f"{fleet.name}-one"
+    docker("pause", name)
+    docker("unpause", name)
+    capsys.readouterr()
+    assert fleet.launch("status") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^one +(unhealthy .*it was paused, and its health has|ready )", said, re.MULTILINE)
+    assert "launcher restart" not in said
+
+
 def test_why_a_container_is_unhealthy_is_told_by_up_and_by_status(fleet, capsys):
     fleet.write(TWO)
     assert fleet.launch("up") == 0

@@ -83,6 +83,11 @@ class Engine:
             "unhealthy",
             "its health check fails without saying why; `launcher restart c` starts it again",
         ),
+        (
+            {"state": "running", "health": "unhealthy", "said": "ready", "unchecked": True},
+            "unhealthy",
+            "it was paused, and its health has not been checked since",
+        ),
         ({"state": "exited"}, "exited", "ended with status 0; `launcher up` starts it again"),
         (
             {"state": "exited", "exit_code": 78},
