@@ -613,6 +613,13 @@ class _Builder:
                 )
 
     def _simulator(self) -> CollectorSpec:
+        if self.file.network.external:
+            self._hint(
+                self.file.keys["network"],
+                f"network {self.file.network.name}: the simulator answers there to the exchanges' names, so"
+                " other containers on it reach the simulator instead of the exchanges; leave `network`"
+                f" out and add your database to the fleet's (`docker network connect {self.file.name} NAME`)",
+            )
         container = Container(
             name=names.container(self.file.name, SIMULATOR),
             image=self.file.image,

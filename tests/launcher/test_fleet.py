@@ -289,6 +289,15 @@ def test_parquet_goes_to_a_volume_or_to_a_folder(load, tmp_path):
     assert f"fleet.yaml:3:35: path {tmp_path}/records: containers write there as user 10001" in hint
 
 
+def test_a_simulator_among_other_containers_gets_a_hint(load):
+    text = f"source: simulated\n{HEAD}{COINBASE}"
+    assert load(text).hints == load(f"{text}network: shared\n").hints == ()
+    (hint,) = load(f"{text}network: {{name: shared, external: true}}\n").hints
+    assert "network shared: the simulator answers there to the exchanges' names" in hint
+    assert "`docker network connect desk NAME`" in hint
+    assert load(f"{HEAD}{COINBASE}network: {{name: shared, external: true}}\n").hints == ()
+
+
 @pytest.mark.parametrize("host", ["", "host: localhost", "host: 127.0.0.1"])
 def test_localhost_in_a_container_gets_a_hint(load, host):
     spec = load(f"{HEAD.replace('host: redis', host)}{COINBASE}")
