@@ -226,7 +226,9 @@ def _complete(settings: Settings, options: argparse.Namespace) -> int:
         _say(f"collector: warning: {what} is damaged and was ignored", sys.stderr)
     if all(row.until is None for row in rows):
         _say(
-            f"collector: warning: no collector has stored any of these in {_place(settings)} yet", sys.stderr
+            f"collector: warning: no collector has noted in {_place(settings)} yet that it stored any of"
+            " these; one that has just started does so soon",
+            sys.stderr,
         )
     found = [completeness.encode(row) for row in rows]
     if found or not options.json:

@@ -104,7 +104,7 @@ def test_an_empty_store_has_an_answer(harness, tmp_path, monkeypatch, capsys):
             assert cli.main(["complete", *options]) == status
             shown = capsys.readouterr()
             assert row in shown.out
-            assert "warning: no collector has stored any of these in " in shown.err
+            assert "warning: no collector has noted in " in shown.err
             assert settings.where in shown.err or str(settings.parquet_dir) in shown.err
 
 
@@ -312,7 +312,8 @@ class TestCommand:
         assert told.returncode == 1
         assert len(told.stdout.splitlines()) == lines
         assert told.stderr == (
-            f"collector: warning: no collector has stored any of these in {tmp_path}/data yet\n"
+            f"collector: warning: no collector has noted in {tmp_path}/data yet that it stored any of these;"
+            " one that has just started does so soon\n"
         )
         assert not Path(tmp_path / "data").exists()
 

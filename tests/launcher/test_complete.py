@@ -73,7 +73,7 @@ collectors: [{exchange: COINBASE, symbols: BTC-USD, channels: trades, store: fil
 
 
 SAID = (
-    "collector: warning: no collector has stored any of these in /data yet",
+    "collector: warning: no collector has noted in /data yet that it stored any of these",
     "collector: /data/_positions: Permission denied",
     '{"exchange": "/data"}',
     "collector: /database is another",
@@ -151,7 +151,7 @@ def test_the_answer_of_a_collector_is_read_correctly(
 
 
 def test_an_empty_store_is_an_answer(silent, monkeypatch, capsys):
-    warning = "collector: warning: no collector has stored any of these in /data yet"
+    warning = "collector: warning: no collector has noted in /data yet that it stored any of these"
     monkeypatch.setattr(complete, "_here", lambda *_: Check(exit_code=0, lines=(warning,)))
     assert cli.main(["complete"]) == 0
     assert capsys.readouterr().err == warning.replace("collector", "coinbase", 1) + "\n"
