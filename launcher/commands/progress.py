@@ -66,7 +66,13 @@ def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
     ``heard`` is called at the first signal. A signal that is ignored already (nohup) stays ignored.
     """
     stop = threading.Event()
-    telling = threading.Thread(target=heard)  # the interrupted thread may be writing a line
+
+    def tell() -> None:
+        stop.set()
+        heard()
+
+    # The interrupted thread may be writing a line, or hold the event's lock as it begins to wait.
+    telling = threading.Thread(target=tell)
     before = {each: handler for each in _SIGNALS if (handler := signal.getsignal(each)) != signal.SIG_IGN}
 
     def restore() -> None:
@@ -75,7 +81,6 @@ def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
 
     def handle(*_: object) -> None:
         restore()
-        stop.set()
         telling.start()
 
     for each in before:
@@ -84,7 +89,7 @@ def interrupt(heard: Callable[[], None]) -> Iterator[threading.Event]:
         yield stop
     finally:
         restore()
-        if stop.is_set():
+        if telling.ident:
             telling.join()
 
 

@@ -1,9 +1,13 @@
-"""Tables where there is little room."""
+"""Tables where there is little room, and signals while something is shown."""
 
 import io
+import signal
 
+import pytest
 from rich.console import Console as RichConsole
+from waiting import PATIENCE
 
+from launcher.commands.progress import interrupt
 from launcher.console import Table
 
 
@@ -28,3 +32,13 @@ def test_a_narrow_terminal_gives_long_lists_more_lines_and_cuts_nothing():
     shown = text.getvalue()
     assert shown.splitlines()[1].startswith("binance-futures  ")
     assert sorted("".join(shown.split())) == sorted("".join([*table.columns, *table.rows[0]]))
+
+
+@pytest.mark.timeout(20)
+def test_a_signal_is_heard_at_any_moment_even_as_a_wait_for_it_begins():
+    told = []
+    with interrupt(lambda: told.append("stopping")) as stop:
+        with stop._cond:  # as wait() holds it for a moment
+            signal.raise_signal(signal.SIGINT)
+        assert stop.wait(PATIENCE)
+    assert told == ["stopping"]

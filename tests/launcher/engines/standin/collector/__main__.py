@@ -110,7 +110,8 @@ def say(text):
 
 stop = threading.Event()
 for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: stop.set())
+    # Not in the handler itself: it may interrupt a wait that holds the event's lock.
+    signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
 
 if sys.argv[1:] and PART != "WRONG-SETTINGS":
     say('{"what": "settings", "level": "WARNING", "message": "a line of a log, and no finding"}')
