@@ -90,10 +90,10 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_collection_modifyitems(items):
-    """Quick is what needs no server, no engine and no process that records for a while."""
+    """Quick is what needs no server, no engine and no program that runs for a while."""
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        if not marks & {"docker", "redis", "alone", "slow"} and _of_a_quick_place(item.path):
+        if not marks & {"docker", "redis", "programs", "alone", "slow"} and _of_a_quick_place(item.path):
             item.add_marker("quick")
 
 

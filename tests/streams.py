@@ -10,6 +10,7 @@ from collector.times import nanoseconds
 
 D = Decimal
 AT = 1_700_000_000.0
+_AT, _LATER = nanoseconds(AT), nanoseconds(0.01)  # tests make millions
 
 
 def written(record):
@@ -65,18 +66,16 @@ def one_of_each(exchange="COINBASE", symbol="BTC-USD", at=AT):
 def trades(number, start=0, symbol="BTC-USD"):
     """``number`` different trades, 1 ms apart, two by two in one frame."""
     for index in range(start, start + number):
-        at = AT + index // 2 / 1000
-        yield timed(r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None))
+        at = _AT + index // 2 * 1_000_000
+        yield r.Trade("COINBASE", symbol, at, at + _LATER, "buy", str(index), "1.10", str(index), None)
 
 
 def stream(number, symbols=("BTC-USD", "ETH-USD")):
     """``number`` records: trades and book deltas of several symbols."""
     for index in range(number):
         symbol = symbols[index % len(symbols)]
-        at = AT + index // 4 / 1000
+        at = _AT + index // 4 * 1_000_000
         if index % 3:
-            yield timed(
-                r.Trade("COINBASE", symbol, at, at + 0.01, "buy", str(index), "1.10", str(index), None)
-            )
+            yield r.Trade("COINBASE", symbol, at, at + _LATER, "buy", str(index), "1.10", str(index), None)
         else:
-            yield timed(r.L2Book("COINBASE", symbol, at, at + 0.01, True, [("1.10", str(index))], []))
+            yield r.L2Book("COINBASE", symbol, at, at + _LATER, True, [("1.10", str(index))], [])

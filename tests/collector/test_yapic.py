@@ -113,6 +113,7 @@ ENTRIES = {
 }
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("code", ENTRIES.values(), ids=ENTRIES)
 def test_cryptofeed_gets_this_parser_in_every_program(code):
     script = (

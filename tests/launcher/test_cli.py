@@ -176,6 +176,7 @@ PRINTING = (
 FULL = "{}: standard output cannot be written: No space left on device\n"
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("command", "output", "status", "said"),
     [
@@ -195,6 +196,7 @@ def test_a_closed_pipe_changes_the_exit_status_of_commands_that_answer(file, com
     assert (ended.returncode, ended.stderr) == (status, said)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_a_command_works_with_closed_streams(file, closed):
     command = f"{sys.executable} -m launcher validate {file} {closed}"

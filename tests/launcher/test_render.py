@@ -58,6 +58,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("rendered")
 
 
+@pytest.mark.programs
 def test_the_same_fleet_gives_the_same_bytes(tmp_path):
     load(tmp_path)
     program = (

@@ -45,7 +45,7 @@ def manifests(folder, spec):
         document
         for name in ("fleet.yaml", "secrets.yaml")
         if (folder / "out" / name).exists()
-        for document in yaml.safe_load_all((folder / "out" / name).read_text())
+        for document in yaml.load_all((folder / "out" / name).read_text(), yaml.CSafeLoader)
         if document
     ]
     return {(each["kind"], each["metadata"]["name"]): each for each in documents}
@@ -376,7 +376,10 @@ def built(folder):
         [kubectl_program(), "kustomize", folder], capture_output=True, text=True, check=False
     )
     assert not done.returncode, done.stderr
-    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    return {
+        (each["kind"], each["metadata"]["name"]): each
+        for each in yaml.load_all(done.stdout, yaml.CSafeLoader)
+    }
 
 
 def test_kustomize_builds_it(tmp_path):

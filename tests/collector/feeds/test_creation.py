@@ -21,6 +21,7 @@ print("cryptofeed" in sys.modules)
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(("exchange", "through_cryptofeed"), [("BINANCE", False), ("BITSTAMP", True)])
 def test_a_native_exchange_does_not_import_cryptofeed(exchange, through_cryptofeed):
     command = [sys.executable, "-c", SCRIPT, exchange]

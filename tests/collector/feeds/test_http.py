@@ -125,6 +125,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.programs
 async def test_256_mib_take_no_memory_packed_or_unpacked():
     packed = gzip.compress(bytes(256 * MIB), 1)
 
