@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+import aiohttp
 import msgspec
 
 from collector import catalog
@@ -16,6 +17,7 @@ from collector.settings import Settings, SettingsError
 #: Seconds for the whole answer, over all its requests.
 LIMIT = 60.0
 
+_NO_CONNECTION = (OSError, aiohttp.ClientConnectionError, aiohttp.ClientHttpProxyError)
 _WAYS = ("HTTPS_PROXY", "SSL_CERT_FILE")
 #: The variables that determine which subscriptions a collector makes.
 _TELLING = ("EXCHANGE", "SYMBOLS", "CHANNELS", "SHARD", "CANDLE_INTERVAL", "MAX_DEPTH", "ENDPOINT")
@@ -59,7 +61,16 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnreachableError(Exception):
-    """The exchange did not answer; the message says why."""
+    """The exchange did not return what it lists; the message says why.
+
+    ``answered`` says that it could be reached.
+    """
+
+    def __init__(self, exchange: str, why: Exception) -> None:
+        super().__init__(f"{exchange} does not return its symbols: {describe(why)}")
+        self.exchange = exchange
+        # The errors of requests are OSErrors, even those about an answer.
+        self.answered = not isinstance(why, _NO_CONNECTION) or getattr(why, "response", None) is not None
 
 
 def symbols(
@@ -163,4 +174,4 @@ def _within_limit[T](exchange: str, work: Coroutine[Any, Any, T]) -> T:
     except SettingsError:
         raise
     except Exception as error:
-        raise UnreachableError(f"{exchange} does not return its symbols: {describe(error)}") from error
+        raise UnreachableError(exchange, error) from error

@@ -12,7 +12,7 @@ import msgspec
 from collector.files import read_bounded
 from launcher import local_run, names, obstacles, overview, plan, preview
 from launcher.commands import CHANGES, DONE, FAILED, InputError, consent
-from launcher.commands.exchanges import NOT_INSTALLED
+from launcher.commands.exchanges import NOT_INSTALLED, advice
 from launcher.commands.files import load
 from launcher.commands.overlaps import refuse_overlaps
 from launcher.commands.progress import Progress, explain, failed_of, interrupt
@@ -84,7 +84,7 @@ def _resolve(fleet: FleetSpec) -> "list[Resolved]":
     except ResolveError as error:
         raise InputError(str(error)) from error
     except UnreachableError as error:
-        raise EngineError(str(error)) from error
+        raise EngineError(f"{error}; {advice(error, '`endpoint` in the file')}") from error
 
 
 def _show_resolved(resolved: "Sequence[Resolved]", console: Console) -> None:

@@ -3,13 +3,16 @@
 import argparse
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collector import catalog
 from collector import settings as contract
 from collector.settings import SettingsError
 from launcher.commands import DONE, FAILED, InputError
 from launcher.console import Console, Table
+
+if TYPE_CHECKING:
+    from collector.listing import UnreachableError
 
 NOT_INSTALLED = (
     "cryptofeed, which knows how to ask an exchange for symbols, is not installed here: "
@@ -75,7 +78,7 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
     except SettingsError as error:
         raise InputError(str(error)) from error
     except listing.UnreachableError as error:
-        console.remark(f"launcher: {error}")
+        console.remark(f"launcher: {error}; {advice(error, '--endpoint')}")
         return FAILED
     table = Table("SYMBOL", "TYPE", "TICK", "LOT", "CONTRACT", "EXPIRY")
     for each in found:
@@ -83,6 +86,20 @@ def symbols(options: argparse.Namespace, console: Console) -> int:
         expiry = each.expiry[:10] if each.expiry else "-"
         table.add(each.symbol, each.type, each.tick or "-", each.lot or "-", contract_size.strip(), expiry)
     return _show(console, table, found, as_json=options.json)
+
+
+def advice(error: "UnreachableError", endpoint: str) -> str:
+    """Return what to do if an exchange cannot be asked; ``endpoint`` names the place for another address."""
+    if error.answered:
+        return "try again later"
+    exchange = catalog.exchanges()[error.exchange]
+    proxy = (
+        "if this machine needs a proxy, set HTTPS_PROXY, and SSL_CERT_FILE if it has an authority of its own"
+    )
+    if not exchange.endpoints:
+        return proxy
+    such_as = " or ".join([*exchange.regions, "rest=https://HOST"])
+    return f"{proxy}; {endpoint} ({such_as}) asks at another address"
 
 
 def _exchange(text: str) -> str:

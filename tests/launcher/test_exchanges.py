@@ -177,8 +177,25 @@ def test_an_unreachable_exchange(launch, monkeypatch, simulator):
     assert (status, out) == (1, "")
     assert "KRAKEN does not return its symbols" in err
     assert "503" in err
+    assert err.endswith("; try again later\n")
     monkeypatch.setenv("HTTPS_PROXY", "nowhere")
     assert launch("symbols", "kraken")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("exchange", "addresses"),
+    [("kraken", "(rest=https://HOST)"), ("okx", "(eea or us or rest=https://HOST)"), ("bitstamp", None)],
+)
+def test_without_a_network_the_ways_to_an_exchange_are_named(launch, monkeypatch, exchange, addresses):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    status, out, err = launch("symbols", exchange)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"launcher: {exchange.upper()} does not return its symbols: ")
+    assert "; if this machine needs a proxy, set HTTPS_PROXY, and SSL_CERT_FILE if " in err
+    if addresses:
+        assert err.endswith(f"; --endpoint {addresses} asks at another address\n")
+    else:
+        assert "--endpoint" not in err
 
 
 def test_without_cryptofeed(launch, monkeypatch):

@@ -99,11 +99,14 @@ def test_symbols_selected_by_two_collectors_are_refused(plan, fleet, simulator, 
     assert "would record the same was not tried: KRAKEN does not return" in capsys.readouterr().err
 
 
-def test_an_unreachable_exchange_is_named(plan, simulator):
+def test_an_unreachable_exchange_is_named(plan, simulator, monkeypatch):
     simulator.fault("refuse_reference", status=503, count=1)
     status, out, err = plan(SHARDED)
     assert (status, out) == (1, "")
     assert "KRAKEN does not return its symbols" in err
+    assert "; try again later" in err
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert "; `endpoint` in the file (rest=https://HOST) asks at another address" in plan(SHARDED)[2]
 
 
 def test_simulated_exchanges_are_not_asked(fleet, capsys):
