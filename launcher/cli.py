@@ -80,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as ended:
         sys.exit(wrong if ended.code == WRONG else ended.code)
     except InputError as error:
-        _say(str(error))
+        _say(error.told)
         return wrong
     except KeyboardInterrupt:
-        _say("interrupted; run the same command again to continue")
+        _say("launcher: interrupted; run the same command again to continue")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone
         return leave_unread()

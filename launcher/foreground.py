@@ -132,13 +132,12 @@ class _Run:
                 None,
                 -signal.SIGTERM,
             ):  # stopped before its first status
-                self.console.remark(f"{collector.name} ended with status {collector.exit_status}")
+                self.console.remark(f"launcher: {collector.name} ended with status {collector.exit_status}")
                 status = 1
             elif self.seconds is not None and not collector.ever_ready:
                 said = collector.status()
-                self.console.remark(
-                    f"{collector.name} was not ready in time: {said.detail if said else 'it printed nothing'}"
-                )
+                why = said.detail if said else "it printed nothing"
+                self.console.remark(f"launcher: {collector.name} was not ready in time: {why}")
                 status = 1
         return status
 

@@ -89,8 +89,7 @@ def complete(options: argparse.Namespace, console: Console) -> int:
             table.add(row["collector"], *cells(row))
         console.table(table)
     for answer in answers:
-        for text in (*answer.warnings, *([answer.fault] if answer.fault else [])):
-            console.remark(f"{answer.collector}: {text}")
+        _remark(answer, console)
     if any(answer.fault for answer in answers):
         return FAILED
     known = all(answer.rows for answer in answers)
@@ -112,6 +111,13 @@ def _answer(spec: CollectorSpec, ask: _Ask) -> _Answer:
     if said.exit_code in _ANSWERED and (rows or any(line.startswith(_SPEAKER) for line in rest)):
         return _Answer(spec.name, rows, warnings=told)
     return _Answer(spec.name, rows, _fault(spec, said, " ".join(told[-5:])))
+
+
+def _remark(answer: _Answer, console: Console) -> None:
+    for text in answer.warnings:
+        console.remark(f"{answer.collector}: {text}")
+    if answer.fault:
+        console.remark(f"launcher: {answer.collector}: {answer.fault}")
 
 
 def _fault(spec: CollectorSpec, said: Check, told: str) -> str:

@@ -313,7 +313,7 @@ def _drop_network(engine: DockerEngine, selection: _Selection, console: Console)
                 return network.name, False
             console.remark(f"network {network.name} is left alone: its seal is not valid")
     except EngineError as error:
-        console.remark(str(error))
+        console.remark(f"launcher: {error}")
         return None, True
     return None, False
 
@@ -454,7 +454,7 @@ def _remove_volumes(
     with ThreadPoolExecutor(parallel) as pool:
         faults = dict(zip(volumes, pool.map(fault, volumes), strict=True))
     for told in filter(None, faults.values()):
-        console.remark(told)
+        console.remark(f"launcher: {told}")
     return [volume for volume in volumes if not faults[volume]]
 
 

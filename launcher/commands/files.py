@@ -9,7 +9,7 @@ from pathlib import Path
 from collector.command_line import ALSO_CALLED
 from collector.version import VERSION, described, revision
 from launcher import fleet as fleets
-from launcher.commands import DEFAULT_FILE, DONE, FAILED, FORMATS, InputError
+from launcher.commands import DEFAULT_FILE, DONE, FAILED, FORMATS, InputError, PlacedError
 from launcher.commands.overlaps import refuse_overlaps
 from launcher.console import Console, Table
 from launcher.owner import new_id
@@ -38,7 +38,13 @@ def whole(paths: Sequence[Path]) -> FleetSpec:
     try:
         return fleets.load(paths, os.environ)
     except fleets.FleetError as error:
-        raise InputError(str(error)) from error
+        raise as_input_error(error) from error
+
+
+def as_input_error(error: fleets.FleetError) -> InputError:
+    """Return the faults of fleet files as a command reports them."""
+    kind = PlacedError if all(fault.line for fault in error.faults) else InputError
+    return kind(str(error))
 
 
 def init(options: argparse.Namespace, console: Console) -> int:
@@ -154,7 +160,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if fleet.stores:
         names = ", ".join(spec.name for spec in fleet.stores)
         raise InputError(
-            f"launcher run: a store with `manage: true` ({names}) needs Docker; use `launcher up`, or leave"
+            f"a store with `manage: true` ({names}) needs Docker; use `launcher up`, or leave"
             " `manage` out and say where the store is"
         )
     refuse_overlaps(fleet, console)

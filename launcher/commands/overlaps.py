@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from launcher import overlap
-from launcher.commands import InputError
+from launcher.commands import PlacedError
 from launcher.commands.exchanges import NOT_INSTALLED
 from launcher.console import Console
 from launcher.engines import EngineError
@@ -36,7 +36,7 @@ def _symbols(fleet: FleetSpec, collectors: Sequence[CollectorSpec]) -> Mapping[s
 
 
 def refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
-    """Raise InputError if collectors would record the same into one store; report what cannot be known."""
+    """Raise PlacedError if collectors would record the same into one store; report what cannot be known."""
     try:
         found = overlaps(fleet)
     except EngineError as error:
@@ -45,4 +45,4 @@ def refuse_overlaps(fleet: FleetSpec, console: Console) -> None:
         )
         return
     if found:
-        raise InputError("\n".join(map(str, found)))
+        raise PlacedError("\n".join(map(str, found)))

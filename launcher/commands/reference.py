@@ -9,6 +9,7 @@ from collector.printable import printable
 from collector.urls import masked
 from launcher import fleet as fleets
 from launcher.commands import DONE, InputError
+from launcher.commands.files import as_input_error
 from launcher.console import Console, Table
 from launcher.explain import Explanation, explanations
 from launcher.schema import text
@@ -93,7 +94,7 @@ def _origins(options: argparse.Namespace, explanation: Explanation) -> Iterator[
     try:
         origins = fleets.origins(options.file, os.environ, explanation.name)
     except fleets.FleetError as error:
-        raise InputError(str(error)) from error
+        raise as_input_error(error) from error
     for origin in origins:
         if origin.place is None or not origin.where:
             yield origin.of, key.default or "", "default"

@@ -240,12 +240,56 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
     assert "; collectors are selected with --only: `--only 'kraken*'`" in capsys.readouterr().err
 
 
+#: Where a fault in a file is.
+PLACE = re.compile(r"\S+\.yaml:[0-9]+:[0-9]+: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "explain memry",
+        "explain fleet.yaml",
+        "explain image bad.yaml",
+        "explain image none.yaml",
+        "channels krakn",
+        "symbols krakn",
+        "validate bad.yaml",
+        "validate none.yaml",
+        "validate twice.yaml",
+        "validate --only nope",
+        "validate --profile nope",
+        "render k8s",
+        "render --output fleet.yaml",
+        "render managed.yaml --format kubernetes",
+        "run managed.yaml",
+        "run twice.yaml",
+        "complete --since 1h --until 2h",
+        "down --fleet desk fleet.yaml",
+        "plan --resolve simulated.yaml",
+    ],
+)
+def test_every_error_begins_with_the_programs_name_or_a_place(file, words, monkeypatch, capsys):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    variants = {
+        "bad": FLEET.replace("COINBASE", "COINBSE"),
+        "twice": FLEET + FLEET.splitlines()[-1].replace("{", "{name: again, ") + "\n",
+        "managed": FLEET.replace("{backend: PARQUET}", "{backend: REDIS, manage: true}"),
+        "simulated": f"source: simulated\n{FLEET}",
+    }
+    for name, content in variants.items():
+        file.with_name(f"{name}.yaml").write_text(content)
+    assert cli.main(words.split()) in (1, 2)
+    said = capsys.readouterr().err.splitlines()
+    assert said
+    assert [line for line in said if not (line.startswith("launcher: ") or PLACE.match(line))] == []
+
+
 @pytest.mark.parametrize(
     ("word", "meant"), [("kubernetes", "kubernetes"), ("K8s", "kubernetes"), ("podman", "quadlet")]
 )
 def test_a_format_given_as_a_file_is_told_where_it_belongs(file, word, meant, capsys):
     assert cli.main(["render", word]) == 2
-    said = f"{word} is a format, not a fleet file: `launcher render --format {meant}`\n"
+    said = f"launcher: {word} is a format, not a fleet file: `launcher render --format {meant}`\n"
     assert capsys.readouterr().err == said
     file.with_name(word).write_text(file.read_text())  # it may be a file's name all the same
     assert cli.main(["render", word]) == 0

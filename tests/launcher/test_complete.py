@@ -42,7 +42,7 @@ def test_an_unreachable_store_is_reported(silent, capsys):
     silent.close()
     assert cli.main(["complete"]) == 1
     said = capsys.readouterr().err
-    assert re.fullmatch(r"coinbase: Redis at 127\.0\.0\.1:\d+: Connection refused\n", said)
+    assert re.fullmatch(r"launcher: coinbase: Redis at 127\.0\.0\.1:\d+: Connection refused\n", said)
 
 
 def test_an_interval_that_ends_before_it_begins_is_refused(silent, capsys):
@@ -136,8 +136,13 @@ LOG = '{"time": "2026-11-28T08:30:00.000Z", "level": "WARNING", "logger": "redis
             "does not answer as a collector of this version does; build it again. It said",
         ),
         (0, [], 1, "does not answer as a collector of this version does"),
-        (137, [], 1, "coinbase: ended with status 137\n"),
-        (78, ["collector: 1 fault in the environment"], 1, "coinbase: 1 fault in the environment\n"),
+        (137, [], 1, "launcher: coinbase: ended with status 137\n"),
+        (
+            78,
+            ["collector: 1 fault in the environment"],
+            1,
+            "launcher: coinbase: 1 fault in the environment\n",
+        ),
     ],
 )
 def test_the_answer_of_a_collector_is_read_correctly(

@@ -70,7 +70,11 @@ def test_channels(launch):
     assert (told["channels"][0], told["by"]) == ("trades", "cryptostore")
     assert told["about"]["trades"]["source"]
     assert told["limits"]["source"]
-    assert launch("channels", "krakn") == (2, "", "exchange krakn: no such exchange; did you mean KRAKEN?\n")
+    assert launch("channels", "krakn") == (
+        2,
+        "",
+        "launcher: exchange krakn: no such exchange; did you mean KRAKEN?\n",
+    )
 
 
 def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
@@ -156,7 +160,7 @@ def test_the_details_of_a_contract_are_shown(capsys, monkeypatch):
     ],
 )
 def test_patterns_that_select_nothing(launch, pattern, said):
-    assert launch("symbols", "kraken", pattern) == (2, "", f"{said}\n")
+    assert launch("symbols", "kraken", pattern) == (2, "", f"launcher: {said}\n")
 
 
 def test_symbols_of_another_address(capsys, monkeypatch):

@@ -169,7 +169,9 @@ def test_an_unknown_key_gets_the_nearest(capsys):
 def test_explain_with_only_a_file_asks_for_a_key(capsys):
     assert cli.main(["explain", "g.yaml"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("a KEY comes before the file: `launcher explain KEY g.yaml`, KEY of fleet, ")
+    assert said.startswith(
+        "launcher: a KEY comes before the file: `launcher explain KEY g.yaml`, KEY of fleet, "
+    )
 
 
 def test_explain_reports_the_faults_of_a_bad_file(tmp_path, capsys):

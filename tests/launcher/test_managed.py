@@ -71,7 +71,10 @@ def test_a_compose_file_has_a_managed_store_as_a_service(path):
 def test_formats_without_managed_stores_say_what_to_do(path, form, capsys):
     assert cli.main(["render", "--format", form]) == 2
     faults = capsys.readouterr().err.splitlines()
-    assert [fault.partition(":")[0] for fault in faults] == ["store fast", "store market"]
+    assert [fault.split(": ")[:2] for fault in faults] == [
+        ["launcher", "store fast"],
+        ["launcher", "store market"],
+    ]
     assert all("its `host` and `password_file` instead of `manage`" in fault for fault in faults)
     assert not (path.parent / "rendered").exists()
 

@@ -225,7 +225,7 @@ def test_a_claim_too_small_for_the_spool_is_refused(tmp_path, capsys):
     file, out = str(tmp_path / "fleet.yaml"), str(tmp_path / "out")
     assert cli.main(["render", file, "--format", "kubernetes", "--output", out]) == 2
     assert capsys.readouterr().err == (
-        "kraken: a claim of 3Gi for the spool is too small for `spool_max_bytes`; set "
+        "launcher: kraken: a claim of 3Gi for the spool is too small for `spool_max_bytes`; set "
         "`kubernetes: {spool_size: 6144MiB}` or more\n"
     )
     load(tmp_path, collector("spool_max_bytes: 4GiB, kubernetes: {spool_size: 6144MiB}"))
@@ -359,7 +359,8 @@ def test_settings_without_meaning_in_a_cluster_are_refused(tmp_path, capsys):
         ),
     )
     assert cli.main(["render", str(path), "--format", "kubernetes", "--output", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.splitlines()[-4:] == [
+    said = capsys.readouterr().err.splitlines()[-4:]
+    assert [line.removeprefix("launcher: ") for line in said] == [
         "fleet desk: `source: simulated` is for trying out on one machine, not for Kubernetes; use "
         "`launcher run`, `launcher up` or the compose file, or `source: live`",
         f"{'k' * 48}: the name desk-{'k' * 48} is too long, a StatefulSet's has at most 52 characters",

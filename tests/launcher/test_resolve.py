@@ -72,9 +72,9 @@ def test_all_unlisted_symbols_are_reported_at_once(plan):
     )
     assert (status, out) == (1, "")
     assert [line.partition("; did you mean ")[0] for line in err.splitlines()] == [
-        "wrong-1: SYMBOLS = 'BTC-USDD': KRAKEN lists no such symbol",
-        "wrong-1: SYMBOLS = '*-EUR': KRAKEN lists no symbols like that",
-        "coinbase: SYMBOLS = 'NO-USD': COINBASE lists no such symbol",
+        "launcher: wrong-1: SYMBOLS = 'BTC-USDD': KRAKEN lists no such symbol",
+        "launcher: wrong-1: SYMBOLS = '*-EUR': KRAKEN lists no symbols like that",
+        "launcher: coinbase: SYMBOLS = 'NO-USD': COINBASE lists no such symbol",
     ]
 
 
