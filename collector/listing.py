@@ -81,7 +81,8 @@ def symbols(
     Blocks for up to LIMIT seconds. ``environment`` may have HTTPS_PROXY and SSL_CERT_FILE. Raises
     UnreachableError, and SettingsError if a variable is wrong or a pattern selects nothing.
     """
-    channel = catalog.exchanges()[exchange].channels[0]
+    about = catalog.exchanges()[exchange]
+    channel = next((each for each in about.channels if each not in about.keys), about.channels[0])
     asked = {"EXCHANGE": exchange, "SYMBOLS": patterns, "CHANNELS": channel, "ENDPOINT": endpoint}
     settings = _settings(asked, environment)
     listed = _within_limit(exchange, _listed(creation.access(settings)))

@@ -188,7 +188,7 @@ def test_an_unreachable_exchange(launch, monkeypatch, simulator):
 
 @pytest.mark.parametrize(
     ("exchange", "addresses"),
-    [("kraken", "(rest=https://HOST)"), ("okx", "(eea or us or rest=https://HOST)"), ("bitstamp", None)],
+    [("kraken", "(rest=https://HOST)"), ("okx", "(eea or us or rest=https://HOST)"), ("deribit", None)],
 )
 def test_without_a_network_the_ways_to_an_exchange_are_named(launch, monkeypatch, exchange, addresses):
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
