@@ -101,7 +101,8 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
         reader.exit(WRONG)
     options, rest = reader.parse_known_args(words)
     if rest and "words" not in options:
-        options.parser.error(f"unexpected argument {' '.join(rest)}")
+        instead = f"; {options.instead}" if "instead" in options else ""
+        options.parser.error(f"unexpected argument {' '.join(rest)}{instead}")
     if rest:
         options.words = [*options.words, *rest]
     options.typed = words
@@ -249,7 +250,8 @@ def _add_reference_commands(commands: _Commands) -> None:
 
 def _add_exchange_commands(commands: _Commands) -> None:
     add = partial(_add, commands, "exchanges")
-    add("exchanges", "list the exchanges and their channels")
+    exchanges = add("exchanges", "list the exchanges and their channels")
+    exchanges.set_defaults(instead="`launcher channels EXCHANGE` shows one")
     channels = add("channels", "list an exchange's channels, candle intervals and limits")
     symbols = add("symbols", "ask an exchange for its symbols: types, steps, contract sizes, expiries")
     for command in (channels, symbols):

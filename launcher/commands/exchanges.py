@@ -51,18 +51,20 @@ def channels(options: argparse.Namespace, console: Console) -> int:
 
 
 def _notes(name: str, exchange: catalog.Exchange) -> Iterator[str]:
-    """Yield what applies to the whole exchange."""
+    """Yield what applies to the whole exchange; keys of the fleet file are in backquotes."""
     way = "natively" if exchange.by == "cryptostore" else "through cryptofeed"
     state = f"; {exchange.state}" if exchange.state else ""
     yield f"{name} is supported {way}{state}"
     for channel, issue in {**exchange.broken, **exchange.keys}.items():
         yield f"{channel} {issue}"
+    if exchange.channels:
+        yield f"in a fleet file: `channels: [{', '.join(exchange.channels)}]`, or some of these"
     if exchange.candle_intervals:
-        yield f"candles: {', '.join(exchange.candle_intervals)}"
+        yield f"`candle_interval` is one of {', '.join(exchange.candle_intervals)}"
     if exchange.regions:
-        yield f"endpoint: {', '.join(exchange.regions)}"
+        yield f"`endpoint` may be {' or '.join(exchange.regions)}"
     if exchange.limits:
-        yield f"limits: {exchange.limits} ({exchange.limits.source})"
+        yield f"limits of the exchange: {exchange.limits} ({exchange.limits.source})"
 
 
 def symbols(options: argparse.Namespace, console: Console) -> int:

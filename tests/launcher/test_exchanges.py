@@ -62,10 +62,12 @@ def test_channels(launch):
         ["l2_book", "checksum"],
         ["candles", "nothing"],
     ]
-    assert lines[6:8] == [
+    assert lines[6:9] == [
         "KRAKEN is supported natively",
-        "candles: 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
+        "in a fleet file: `channels: [trades, ticker, l1_book, l2_book, candles]`, or some of these",
+        "`candle_interval` is one of 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
     ]
+    assert "`endpoint` may be eea or us" in launch("channels", "okx")[1].splitlines()
     told = json.loads(launch("channels", "KRAKEN", "--json")[1])
     assert (told["channels"][0], told["by"]) == ("trades", "cryptostore")
     assert told["about"]["trades"]["source"]
@@ -75,6 +77,13 @@ def test_channels(launch):
         "",
         "launcher: exchange krakn: no such exchange; did you mean KRAKEN?\n",
     )
+
+
+def test_one_exchange_is_shown_by_channels(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["exchanges", "KRAKEN"])
+    said = "unexpected argument KRAKEN; `launcher channels EXCHANGE` shows one\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
@@ -89,7 +98,11 @@ def test_channels_of_an_exchange_that_cryptofeed_speaks_to(launch):
 def test_the_limits_are_shown_with_their_source(launch, exchange):
     limits = catalog.exchanges()[exchange].limits
     assert limits
-    (line,) = [line for line in launch("channels", exchange)[1].splitlines() if line.startswith("limits: ")]
+    (line,) = [
+        line
+        for line in launch("channels", exchange)[1].splitlines()
+        if line.startswith("limits of the exchange: ")
+    ]
     assert f"{limits.subscriptions:,} subscriptions on a connection" in line
     assert line.endswith(f" ({limits.source})")
 
