@@ -1,4 +1,4 @@
-"""What the command lines of both programs share: suggestions, and ``--version``."""
+"""What the command lines of the programs share: our words for argparse's, suggestions, and ``--version``."""
 
 import argparse
 import contextlib
@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any, override
+from typing import IO, Any, NoReturn, override
 
 #: What other programs call a choice.
 ALSO_CALLED = {
@@ -16,6 +16,17 @@ ALSO_CALLED = {
     "stack": "swarm",
     "systemd": "quadlet",
     "podman": "quadlet",
+}
+
+#: What argparse says, and how we say it. An option is called by the last of its names.
+_OPTION = r"argument (?:-[a-z]/)?(--?[a-z-]+)"
+_IN_OUR_WORDS = {
+    r"the following arguments are required: (.+)": r"\1 is missing; {help}",
+    r"unrecognized arguments: (.+)": r"unexpected argument \1; {help}",
+    rf"{_OPTION}: expected one argument": r"\1 needs a value; {help}",
+    rf"{_OPTION}: ignored explicit argument (.+)": r"\1 takes no value, and got \2",
+    r"ambiguous option: (\S+) could match (.+)": r"\1 may mean any of \2; write it out",
+    r"argument (.+)": r"\1",
 }
 
 #: A shell's status for a program whose output pipe was closed. Not 0, since an exit status may be an answer.
@@ -57,11 +68,24 @@ def give_up_output() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Suggests what a misspelt command, choice or option was meant to be."""
+    """Says what is wrong with a command line, and what a misspelt word was meant to be."""
 
     def add_version(self) -> None:
         """Add ``--version``."""
         self.add_argument("--version", action=_Version, help="print the version and exit")
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        from collector.printable import printable  # noqa: PLC0415 - help does without
+
+        self.print_usage(sys.stderr)
+        self.exit(2, printable(f"{self.prog}: error: {self._in_our_words(message)}\n", keep="\n"))
+
+    def _in_our_words(self, message: str) -> str:
+        for theirs, ours in _IN_OUR_WORDS.items():
+            if found := re.fullmatch(theirs, message, re.DOTALL):
+                return found.expand(ours.replace("{help}", f"`{self.prog} --help` explains"))
+        return message
 
     @override
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]

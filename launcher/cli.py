@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, override
 
 from collector.command_line import Parser, give_up_output, in_words, leave_unread
 from launcher.commands import DEFAULT_FILE, FAILED, FORMATS, INTERRUPTED, WRONG, InputError
@@ -41,7 +40,7 @@ that it has changes), 3 doctor found no fault but could not make every check, 13
 141 the reader of its output closed the pipe
 """
 
-type _Commands = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - it has no public name
+type _Commands = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no public name
 
 #: What ``--json`` prints, by command: one document or, from commands that take time, one object per line.
 _JSON = {
@@ -145,17 +144,9 @@ def _say(text: str) -> None:
     sys.stderr.write(f"{printable(text, keep='\n')}\n")
 
 
-class _Parser(Parser):
-    @override
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        _say(f"{self.prog}: error: {message}")
-        self.exit(WRONG)
-
-
-def parser() -> _Parser:
+def parser() -> Parser:
     """Return the parser of the whole command line."""
-    top = _Parser(
+    top = Parser(
         prog="launcher",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -175,7 +166,7 @@ def parser() -> _Parser:
     return top
 
 
-def _add(commands: _Commands, module: str, name: str, about: str) -> _Parser:
+def _add(commands: _Commands, module: str, name: str, about: str) -> Parser:
     command = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
     command.set_defaults(module=module, function=name, parser=command)
     command.add_argument("--no-color", action="store_true", default=argparse.SUPPRESS, help="no colours")
@@ -336,7 +327,7 @@ def _add_container_commands(commands: _Commands) -> None:
     )
 
 
-def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
+def _add_convergence(commands: _Commands) -> tuple[Parser, Parser]:
     add = partial(_add, commands, "converge")
     plan = add("plan", "show what `up` would do to each collector, key by key; change nothing")
     plan.set_defaults(function="show_plan")
@@ -382,7 +373,7 @@ def _add_convergence(commands: _Commands) -> tuple[_Parser, _Parser]:
     return plan, up
 
 
-def _add_complete(commands: _Commands) -> _Parser:
+def _add_complete(commands: _Commands) -> Parser:
     complete = _add(
         commands,
         "complete",

@@ -15,15 +15,17 @@ from linear import grows_with_its_square
 
 import collector
 import launcher
-from collector import catalog
+from collector import catalog, command_line
 from collector.settings import VARIABLES, Matching
 from collector.symbol_patterns import matches
 from launcher import fleet_keys
+from launcher.engines import ssh
 
 ROOT = Path(collector.__file__).parent.parent
 FUNCTIONS = {"fullmatch", "match", "search", "sub", "split", "findall", "finditer", "subn"}
 #: What is no constant where it is used, and where it is tried instead.
 VARYING = {
+    "collector/command_line.py": ["theirs"],  # _IN_OUR_WORDS, below
     "collector/settings.py": ["self.pattern"],  # Matching: those of the tables, below
     "collector/masking.py": ["_VALUE.replace('{0}', re.escape(secret))"],  # test_masking tries it
     "launcher/fleet_file.py": ["ignored"],  # x-.*
@@ -115,10 +117,10 @@ def test_every_pattern_takes_linear_time(subtests):
                 assert not grows_with_its_square(work, text), text(20)
 
 
-@pytest.mark.parametrize("remedy", importlib.import_module("launcher.engines.ssh")._REMEDIES)
-def test_patterns_for_the_output_of_ssh_take_linear_time(remedy):
-    for text in hostile(remedy):
-        assert not grows_with_its_square(re.compile(remedy).search, text), text(20)
+@pytest.mark.parametrize("pattern", [*ssh._REMEDIES, *command_line._IN_OUR_WORDS])
+def test_patterns_for_what_other_programs_say_take_linear_time(pattern):
+    for text in hostile(pattern):
+        assert not grows_with_its_square(re.compile(pattern, re.DOTALL).search, text), text(20)
 
 
 @pytest.mark.parametrize(("pattern", "size"), [(r"[^\s/@]*:[^\s/]*@", 90), (r"(?<=://)[^\s]*(?=@)", 1500)])

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +41,11 @@ class InputError(Exception):
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out the command; return its exit status."""
-    options = parser().parse_intermixed_args(arguments)
+    reader = parser()
+    options, more = reader.parse_known_intermixed_args(arguments)
+    if more:
+        files = shlex.join([options.file, *more])
+        reader.error(f"takes one FILE; join several: `cat {files} | collector decode {options.exchange}`")
     try:
         decoder = _decoder(options)
         _show(decoder, options.file)
@@ -53,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     return 65 if decoder.malformed else 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line."""
     parser = Parser(
         prog="collector decode",

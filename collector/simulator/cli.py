@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from collector.command_line import Parser
 from collector.simulator import faults, server
 from collector.simulator.server import EXCHANGES, Options, Simulator
 
@@ -76,8 +77,8 @@ def _options(given: argparse.Namespace) -> Options:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m collector.simulator",
         description=DESCRIPTION,
         epilog=f"host names:\n{HOSTS}\n\ncontrol:\n{server.__doc__}\nfaults:\n{faults.__doc__}",
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_market(market: _Group) -> None:
     market.add_argument(
         "--seed",
-        type=int,
+        type=_whole,
         default=1,
         help="the same seed produces the same trades and book changes in the same order; only times differ. "
         "Default: 1",
@@ -165,21 +166,30 @@ def _add_addresses(where: _Group) -> None:
 
 
 def _amount(text: str) -> float:
-    amount = float(text)
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = -1.0
     if not 0 <= amount < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
     return amount
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return number
 
 
 def _port(text: str) -> int:
-    port = int(text)
+    port = _whole(text)
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 0 to 65535")
     return port

@@ -17,6 +17,7 @@ from fleet_texts import ROOT
 from parts import Missing, program
 
 import collector.cli
+from collector.simulator import cli as simulator
 from collector.version import VERSION, revision
 from launcher import cli
 from launcher.console import Console, Table
@@ -426,8 +427,8 @@ def test_both_programs_say_their_version_and_revision(capsys):
         ),
         (["launcher", "render", "--format", "systemd"], "invalid choice 'systemd'; did you mean quadlet?"),
         (["launcher", "render", "--format", "k8s"], "invalid choice 'k8s'; did you mean kubernetes?"),
-        (["launcher", "symbols"], "the following arguments are required: EXCHANGE\n"),
-        (["launcher", "explain"], "the following arguments are required: KEY\n"),
+        (["launcher", "symbols"], "error: EXCHANGE is missing; `launcher symbols --help` explains\n"),
+        (["launcher", "explain"], "error: KEY is missing; `launcher explain --help` explains\n"),
         (["launcher", "up", "--wait-timeout", "-5s"], "--wait-timeout: '-5s' is not a time such as 20s, 5m"),
         (["launcher", "version", "foo"], "launcher version: error: unexpected argument foo"),
         (["collector", "helth"], "collector: error: unknown command helth; did you mean health?"),
@@ -439,12 +440,31 @@ def test_both_programs_say_their_version_and_revision(capsys):
             ["collector", "decode", "BINANCE", "--chanels", "trades"],
             "unknown option --chanels; did you mean --channels?",
         ),
+        (
+            ["collector", "decode", "KRAKEN", "a b.jsonl", "c.jsonl"],
+            "error: takes one FILE; join several: `cat 'a b.jsonl' c.jsonl | collector decode KRAKEN`\n",
+        ),
+        (["collector", "decode"], "error: EXCHANGE is missing; `collector decode --help` explains\n"),
+        (
+            ["collector", "decode", "KRAKEN", "--receipt"],
+            "error: --receipt needs a value; `collector decode -",
+        ),
+        (["collector", "check", "x\x1b"], r"error: unexpected argument x\x1b; `collector --help` explains"),
+        (["collector", "db"], "error: ACTION is missing; `collector db --help` explains\n"),
+        (["launcher", "logs", "-n"], "error: --tail needs a value; `launcher logs --help` explains\n"),
+        (["launcher", "up", "--json=5"], "error: --json takes no value, and got '5'\n"),
+        (["launcher", "up", "--no"], "error: --no may mean any of --no-color, --no-check; write it out\n"),
+        (["launcher", "up", "--parallel", "0"], "error: --parallel: '0' is not a number from 1 to 9999\n"),
+        (["launcher", "completion", "fish"], "error: SHELL: invalid choice 'fish'; choose from bash, zsh"),
+        (["simulator", "extra"], "error: unexpected argument extra; `python -m collector.simulator --help`"),
+        (["simulator", "--port", "x"], "error: --port: 'x' is not a whole number\n"),
+        (["simulator", "--rate", "x"], "error: --rate: x is not a number of 0 or more\n"),
     ],
 )
-def test_a_misspelt_command_or_option_is_suggested(arguments, said, capsys):
+def test_a_wrong_command_line_says_what_would_be_right(arguments, said, capsys):
     program, *words = arguments
     with pytest.raises(SystemExit) as ended:
-        {"launcher": cli, "collector": collector.cli}[program].main(words)
+        {"launcher": cli, "collector": collector.cli, "simulator": simulator}[program].main(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
 
