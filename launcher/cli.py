@@ -443,7 +443,9 @@ def _selection(command: argparse.ArgumentParser) -> None:
         metavar="FILE, PATTERN",
         help=f"the fleet file [{DEFAULT_FILE}], and patterns of collectors' names [all]",
     )
-    command.add_argument("--fleet", metavar="NAME", help="the fleet's name, if its file is not at hand")
+    command.add_argument(
+        "--fleet", type=_fleet, metavar="NAME", help="the fleet's name, if its file is not at hand"
+    )
     _only(command)
 
 
@@ -463,6 +465,17 @@ def _waiting(command: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="how long a collector may take to become ready; 0 does not wait [60s]",
     )
+
+
+def _fleet(text: str) -> str:
+    from launcher.fleet_keys import FLEET  # noqa: PLC0415 - help does without
+
+    try:
+        FLEET["fleet"].parse(text)
+    except ValueError as error:
+        file = f"; give a file without --fleet: {text}" if "/" in text or "." in text else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is no fleet's name: it {error}{file}") from None
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -469,6 +469,23 @@ def test_a_wrong_command_line_says_what_would_be_right(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["status", "logs", "restart", "down"])
+@pytest.mark.parametrize("name", ["../x", "desk.yaml", "Desk", "-", "", "a" * 64])
+def test_a_name_that_no_fleet_can_have_is_refused(command, name, capsys, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere.sock")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([command, f"--fleet={name}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"error: --fleet: {name!r} is no fleet's name: it takes up to 63 lower-case letters" in said
+    assert said.endswith(f"; give a file without --fleet: {name}\n") == ("." in name)
+
+
+def test_every_command_that_takes_a_fleets_name_checks_it():
+    named = [name for name, command in commands().items() if "--fleet" in command.format_help()]
+    assert named == ["status", "logs", "restart", "down"]
+
+
 @pytest.mark.parametrize("off", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"--no-color": ""}, {"NO_COLOR": ""}])
 def test_colours_are_for_terminals_and_can_be_turned_off(off, monkeypatch):
     monkeypatch.setattr(sys, "stdout", open_terminal := OnTerminal())
