@@ -55,9 +55,14 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(filter(None, known))
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """Return the fingerprints of the identities."""
+        return tuple(map(_fingerprint, self.identities))
+
+    @property
     def mark(self) -> str:
         """Return the fingerprint for new things; empty for nobody."""
-        return _fingerprint(self.identities[0]) if self.identities else ""
+        return next(iter(self.marks), "")
 
     def labels(self, *what: str) -> dict[str, str]:
         """Return the labels for a thing; ``what`` names it unambiguously: its kind, fleet and name."""

@@ -12,7 +12,7 @@ import msgspec
 
 from launcher import names
 from launcher.engines import EngineError, Labelled, Observed
-from launcher.names import COMPOSE, LABEL_COLLECTOR, LABEL_FILE, LABEL_FLEET, SIMULATOR
+from launcher.names import COMPOSE, LABEL_COLLECTOR, LABEL_FILE, LABEL_FLEET, LABEL_OWNER, SIMULATOR
 from launcher.owner import Claim, Owner
 from launcher.spec import CollectorSpec, FleetSpec, Mount
 
@@ -120,22 +120,31 @@ def foreign(fleet: FleetSpec, observed: Iterable[Observed]) -> tuple[Observed, .
 def earlier_names(fleet: FleetSpec, owned: Iterable[Observed]) -> Iterator[str]:
     """Yield, for each other fleet that this file seems to have made, what it is and how to remove it.
 
-    ``owned`` are containers with the owner's mark. Without an ``id`` it is that of a folder, which may have
-    several files.
+    ``owned`` are containers with one of the owner's marks. That of a folder, which files without an ``id``
+    have, may be that of several files.
     """
-    owner, others = fleet.owner, defaultdict(list)
+    owner = fleet.owner
+    others: dict[tuple[str, bool], list[Observed]] = defaultdict(list)
     for each in owned:
         ours = _claim(each.fleet, owner, each) is Claim.OURS
-        same = owner.id or each.labels.get(LABEL_FILE) == owner.file
+        by_id = bool(owner.id) and each.labels.get(LABEL_OWNER) == owner.mark
+        same = by_id or each.labels.get(LABEL_FILE) == owner.file
         if each.fleet != fleet.name and each.manager != COMPOSE and ours and same:
-            others[each.fleet].append(each)
-    for name, there in others.items():
+            others[each.fleet, by_id].append(each)
+    for (name, by_id), there in others.items():
         yield (
-            f"fleet {name} {'has the `id` of this file' if owner.id else 'was made from this file'}, too:"
-            f" {_named(there)} by {_who(there)}; if that is an earlier name of fleet {fleet.name},"
-            f" `launcher down --fleet {name}` removes it"
-            + ("; if not, give this file another `id`" if owner.id else "")
+            f"fleet {name} {_made_from(owner, by_id=by_id)}: {_named(there)} by {_who(there)}; if that is an"
+            f" earlier name of fleet {fleet.name}, `launcher down --fleet {name}` removes it"
+            + ("; if not, give this file another `id`" if by_id else "")
         )
+
+
+def _made_from(owner: Owner, *, by_id: bool) -> str:
+    if by_id:
+        return "has the `id` of this file, too"
+    if owner.id:  # this file may have replaced the one of then
+        return f"was made from {owner.file} in this folder, when that had no `id`"
+    return "was made from this file, too"
 
 
 def has_own(fleet: FleetSpec, observed: Collection[Observed]) -> bool:

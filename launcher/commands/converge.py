@@ -157,7 +157,8 @@ def _tell_others(engine: DockerEngine, planned: Plan, console: Console) -> None:
             " Ctrl-C; of two collectors of one name in one store, the later one stores nothing"
         )
     if planned.changing:
-        for told in earlier_names(planned.fleet, engine.owned(planned.fleet.owner.mark)):
+        owned = [each for mark in planned.fleet.owner.marks for each in engine.owned(mark)]
+        for told in earlier_names(planned.fleet, owned):
             console.remark(told)
 
 

@@ -406,6 +406,16 @@ def test_an_earlier_name_of_a_fleet_is_told_with_the_command_that_removes_it():
     (told,) = ownership.earlier_names(fleet("one", owner=WITHOUT_ID), [named("old", "one", WITHOUT_ID)])
     assert told.startswith("fleet old was made from this file, too: one by ann@one (/srv/desk/fleet.yaml)")
     assert told.endswith("`launcher down --fleet old` removes it")
+    # The file has got its id, and its name, since.
+    there = [named("old", "one", WITHOUT_ID), named("older", "two", OURS)]
+    assert [*ownership.earlier_names(fleet("one"), there)] == [
+        "fleet old was made from fleet.yaml in this folder, when that had no `id`: one by ann@one"
+        " (/srv/desk/fleet.yaml), since 2026-01-01 00:00 UTC; if that is an earlier name of fleet desk,"
+        " `launcher down --fleet old` removes it",
+        "fleet older has the `id` of this file, too: two by ann@one (/srv/desk/fleet.yaml), since 2026-01-01"
+        " 00:00 UTC; if that is an earlier name of fleet desk, `launcher down --fleet older` removes it;"
+        " if not, give this file another `id`",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -416,6 +426,8 @@ def test_an_earlier_name_of_a_fleet_is_told_with_the_command_that_removes_it():
         (OURS, container("one", OURS, fleet="old")),  # its seal is that of another fleet
         # Another file in the same folder is another fleet.
         (WITHOUT_ID, named("old", "one", msgspec.structs.replace(WITHOUT_ID, file="other.yaml"))),
+        (OURS, named("old", "one", msgspec.structs.replace(WITHOUT_ID, file="other.yaml"))),
+        (OURS, named("old", "one", ELSEWHERE)),
     ],
 )
 def test_another_fleet_is_no_earlier_name(owner, other):

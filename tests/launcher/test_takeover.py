@@ -124,20 +124,29 @@ def test_down_of_a_fleet_by_name_alone_asks_for_consent(fleet, capsys):
     assert not fleet.containers()
 
 
-def test_the_fleet_of_an_earlier_name_is_told_and_removed_by_it(fleet, other, capsys):
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({"id": FLEET_ID}, "has the `id` of this file, too"),
+        ({}, "was made from fleet.yaml in this folder, when that had no `id`"),
+    ],
+)
+def test_the_fleet_of_an_earlier_name_is_told_and_removed_by_it(fleet, other, before, told, capsys):
     from launcher import cli  # noqa: PLC0415
 
-    fleet.write(ONE, id=FLEET_ID)
+    fleet.write(ONE, **before)
     assert fleet.launch("up") == 0
     other.name = f"{fleet.name}-new"
+    if not before:
+        other.path = fleet.path  # it gets its id and its new name where it is
     other.write(ONE, id=FLEET_ID)
     try:
         for command, status in ("plan", 2), ("up", 0):
             capsys.readouterr()
             assert other.launch(command) == status
-            assert f"fleet {fleet.name} has the `id` of this file, too: one by " in capsys.readouterr().err
+            assert f"fleet {fleet.name} {told}: one by " in capsys.readouterr().err
         assert other.launch("up") == 0
-        assert "too" not in capsys.readouterr().err  # nothing is done
+        assert "earlier name" not in capsys.readouterr().err  # nothing is done
         assert cli.main(["down", "--fleet", fleet.name, "--yes"]) == 0
         assert not fleet.containers()
         assert [*other.containers()] == ["one"]
