@@ -64,6 +64,11 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         """Return the fingerprint for new things; empty for nobody."""
         return next(iter(self.marks), "")
 
+    def told(self, mark: str) -> str:
+        """Return a mark with what it is a fingerprint of, where that is known."""
+        of = {_fingerprint(each): each.partition(" ")[0] for each in self.identities}
+        return f"{of[mark]} {mark}" if mark in of else mark
+
     def labels(self, *what: str) -> dict[str, str]:
         """Return the labels for a thing; ``what`` names it unambiguously: its kind, fleet and name."""
         told = {

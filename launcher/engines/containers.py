@@ -192,8 +192,9 @@ def changes(
 
 def owner_changes(spec: CollectorSpec, found: Mapping[str, str]) -> Iterable[Change]:
     """Yield the change of a container whose labels name another owner, or nothing."""
-    if (old := found.get(LABEL_OWNER, "")) != spec.owner.mark:
-        yield Change(key="owner", old=old or None, new=spec.owner.mark or None)
+    owner, old = spec.owner, found.get(LABEL_OWNER, "")
+    if old != owner.mark:
+        yield Change(key="owner", old=owner.told(old) or None, new=owner.told(owner.mark) or None)
 
 
 def change(key: str, old: str | None, new: str | None) -> Change:

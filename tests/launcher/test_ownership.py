@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from launcher import names, ownership, plan
 from launcher.engines import EngineError, Labelled, Observed
+from launcher.engines.containers import owner_changes
 from launcher.names import COMPOSE, LAUNCHER
 from launcher.owner import NOBODY, Claim, Owner, new_id, of_file
 from launcher.ownership import Purpose
@@ -384,6 +385,20 @@ def test_containers_of_another_fleet_are_shown_with_their_owner_and_age():
     assert ownership.whose(theirs) == (
         "one of another fleet desk, by eve@three (/home/eve/fleet.yaml), since 2026-01-01 00:00 UTC"
     )
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        (WITHOUT_ID, f"folder {WITHOUT_ID.mark}"),  # the file has got its id since
+        (FOREIGN, FOREIGN.mark),
+        (NOBODY, None),
+    ],
+)
+def test_a_plan_says_what_an_owners_mark_stands_for(before, told):
+    labels = before.labels("container", "desk", "desk-one")
+    (change,) = owner_changes(spec("one"), labels)
+    assert (change.old, change.new) == (told, f"id {OURS.mark}")
 
 
 def named(fleet, collector, owner, **changes):
