@@ -40,7 +40,8 @@ PASSING = (CHECK, FILLER)
 
 SPOOL, DATA, SIMULATOR = "spool", "data", "simulator"
 _SERVERS = r"(?P<server>redis|postgres|mongo)-(?P<holds>data|password)"
-_OF_ONE = rf"(?:spool|secrets-[0-9a-f]{{16}}|{_SERVERS})(?:\{CHECK})?"
+_SECRETS = "secrets-"
+_OF_ONE = rf"(?:spool|{_SECRETS}[0-9a-f]{{16}}|{_SERVERS})(?:\{CHECK})?"
 _SHARED = rf"(?:data|simulator)(?:\{CHECK})?"
 #: What follows the fleet's name in a volume's name, by the character that joins the parts.
 _NAMES = {
@@ -66,7 +67,7 @@ def server_role(server: str, holds: str) -> str:
 
 def secrets_role(seal: str) -> str:
     """Return the role of the volume of a collector's secrets; ``seal`` has 16 hexadecimal digits."""
-    return f"secrets-{seal}"
+    return f"{_SECRETS}{seal}"
 
 
 class Volume(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,11 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
     def holds_password(self) -> bool:
         """Return whether it contains the password of a managed store's data."""
         return self.role.endswith("-password")
+
+    @property
+    def holds_secrets(self) -> bool:
+        """Return whether it contains a collector's secrets, which `up` can always make again."""
+        return self.role.startswith(_SECRETS)
 
     @property
     def holds_data(self) -> bool:

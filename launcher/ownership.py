@@ -213,6 +213,24 @@ def is_removable(volume: Labelled, fleet: str, owner: Owner, *, adopt: bool = Fa
     return claim in (Claim.OURS, Claim.UNMARKED)
 
 
+def unused_secrets(
+    fleet: FleetSpec, there: Iterable[Labelled], observed: Iterable[Observed]
+) -> tuple[str, ...]:
+    """Return the volumes of the fleet's secrets that no container mounts: an interrupted command left them.
+
+    ``there`` are volumes with the labels of `up`, ``observed`` all containers of the fleet.
+    """
+    mounted = {name for container in observed for name in container.volumes}
+    return tuple(
+        volume.name
+        for volume in there
+        if volume.name not in mounted
+        and (role := names.parse(fleet.name, volume.name))
+        and role.holds_secrets
+        and is_removable(volume, fleet.name, fleet.owner)
+    )
+
+
 def is_removable_network(network: Labelled, fleet: str, owner: Owner) -> bool:
     """Return whether a network with the labels of `up` may be removed with its fleet."""
     claim = owner.claim(network.labels, *seal_of("network", fleet, network.name))

@@ -101,10 +101,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def removals(self) -> tuple[Action, ...]:
         """Return the actions that remove a collector or a store without replacing it.
 
-        The simulator does not count, nor do leftovers of an interrupted update.
+        The simulator does not count, nor do leftovers of an interrupted command.
         """
         there = {SIMULATOR, *(spec.name for spec in specs(self.fleet))}
-        return tuple(action for action in self.of(Kind.REMOVE) if action.collector not in there)
+        return tuple(
+            action
+            for action in self.of(Kind.REMOVE)
+            if action.collector not in there and not (action.container and action.container.is_passing)
+        )
 
     def of(self, *kinds: Kind) -> tuple[Action, ...]:
         """Return the actions of these kinds."""
@@ -203,6 +207,8 @@ def _why(changes: Sequence[Change], *, by_hand: bool) -> str:
 
 def _for_orphan(container: Observed, wanted: set[str], *, keep: bool) -> Action:
     kind, reason = (Kind.KEEP if keep else Kind.REMOVE), "is not in the file"
-    if container.collector in wanted:  # it has another name, and would share the collector's spool
+    if container.is_passing:
+        kind, reason = Kind.REMOVE, f"{container.name} is left over from an interrupted command"
+    elif container.collector in wanted:  # it has another name, and would share the collector's spool
         kind, reason = Kind.REMOVE, f"{container.name} is left over from an interrupted update"
     return Action(kind=kind, collector=container.collector, reason=reason, container=container)

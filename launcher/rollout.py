@@ -492,7 +492,10 @@ class Rollout:
         speaks = _is_collector(container.collector, container.store)
         leftover = self._engine.leftover(container.id, container.name) if speaks else Leftover()
         self._engine.remove(container.id)
-        detail = "its data is kept" if container.store else _kept(leftover)
+        if container.is_passing:
+            detail = f"{container.name}, left over from an interrupted command"
+        else:
+            detail = "its data is kept" if container.store else _kept(leftover)
         self._tell(Event(collector=container.collector, state="removed", detail=detail, leftover=leftover))
 
     def _wait(self, started: Sequence[_Started], seconds: float) -> None:

@@ -27,7 +27,6 @@ from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
 from launcher.engines.passwords import with_passwords_of
 from launcher.engines.process import environment
-from launcher.names import PASSING
 from launcher.owner import whoami
 from launcher.ownership import Purpose, has_own
 from launcher.spec import CollectorSpec, FleetSpec, Mount, Network
@@ -150,7 +149,7 @@ def _asking(fleet: FleetSpec, command: Sequence[str], console: Console) -> Itera
         _network(engine, fleet) as network,
     ):
         for each in holding.ours:
-            if each.name.endswith(PASSING):
+            if each.is_passing:
                 engine.discard(each.id)
         yield lambda spec: _in_a_container(engine, specs[spec.name], command, key, network)
 

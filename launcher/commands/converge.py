@@ -23,7 +23,7 @@ from launcher.engines.holdings import held
 from launcher.engines.passwords import lost_passwords, with_passwords_of
 from launcher.overview import Row
 from launcher.owner import whoami
-from launcher.ownership import VolumeFault, earlier_names
+from launcher.ownership import VolumeFault, earlier_names, unused_secrets
 from launcher.plan import Action, Kind, Obstacle, Plan
 from launcher.rollout import Options, Rollout
 from launcher.spec import FleetSpec
@@ -128,7 +128,21 @@ def up(options: argparse.Namespace, console: Console) -> int:
         obstacles.refuse(engine, planned)
         if more := [action for action in planned.removals if action.collector not in agreed]:
             raise EngineError(f"nothing was touched: by now this {_removes(more)}, too; try again")
-        return _converge(engine, planned, key, options, console)
+        status = _converge(engine, planned, key, options, console)
+        _drop_unused_secrets(engine, planned.fleet, console)
+        return status
+
+
+def _drop_unused_secrets(engine: DockerEngine, fleet: FleetSpec, console: Console) -> None:
+    there = engine.volumes(fleet.name)
+    for volume in unused_secrets(fleet, there, engine.observe(fleet.name)):
+        try:
+            engine.remove_volume(volume)
+        except EngineError:
+            continue  # somebody uses it after all; the next `up` tries again
+        console.remark(
+            f"volume {volume} removed: an interrupted command left it, with secrets that nobody uses"
+        )
 
 
 def _require_consent(planned: Plan, options: argparse.Namespace, console: Console) -> None:

@@ -21,7 +21,7 @@ from launcher.engines import Check, EngineError, LogLines, Observed, chosen
 from launcher.engines.docker import DockerEngine
 from launcher.engines.holdings import held
 from launcher.engines.passwords import with_passwords_of
-from launcher.names import CHECK, PASSING, SIMULATOR
+from launcher.names import CHECK, SIMULATOR
 from launcher.owner import Claim, whoami
 from launcher.ownership import seal_of
 from launcher.plan import Obstacle
@@ -155,7 +155,7 @@ class _Diagnosis:
             self._fleet = with_passwords_of(self._engine, self._fleet, self._observed, volumes=True)
             self._key = self._engine.key(self._observed)
             for each in self._observed:
-                if each.name.endswith(PASSING):
+                if each.is_passing:
                     self._engine.discard(each.id)
             cleaning.enter_context(self._without_new_volumes())
             absent = self._absent()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from launcher.names import PASSING
+
 
 class EngineError(Exception):
     """The engine refuses something or cannot do it; the message is for the user."""
@@ -43,6 +45,11 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     is_service: bool = False
     labels: Mapping[str, str] = {}
     volumes: tuple[str, ...] = ()
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it was made for a moment, and contains nothing: what is still there was left behind."""
+        return self.name.endswith(PASSING)
 
 
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Plans, drift, rolling updates and their failures on a real engine, with a stand-in for the collector."""
 
+import contextlib
 import json
 import re
 
@@ -200,6 +201,17 @@ def test_a_changed_secret_is_reported_and_never_shown(fleet, capsys):
     assert not [each for each in fleet.things("volume") if "secrets" in each]
 
 
+@contextlib.contextmanager
+def the_engine_gone_while_secrets_are_copied(monkeypatch):
+    def gone(*_arguments, **_options):
+        raise ConnectionError("the engine is gone")
+
+    with monkeypatch.context() as patched:
+        for step in ("put_archive", "remove_container", "remove_volume"):
+            patched.setattr(f"docker.APIClient.{step}", gone)
+        yield
+
+
 @pytest.mark.parametrize("command", ["up", "doctor", "down"])
 def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monkeypatch, command):
     """The engine was gone before they were in their volume, so neither it nor what fills it was removed."""
@@ -208,12 +220,7 @@ def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monke
     assert fleet.launch("up") == 0
     fleet.write(TWO, stores={"redis": store})
 
-    def gone(*_arguments, **_options):
-        raise ConnectionError("the engine is gone")
-
-    with monkeypatch.context() as patched:
-        for step in ("put_archive", "remove_container", "remove_volume"):
-            patched.setattr(f"docker.APIClient.{step}", gone)
+    with the_engine_gone_while_secrets_are_copied(monkeypatch):
         assert fleet.launch("up") == 1
     left = docker("ps", "--all", "--format", "{{.Names}}", "--filter", "status=created").split()
     assert f"{fleet.name}-two.secrets" in left
@@ -222,6 +229,29 @@ def test_secrets_that_could_not_be_copied_are_copied_by_the_next_up(fleet, monke
     assert f"{fleet.name}-two.secrets" not in left
     assert fleet.launch("up") == 0
     assert docker("exec", f"{fleet.name}-two", "cat", "/run/secrets/password") == "canary"
+
+
+def test_what_held_the_secrets_of_a_collector_that_is_gone_is_removed_without_a_question(
+    fleet, monkeypatch, capsys
+):
+    store = {"redis": {"backend": "REDIS", "host": "redis", "password": "canary"}}
+    fleet.write({"one": "BTC-USD"}, stores=store)
+    assert fleet.launch("up") == 0
+    (ours,) = (each for each in fleet.things("volume") if "secrets" in each)
+    fleet.write({"one": "BTC-USD", "gone": "BTC-USD", "older": "BTC-USD"}, stores=store)
+    with the_engine_gone_while_secrets_are_copied(monkeypatch):
+        assert fleet.launch("up") == 1
+    docker("rm", "--volumes", f"{fleet.name}-older.secrets")  # of that one the volume alone is left
+    assert len([each for each in fleet.things("volume") if "secrets" in each]) == 3
+    fleet.write({"one": "BTC-USD"}, stores=store)
+    capsys.readouterr()
+    assert fleet.launch("up") == 0
+    said = capsys.readouterr().err
+    assert f"gone: removed ({fleet.name}-gone.secrets, left over from an interrupted command)" in said
+    assert f"volume {ours.replace('one', 'older')} removed: an interrupted command left it" in said
+    assert [*fleet.containers()] == ["one"]
+    assert [each for each in fleet.things("volume") if "secrets" in each] == [ours]
+    assert fleet.launch("plan") == 0
 
 
 def test_a_saved_plan_is_carried_out_only_while_nothing_has_changed(fleet, capsys, tmp_path):

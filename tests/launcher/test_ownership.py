@@ -334,6 +334,27 @@ def test_no_two_fleets_with_ids_have_a_volume_in_common(fleet, collector, other_
     assert [names.parse(fleet, each.name(distinct=True)) for each in volumes] == volumes
 
 
+SEAL = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("there", "unused"),
+    [
+        (volume(f"desk_gone_secrets-{SEAL}", OURS), True),
+        (volume(f"desk-gone-secrets-{SEAL}"), True),
+        (volume(f"desk_gone_secrets-{SEAL}", FOREIGN), False),
+        (volume("desk_gone_spool", OURS), False),
+        (volume("desk_db_redis-password", OURS), False),
+        (volume("desk_db_redis-data", OURS), False),
+        (volume(f"desk_one_secrets-{SEAL}", OURS), False),  # it is mounted
+        (volume("important", OURS), False),
+    ],
+)
+def test_secrets_that_no_container_mounts_are_unused(there, unused):
+    observed = [container("one", OURS, volumes=(f"desk_one_secrets-{SEAL}", "desk_one_spool"))]
+    assert ownership.unused_secrets(fleet("one"), [there], observed) == ((there.name,) if unused else ())
+
+
 @pytest.mark.parametrize(
     ("there", "may"),
     [

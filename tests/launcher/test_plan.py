@@ -102,6 +102,19 @@ def test_a_second_container_of_a_collector_is_always_removed(keep):
     assert actions[1].container.id == "next"
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("suffix", [".secrets", ".check"])
+def test_what_a_collector_needed_for_a_moment_goes_without_consent(keep, suffix):
+    left = running(TWO, name=f"desk-two{suffix}", id="left", state="created")
+    planned = plan.make(fleet(ONE), [running(ONE), left, running(TWO)], {}, keep_orphans=keep)
+    assert [(action.kind, action.reason) for action in planned.actions] == [
+        (Kind.UNCHANGED, "matches the file"),
+        (Kind.REMOVE, f"desk-two{suffix} is left over from an interrupted command"),
+        (Kind.KEEP if keep else Kind.REMOVE, "is not in the file"),
+    ]
+    assert [action.container.id for action in planned.removals] == ([] if keep else ["id-two"])
+
+
 def test_the_simulator_comes_first_and_the_others_keep_the_order_of_the_file():
     actions = plan.make(fleet(TWO, ONE, simulator=SIMULATOR), [], {}).actions
     assert [action.collector for action in actions] == ["simulator", "two", "one"]
