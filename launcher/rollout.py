@@ -64,7 +64,8 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
 
     ``restarts`` is how often the engine had restarted it before; ``since`` when what it replaces was stopped,
     by time.monotonic, and ``predecessor`` the last status of that; ``put_back`` brings it back, and says so;
-    ``settle`` removes what only that needed; ``speaks`` tells a collector, which says of itself how it is,
+    ``settle`` removes what only that needed; ``last_written`` is the time of its last status before it was
+    resumed, if it was paused; ``speaks`` tells a collector, which says of itself how it is,
     from a server, which has a health check.
     """
 
@@ -73,6 +74,7 @@ class _Started(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     speaks: bool
     restarts: int = 0
+    last_written: float = -math.inf
     since: float | None = None
     predecessor: Status | None = None
     put_back: Callable[[], str] = str
@@ -279,7 +281,9 @@ class Rollout:
             condition = self._engine.condition(container.id)
             if container.state == "running" and (not self._options.wait or _says_ready(spec, condition)):
                 return None
-            return started(id=container.id, restarts=condition.restarts)
+            written = self._last_written(container) if condition.unchecked else -math.inf
+            return started(id=container.id, restarts=condition.restarts, last_written=written)
+        written = -math.inf
         with self._turn(spec) as has_turn:
             if not has_turn:
                 return None
@@ -288,6 +292,8 @@ class Rollout:
                 made = self._engine.create(self._engine.seal(spec, key), key=key)
             elif action.kind is Kind.START:
                 self._say(spec.name, "starting", action.reason)
+                if container.state == "paused":
+                    written = self._last_written(container)
                 made = container.id
             else:  # a simulator that is not as it should be
                 self._say(spec.name, "recreating", action.reason)
@@ -295,7 +301,12 @@ class Rollout:
                 self._engine.remove(container.id)
                 made = self._engine.create(self._engine.seal(spec, key), key=key)
             self._engine.start(made)
-        return started(id=made)
+        return started(id=made, last_written=written)
+
+    def _last_written(self, container: Observed) -> float:
+        """Return when a container wrote its status; the next one is evidence that it runs."""
+        status = self._engine.status(container.id, container.name)
+        return status.time if status else -math.inf
 
     @contextlib.contextmanager
     def _turn(self, spec: CollectorSpec) -> Iterator[bool]:
@@ -550,7 +561,9 @@ class Rollout:
             self._say(started.collector, "waiting", self._unhealthy(started, condition, "no status yet"))
         elif cause := failures.of_status(status):
             self._fail(started, cause, status)
-        elif condition.health == "unhealthy":  # stuck: its last word is an old one
+        elif condition.unchecked and status.time <= started.last_written:
+            self._say(started.collector, "waiting", "was paused, and has written no status since")
+        elif _is_sick(condition):  # stuck: its last word is an old one
             self._say(started.collector, "waiting", self._unhealthy(started, condition, "stuck"))
         elif status.state == "ready":
             self._look_at_unseen(started, status)
@@ -581,7 +594,7 @@ class Rollout:
 
     def _unhealthy(self, started: _Started, condition: Condition, why: str) -> str:
         """Return what a container waits for: what its health check says, once the engine goes by that."""
-        said = condition.said if condition.health == "unhealthy" else ""
+        said = condition.said if _is_sick(condition) else ""
         return " ".join(self._masked(started, said).split()) or why
 
     def _masked(self, started: _Started, *texts: str) -> str:
@@ -595,7 +608,7 @@ class Rollout:
                 return
         last = self._last[started.collector]
         cause = failures.of_delay(seconds, last.detail, last.status)
-        if self._engine.condition(started.id).health == "unhealthy":
+        if _is_sick(self._engine.condition(started.id)):
             cause = failures.of_ill_health(seconds, last.detail, started.collector)
         self._fail(started, cause, last.status)
 
@@ -681,6 +694,11 @@ def _says_ready(spec: CollectorSpec, condition: Condition) -> bool:
     if condition.health != "healthy":
         return False
     return not _is_collector(spec.name, spec.server) or condition.said.startswith("ready: ")
+
+
+def _is_sick(condition: Condition) -> bool:
+    """Return whether a health check found a container unhealthy; the engine says so of a paused one, too."""
+    return condition.health == "unhealthy" and not condition.unchecked
 
 
 def _shared(spec: CollectorSpec | None) -> str | None:

@@ -9,8 +9,11 @@ from msgspec import structs
 from collector.health import SpoolStatus, Status, StoreStatus, SubscriptionStatus
 from launcher import failures, rollout
 from launcher.commands.progress import by_cause
-from launcher.engines import Condition, docker
+from launcher.engines import Condition, Observed, docker
+from launcher.names import LAUNCHER
+from launcher.plan import Action, Kind
 from launcher.rollout import Event
+from launcher.spec import CollectorSpec, Container
 
 
 def failed(collector, detail, *log, status=None):
@@ -65,6 +68,50 @@ def test_what_does_not_get_healthy_is_told_with_what_its_check_says(values, spea
         ("failed", f"{'unhealthy, and ' * is_ill}not ready after 0.001 s: {why}"),
     ]
     assert ("`launcher restart one` starts it again" in events[-1].remedy) == is_ill
+
+
+STARTED = {"collector": "one", "name": "fleet-one", "id": "1", "speaks": True}
+
+
+def test_what_was_paused_is_ready_once_it_has_written_a_status_since(monkeypatch):
+    """Docker calls it unhealthy until the next health check, seconds later."""
+    monkeypatch.setattr(rollout, "_LOOK_EVERY", 0.001)
+    of_before = status(state="ready")
+    written = iter([of_before, of_before, structs.replace(of_before, time=2.0)])
+    events, engine = [], Sick(health="unhealthy", said="ready: as it is", unchecked=True)
+    engine.status = lambda *_: next(written)
+    made = rollout.Rollout(engine, rollout.Options(parallel=1), events.append, threading.Event())
+    made._wait([rollout._Started(**STARTED, last_written=of_before.time)], 60)
+    assert [(event.state, event.detail) for event in events] == [
+        ("waiting", "was paused, and has written no status since"),
+        ("ready", "as it is"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"),
+    [(Kind.START, "paused"), (Kind.UNCHANGED, "running")],  # resumed by us, or by hand
+)
+def test_what_was_written_before_a_pause_does_not_count(kind, state):
+    engine = Sick(health="unhealthy", unchecked=True)
+    engine.said, engine.start = status(state="ready"), lambda _: None
+    made = rollout.Rollout(engine, rollout.Options(parallel=1), lambda _: None, threading.Event())
+    container = Container(name="fleet-one", image="image:1", network="fleet", environment={}, mounts=())
+    spec = CollectorSpec(fleet="fleet", name="one", container=container)
+    there = Observed(
+        id="1", name="fleet-one", fleet="fleet", collector="one", config_hash="", manager=LAUNCHER,
+        image="image:1", state=state, health="unhealthy", created=0,
+    )  # fmt: skip
+    action = Action(kind=kind, collector="one", reason="", spec=spec, container=there)
+    assert made._start(b"", action).last_written == engine.said.time
+
+
+def test_what_was_paused_and_writes_nothing_is_not_called_unhealthy():
+    events, engine = [], Sick(health="unhealthy", said="ready: as it is", unchecked=True)
+    engine.said = status(state="ready")
+    made = rollout.Rollout(engine, rollout.Options(parallel=1), events.append, threading.Event())
+    made._wait([rollout._Started(**STARTED, last_written=engine.said.time)], 0.001)
+    assert events[-1].detail == "not ready after 0.001 s: was paused, and has written no status since"
 
 
 @pytest.mark.parametrize(("predecessor", "bound"), [("ready", "most"), ("degraded", "least")])
