@@ -8,11 +8,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from parts import library
 
 pytestmark = pytest.mark.slow
 
 TESTS = Path(__file__).parent
-#: For each part: its programs, and tests that need it, of which several share a fixture.
+#: For each part, as it is told: its programs and libraries, and tests that need it, of which several share
+#: a fixture.
 PARTS = {
     "Docker": (
         ("docker", "dockerd"),
@@ -27,6 +29,8 @@ PARTS = {
     "pgbouncer": (("pgbouncer",), ("collector/stores/test_conformance.py", "-kpgbouncer")),
     "toxiproxy": (("toxiproxy-server", "go"), ("soak/test_soak.py",)),
     "ssh": (("ssh", "sshd"), ("launcher/test_remote.py", "-kssh")),
+    "a Kubernetes API server": (("kubernetes-cluster",), ("launcher/test_kubernetes.py",)),
+    "libfaketime": (("libfaketime.so.1",), ("end_to_end/test_hostile_surroundings.py", "-kclock")),
     "shells": (("zsh", "tcsh"), ("launcher/test_cli.py", "-kshells")),
 }  # fmt: skip
 COMPOSE = ("launcher/test_cli_containers.py::test_containers_made_by_compose_are_left_alone",)
@@ -41,12 +45,14 @@ def programs():
 
 
 def fill(programs, *hidden):
-    """Every program of this machine but the ``hidden`` ones."""
+    """Every program of this machine, and every library that tests look for, but the ``hidden`` ones."""
     places = [*os.environ["PATH"].split(os.pathsep), "/usr/sbin"]
     for place in [*map(Path, places), *Path("/usr/lib/postgresql").glob("*/bin")]:
         for program in place.iterdir() if place.is_dir() else ():
             if program.name not in hidden and not (programs / program.name).is_symlink():
                 (programs / program.name).symlink_to(program)
+    if (found := library("faketime/libfaketime.so.1")) and found.name not in hidden:
+        (programs / found.name).symlink_to(found)
 
 
 def run(programs, *arguments, **variables):
@@ -69,7 +75,8 @@ def test_a_missing_part_is_reported(part, programs, tmp_path):
     hidden, arguments = PARTS[part]
     fill(programs, *hidden)
     variables = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"} if part == "Docker" else {}
-    assert "left out: " in run(programs, *arguments, **variables)
+    told = "zsh" if part == "shells" else part
+    assert f"left out: {told}: " in run(programs, *arguments, **variables)
 
 
 def test_a_machine_without_any_part(programs, tmp_path):
@@ -78,7 +85,8 @@ def test_a_machine_without_any_part(programs, tmp_path):
     files.remove("collector/stores/test_conformance.py")  # of which Parquet is not missing
     told = run(programs, *files, DOCKER_HOST=f"unix://{tmp_path}/no.sock")
     told = {line.split(": ")[1] for line in told.splitlines() if line.startswith("left out: ")}
-    assert {"Docker", "Redis", "PostgreSQL", "MongoDB", "ssh", "zsh", "tcsh"} <= told
+    # What needs pgbouncer or toxiproxy needs a store first.
+    assert {*PARTS} - {"pgbouncer", "toxiproxy", "shells"} | {"zsh", "tcsh"} <= told
 
 
 def test_a_docker_command_without_compose(users_engine, programs):

@@ -15,7 +15,7 @@ from collectors import Collector
 from comparison import compare, gaps_in
 from conformance import RedisHarness
 from databases import PostgresHarness
-from parts import Missing
+from parts import Missing, library
 from servers import PostgresServer, RedisServer, Toxiproxy
 from simulated import Simulator
 
@@ -51,10 +51,8 @@ def fill(disk):
 
 def faketime():
     """The library that tells a process another time."""
-    for place in ("x86_64-linux-gnu", "aarch64-linux-gnu", ""):
-        library = Path("/usr/lib", place, "faketime/libfaketime.so.1")
-        if library.exists():
-            return library
+    if path := library("faketime/libfaketime.so.1"):
+        return path
     raise Missing("libfaketime", "no library of that name", "apt-get install libfaketime")
 
 
