@@ -297,13 +297,17 @@ class SpoolFile:
             for first, count, size, since, until in gone
             if first + count > delivered
         ]
+        self._take_out([row[0] for row in gone], lost)
+        self.bytes -= sum(row[2] for row in gone)
+
+    def _take_out(self, firsts: Sequence[int], lost: Sequence[tuple[Loss, int]]) -> None:
+        """Delete blobs, and note and list what is lost by that."""
         losses = self.losses
         for loss, _ in lost:
             losses = merged(losses, loss)
         with self._transaction():  # a crash must not remove records without a loss that says so
-            self.db.executemany("DELETE FROM blobs WHERE first = ?", [(row[0],) for row in gone])
+            self.db.executemany("DELETE FROM blobs WHERE first = ?", [(first,) for first in firsts])
             self._save_losses(losses)
-        self.bytes -= sum(row[2] for row in gone)
         self.losses = losses
         self.dropped += lost
 
@@ -316,6 +320,11 @@ class SpoolFile:
         """Note that records are lost; the next write saves that."""
         self.losses = merged(self.losses, loss)
         self.dropped.append((loss, size))
+
+    def save_losses(self) -> None:
+        """Save what is lost now. Raises NoRoomError."""
+        with _needing_room(), self._transaction():
+            self._save_losses(self.losses)
 
     def _save_losses(self, losses: tuple[Loss, ...]) -> None:
         """Write the losses that differ from the saved ones: usually none, or the last."""
@@ -368,10 +377,9 @@ class SpoolFile:
             found.append(Blob(first, records, data))
             taken += size
         cursor.close()
-        for loss, size in corrupt:
-            self.db.execute("DELETE FROM blobs WHERE first = ?", (loss.first,))
-            self.bytes -= size
-            self.lose(loss, size)
+        if corrupt:
+            self._take_out([loss.first for loss, _ in corrupt], corrupt)
+            self.bytes -= sum(size for _, size in corrupt)
         return found
 
     def newest(self, count: int) -> list[AnyRecord]:

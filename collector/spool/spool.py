@@ -295,7 +295,18 @@ class Spool:
             records += sum(blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved)
             size += sum(len(blob.data) for blob in unsaved if blob.end > start)
             self._backlog = Backlog(start, records, size)
+        if loss:
+            await self._keep_losses()
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
+
+    async def _keep_losses(self) -> None:
+        """Save what the store forgot: once it has what comes after that, its position no longer shows it."""
+        try:
+            async with self._lock:
+                await self._on_disk(self._file.save_losses)
+            await self._synced()
+        except NoRoomError as error:
+            self._say("room", f"the spool {self._file.path} cannot note what the store forgot: {error}")
 
     def knows(self, stored: Position) -> bool:
         """Return whether ``stored`` is a position of this spool, not of a copy that was used elsewhere."""

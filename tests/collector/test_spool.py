@@ -195,6 +195,22 @@ async def test_records_older_than_the_tail_are_forgotten_and_counted(tmp_path):
     await spool.close()
 
 
+async def test_what_the_store_forgot_is_known_after_a_crash_however_soon(tmp_path):
+    spool = await Spool.open(tmp_path / "first", keep=0.0, sync=3600.0)
+    for index in range(10):
+        await spool.append(list(trades(3, start=3 * index)))
+    await deliver(spool, 21)
+    await spool.tend()
+    await spool.tend()
+    start = await spool.resume(None)
+    rest = await spool.read(start.after, 9)  # the store has it, and the collector crashes
+    again = await Spool.open(crashed(spool.folder))
+    resumed = await again.resume(Position(spool.owner, rest.incarnation, rest.end))
+    assert (resumed.forgotten, list(again.losses)) == (None, [start.forgotten])
+    await spool.close()
+    await again.close()
+
+
 async def test_a_store_that_is_ahead_of_the_spool_is_followed(spool):
     await spool.append(list(trades(10)))
     first = await spool.read(None, 4)
@@ -483,6 +499,9 @@ async def test_a_damaged_blob_is_skipped_and_counted(tmp_path):
     (loss,) = spool.losses
     assert (loss.reason, loss.count) == ("corrupt", 5)
     assert spool.undelivered[0] == 10
+    again = await Spool.open(crashed(tmp_path))
+    assert list(again.losses) == [loss]
+    await again.close()
     await spool.close()
 
 
