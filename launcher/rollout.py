@@ -116,7 +116,7 @@ class Rollout:
         self._replacing: tuple[
             str, ...
         ] = ()  # options of a check: what the plan's containers store is no overlap
-        self._to_let_go: set[str] = set()  # names of containers that are still to be replaced
+        self._to_replace: set[str] = set()  # names of containers that are still to be replaced
         self._early: dict[str, _Started] = {}  # what lacks nothing but what one of these has
         self._ready: dict[str, float] = {}  # when containers were first found ready, by time.monotonic()
         self._passed: set[str] = set()  # collectors whose new configuration has passed its check
@@ -176,10 +176,10 @@ class Rollout:
         sharing = {_shared(action.spec) for action in rolled} - {None}
         shards = [each for each in actions if each.kind is Kind.CREATE and _shared(each.spec) in sharing]
         at_once = [action for action in actions if action not in (*rolled, *shards)]
-        self._to_let_go = {action.container.name for action in rolled if action.container}
+        self._to_replace = {action.container.name for action in rolled if action.container}
         self._bring_up(at_once, key, wait)
         if leaving:
-            self._let_go(leaving, rolled, key)
+            self._scale_down(leaving, rolled, key)
         rolled = [action for action in rolled if self._state(action.collector) != "failed"]
         self._each(rolled, partial(self._roll, key), self._options.parallelism)
         for action in leaving if self._halted_by else ():
@@ -191,7 +191,7 @@ class Rollout:
 
     def _wait_for_the_early(self, seconds: float) -> None:
         """Wait for what became ready except for symbols that others had and now have released."""
-        self._to_let_go.clear()
+        self._to_replace.clear()
         early = [each for each in self._each([*self._early.values()], self._again) if each]
         self._early.clear()
         self._wait(early, seconds)
@@ -207,7 +207,7 @@ class Rollout:
             self._engine.restart(started.id)
         return msgspec.structs.replace(started, restarts=self._engine.condition(started.id).restarts)
 
-    def _let_go(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
+    def _scale_down(self, leaving: Sequence[Action], rolled: Iterable[Action], key: bytes) -> None:
         """Remove shards whose symbols others of their collector take, once all these pass their checks."""
         heirs = {_collector_of_shard(action.collector) for action in leaving}
         trying = [action for action in rolled if _shared(action.spec) in heirs]
@@ -326,26 +326,26 @@ class Rollout:
     def _roll(self, key: bytes, action: Action) -> None:
         """Update one collector, unless an update failed before: then what is not begun is left as it is."""
         if self._halted_by:
-            self._lets_go(action)
+            self._note_replaced(action)
             self._leave(action, f"left as it was, because the update of {self._halted_by} failed")
             return
         try:
             started = self._changed(key, action)
-            self._lets_go(action)
+            self._note_replaced(action)
             self._wait([started] if started else [], _STORE_WAIT if action.is_store else self._options.wait)
             if started and self._state(action.collector) in _WELL:
                 started.settle()
         except EngineError:
-            self._lets_go(action)
+            self._note_replaced(action)
             self._halted_by = action.collector
             raise
         if self._state(action.collector) == "failed":
             self._halted_by = action.collector
 
-    def _lets_go(self, action: Action) -> None:
+    def _note_replaced(self, action: Action) -> None:
         """Take note that a container was replaced, or stays as it is: nobody waits for that any more."""
         if action.container:
-            self._to_let_go.discard(action.container.name)
+            self._to_replace.discard(action.container.name)
 
     def _changed(self, key: bytes, action: Action) -> _Started | None:
         if action.container and action.container.is_service:
@@ -569,7 +569,7 @@ class Rollout:
             self._look_at_unseen(started, status)
         else:
             others = set(status.subscriptions.overlapping_with)
-            if others and others <= self._to_let_go:
+            if others and others <= self._to_replace:
                 self._early[started.collector] = started
             detail = self._masked(started, status.detail)
             self._tell(Event(collector=started.collector, state="waiting", detail=detail, status=status))

@@ -74,7 +74,7 @@ class Numbered:
             self.last, self._newest, self._receipt, self._history = number, time, receipt, False
             return True
         if newest is None and number <= self.last:
-            self._begin_anew(number)  # nobody knows better
+            self._reset(number)  # nobody knows better
         self._note_time(number, time)
         last = self.last
         if number > last:
@@ -144,9 +144,9 @@ class Numbered:
         elif newest is not None and time > newest:
             self._newest = time
             if number not in self._missing:
-                self._begin_anew(number)
+                self._reset(number)
 
-    def _begin_anew(self, number: int) -> None:
+    def _reset(self, number: int) -> None:
         self.last = self._first = number - 1
         self._before = None
         self._wait_for(0)

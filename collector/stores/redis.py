@@ -469,7 +469,7 @@ class RedisStore:
 
     def _unintelligible(self, error: Exception) -> StoreUnavailableError:
         why = self._settings.masked(f"{type(error).__name__}: {error}")
-        return StoreUnavailableError(f"{self._where}: it answers as no Redis does ({why})")
+        return StoreUnavailableError(f"{self._where}: its answers are not in the Redis protocol ({why})")
 
     def _failure(self, text: str, *, refused: bool = False) -> StoreUnavailableError | StoreRefusedError:
         """Return the right exception for an error of the server or the network."""
