@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -28,7 +30,7 @@ class Model(RuleBasedStateMachine):
         self.serial = count()
         self.sent, self.store, self.seen = {}, {}, {}
         self.store_only = set()  # what a power failure took from the spool after it was stored
-        self.position, self.synced, self.power_failed = None, None, False
+        self.position, self.synced, self.power_failed, self.damaged = None, None, False, False
         self.open(self.folders / "first")
 
     def run(self, work):
@@ -93,6 +95,15 @@ class Model(RuleBasedStateMachine):
                 del self.sent[sequence]  # neither side has a trace of it
         self.resume()
 
+    @rule(number=st.integers(0, 30))
+    def damage(self, number):
+        """The disk gives back something else for what was appended once."""
+        with closing(sqlite3.connect(self.spool.folder / "spool.db")) as db, db:
+            (blobs,) = db.execute("SELECT count(*) FROM blobs").fetchone()
+            where = "first = (SELECT first FROM blobs ORDER BY first LIMIT 1 OFFSET ?)"
+            db.execute(f"UPDATE blobs SET data = zeroblob(size) WHERE {where}", (number % max(blobs, 1),))
+        self.damaged = True
+
     @rule()
     def tend(self):
         self.run(self.spool.tend())
@@ -141,7 +152,7 @@ class Model(RuleBasedStateMachine):
             assert all(self.seen[sequence] == record for sequence, record in self.store.items())
             missing = self.sent.keys() - self.store.keys()
             assert all(map(self.lost, missing)), "lost, and nobody says so"
-            if not self.power_failed:
+            if not self.power_failed and not self.damaged:  # of a blob that is damaged all counts as lost
                 assert sum(loss.count for loss in self.spool.losses) == len(missing)
         finally:
             self.run(self.spool.close())
