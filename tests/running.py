@@ -54,7 +54,7 @@ class Running:
         self.task.cancel()
         await asyncio.wait([self.task])
         self.spool._tending.cancel()
-        await self.spool.let_go()
+        await self.spool.abort()
 
     async def restart(self, end="stop"):
         await getattr(self, end)()
@@ -113,4 +113,4 @@ class Running:
                 await asyncio.wait([self.task])
                 self.spool._tending.cancel()
                 with contextlib.suppress(Exception):
-                    await self.spool.let_go()
+                    await self.spool.abort()

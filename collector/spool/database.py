@@ -129,7 +129,7 @@ class SpoolFile:
             self._open.callback(self.db.close)
             self._syncing = self._open.enter_context(contextlib.closing(connect(self.path)))
             log_ahead(self._syncing)
-            self.look_around()
+            self.update_limit()
         except OSError as error:
             raise SpoolError(f"the spool in {self.folder} cannot be used: {error.strerror}") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -222,14 +222,14 @@ class SpoolFile:
         return int(max(row[0] if row else 0, begun[0]))
 
     def finish(self, acknowledged: int) -> None:
-        """Record a clean stop; ``let_go`` must follow."""
+        """Record a clean stop; ``close`` must follow."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
             self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
 
-    def let_go(self) -> None:
-        """Close the files without a clean stop, as a crash would."""
+    def close(self) -> None:
+        """Close the files; without ``finish`` before, that is no clean stop, but as after a crash."""
         self._open.close()
 
     # -- writing -------------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ class SpoolFile:
         self.bytes -= sum(size for (size,) in rows)
         with _needing_room():
             self._give_back()
-        self.look_around()
+        self.update_limit()
 
     def _raise_format(self, acknowledged: int) -> None:
         """Switch to the current format once the store has everything that an earlier version wrote."""
@@ -465,7 +465,7 @@ class SpoolFile:
         with _needing_room():
             self.db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
-    def look_around(self) -> None:
+    def update_limit(self) -> None:
         """Set ``limit`` by the space that the disk has left."""
         disk = os.statvfs(self.folder)
         self.limit = self.bytes + disk.f_bavail * disk.f_frsize + self._free_bytes() - RESERVE_BYTES

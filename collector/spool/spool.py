@@ -88,7 +88,7 @@ class Spool:
             await spool._on_disk(spool._file.open)
             waiting = await spool._on_disk(spool._file.waiting, spool._file.opening.acknowledged)
         except BaseException:
-            await spool.let_go()
+            await spool.abort()
             raise
         spool._begin(sync, *waiting)
         return spool
@@ -110,9 +110,9 @@ class Spool:
             await self._saved()
         async with self._lock:
             await self._on_disk(self._file.finish, self.acknowledged)
-        await self.let_go()
+        await self.abort()
 
-    async def let_go(self) -> None:
+    async def abort(self) -> None:
         """Close the files without a clean stop, as a crash would."""
         await self._threads.end()
 

@@ -39,7 +39,7 @@ class DiskThreads:
     async def end(self) -> None:
         """Close the database without a clean stop, as a crash would, and end the threads."""
         await asyncio.to_thread(self._syncing.shutdown)
-        await self.work(self._file.let_go)
+        await self.work(self._file.close)
         self._working.shutdown()
 
     async def _on[T](self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -96,7 +96,7 @@ async def test_a_copy_differs_from_the_original_even_on_its_inode(tmp_path):
     await spool.close()
     spool = await Spool.open(folder)
     assert spool.exact
-    await spool.let_go()
+    await spool.abort()
     for _ in range(20):
         inode = (folder / "spool.db").stat().st_ino
         shutil.copytree(folder, tmp_path / "backup", dirs_exist_ok=True)
@@ -104,7 +104,7 @@ async def test_a_copy_differs_from_the_original_even_on_its_inode(tmp_path):
         shutil.copytree(tmp_path / "backup", folder)
         spool = await Spool.open(folder)
         assert not spool.exact
-        await spool.let_go()
+        await spool.abort()
         if (folder / "spool.db").stat().st_ino == inode:
             break
 
@@ -463,7 +463,7 @@ async def test_a_recovery_that_is_killed_can_be_repeated(tmp_path, monkeypatch, 
         for name in ("replace", "unlink"):
             patch.setattr(Path, name, until_killed(getattr(Path, name)))
         with contextlib.suppress(SystemExit):
-            await (await Spool.open(tmp_path)).let_go()
+            await (await Spool.open(tmp_path)).abort()
     spool = await Spool.open(tmp_path)
     found = await contents(spool)
     assert len(found) > 9000
@@ -477,7 +477,7 @@ async def test_unreadable_records_are_skipped_and_counted(tmp_path, caplog):
     wrong = Candle("X", "A-B", 1, 2, 1, 2, "1m", True, *5 * ["1"], None)  # True is no count
     await spool.append([wrong])
     await spool.append(list(trades(5, start=5)))
-    await spool.let_go()  # a crash
+    await spool.abort()  # a crash
     spool = await Spool.open(tmp_path)
     assert await records(spool) == list(trades(10))
     (loss,) = spool.losses

@@ -213,7 +213,7 @@ async def test_a_database_that_breaks_while_in_use_is_recovered_by_the_next_proc
     with pytest.raises(SpoolError, match="disk image is malformed"):
         await opened.read((await opened.resume(None)).after, 10)
     opened._tending.cancel()
-    await opened.let_go()
+    await opened.abort()
     for recovered in (True, False):
         caplog.clear()
         got, _, _ = await asyncio.to_thread(lambda: asyncio.run(start(copy)))

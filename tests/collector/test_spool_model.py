@@ -47,10 +47,10 @@ class Model(RuleBasedStateMachine):
     def copy(self):
         return Path(shutil.copytree(self.spool.folder, self.folders / str(next(self.names))))
 
-    def let_go(self):
+    def abort(self):
         """Ends this spool as a crash does."""
         self.spool._tending.cancel()
-        self.run(self.spool.let_go())
+        self.run(self.spool.abort())
 
     def lost(self, sequence):
         return any(loss.first <= sequence < loss.end for loss in self.spool.losses)
@@ -111,7 +111,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def crash(self):
         folder = self.copy()
-        self.let_go()
+        self.abort()
         self.open(folder)
 
     @rule()
@@ -135,7 +135,7 @@ class Model(RuleBasedStateMachine):
             if sequence in self.store or (sequence < end and not self.lost(sequence))
         }
         self.store_only |= {sequence for sequence in self.store if sequence >= end}
-        self.let_go()
+        self.abort()
         self.sent, self.synced, self.power_failed = before, None, True
         self.open(folder)
 

@@ -529,7 +529,7 @@ async def test_a_collector_killed_while_its_store_is_away_suspects_no_batch(
         running.cancel()
         await asyncio.wait([running])
         spool._tending.cancel()
-        await spool.let_go()
+        await spool.abort()
     assert "have crashed the collector" not in caplog.text
     store.trouble = []
     spool = await Spool.open(tmp_path)

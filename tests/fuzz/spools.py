@@ -86,7 +86,7 @@ async def fill(folder):
             sent[spool.end - 1] = (await spool.tail(spool.end - 1))[-1]
         await spool.tend()
         spool._tending.cancel()
-        await spool.let_go()
+        await spool.abort()
     return sent
 
 

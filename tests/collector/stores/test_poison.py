@@ -58,7 +58,7 @@ def dies_between_two_files(_settings):
 async def append(settings, records):
     spool = await Spool.open(settings.home)
     await spool.append(records)
-    await spool.let_go()  # as after SIGKILL
+    await spool.abort()  # as after SIGKILL
 
 
 def start_until_it_lives(settings, deadly):
