@@ -35,6 +35,17 @@ CHANNELS = (
 )
 
 _LONGEST_COMPARED = 100
+#: Of the units of candles; some exchanges write h, d and w as capitals. A month has about as many.
+_UNITS = {
+    "s": 1,
+    "m": 60,
+    "h": 3600,
+    "d": 86_400,
+    "w": 604_800,
+    "M": 2_592_000,
+    "Q": 7_776_000,
+    "Y": 31_536_000,
+}
 
 TABLE = Path(__file__).with_name("exchanges.json")
 
@@ -156,7 +167,7 @@ def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> E
     return Exchange(
         by="cryptostore" if ours else "cryptofeed",
         channels=() if name in known_issues.CLOSED else tuple(each for each in channels if not broken[each]),
-        candle_intervals=tuple(sorted(intervals)) if has_candles else (),
+        candle_intervals=tuple(sorted(intervals, key=_seconds)) if has_candles else (),
         closed=known_issues.CLOSED.get(name),
         broken={channel: issue for channel, issue in broken.items() if issue},
         verified=name not in known_issues.NOT_VERIFIED,
@@ -170,6 +181,12 @@ def _exchange(name: str, ours: "type[protocol.Exchange] | None", feed: Any) -> E
         regions=ours.regions if ours else {},
         limits=ours.limits if ours else None,
     )
+
+
+def _seconds(interval: str) -> int:
+    """Return roughly how long a candle of this interval is."""
+    number, unit = interval[:-1], interval[-1]
+    return int(number) * (_UNITS.get(unit) or _UNITS[unit.lower()])
 
 
 def _about(it: "protocol.Channel") -> About:

@@ -108,7 +108,7 @@ BAD = {
     ),
     "candle interval not offered": (
         {"EXCHANGE": "KRAKEN", "CHANNELS": "candles", "CANDLE_INTERVAL": "2m"},
-        ["CANDLE_INTERVAL = '2m': KRAKEN offers 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m"],
+        ["CANDLE_INTERVAL = '2m': KRAKEN offers 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, 15d"],
     ),
     "candle interval in the other case": (
         {"EXCHANGE": "OKX", "CHANNELS": "candles", "CANDLE_INTERVAL": "1h"},

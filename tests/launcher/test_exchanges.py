@@ -65,7 +65,7 @@ def test_channels(launch):
     assert lines[6:9] == [
         "KRAKEN is supported natively",
         "in a fleet file: `channels: [trades, ticker, l1_book, l2_book, candles]`, or some of these",
-        "`candle_interval` is one of 15d, 15m, 1d, 1h, 1m, 1w, 30m, 4h, 5m",
+        "`candle_interval` is one of 1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, 15d",
     ]
     assert "`endpoint` may be eea or us" in launch("channels", "okx")[1].splitlines()
     told = json.loads(launch("channels", "KRAKEN", "--json")[1])
