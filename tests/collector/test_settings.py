@@ -114,7 +114,7 @@ BAD = {
         {"EXCHANGE": "OKX", "CHANNELS": "candles", "CANDLE_INTERVAL": "1h"},
         [
             "CANDLE_INTERVAL = '1h': did you mean 1H? OKX offers "
-            "12H, 15m, 1D, 1H, 1W, 1m, 2H, 30m, 3m, 4H, 5m, 6H"
+            "1m, 3m, 5m, 15m, 30m, 1H, 2H, 4H, 6H, 12H, 1D, 1W"
         ],
     ),
     "name with a blank": (
