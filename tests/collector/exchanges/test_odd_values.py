@@ -122,7 +122,12 @@ def said(odd):
             yield from said(each)
 
 
-def explains(odd, before, after):
+def sent_at(message):
+    """The times that a message has besides those of its records, which stand in for one that is missing."""
+    return [value * 10**6 for value in message.values() if isinstance(value, int)]
+
+
+def explains(odd, before, after, stand_ins):
     """Whether a record with an odd value differs from the one without it in that value alone."""
     if before["exchange_symbol"] != after["exchange_symbol"] or before["channel"] != after["channel"]:
         return before["channel"] == after["channel"]
@@ -134,7 +139,7 @@ def explains(odd, before, after):
             new = [level for level in value if level not in before[field]]
             if all(any(part in possible for part in level) for level in new):
                 continue
-        if value not in possible:
+        if value not in possible and (field, value) not in (("timestamp", time) for time in stand_ins):
             return False
     return True
 
@@ -154,7 +159,8 @@ def see(each, path, odd):
     for record in records(shown):
         check(record)
         if each.records and not LEVELS & set(path):
-            assert any(explains(odd, was, record) for was in each.records), (path, odd, record, each.records)
+            known = (explains(odd, was, record, sent_at(message)) for was in each.records)
+            assert any(known), (path, odd, record, each.records)
 
 
 @ALL
