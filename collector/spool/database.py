@@ -79,7 +79,7 @@ class Opening(msgspec.Struct, frozen=True):
         mended: whether the database was broken, and now holds what could be recovered.
         marks_whole: whether no mark was lost.
         exact: whether nothing appended earlier can be missing: it is the same file, and the machine did not
-            fail.
+            fail, since the store's position was last located in it.
         acknowledged: the sequence before which the store has everything.
     """
 
@@ -101,6 +101,7 @@ class SpoolFile:
         dropped: what the last writes lost, with its bytes; the caller empties it.
         bytes: size of all records.
         limit: the bytes of records that the disk has room for, when last checked.
+        located: whether the caller knows what the store's position means, and acknowledges by it.
     """
 
     opening: Opening
@@ -116,6 +117,7 @@ class SpoolFile:
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
         self._saved_losses: tuple[Loss, ...] = ()
+        self.located = False
         self._open = contextlib.ExitStack()
 
     # -- opening and closing -------------------------------------------------------------------------
@@ -186,7 +188,9 @@ class SpoolFile:
             clean=clean,
             mended=mended,
             marks_whole=marks_whole and repaired.marks_whole,
-            exact=meta.get("file") == file and (bool(clean) or meta.get("boot") == boot),
+            exact=meta.get("file") == file
+            and (bool(clean) or meta.get("boot") == boot)
+            and bool(meta.get("exact", 1)),
             acknowledged=int(meta.get("acknowledged", 0)),
         )
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
@@ -197,6 +201,7 @@ class SpoolFile:
         with self._transaction():
             for key, value in ("owner", self.opening.owner), ("clean", 0), ("file", file), ("boot", boot):
                 self._set(key, value)
+            self._set("exact", int(self.opening.exact or clean is None))  # in a new one nothing is missing
             self._begin_incarnation()
             self._save_losses(self.losses)
             rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number").fetchall()
@@ -224,7 +229,7 @@ class SpoolFile:
     def finish(self, acknowledged: int) -> None:
         """Record a clean stop; ``close`` must follow."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
-            self._set("acknowledged", acknowledged)
+            self._acknowledge(acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
 
@@ -428,7 +433,7 @@ class SpoolFile:
                 {"trim": trim},
             ).fetchall()
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
-            self._set("acknowledged", acknowledged)
+            self._acknowledge(acknowledged)
             self._save_losses(self.losses)
             self._raise_format(acknowledged)
         self.encode = encoder(
@@ -438,6 +443,11 @@ class SpoolFile:
         with _needing_room():
             self._give_back()
         self.update_limit()
+
+    def _acknowledge(self, acknowledged: int) -> None:
+        self._set("acknowledged", acknowledged)
+        if self.located:  # until then, the next opening must know as well that something may be missing
+            self._set("exact", 1)
 
     def _raise_format(self, acknowledged: int) -> None:
         """Switch to the current format once the store has everything that an earlier version wrote."""

@@ -37,6 +37,7 @@ _META: dict[str, type] = {
     "file": str,
     "boot": str,
     "acknowledged": int,
+    "exact": int,
     SEAL: str,
 }
 

@@ -295,6 +295,7 @@ class Spool:
             records += sum(blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved)
             size += sum(len(blob.data) for blob in unsaved if blob.end > start)
             self._backlog = Backlog(start, records, size)
+            self._file.located = True
         if loss:
             await self._keep_losses()
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)

@@ -104,6 +104,8 @@ async def test_a_copy_differs_from_the_original_even_on_its_inode(tmp_path):
         shutil.copytree(tmp_path / "backup", folder)
         spool = await Spool.open(folder)
         assert not spool.exact
+        await spool.resume(None)
+        await spool.tend()
         await spool.abort()
         if (folder / "spool.db").stat().st_ino == inode:
             break
@@ -242,6 +244,31 @@ async def test_records_between_two_power_failures_are_delivered(spool, tmp_path)
     start = await after.resume(position)
     assert await records(after, start.after) == list(trades(20, start=10))
     await between.close()
+    await after.close()
+
+
+@pytest.mark.parametrize("stop", [Spool.abort, Spool.close])
+async def test_a_power_failure_is_remembered_until_the_store_is_there(spool, tmp_path, stop):
+    """The store has all from before it, by a position that the spool has lost."""
+    await spool.append(list(trades(5)))
+    synced = Path(shutil.copytree(spool.folder, tmp_path / "synced"))
+    lost = await Spool.open(crashed(spool.folder))
+    await lost.append(list(trades(5, start=5)))
+    position = await deliver(lost, 10)
+    await lost.close()
+    between = await Spool.open(synced)
+    await between.append(list(trades(10, start=10)))
+    await between.tend()
+    await stop(between)
+    after = await Spool.open(synced)
+    start = await after.resume(position)
+    assert await records(after, start.after) == list(trades(10, start=10))
+    assert start.forgotten is None
+    assert not after.exact
+    await after.tend()
+    await after.abort()
+    after = await Spool.open(synced)
+    assert after.exact
     await after.close()
 
 
