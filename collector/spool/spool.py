@@ -63,6 +63,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()  # one piece of disk work at a time
         self._unsaved_marks: dict[str, str] = {}
+        self._lost = False  # something since the losses were last synced
         self._dropping = False  # the disk work in progress may drop what a read would return
         self._ahead: Sequence[Blob] = ()  # what the last read from disk returned
         self._delivered = Delivered(keep)
@@ -269,7 +270,7 @@ class Spool:
             self._recent.take_out(loss)
             self.dropped += self._backlog.lose(loss.first, loss.end, size)
         if gone:
-            self._ahead = ()
+            self._ahead, self._lost = (), True
             self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
 
     # -- out -----------------------------------------------------------------------------------------
@@ -296,18 +297,22 @@ class Spool:
             size += sum(len(blob.data) for blob in unsaved if blob.end > start)
             self._backlog = Backlog(start, records, size)
             self._file.located = True
-        if loss:
-            await self._keep_losses()
+        self._lost |= loss is not None
+        await self._keep_losses()
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
 
     async def _keep_losses(self) -> None:
-        """Save what the store forgot: once it has what comes after that, its position no longer shows it."""
+        """Sync what was lost: once the store has what comes after that, its position no longer shows it."""
+        if not self._lost:
+            return
+        self._lost = False
         try:
             async with self._lock:
                 await self._on_disk(self._file.save_losses)
             await self._synced()
         except NoRoomError as error:
-            self._say("room", f"the spool {self._file.path} cannot note what the store forgot: {error}")
+            self._lost = True
+            self._say("room", f"the spool {self._file.path} cannot note what was lost: {error}")
 
     def knows(self, stored: Position) -> bool:
         """Return whether ``stored`` is a position of this spool, not of a copy that was used elsewhere."""
@@ -333,6 +338,7 @@ class Spool:
         batch = self._batch(await self._blobs_with(sequence, self._reach(sequence, limit)), sequence, limit)
         if batch is None:
             self._arrivals.exhaust()
+        await self._keep_losses()
         return batch
 
     def _reach(self, sequence: int, limit: int) -> int:

@@ -313,6 +313,32 @@ async def test_the_delivered_tail_is_dropped_before_undelivered_records(tmp_path
     await spool.close()
 
 
+async def test_what_was_dropped_is_known_after_a_power_failure(tmp_path):
+    """Dropped within the last second; the store has what comes after that, so it is past what came back."""
+    spool = await Spool.open(tmp_path / "first", max_bytes=4000, sync=3600.0)
+    sync, synced = spool._threads.sync, []
+
+    async def and_keep():
+        due = await sync()
+        synced.append(Path(shutil.copytree(spool.folder, tmp_path / f"synced-{len(synced)}")))
+        return due
+
+    spool._threads.sync = and_keep
+    for index in range(10):
+        await spool.append(list(trades(3, start=3 * index)))
+    await spool.tend()
+    while not spool.losses:
+        await spool.append(list(trades(3)))
+    (loss,) = spool.losses
+    batch = await spool.read(None, 3)
+    assert batch.first == loss.end
+    again = await Spool.open(synced[-1])
+    start = await again.resume(Position(spool.owner, batch.incarnation, batch.end))
+    assert (list(again.losses), start.forgotten) == ([loss], None)
+    await spool.close()
+    await again.close()
+
+
 async def test_fixed_bounds_are_the_same_after_a_crash(spool):
     await spool.append(list(trades(10)))
     await spool.fix(await spool.read(None, 7))

@@ -37,8 +37,22 @@ class Model(RuleBasedStateMachine):
         return self.loop.run(work)
 
     def open(self, folder):
-        self.spool = self.run(Spool.open(folder, max_bytes=self.max_bytes, keep=0.0, sync=3600.0))
+        self.start(folder)
         self.resume()
+
+    def start(self, folder):
+        self.spool = self.run(Spool.open(folder, max_bytes=self.max_bytes, keep=0.0, sync=3600.0))
+        self.keep_what_is_synced()
+
+    def keep_what_is_synced(self):
+        sync = self.spool._threads.sync
+
+        async def synced():
+            is_due = await sync()
+            self.sync()
+            return is_due
+
+        self.spool._threads.sync = synced
 
     def resume(self):
         start = self.run(self.spool.resume(self.position))
@@ -121,22 +135,31 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def sync(self):
+        """What is written so far survives: the spool has seen to that, or the system did by itself."""
         self.synced = self.copy(), self.spool.end
 
-    @rule()
-    def power_failure(self):
-        """What came after the last sync is gone, as far as the store does not have it."""
+    @rule(away=st.booleans())
+    def power_failure(self, away):
+        """What came after the last sync is gone, as far as the store does not have it.
+
+        The store may be away until another process is there.
+        """
         if self.synced is None:
             return
         folder, end = self.synced
         before = {
             sequence: record
             for sequence, record in self.sent.items()
-            if sequence in self.store or (sequence < end and not self.lost(sequence))
+            if sequence in self.store or sequence < end
         }
         self.store_only |= {sequence for sequence in self.store if sequence >= end}
         self.abort()
         self.sent, self.synced, self.power_failed = before, None, True
+        if away:
+            self.start(folder)
+            self.append(1)
+            self.run(self.spool.tend())
+            self.abort()
         self.open(folder)
 
     def teardown(self):
