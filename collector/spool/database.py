@@ -76,8 +76,9 @@ class Opening(msgspec.Struct, frozen=True):
     Attributes:
         owner: the random id that the spool got when it was created.
         clean: whether the last opening ended with ``finish``; None if there was none.
-        mended: whether the database was broken, and now holds what could be recovered.
-        marks_whole: whether no mark was lost.
+        mended: whether the database was broken, and now holds what could be recovered; it stays so until
+            a record follows.
+        marks_whole: whether no mark was lost, likewise.
         exact: whether nothing appended earlier can be missing: it is the same file, and the machine did not
             fail, since the store's position was last located in it.
         acknowledged: the sequence before which the store has everything.
@@ -150,7 +151,7 @@ class SpoolFile:
                 LOG.error("the spool %s is broken: %s", self.path, error)  # noqa: TRY400
             else:
                 return
-        self._begin_with(*self._files.mended(), mended=True)
+        self._begin_with(self._files.mended())
 
     def suspect(self, error: Exception) -> None:
         """Make the next opening recover the database if it broke: its integrity check may not notice."""
@@ -166,28 +167,25 @@ class SpoolFile:
         """The path of the database."""
         return self._files.path
 
-    def _begin_with(
-        self,
-        db: sqlite3.Connection,
-        marks_whole: bool = True,
-        losses: tuple[Loss, ...] = (),
-        *,
-        mended: bool = False,
-    ) -> None:
+    def _begin_with(self, db: sqlite3.Connection) -> None:
         """Repair and read the database, and begin an incarnation."""
         self.db, self.encode = db, encoder(db)
         with self._transaction():
-            repaired = repair(db)
-        if repaired.faults:
-            LOG.error("the spool %s had damaged values: %s", self.path, "; ".join(repaired.faults[:SAID]))
+            faults = repair(db)
+        if faults:
+            LOG.error("the spool %s had damaged values: %s", self.path, "; ".join(faults[:SAID]))
         meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
         file, boot = identity(self.path), _boot()
+        self.losses = self._saved_losses = stored_losses(db)
+        (self.bytes, end) = db.execute(
+            "SELECT coalesce(sum(size), 0), coalesce(max(first + count), 0) FROM blobs"
+        ).fetchone()
         clean = None if "clean" not in meta else bool(meta["clean"])
         self.opening = Opening(
             owner=meta.get("owner") or secrets.token_hex(8),
             clean=clean,
-            mended=mended,
-            marks_whole=marks_whole and repaired.marks_whole,
+            mended=any(loss.until is None and loss.end >= end for loss in self.losses),
+            marks_whole=meta.get("marks_lost", -1) < end,
             exact=meta.get("file") == file
             and (bool(clean) or meta.get("boot") == boot)
             and bool(meta.get("exact", 1)),
@@ -195,15 +193,11 @@ class SpoolFile:
         )
         self.marks = dict(db.execute("SELECT key, value FROM marks").fetchall())
         self.bounds = dict(db.execute("SELECT first, end FROM bounds").fetchall())
-        self._saved_losses = stored_losses(db)
-        self.losses = losses or self._saved_losses
-        (self.bytes,) = db.execute("SELECT coalesce(sum(size), 0) FROM blobs").fetchone()
         with self._transaction():
             for key, value in ("owner", self.opening.owner), ("clean", 0), ("file", file), ("boot", boot):
                 self._set(key, value)
             self._set("exact", int(self.opening.exact or clean is None))  # in a new one nothing is missing
             self._begin_incarnation()
-            self._save_losses(self.losses)
             rows = db.execute("SELECT id, before, first FROM incarnations ORDER BY number").fetchall()
             self._set(SEAL, seal(self.opening.owner, rows))
         self.incarnations = Incarnations([Incarnation(*row) for row in rows])

@@ -9,11 +9,11 @@ import sqlite3
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from collector.spool.incarnations import Ranges
 from collector.spool.losses import Loss, Place, holes, ranges_of
-from collector.spool.repair import repair
+from collector.spool.repair import lose_marks, repair
 from collector.spool.schema import (
     APPLICATION,
     BROKEN,
@@ -34,14 +34,6 @@ from collector.spool.schema import (
 BROKEN_KEPT = 3  # broken databases kept aside
 
 LOG = logging.getLogger(__name__)
-
-
-class Mended(NamedTuple):
-    """A recovered database, whether all marks are in it, and what was lost."""
-
-    db: sqlite3.Connection
-    marks_whole: bool
-    losses: tuple[Loss, ...]
 
 
 class SpoolFolder:
@@ -116,7 +108,7 @@ class SpoolFolder:
             raise SpoolError(f"{self.path} is a database, but not a spool: move it away")
         db.executescript(SCHEMA)
 
-    def mended(self) -> Mended:
+    def mended(self) -> sqlite3.Connection:
         """Copy what can be read of the broken database into a new one, and keep the broken one aside.
 
         A process that is killed in between leaves either the broken one in place or the new one complete.
@@ -128,9 +120,11 @@ class SpoolFolder:
             with contextlib.suppress(*BROKEN):
                 if format_of(broken) == EARLIER_FORMAT:
                     db.execute(f"PRAGMA user_version = {EARLIER_FORMAT}")
-            marks_whole = "marks" in _salvage(broken, db)
+            whole = _salvage(broken, db)
             with transaction(db):
-                marks_whole &= repair(db).marks_whole
+                repair(db)
+                if "marks" not in whole:
+                    lose_marks(db)
             (count,) = db.execute("SELECT total(count) FROM blobs").fetchone()
             losses = _all_losses(db, written)
             with transaction(db):
@@ -144,7 +138,7 @@ class SpoolFolder:
         LOG.error("recovered %d records of the broken spool; it is kept as %s", count, aside)
         db = connect(self.path)
         log_ahead(db)
-        return Mended(db, marks_whole, losses)
+        return db
 
     def put_in_place(self) -> None:
         """Move the new database into place if the broken one was moved aside: then it is complete."""

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -38,17 +38,11 @@ _META: dict[str, type] = {
     "boot": str,
     "acknowledged": int,
     "exact": int,
+    "marks_lost": int,
     SEAL: str,
 }
 
 type _Incarnation = tuple[str, int, int]
-
-
-class Repaired(NamedTuple):
-    """What was wrong, a few words each, and whether no mark was lost."""
-
-    faults: list[str]
-    marks_whole: bool
 
 
 class _Identity(msgspec.Struct):
@@ -64,8 +58,8 @@ def seal(owner: str, incarnations: Iterable[_Incarnation]) -> str:
     return f"{zlib.crc32(text):08x} {text.decode()}"
 
 
-def repair(db: sqlite3.Connection) -> Repaired:
-    """Repair unsound values; change nothing if there are none. The caller must have begun a transaction."""
+def repair(db: sqlite3.Connection) -> list[str]:
+    """Repair unsound values, in the caller's transaction; return what was wrong, a few words each."""
     faults: list[str] = []
     _repair_meta(db, faults)
     faults += _deleted(db, "bounds", "first", _is_bound)
@@ -74,7 +68,14 @@ def repair(db: sqlite3.Connection) -> Repaired:
     _repair_headers(db, faults)
     _repair_order(db, faults)
     _repair_acknowledged(db, faults)
-    return Repaired(faults + marks, marks_whole=not marks)
+    if marks:
+        lose_marks(db)
+    return faults + marks
+
+
+def lose_marks(db: sqlite3.Connection) -> None:
+    """Note that marks are lost, for each opening until a record follows: who is killed has told nobody."""
+    db.execute("INSERT OR REPLACE INTO meta SELECT 'marks_lost', coalesce(max(first + count), 0) FROM blobs")
 
 
 def decoded(data: object, crc: object) -> list[AnyRecord] | None:

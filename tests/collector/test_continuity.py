@@ -1,10 +1,14 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
 from spooled import spooled
+from streams import trades
 
 from collector.feeds.repeats import Repeats
-from collector.gaps import tracker
+from collector.gaps import marks, tracker
 from collector.gaps.continuity import Continuity
-from collector.gaps.marks import Hole, LastRecorded, last_recorded
+from collector.gaps.marks import Hole, LastRecorded, Progress, last_recorded
 from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
@@ -118,6 +122,34 @@ async def test_the_last_trade_of_a_pair_recorded_elsewhere_is_ignored(tmp_path, 
     await spool.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("damage", ["database", "mark"])
+async def test_what_a_repair_lost_is_known_to_whoever_comes_after_a_kill(tmp_path, damage, again):
+    """The process that repaired it is killed before it could save what that means."""
+    spool = await Spool.open(tmp_path)
+    marked = {marks.seen("KRAKEN", TRADES).name: "on 0", marks.connection(0).name: Progress(2e9, 0).text}
+    await spool.append(list(trades(1000)), marked)
+    await spool.close()
+    if damage == "database":
+        with (tmp_path / "spool.db").open("r+b") as file:
+            file.write(bytes(8192))
+    else:
+        with closing(sqlite3.connect(tmp_path / "spool.db")) as db, db:
+            db.execute("UPDATE marks SET value = x'07' WHERE key LIKE 'seen%'")
+    if again:
+        await (await Spool.open(tmp_path)).abort()
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
+    assert gaps.unmarked is not None
+    assert gaps.unmarked.reason == "corrupt"
+    await spool.append(list(trades(1)))
+    await spool.close()
+    spool = await Spool.open(tmp_path)
+    assert (spool.mended, spool.marks_whole) == (False, True)
+    await spool.close()
+
+
 async def test_a_damaged_note_is_reported_and_ignored(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
@@ -136,7 +168,6 @@ async def test_a_damaged_note_is_reported_and_ignored(tmp_path, caplog):
 
 
 async def test_a_trade_that_a_killed_process_awaited_is_a_gap(tmp_path):
-    trades = ("trades", "BTC-USD")
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
     it = Repeats("KRAKEN", lambda record: record, ["trades"], receiver.marks)
@@ -151,7 +182,7 @@ async def test_a_trade_that_a_killed_process_awaited_is_a_gap(tmp_path):
     gaps = Gaps("KRAKEN", Recorder(receiver))
     await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
     (gap,) = await spooled(spool)
-    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*trades, 5 * SECOND, 8 * SECOND)
+    assert (gap.missed, gap.symbol, gap.start, gap.end) == (*TRADES, 5 * SECOND, 8 * SECOND)
     assert (gap.reason, gap.count) == ("sequence", 2)
     assert not spool.marks.get("missing KRAKEN trades BTC-USD")
     await spool.close()
