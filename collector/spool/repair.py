@@ -347,7 +347,8 @@ def _lose(
         (place.first,),
     ).fetchone()
     if row:
-        end, since, until = max(end, row[0]), min(since, row[2]), max(until, row[3])
+        # A loss without an end is a gap already: joined, it is told once more, with one.
+        end, since, until = max(end, row[0]), min(since, row[2] or since), max(until, row[3] or until)
         count = None if count is None or row[1] is None else count + row[1]
         before = tuple(codec.decode_gaps(row[4]))
         told = joined((*before, *told)) if before and told else ()

@@ -256,3 +256,21 @@ def test_an_impossible_time_beside_a_damaged_blob_costs_nothing(column, beyond):
     kind = Spools()
     for damaged in (5, 6, 7):
         kind.attempt(("values", [("blobs", 6, column, beyond), ("blobs", damaged, "crc", 1)], {}))
+
+
+async def test_a_damaged_blob_after_a_recovery_costs_no_start(tmp_path):
+    """Its place is that of the loss without an end that the recovery left."""
+    spool = await Spool.open(tmp_path)
+    await spool.close()
+    (tmp_path / "spool.db").write_bytes(b"garbage" * 1000)
+    spool = await Spool.open(tmp_path)
+    (unknown,) = spool.losses
+    await spool.append(list(trades(10)))
+    await spool.close()
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db, db:
+        db.execute("UPDATE blobs SET crc = 1, count = -1")
+    spool = await Spool.open(tmp_path)
+    (loss,) = spool.losses
+    assert (loss.first, loss.since, loss.count) == (unknown.first, unknown.since, None)
+    assert loss.until is not None
+    await spool.close()
