@@ -153,7 +153,8 @@ class Continuity:
         seen = self._gaps.seen_until()
         self._gaps.save()
         await self._gaps.recorder.save()
-        if self._snapshot is None:
+        # A note of ours hides from the process after a crash what is lost before that and in memory only.
+        if self._snapshot is None and self._losses.are_kept:
             self._snapshot = self._spool.end, seen
 
     def is_put_aside(self, records: Iterable[AnyRecord]) -> None:

@@ -45,6 +45,11 @@ class Losses:
             self._told &= {_id(loss) for loss in self._spool.losses}
             self._marks.put(marks.LOSSES_TOLD, LossesTold(frozenset(self._told)))
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether no loss is in memory only: each is on the spool's disk, or a gap record before ``end``."""
+        return self._spool.losses_are_saved or all(_id(loss) in self._told for loss in self._spool.losses)
+
     def _report(self, gap: Gap) -> None:
         """Record a gap; that of a book lasts until now, when a complete book is requested."""
         now = time.time_ns()

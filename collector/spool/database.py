@@ -320,6 +320,11 @@ class SpoolFile:
         self.losses = merged(self.losses, loss)
         self.dropped.append((loss, size))
 
+    @property
+    def losses_are_saved(self) -> bool:
+        """Whether all losses are on disk."""
+        return self.losses is self._saved_losses
+
     def save_losses(self) -> None:
         """Save what is lost now. Raises NoRoomError."""
         with _needing_room(), self._transaction():

@@ -192,6 +192,11 @@ class Spool:
         """What was lost, oldest first; the last one grows in place. Saved with the records."""
         return self._file.losses
 
+    @property
+    def losses_are_saved(self) -> bool:
+        """Whether the losses are on disk: they are not while it accepts nothing."""
+        return self._file.losses_are_saved
+
     # -- in ------------------------------------------------------------------------------------------
 
     async def append(self, records: Sequence[AnyRecord], marks: Mapping[str, str] | None = None) -> None:

@@ -5,6 +5,7 @@ import pytest
 from spooled import spooled
 from streams import trades
 
+from collector.batch import Position
 from collector.feeds.repeats import Repeats
 from collector.gaps import marks, tracker
 from collector.gaps.continuity import Continuity
@@ -14,7 +15,7 @@ from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
 from collector.records import Trade
-from collector.spool.spool import Spool
+from collector.spool.spool import NoRoomError, Spool
 from collector.stores import notes as codec
 from collector.stores.notes import Note
 from collector.times import SECOND
@@ -94,6 +95,40 @@ async def test_a_note_says_since_when_a_pair_is_recorded(tmp_path, in_store, hol
     note = continuity.note(spool.end, good_for=1.0)
     assert codec.pairs(codec.read(codec.encode(note)).begun) == begun
     assert note.until()[TRADES] == 2.5
+    await spool.close()
+
+
+async def test_a_note_waits_for_the_gap_of_what_is_lost_while_the_disk_is_full(tmp_path, monkeypatch):
+    """A crash forgets the loss, and the gap that the next process finds begins where the note ends."""
+
+    def full(*_):
+        raise NoRoomError("database or disk is full")
+
+    spool = await Spool.open(tmp_path, sync=3600.0)
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    continuity.meet("test", {})
+    gaps.end(TRADES, 2.0)
+    continuity.hear({})
+    with monkeypatch.context() as patch:
+        for name in ("write", "save_losses"):
+            patch.setattr(spool._file, name, full)
+        patch.setattr("collector.spool.spool.UNSAVED_BYTES", 4000)
+        while not spool.losses:
+            await spool.append(list(trades(3)))
+        patch.setattr("collector.spool.spool.UNSAVED_BYTES", 10**6)
+        (loss,) = spool.losses
+        await continuity._save()
+        assert continuity.note(spool.end, good_for=1.0) is None
+        batch = await spool.read((await spool.resume(None)).after, 100)
+        await spool.acknowledge(Position(spool.owner, batch.incarnation, batch.end))
+        assert batch.first == loss.end
+        await continuity._save()
+        assert continuity.note(batch.end, good_for=1.0) is None
+        *_, gap = await spooled(spool)
+        assert (gap.reason, gap.count) == ("dropped", loss.count)
+        assert continuity.note(spool.end, good_for=1.0) is not None
     await spool.close()
 
 
