@@ -29,6 +29,7 @@ class Model(RuleBasedStateMachine):
         self.names = count()
         self.serial = count()
         self.sent, self.store, self.seen = {}, {}, {}
+        self.mark = None  # of the last record
         self.store_only = set()  # what a power failure took from the spool after it was stored
         self.position, self.synced, self.power_failed, self.damaged = None, None, False, False
         self.open(self.folders / "first")
@@ -43,6 +44,7 @@ class Model(RuleBasedStateMachine):
     def start(self, folder):
         self.spool = self.run(Spool.open(folder, max_bytes=self.max_bytes, keep=0.0, sync=3600.0))
         self.keep_what_is_synced()
+        assert self.spool.marks.get("last") == self.mark
 
     def keep_what_is_synced(self):
         sync = self.spool._threads.sync
@@ -74,7 +76,8 @@ class Model(RuleBasedStateMachine):
         records = [next(trades(1, start=next(self.serial))) for _ in range(size)]
         self.sent |= dict(enumerate(records, self.spool.end))
         self.seen |= dict(enumerate(records, self.spool.end))
-        self.run(self.spool.append(records))
+        self.mark = records[-1].id
+        self.run(self.spool.append(records, {"last": self.mark}))
 
     @rule(limit=st.integers(1, 40), acknowledged=st.booleans(), fixed=st.booleans())
     def store_a_batch(self, limit, acknowledged, fixed):
@@ -92,6 +95,20 @@ class Model(RuleBasedStateMachine):
             self.run(self.spool.acknowledge(self.after))
         else:  # the answer was lost: look again
             self.resume()
+
+    @rule(limit=st.integers(2, 40), alone=st.booleans())
+    def crash_in_a_fixed_batch(self, limit, alone):
+        """It is the same batch afterwards, unless it is to be tried in parts."""
+        batch = self.run(self.spool.read(self.after, limit))
+        if batch is None:
+            return
+        self.run(self.spool.fix(batch))
+        if alone:
+            self.run(self.spool.loosen(self.spool.fixed_after(self.after)))
+        self.crash()
+        again = self.run(self.spool.read(self.after, 1))
+        if not self.damaged:
+            assert (again.first, again.end) == (batch.first, batch.first + 1 if alone else batch.end)
 
     @rule(back=st.integers(1, 30))
     def store_forgets(self, back):
@@ -136,7 +153,7 @@ class Model(RuleBasedStateMachine):
     @rule()
     def sync(self):
         """What is written so far survives: the spool has seen to that, or the system did by itself."""
-        self.synced = self.copy(), self.spool.end
+        self.synced = self.copy(), self.spool.end, self.mark
 
     @rule(away=st.booleans())
     def power_failure(self, away):
@@ -146,7 +163,7 @@ class Model(RuleBasedStateMachine):
         """
         if self.synced is None:
             return
-        folder, end = self.synced
+        folder, end, self.mark = self.synced
         before = {
             sequence: record
             for sequence, record in self.sent.items()
