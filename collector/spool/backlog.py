@@ -22,7 +22,10 @@ class Backlog:
     Attributes:
         records, bytes: how much that is.
         acknowledged: the sequence before which the store has everything.
+        lost: whether something was lost that is not synced yet.
     """
+
+    lost = False
 
     def __init__(self, acknowledged: int, records: int, size: int) -> None:
         self.acknowledged, self.records, self.bytes = acknowledged, records, size
@@ -50,6 +53,7 @@ class Backlog:
         count = end - max(first, self.acknowledged)
         self.records -= count
         self.bytes -= size
+        self.lost = True
         return count
 
     def in_flight(self, fixed: Iterable[int]) -> tuple[int, int]:

@@ -102,7 +102,6 @@ class SpoolFile:
         dropped: what the last writes lost, with its bytes; the caller empties it.
         bytes: size of all records.
         limit: the bytes of records that the disk has room for, when last checked.
-        located: whether the caller knows what the store's position means, and acknowledges by it.
     """
 
     opening: Opening
@@ -118,7 +117,6 @@ class SpoolFile:
         self.losses: tuple[Loss, ...] = ()
         self.dropped: list[tuple[Loss, int]] = []
         self._saved_losses: tuple[Loss, ...] = ()
-        self.located = False
         self._open = contextlib.ExitStack()
 
     # -- opening and closing -------------------------------------------------------------------------
@@ -223,7 +221,7 @@ class SpoolFile:
     def finish(self, acknowledged: int) -> None:
         """Record a clean stop; ``close`` must follow."""
         with contextlib.suppress(sqlite3.Error), self._transaction():
-            self._acknowledge(acknowledged)
+            self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._set("clean", 1)
 
@@ -432,7 +430,7 @@ class SpoolFile:
                 {"trim": trim},
             ).fetchall()
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
-            self._acknowledge(acknowledged)
+            self._set("acknowledged", acknowledged)
             self._save_losses(self.losses)
             self._raise_format(acknowledged)
         self.encode = encoder(
@@ -443,9 +441,10 @@ class SpoolFile:
             self._give_back()
         self.update_limit()
 
-    def _acknowledge(self, acknowledged: int) -> None:
-        self._set("acknowledged", acknowledged)
-        if self.located:  # until then, the next opening must know as well that something may be missing
+    def locate(self, acknowledged: int) -> None:
+        """Save what the store's position means: until then, each opening must know what may be missing."""
+        with _needing_room(), self._transaction():
+            self._set("acknowledged", acknowledged)
             self._set("exact", 1)
 
     def _raise_format(self, acknowledged: int) -> None:

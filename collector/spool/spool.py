@@ -63,7 +63,6 @@ class Spool:
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()  # one piece of disk work at a time
         self._unsaved_marks: dict[str, str] = {}
-        self._lost = False  # something since the losses were last synced
         self._dropping = False  # the disk work in progress may drop what a read would return
         self._ahead: Sequence[Blob] = ()  # what the last read from disk returned
         self._delivered = Delivered(keep)
@@ -275,7 +274,7 @@ class Spool:
             self._recent.take_out(loss)
             self.dropped += self._backlog.lose(loss.first, loss.end, size)
         if gone:
-            self._ahead, self._lost = (), True
+            self._ahead = ()
             self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
 
     # -- out -----------------------------------------------------------------------------------------
@@ -300,23 +299,26 @@ class Spool:
             unsaved = self._recent.unsaved
             records += sum(blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved)
             size += sum(len(blob.data) for blob in unsaved if blob.end > start)
+            lost = self._backlog.lost or loss is not None
             self._backlog = Backlog(start, records, size)
-            self._file.located = True
-        self._lost |= loss is not None
+            self._backlog.lost = lost
+            if not self.exact:
+                with contextlib.suppress(NoRoomError):  # then the next opening is not exact either
+                    await self._on_disk(self._file.locate, start)
         await self._keep_losses()
         return Start(Position(self.owner, self._file.incarnations.of(start), start), loss)
 
     async def _keep_losses(self) -> None:
         """Sync what was lost: once the store has what comes after that, its position no longer shows it."""
-        if not self._lost:
+        if not self._backlog.lost:
             return
-        self._lost = False
+        self._backlog.lost = False
         try:
             async with self._lock:
                 await self._on_disk(self._file.save_losses)
             await self._synced()
         except NoRoomError as error:
-            self._lost = True
+            self._backlog.lost = True
             self._say("room", f"the spool {self._file.path} cannot note what was lost: {error}")
 
     def knows(self, stored: Position) -> bool:
