@@ -39,6 +39,7 @@ from collector.spool.schema import (
 RESERVE_BYTES = 8 * 2**20  # of the disk are left free: deleting records needs space in the write-ahead log
 INCARNATIONS_KEPT = 10_000
 LOG_BYTES = 32 * 2**20  # of the write-ahead log; beyond that, writing waits until the log can restart
+_CHECKPOINTS, _CHECKPOINT_PAUSE = 1000, 0.01  # attempts and seconds, while the other connection syncs
 BATCH_BYTES = 4 * 2**20  # a read stops after that much, however few records it has
 
 _INSERT = "INSERT INTO blobs VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -465,8 +466,12 @@ class SpoolFile:
         restarts only if nothing was written during a sync. Raises NoRoomError.
         """
         with _needing_room():
-            _, pages, _ = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return int(pages) * 4096 > LOG_BYTES
+            for _ in range(_CHECKPOINTS):  # one that is under way may have begun before the last write
+                busy, pages, _ = self._syncing.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if not busy:
+                    return int(pages) * 4096 > LOG_BYTES
+                time.sleep(_CHECKPOINT_PAUSE)
+        raise NoRoomError("another checkpoint does not end")
 
     def shorten_log(self) -> None:
         """Sync what was written during the last sync, so that the log restarts. Raises NoRoomError."""

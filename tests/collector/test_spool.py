@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streams import one_of_each, trades
@@ -337,6 +338,23 @@ async def test_what_was_dropped_is_known_after_a_power_failure(tmp_path):
     assert (list(again.losses), start.forgotten) == ([loss], None)
     await spool.close()
     await again.close()
+
+
+async def test_a_sync_is_done_again_if_another_one_was_in_its_way(spool):
+    """That one began before what is to be synced now was written."""
+    syncing, asked = spool._file._syncing, []
+
+    class Busy:
+        def execute(self, statement):
+            asked.append(statement)
+            busy = SimpleNamespace(fetchone=lambda: (1, -1, -1))
+            return busy if len(asked) == 1 else syncing.execute(statement)
+
+    await spool.append(list(trades(10)))
+    spool._file._syncing = Busy()
+    await spool.fix(await spool.read(None, 7))
+    assert asked == ["PRAGMA wal_checkpoint(PASSIVE)"] * 2
+    spool._file._syncing = syncing
 
 
 async def test_fixed_bounds_are_the_same_after_a_crash(spool):
