@@ -64,8 +64,16 @@ def own_engine(monkeypatch):
 
 
 @pytest.fixture
+def readers_engine(monkeypatch):
+    """Another one, for who does as the README says: it builds an image under a name that others use."""
+    engine = engines.own_engine("read")
+    with engine.led(monkeypatch):
+        yield engine
+
+
+@pytest.fixture
 def restartable_engine(monkeypatch):
-    """A third engine of the tests' own: whoever restarts one ends what others run on it."""
+    """An engine of its own: whoever restarts one ends what others run on it."""
     engine = engines.own_engine("again")
     with engine.led(monkeypatch):
         yield engine

@@ -50,13 +50,13 @@ def test_the_tests_that_prove_the_promise_exist():
 @pytest.mark.docker
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_readme_does_what_it_says(tmp_path, own_engine, compose):
-    own_engine.give(BASE)
-    own_engine.get("redis:7", REDIS, REDIS_FOLDER)
+def test_the_readme_does_what_it_says(tmp_path, readers_engine, compose):
+    readers_engine.give(BASE)
+    readers_engine.get("redis:7", REDIS, REDIS_FOLDER)
     folder = tmp_path / "crypto"
     folder.mkdir()
     for command, shown in commands():
-        run(command, shown.replace("unix:///var/run/docker.sock", own_engine.host), folder)
+        run(command, shown.replace("unix:///var/run/docker.sock", readers_engine.host), folder)
 
 
 def run(command, shown, folder):
