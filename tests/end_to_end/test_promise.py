@@ -349,6 +349,9 @@ class Trouble:
     def _draw(self, collector):
         channel = self.chance.choice(["trades", "ticker", "l2_book"])
         content = {"channel": channel, "symbol": self.chance.choice(sorted(collector.settings.symbols))}
+        # a book's change that the next one undoes: its checksum does not tell that it was lost, or came late
+        untold = collector.settings.exchange == "KRAKEN" and channel == "l2_book"
+        numbered = content | {"channel": "trades"} if untold else content
         faults = {
             "reset": {},
             "close": {},
@@ -356,9 +359,9 @@ class Trouble:
             "announce": {"seconds": self.chance.choice([0.2, 5.0])},
             "malformed": {"kind": self.chance.choice(["truncated", "shape", "nested"])},
             "unknown_type": {},
-            "skip_sequence": content,
+            "skip_sequence": numbered,
             "double": content,
-            "swap": content,
+            "swap": numbered,
             "snapshot": {},
             # what was missed of a book in such a silence, no protocol but BINANCE's tells
             "silent": content | {"channel": self.chance.choice(["trades", "ticker"]), "seconds": 0.5},
