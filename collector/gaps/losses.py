@@ -12,7 +12,8 @@ from collector.gaps import marks
 from collector.gaps.marks import LossesTold
 from collector.gaps.tracker import Gaps
 from collector.records import BOOKS, AnyRecord, Gap, Key, channel_of
-from collector.spool.spool import Loss, Spool
+from collector.spool.losses import DELIVERED, Loss
+from collector.spool.spool import Spool
 from collector.times import nanoseconds
 
 
@@ -36,7 +37,7 @@ class Losses:
 
     def report(self, stored: Mapping[Key, float]) -> None:
         """Record the losses that can no longer grow; ``stored`` says until when the store had each pair."""
-        losses = [loss for loss in self._spool.losses if self._is_over(loss) and _id(loss) not in self._told]
+        losses = [loss for loss in self._lost() if self._is_over(loss) and _id(loss) not in self._told]
         for loss in losses:
             for gap in loss.gaps or self._spread(loss, stored):
                 self._report(gap)
@@ -48,7 +49,11 @@ class Losses:
     @property
     def are_kept(self) -> bool:
         """Whether no loss is in memory only: each is on the spool's disk, or a gap record before ``end``."""
-        return self._spool.losses_are_saved or all(_id(loss) in self._told for loss in self._spool.losses)
+        return self._spool.losses_are_saved or all(_id(loss) in self._told for loss in self._lost())
+
+    def _lost(self) -> Iterable[Loss]:
+        """Yield what the store does not have."""
+        return (loss for loss in self._spool.losses if loss.reason != DELIVERED)
 
     def _report(self, gap: Gap) -> None:
         """Record a gap; that of a book lasts until now, when a complete book is requested."""

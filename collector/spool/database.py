@@ -21,7 +21,7 @@ from collector.file_identity import identity
 from collector.gap_records import missing
 from collector.records import AnyRecord, Gap, Record
 from collector.spool.incarnations import Incarnation, Incarnations, next_first
-from collector.spool.losses import Loss, merged
+from collector.spool.losses import DELIVERED, Loss, merged
 from collector.spool.recovery import SpoolFolder, transaction
 from collector.spool.repair import SEAL, decoded, repair, seal
 from collector.spool.schema import (
@@ -432,8 +432,10 @@ class SpoolFile:
             ).fetchall()
             self.db.execute("DELETE FROM bounds WHERE end <= ?", (trim,))
             self._set("acknowledged", acknowledged)
-            self._save_losses(self.losses)
+            losses = self._needed_losses()
+            self._save_losses(losses)
             self._raise_format(acknowledged)
+        self.losses = losses
         self.encode = encoder(
             self.db
         )  # as committed: what an earlier version may still read, it must read right
@@ -441,6 +443,12 @@ class SpoolFile:
         with _needing_room():
             self._give_back()
         self.update_limit()
+
+    def _needed_losses(self) -> tuple[Loss, ...]:
+        """Return the losses without the delivered ones that nothing on disk is older than."""
+        oldest = self.oldest()
+        needed = tuple(loss for loss in self.losses if loss.reason != DELIVERED or loss.end > oldest)
+        return needed if len(needed) < len(self.losses) else self.losses
 
     def locate(self, acknowledged: int) -> None:
         """Save what the store's position means: until then, each opening must know what may be missing."""

@@ -4,20 +4,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from collector.gap_records import joined
 from collector.records import Gap
 from collector.spool.incarnations import Incarnations, Ranges
 
 LOSSES_KEPT = 1000
+#: Of records that left memory, while the disk accepted nothing, after the store had taken them.
+DELIVERED = "delivered"
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """Records that will not reach the store.
+    """Records that will not reach the store, or that the spool could not send to it again.
 
     Attributes:
         reason: ``dropped`` (no room), ``corrupt`` (the disk gave back something else), ``forgotten``
-            (stored once, lost by the store, and no longer in the spool).
+            (stored once, lost by the store, and no longer in the spool), ``delivered`` (stored, and never on
+            disk: nothing is lost until the store forgets them).
         first: sequence of the first of them; ``end`` is the one after the last.
         count: how many; None if unknown.
         since: receipt of the first, float seconds; None if unknown. ``until``: of the last.
@@ -76,12 +80,22 @@ def forgotten(
 
     The store has everything before ``wanted``; a writer can resume at ``start``, received at ``until``.
     """
+    if any(_is_taken_back(loss, wanted) for loss in losses):
+        losses = [
+            structs.replace(loss, reason="forgotten") if _is_taken_back(loss, wanted) else loss
+            for loss in losses
+        ]
     others = [it for it in losses if it.reason != "forgotten" or not wanted <= it.first < start]
     count = Ranges([*ranges_of(others), *incarnations.apart]).outside(wanted, start)
     if not count:
         return None, tuple(losses)
     loss = Loss("forgotten", wanted, start, count, incarnations.beginning_of(wanted) / 1e6, until)
     return loss, (*others, loss)
+
+
+def _is_taken_back(loss: Loss, wanted: int) -> bool:
+    """Return whether these were delivered, to a store that has only what is before ``wanted``."""
+    return loss.reason == DELIVERED and loss.end > wanted
 
 
 def _joined(one: Loss, two: Loss) -> Loss:

@@ -22,7 +22,7 @@ from collector.bounds import LATEST
 from collector.gap_records import joined, missing
 from collector.records import AnyRecord, Gap
 from collector.spool.incarnations import Ranges
-from collector.spool.losses import Place
+from collector.spool.losses import DELIVERED, Place
 from collector.spool.schema import encoder
 
 #: The key of the sealed copy in the table ``meta``.
@@ -30,7 +30,7 @@ SEAL = "identity"
 #: Sequences are roughly microseconds since 1970; anything from here on is not a sequence.
 _MOST = 2**62
 _LONGEST_ID = 64
-_REASONS = ("dropped", "corrupt", "forgotten")
+_REASONS = ("dropped", "corrupt", "forgotten", DELIVERED)
 _META: dict[str, type] = {
     "owner": str,
     "clean": int,

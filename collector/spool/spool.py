@@ -27,7 +27,7 @@ from collector.gap_records import missing
 from collector.records import AnyRecord
 from collector.spool.backlog import Arrivals, Backlog, Delivered
 from collector.spool.database import Blob, NoRoomError, SpoolFile
-from collector.spool.losses import Loss, forgotten
+from collector.spool.losses import DELIVERED, Loss, forgotten
 from collector.spool.recent import Recent
 from collector.spool.schema import SpoolError, SpoolInUseError
 from collector.spool.threads import DiskThreads
@@ -99,6 +99,7 @@ class Spool:
         self._recent = Recent(end)
         self._arrivals = Arrivals(end)
         self._backlog = Backlog(min(file.opening.acknowledged, end), records, size)
+        self._backlog.lost = bool(self.losses)  # not synced, if the disk was full
         self.dropped = 0
         self._tending = asyncio.create_task(self._tend_for_ever(sync), name="spool")
 
@@ -253,7 +254,10 @@ class Spool:
         return self._backlog.in_flight(self._file.bounds.values())
 
     def _forget_unsaved(self) -> None:
-        """Drop the oldest records that are in memory only, if there are too many."""
+        """Drop the oldest records that are in memory only, if there are too many.
+
+        Those that the store has are noted, too: on disk they will be a hole.
+        """
         delivered, in_flight = self._kept()
         unsaved = self._recent.unsaved
         excess = sum(len(blob.data) for blob in unsaved) - UNSAVED_BYTES
@@ -263,19 +267,24 @@ class Spool:
             if delivered < blob.end and blob.first < in_flight:
                 continue
             excess -= len(blob.data)
-            gone = missing(blob.records, "dropped")
-            loss = Loss("dropped", blob.first, blob.end, len(blob.records), *blob.span, gone)
+            reason = DELIVERED if blob.end <= delivered else "dropped"
+            gone = missing(blob.records, "forgotten" if reason == DELIVERED else "dropped")
+            loss = Loss(reason, blob.first, blob.end, len(blob.records), *blob.span, gone)
             self._file.lose(loss, len(blob.data))
 
     def _count_dropped(self) -> None:
         """Remove from memory and from the counts what the file dropped."""
         gone, self._file.dropped = self._file.dropped, []
-        for loss, size in gone:
+        for loss, _ in gone:
             self._recent.take_out(loss)
+        lost = [(loss, size) for loss, size in gone if loss.reason != DELIVERED]
+        for loss, size in lost:
             self.dropped += self._backlog.lose(loss.first, loss.end, size)
         if gone:
             self._ahead = ()
-            self._say("lost", f"the spool {self._file.path} lost {self.losses[-1]}")
+        if lost:
+            newest = next(loss for loss in reversed(self.losses) if loss.reason != DELIVERED)
+            self._say("lost", f"the spool {self._file.path} lost {newest}")
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -291,7 +300,8 @@ class Spool:
             wanted = self._meaning(stored)
             start = self._file.incarnations.start(wanted, oldest=oldest, end=self._arrivals.end)
             until = await self._on_disk(self._file.since, start) or time.time()
-            loss, self._file.losses = forgotten(self.losses, self._file.incarnations, wanted, start, until)
+            before = self.losses
+            loss, self._file.losses = forgotten(before, self._file.incarnations, wanted, start, until)
             self._recent.forget_before(start)
             self._arrivals.restart()
             self._delivered.take_back(start)
@@ -299,7 +309,7 @@ class Spool:
             unsaved = self._recent.unsaved
             records += sum(blob.end - max(blob.first, min(start, blob.end)) for blob in unsaved)
             size += sum(len(blob.data) for blob in unsaved if blob.end > start)
-            lost = self._backlog.lost or loss is not None
+            lost = self._backlog.lost or self.losses != before
             self._backlog = Backlog(start, records, size)
             self._backlog.lost = lost
             if not self.exact:

@@ -132,6 +132,32 @@ async def test_a_note_waits_for_the_gap_of_what_is_lost_while_the_disk_is_full(t
     await spool.close()
 
 
+async def test_what_was_delivered_while_the_disk_was_full_is_no_gap(tmp_path, monkeypatch):
+    def full(*_):
+        raise NoRoomError("database or disk is full")
+
+    spool = await Spool.open(tmp_path, sync=3600.0)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    continuity.meet("test", {})
+    gaps.end(TRADES, 2.0)
+    continuity.hear({})
+    with monkeypatch.context() as patch:
+        patch.setattr(spool._file, "write", full)
+        patch.setattr("collector.spool.spool.UNSAVED_BYTES", 1000)
+        for _ in range(10):
+            await spool.append(list(trades(10)))
+            batch = await spool.read(Position(spool.owner, spool.incarnation, spool.acknowledged), 100)
+            await spool.acknowledge(Position(spool.owner, batch.incarnation, batch.end))
+            await continuity._save()
+    await spool.append(list(trades(1)))
+    assert [(loss.reason, loss.count) for loss in spool.losses] == [("delivered", 90)]
+    await continuity._save()
+    assert continuity.note(spool.end, good_for=1.0) is not None
+    assert {type(record) for record in await spooled(spool)} == {Trade}
+    await spool.close()
+
+
 async def test_a_note_forgets_since_when_it_recorded_what_was_delisted_long_ago(tmp_path):
     spool = await Spool.open(tmp_path)
     gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))

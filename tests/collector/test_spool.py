@@ -407,14 +407,15 @@ async def test_a_full_disk_drops_the_oldest_records_and_carries_on(tmp_path):
     await spool.close()
 
 
+def refuse(*_):
+    raise NoRoomError("database or disk is full")
+
+
 async def test_records_stay_in_memory_while_the_disk_is_full(tmp_path, monkeypatch):
     spool = await Spool.open(tmp_path, sync=0.05)
     write = spool._file.write
 
-    def full(*_):
-        raise NoRoomError("database or disk is full")
-
-    monkeypatch.setattr(spool._file, "write", full)
+    monkeypatch.setattr(spool._file, "write", refuse)
     for index in range(100):
         await spool.append(list(trades(10, start=10 * index)), {"mark": str(index)})
     assert await records(spool) == list(trades(1000))
@@ -423,6 +424,65 @@ async def test_records_stay_in_memory_while_the_disk_is_full(tmp_path, monkeypat
     copy = await Spool.open(crashed(tmp_path))
     assert await records(copy) == list(trades(1000))
     assert copy.marks == {"mark": "99"}
+    await copy.close()
+    await spool.close()
+
+
+async def deliver_all(spool, after):
+    while batch := await spool.read(after, 100):
+        after = Position(spool.owner, batch.incarnation, batch.end)
+        await spool.acknowledge(after)
+    return after
+
+
+async def outlive_a_full_disk(spool, patch):
+    """Appends 500 records, and delivers 400: from the 100th on memory kept those of the last append only.
+
+    Returns where the store was before those 290, and where it is.
+    """
+    await spool.append(list(trades(100)))
+    before = after = await deliver_all(spool, (await spool.resume(None)).after)
+    with patch.context() as full:
+        full.setattr("collector.spool.spool.UNSAVED_BYTES", 1000)
+        full.setattr(spool._file, "write", refuse)
+        for index in range(10, 40):
+            await spool.append(list(trades(10, start=10 * index)))
+            after = await deliver_all(spool, after)
+    await spool.append(list(trades(100, start=400)))
+    return before, after
+
+
+async def test_what_was_delivered_while_the_disk_was_full_is_not_lost(tmp_path, monkeypatch):
+    spool = await Spool.open(tmp_path / "spool", sync=3600.0)
+    _, after = await outlive_a_full_disk(spool, monkeypatch)
+    assert (spool.dropped, spool.undelivered[0]) == (0, 100)
+    assert [(loss.reason, loss.count) for loss in spool.losses] == [("delivered", 290)]
+    copy = await Spool.open(crashed(spool.folder), keep=0.0)
+    assert [(loss.reason, loss.count) for loss in copy.losses] == [("delivered", 290)]
+    start = await copy.resume(after)
+    assert (start.after, start.forgotten) == (after, None)
+    assert await records(copy, after) == list(trades(100, start=400))
+    await copy.acknowledge(Position(copy.owner, copy.incarnation, copy.end))
+    await copy.tend()
+    assert not copy.losses  # nothing older is left that could be read before it
+    await copy.close()
+    await spool.close()
+
+
+async def test_what_was_delivered_while_the_disk_was_full_is_lost_if_the_store_forgets_it(
+    tmp_path, monkeypatch
+):
+    spool = await Spool.open(tmp_path / "spool", sync=3600.0)
+    before, _ = await outlive_a_full_disk(spool, monkeypatch)
+    copy = await Spool.open(crashed(spool.folder))
+    assert (await copy.resume(before)).after == before
+    (loss,) = copy.losses
+    assert (loss.reason, loss.first, loss.count) == ("forgotten", before.sequence, 290)
+    assert [(gap.missed, gap.reason, gap.count) for gap in loss.gaps] == [("trades", "forgotten", 290)]
+    assert await records(copy, before) == list(trades(110, start=390))
+    again = await Spool.open(crashed(copy.folder))
+    assert list(again.losses) == [loss]  # as if a crash followed at once
+    await again.close()
     await copy.close()
     await spool.close()
 

@@ -1,4 +1,4 @@
-"""The spool against a plain list, with a crash or a power failure between any two operations."""
+"""The spool against a plain list: a crash, a power failure or a full disk between any two operations."""
 
 import asyncio
 import shutil
@@ -8,12 +8,16 @@ from contextlib import closing
 from itertools import count
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from streams import trades
 
 from collector.batch import Position
+from collector.spool import spool
+from collector.spool.database import NoRoomError, SpoolFile
+from collector.spool.losses import DELIVERED
 from collector.spool.spool import Spool
 
 
@@ -21,16 +25,21 @@ class Model(RuleBasedStateMachine):
     """``sent`` is what must arrive, ``store`` what did, both by sequence."""
 
     max_bytes = 2**20
+    unsaved_bytes = 2**20
 
     def __init__(self):
         super().__init__()
         self.loop = asyncio.Runner()
         self.folders = Path(tempfile.mkdtemp())
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(spool, "UNSAVED_BYTES", self.unsaved_bytes)
         self.names = count()
         self.serial = count()
         self.sent, self.store, self.seen = {}, {}, {}
         self.mark = None  # of the last record
-        self.store_only = set()  # what a power failure took from the spool after it was stored
+        self.store_only = set()  # stored, and gone from the spool with a power failure or a full disk
+        self.full, self.saved = False, (0, None)  # until where the records are on disk, and the mark there
+        self.memory_lost = False  # with a loss, perhaps
         self.position, self.synced, self.power_failed, self.damaged = None, None, False, False
         self.open(self.folders / "first")
 
@@ -44,6 +53,7 @@ class Model(RuleBasedStateMachine):
     def start(self, folder):
         self.spool = self.run(Spool.open(folder, max_bytes=self.max_bytes, keep=0.0, sync=3600.0))
         self.keep_what_is_synced()
+        self.full, self.saved = False, (self.spool.end, self.mark)
         assert self.spool.marks.get("last") == self.mark
 
     def keep_what_is_synced(self):
@@ -55,6 +65,19 @@ class Model(RuleBasedStateMachine):
             return is_due
 
         self.spool._threads.sync = synced
+
+    def keep(self):
+        """Notes what is on disk, if that is all."""
+        if not self.spool._recent.unsaved and not self.spool._unsaved_marks:
+            self.saved = self.spool.end, self.mark
+
+    def lose_memory(self):
+        """What is in memory only is gone with the process, as far as the store does not have it."""
+        end, self.mark = self.saved
+        self.store_only |= {sequence for sequence in self.store if sequence >= end}
+        kept = [sequence for sequence in self.sent if sequence in self.store or sequence < end]
+        self.memory_lost |= len(kept) < len(self.sent)
+        self.sent = {sequence: self.sent[sequence] for sequence in kept}
 
     def resume(self):
         start = self.run(self.spool.resume(self.position))
@@ -69,7 +92,10 @@ class Model(RuleBasedStateMachine):
         self.run(self.spool.abort())
 
     def lost(self, sequence):
-        return any(loss.first <= sequence < loss.end for loss in self.spool.losses)
+        return any(loss.first <= sequence < loss.end for loss in self.losses())
+
+    def losses(self):
+        return [loss for loss in self.spool.losses if loss.reason != DELIVERED]
 
     @rule(size=st.integers(1, 20))
     def append(self, size):
@@ -78,13 +104,37 @@ class Model(RuleBasedStateMachine):
         self.seen |= dict(enumerate(records, self.spool.end))
         self.mark = records[-1].id
         self.run(self.spool.append(records, {"last": self.mark}))
+        self.keep()
+
+    @rule(size=st.integers(1, 20), limit=st.integers(1, 40))
+    def fill_the_disk(self, size, limit):
+        """Others have filled it: it accepts nothing, until they make room or the process ends."""
+
+        def refuse(*_):
+            raise NoRoomError("database or disk is full")
+
+        for name in ("write", "fix", "tend", "locate", "save_losses", "shorten_log", "sync"):
+            setattr(self.spool._file, name, refuse)
+        self.spool._file.finish = lambda _: None
+        self.full = True
+        before = set(self.store)
+        self.append(size)
+        self.store_a_batch(limit, acknowledged=True, fixed=False)
+        self.append(size)
+        assert not any(map(self.lost, set(self.store) - before)), "stored, and said to be lost"
+
+    @rule()
+    def make_room(self):
+        for name in [name for name in vars(self.spool._file) if name in vars(SpoolFile)]:
+            delattr(self.spool._file, name)
+        self.full = False
 
     @rule(limit=st.integers(1, 40), acknowledged=st.booleans(), fixed=st.booleans())
     def store_a_batch(self, limit, acknowledged, fixed):
         batch = self.run(self.spool.read(self.after, limit))
         if batch is None:
             return
-        if fixed:
+        if fixed and not self.full:
             self.run(self.spool.fix(batch))
         for sequence, record in enumerate(batch.records, batch.first):
             assert sequence not in self.store, "stored twice"
@@ -100,7 +150,7 @@ class Model(RuleBasedStateMachine):
     def crash_in_a_fixed_batch(self, limit, alone):
         """It is the same batch afterwards, unless it is to be tried in parts."""
         batch = self.run(self.spool.read(self.after, limit))
-        if batch is None:
+        if batch is None or self.full or self.spool._recent.unsaved:
             return
         self.run(self.spool.fix(batch))
         if alone:
@@ -137,23 +187,28 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def tend(self):
-        self.run(self.spool.tend())
+        assert self.run(self.spool.tend()) is not self.full
+        self.keep()
 
     @rule()
     def crash(self):
         folder = self.copy()
         self.abort()
+        self.lose_memory()
         self.open(folder)
 
     @rule()
     def stop_and_start(self):
         self.run(self.spool.close())
+        self.keep()
+        self.lose_memory()
         self.open(self.spool.folder)
 
     @rule()
     def sync(self):
         """What is written so far survives: the spool has seen to that, or the system did by itself."""
-        self.synced = self.copy(), self.spool.end, self.mark
+        self.keep()
+        self.synced = self.copy(), *self.saved
 
     @rule(away=st.booleans())
     def power_failure(self, away):
@@ -169,6 +224,12 @@ class Model(RuleBasedStateMachine):
             for sequence, record in self.sent.items()
             if sequence in self.store or sequence < end
         }
+        if self.spool._backlog.lost:  # the store got past what a full disk could not note
+            before = {
+                sequence: record
+                for sequence, record in before.items()
+                if sequence in self.store or not self.lost(sequence)
+            }
         self.store_only |= {sequence for sequence in self.store if sequence >= end}
         self.abort()
         self.sent, self.synced, self.power_failed = before, None, True
@@ -181,6 +242,8 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self):
         try:
+            self.make_room()
+            self.run(self.spool.tend())
             self.resume()
             while batch := self.run(self.spool.read(self.after, 100)):
                 for sequence, record in enumerate(batch.records, batch.first):
@@ -192,9 +255,11 @@ class Model(RuleBasedStateMachine):
             assert all(self.seen[sequence] == record for sequence, record in self.store.items())
             missing = self.sent.keys() - self.store.keys()
             assert all(map(self.lost, missing)), "lost, and nobody says so"
-            if not self.power_failed and not self.damaged:  # of a blob that is damaged all counts as lost
-                assert sum(loss.count for loss in self.spool.losses) == len(missing)
+            known = not self.power_failed and not self.memory_lost
+            if known and not self.damaged:  # of a blob that is damaged all counts as lost
+                assert sum(loss.count for loss in self.losses()) == len(missing)
         finally:
+            self.patch.undo()
             self.run(self.spool.close())
             self.loop.close()
             shutil.rmtree(self.folders)
@@ -204,6 +269,7 @@ class SmallModel(Model):
     """The same with so little room that the oldest go."""
 
     max_bytes = 3000
+    unsaved_bytes = 500
 
 
 TestModel = Model.TestCase
