@@ -17,7 +17,7 @@ from collector.printable import printable
 from collector.urls import masked
 
 #: libyaml if it is available: ten times as fast, same events.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULL = ("", "~", "null", "Null", "NULL")
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\}|\$\{[^}]*\}?")
 
@@ -115,7 +115,7 @@ class _Composer:
         self.environ = environ
         self.faults = faults
         self.anchors: dict[str, Node] = {}
-        self.events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+        self.events: Iterator[Any] = yaml.parse(text, Loader=LOADER)
 
     def document(self) -> Node | None:
         try:

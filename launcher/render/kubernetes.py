@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+import yaml
 
 from collector.endpoints import Endpoint
 from collector.settings import BACKENDS, VARIABLES
@@ -18,6 +19,7 @@ from launcher.render.errors import live_only, refuse, unmanaged_only
 from launcher.render.templates import fill
 from launcher.secrets import Parted, digest, part
 from launcher.spec import SECRET_FILES, CollectorSpec, FleetSpec
+from launcher.yaml_source import LOADER
 
 #: A file that a fleet without secrets does not have; an earlier rendering may have left it.
 SECRETS_FILE = "secrets.yaml"
@@ -108,10 +110,8 @@ def left_over(folder: Path, written: Iterable[Path]) -> list[Path]:
 
 def claims_of(folder: Path) -> dict[str, dict[str, object]]:
     """Return the claims of the StatefulSets rendered into ``folder``, by name; empty if unreadable."""
-    import yaml  # noqa: PLC0415 - needed here alone
-
     try:
-        documents = list(yaml.safe_load_all((folder / _MANIFESTS).read_text()))
+        documents = list(yaml.load_all((folder / _MANIFESTS).read_text(), LOADER))
         return {
             each["metadata"]["name"]: {
                 claim["metadata"]["name"]: claim["spec"] for claim in each["spec"]["volumeClaimTemplates"]
