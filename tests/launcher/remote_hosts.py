@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trustme
 from parts import Missing, program
+from servers import free_port
 from waiting import wait_until
 
 HOST = "127.0.0.1"
@@ -91,9 +92,7 @@ class Sshd:
             subprocess.run(make, check=True)
         public = {name: (folder / f"{name}.pub").read_text() for name in ("host", "key", "bare")}
         (folder / "authorized_keys").write_text(f'{public["key"]}command="no-docker-here" {public["bare"]}')
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         (folder / "known_hosts").write_text(f"[{HOST}]:{self.port} {public['host']}")
         (folder / "no_hosts").touch()
 
