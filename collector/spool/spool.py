@@ -469,6 +469,7 @@ class Spool:
             async with self._lock:
                 trim = self._delivered.trim(time.monotonic(), self.acknowledged)
                 await self._on_disk(self._file.tend, self.acknowledged, trim)
+                self._file.bounds = {first: end for first, end in self._file.bounds.items() if end > trim}
             await self._synced()
         except NoRoomError as error:
             self._say("room", f"the spool {self._file.path} cannot be synced: {error}")

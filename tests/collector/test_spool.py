@@ -367,6 +367,24 @@ async def test_fixed_bounds_are_the_same_after_a_crash(spool):
     await copy.close()
 
 
+async def test_fixed_bounds_are_forgotten_with_the_records(tmp_path):
+    spool = await Spool.open(tmp_path, keep=0.0, sync=3600)
+    after = (await spool.resume(None)).after
+    for _ in range(5):
+        await spool.append(list(trades(10)))
+        batch = await spool.read(after, 10)
+        await spool.fix(batch)
+        after = Position(spool.owner, batch.incarnation, batch.end)
+        await spool.acknowledge(after)
+        await spool.tend()
+    await spool.append(list(trades(10)))
+    waiting = await spool.read(after, 7)
+    await spool.fix(waiting)
+    await spool.tend()
+    assert spool._file.bounds == {waiting.first: waiting.end}
+    await spool.close()
+
+
 async def test_fixed_bounds_hold_where_the_records_before_them_were_dropped(tmp_path):
     """The batch was tried, and its store failed in the middle of it; more came meanwhile."""
     spool = await Spool.open(tmp_path, max_bytes=60_000, sync=3600)
