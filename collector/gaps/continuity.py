@@ -196,6 +196,8 @@ class Continuity:
         _, seen = self._snapshot
         self._snapshot = None
         until = self._stored | seen
+        for key in until.keys() & self._stored.keys() & self._gaps.in_doubt:
+            until[key] = max(until[key], self._stored[key])  # the store knows more than a damaged spool
         ours = {
             key: moment
             for key, moment in until.items()

@@ -146,6 +146,11 @@ class Gaps:
         else:
             self._marks.drop(marks.seen(self.exchange, key))
 
+    @property
+    def in_doubt(self) -> set[Key]:
+        """The pairs of which damage in the spool hid until when earlier processes saw them."""
+        return {key for key, hole in self.earlier.items() if hole.reason == "corrupt"}
+
     def seen_since(self, key: Key) -> float | None:
         """Return when this process first saw ``key`` (seconds, UTC); None if it has not."""
         return self._known.get(key)

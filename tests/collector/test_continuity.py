@@ -211,6 +211,27 @@ async def test_what_a_repair_lost_is_known_to_whoever_comes_after_a_kill(tmp_pat
     await spool.close()
 
 
+async def test_a_note_that_knows_more_than_a_damaged_spool_is_not_set_back(tmp_path):
+    """A pair is seen seconds after the start; meanwhile a note was left, which others and we may read."""
+    spool = await Spool.open(tmp_path)
+    await spool.append([], {marks.seen("KRAKEN", TRADES).name: "on"})
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    await continuity.begin()
+    stored = spool.begun + 3600.0
+    own = Note(exchange="KRAKEN", stopped=True, good_for=1.0, seen=[(stored, {"trades": ["BTC-USD"]})])
+    continuity.meet("test", {"test": codec.encode(own)})
+    await continuity._save()
+    note = continuity.note(spool.end, good_for=1.0)
+    gaps.end(TRADES, stored + 60.0)
+    continuity.hear({"test": codec.encode(note)})
+    await receiver.append()
+    (gap,) = await spooled(spool)
+    assert (gap.reason, gap.start / SECOND) == ("corrupt", pytest.approx(stored, abs=1e-3))
+    await spool.close()
+
+
 async def test_a_damaged_note_is_reported_and_ignored(tmp_path, caplog):
     spool = await Spool.open(tmp_path)
     receiver = Receiver(spool, Metrics())
