@@ -244,6 +244,8 @@ class DirectConnection(Connection):
         self, handover: Handover, since: float, outputs: Outputs, message: bytes, receipt: int
     ) -> None:
         """Take in but what the old link had brought; have a complete book follow where that has ended."""
+        if self._next:
+            self._next.handover.note_lag(outputs)
         self._take(handover.without_old(outputs), message, receipt)
         lasts = time.monotonic() - since
         if lasts < SETTLING:

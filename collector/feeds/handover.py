@@ -227,6 +227,12 @@ class Handover:
                 case Break():
                     self._broken = True
 
+    def note_lag(self, outputs: Outputs) -> None:
+        """Note what the old connection delivers while it lags behind the one before it: it is not quiet."""
+        for it in outputs:
+            if isinstance(it, Record):
+                self._change(_key(it)).moves = True
+
     def hold(self, outputs: Outputs) -> None:
         """Hold what the new connection delivered. Raises HandoverError if something is wrong with it."""
         for it in outputs:

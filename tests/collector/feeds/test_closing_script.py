@@ -6,7 +6,7 @@ import time
 from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 
-from collector.feeds import direct_connection
+from collector.feeds import direct_connection, handover
 from collector.records import L2Book, Ticker, Trade
 
 BOOK = {"channel": "books", "instId": "BTC-USDT-SWAP"}
@@ -92,3 +92,58 @@ async def test_an_announced_closing_costs_nothing_and_stores_nothing_twice(tmp_p
         *((False, ["1"]), (True, ["2"]), (True, ["3"]), (True, ["4"]), (True, ["5"])),
         (False, ["5", "4", "3", "2", "1"]),  # whole once, after the handover
     ]
+
+
+def lagging():
+    """The second connection lags behind the first one, and is to be closed before it has caught up."""
+    yield from begins("public", BOOK)
+    yield from (book(1, 60, "snapshot"), book(2, 61), {"send": NOTICE}, {"until": "two"})
+    yield from (book(number, 60 + number) for number in (3, 4, 5, 6))
+    yield from begins("public", BOOK)
+    yield from (
+        book(2, 61, "snapshot"),
+        {"until": "three"},
+        book(3, 63),
+        {"until": "closing"},
+        {"send": NOTICE},
+    )
+    yield from ({"until": "four"}, book(4, 64), {"until": "eight"})
+    yield from (book(number, 60 + number) for number in (5, 6, 7, 8))
+    yield from begins("public", BOOK)
+    yield book(8, 68, "snapshot")
+    yield from begins("public", BOOK)
+    yield from (book(8, 68, "snapshot"), {"until": "nine"}, book(9, 69))
+
+
+async def test_a_connection_that_lags_behind_the_last_one_is_not_let_go_before_it_has_caught_up(
+    tmp_path, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(handover, "GRACE", 0.5)
+    text = "\n".join([*listing(), *map(json.dumps, lagging())])
+    with ScriptedExchange(Script(text, int(time.time()))) as exchange:
+        asked = {"SYMBOLS": "BTC-USDT-PERP", "CHANNELS": "l2_book"}
+        async with recording(exchange, tmp_path, "OKX", **asked) as it:
+
+            def next_stands():
+                following = it.feed.connections[0]._next
+                return following and following.handover._stood
+
+            await it.until(lambda: it.feed.connections and next_stands(), "the second connection")
+            exchange.go("two")
+            await it.until(lambda: it.received == 6, "all of the first connection")
+            exchange.go("three")
+            await it.until(lambda: lines(caplog, "has taken over"), "the second connection's turn")
+            exchange.go("closing")
+            await it.until(next_stands, "the third connection")
+            exchange.go("four")
+            await it.until(lambda: it.feed.connections[0]._next is None, "the end of the third connection")
+            assert lines(caplog, "do not agree")
+            exchange.go("eight")
+            await it.until(lambda: len(lines(caplog, "has taken over")) == 2, "the fourth one's turn")
+            exchange.go("nine")
+            await it.until(lambda: it.received >= 9, "what was sent")
+            await it.receiver.drain()
+            books = await it.spool.newest(1000)
+            assert not it.receiver.gaps
+    assert [[price for price, _ in each.bid] for each in books] == [[str(n)] for n in range(1, 10)]
