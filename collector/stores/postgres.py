@@ -27,7 +27,7 @@ from collector.stores import (
     notes,
 )
 from collector.stores.network_errors import in_words
-from collector.stores.postgres_partitions import Partitions, days_of
+from collector.stores.postgres_partitions import BEGIN, Partitions, days_of
 from collector.stores.postgres_rights import Rights
 from collector.stores.postgres_tables import TABLES, Table, missing, prepare
 
@@ -52,11 +52,11 @@ _REFUSING_CLASSES = ("0A", "28", "3D", "3F", "42")
 
 # The values are in the text, because a statement with parameters takes two more round trips.
 _ADVANCE = """
-    BEGIN; UPDATE cryptostore_position
+    {begin}; UPDATE cryptostore_position
     SET (owner, incarnation, sequence, who, seen) = ({after}, {who}, now())
     WHERE name = {name} AND (owner, incarnation, sequence) = ({expected})"""
 _CLAIM = """
-    BEGIN; INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
+    {begin}; INSERT INTO cryptostore_position (name, owner, incarnation, sequence, who, seen)
     VALUES ({name}, {after}, {who}, now()) ON CONFLICT DO NOTHING"""
 _NOTE = """
     INSERT INTO cryptostore_note (name, note) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET note = $2"""
@@ -108,7 +108,7 @@ class PostgresStore:
         self._drop()
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             await self._prepare(connection)
             row = await connection.fetchrow(
                 "SELECT owner, incarnation, sequence FROM cryptostore_position WHERE name = $1", name
@@ -163,7 +163,7 @@ class PostgresStore:
         self._drop()
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=None)
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             await Rights(connection, self._where, creates=True).check_preparation()
             done = await prepare(connection, partition=self._settings.partition, patient=True)
             await connection.execute("COMMIT")
@@ -182,7 +182,7 @@ class PostgresStore:
         tables = [table for kind, table in TABLES.items() if channel_of(kind) in channels]
         with self._failures():
             self._connection = connection = await self._connect(command_timeout=_COMMAND_SECONDS)
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             rights = Rights(connection, self._where, creates=self._settings.create_tables)
             await rights.check(tables, self._partitions)
             await connection.execute("ROLLBACK")
@@ -191,7 +191,7 @@ class PostgresStore:
         """Store a note, as a row of its own."""
         with self._failures():
             connection = self._connected()
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             await connection.execute(_NOTE, name, text)
             await connection.execute("COMMIT")
 
@@ -200,7 +200,7 @@ class PostgresStore:
         ours, any_ = notes.beginning(self._settings.exchange), notes.BEGINNING
         with self._failures():
             connection = self._connected()
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             rows = await connection.fetch(_NOTES_OF_EXCHANGE, len(ours), ours, len(any_), any_)
             await connection.execute("COMMIT")
         return dict(map(tuple, rows))
@@ -209,7 +209,7 @@ class PostgresStore:
         """Return who last moved the position."""
         with self._failures():
             connection = self._connected()
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             row = await connection.fetchrow(_HOLDER, name)
             await connection.execute("COMMIT")
         return Holder(**row) if row else None
@@ -218,7 +218,7 @@ class PostgresStore:
         """Forget when the holder was seen, if it is still the same."""
         with self._failures():
             connection = self._connected()
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             await connection.execute(_RELEASE, name, *structs.astuple(position))
             await connection.execute("COMMIT")
 
@@ -235,7 +235,7 @@ class PostgresStore:
         """Return the gaps of an exchange's symbols."""
         with self._failures():
             connection = self._connected()
-            await connection.execute("BEGIN")
+            await connection.execute(BEGIN)
             rows = await connection.fetch(_GAPS, exchange, list(symbols))
             await connection.execute("COMMIT")
         return [StoredGap(**row) for row in rows]
@@ -282,6 +282,7 @@ class PostgresStore:
     ) -> None:
         """Move the position first in the transaction: another writer then waits, and finds it moved."""
         values = {
+            "begin": BEGIN,
             "name": _literals(name),
             "who": _literals(self._who),
             "after": _literals(*structs.astuple(after)),

@@ -3,6 +3,7 @@ import hashlib
 import itertools
 import json
 import logging
+import socket
 import time
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -501,6 +502,53 @@ async def test_a_cut_connection_is_unavailable_and_reopened(store, database):
     with pytest.raises(StoreUnavailableError, match="not connected"):
         await store.commit(NAME, batch([EVERY_KIND[0]]), None, at(1))
     assert await store.open(NAME) is None
+
+
+@pytest.mark.parametrize("copying", [False, True])
+async def test_a_collector_that_vanishes_in_the_middle_of_a_commit_holds_up_nobody(
+    store, database, monkeypatch, copying
+):
+    """Its machine has lost its power: nobody tells the server, which has locked the position for it."""
+    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 5.0)
+    quick = postgres.BEGIN.replace("'15s'", "'200ms'").replace("idle = 5", "idle = 1")
+    monkeypatch.setattr(postgres, "BEGIN", quick)
+    vanishing = store_of(database)
+    await vanishing.open(NAME)
+    await vanishing.commit(NAME, batch([]), None, at(0))
+    connection = vanishing._connection
+    await vanishing._move(connection, NAME, at(0), at(1))
+    if copying:
+        copy = asyncio.create_task(connection.copy_to_table("trades", source=unfinished(), timeout=60))
+        async with client(database) as observer:
+            while not await observer.fetchval(WAITS_FOR_A_ROW):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # what came last is acknowledged: else it is sent again, and refused
+        vanish(connection)
+    assert await store.open(NAME) == at(0)
+    await store.commit(NAME, batch(EVERY_KIND), at(0), at(len(EVERY_KIND)))
+    await vanishing.close()
+    if copying:
+        copy.cancel()
+
+
+WAITS_FOR_A_ROW = """
+    SELECT true FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'COPY%' AND wait_event = 'ClientRead'"""
+
+
+async def unfinished():
+    yield b""
+    await asyncio.Event().wait()
+
+
+def vanish(connection):
+    """Ends a connection without a word to the server."""
+    repair = 19  # TCP_REPAIR
+    try:
+        connection._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, repair, 1)
+    except OSError as error:
+        pytest.skip(f"this takes root: {error}")
+    connection._transport.abort()
 
 
 async def test_through_pgbouncer_in_transaction_mode(server, database):
