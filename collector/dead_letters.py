@@ -66,7 +66,8 @@ class DeadLetters:
     def __init__(self, folder: Path) -> None:
         self.path = folder / _FILE
         self._before = folder / _FILE_BEFORE
-        self._known: set[_Key] | None = None  # of the last batch and what came after it
+        self._known: set[_Key] = set()  # from the sequence ``_since`` on
+        self._since: int | None = None  # None: nothing was read yet
 
     def add(self, batch: Batch, refusals: Sequence[Refusal]) -> None:
         """Write the records with the reason, synced; not those that are there already. Raises OSError."""
@@ -96,13 +97,16 @@ class DeadLetters:
         self.path.replace(self._before)
 
     def _known_of(self, batch: Batch) -> set[_Key]:
-        """Return the letters from the beginning of the batch on: it may have been tried before."""
-        if self._known is None:
+        """Return the letters from the beginning of the batch on: it may have been tried before.
+
+        So may all that comes after it, if the store was set back.
+        """
+        if self._since is None:
             _cut_torn_line(self.path)
-        known = self._read_keys() if self._known is None else self._known
-        self._known = {
-            key for key in known if key.incarnation == batch.incarnation and key.sequence >= batch.first
-        }
+        is_read = self._since is not None and self._since <= batch.first
+        known = self._known if is_read else self._read_keys()
+        self._known = {key for key in known if key.sequence >= batch.first}
+        self._since = batch.first
         return self._known
 
     def _read_keys(self) -> Iterator[_Key]:

@@ -389,6 +389,22 @@ def test_a_dead_letter_is_written_once_even_if_the_process_is_killed_meanwhile(t
     assert len(path.read_text().splitlines()) == 5
 
 
+def test_a_store_that_was_set_back_gets_no_dead_letter_twice(tmp_path):
+    """Not even after a restart, and if the position is in an earlier run of the collector."""
+    (trade,) = trades(1)
+
+    def put_aside(letters, incarnation, first):
+        letters.add(Batch(incarnation, first, [trade]), [Refusal(first, trade, "odd")])
+
+    letters = DeadLetters(tmp_path)
+    for again in (letters, letters, DeadLetters(tmp_path)):
+        put_aside(again, "earlier", 10)
+        put_aside(again, "earlier", 20)
+        put_aside(again, "present", 30)
+    kept = [json.loads(line)["sequence"] for line in letters.path.read_text().splitlines()]
+    assert kept == [10, 20, 30]
+
+
 def test_a_disk_that_fills_up_within_a_dead_letter_costs_none(tmp_path):
     """The room ends within a line; when there is some again, each letter is there, whole and once."""
     letters = DeadLetters(tmp_path)
