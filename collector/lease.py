@@ -121,15 +121,20 @@ class Lease:
         if self._spool.knows(stored) and (self._spool.exact or self.after):
             return
         last: Holder | None = None
+        begun = 0.0
         while True:
             holder = await answer(self._store.holder(self._name))
             if holder is None or holder.is_gone:
                 return
+            if last is None:
+                begun = time.monotonic()
             if last and (holder.owner != last.owner or holder.idle < last.idle + 0.5):
                 copy = " with a copy of our spool" if holder.owner == self._spool.owner else ""
                 raise AnotherWriterError(
                     f"{holder.who} writes to this store under the name {self._name!r} too{copy}: "
                     "stop it, or give this collector another NAME"
                 )
+            if time.monotonic() - begun >= GONE:  # its sign is in the future: the store's clock was set back
+                return
             last = holder
             await asyncio.sleep(1.0)

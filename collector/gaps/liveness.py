@@ -3,14 +3,15 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from collector.stores import Holder
+from collector.stores import GONE, Holder
 
 
 class Liveness:
     """The signs of life seen of other collectors."""
 
     def __init__(self) -> None:
-        self._signs: dict[str, float] = {}  # the first one seen, by time.monotonic()
+        #: The first one seen, the last one seen, and when that was noticed, by time.monotonic().
+        self._signs: dict[str, tuple[float, float, float]] = {}
         self._who: dict[str, str] = {}
 
     async def look(
@@ -25,9 +26,14 @@ class Liveness:
                 self._signs.pop(name, None)
                 continue
             self._who[name] = found.who
-            sign = time.monotonic() - found.idle
-            is_newer = sign > self._signs.setdefault(name, sign) + 0.5
-            (alive if is_newer else doubtful).add(name)
+            now = time.monotonic()
+            sign = now - found.idle
+            first, last, noticed = self._signs.get(name, (sign, sign, now))
+            if abs(sign - last) > 0.5:
+                last, noticed = sign, now
+            self._signs[name] = first, last, noticed
+            if now - noticed < GONE:  # else it is in the future: the store's clock was set back
+                (alive if sign > first + 0.5 else doubtful).add(name)
         return alive, doubtful
 
     def reset(self) -> None:

@@ -1,15 +1,17 @@
 """A collector's signs of life in its store."""
 
+import asyncio
+import time
 from types import SimpleNamespace
 
 import pytest
 from streams import trades
 
 from collector import lease
-from collector.batch import Batch
-from collector.lease import Lease
+from collector.batch import Batch, Position
+from collector.lease import AnotherWriterError, Lease
 from collector.spool.spool import Spool
-from collector.stores import SharedStore
+from collector.stores import Holder, SharedStore
 
 
 class SlowStore(SharedStore):
@@ -51,3 +53,25 @@ async def test_others_may_have_taken_over_while_the_store_took_its_time(spool, m
         await held.commit(batch)
     assert await held.may_be_lost()
     assert not await held.may_be_lost()
+
+
+@pytest.mark.parametrize("alive", [False, True])
+async def test_a_sign_of_life_in_the_future_is_not_waited_for(spool, monkeypatch, alive):
+    """The store's clock was set back since; a collector that is alive gives signs all the same."""
+    monkeypatch.setattr(lease, "GONE", 4.0 if alive else 1.0)
+    begun = time.monotonic()
+
+    class SetBack(SlowStore):
+        async def open(self, name):
+            return Position("another", "run", 0)
+
+        async def holder(self, name):
+            idle = time.monotonic() - begun
+            return Holder("another", "process 7", idle % 2 if alive and idle > 1 else idle - 3600)
+
+    held = Lease("name", SetBack(), spool)
+    if alive:
+        with pytest.raises(AnotherWriterError):
+            await asyncio.wait_for(held.open(), 10)
+    else:
+        assert await asyncio.wait_for(held.open(), 10) == Position("another", "run", 0)

@@ -363,6 +363,30 @@ async def test_a_long_dead_collector_is_not_waited_for_and_one_that_may_live_is(
     assert two.stores == set(KEYS)
 
 
+async def test_a_dead_collector_is_not_waited_for_until_a_clock_that_was_set_back_is_right_again(clock):
+    """The store's own: by that, the last sign of life is in the future."""
+    shelf = Shelf()
+    one, two = Machine(shelf, "one", KEYS[:2]), Machine(shelf, "two", KEYS)
+    for _ in range(3):
+        await one.look()
+        turn(clock, shelf)
+    for _ in range(3):
+        one.beat()
+        await two.look()
+        turn(clock, shelf)
+    shelf.now -= 3600
+    for _ in range(6):
+        one.beat()
+        await two.look()
+        turn(clock, shelf, 5.0)
+        assert two.stores == set(KEYS[2:])
+    shelf.now -= 3600
+    for _ in range(8):
+        await two.look()
+        turn(clock, shelf, 5.0)
+    assert two.stores == set(KEYS)
+
+
 async def test_a_collector_with_nothing_left_for_long_fails_and_names_the_other(clock):
     shelf = Shelf()
     one, two = Machine(shelf, "one", KEYS), Machine(shelf, "two", KEYS)
