@@ -90,9 +90,11 @@ class Compaction:
             return
         staged = self._staging / folder.relative_to(self._root)
         staged.mkdir(parents=True)
-        names = "\n".join(file.name for file in small)
-        (staged / _MARKER).write_text(names)
-        self._merge(small, staged / f"merged-{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet")
+        try:
+            self._stage(small, staged)
+        except Exception:
+            shutil.rmtree(staged)  # a full disk needs the space
+            raise
         with self._publishing:
             for file in set(folder.glob("*.parquet")) - set(small):
                 (staged / file.name).hardlink_to(file)
@@ -102,6 +104,14 @@ class Compaction:
         sync(staged.parent)
         self._put_away(staged, folder)
         _log.info("merged %d files in %s", len(small), folder)
+
+    def _stage(self, small: list[Path], staged: Path) -> None:
+        names = "\n".join(file.name for file in small).encode()
+        with (staged / _MARKER).open("wb") as marker:
+            marker.write(names)
+            marker.flush()
+            os.fsync(marker.fileno())  # if a power failure emptied it, the merged files would count as added
+        self._merge(small, staged / f"merged-{hashlib.sha256(names).hexdigest()[:16]}.parquet")
 
     def _may_be_merged(self, file: Path) -> bool:
         match = _SMALL.fullmatch(file.name)

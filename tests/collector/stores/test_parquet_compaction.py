@@ -1,4 +1,5 @@
 import asyncio
+import resource
 import subprocess
 import sys
 import time
@@ -184,10 +185,11 @@ async def test_a_reader_sees_every_record_once_at_any_moment(tmp_path):
         assert len(found) >= 60
 
 
-def test_killed_at_any_change_a_reader_sees_every_record_once(tmp_path):
+@pytest.mark.parametrize("how", ["killed", "power"])
+def test_killed_at_any_change_a_reader_sees_every_record_once(tmp_path, how):
     asyncio.run(store_batches(tmp_path / "dataset", 3))
     script = Path(__file__).with_name("crashing_compaction.py")
-    run = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, script, tmp_path, how], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     crashes = int(run.stdout)
     assert crashes > 15
@@ -223,6 +225,22 @@ async def test_a_stopped_compaction_leaves_everything_as_it_was(tmp_path):
     compaction.stop()
     compaction.run(tmp_path.glob("v2/channel=trades/*/symbol=BTC-USD/*"))
     assert files(tmp_path) == before
+    compact(tmp_path)
+    assert len(files(tmp_path)) == 1
+
+
+async def test_a_compaction_that_fails_on_a_full_disk_leaves_nothing_there(tmp_path, caplog):
+    await store_batches(tmp_path, 3)
+    before = files(tmp_path)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        compact(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert "were not merged" in caplog.text
+    assert files(tmp_path) == before
+    assert not list((tmp_path / "_compaction").rglob("*.parquet"))
     compact(tmp_path)
     assert len(files(tmp_path)) == 1
 
