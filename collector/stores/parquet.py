@@ -262,6 +262,7 @@ class ParquetStore:
         for root in self._roots:
             for file in root.glob(f"channel=*/*/*/*/{files}"):
                 file.unlink()
+                sync(file.parent)  # parts of the batch are stored elsewhere before this folder is written to
 
     @property
     def _roots(self) -> tuple[Path, Path]:

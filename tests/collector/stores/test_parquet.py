@@ -431,6 +431,32 @@ async def test_a_batch_that_the_first_version_began_is_stored_once(store, tmp_pa
     assert old.exists()
 
 
+async def test_a_power_failure_brings_back_no_part_of_a_batch_that_is_tried_in_parts(
+    store, tmp_path, monkeypatch
+):
+    """What is removed is gone for good before anything is stored in its stead."""
+    sent = [replace(EVERY_KIND[0], symbol=symbol) for symbol in ("BTC-USD", "ETH-USD")]
+    await store.open(NAME)
+    await store.commit(NAME, batch(sent), None, at(2))
+    removed, fsync, unlink = set(), os.fsync, Path.unlink
+
+    def noted(path):
+        removed.add(path)
+        unlink(path)
+
+    def kept(descriptor):
+        fsync(descriptor)
+        folder = Path(f"/proc/self/fd/{descriptor}").readlink()
+        removed.difference_update([path for path in removed if path.parent == folder])
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    monkeypatch.setattr(os, "fsync", kept)
+    before = set(files(tmp_path))
+    await store.discard(NAME, at(0))
+    assert len(before - set(files(tmp_path))) == 2
+    assert not removed
+
+
 async def test_a_batch_begun_by_the_first_version_can_be_tried_in_parts(store, tmp_path):
     old = first_parquet.write(tmp_path, NAME, EVERY_KIND[:2])
     await store.open(NAME)
