@@ -63,8 +63,12 @@ class CrashWatch:
 
     def is_proven(self, batch: Batch) -> bool:
         """Return whether ``batch`` is the one record to put aside."""
-        suspect = self.suspect
-        return suspect is not None and suspect.alone and suspect.deaths >= ENOUGH and len(batch.records) == 1
+        return self._is_found and len(batch.records) == 1
+
+    @property
+    def _is_found(self) -> bool:
+        """Whether it is known which record crashes the collector."""
+        return self.suspect is not None and self.suspect.alone and self.suspect.deaths >= ENOUGH
 
     async def note(self, position: int, batch: Batch, *, on_the_loop: bool) -> None:
         """Note that ``batch`` is about to be written; ``on_the_loop``: that will block the loop."""
@@ -80,6 +84,8 @@ class CrashWatch:
         suspect = self.suspect
         if suspect is None or (position is not None and position >= suspect.until):
             self._watching, self.suspect = False, None
+        elif position is not None and self._is_found:
+            self.suspect = None  # what follows is tried together: alone, a refused record is waited for
         elif position is not None:
             self.suspect = msgspec.structs.replace(suspect, first=position, alone=False)
         self.forget()
