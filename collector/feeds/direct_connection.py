@@ -45,6 +45,10 @@ class _Next:
     def __init__(self, link: Link, handover: Handover, running: asyncio.Task[None]) -> None:
         self.link, self.handover, self.running = link, handover, running
 
+    def is_ready(self) -> bool:
+        """Return whether it can take over now. Raises HandoverError if the two do not agree."""
+        return not self.link.ended and self.handover.is_ready(time.monotonic())
+
 
 class DirectConnection(Connection):
     """A connection whose session is one of ``collector.exchanges``."""
@@ -212,7 +216,7 @@ class DirectConnection(Connection):
 
     async def _until_ready(self, following: _Next) -> None:
         """Wait until the next link can take over, or has: where the old one ended."""
-        while self._next and not following.handover.is_ready(time.monotonic()):
+        while self._next and not following.is_ready():
             await asyncio.wait({following.running}, timeout=LOOK)
             if following.running.done():
                 following.running.result()
@@ -220,7 +224,7 @@ class DirectConnection(Connection):
     def _can_take_over(self, following: _Next) -> bool:
         """Return whether the next link can take over now that the old one has ended."""
         try:
-            return not following.running.done() and following.handover.is_ready(time.monotonic())
+            return following.is_ready()
         except HandoverError:
             return False
 

@@ -91,6 +91,7 @@ class Link:
         renewals: what is being subscribed to again.
         closing: set once the exchange says that it will close it; ``why`` are its words.
         handled: receipt (nanoseconds) of the last message that is done with; 0 before the first.
+        ended: whether nothing comes of it any more, though closing it may take a while.
     """
 
     take: Taker
@@ -101,7 +102,7 @@ class Link:
         self.session = session
         self.renewals = Renewals(name, shared.exchange.limits, self._send, lasting.renewed)
         self.closing, self.why = asyncio.Event(), ""
-        self.handled = 0
+        self.handled, self.ended = 0, False
         self._shared, self._url = shared, plan.url
         self._outbox: asyncio.Queue[str] = asyncio.Queue()
         self._requests = Requests(name, shared.rest, lasting.asked, lasting.urgent)
@@ -146,20 +147,23 @@ class Link:
     async def _read(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         """Take in messages until the connection ends, which always is an exception."""
         receive, hear, receiver = socket.receive, self.session.receive, self._shared.receiver
-        while True:
-            message = await receive()
-            if message.type is not WSMsgType.TEXT and message.type is not WSMsgType.BINARY:
-                break
-            receipt = time.time_ns()
-            self.take(hear(message.data, receipt), message.data, receipt)
-            self.handled = receipt
-            self._received += 1
-            if receiver.is_due:
-                self._waits_for_room = True
-                await receiver.make_room()
-                self._waits_for_room = False
-            if not self._received % TURN:
-                await asyncio.sleep(0)
+        try:
+            while True:
+                message = await receive()
+                if message.type is not WSMsgType.TEXT and message.type is not WSMsgType.BINARY:
+                    break
+                receipt = time.time_ns()
+                self.take(hear(message.data, receipt), message.data, receipt)
+                self.handled = receipt
+                self._received += 1
+                if receiver.is_due:
+                    self._waits_for_room = True
+                    await receiver.make_room()
+                    self._waits_for_room = False
+                if not self._received % TURN:
+                    await asyncio.sleep(0)
+        finally:
+            self.ended = True
         if message.type is WSMsgType.CLOSE:
             reason = f" ({message.extra})" if message.extra else ""
             raise ClosedError(f"the exchange closed it, code {message.data}{reason}")

@@ -1,8 +1,10 @@
 """OKX announces that it closes its connections, over real TLS: the next ones take over."""
 
+import asyncio
 import json
 import time
 
+from aiohttp import ClientWebSocketResponse
 from recording import lines, recording
 from scripted import SCRIPTS, Script, ScriptedExchange
 
@@ -68,6 +70,12 @@ def script():
     yield from ({"until": "one"}, best(3, 62), best(4, 63), best(5, 64), book(4, 63), book(5, 64))
 
 
+def next_stands(it):
+    """Whether the connection that is to take over has all subscriptions."""
+    following = it.feed.connections and it.feed.connections[0]._next
+    return following and following.handover._stood
+
+
 async def test_an_announced_closing_costs_nothing_and_stores_nothing_twice(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO")
     monkeypatch.setattr(direct_connection, "SETTLING", 0.0)
@@ -124,18 +132,13 @@ async def test_a_connection_that_lags_behind_the_last_one_is_not_let_go_before_i
     with ScriptedExchange(Script(text, int(time.time()))) as exchange:
         asked = {"SYMBOLS": "BTC-USDT-PERP", "CHANNELS": "l2_book"}
         async with recording(exchange, tmp_path, "OKX", **asked) as it:
-
-            def next_stands():
-                following = it.feed.connections[0]._next
-                return following and following.handover._stood
-
-            await it.until(lambda: it.feed.connections and next_stands(), "the second connection")
+            await it.until(lambda: next_stands(it), "the second connection")
             exchange.go("two")
             await it.until(lambda: it.received == 6, "all of the first connection")
             exchange.go("three")
             await it.until(lambda: lines(caplog, "has taken over"), "the second connection's turn")
             exchange.go("closing")
-            await it.until(next_stands, "the third connection")
+            await it.until(lambda: next_stands(it), "the third connection")
             exchange.go("four")
             await it.until(lambda: it.feed.connections[0]._next is None, "the end of the third connection")
             assert lines(caplog, "do not agree")
@@ -147,3 +150,40 @@ async def test_a_connection_that_lags_behind_the_last_one_is_not_let_go_before_i
             books = await it.spool.newest(1000)
             assert not it.receiver.gaps
     assert [[price for price, _ in each.bid] for each in books] == [[str(n)] for n in range(1, 10)]
+
+
+def faulty():
+    """The second connection is to be closed as well, once the first one has reached its beginning."""
+    yield from begins("public", BOOK)
+    yield from (book(1, 60, "snapshot"), book(2, 61), {"send": NOTICE}, {"until": "three"}, book(3, 63))
+    yield from begins("public", BOOK)
+    yield from (book(2, 61, "snapshot"), {"until": "fault"}, book(3, 63), {"send": NOTICE})
+    yield from begins("public", BOOK)
+    yield book(3, 63, "snapshot")
+
+
+async def test_a_connection_with_a_fault_does_not_take_over_while_it_ends(tmp_path, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(handover, "GRACE", 0.5)
+    monkeypatch.setattr(direct_connection, "LOOK", 0.001)
+    close = ClientWebSocketResponse.close
+
+    async def from_afar(*arguments, **named):
+        await asyncio.sleep(0.2)
+        return await close(*arguments, **named)
+
+    monkeypatch.setattr(ClientWebSocketResponse, "close", from_afar)
+    text = "\n".join([*listing(), *map(json.dumps, faulty())])
+    with ScriptedExchange(Script(text, int(time.time()))) as exchange:
+        asked = {"SYMBOLS": "BTC-USDT-PERP", "CHANNELS": "l2_book"}
+        async with recording(exchange, tmp_path, "OKX", **asked) as it:
+            await it.until(lambda: next_stands(it), "the second connection")
+            exchange.go("three")
+            await it.until(lambda: it.received == 3, "the next change")
+            exchange.go("fault")
+            await it.until(lambda: "never connected" not in exchange.report(), "the third connection")
+            (connection,) = it.feed.connections
+            third = connection._next.link
+            await it.until(lambda: third is connection._link or lines(caplog, "lost"), "its turn")
+            assert not it.receiver.gaps
+    assert not lines(caplog, "connection lost")
