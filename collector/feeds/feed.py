@@ -197,6 +197,7 @@ class Feed(ABC):
             self.connections.append(connection)
             self.gaps.carried(connection, connection.keys)
             group.create_task(connection.run(self._turn(position) - self._turn(0)))
+        self.gaps.all_carried()
 
     def renew_books(self, keys: Iterable[Key]) -> None:
         """Have a complete book follow the next change of each of these that is one."""

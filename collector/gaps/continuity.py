@@ -102,6 +102,7 @@ class Continuity:
         holes = left.holes | {key: ended(start) for key, start in left.seen().items()}
         holes |= {key: Hole(self._spool.begun, "corrupt") for key in left.doubtful}
         self._drop(left.damaged)
+        self._gaps.unmarked = self._marks.get(marks.UNMARKED)
         if not self._spool.marks_whole or left.nameless:
             self._gaps.unmarked = Hole(self._spool.begun, "corrupt")
         if self._spool.mended:
@@ -110,6 +111,8 @@ class Continuity:
             if not self._spool.marks_whole:
                 self._gaps.unmarked = Hole(since, "corrupt")
         self._gaps.take_up(holes, left.questions)
+        if self._gaps.unmarked:
+            self._marks.put(marks.UNMARKED, self._gaps.unmarked)
         for key, missing in left.missing.items():
             self._gaps.report_missing(key, missing)
         self._forget_last_records()

@@ -16,6 +16,7 @@ is about, and a text. All names and texts are written and read here:
   time, if the exchange repeats some after each subscription (feeds/repeats.py).
 - ``last EXCHANGE CHANNEL SYMBOL`` is the content of the last record, for records without numbers, a few
   seconds ago: a subscription may begin with the same content (feeds/intake.py).
+- ``unmarked`` is a gap of all pairs that have no mark, since marks were lost, until the feed has begun.
 - ``ceded EXCHANGE CHANNEL SYMBOL`` has the spans that another collector stores (ceded.py).
 - ``listed EXCHANGE ITEM`` says that an item of SYMBOLS has selected something before.
 - ``losses told`` lists the spool's losses that are gap records already.
@@ -366,12 +367,15 @@ class GapsOfDay(Mark, frozen=True):
 
 # -- their places ----------------------------------------------------------------------------------------
 
+UNMARKED = Slot("unmarked", Hole)
 LOSSES_TOLD = Slot("losses told", LossesTold)
 LETTERS_GONE = Slot("letters gone", LettersGone)
 WRITING = Slot("writing", Suspicion)
 GAPS_OF_DAY = Slot("gaps", GapsOfDay)
 
-_SINGLE: dict[str, Slot[Any]] = {it.name: it for it in (LOSSES_TOLD, LETTERS_GONE, WRITING, GAPS_OF_DAY)}
+_SINGLE: dict[str, Slot[Any]] = {
+    it.name: it for it in (UNMARKED, LOSSES_TOLD, LETTERS_GONE, WRITING, GAPS_OF_DAY)
+}
 _OF_PAIRS: dict[str, type[Mark]] = {
     "seen": Seen,
     "question": Questions,

@@ -77,6 +77,7 @@ class Remembered:
 
     def _doubt(self, place: Slot[Any], text: str) -> None:
         self.damaged[place.name] = text
+        self.nameless |= place == marks.UNMARKED
         if place.kind in _TELL_WHAT_WAS_SEEN and place.key:
             self.doubtful.add(place.key)
 

@@ -60,7 +60,7 @@ class Gaps:
 
     Attributes:
         earlier: the gaps that earlier processes left open, by pair.
-        unmarked: the gap of every pair that is not among them; None if they have none.
+        unmarked: the gap of every pair that is not among them, until ``all_carried``; None if they have none.
         questions: what must be answered before it is known whether there is a gap.
         elsewhere: the pairs that another collector stores: missing them here is not a gap.
         recorder: records gaps and keeps the marks.
@@ -92,6 +92,14 @@ class Gaps:
         number = next(number for number in itertools.count() if number not in self._carriers)
         self._carriers[number] = carrier
         self._carrier_of |= dict.fromkeys(keys, number)
+
+    def all_carried(self) -> None:
+        """Note that everything is carried by now that earlier processes may have recorded."""
+        if self.unmarked:
+            lost = {key: self.unmarked for key in self._carrier_of if key not in self.earlier}
+            self.take_up(lost, ())
+            self.unmarked = None
+            self._marks.drop(marks.UNMARKED)
 
     def parted(self, carrier: Carrier) -> None:
         """Note that ``carrier`` no longer carries anything."""

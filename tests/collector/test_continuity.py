@@ -14,7 +14,7 @@ from collector.gaps.recorder import Recorder
 from collector.gaps.tracker import Gaps
 from collector.metrics import Metrics
 from collector.receiver import Receiver
-from collector.records import Trade
+from collector.records import Gap, Trade
 from collector.spool.spool import NoRoomError, Spool
 from collector.stores import notes as codec
 from collector.stores.notes import Note
@@ -229,6 +229,52 @@ async def test_a_note_that_knows_more_than_a_damaged_spool_is_not_set_back(tmp_p
     await receiver.append()
     (gap,) = await spooled(spool)
     assert (gap.reason, gap.start / SECOND) == ("corrupt", pytest.approx(stored, abs=1e-3))
+    await spool.close()
+
+
+@pytest.mark.parametrize("seen", [[], [TRADES]])
+async def test_a_pair_not_seen_between_the_loss_of_its_mark_and_a_kill_has_a_gap(tmp_path, seen):
+    spool = await Spool.open(tmp_path)
+    await spool.append(list(trades(3)), {"sewn KRAKEN trades ETH-USD": "on 0"})
+    begun = spool.begun
+    await spool.abort()
+    for keys in (seen, [TRADES, ETHER]):
+        spool = await Spool.open(tmp_path)
+        receiver = Receiver(spool, Metrics())
+        gaps = Gaps("KRAKEN", Recorder(receiver))
+        continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+        await continuity.begin()
+        if keys:
+            gaps.carried(Progress(2e9, 0), [TRADES, ETHER])
+            gaps.all_carried()
+        for key in keys:
+            gaps.end(key, begun + 60.0)
+        receiver.put(next(iter(trades(1))))
+        await receiver.append()
+        if keys != [TRADES, ETHER]:
+            await spool.abort()
+    continuity.meet("test", {})
+    await receiver.append()
+    found = [gap for gap in await spooled(spool) if isinstance(gap, Gap) and gap.symbol == "ETH-USD"]
+    assert [gap.reason for gap in found] == ["corrupt"]
+    await spool.close()
+
+
+async def test_a_pair_listed_after_marks_were_lost_has_no_gap(tmp_path):
+    spool = await Spool.open(tmp_path)
+    await spool.append([], {"sewn KRAKEN trades ETH-USD": "on 0"})
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    await continuity.begin()
+    continuity.meet("test", {})
+    for key in (TRADES, ETHER):
+        gaps.carried(Progress(2e9, 0), [key])
+        gaps.all_carried()
+        gaps.end(key, spool.begun + 60.0)
+    continuity.hear({})
+    await receiver.append()
+    assert [gap.symbol for gap in await spooled(spool)] == ["BTC-USD"]
     await spool.close()
 
 

@@ -39,7 +39,7 @@ NUMBERED = st.tuples(st.sampled_from(["trades", "candles"]), WORDS)
 #: Places and marks of each kind.
 KINDS = {
     marks.Questions: questions(),
-    marks.Hole: st.tuples(at(marks.seen, WORDS, KEYS), HOLES),
+    marks.Hole: st.tuples(at(marks.seen, WORDS, KEYS) | st.just(marks.UNMARKED), HOLES),
     marks.Carried: st.tuples(at(marks.seen, WORDS, KEYS), st.builds(marks.Carried, WHOLE)),
     marks.Progress: st.tuples(
         at(marks.connection, st.integers(0, 10**6)), st.builds(marks.Progress, MOMENTS, WHOLE)

@@ -17,6 +17,7 @@ from waiting import PATIENCE, eventually
 from collector import connection_pace
 from collector.feeds import network
 from collector.feeds.connection import Patience
+from collector.gaps.marks import Hole
 from collector.records import Trade
 from collector.settings import SettingsError
 from collector.times import SECOND
@@ -501,10 +502,12 @@ async def test_symbols_come_and_go_without_disturbing_the_others(exchange, tmp_p
     with Simulator(rate=50, symbols={exchange: [btc, eth]}) as simulator:
         variables = {"SYMBOLS": f"*-{quote}", "SYMBOLS_REFRESH": "200ms"}
         async with recording(simulator, tmp_path, exchange, **variables) as it:
+            it.feed.gaps.unmarked = Hole(1.0, "corrupt")
             await it.until(lambda: symbols() == {btc, eth})
             await asyncio.to_thread(simulator.listing, exchange, enlist=[sol])
             new = {(channel, sol) for channel in it.settings.channels}
             await it.until(lambda: it.feed.gaps._seen.keys() >= new, "all of the new listing")
+            assert {each.symbol for each in it.feed.gaps.questions if each.hole} == {btc, eth}
             await asyncio.to_thread(simulator.listing, exchange, delist=[eth, sol])
             await it.until(lambda: it.feed.connections[0]._unlisted == {eth, sol}, "a look at the list")
             assert symbols() == {btc, eth, sol}  # something may still come of them
