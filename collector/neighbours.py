@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from msgspec import structs
 
-from collector.batch import Batch
+from collector.batch import Batch, Position
 from collector.gaps.continuity import Continuity
 from collector.gaps.overlap import STEPS, Overlap
 from collector.lease import Lease, answer
@@ -31,10 +31,10 @@ class Neighbours:
         self._continuity, self._overlap = continuity, overlap
         self._told = 0.0  # time of our last note, by time.monotonic()
 
-    async def meet(self) -> None:
-        """Read the notes of a store that was just connected."""
+    async def meet(self, stored: Position | None) -> None:
+        """Read the notes of a store that was just connected, and has our position ``stored``."""
         if self._continuity:
-            self._continuity.meet(self._name, await answer(self._store.notes()))
+            self._continuity.meet(self._name, await answer(self._store.notes()), stored)
         if self._overlap:
             self._overlap.reconnect()
 

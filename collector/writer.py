@@ -110,7 +110,7 @@ class Writer:
 
     async def _connect(self) -> None:
         stored = await self._lease.open()
-        await self._neighbours.meet()
+        await self._neighbours.meet(stored)
         start = await self._spool.resume(stored)
         self._progress.set()  # the store may have all there is
         if start.forgotten:

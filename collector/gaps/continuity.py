@@ -30,6 +30,7 @@ from functools import cache, partial
 
 import msgspec
 
+from collector.batch import Position
 from collector.dead_letters import Leaving
 from collector.gaps import marks
 from collector.gaps.losses import Losses
@@ -115,7 +116,7 @@ class Continuity:
             self._marks.put(marks.UNMARKED, self._gaps.unmarked)
         for key, missing in left.missing.items():
             self._gaps.report_missing(key, missing)
-        self._forget_last_records()
+        self._forget_last_records(exact=self._spool.exact)
         self._losses.begin()
         await self._gaps.recorder.save()
 
@@ -127,16 +128,17 @@ class Continuity:
         for name in damaged:
             self._marks.drop_named(name)
 
-    def _forget_last_records(self) -> None:
+    def _forget_last_records(self, *, exact: bool) -> None:
         """Drop the marks of last records that may be out of date.
 
-        We, or the collector that records the pair now, may have stored records that this spool does not know.
+        The collector that records the pair now, or we where the spool is not ``exact``, may have stored
+        records that it does not know.
         """
         for name in self._spool.marks:
             with contextlib.suppress(DamagedMarkError):
                 place = marks.slot(name)
                 is_ours = place.key is not None and self._wants(place.key)
-                if place.kind in (LastRecorded, LastContent) and not (is_ours and self._spool.exact):
+                if place.kind in (LastRecorded, LastContent) and not (is_ours and exact):
                     self._marks.drop(place)
 
     async def run(self) -> None:
@@ -234,12 +236,17 @@ class Continuity:
         if new or gone:
             self._begun_noted = codec.moments(self._begun)
 
-    def meet(self, name: str, notes: Mapping[str, str]) -> None:
-        """Take in the notes of a store that was just connected, in which our name is ``name``."""
+    def meet(self, name: str, notes: Mapping[str, str], stored: Position | None = None) -> None:
+        """Take in the notes of a store that was just connected, in which our name is ``name``.
+
+        Our position in it is ``stored``.
+        """
         first, self._name = not self._name, name
         self.hear(notes)
         if first:
             self._doubt_trades()
+            if stored and self._spool.lacks(stored):
+                self._forget_last_records(exact=False)
         own = self._heard.get(name)
         is_ours = own is not None and own.note.exchange == self._gaps.exchange
         self._stored = own.until if own and is_ours else {}

@@ -8,6 +8,7 @@ located even if a power failure or a restored backup removed its incarnation her
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -89,6 +90,11 @@ class Incarnations:
     def have(self, incarnation: str) -> bool:
         """Return whether this id is one of theirs."""
         return any(each.id == incarnation for each in self.known)
+
+    def lack(self, stored: Position) -> bool:
+        """Return whether a position is beyond the end of its incarnation, which is not the present one."""
+        ends = {each.id: following.before for each, following in pairwise(self.known)}
+        return stored.sequence > ends.get(stored.incarnation, stored.sequence)
 
     def of(self, sequence: int) -> str:
         """Return the id of the incarnation that a sequence belongs to."""

@@ -335,6 +335,10 @@ class Spool:
         """Return whether ``stored`` is a position of this spool, not of a copy that was used elsewhere."""
         return stored.owner == self.owner and self._file.incarnations.have(stored.incarnation)
 
+    def lacks(self, stored: Position) -> bool:
+        """Return whether a store at this position has records that an earlier opening could not save."""
+        return self._file.incarnations.lack(stored)
+
     def _meaning(self, stored: Position | None) -> int:
         """Return the sequence before which the store has everything, judging by its position."""
         if stored and stored.owner != self.owner:

@@ -183,6 +183,35 @@ async def test_the_last_trade_of_a_pair_recorded_elsewhere_is_ignored(tmp_path, 
     await spool.close()
 
 
+@pytest.mark.parametrize("full", [False, True])
+async def test_the_last_trade_is_unknown_where_the_store_has_some_that_the_disk_did_not_take(
+    tmp_path, monkeypatch, full
+):
+    """What an exchange repeats after the mark may be stored already."""
+
+    def refuse(*_):
+        raise NoRoomError("database or disk is full")
+
+    last = last_recorded("KRAKEN", TRADES)
+    spool = await Spool.open(tmp_path, sync=3600.0)
+    await spool.append(list(trades(3)), {last.name: LastRecorded(3).text})
+    if full:
+        monkeypatch.setattr(spool._file, "write", refuse)
+    await spool.append(list(trades(3)), {last.name: LastRecorded(6).text})
+    batch = await spool.read((await spool.resume(None)).after, 100)
+    stored = Position(spool.owner, batch.incarnation, batch.end)
+    await spool.acknowledge(stored)
+    assert len(batch.records) == 6
+    await spool.abort()
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
+    await continuity.begin()
+    continuity.meet("test", {}, stored)
+    assert gaps.recorder.marks.get(last) == (None if full else LastRecorded(6))
+    await spool.close()
+
+
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("damage", ["database", "mark"])
 async def test_what_a_repair_lost_is_known_to_whoever_comes_after_a_kill(tmp_path, damage, again):
