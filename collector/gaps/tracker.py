@@ -126,7 +126,9 @@ class Gaps:
         else:
             self._known[key] = end
             self._ask(key, Question(*key, self.earlier.get(key, self.unmarked), end))
-        self._mark_carrier(self._mark_carried(key), end)
+        number = self._mark_carried(key)
+        carrier = self._carriers.get(number)
+        self._mark_carrier(number, max(end, (carrier and carrier.handled) or 0.0))
 
     def is_open(self, key: Key) -> bool:
         """Return whether a gap of ``key`` that began in this process is open."""

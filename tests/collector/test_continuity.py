@@ -1,5 +1,6 @@
 import sqlite3
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from spooled import spooled
@@ -274,7 +275,7 @@ async def test_a_pair_not_seen_between_the_loss_of_its_mark_and_a_kill_has_a_gap
         continuity = Continuity(spool, gaps, lambda _: None, lambda _: True)
         await continuity.begin()
         if keys:
-            gaps.carried(Progress(2e9, 0), [TRADES, ETHER])
+            gaps.carried(SimpleNamespace(handled=None), [TRADES, ETHER])
             gaps.all_carried()
         for key in keys:
             gaps.end(key, begun + 60.0)
@@ -298,7 +299,7 @@ async def test_a_pair_listed_after_marks_were_lost_has_no_gap(tmp_path):
     await continuity.begin()
     continuity.meet("test", {})
     for key in (TRADES, ETHER):
-        gaps.carried(Progress(2e9, 0), [key])
+        gaps.carried(SimpleNamespace(handled=None), [key])
         gaps.all_carried()
         gaps.end(key, spool.begun + 60.0)
     continuity.hear({})
@@ -321,6 +322,28 @@ async def test_a_damaged_note_is_reported_and_ignored(tmp_path, caplog):
     told = [record.getMessage() for record in caplog.records if "damaged" in record.getMessage()]
     assert len(told) == 2
     assert "collector test" in told[0]
+    await spool.close()
+
+
+async def test_a_gap_that_ended_a_while_ago_does_not_set_back_how_far_its_connection_has_got(tmp_path):
+    """Whether something was missing was told by the next record alone; a kill follows at once."""
+    spool = await Spool.open(tmp_path)
+    receiver = Receiver(spool, Metrics())
+    gaps = Gaps("KRAKEN", Recorder(receiver))
+    connection = SimpleNamespace(handled=50.0)
+    gaps.carried(connection, [TRADES, ETHER])
+    for key in (TRADES, ETHER):
+        gaps.end(key, 50.0)
+    gaps.begin(ETHER, 60.0, "disconnect")
+    connection.handled = 100.0
+    gaps.save()
+    gaps.end(ETHER, 70.0)
+    await receiver.append()
+    await spool.abort()
+    spool = await Spool.open(tmp_path)
+    gaps = Gaps("KRAKEN", Recorder(Receiver(spool, Metrics())))
+    await Continuity(spool, gaps, lambda _: None, lambda _: True).begin()
+    assert {key: hole.start for key, hole in gaps.earlier.items()} == {TRADES: 100.0, ETHER: 100.0}
     await spool.close()
 
 
