@@ -17,6 +17,7 @@ from collector.feeds import renewals
 from collector.feeds.direct import DirectAccess
 from collector.feeds.http import AnswerError
 from collector.records import channel_of
+from collector.times import SECOND, nanoseconds
 
 BTC = "BTC-USDT-PERP"
 ORIGIN = 1_790_000_000
@@ -155,7 +156,7 @@ async def test_records_of_two_connections_before_an_announced_closing_are_stored
 
 def rounded(*receipts):
     """Receipts in microseconds, as gap records have them."""
-    return tuple(round(receipt, 6) for receipt in receipts)
+    return tuple(round(nanoseconds(receipt), -3) / SECOND for receipt in receipts)
 
 
 async def test_a_missing_trade_is_a_gap(tmp_path):
