@@ -24,7 +24,7 @@ BEGIN = """
     BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15s'; SET LOCAL tcp_keepalives_idle = 5;
     SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 2"""
 _DAY = 86400 * SECOND
-_LATEST = 4 * 10**9 * SECOND  # nanoseconds; the table refuses a later receipt
+_LATEST = 253_370_764_800 * SECOND  # the year 9999: the calendar, and so the table, ends soon after it
 
 #: Days of receipts, counted since 1970, by table.
 type Days = Mapping[str, set[int]]

@@ -22,6 +22,7 @@ from collector.times import SECOND
 NAME = "collector"
 DAY = 86400 * SECOND
 AT = EVERY_KIND[0].receipt_timestamp  # 2025-01-15, a Wednesday
+CLOCK_GONE_MAD = (2**32 - 1) * SECOND  # in the year 2106: all bits of a clock that has lost its battery
 PARTS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'trades'::regclass ORDER BY 1"
 
 
@@ -69,23 +70,23 @@ def init(server, **given):
 @pytest.mark.parametrize(
     ("period", "made"),
     [
-        ("day", ["trades_20250114", "trades_20250115", "trades_20250120"]),
-        ("week", ["trades_20250113", "trades_20250120"]),
-        ("month", ["trades_20250101"]),
+        ("day", ["trades_20250114", "trades_20250115", "trades_20250120", "trades_21060207"]),
+        ("week", ["trades_20250113", "trades_20250120", "trades_21060201"]),
+        ("month", ["trades_20250101", "trades_21060201"]),
     ],
 )
 async def test_partitions_are_made_when_their_records_come(server, client, period, made):
     store = PostgresStore(of(server, partition=period))
     await store.open(NAME)
-    sent = received(AT, AT - DAY, AT + 5 * DAY, 10**21, AT)
+    sent = received(AT, AT - DAY, AT + 5 * DAY, 10**21, AT, CLOCK_GONE_MAD)
     batch = Batch("incarnation", 0, sent)
-    refusals = await store.commit(NAME, batch, None, at(5))
+    refusals = await store.commit(NAME, batch, None, at(6))
     assert [refusal.sequence for refusal in refusals] == [3]
-    assert not await store.commit(NAME, batch.without(refusals), None, at(5))
+    assert not await store.commit(NAME, batch.without(refusals), None, at(6))
     await store.close()
     assert await parts(client) == made
-    assert await client.fetchval("SELECT count(*) FROM trades") == 4
-    assert await client.fetchval("SELECT count(DISTINCT id) FROM trades") == 4
+    assert await client.fetchval("SELECT count(*) FROM trades") == 5
+    assert await client.fetchval("SELECT count(DISTINCT id) FROM trades") == 5
 
 
 async def test_every_kind_goes_into_partitions(server):
